@@ -1,0 +1,60 @@
+"""Paired transforms of an image and its label map, for training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from fullconv.labels import IGNORE_INDEX
+
+__all__ = ["Augmentation", "RandomScale"]
+
+
+class RandomScale(v2.Transform):
+    """Resize both by one factor, log-uniform in `scale`: the image bilinear, the label map nearest."""
+
+    def __init__(self, scale: tuple[float, float]) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """One size for image and label map."""
+        low, high = (math.log(bound) for bound in self.scale)
+        factor = math.exp(low + (high - low) * torch.rand(()).item())
+        height, width = v2.query_size(flat_inputs)
+        return {"size": [max(1, round(height * factor)), max(1, round(width * factor))]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize one of the two."""
+        return self._call_kernel(v2.functional.resize, inpt, params["size"])
+
+
+class Augmentation:
+    """Scale, crop, flip and colour; padding is mean grey in the image and 255 in the label map.
+
+    Called with uint8 3 x H x W and H x W, it gives uint8 3 x crop x crop and crop x crop. All its chance comes
+    from `seed`, so that a sample depends on nothing that ran before it.
+    """
+
+    def __init__(self, crop: int, scale: tuple[float, float], flip: float, color: float) -> None:
+        fill = {tv_tensors.Image: (124, 116, 104), tv_tensors.Mask: IGNORE_INDEX}
+        steps: list[v2.Transform] = [
+            RandomScale(scale),
+            v2.RandomCrop(crop, pad_if_needed=True, fill=fill),
+            v2.RandomHorizontalFlip(flip),
+        ]
+        if color > 0:
+            steps.append(v2.ColorJitter(brightness=color, contrast=color, saturation=color))
+        self.pipeline = v2.Compose(steps)
+
+    def __call__(self, image: Tensor, target: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """The augmented pair."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            out, mask = self.pipeline(tv_tensors.Image(image), tv_tensors.Mask(target))
+        return out.as_subclass(Tensor), mask.as_subclass(Tensor)

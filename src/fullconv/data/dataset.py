@@ -1,0 +1,130 @@
+"""A data set: pairs of an image and its label map, by split, and the way to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fullconv.errors import DataError
+from fullconv.image import read_image, read_label_map
+from fullconv.labels import LabelSet
+
+__all__ = ["DataSet", "Sample", "count_labels", "data_error", "labels_in", "size_fault"]
+
+SHOWN_FAULTS = 50
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image, the mask that labels its pixels, and the stem that both are called by."""
+
+    name: str
+    image: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The samples of `root` by split, as `find_dataset` found them.
+
+    `remap` lists (label in the file, label in the target). `color_masks` says that the user gave colours
+    to the classes, so that RGB masks can be read; without it they are refused rather than guessed at.
+    """
+
+    layout: str
+    root: Path
+    labels: LabelSet
+    splits: dict[str, tuple[Sample, ...]]
+    remap: tuple[tuple[int, int], ...] = ()
+    color_masks: bool = False
+
+    def split(self, name: str) -> tuple[Sample, ...]:
+        """The samples of one split, at least one. Raises DataError that names the splits there are."""
+        samples = self.splits.get(name, ())
+        if not samples:
+            there = [f"{other} ({len(found)})" for other, found in self.splits.items() if found]
+            raise DataError(
+                f"{self.root}: no samples in split {name!r}; there are: {', '.join(there) or 'none'}"
+            )
+        return samples
+
+    def read(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """The image, H x W x 3 uint8 RGB, and its target, H x W uint8.
+
+        The target holds class ids below `labels.num_classes`, and `labels.ignore_index`.
+        Raises DataError for a file that cannot be read, other labels, or two sizes.
+        """
+        image, target = read_image(sample.image), self.read_target(sample)
+        if image.shape[:2] != target.shape:
+            raise DataError(size_fault(sample, image.shape[:2], target.shape))
+        return image, target
+
+    def read_target(self, sample: Sample) -> npt.NDArray[np.uint8]:
+        """The target alone, H x W uint8; see `read`."""
+        target = read_label_map(sample.target, self.labels if self.color_masks else None)
+        if self.remap:
+            table = np.arange(256, dtype=np.uint8)
+            for old, new in self.remap:
+                table[old] = new
+            target = table[target]
+        allowed = {*range(self.labels.num_classes), self.labels.ignore_index}
+        bad = [label for label in labels_in(target) if label not in allowed]
+        if bad:
+            raise DataError(self._label_fault(sample.target, bad))
+        return target
+
+    def _label_fault(self, path: Path, bad: list[int]) -> str:
+        count = self.labels.num_classes
+        hint = "correct the mask, or name the classes that are missing"
+        if max(bad) > 2 * count:
+            hint = "if these are grey levels, write class ids instead: a mask of 0 and 255 as 0 and 1"
+        shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
+        legal = f"0 to {count - 1}" if count > 1 else "0"
+        return (
+            f"{path}: holds the labels {shown}, but the {count} classes are {legal}, "
+            f"and {self.labels.ignore_index} is ignored; {hint}"
+        )
+
+
+def labels_in(target: npt.NDArray[np.uint8]) -> list[int]:
+    """The distinct labels of a uint8 label map, ascending."""
+    return [int(label) for label in np.flatnonzero(np.bincount(target.ravel(), minlength=256))]
+
+
+def size_fault(sample: Sample, image: Sequence[int], target: Sequence[int]) -> str:
+    """The sentence for an image and a mask, each (height, width), that differ in size."""
+    return (
+        f"{sample.target}: is {target[1]}x{target[0]} (width x height), but its image {sample.image} is "
+        f"{image[1]}x{image[0]}; resize the mask without interpolation, or export it again"
+    )
+
+
+def data_error(summary: str, faults: Sequence[str]) -> DataError:
+    """A DataError whose `faults` are complete and whose message stops at the first 50."""
+    shown = [*faults[:SHOWN_FAULTS]]
+    if len(faults) > SHOWN_FAULTS:
+        shown.append(f"... and {len(faults) - SHOWN_FAULTS} more")
+    error = DataError(summary, shown)
+    error.faults = tuple(faults)
+    return error
+
+
+def count_labels(dataset: DataSet, split: str) -> npt.NDArray[np.int64]:
+    """The number of pixels of each class in a split, int64 of length K; ignored pixels are not counted.
+
+    Decodes every mask. Raises DataError that lists all the masks that `read_target` refuses.
+    """
+    counts = np.zeros(256, np.int64)
+    faults: list[str] = []
+    for sample in dataset.split(split):
+        try:
+            counts += np.bincount(dataset.read_target(sample).ravel(), minlength=256)
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise data_error(f"{dataset.root}: masks of split {split!r} cannot be used", faults)
+    return counts[: dataset.labels.num_classes]

@@ -1,0 +1,301 @@
+"""Which layout a folder of images and masks has, its samples, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from fullconv.data.dataset import DataSet, Sample, data_error, labels_in, size_fault
+from fullconv.data.names import CAMVID_LABELS, VOC_LABELS, find_labels
+from fullconv.errors import DataError
+from fullconv.image import IMAGE_SUFFIXES, image_size, read_label_map
+from fullconv.labels import IGNORE_INDEX, LabelSet
+
+__all__ = ["find_dataset"]
+
+SPLITS = ("train", "val", "test")
+VAL_SHARE = 0.2
+EXPECTED = (
+    "folder: images/{train,val} and masks/{train,val}, or flat images and masks; "
+    "classes.txt or dataset.yaml names the classes",
+    "CamVid: train, trainannot, val, valannot",
+    "VOC: JPEGImages, SegmentationClass, ImageSets/Segmentation/{train,val}.txt",
+)
+
+
+def find_dataset(root: Path | str) -> DataSet:
+    """Recognise the layout of `root`: folder, CamVid or VOC.
+
+    Pairs images with masks and compares their sizes by header, so 5,000 samples take seconds; pixels are
+    checked by `DataSet.read`. Masks are decoded only where the folder layout needs their labels: all of them
+    when no file names the classes, and otherwise up to the first one that holds a class above 0.
+    Raises DataError whose `faults` are all that was found, a sentence each.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(
+            f"{root}: {'is not a folder' if root.exists() else 'does not exist'}; give the data set's folder"
+        )
+    found = _recognise(root)
+    if found is None:
+        raise _unknown(root)
+    build, home = found
+    return build(home)
+
+
+def _recognise(root: Path) -> tuple[Callable[[Path], DataSet], Path] | None:
+    for home in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
+        if (home / "JPEGImages").is_dir():
+            return _voc, home
+    if (root / "images").is_dir():
+        return _folder, root
+    if any((root / f"{split}annot").is_dir() for split in SPLITS):
+        return _camvid, root
+    return None
+
+
+def _unknown(root: Path) -> DataError:
+    entries = sorted(
+        path.name + "/" * path.is_dir() for path in root.iterdir() if not path.name.startswith(".")
+    )
+    held = ", ".join(entries[:10]) + (f" and {len(entries) - 10} more" if len(entries) > 10 else "")
+    inside = [path for path in sorted(root.iterdir()) if path.is_dir() and _recognise(path)]
+    hint = f" Perhaps you mean {inside[0]}." if inside else ""
+    return DataError(
+        f"{root}: is no layout that fullconv knows; it holds {held or 'nothing'}.{hint}", EXPECTED
+    )
+
+
+def _faulty(root: Path, layout: str, faults: list[str]) -> DataError:
+    count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return data_error(f"{root}: {count} in this data set of the {layout} layout", faults)
+
+
+def _folder(root: Path) -> DataSet:
+    faults: list[str] = []
+    named = None
+    try:
+        named = find_labels(root)
+    except DataError as error:
+        faults += error.faults or [str(error)]
+    splits = _folder_splits(root / "images", root / "masks", faults)
+    every = [sample for samples in splits.values() for sample in samples]
+    labels, color_masks = named or (None, False)
+    if labels is None and not faults:
+        labels = _labels_from_masks(root, every, faults)
+    elif labels is not None and labels.num_classes > 1 and not faults:
+        faults += _only_zero(root, every, labels if color_masks else None)
+    if labels is None or faults:
+        raise _faulty(root, "folder", faults)
+    return DataSet("folder", root, labels, splits, color_masks=color_masks)
+
+
+def _folder_splits(images: Path, masks: Path, faults: list[str]) -> dict[str, tuple[Sample, ...]]:
+    folders = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name[0] != ".")
+    if not folders:
+        return _hash_split(_pairs(images, masks, faults))
+    faults += _stray(images, folders)
+    splits = {
+        split: _pairs(images / split, masks / split, faults)
+        for split in SPLITS
+        if split in folders and (split != "test" or (masks / split).is_dir())
+    }
+    if not splits and not faults:
+        faults.append(f"{images}: holds neither train nor val; create them, or put the images here directly")
+    return splits
+
+
+def _stray(images: Path, folders: list[str]) -> list[str]:
+    """What would be left out silently because `images` is divided into splits."""
+    faults = [
+        f"{images / name}: is not a split; name it train, val or test"
+        for name in folders
+        if name not in SPLITS
+    ]
+    loose = [path for path in sorted(images.iterdir()) if _is_image(path)]
+    if loose:
+        faults.append(
+            f"{loose[0]}: {len(loose)} image(s) lie beside the folders {', '.join(folders)}; "
+            "move them into images/train or images/val"
+        )
+    return faults
+
+
+def _hash_split(samples: tuple[Sample, ...]) -> dict[str, tuple[Sample, ...]]:
+    """About 20% to val by a hash of the stem, so that adding samples moves no other across."""
+
+    def share(sample: Sample) -> float:
+        digest = hashlib.sha256(sample.name.encode("utf-8", "surrogateescape")).digest()
+        return int.from_bytes(digest[:6], "big") / 2**48
+
+    ranked = sorted(samples, key=share)
+    count = sum(share(sample) < VAL_SHARE for sample in ranked)
+    count = min(max(count, 1), len(ranked) - 1) if len(ranked) > 1 else 0
+    val = set(ranked[:count])
+    return {
+        "train": tuple(sample for sample in samples if sample not in val),
+        "val": tuple(sample for sample in samples if sample in val),
+    }
+
+
+def _camvid(root: Path) -> DataSet:
+    faults: list[str] = []
+    splits = {
+        split: _pairs(root / split, root / f"{split}annot", faults)
+        for split in SPLITS
+        if (root / f"{split}annot").is_dir() or (split != "test" and (root / split).is_dir())
+    }
+    if faults:
+        raise _faulty(root, "CamVid", faults)
+    return DataSet("camvid", root, CAMVID_LABELS, splits, remap=((11, IGNORE_INDEX),))
+
+
+def _voc(root: Path) -> DataSet:
+    faults: list[str] = []
+    images = _by_stem(root / "JPEGImages", faults)
+    masks = _by_stem(root / "SegmentationClass", faults)
+    lists = root / "ImageSets" / "Segmentation"
+    splits = {
+        split: _listed(lists / f"{split}.txt", images, masks, faults)
+        for split in ("train", "val")
+        if (lists / f"{split}.txt").is_file()
+    }
+    if not splits:
+        faults.append(
+            f"{lists}: holds neither train.txt nor val.txt; list the image stems of each split, one a line"
+        )
+    if faults:
+        raise _faulty(root, "VOC", faults)
+    return DataSet("voc", root, VOC_LABELS, splits)
+
+
+def _listed(
+    path: Path, images: dict[str, Path], masks: dict[str, Path], faults: list[str]
+) -> tuple[Sample, ...]:
+    """The samples that a VOC list file names."""
+    samples: dict[str, Sample] = {}
+    seen: dict[str, int] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+        stem = line.strip()
+        if not stem:
+            continue
+        absent = [
+            folder
+            for folder, files in (("JPEGImages", images), ("SegmentationClass", masks))
+            if files and stem not in files
+        ]
+        if stem in seen:
+            faults.append(f"{path}: line {number} repeats {stem!r} of line {seen[stem]}; remove one")
+        elif absent:
+            faults.append(
+                f"{path}: line {number} names {stem!r}, which is not in {' or '.join(absent)}; "
+                "add the file or remove the line"
+            )
+        elif images and masks:
+            samples[stem] = Sample(stem, images[stem], masks[stem])
+        seen.setdefault(stem, number)
+    if not seen:
+        faults.append(f"{path}: the split is empty; list the image stems, one a line")
+    return _same_size(samples.values(), faults)
+
+
+def _pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
+    """The images and masks of two folders that share a stem; what is left over goes to `faults`."""
+    image_files, mask_files = _by_stem(images, faults), _by_stem(masks, faults)
+    both = sorted(image_files.keys() & mask_files.keys())
+    if not (image_files and mask_files):
+        return ()
+    if not both:
+        image, mask = min(image_files.values()), min(mask_files.values())
+        faults.append(
+            f"{masks}: no mask has the stem of an image, as {mask.name} and {image.name} show; "
+            "give each mask its image's stem"
+        )
+        return ()
+    for stem in sorted(image_files.keys() - mask_files.keys()):
+        faults.append(
+            f"{image_files[stem]}: no mask has its stem; add {masks / stem}.png, or remove the image"
+        )
+    for stem in sorted(mask_files.keys() - image_files.keys()):
+        faults.append(
+            f"{mask_files[stem]}: no image in {images} has its stem; add the image, or remove the mask"
+        )
+    return _same_size((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults)
+
+
+def _by_stem(folder: Path, faults: list[str]) -> dict[str, Path]:
+    if not folder.is_dir():
+        faults.append(f"{folder}: this folder is absent; create it, or correct its name")
+        return {}
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not _is_image(path):
+            continue
+        if path.stem in files:
+            faults.append(f"{path}: has the same stem as {files[path.stem].name}; rename or remove one")
+        files.setdefault(path.stem, path)
+    if not files:
+        faults.append(f"{folder}: the split is empty; put files here ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return files
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def _same_size(samples: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...]:
+    kept = tuple(samples)
+    for sample in kept:
+        if sample.target.suffix.lower() in (".jpg", ".jpeg"):
+            faults.append(f"{sample.target}: JPEG compression changes labels; export the mask as PNG")
+        sizes = []
+        for path in (sample.image, sample.target):
+            try:
+                sizes.append(image_size(path))
+            except DataError as error:
+                faults.append(str(error))
+        if len(sizes) == 2 and sizes[0] != sizes[1]:
+            faults.append(size_fault(sample, *sizes))
+    return kept
+
+
+def _labels_from_masks(root: Path, samples: list[Sample], faults: list[str]) -> LabelSet | None:
+    """`class_0`, `class_1`, ... up to the largest label in the masks."""
+    found: set[int] = set()
+    for sample in samples:
+        try:
+            found.update(labels_in(read_label_map(sample.target)))
+        except DataError as error:
+            faults.append(str(error))
+    found.discard(IGNORE_INDEX)
+    count = max(found, default=-1) + 1
+    if faults:
+        return None
+    if count < 2:
+        faults.append(_one_class(root))
+    elif count > 2 * len(found):
+        shown = ", ".join(map(str, sorted(found)[:8]))
+        faults.append(
+            f"{root / 'masks'}: hold {len(found)} labels ({shown}) of {count} possible, like grey levels "
+            "rather than class ids; write the ids 0, 1, 2, ..., or name all classes in classes.txt"
+        )
+    return LabelSet.named([f"class_{i}" for i in range(count)]) if not faults else None
+
+
+def _only_zero(root: Path, samples: list[Sample], colors: LabelSet | None) -> list[str]:
+    """A fault if no mask holds a class above 0; stops at the first one that does, or cannot be read."""
+    for sample in samples:
+        try:
+            if any(0 < label != IGNORE_INDEX for label in labels_in(read_label_map(sample.target, colors))):
+                return []
+        except DataError as error:
+            return [str(error)]
+    return [_one_class(root)]
+
+
+def _one_class(root: Path) -> str:
+    return (
+        f"{root / 'masks'}: no mask holds a class above 0; masks of 0 and 255 must be written as 0 and 1, "
+        "because 255 is ignored"
+    )

@@ -1,0 +1,148 @@
+"""Class names: the sets that layouts bring with them, and those that a user writes beside the images."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fullconv.errors import DataError
+from fullconv.labels import LabelSet
+
+__all__ = ["CAMVID_LABELS", "VOC_LABELS", "find_labels"]
+
+KEYS = ("names", "palette")
+
+_CAMVID_COLORS = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
+
+CAMVID_LABELS = LabelSet(tuple(_CAMVID_COLORS), tuple(_CAMVID_COLORS.values()))
+"""The eleven classes of SegNet's CamVid, in its order and colours."""
+
+VOC_LABELS = LabelSet.named(
+    [
+        *(
+            "background",
+            "aeroplane",
+            "bicycle",
+            "bird",
+            "boat",
+            "bottle",
+            "bus",
+            "car",
+            "cat",
+            "chair",
+            "cow",
+        ),
+        *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
+        "tvmonitor",
+    ]
+)
+"""The background and the twenty classes of PASCAL VOC."""
+
+
+def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
+    """The labels of `classes.txt` or `dataset.yaml` in `root`, and whether colours were given; None without.
+
+    `classes.txt` holds one name a line, in the order of the ids. `dataset.yaml` holds `names`, a list or a
+    map from id to name, and optionally `palette`, in the same form, of `[r, g, b]` or `"#rrggbb"`.
+    Raises DataError with all faults of the file.
+    """
+    text, described = root / "classes.txt", root / "dataset.yaml"
+    if text.is_file() and described.is_file():
+        raise DataError(f"{root}: has both classes.txt and dataset.yaml; keep one of them")
+    if text.is_file():
+        return _label_set(text, _text_names(text), None), False
+    if described.is_file():
+        return _read_yaml(described)
+    return None
+
+
+def _text_names(path: Path) -> list[str]:
+    lines = [line.strip() for line in _text(path).rstrip().splitlines()]
+    if not lines:
+        raise DataError(f"{path}: is empty; write one class name a line")
+    blank = [str(number) for number, line in enumerate(lines, 1) if not line]
+    if blank:
+        raise DataError(f"{path}: blank lines ({', '.join(blank)}) would shift the class ids; remove them")
+    return lines
+
+
+def _read_yaml(path: Path) -> tuple[LabelSet, bool]:
+    try:
+        values = yaml.safe_load(_text(path))
+    except yaml.YAMLError as error:
+        raise DataError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or not values:
+        raise DataError(f"{path}: holds no keys; write `names:` and a list of class names")
+    faults = [_unknown_key(path, key) for key in values if key not in KEYS]
+    names = _entries(path, values, "names", faults)
+    palette = _entries(path, values, "palette", faults) if "palette" in values else None
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            faults.append(f"{path}: the class name {name!r} is not text; write it in quotes")
+    colors = [_color(path, value, faults) for value in palette or ()]
+    twice = sorted({color for color in colors if colors.count(color) > 1})
+    if twice and not faults:
+        faults.append(f"{path}: classes share the colour {list(twice[0])}; give each its own")
+    if faults:
+        raise DataError(f"{path}: cannot be used", faults)
+    return _label_set(path, names, None if palette is None else colors), palette is not None
+
+
+def _unknown_key(path: Path, key: Any) -> str:
+    near = difflib.get_close_matches(str(key).lower(), KEYS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the keys are {' and '.join(KEYS)}"
+    return f"{path}: unknown key {key!r}; {hint}"
+
+
+def _entries(path: Path, values: dict[Any, Any], key: str, faults: list[str]) -> list[Any]:
+    """A list, or a map from 0..n-1, as a list."""
+    entries = values.get(key)
+    if isinstance(entries, dict) and entries:
+        ids = [i for i in entries if isinstance(i, int)]
+        if sorted(ids) == list(range(len(entries))):
+            return [entries[i] for i in range(len(entries))]
+        faults.append(f"{path}: the ids of {key!r} must be 0 to {len(entries) - 1}, found {list(entries)}")
+    elif isinstance(entries, list) and entries:
+        return entries
+    else:
+        faults.append(f"{path}: {key!r} must be a list, or a map from id, found {entries!r}")
+    return []
+
+
+def _color(path: Path, value: Any, faults: list[str]) -> tuple[int, int, int]:
+    if isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value):
+        value = list(bytes.fromhex(value[1:]))
+    if isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value):
+        return value[0], value[1], value[2]
+    faults.append(f'{path}: the colour {value!r} is neither [r, g, b] of 0 to 255 nor "#rrggbb" in quotes')
+    return 0, 0, 0
+
+
+def _label_set(path: Path, names: list[str], palette: list[tuple[int, int, int]] | None) -> LabelSet:
+    try:
+        return LabelSet.named([name.strip() for name in names], palette)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None

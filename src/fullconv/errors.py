@@ -1,0 +1,59 @@
+"""Everything that fullconv raises on purpose. The message is one that a user can act on.
+
+    FullconvError              1   the work failed
+    ├── UsageError             2   the command or call asks for something that cannot be
+    │   └── MissingExtra       2   an optional dependency is not installed
+    ├── DataError              3   images, masks or folders are not what they should be
+    ├── ModelError             4   a model, its weights or its run folder cannot be used
+    └── Interrupted          130   stopped by a signal; what was done is saved
+
+The number is the exit code of the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["DataError", "FullconvError", "Interrupted", "MissingExtra", "ModelError", "UsageError"]
+
+
+class FullconvError(Exception):
+    """The root. `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(FullconvError):
+    """The command or call asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class MissingExtra(UsageError):
+    """An optional dependency is not installed; the message holds the pip command."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed. Run: pip install 'fullconv[{extra}]'")
+
+
+class DataError(FullconvError):
+    """Bad images, masks or folders. `faults` lists every one that was found, one sentence each."""
+
+    exit_code = 3
+
+    def __init__(self, summary: str, faults: Sequence[str] = ()) -> None:
+        self.summary = summary
+        self.faults = tuple(faults)
+        super().__init__("\n".join([summary, *(f"  - {fault}" for fault in self.faults)]))
+
+
+class ModelError(FullconvError):
+    """A model, its weights or its run folder cannot be used."""
+
+    exit_code = 4
+
+
+class Interrupted(FullconvError):
+    """Stopped by a signal after the state was saved."""
+
+    exit_code = 130

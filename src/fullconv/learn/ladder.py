@@ -1,0 +1,81 @@
+"""The paper's ladder: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s, each fine-tuned from the one before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fullconv.data.dataset import DataSet
+from fullconv.errors import UsageError
+from fullconv.image import write_text
+from fullconv.learn.train import Job, TrainResult, train
+
+__all__ = ["Rung", "climb", "table"]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One row of the table."""
+
+    name: str
+    folder: Path
+    result: TrainResult
+
+
+def climb(
+    dataset: DataSet,
+    job: Job,
+    out: Path,
+    *,
+    fixed_epochs: int | None = None,
+    resume: bool = False,
+    tell: Callable[[str], None] = print,
+) -> list[Rung]:
+    """Train the four networks of the paper, the strides of `job.spec` aside, and write the table.
+
+    Each rung is a run folder of its own below `out`; with `resume`, what is done is only read, and the rung that was
+    stopped goes on. After each rung, table.md and table.json say how far the ladder is.
+    `fixed_epochs` is for the first rung, whose epochs cost next to nothing.
+    """
+    if not resume and any(out.glob("*/recipe.yaml")):
+        raise UsageError(f"{out} already holds a ladder: add --resume to go on with it, or name another --out")
+    rungs: list[Rung] = []
+    for number, (stride, fixed) in enumerate(((32, True), (32, False), (16, False), (8, False)), start=1):
+        spec = replace(job.spec, stride=stride, fixed=fixed)
+        folder = out / f"{number}-{spec.name.lower()}"
+        recipe = job.recipe
+        if fixed:
+            recipe = replace(recipe, epochs=fixed_epochs or recipe.epochs, val_every=1, frozen_stride=1)
+        start = rungs[-1].folder if rungs else None
+        tell(f"\n{number} of 4: {spec.name} in {folder}")
+        result = train(dataset, Job(spec, recipe, job.weights, start), folder, resume=resume, tell=tell)
+        rungs.append(Rung(spec.name, folder, result))
+        _write(rungs, dataset, out)
+    return rungs
+
+
+def table(rungs: Sequence[Rung]) -> list[list[str]]:
+    """Head and rows of the slides' table in percent, with the gain in mean IU over the row above."""
+    head = ["", "pixel acc.", "mean acc.", "mean IU", "f.w. IU", "gain", "parameters", "seconds"]
+    rows, before = [head], None
+    for rung in rungs:
+        scores = rung.result.scores
+        values = (scores.pixel_accuracy, scores.mean_accuracy, scores.mean_iou, scores.fw_iou)
+        gain = "" if before is None else f"{100 * (scores.mean_iou - before):+.1f}"
+        cost = [f"{rung.result.parameters / 1e6:.2f} M", f"{rung.result.seconds:.0f}"]
+        rows.append([rung.name, *(f"{100 * value:.1f}" for value in values), gain, *cost])
+        before = scores.mean_iou
+    return rows
+
+
+def _write(rungs: Sequence[Rung], dataset: DataSet, out: Path) -> None:
+    rows = table(rungs)
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|---|" + "---:|" * (len(rows[0]) - 1))
+    samples = len(dataset.split("val"))
+    caption = f"Percent, on the {samples} validation images of {dataset.root.name}; gain in mean IU over the row above."
+    write_text(out / "table.md", "\n".join([*lines, "", caption, ""]))
+    values = {rung.name: rung.result.scores.to_dict() for rung in rungs}
+    write_text(out / "table.json", json.dumps(values, indent=1))

@@ -1,0 +1,74 @@
+"""The data of a run as Lightning takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from fullconv.data.augment import Augmentation
+from fullconv.data.batches import BatchOrder, Item, Pairs
+from fullconv.data.dataset import DataSet
+from fullconv.learn.fixed import MapItem, Maps, calibrate
+from fullconv.learn.recipe import Recipe
+from fullconv.learn.task import SegmentationTask
+from fullconv.net.fcn import FCN
+
+__all__ = ["Loaders"]
+
+
+class Loaders(LightningDataModule):
+    """Training batches from any step on, and validation images one at a time."""
+
+    def __init__(self, dataset: DataSet, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        augmentation = Augmentation(recipe.crop, recipe.scale, recipe.flip, recipe.color)
+        self.train_pairs = Pairs(dataset, "train", augmentation, recipe.seed)
+        self.val_pairs = Pairs(dataset, "val")
+        self.train_set: Pairs | Maps = self.train_pairs
+        self.val_set: Pairs | Maps = self.val_pairs
+
+    def encode_with(self, net: FCN, bf16: bool, tell: Callable[[int, int], None]) -> None:
+        """Replace images by the feature maps of `net`, for FCN-32s-fixed."""
+        calibrate(net, self.train_pairs)
+        self.train_set = Maps(self.train_pairs, net, self.recipe.fixed_views, bf16, tell)
+        self.val_set = Maps(self.val_pairs, net, 1, bf16, tell)
+
+    @property
+    def task(self) -> SegmentationTask:
+        """The task that the trainer runs."""
+        assert self.trainer is not None
+        assert isinstance(self.trainer.lightning_module, SegmentationTask)
+        return self.trainer.lightning_module
+
+    def steps_per_epoch(self, world: int = 1) -> int:
+        """Batches that each of `world` processes takes in an epoch."""
+        return self.order(0, world=world).batches
+
+    def order(self, step: int, rank: int = 0, world: int = 1) -> BatchOrder:
+        """The batches from optimizer step `step` to the end of its epoch."""
+        recipe, samples = self.recipe, len(self.train_pairs)
+        whole = BatchOrder(samples, recipe.batch_size, seed=recipe.seed, epoch=0, rank=rank, world=world)
+        epoch, start = divmod(step, whole.batches)
+        return BatchOrder(
+            samples, recipe.batch_size, seed=recipe.seed, epoch=epoch, start=start, rank=rank, world=world
+        )
+
+    def train_dataloader(self) -> DataLoader[Item] | DataLoader[MapItem]:
+        """The rest of the epoch that the task's step lies in."""
+        assert self.trainer is not None
+        order = self.order(self.task.step, self.trainer.global_rank, self.trainer.world_size)
+        return self.loader(order)
+
+    def loader(self, order: BatchOrder) -> DataLoader[Item] | DataLoader[MapItem]:
+        """Training batches in this order."""
+        return DataLoader(self.train_set, batch_sampler=order, num_workers=self.recipe.workers)  # type: ignore[arg-type]
+
+    def val_dataloader(self) -> DataLoader[Item] | DataLoader[MapItem]:
+        """Each validation image once, at its own size."""
+        assert self.trainer is not None
+        positions = [(0, i) for i in range(len(self.val_pairs))]
+        mine = positions[self.trainer.global_rank :: self.trainer.world_size]
+        return DataLoader(self.val_set, sampler=mine, batch_size=1)  # type: ignore[arg-type]

@@ -1,0 +1,104 @@
+"""How a network is trained: every number in one place, written beside the results."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from fullconv.errors import UsageError
+
+__all__ = ["Recipe", "modern", "override"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """AdamW with warm-up and decay on augmented crops, class weights, and an average of the weights.
+
+    - epochs: passes over the training images; val_every: epochs from one validation to the next.
+    - batch_size: crops a step and process; crop: their side in pixels.
+    - lr: learning rate of the pretrained layers; None means 5e-4 where the backbone has batch norm, else
+      1e-4. head_lr_scale: that of the new layers, as a multiple.
+    - weight_decay: on kernels, not on biases and norms. warmup: share of the steps. power: of the decay to zero.
+    - scale: bounds of the random resize. flip: probability. color: jitter of brightness, contrast, saturation.
+    - class_weight_power: classes weigh (median frequency / frequency) ** power; 0 is no weights.
+    - ema: decay of the average of the weights that is validated and kept; 0 is no average.
+    - frozen_stride: backbone layers whose maps are finer than this stride do not learn; 1 is none.
+    - bf16: autocast to bfloat16; None is wherever the processor has it.
+    - clip: norm that gradients are cut to.
+    - fixed_views: crops of each image in the cache of FCN-32s-fixed.
+    - save_minutes: time from one save to the next; workers: processes that load images.
+    """
+
+    epochs: int = 40
+    val_every: int = 1
+    batch_size: int = 8
+    crop: int = 352
+    lr: float | None = None
+    head_lr_scale: float = 5.0
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    power: float = 0.9
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+    color: float = 0.3
+    class_weight_power: float = 0.25
+    ema: float = 0.998
+    frozen_stride: int = 1
+    bf16: bool | None = None
+    clip: float = 5.0
+    fixed_views: int = 2
+    save_minutes: float = 3.0
+    workers: int = 0
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for YAML."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Checked for unknown names and wrong types; UsageError names all faults."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        faults = []
+        for name in values:
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                faults.append(f"no value is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if faults:
+            raise UsageError(f"recipe: {'; '.join(faults)} (there are {', '.join(known)})")
+        try:
+            recipe = TypeAdapter(cls).validate_python(dict(values))
+        except ValidationError as error:
+            wrong = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()]
+            raise UsageError(f"recipe: {'; '.join(wrong)}") from error
+        recipe.check()
+        return recipe
+
+    def check(self) -> None:
+        """UsageError for values that no training can use."""
+        least = {"epochs": 1, "val_every": 1, "batch_size": 1, "crop": 1, "fixed_views": 1, "frozen_stride": 1}
+        faults = [f"{name} must be at least {low}" for name, low in least.items() if getattr(self, name) < low]
+        faults += ["epochs must be a multiple of val_every"] * (self.epochs % max(1, self.val_every) != 0)
+        faults += ["scale must be two numbers above zero, low and high"] * (not 0 < self.scale[0] <= self.scale[1])
+        faults += ["ema must be in 0 .. 1"] * (not 0 <= self.ema < 1)
+        faults += ["warmup must be in 0 .. 1"] * (not 0 <= self.warmup < 1)
+        faults += ["lr must be above zero"] * (self.lr is not None and self.lr <= 0)
+        if faults:
+            raise UsageError(f"recipe: {'; '.join(faults)}")
+
+
+def modern() -> Recipe:
+    """The recipe that is used unless another is asked for."""
+    return Recipe()
+
+
+def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:
+    """The recipe with some values replaced; strings are read as YAML, so that `scale=[0.5,2]` works."""
+    parsed = {k: yaml.safe_load(v) if isinstance(v, str) else v for k, v in assignments.items()}
+    return Recipe.from_dict({**recipe.to_dict(), **parsed})

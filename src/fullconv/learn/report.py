@@ -1,0 +1,95 @@
+"""The pictures of a run: curves, and a sheet of images with truth and prediction."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fullconv.data.dataset import DataSet
+from fullconv.image import atomic_write, overlay, write_image
+from fullconv.labels import LabelSet
+from fullconv.run.runner import Runner, label_maps
+
+__all__ = ["draw_curves", "draw_sheet"]
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+def draw_curves(table: Path, path: Path) -> None:
+    """Loss and the four scores over epochs, from metrics.csv."""
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    epochs = [float(row["epoch"]) for row in rows]
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    loss, score = figure.subplots(1, 2)
+    loss.plot(epochs, [float(row["train_loss"]) for row in rows], marker=".")
+    loss.set(xlabel="epoch", ylabel="training loss")
+    for name in ("pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou"):
+        score.plot(epochs, [100 * float(row[name]) for row in rows], marker=".", label=name.replace("_", " "))
+    score.set(xlabel="epoch", ylabel="validation, %")
+    score.legend(loc="lower right", fontsize="small")
+    for axes in (loss, score):
+        axes.grid(alpha=0.3)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def draw_sheet(runner: Runner, dataset: DataSet, split: str, path: Path, rows: int = 6, height: int = 180) -> None:
+    """Image, truth and prediction side by side for `rows` images spread over the split, colours named below."""
+    samples = dataset.split(split)
+    picks = np.linspace(0, len(samples) - 1, min(rows, len(samples))).round().astype(int)
+    strips = []
+    for index in picks:
+        image, target = dataset.read(samples[index])
+        prediction = label_maps(runner, image[None])[0]
+        truth = overlay(image, target, dataset.labels, 0.75)
+        strips.append(_strip([image, truth, overlay(image, prediction, dataset.labels, 0.75)], height))
+    write_image(path, _stack([*strips, _legend(dataset.labels, strips[0].shape[1])]))
+
+
+def _strip(images: Sequence[UInt8], height: int) -> UInt8:
+    scaled = []
+    for image in images:
+        width = max(1, round(image.shape[1] * height / image.shape[0]))
+        picture = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        scaled.append(np.pad(np.asarray(picture), ((0, 4), (0, 4), (0, 0)), constant_values=255))
+    return np.concatenate(scaled, axis=1)
+
+
+def _stack(strips: Sequence[UInt8]) -> UInt8:
+    width = max(strip.shape[1] for strip in strips)
+    padded = [
+        np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips
+    ]
+    return np.concatenate(padded)
+
+
+def _legend(labels: LabelSet, width: int) -> UInt8:
+    """A row of colour patches with their names."""
+    columns = max(1, width // 110)
+    rows = -(-labels.num_classes // columns)
+    figure = Figure(figsize=(width / 100, 0.24 * rows + 0.1), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, columns), ylim=(rows, 0))
+    axes.axis("off")
+    for index, (name, color) in enumerate(zip(labels.class_names, labels.palette, strict=True)):
+        x, y = index % columns, index // columns
+        axes.add_patch(_patch(x, y, color))
+        axes.text(x + 0.24, y + 0.55, name, fontsize=8, va="center")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _patch(x: float, y: float, color: tuple[int, int, int]):  # type: ignore[no-untyped-def]
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x + 0.05, y + 0.25), 0.15, 0.6, color=[c / 255 for c in color], ec="0.4", lw=0.5)

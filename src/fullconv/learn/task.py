@@ -1,0 +1,182 @@
+"""What Lightning trains: loss, learning rates, the average of the weights, and validation."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from fullconv.data.batches import seed_of
+from fullconv.errors import FullconvError
+from fullconv.labels import IGNORE_INDEX, LabelSet
+from fullconv.learn.recipe import Recipe
+from fullconv.metrics import Scores
+from fullconv.net.fcn import FCN
+
+__all__ = ["Batch", "SegmentationTask", "class_weights", "freeze_below", "weighted_loss"]
+
+Batch = tuple[Tensor | list[Tensor], Tensor, list[str]]
+"""Images (or the maps of `FCN.encode`), uint8 label maps, names."""
+
+
+class SegmentationTask(LightningModule):
+    """One network in training. `step` counts optimizer steps since the very first sitting."""
+
+    def __init__(self, net: FCN, recipe: Recipe, labels: LabelSet, weights: Tensor, total_steps: int) -> None:
+        super().__init__()
+        self.net, self.recipe, self.labels, self.total_steps = net, recipe, labels, total_steps
+        self.average = AveragedModel(net, multi_avg_fn=_ema(recipe.ema), use_buffers=True) if recipe.ema else None
+        self.register_buffer("weights", weights, persistent=False)
+        self.confusion = MulticlassConfusionMatrix(labels.num_classes, ignore_index=IGNORE_INDEX)
+        self.step, self.scores = 0, None
+        self.losses: list[float] = []
+        self.automatic_optimization = True
+
+    scores: Scores | None
+
+    @property
+    def best(self) -> nn.Module:
+        """The network that is validated and kept: the average, if there is one."""
+        return self.net if self.average is None else self.average.module
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """All chance of a step comes from its number, so that a resumed run repeats it."""
+        torch.manual_seed(seed_of(self.recipe.seed, self.step, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch; a loss that is not finite stops the run and names the batch."""
+        inputs, target, names = batch
+        size = (target.shape[-2], target.shape[-1])
+        logits = self.net.decode(inputs, size) if isinstance(inputs, list) else self.net(inputs)
+        loss = weighted_loss(logits, target, self.weights)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise FullconvError(
+                f"the loss became {value} at step {self.step}, on the batch {', '.join(names)}: look at these images "
+                f"and masks, or lower the learning rate (--lr, now {self.learning_rate():.2g})"
+            )
+        self.losses.append(value)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Move the average on and count the step."""
+        self.step += 1
+        if self.average is not None:
+            self.average.update_parameters(self.net)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin an empty confusion matrix."""
+        self.confusion.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count one image at its own resolution."""
+        inputs, target, _ = batch
+        net, size = self.best, (target.shape[-2], target.shape[-1])
+        logits = net.decode(inputs, size) if isinstance(inputs, list) else net(inputs)  # type: ignore[operator]
+        self.confusion.update(logits.argmax(1), target.long())
+
+    def on_validation_epoch_end(self) -> None:
+        """The scores of all processes' images together."""
+        confusion = self.confusion.compute().cpu().numpy().astype(np.int64)
+        self.scores = Scores.from_confusion(confusion, self.labels.class_names)
+
+    def base_rate(self) -> float:
+        """The recipe's learning rate of pretrained layers, or the default for this backbone."""
+        if self.recipe.lr is not None:
+            return self.recipe.lr
+        normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.net.backbone.modules())
+        return 5e-4 if normed else 1e-4
+
+    def learning_rate(self) -> float:
+        """The rate of pretrained layers at the current step: linear warm-up, then polynomial decay."""
+        return self.base_rate() * _schedule(self.step, self.total_steps, self.recipe)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW in four groups: pretrained or new, decayed or not."""
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self.net.named_parameters():
+            if parameter.requires_grad:
+                rate = self.base_rate() * (1 if self.net.is_pretrained(name) else self.recipe.head_lr_scale)
+                decay = self.recipe.weight_decay if parameter.ndim > 1 else 0.0
+                groups.setdefault((rate, decay), []).append(parameter)
+        optimizer = torch.optim.AdamW(
+            [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
+        )
+        start = self.step
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: _schedule(start + step, self.total_steps, self.recipe)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def weighted_loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy over the labelled pixels, weighted by class: a float32 scalar, 0 if none is labelled.
+
+    logits: N x K x H x W float; target: N x H x W uint8, 255 ignored; weights: K floats.
+    """
+    target = target.long()
+    total = functional.cross_entropy(
+        logits.float(), target, weights, ignore_index=IGNORE_INDEX, reduction="sum"
+    )
+    valid = target != IGNORE_INDEX
+    return total / weights[target[valid]].sum().clamp_min(1e-6)
+
+
+def class_weights(counts: npt.NDArray[np.int64], power: float) -> Tensor:
+    """(median frequency / frequency) ** power for each class, 1 for classes that never occur; K floats.
+
+    Power 1 is the balancing of Eigen and Fergus (ICCV 2015).
+    """
+    frequency = counts / max(1, counts.sum())
+    present = frequency > 0
+    weights = np.ones(len(counts))
+    weights[present] = (np.median(frequency[present]) / frequency[present]) ** power
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def freeze_below(net: FCN, stride: int) -> int:
+    """Stop the backbone's layers that make maps finer than `stride` from learning; how many parameters that is.
+
+    Their batch norms keep averaging, as they have no gradient to speak of.
+    """
+    frozen = 0
+    for name in net.fine_modules(stride):
+        for parameter in net.backbone.get_submodule(name).parameters():
+            parameter.requires_grad_(False)
+            frozen += parameter.numel()
+    return frozen
+
+
+def _schedule(step: int, total: int, recipe: Recipe) -> float:
+    warm = max(1, round(total * recipe.warmup))
+    if step < warm:
+        return (step + 1) / warm
+    return float(max(0.0, 1 - (step - warm) / max(1, total - warm)) ** recipe.power)
+
+
+def _ema(decay: float) -> Any:
+    """An update for AveragedModel whose memory grows with the steps, so that the start is soon forgotten."""
+
+    @torch.no_grad()
+    def update(average: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        keep = min(decay, (1 + float(count)) / (10 + float(count)))
+        if average[0].is_floating_point():
+            torch._foreach_lerp_(average, current, 1 - keep)
+        else:
+            for ours, theirs in zip(average, current, strict=True):
+                ours.copy_(theirs)
+
+    return update
+
+
+def untrained_copy(net: FCN) -> FCN:
+    """A copy to measure on, so that the network itself stays as it is."""
+    return copy.deepcopy(net)

@@ -1,0 +1,207 @@
+"""One training run: from a data set and a network's description to a run folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Trainer
+
+from fullconv.data.dataset import DataSet, count_labels
+from fullconv.errors import UsageError
+from fullconv.image import write_text
+from fullconv.learn.fixed import freeze_all_but_score
+from fullconv.learn.keeper import Keeper, RunState, load_state
+from fullconv.learn.loaders import Loaders
+from fullconv.learn.plan import has_bf16, make_plan
+from fullconv.learn.progress import ProgressBar, counting
+from fullconv.learn.recipe import Recipe
+from fullconv.learn.report import draw_curves, draw_sheet
+from fullconv.learn.task import SegmentationTask, class_weights, freeze_below
+from fullconv.metrics import Scores
+from fullconv.net.checkpoint import Saved, load_net
+from fullconv.net.fcn import FCN, NetSpec, build
+from fullconv.net.runner import TorchRunner
+from fullconv.net.surgery import transplant
+from fullconv.run.evaluate import evaluate
+
+__all__ = ["Job", "TrainResult", "train"]
+
+FREE = {"save_minutes", "workers"}
+"""Recipe values that may differ on resuming: they change nothing in the outcome."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that decides a run's outcome. `start` is a run whose weights the network begins with, where they fit."""
+
+    spec: NetSpec
+    recipe: Recipe
+    weights: str | None = None
+    start: Path | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The scores of the best weights on the validation images, seconds of training, parameters."""
+
+    scores: Scores
+    seconds: float
+    parameters: int
+
+
+def train(
+    dataset: DataSet, job: Job, out: Path, *, resume: bool = False, tell: Callable[[str], None] = print
+) -> TrainResult:
+    """Train, or go on where `out` holds an unfinished run and `resume` is set; a finished one is only read.
+
+    The plan goes to `tell` before the first step. Raises UsageError where `out` holds a run and `resume` is
+    not set, or where that run has other settings; Interrupted after a signal, with everything saved.
+    """
+    open_run(out, settings(dataset, job), resume)
+    if (out / "scores.json").is_file():
+        return read_result(out)
+    state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
+    recipe = job.recipe
+    torch.manual_seed(recipe.seed)
+    net = _network(job).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loaders, bf16 = Loaders(dataset, recipe), has_bf16(recipe)
+    frozen = _freeze(net, recipe)
+    if net.spec.fixed:
+        with counting("computing feature maps") as bar:
+            loaders.encode_with(net, bf16, lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total))
+    weights = class_weights(count_labels(dataset, "train"), recipe.class_weight_power)
+    steps = loaders.steps_per_epoch()
+    task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs)
+    _restore(task, state, checkpoint)
+    example = next(iter(loaders.loader(loaders.order(0))))
+    tell(make_plan(dataset, task, example, steps, frozen, bf16).text())
+    saved = Saved(net.spec, dataset.labels, {"settings": settings(dataset, job)})
+    keeper = Keeper(out, saved, state, steps, recipe.save_minutes)
+    keeper.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
+    _fit(task, loaders, keeper, bf16)
+    return _finish(dataset, out, keeper.state.seconds)
+
+
+def settings(dataset: DataSet, job: Job) -> dict[str, Any]:
+    """What recipe.yaml says: everything that the outcome depends on."""
+    return {
+        "fullconv": version("fullconv"),
+        "torch": version("torch"),
+        "data": str(dataset.root),
+        "layout": dataset.layout,
+        "class_names": list(dataset.labels.class_names),
+        "samples": {name: len(samples) for name, samples in dataset.splits.items()},
+        "network": job.spec.to_dict(),
+        "weights": job.weights,
+        "start": str(job.start) if job.start else None,
+        "recipe": job.recipe.to_dict(),
+    }
+
+
+def open_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
+    """Write recipe.yaml into a new run folder, or check that the run in it may be resumed with these settings."""
+    path = out / "recipe.yaml"
+    if any((out / name).exists() for name in ("last.ckpt", "scores.json")):
+        if not resume:
+            raise UsageError(f"{out} already holds a run: add --resume to go on with it, or name another folder with --out")
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        differ = [
+            f"{name} was {old!r}, now {new!r}"
+            for name, (old, new) in _compared(before, json.loads(json.dumps(dict(values)))).items()
+        ]
+        if differ:
+            raise UsageError(f"{out} was trained with other settings, so it cannot be resumed: {'; '.join(differ)}")
+        return
+    write_text(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+
+
+def _compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, by name."""
+    differ: dict[str, tuple[Any, Any]] = {}
+    for name in [*before, *(key for key in now if key not in before)]:
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            differ |= _compared(old, new)
+        elif old != new and name not in FREE | {"fullconv", "torch"}:
+            differ[name] = (old, new)
+    return differ
+
+
+def _network(job: Job) -> FCN:
+    """The network before the first step."""
+    if job.start is None:
+        return build(job.spec, job.weights)
+    before, saved = load_net(job.start)
+    inherited = {"head_width": saved.spec.head_width, "head_norm": saved.spec.head_norm, "norm": saved.spec.norm}
+    net = build(replace(job.spec, **inherited))
+    transplant(before, net)
+    return net
+
+
+def _freeze(net: FCN, recipe: Recipe) -> bool:
+    if net.spec.fixed:
+        freeze_all_but_score(net)
+        return True
+    return freeze_below(net, recipe.frozen_stride) > 0
+
+
+def _restore(task: SegmentationTask, state: RunState, checkpoint: Mapping[str, Any] | None) -> None:
+    if checkpoint is not None:
+        task.load_state_dict(checkpoint["state_dict"])
+        task.step, task.losses = state.step, list(state.losses)
+
+
+def _fit(task: SegmentationTask, loaders: Loaders, keeper: Keeper, bf16: bool) -> None:
+    recipe = task.recipe
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        trainer = Trainer(
+            max_epochs=recipe.epochs,
+            precision="bf16-mixed" if bf16 else "32-true",
+            gradient_clip_val=recipe.clip or None,
+            check_val_every_n_epoch=recipe.val_every,
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            callbacks=[keeper, ProgressBar(keeper, task.net.spec.name, task.total_steps)],
+        )
+        epoch = task.step // keeper.steps_per_epoch
+        if task.step > keeper.state.validated and task.step % (keeper.steps_per_epoch * recipe.val_every) == 0:
+            trainer.validate(task, loaders, verbose=False)
+        progress = trainer.fit_loop.epoch_progress.current
+        progress.ready = progress.started = progress.processed = progress.completed = epoch
+        if epoch < recipe.epochs:
+            trainer.fit(task, loaders)
+
+
+def _finish(dataset: DataSet, out: Path, seconds: float) -> TrainResult:
+    """Score the best weights as `evaluate` does, draw the pictures, and close the run."""
+    runner = TorchRunner.load(out)
+    samples = dataset.split("val")
+    scores = evaluate(runner, (dataset.read(sample) for sample in samples))
+    draw_curves(out / "metrics.csv", out / "curves.png")
+    draw_sheet(runner, dataset, "val", out / "sheet.png")
+    parameters = sum(p.numel() for p in runner.net.parameters())
+    run = {"seconds": round(seconds, 1), "parameters": parameters, "network": runner.net.spec.name}
+    write_text(out / "scores.json", json.dumps({**scores.to_dict(), "run": run}, indent=1))
+    return TrainResult(scores, seconds, parameters)
+
+
+def read_result(out: Path) -> TrainResult:
+    """The result of a finished run."""
+    values = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    return TrainResult(Scores.from_dict(values), values["run"]["seconds"], values["run"]["parameters"])

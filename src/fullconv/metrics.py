@@ -1,0 +1,125 @@
+"""One confusion matrix; every score is a pure function of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fullconv.errors import DataError
+from fullconv.labels import IGNORE_INDEX
+
+__all__ = ["Scores", "confusion_matrix"]
+
+
+def confusion_matrix(
+    target: npt.NDArray[np.integer[Any]],
+    prediction: npt.NDArray[np.integer[Any]],
+    num_classes: int,
+    ignore_index: int = IGNORE_INDEX,
+) -> npt.NDArray[np.int64]:
+    """K x K int64 pixel counts n_ij, rows the true class i, columns the predicted class j.
+
+    `target` and `prediction` are integer label maps of one shape, H x W or any other. Pixels whose target is
+    `ignore_index` are not counted, whatever was predicted there. Matrices of parts sum to that of the whole.
+
+    Raises DataError if the shapes differ or a counted pixel holds a label outside 0..K-1.
+    """
+    if target.shape != prediction.shape:
+        raise DataError(
+            f"the target is {target.shape}, the prediction {prediction.shape}; their sizes must match"
+        )
+    counted = target != ignore_index
+    target, prediction = target[counted], prediction[counted]
+    _check_labels("target", target, num_classes)
+    _check_labels("prediction", prediction, num_classes)
+    cells = target.astype(np.intp) * num_classes + prediction.astype(np.intp)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The four scores of the paper, as fractions, and what they were computed from.
+
+    With n_ij the pixels of class i predicted as class j, t_i = sum_j n_ij the pixels of class i, and n_cl
+    classes (Long, Shelhamer, Darrell, CVPR 2015, section 5):
+
+        pixel_accuracy   sum_i n_ii / sum_i t_i
+        mean_accuracy    (1 / n_cl) sum_i n_ii / t_i
+        mean_iou         (1 / n_cl) sum_i n_ii / (t_i + sum_j n_ji - n_ii)
+        fw_iou           (sum_k t_k)^-1 sum_i t_i n_ii / (t_i + sum_j n_ji - n_ii)
+
+    A class in neither truth nor prediction has no IU (None) and no part in `mean_iou`. A class that is
+    predicted but nowhere true has IU 0, which counts in `mean_iou`. `mean_accuracy` is over the classes with
+    t_i > 0. `confusion` is K x K int64, read-only.
+    """
+
+    pixel_accuracy: float
+    mean_accuracy: float
+    mean_iou: float
+    fw_iou: float
+    per_class_iou: tuple[float | None, ...]
+    class_names: tuple[str, ...]
+    confusion: npt.NDArray[np.int64]
+
+    @classmethod
+    def from_confusion(cls, confusion: npt.NDArray[np.int64], class_names: Sequence[str]) -> Scores:
+        """The scores of a K x K matrix of `confusion_matrix`, or of a sum of several.
+
+        Raises DataError if it is not K x K for K names or counts no pixel.
+        """
+        counts = np.array(confusion, dtype=np.int64)
+        if counts.shape != (len(class_names), len(class_names)):
+            raise DataError(f"a confusion matrix of shape {counts.shape} for {len(class_names)} class names")
+        if not counts.any():
+            raise DataError(
+                "no pixel to score: every target pixel is ignored, or there is none; check the masks"
+            )
+        counts.setflags(write=False)
+        hit, true, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+        union = true + predicted - hit
+        iou = hit / np.maximum(union, 1)
+        return cls(
+            pixel_accuracy=float(hit.sum() / true.sum()),
+            mean_accuracy=float((hit[true > 0] / true[true > 0]).mean()),
+            mean_iou=float(iou[union > 0].mean()),
+            fw_iou=float(true @ iou / true.sum()),
+            per_class_iou=tuple(float(x) if n > 0 else None for x, n in zip(iou, union, strict=True)),
+            class_names=tuple(class_names),
+            confusion=counts,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Scores:
+        """The inverse of `to_dict`: only the names and the matrix are read, the rest follows from them.
+
+        Raises DataError if they are missing or do not belong together.
+        """
+        try:
+            return cls.from_confusion(np.array(values["confusion"], np.int64), values["class_names"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"not scores as written by fullconv evaluate ({error!r})") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings, numbers and None, for JSON; never NaN."""
+        return {
+            "pixel_accuracy": self.pixel_accuracy,
+            "mean_accuracy": self.mean_accuracy,
+            "mean_iou": self.mean_iou,
+            "fw_iou": self.fw_iou,
+            "per_class_iou": dict(zip(self.class_names, self.per_class_iou, strict=True)),
+            "class_names": list(self.class_names),
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def _check_labels(name: str, labels: npt.NDArray[np.integer[Any]], num_classes: int) -> None:
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        wrong = np.unique(labels[(labels < 0) | (labels >= num_classes)]).tolist()
+        raise DataError(
+            f"the {name} holds labels {', '.join(map(str, wrong[:5]))}{' ...' if len(wrong) > 5 else ''}, "
+            f"where 0 to {num_classes - 1} are classes; check the class names"
+        )

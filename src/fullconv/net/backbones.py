@@ -1,0 +1,91 @@
+"""Classifiers by name, with weights from a file or from torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fullconv.errors import ModelError
+
+__all__ = ["CLASSIFIERS", "IMAGENET", "classifier", "load_weights"]
+
+CLASSIFIERS = ("vgg16", "alexnet", "resnet18", "resnet34", "resnet50", "mobilenet_v2")
+"""The classifiers that have builders; all are torchvision's, for 224 x 224 RGB images."""
+
+IMAGENET = "imagenet"
+"""The `weights` that ask for torchvision's own, from its cache or the network."""
+
+
+def classifier(name: str, weights: str | Path | None = None) -> tuple[nn.Module, frozenset[str]]:
+    """The classifier, and the state dict keys that `weights` did not have (all of them without weights).
+
+    `weights` is a .safetensors or .pth file with torchvision's names, IMAGENET, or None for a random start.
+    Raises ModelError for an unknown name and for weights that cannot be had or do not fit.
+    """
+    if name not in CLASSIFIERS:
+        raise ModelError(f"no classifier is called {name!r}; there are {', '.join(CLASSIFIERS)}")
+    model: nn.Module = torchvision.models.get_model(name)
+    if weights is None:
+        return model, frozenset(model.state_dict())
+    state = _download(name) if str(weights) == IMAGENET else _read(Path(weights))
+    return model, load_weights(model, state, source=str(weights))
+
+
+def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> frozenset[str]:
+    """Copy `state` into `model` and give the keys that it lacks, which must belong to the classifier's end.
+
+    Raises ModelError where the features are incomplete or a shape differs, so that no half-loaded
+    network trains unnoticed.
+    """
+    own = model.state_dict()
+    wrong = [f"{k} is {tuple(state[k].shape)}" for k in own if k in state and state[k].shape != own[k].shape]
+    wrong = [entry for entry in wrong if not _is_end(entry)]
+    missing = [key for key in own if key not in state or state[key].shape != own[key].shape]
+    vital = [key for key in missing if not _is_end(key) and not key.endswith("num_batches_tracked")]
+    if wrong or vital:
+        faults = [*wrong, *(f"{key} is missing" for key in vital if key not in state)]
+        raise ModelError(
+            f"{source} does not fit {type(model).__name__}: {'; '.join(faults[:3])}"
+            f"{f' and {len(faults) - 3} more' if len(faults) > 3 else ''}. torchvision's names are expected."
+        )
+    model.load_state_dict({key: state[key] for key in own if key not in missing}, strict=False)
+    return frozenset(missing)
+
+
+def _is_end(key: str) -> bool:
+    return key.startswith(("classifier.", "fc."))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ModelError(f"there is no weights file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+        raise ModelError(f"{path} cannot be read as weights: {error}") from error
+    except Exception as error:  # the unpickler refuses anything but tensors with an error of its own
+        raise ModelError(f"{path} is not a plain state dict of tensors ({type(error).__name__})") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError(f"{path} does not hold a state dict (names to tensors)")
+    return state
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    entry = torchvision.models.get_model_weights(name)["DEFAULT" if name == "mobilenet_v2" else "IMAGENET1K_V1"]
+    try:
+        return dict(entry.get_state_dict(progress=True, check_hash=True))
+    except (URLError, OSError, RuntimeError) as error:
+        file = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rsplit("/", 1)[-1]
+        raise ModelError(
+            f"the ImageNet weights of {name} could not be downloaded ({error}). Put the file at {file}, "
+            "name a file with --weights FILE, or start without with --weights none."
+        ) from error

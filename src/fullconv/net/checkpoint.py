@@ -1,0 +1,73 @@
+"""Weights with all it takes to use them, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fullconv.errors import ModelError
+from fullconv.image import atomic_write
+from fullconv.labels import LabelSet
+from fullconv.net.fcn import FCN, NetSpec, build
+
+__all__ = ["Saved", "find_weights", "load_net", "save_net"]
+
+_KEY = "fullconv"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a weights file holds beside the weights. `notes` is free: scores, step, provenance."""
+
+    spec: NetSpec
+    labels: LabelSet
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def save_net(path: Path, state: dict[str, Tensor], saved: Saved) -> None:
+    """Write the state dict of an FCN and its description; the old file stays until the new one is whole."""
+    meta = {"spec": saved.spec.to_dict(), "labels": saved.labels.to_dict(), "notes": saved.notes}
+    tensors = {name: value.detach().to("cpu").contiguous() for name, value in state.items()}
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata={_KEY: json.dumps(meta)})
+
+
+def find_weights(path: Path) -> Path:
+    """The weights file that `path` means: a file itself, or the best of a run folder."""
+    if path.is_dir():
+        best = path / "best.safetensors"
+        if not best.is_file():
+            raise ModelError(f"{path} holds no best.safetensors: it is not a run folder, or no epoch has ended yet")
+        return best
+    if not path.is_file():
+        raise ModelError(f"there is no model {path}; name a run folder or a .safetensors file that fullconv wrote")
+    return path
+
+
+def load_net(path: Path) -> tuple[FCN, Saved]:
+    """The network in evaluation mode, on the CPU, from a run folder or a file of `save_net`."""
+    path = find_weights(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = (file.metadata() or {}).get(_KEY)
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as safetensors: {error}") from error
+    if meta is None:
+        raise ModelError(f"{path} was not written by fullconv: it has no description of its network")
+    values = json.loads(meta)
+    saved = Saved(NetSpec(**values["spec"]), LabelSet.from_dict(values["labels"]), values["notes"])
+    with torch.device("meta"):
+        net = build(saved.spec)
+    try:
+        net.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise ModelError(f"{path} does not fit its own description: {error}") from error
+    return net.eval(), saved

@@ -1,0 +1,300 @@
+"""The skip network of the paper on any classifier, and its builders fcn32s, fcn16s, fcn8s and fcn4s."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from fullconv.errors import ModelError, UsageError
+from fullconv.geometry import Field, SkipGeometry
+from fullconv.net.backbones import classifier
+from fullconv.net.surgery import Surgery, convolutionalize
+from fullconv.net.trace import Node, Taps, layers_of, trace
+from fullconv.net.upsample import Upsample, UpsampleMode
+
+__all__ = ["FCN", "NetSpec", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s"]
+
+SKIP_NAMES = {16: "pool4", 8: "pool3", 4: "pool2"}
+"""Skips by their stride, under the names that they have in the paper's VGG16."""
+
+PAPER_TAPS = {"vgg16": {16: "features_23", 8: "features_16", 4: "features_9"}}
+"""The paper taps VGG16 behind its pooling layers, one stage before the last map at each stride."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """All it takes to build a network again before its weights are loaded.
+
+    `head_width` None keeps the classifier's own hidden layers (VGG16: fc6 and fc7 with 4096 channels). `norm`
+    puts batch norm on the taps, `head_norm` on the head's layers: layers that start from scratch need it.
+    `fixed` marks FCN-32s-fixed, where only the score layer learns.
+    """
+
+    model: str
+    num_classes: int
+    stride: int = 8
+    head_width: int | None = None
+    norm: bool = True
+    head_norm: bool = False
+    upsample: UpsampleMode = "fixed"
+    fixed: bool = False
+
+    @property
+    def name(self) -> str:
+        """As in the paper's table: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s."""
+        return f"FCN-{self.stride}s{'-fixed' if self.fixed else ''}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and YAML."""
+        return asdict(self)
+
+
+class FCN(nn.Module):
+    """A fully convolutional network with skips.
+
+    Input: N x 3 x H x W, RGB, uint8 in 0..255 or floats in 0..1, H and W from 1 on.
+    Output: logits, float32, N x num_classes x H x W.
+
+    The backbone is the dense classifier up to its last feature map; the head its hidden linear layers as
+    convolutions (none in ResNet), padded to keep their input's size; one 1 x 1 score layer on the head and one
+    on each skip, all starting at zero; each score map is upsampled onto the next and added (the paper,
+    section 4.2). Skips are the last map at each stride that all paths pass, or the paper's own for VGG16.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dense: Surgery, spec: NetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
+        nodes = trace(dense.module, dense.size)
+        names = _skip_nodes(dense.module, nodes, dense.features, spec)
+        self.head = _head(dense, nodes, spec)
+        top_taps, width = _through(self.head, _taps(nodes[dense.features])), _width(self.head, nodes[dense.features])
+        self.score_fr = _score(width, spec.num_classes)
+        for stride, name in names.items():
+            channels = nodes[name].shape[0]
+            self.add_module(f"norm_{SKIP_NAMES[stride]}", nn.BatchNorm2d(channels) if spec.norm else nn.Identity())
+            self.add_module(f"score_{SKIP_NAMES[stride]}", _score(channels, spec.num_classes))
+        self.skips = tuple(SKIP_NAMES[stride] for stride in names)
+        taps = [top_taps, *(_taps(nodes[name]) for name in names.values())]
+        self.geometry = tuple(SkipGeometry(tuple(tap[axis] for tap in taps)) for axis in (0, 1))
+        for name, *axes in zip(self.upscores, *(g.upsamplings for g in self.geometry), strict=True):
+            self.add_module(name, Upsample(spec.num_classes, axes[0], axes[1], spec.upsample))
+        self._strides = {
+            node.target: node.taps[0].field.stride for node in nodes.values() if node.module and node.taps
+        }
+        self.backbone = _cut(dense.module, [*names.values(), dense.features])
+
+    @property
+    def upscores(self) -> tuple[str, ...]:
+        """The upsampling layers by name, coarsest first: upscore2, upscore_pool4, upscore8 in FCN-8s."""
+        return ("upscore2", *(f"upscore_{skip}" for skip in self.skips))[: len(self.skips)] + (
+            f"upscore{self.spec.stride}",
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits at the size of the image."""
+        return self.decode(self.encode(image), (image.shape[-2], image.shape[-1]))
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """The maps that the score layers read: the head's, then each skip's from coarse to fine."""
+        if image.dtype == torch.uint8:
+            image = image.to(self.mean.dtype) / 255
+        top, left = (g.padding(n) for g, n in zip(self.geometry, image.shape[-2:], strict=True))
+        padded = functional.pad((image - self.mean) / self.std, (*left, *top))
+        *skips, features = self.backbone(padded)
+        return [self.head(features), *skips]
+
+    def decode(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Score, upsample and fuse the maps of `encode` to logits at `size` (height, width)."""
+        score = self.score_fr(maps[0])
+        with torch.autocast(score.device.type, enabled=False):
+            score = score.float()
+        for index, (skip, fine) in enumerate(zip(self.skips, maps[1:], strict=True)):
+            fine = self.get_submodule(f"score_{skip}")(self.get_submodule(f"norm_{skip}")(fine))
+            score = self._fuse(index, score, fine.float())
+        final = self.get_submodule(self.upscores[-1])
+        start = tuple(g.upsamplings[-1].crop + g.lead for g in self.geometry)
+        with torch.autocast(score.device.type, enabled=False):
+            logits: Tensor = final(score, size, start)
+        return logits
+
+    def _fuse(self, index: int, coarse: Tensor, fine: Tensor) -> Tensor:
+        """The sum on the cells that both have; a negative crop cuts the finer map instead."""
+        ups = [g.upsamplings[index] for g in self.geometry]
+        cuts = [max(0, -up.crop) for up in ups]
+        starts = [max(0, up.crop) for up in ups]
+        fine = fine[:, :, cuts[0] :, cuts[1] :]
+        reach = [up.layer.output_size(n) for up, n in zip(ups, coarse.shape[2:], strict=True)]
+        size = [min(r - s, n) for r, s, n in zip(reach, starts, fine.shape[2:], strict=True)]
+        with torch.autocast(coarse.device.type, enabled=False):
+            upsampled = self.get_submodule(self.upscores[index])(coarse, tuple(size), tuple(starts))
+        return upsampled + fine[:, :, : size[0], : size[1]]
+
+    def fine_modules(self, stride: int) -> list[str]:
+        """The backbone's modules, by name, whose maps are finer than `stride`."""
+        kept = dict(self.backbone.named_modules())
+        return [name for name, own in self._strides.items() if own < stride and name in kept]
+
+    def is_pretrained(self, name: str) -> bool:
+        """Whether the parameter of that name comes from the classifier, so that it wants the lower learning rate."""
+        return name.startswith("backbone.") or (name.startswith("head.") and not self.spec.head_norm)
+
+
+def build(spec: NetSpec, weights: str | Path | None = None) -> FCN:
+    """The network of `spec` on its classifier with `weights` (see `backbones.classifier`).
+
+    Where the weights lack the classifier's hidden layers, or `head_width` changes them, the head starts from
+    scratch and gets batch norm if `spec.norm`; the built network's own `spec` says so.
+    """
+    if spec.stride not in (32, 16, 8, 4):
+        raise UsageError(f"stride {spec.stride}: a prediction stride is 32, 16, 8 or 4")
+    model, missing = classifier(spec.model, weights)
+    dense = convolutionalize(model)
+    hidden = [f"{name}.weight" for name in dense.linears[:-1]]
+    if weights is not None and hidden:
+        fresh = spec.head_width is not None or any(name in missing for name in hidden)
+        spec = replace(spec, head_norm=spec.norm and fresh)
+    return FCN(dense, spec)
+
+
+def fcn32s(model: str, num_classes: int, weights: str | Path | None = None) -> FCN:
+    """The coarse network: one score layer, upsampled 32 times."""
+    return build(NetSpec(model, num_classes, stride=32), weights)
+
+
+def fcn16s(model: str, num_classes: int, weights: str | Path | None = None) -> FCN:
+    """FCN-32s and a skip at stride 16."""
+    return build(NetSpec(model, num_classes, stride=16), weights)
+
+
+def fcn8s(model: str, num_classes: int, weights: str | Path | None = None) -> FCN:
+    """FCN-16s and a skip at stride 8."""
+    return build(NetSpec(model, num_classes, stride=8), weights)
+
+
+def fcn4s(model: str, num_classes: int, weights: str | Path | None = None) -> FCN:
+    """FCN-8s and a skip at stride 4, beyond the paper."""
+    return build(NetSpec(model, num_classes, stride=4), weights)
+
+
+def _score(channels: int, num_classes: int) -> nn.Conv2d:
+    conv = nn.Conv2d(channels, num_classes, 1)
+    nn.init.zeros_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+def _taps(node: Node) -> Taps:
+    if node.taps is None:
+        raise ModelError(f"the geometry of {node.name} cannot be followed")
+    return node.taps
+
+
+def _skip_nodes(graph: fx.GraphModule, nodes: dict[str, Node], features: str, spec: NetSpec) -> dict[int, str]:
+    """Stride to node name, coarse to fine: the last map at each stride that every path to the features passes."""
+    top = _taps(nodes[features])[0].field.stride
+    wanted = [stride for stride in SKIP_NAMES if spec.stride <= stride < top]
+    if top < spec.stride:
+        raise ModelError(f"{spec.model} ends at stride {top}, it has no FCN-{spec.stride}s")
+    if spec.model in PAPER_TAPS:
+        return {stride: PAPER_TAPS[spec.model][stride] for stride in wanted}
+    found: dict[int, str] = {}
+    for name in _bottlenecks(graph, features):
+        taps = nodes[name].taps
+        if taps and taps[0].field.stride == taps[1].field.stride:
+            found[int(taps[0].field.stride)] = name
+    lacking = [stride for stride in wanted if stride not in found]
+    if lacking:
+        raise ModelError(f"{spec.model} has no single feature map at stride {lacking[0]} to skip from")
+    return {stride: found[stride] for stride in wanted}
+
+
+def _bottlenecks(graph: fx.GraphModule, features: str) -> list[str]:
+    """Nodes up to `features` after which no earlier value is needed any more."""
+    order = {node: index for index, node in enumerate(graph.graph.nodes)}
+    last_use = {node: max((order[user] for user in node.users), default=-1) for node in order}
+    names, live = [], -1
+    for node, index in order.items():
+        if live <= index and node.op != "placeholder":
+            names.append(node.name)
+        live = max(live, last_use[node])
+        if node.name == features:
+            break
+    return names
+
+
+def _head(dense: Surgery, nodes: dict[str, Node], spec: NetSpec) -> nn.Sequential:
+    """fc6, fc7, ... with the modules between them: what lies behind the features, without pooling and last linear."""
+    names = list(nodes)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    number, width = 5, nodes[dense.features].shape[0]
+    if spec.head_width is not None and len(dense.linears) < 2:
+        raise UsageError(f"{spec.model} has no hidden linear layer: --head-width does not apply")
+    for name in names[names.index(dense.features) + 1 :]:
+        module, target = nodes[name].module, nodes[name].target
+        if target == dense.linears[-1]:
+            break
+        if target in dense.linears and isinstance(module, nn.Conv2d):
+            number += 1
+            layers[f"fc{number}"] = conv = _hidden(module, width, spec)
+            width = conv.out_channels
+            if spec.head_norm:
+                layers[f"norm{number}"] = nn.BatchNorm2d(width)
+        elif module is not None and not isinstance(module, nn.AvgPool2d):
+            kind = "drop" if isinstance(module, nn.Dropout) else "relu" if isinstance(module, nn.ReLU) else name
+            layers[f"{kind}{number}"] = module
+    return nn.Sequential(layers)
+
+
+def _hidden(linear: nn.Conv2d, channels: int, spec: NetSpec) -> nn.Conv2d:
+    """A hidden layer with padding that keeps the map's size; its own weights unless the width changes."""
+    width = spec.head_width or linear.out_channels
+    kernel = (linear.kernel_size[0], linear.kernel_size[1])
+    conv = nn.Conv2d(channels, width, kernel, padding=(kernel[0] // 2, kernel[1] // 2))
+    if spec.head_norm or spec.head_width is not None:
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    else:
+        conv.load_state_dict(linear.state_dict())
+    return conv
+
+
+def _through(head: nn.Sequential, taps: Taps) -> Taps:
+    for module in head:
+        layers = layers_of(module)
+        if layers:
+            taps = (taps[0].after(layers[0]), taps[1].after(layers[1]))
+    return taps
+
+
+def _width(head: nn.Sequential, features: Node) -> int:
+    convs = [module for module in head if isinstance(module, nn.Conv2d)]
+    return convs[-1].out_channels if convs else features.shape[0]
+
+
+def _cut(graph: fx.GraphModule, names: list[str]) -> fx.GraphModule:
+    """The graph with these nodes as its outputs and nothing behind them."""
+    by_name = {node.name: node for node in graph.graph.nodes}
+    (output,) = (node for node in graph.graph.nodes if node.op == "output")
+    output.args = (tuple(by_name[name] for name in names),)
+    graph.graph.eliminate_dead_code()
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return graph
+
+
+def pixel_field(net: FCN) -> tuple[Field, Field]:
+    """What one pixel of the output sees, vertically and horizontally; its halo is what a tile needs."""
+    return net.geometry[0].field, net.geometry[1].field

@@ -1,0 +1,130 @@
+import sys
+
+import numpy as np
+import pytest
+
+from fullconv.data import digits
+from fullconv.data.dataset import count_labels
+from fullconv.data.digits import DIGIT_LABELS, digit_patches, digit_samples, digit_scenes, write_digit_dataset
+from fullconv.data.layouts import find_dataset
+from fullconv.errors import MissingExtra, UsageError
+
+
+@pytest.mark.parametrize("size", [(96, 128), (61, 50)])
+def test_scenes_are_images_with_targets(size):
+    images, targets = digit_scenes(6, size)
+    assert (images.shape, images.dtype) == ((6, *size, 3), np.uint8)
+    assert (targets.shape, targets.dtype) == ((6, *size), np.uint8)
+    assert targets.max() < DIGIT_LABELS.num_classes
+    assert all(0 < (target > 0).mean() < 0.5 for target in targets)
+
+
+def test_a_scene_depends_on_its_seed_split_and_index_alone():
+    images, targets = digit_scenes(4, seed=3)
+    fewer, fewer_targets = digit_scenes(2, seed=3)
+    np.testing.assert_array_equal(images[:2], fewer)
+    np.testing.assert_array_equal(targets[:2], fewer_targets)
+    assert not np.array_equal(fewer, digit_scenes(2, seed=4)[0])
+    assert not np.array_equal(fewer, digit_scenes(2, seed=3, split="val")[0])
+
+
+def test_every_class_appears():
+    assert set(np.unique(digit_scenes(40)[1])) == set(range(11))
+    assert set(digit_patches(120)[1]) == set(range(11))
+
+
+def test_no_sample_is_in_both_splits():
+    train, val = digit_samples("train")[0], digit_samples("val")[0]
+    assert len(train) + len(val) == 1797
+    assert not {image.tobytes() for image in train} & {image.tobytes() for image in val}
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_scenes_and_patches_draw_from_their_split_alone(split, monkeypatch):
+    asked = []
+
+    def spy(name):
+        asked.append(name)
+        return digit_samples(name)
+
+    monkeypatch.setattr(digits, "digit_samples", spy)
+    digit_scenes(2, split=split)
+    digit_patches(2, split=split)
+    assert set(asked) == {split}
+
+
+def test_the_target_is_where_the_ink_is():
+    """Without digits the same seed gives the same ground, so what differs is ink."""
+    images, targets = digit_scenes(1, seed=5)
+    rng = np.random.default_rng([5, 0, 0, 0])
+    ground = digits._ground(rng, images.shape[1:3])
+    ink = np.abs(images[0].astype(int) - ground).max(2) > 40
+    stroke = targets[0] > 0
+    assert not (ink & ~stroke).any()
+    assert (ink & stroke).sum() > 0.6 * stroke.sum()
+
+
+def test_a_glyph_has_the_class_of_its_digit_and_thick_strokes():
+    samples = digit_samples("train")
+    for digit in range(10):
+        only = samples[0][samples[1] == digit], samples[1][samples[1] == digit]
+        glyph = digits._Glyph.draw(np.random.default_rng(digit), only)
+        assert glyph.label == digit + 1
+        assert glyph.opacity.shape == glyph.stroke.shape
+        assert glyph.opacity[~glyph.stroke].max(initial=0) == 0
+        assert glyph.stroke.sum() > 3 * max(glyph.stroke.shape)
+
+
+def test_patches_have_their_digit_in_the_middle():
+    patches, labels = digit_patches(200, jitter=0)
+    assert (patches.shape, patches.dtype, labels.dtype) == ((200, 48, 48, 3), np.uint8, np.int64)
+    assert 0.15 < (labels == 0).mean() < 0.35
+    np.testing.assert_array_equal(patches[:5], digit_patches(5, jitter=0)[0])
+    middle = patches[:, 12:36, 12:36].astype(int)
+    spread = np.ptp(middle, axis=(1, 2)).max(1)
+    assert np.median(spread[labels > 0]) > 1.3 * np.median(spread[labels == 0])
+
+
+def test_the_written_data_set_is_read_back(tmp_path):
+    root = write_digit_dataset(tmp_path / "deep" / "digits", train=3, val=2, size=(64, 80), seed=7)
+    assert [path.name for path in root.parent.iterdir()] == ["digits"]
+    dataset = find_dataset(root)
+    assert dataset.labels == DIGIT_LABELS
+    for split, count in (("train", 3), ("val", 2)):
+        images, targets = digit_scenes(count, (64, 80), 7, split)
+        for index, sample in enumerate(dataset.split(split)):
+            image, target = dataset.read(sample)
+            np.testing.assert_array_equal(image, images[index])
+            np.testing.assert_array_equal(target, targets[index])
+        assert count_labels(dataset, split).sum() == targets.size
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(UsageError, match="is not empty"):
+        write_digit_dataset(tmp_path, train=1, val=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(digits, "write_label_map", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_digit_dataset(tmp_path / "digits", train=1, val=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_asked_for():
+    with pytest.raises(UsageError, match="48 pixels"):
+        digit_scenes(1, (47, 100))
+    with pytest.raises(UsageError, match="train and val, not 'test'"):
+        digit_patches(1, split="test")
+
+
+def test_a_missing_scikit_learn_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    digits._load.cache_clear()
+    with pytest.raises(MissingExtra, match=r"fullconv\[train\]"):
+        digit_samples("train")

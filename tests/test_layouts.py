@@ -1,0 +1,336 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fullconv.data.dataset import DataSet, Sample, count_labels
+from fullconv.data.layouts import find_dataset
+from fullconv.data.names import CAMVID_LABELS, VOC_LABELS
+from fullconv.errors import DataError
+
+CAMVID = Path(__file__).parents[1] / ".." / "shared" / "camvid"
+
+
+def put_image(path, size=(6, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(path)
+
+
+def put_mask(path, labels=(0, 1, 255), size=(6, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.resize(np.array(labels, np.uint8), size)).save(path)
+
+
+def put_pair(root, split, stem, **mask):
+    put_image(root / "images" / split / f"{stem}.jpg")
+    put_mask(root / "masks" / split / f"{stem}.png", **mask)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for split, stem in [("train", "a"), ("train", "b"), ("val", "c")]:
+        put_pair(tmp_path, split, stem)
+    (tmp_path / "classes.txt").write_text("ground\nroof\n")
+    return tmp_path
+
+
+def faults_of(root):
+    with pytest.raises(DataError) as caught:
+        find_dataset(root)
+    return caught.value.faults
+
+
+def stems(dataset, split):
+    return [sample.name for sample in dataset.split(split)]
+
+
+def test_folder(folder):
+    dataset = find_dataset(folder)
+    assert (dataset.layout, dataset.labels.class_names) == ("folder", ("ground", "roof"))
+    assert (stems(dataset, "train"), stems(dataset, "val")) == (["a", "b"], ["c"])
+    image, target = dataset.read(dataset.split("val")[0])
+    assert (image.shape, image.dtype, target.shape, target.dtype) == ((6, 8, 3), np.uint8, (6, 8), np.uint8)
+    assert set(np.unique(target)) == {0, 1, 255}
+
+
+def test_folder_takes_test_only_with_masks(folder):
+    put_image(folder / "images" / "test" / "t.png")
+    assert set(find_dataset(folder).splits) == {"train", "val"}
+    put_mask(folder / "masks" / "test" / "t.png")
+    assert stems(find_dataset(folder), "test") == ["t"]
+
+
+def test_hidden_and_other_files_are_no_images(folder):
+    for name in ("._a.jpg", ".DS_Store", "notes.txt"):
+        (folder / "images" / "train" / name).write_bytes(b"?")
+    assert stems(find_dataset(folder), "train") == ["a", "b"]
+
+
+def test_without_names_classes_go_up_to_the_largest_label(folder):
+    (folder / "classes.txt").unlink()
+    put_pair(folder, "val", "d", labels=(0, 3, 255))
+    assert find_dataset(folder).labels.class_names == ("class_0", "class_1", "class_2", "class_3")
+
+
+@pytest.mark.parametrize("count", [2, 3, 60])
+def test_flat_folder_is_split_by_stem(tmp_path, count):
+    for index in range(count):
+        put_pair(tmp_path, "", f"s{index}")
+    dataset = find_dataset(tmp_path)
+    train, val = stems(dataset, "train"), stems(dataset, "val")
+    assert sorted(train + val) == sorted(f"s{index}" for index in range(count))
+    assert 1 <= len(val) <= max(1, 0.35 * count)
+    put_pair(tmp_path, "", "new")
+    if count == 60:
+        assert set(val) <= set(stems(find_dataset(tmp_path), "val"))
+
+
+def test_flat_folder_of_one_sample_has_no_val(tmp_path):
+    put_pair(tmp_path, "", "only")
+    dataset = find_dataset(tmp_path)
+    assert stems(dataset, "train") == ["only"]
+    with pytest.raises(DataError, match=r"'val'; there are: train \(1\)"):
+        dataset.split("val")
+
+
+@pytest.mark.parametrize("names", ["names: [ground, roof]\n", "names: {1: roof, 0: ground}\n"])
+@pytest.mark.parametrize("palette", ["[[0, 0, 0], [200, 0, 0]]", "{0: '#000000', 1: '#c80000'}"])
+def test_yaml_names_and_colours_of_rgb_masks(folder, names, palette):
+    (folder / "classes.txt").unlink()
+    (folder / "dataset.yaml").write_text(f"{names}palette: {palette}\n")
+    rgb = np.zeros((6, 8, 3), np.uint8)
+    rgb[:3] = 200, 0, 0
+    Image.fromarray(rgb).save(folder / "masks" / "val" / "c.png")
+    dataset = find_dataset(folder)
+    assert dataset.labels.class_names == ("ground", "roof")
+    assert dataset.labels.palette == ((0, 0, 0), (200, 0, 0))
+    np.testing.assert_array_equal(dataset.read(dataset.split("val")[0])[1], rgb[..., 0] // 200)
+
+
+def test_rgb_masks_without_colours_are_refused_not_guessed(folder):
+    put_image(folder / "masks" / "val" / "c.png")
+    dataset = find_dataset(folder)
+    with pytest.raises(DataError, match=r"c\.png"):
+        dataset.read(dataset.split("val")[0])
+
+
+def test_every_fault_of_a_folder_at_once(folder):
+    images, masks = folder / "images", folder / "masks"
+    put_image(images / "train" / "lonely.jpg")
+    put_mask(masks / "val" / "orphan.png")
+    put_image(images / "train" / "a.png")
+    put_mask(masks / "train" / "b.png", size=(5, 8))
+    put_pair(folder, "val", "bad")
+    (images / "val" / "bad.jpg").write_bytes(b"no image")
+    put_pair(folder, "val", "lossy")
+    (masks / "val" / "lossy.png").rename(masks / "val" / "lossy.jpg")
+    put_image(images / "validation" / "x.png")
+    put_image(images / "loose.png")
+    (folder / "classes.txt").write_text("a\n\nb\n")
+    expected = [
+        (folder / "classes.txt", "blank lines"),
+        (images / "validation", "name it train, val or test"),
+        (images / "loose.png", "move them"),
+        (images / "train" / "a.png", "same stem as a.jpg"),
+        (images / "train" / "lonely.jpg", "no mask"),
+        (masks / "train" / "b.png", "is 8x5 (width x height)"),
+        (masks / "val" / "orphan.png", "no image"),
+        (images / "val" / "bad.jpg", "not an image"),
+        (masks / "val" / "lossy.jpg", "JPEG"),
+    ]
+    found = faults_of(folder)
+    assert len(found) == len(expected)
+    for (path, part), fault in zip(expected, found, strict=True):
+        assert fault.startswith(f"{path}: ")
+        assert part in fault
+
+
+def test_empty_and_absent_folders(folder):
+    for path in (folder / "images" / "val").iterdir():
+        path.unlink()
+    (folder / "masks" / "train").rename(folder / "masks" / "trian")
+    found = faults_of(folder)
+    assert len(found) == 2
+    assert "absent" in found[0]
+    assert "is empty" in found[1]
+
+
+def test_no_stem_in_common_is_one_fault(folder):
+    for path in list((folder / "masks" / "train").iterdir()):
+        path.rename(path.with_stem(path.stem + "_mask"))
+    (fault,) = faults_of(folder)
+    assert "a_mask.png and a.jpg" in fault
+
+
+def test_the_message_stops_at_fifty_faults_and_the_list_does_not(folder):
+    for index in range(70):
+        put_image(folder / "images" / "train" / f"x{index:02d}.png")
+    with pytest.raises(DataError, match="70 faults") as caught:
+        find_dataset(folder)
+    assert len(caught.value.faults) == 70
+    assert str(caught.value).splitlines()[-1] == "  - ... and 20 more"
+    assert len(str(caught.value).splitlines()) == 52
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_masks_of_0_and_255_are_refused(folder, named):
+    for path in folder.glob("masks/*/*.png"):
+        put_mask(path, labels=(0, 255))
+    if not named:
+        (folder / "classes.txt").unlink()
+    (fault,) = faults_of(folder)
+    assert "0 and 255 must be written as 0 and 1" in fault
+
+
+def test_grey_levels_are_not_classes(folder):
+    (folder / "classes.txt").unlink()
+    put_mask(folder / "masks" / "val" / "c.png", labels=(0, 127, 255))
+    (fault,) = faults_of(folder)
+    assert "0, 1, 127" in fault
+
+
+@pytest.mark.parametrize(
+    ("labels", "hint"), [((0, 2), "name the classes"), ((0, 128, 255), "0 and 255 as 0 and 1")]
+)
+def test_read_refuses_labels_beyond_the_classes(folder, labels, hint):
+    put_mask(folder / "masks" / "val" / "c.png", labels=labels)
+    dataset = find_dataset(folder)
+    with pytest.raises(DataError, match=hint) as caught:
+        dataset.read(dataset.split("val")[0])
+    assert f"c.png: holds the labels {labels[1]}," in str(caught.value)
+
+
+def test_read_refuses_two_sizes(folder):
+    dataset = find_dataset(folder)
+    put_mask(folder / "masks" / "val" / "c.png", size=(6, 7))
+    with pytest.raises(DataError, match="is 7x6"):
+        dataset.read(dataset.split("val")[0])
+
+
+def test_count_labels_sums_the_targets(folder):
+    dataset = find_dataset(folder)
+    targets = [dataset.read(sample)[1] for sample in dataset.split("train")]
+    counts = count_labels(dataset, "train")
+    assert counts.dtype == np.int64
+    assert counts.tolist() == [sum(int((target == k).sum()) for target in targets) for k in range(2)]
+
+
+def test_count_labels_lists_every_bad_mask(folder):
+    dataset = find_dataset(folder)
+    for stem in "ab":
+        put_mask(folder / "masks" / "train" / f"{stem}.png", labels=(0, 9))
+    with pytest.raises(DataError) as caught:
+        count_labels(dataset, "train")
+    assert [("a.png" in fault, "b.png" in fault) for fault in caught.value.faults] == [(1, 0), (0, 1)]
+
+
+def put_camvid(root, splits=("train", "val")):
+    for split in splits:
+        put_image(root / split / "x.png")
+        put_mask(root / f"{split}annot" / "x.png", labels=(0, 10, 11))
+
+
+def test_camvid(tmp_path):
+    put_camvid(tmp_path)
+    put_image(tmp_path / "test" / "unlabelled.png")
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.labels, set(dataset.splits)) == (
+        "camvid",
+        CAMVID_LABELS,
+        {"train", "val"},
+    )
+    assert set(np.unique(dataset.read(dataset.split("val")[0])[1])) == {0, 10, 255}
+    assert count_labels(dataset, "val").tolist() == [16, *[0] * 9, 16]
+
+
+def test_faults_of_camvid(tmp_path):
+    put_camvid(tmp_path)
+    (tmp_path / "valannot" / "x.png").unlink()
+    put_image(tmp_path / "train" / "y.png")
+    found = faults_of(tmp_path)
+    assert [
+        str(tmp_path / name) in fault for name, fault in zip(["train/y.png", "valannot"], found, strict=True)
+    ]
+
+
+def put_voc(root):
+    for stem in ("p", "q", "unlisted"):
+        put_image(root / "JPEGImages" / f"{stem}.jpg")
+        put_mask(root / "SegmentationClass" / f"{stem}.png", labels=(0, 20, 255))
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("p\n")
+    (lists / "val.txt").write_text("q\n\n")
+    return lists
+
+
+@pytest.mark.parametrize("below", ["", "VOC2012", "VOCdevkit/VOC2012"])
+def test_voc(tmp_path, below):
+    put_voc(tmp_path / below)
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.root, dataset.labels) == ("voc", tmp_path / below, VOC_LABELS)
+    assert (stems(dataset, "train"), stems(dataset, "val")) == (["p"], ["q"])
+    assert VOC_LABELS.num_classes == 21
+    assert set(np.unique(dataset.read(dataset.split("train")[0])[1])) == {0, 20, 255}
+
+
+def test_voc_reads_palette_indices_not_colours(tmp_path):
+    put_voc(tmp_path)
+    mask = Image.fromarray(np.full((6, 8), 7, np.uint8))
+    mask.putpalette([9, 9, 9] * 256)
+    mask.save(tmp_path / "SegmentationClass" / "p.png")
+    dataset = find_dataset(tmp_path)
+    assert (dataset.read(dataset.split("train")[0])[1] == 7).all()
+
+
+def test_faults_of_voc(tmp_path):
+    lists = put_voc(tmp_path)
+    (lists / "train.txt").write_text("p\nghost\np\n")
+    (lists / "val.txt").write_text("\n")
+    found = faults_of(tmp_path)
+    assert len(found) == 3
+    assert "line 2 names 'ghost', which is not in JPEGImages or SegmentationClass" in found[0]
+    assert "line 3 repeats 'p' of line 1" in found[1]
+    assert str(lists / "val.txt") in found[2]
+
+
+def test_voc_without_lists(tmp_path):
+    for path in put_voc(tmp_path).iterdir():
+        path.unlink()
+    assert "neither train.txt nor val.txt" in faults_of(tmp_path)[0]
+
+
+def test_an_unknown_layout_says_what_is_there_and_what_each_expects(tmp_path, folder):
+    other = tmp_path / "elsewhere"
+    (other / "pictures").mkdir(parents=True)
+    with pytest.raises(DataError, match="it holds pictures/") as caught:
+        find_dataset(other)
+    assert [fault.split(":")[0] for fault in caught.value.faults] == ["folder", "CamVid", "VOC"]
+    put_camvid(other / "pictures" / "..")
+    put_camvid(tmp_path / "outer" / "inner")
+    with pytest.raises(DataError, match=r"Perhaps you mean .*inner"):
+        find_dataset(tmp_path / "outer")
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        find_dataset(tmp_path / "nowhere")
+
+
+def test_split_names_what_there_is():
+    sample = Sample("a", Path("a.jpg"), Path("a.png"))
+    dataset = DataSet("folder", Path("here"), CAMVID_LABELS, {"train": (sample,), "val": ()})
+    for name in ("val", "tset"):
+        with pytest.raises(DataError, match=rf"'{name}'; there are: train \(1\)"):
+            dataset.split(name)
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not beside the project")
+def test_the_real_camvid():
+    dataset = find_dataset(CAMVID)
+    assert {name: len(samples) for name, samples in dataset.splits.items()} == {"train": 367, "val": 101}
+    for sample in (*dataset.split("train")[:2], *dataset.split("val")[-2:]):
+        image, target = dataset.read(sample)
+        assert image.shape == (360, 480, 3)
+        assert set(np.unique(target)) <= {*range(11), 255}

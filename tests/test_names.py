@@ -1,0 +1,66 @@
+import pytest
+
+from fullconv.data.names import find_labels
+from fullconv.errors import DataError
+
+NAMES = "names: [ground, roof]\n"
+
+
+def faults_of(root):
+    with pytest.raises(DataError) as caught:
+        find_labels(root)
+    return caught.value.faults or [str(caught.value)]
+
+
+def test_no_file_no_labels(tmp_path):
+    assert find_labels(tmp_path) is None
+
+
+def test_names_in_text_may_have_a_byte_order_mark_and_crlf(tmp_path):
+    (tmp_path / "classes.txt").write_bytes("\ufeffground\r\ngreen roof\r\n\r\n".encode())
+    labels, colored = find_labels(tmp_path)
+    assert (labels.class_names, colored) == (("ground", "green roof"), False)
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("nmaes: [a, b]\n", ["did you mean 'names'", "'names' must be a list"]),
+        (NAMES + "train: x\n", ["unknown key 'train'; the keys are names and palette"]),
+        ("names: {0: a, 2: b}\npallete: 1\n", ["did you mean 'palette'", "must be 0 to 1, found [0, 2]"]),
+        ("names: [no, 1]\n", ["False is not text", "1 is not text"]),
+        (NAMES + "palette: [red, [0, 0, 256]]\n", ["'red' is neither", "[0, 0, 256] is neither"]),
+        (NAMES + "palette: [[1, 1, 1], [1, 1, 1]]\n", ["share the colour [1, 1, 1]"]),
+        (NAMES + "palette: [[1, 1, 1]]\n", ["2 class names but 1 colours"]),
+        ("names: [a, a]\n", ["more than once: a"]),
+        ("names: [a", ["is not YAML"]),
+        ("- a\n", ["holds no keys"]),
+    ],
+)
+def test_faults_of_dataset_yaml(tmp_path, text, faults):
+    (tmp_path / "dataset.yaml").write_text(text)
+    found = faults_of(tmp_path)
+    assert all(str(tmp_path / "dataset.yaml") in fault for fault in found)
+    assert len(found) == len(faults)
+    assert all(part in fault for part, fault in zip(faults, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"a\n\nb\n", r"blank lines \(2\)"),
+        (b" \n", "is empty"),
+        (b"a\na\n", "more than once"),
+        (b"\xff", "UTF-8"),
+    ],
+)
+def test_faults_of_classes_txt(tmp_path, content, fault):
+    (tmp_path / "classes.txt").write_bytes(content)
+    with pytest.raises(DataError, match=fault):
+        find_labels(tmp_path)
+
+
+def test_two_files_of_names(tmp_path):
+    (tmp_path / "classes.txt").write_text("ground\nroof\n")
+    (tmp_path / "dataset.yaml").write_text(NAMES)
+    assert "keep one" in faults_of(tmp_path)[0]

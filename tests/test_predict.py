@@ -1,0 +1,253 @@
+"""Each image is done or refused in one sentence; no result is written over another or over an input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fullconv.errors import DataError, Interrupted, ModelError, UsageError
+from fullconv.image import overlay, read_image, read_label_map, write_image
+from fullconv.labels import LabelSet
+from fullconv.metrics import Scores, confusion_matrix
+from fullconv.run.evaluate import evaluate
+from fullconv.run.predict import SAVES, expand_inputs, output_names, predict_files
+from fullconv.run.runner import label_maps
+
+UInt8 = npt.NDArray[np.uint8]
+LABELS = LabelSet.named(["red", "green", "blue"])
+
+
+@dataclass(frozen=True)
+class StrongestChannel:
+    """A runner whose class of a pixel is its largest channel."""
+
+    labels: LabelSet = LABELS
+
+    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
+        return images.transpose(0, 3, 1, 2).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Failing(StrongestChannel):
+    """A runner that fails on images of one row."""
+
+    error: BaseException = field(default_factory=MemoryError)
+
+    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
+        if images.shape[1] == 1:
+            raise self.error
+        return super().logits(images)
+
+
+def noise(height: int, width: int, seed: int = 0) -> UInt8:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def make(folder: Path, *names: str) -> list[Path]:
+    paths = [folder / name for name in names]
+    for seed, path in enumerate(paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise(4, 5, seed)).save(path, format="PNG")
+    return paths
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_of_everything_a_camera_writes(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    make(folder, "plain.png")
+    write_image(folder / "1x1.png", noise(1, 1))
+    write_image(folder / "37x501.bmp", noise(37, 501))
+    write_image(folder / "4000x3000.bmp", np.full((3000, 4000, 3), (9, 80, 7), np.uint8))
+    picture = Image.fromarray(noise(16, 24))
+    picture.convert("P").save(folder / "palette.png")
+    picture.convert("L").save(folder / "grey.png")
+    picture.convert("CMYK").save(folder / "cmyk.jpg")
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    picture.save(folder / "rotated.jpg", exif=rotated)
+    Image.fromarray(noise(16, 24)[..., 0].astype(np.uint16) * 257).save(folder / "16bit.png")
+    (folder / "truncated.png").write_bytes((folder / "37x501.bmp").read_bytes()[:5000])
+    (folder / "empty.jpg").touch()
+    (folder / "notes.txt").write_text("not asked for")
+    told: dict[Path, str | None] = {}
+    paths = expand_inputs([str(folder)])
+    report = predict_files(StrongestChannel(), paths, out, on_done=told.__setitem__)
+    assert [path.name for path, _ in report.failed] == ["empty.jpg", "truncated.png"]
+    assert all(message.startswith(f"{path}: ") and "\n" not in message for path, message in report.failed)
+    assert told == dict.fromkeys(report.done) | dict(report.failed)
+    assert len(report.done) == 9
+    for path in report.done:
+        image = read_image(path)
+        label_map = read_label_map(out / f"{path.stem}.png")
+        assert np.array_equal(label_map, label_maps(StrongestChannel(), image[None])[0])
+        assert read_image(out / "overlays" / f"{path.stem}.jpg").shape == image.shape
+    assert read_label_map(out / "rotated.png").shape == (24, 16)
+
+
+@pytest.mark.parametrize("save", [["labels"], ["overlay"], SAVES])
+def test_only_what_is_asked_is_saved(tmp_path: Path, save: list[str]) -> None:
+    paths = make(tmp_path, "a.png")
+    predict_files(StrongestChannel(), paths, tmp_path / "out", save)
+    expected = {"labels": "a.png", "overlay": "overlays/a.jpg"}
+    assert files_below(tmp_path / "out") == {expected[kind] for kind in save}
+
+
+def test_the_overlay_is_that_of_the_label_map(tmp_path: Path) -> None:
+    image = np.full((8, 8, 3), (200, 10, 60), np.uint8)
+    write_image(tmp_path / "a.png", image)
+    predict_files(StrongestChannel(), [tmp_path / "a.png"], tmp_path / "out")
+    expected = overlay(image, np.zeros((8, 8), np.uint8), LABELS)
+    written = read_image(tmp_path / "out" / "overlays" / "a.jpg")
+    assert np.abs(written.astype(int) - expected).max() <= 3
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("disk"), ModelError("no"), DataError("bad")])
+def test_one_failure_leaves_the_others(tmp_path: Path, error: BaseException) -> None:
+    paths = make(tmp_path, "a.png", "c.png")
+    write_image(tmp_path / "b.png", noise(1, 9))
+    paths.insert(1, tmp_path / "b.png")
+    report = predict_files(Failing(error=error), paths, tmp_path / "out", ["labels"])
+    assert report.done == (paths[0], paths[2])
+    assert [path for path, _ in report.failed] == [paths[1]]
+    assert files_below(tmp_path / "out") == {"a.png", "c.png"}
+
+
+@pytest.mark.parametrize("error", [Interrupted("stopped"), KeyboardInterrupt(), ZeroDivisionError()])
+def test_what_is_not_the_images_fault_stops_the_run(tmp_path: Path, error: BaseException) -> None:
+    write_image(tmp_path / "b.png", noise(1, 9))
+    with pytest.raises(type(error)):
+        predict_files(Failing(error=error), [tmp_path / "b.png"], tmp_path / "out")
+
+
+def test_a_call_that_cannot_be_meant_is_refused_before_any_work(tmp_path: Path) -> None:
+    paths = make(tmp_path, "a.png")
+    with pytest.raises(UsageError, match=r"overlays.*labels, overlay"):
+        predict_files(StrongestChannel(), paths, tmp_path / "out", ["labels", "overlays"])
+    with pytest.raises(UsageError, match="nothing"):
+        predict_files(StrongestChannel(), paths, tmp_path / "out", [])
+    with pytest.raises(UsageError, match="this is a file"):
+        predict_files(StrongestChannel(), paths, paths[0])
+    assert files_below(tmp_path) == {"a.png"}
+
+
+def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
+    paths = make(tmp_path, "a.png", "b.bmp", "overlays/c.jpg", "c.tif")
+    before = [path.read_bytes() for path in paths]
+    report = predict_files(StrongestChannel(), paths, tmp_path)
+    assert [path.read_bytes() for path in paths] == before
+    assert dict(report.failed).keys() == {paths[0], paths[3]}
+    assert all("overwrite the input" in message for _, message in report.failed)
+    assert report.done == (paths[1], paths[2])
+
+
+def test_equal_stems_get_results_of_their_own(tmp_path: Path) -> None:
+    names = ("a.jpg", "a.png", "sub/a.png", "overlays/a.png", "b.png", "c", "c.png", "d.png", "D.bmp")
+    paths = make(tmp_path / "in", *names)
+    report = predict_files(StrongestChannel(), paths, tmp_path / "out")
+    assert report.done == tuple(paths)
+    label_map_names = "a.jpg.png a.png.png sub/a.png overlays/a.png b.png c.png c.png.png d.png.png D.bmp.png"
+    for path, name in zip(paths, label_map_names.split(), strict=True):
+        expected = label_maps(StrongestChannel(), read_image(path)[None])[0]
+        assert np.array_equal(read_label_map(tmp_path / "out" / name), expected)
+    assert len(files_below(tmp_path / "out")) == 2 * len(paths)
+
+
+names = st.sampled_from(["a", "a.x", "A.x", "a.y", "a.x.x", "a.x.y", ".x", "...x"])
+
+
+@given(st.lists(st.lists(names, min_size=1, max_size=2), unique_by=tuple))
+def test_no_two_inputs_share_a_name(parts: list[list[str]]) -> None:
+    paths = [Path("in", *part) for part in parts]
+    results = output_names(paths)
+    assert len(set(results)) == len(paths)
+    for path, result in zip(paths, results, strict=True):
+        assert result.name in (path.stem, path.name)
+        assert not result.is_absolute()
+        assert ".." not in result.parts
+
+
+def test_folders_below_the_shared_one_are_kept() -> None:
+    assert output_names([Path("in/a/x.jpg"), Path("in/a/y.jpg")]) == [Path("x"), Path("y")]
+    assert output_names([Path("in/a/x.jpg"), Path("other/../in/b/x.jpg")]) == [Path("a/x"), Path("b/x")]
+
+
+def test_arguments_are_files_folders_and_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(
+        tmp_path,
+        "x/b.png",
+        "x/a.JPG",
+        "x/sub/c.tif",
+        "x/.hidden.png",
+        "x/.cache/d.png",
+        "x/[1].png",
+        "raw.dat",
+    )
+    (tmp_path / "x/notes.txt").touch()
+    monkeypatch.chdir(tmp_path)
+
+    def found(*arguments: str) -> str:
+        return " ".join(path.as_posix() for path in expand_inputs(arguments))
+
+    assert found("x") == "x/[1].png x/a.JPG x/b.png x/sub/c.tif"
+    assert found("x/**/*.*") == found("x/**") == found("x")
+    assert found("x/*.png") == "x/[1].png x/b.png"
+    assert found("**/[bc].*") == "x/b.png x/sub/c.tif"
+    assert found("x/[1].png") == "x/[1].png"
+    assert found("raw.dat", "x/.hidden.png") == "raw.dat x/.hidden.png"
+    assert found("x/.h*") == "x/.hidden.png"
+    assert found("x/b.png", "x", "x/../x/a.JPG", "x/*.JPG") == "x/b.png x/[1].png x/a.JPG x/sub/c.tif"
+    assert found(str(tmp_path / "x/*.JPG")) == (tmp_path / "x/a.JPG").as_posix()
+
+
+def test_all_arguments_without_images_are_listed_at_once(tmp_path: Path) -> None:
+    make(tmp_path, "a.png")
+    (tmp_path / "bare").mkdir()
+    wrong = [str(tmp_path / name) for name in ("missing.png", "bare", "*.gif", "a**", "n" * 300)]
+    with pytest.raises(DataError) as caught:
+        expand_inputs([wrong[0], str(tmp_path / "a.png"), *wrong[1:], ""])
+    assert len(caught.value.faults) == 6
+    for argument, fault in zip([*wrong, "(empty)"], caught.value.faults, strict=True):
+        assert fault.startswith(f"{argument}: ")
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    make(tmp_path, "x/a.png", "y/b.png")
+    (tmp_path / "x/loop").symlink_to(tmp_path / "x")
+    (tmp_path / "x/yonder").symlink_to(tmp_path / "y")
+    (tmp_path / "x/z.png").symlink_to(tmp_path / "x/a.png")
+    found = [path.relative_to(tmp_path).as_posix() for path in expand_inputs([str(tmp_path / "x")])]
+    assert found == ["x/a.png", "x/yonder/b.png", "x/z.png"]
+
+
+def test_a_second_run_takes_the_same_inputs(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "sub/b.jpg")
+    out = tmp_path / "results"
+    first = expand_inputs([str(tmp_path)], out)
+    predict_files(StrongestChannel(), first, out)
+    assert expand_inputs([str(tmp_path)], out) == first
+    assert len(expand_inputs([str(out)], out)) == 4
+
+
+def test_evaluate_counts_pixels_over_sizes() -> None:
+    runner = StrongestChannel()
+    images = [noise(1, 1), noise(37, 5), noise(8, 9, seed=3)]
+    targets = [np.where(image[..., 0] > 99, image[..., 1] % 3, 255).astype(np.uint8) for image in images]
+    scores = evaluate(runner, zip(images, targets, strict=True))
+    predicted = np.concatenate([label_maps(runner, image[None]).ravel() for image in images])
+    together = confusion_matrix(np.concatenate([target.ravel() for target in targets]), predicted, 3)
+    assert scores.to_dict() == Scores.from_confusion(together, LABELS.class_names).to_dict()
+
+
+def test_a_runner_of_the_wrong_size_is_told() -> None:
+    with pytest.raises(ModelError, match=r"\(1, 3, 4, 4\).*\(1, 2, 4, 4\)"):
+        label_maps(StrongestChannel(LabelSet.named(["a", "b"])), noise(4, 4)[None])
