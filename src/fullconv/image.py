@@ -210,6 +210,7 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         if error.filename not in {None, str(temporary), *map(str, path.parents)}:
@@ -219,6 +220,13 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def _umask() -> int:
+    """What the process withholds from new files; some writers make theirs private, ours follow the user's rule."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from fullconv.errors import ModelError, UsageError
 from fullconv.geometry import Field, SkipGeometry
-from fullconv.net.backbones import classifier
+from fullconv.net.backbones import classifier, input_size
 from fullconv.net.surgery import Surgery, convolutionalize
 from fullconv.net.trace import Node, Taps, layers_of, trace
 from fullconv.net.upsample import Upsample, UpsampleMode
@@ -161,7 +161,7 @@ def build(spec: NetSpec, weights: str | Path | None = None) -> FCN:
     if spec.stride not in (32, 16, 8, 4):
         raise UsageError(f"stride {spec.stride}: a prediction stride is 32, 16, 8 or 4")
     model, missing = classifier(spec.model, weights)
-    dense = convolutionalize(model)
+    dense = convolutionalize(model, input_size(spec.model))
     hidden = [f"{name}.weight" for name in dense.linears[:-1]]
     if weights is not None and hidden:
         fresh = spec.head_width is not None or any(name in missing for name in hidden)
