@@ -3,37 +3,59 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import sys
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fullconv import __version__
-from fullconv.errors import FullconvError, MissingExtra, UsageError
+from fullconv.errors import FullconvError, Interrupted, MissingExtra, UsageError
+from fullconv.terminal import print_inspection, print_scores, print_table, progress_bar
 
 if TYPE_CHECKING:
     from fullconv.learn.recipe import Recipe
-    from fullconv.metrics import Scores
     from fullconv.net.fcn import NetSpec
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-Data = Annotated[Path, typer.Argument(help="Folder of labelled images: folder, CamVid or VOC layout.", show_default=False)]
-Model = Annotated[str, typer.Option(help="Classifier: vgg16, alexnet, resnet18, resnet34, resnet50, mobilenet_v2.")]
-Weights = Annotated[str, typer.Option(help="Weights of the classifier: a file, 'imagenet' (torchvision's), or 'none'.")]
-HeadWidth = Annotated[Optional[int], typer.Option(help="Channels of fc6 and fc7, from scratch. [default: the classifier's]", show_default=False)]  # noqa: UP045
-Upsampling = Annotated[str, typer.Option(help="Bilinear kernels: 'fixed' or 'learned'.")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="Recipe: modern.")]
-Epochs = Annotated[Optional[int], typer.Option(help="Passes over the training images.", show_default=False)]  # noqa: UP045
-Batch = Annotated[Optional[int], typer.Option(help="Crops in a step.", show_default=False)]  # noqa: UP045
-Crop = Annotated[Optional[int], typer.Option(help="Side of the training crops, pixels.", show_default=False)]  # noqa: UP045
-Rate = Annotated[Optional[float], typer.Option("--lr", help="Learning rate of the pretrained layers.", show_default=False)]  # noqa: UP045
-Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="NAME=VALUE", help="Any other value of the recipe, as in recipe.yaml; repeatable.", show_default=False)]  # noqa: UP045
-Out = Annotated[Optional[Path], typer.Option(help="Run folder. [default: runs/<data>-<network>-<model>]", show_default=False)]  # noqa: UP045
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of images and masks: folder, CamVid or VOC layout.")]
+Trained = Annotated[Path, typer.Argument(metavar="MODEL", help="Run folder or weights file.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Classifier: vgg16, alexnet, resnet18, resnet34, resnet50, mobilenet_v2 or digits."
+    ),
+]
+Weights = Annotated[
+    str,
+    typer.Option(metavar="FILE", help="Weights of the classifier: a file, 'imagenet' (torchvision's), or 'none'."),
+]
+HeadWidth = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Channels of fc6 and fc7, from scratch.", show_default="the classifier's"),
+]
+Upsampling = Annotated[str, typer.Option(metavar="fixed|learned", help="Bilinear kernels.")]
+RecipeName = Annotated[str, typer.Option("--recipe", metavar="NAME", help="Recipe: modern.")]
+Epochs = Annotated[
+    int | None, typer.Option(metavar="N", help="Passes over the training images.", show_default="the recipe's")
+]
+Batch = Annotated[int | None, typer.Option(metavar="N", help="Crops in a step.", show_default="the recipe's")]
+Crop = Annotated[
+    int | None, typer.Option(metavar="PIXELS", help="Side of the training crops.", show_default="the recipe's")
+]
+Rate = Annotated[
+    float | None,
+    typer.Option("--lr", metavar="X", help="Learning rate of the pretrained layers.", show_default="by the classifier"),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other value of the recipe, as in recipe.yaml; repeatable."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
 
 
@@ -41,7 +63,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in th
 def train(
     data: Data,
     model: Model = "mobilenet_v2",
-    stride: Annotated[int, typer.Option(help="Prediction stride: 32, 16, 8 or 4.")] = 8,
+    stride: Annotated[int, typer.Option(metavar="32|16|8|4", help="Prediction stride, in pixels.")] = 8,
     weights: Weights = "imagenet",
     head_width: HeadWidth = None,
     upsample: Upsampling = "fixed",
@@ -51,7 +73,9 @@ def train(
     crop: Crop = None,
     lr: Rate = None,
     set_: Set = None,
-    out: Out = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run folder.", show_default="runs/<data>-<network>-<model>")
+    ] = None,
     resume: Resume = False,
 ) -> None:
     """Train one network on labelled images."""
@@ -65,7 +89,7 @@ def train(
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
     folder = out or Path("runs") / f"{data.resolve().name}-{spec.name.lower()}-{model}"
     result = run(dataset, job, folder, resume=resume, tell=_say)
-    _print_scores(result.scores)
+    print_scores(result.scores)
     _say(f"run folder: {folder}")
 
 
@@ -78,15 +102,23 @@ def ladder(
     upsample: Upsampling = "fixed",
     recipe: RecipeName = "modern",
     epochs: Epochs = None,
-    fixed_epochs: Annotated[Optional[int], typer.Option(help="Epochs of the first rung, which are cheap. [default: --epochs]", show_default=False)] = None,  # noqa: UP045, E501
+    fixed_epochs: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Epochs of the first rung, which are cheap.", show_default="--epochs"),
+    ] = None,
     batch: Batch = None,
     crop: Crop = None,
     lr: Rate = None,
     set_: Set = None,
-    out: Out = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the runs.", show_default="runs/<data>-ladder-<model>")
+    ] = None,
     resume: Resume = False,
 ) -> None:
-    """Climb FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s, each from the one before, and print the table."""
+    """Climb the paper's ladder and print its table.
+
+    FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s, each from the one before.
+    """
     _need_torch()
     from fullconv.data.layouts import find_dataset
     from fullconv.learn.ladder import climb, table
@@ -97,18 +129,23 @@ def ladder(
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
     folder = out or Path("runs") / f"{data.resolve().name}-ladder-{model}"
     rungs = climb(dataset, job, folder, fixed_epochs=fixed_epochs, resume=resume, tell=_say)
-    _print_table(table(rungs))
+    print_table(table(rungs))
     _say(f"run folders: {folder}")
 
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Run folder or weights file.", show_default=False)],
+    model: Trained,
     data: Data,
-    split: Annotated[str, typer.Option(help="Which images: train, val or test.")] = "val",
-    json_file: Annotated[Optional[Path], typer.Option("--json", help="Write the scores there; - is stdout.", show_default=False)] = None,  # noqa: UP045, E501
+    split: Annotated[str, typer.Option(metavar="train|val|test", help="Which images.")] = "val",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the scores there too; - prints only them.")
+    ] = None,
 ) -> None:
-    """Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU of a model."""
+    """Score a model on labelled images.
+
+    Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU, as in the paper.
+    """
     _need_torch()
     from fullconv.data.layouts import find_dataset
     from fullconv.errors import ModelError
@@ -117,23 +154,82 @@ def evaluate(
     from fullconv.run.evaluate import evaluate as score
 
     dataset = find_dataset(data)
+    samples = dataset.split(split)
     runner = TorchRunner.load(model)
     if runner.labels.class_names != dataset.labels.class_names:
         ours, theirs = ", ".join(runner.labels.class_names), ", ".join(dataset.labels.class_names)
         raise ModelError(f"{model} knows the classes {ours}; {data} has {theirs}")
-    scores = score(runner, (dataset.read(sample) for sample in dataset.split(split)))
+    with progress_bar() as bar:
+        scores = score(runner, (dataset.read(sample) for sample in bar.track(samples, description="scoring")))
     text = json.dumps(scores.to_dict(), indent=1)
-    if json_file is None:
-        _print_scores(scores)
-    elif str(json_file) == "-":
+    if str(json_file) == "-":
         print(text)
-    else:
+        return
+    if json_file is not None:
         write_text(json_file, text)
-        _print_scores(scores)
+    print_scores(scores)
+
+
+@app.command()
+def predict(
+    model: Trained,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR|GLOB", help="Images, folders of them, patterns.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results, named as the images.")],
+    save: Annotated[
+        str, typer.Option(metavar="LIST", help="What to write: labels, overlay or both.")
+    ] = "labels,overlay",
+) -> None:
+    """Label every pixel of images.
+
+    Writes DIR/<stem>.png, class ids with the palette, and DIR/overlays/<stem>.jpg, both at the size of the image.
+    An image that fails is told at the end, and the others are still done.
+    """
+    _need_torch()
+    from fullconv.net.runner import TorchRunner
+    from fullconv.run.predict import expand_inputs, predict_files
+
+    paths = expand_inputs(images, out)
+    runner = TorchRunner.load(model)
+    kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
+    with progress_bar() as bar:
+        task = bar.add_task("predicting", total=len(paths))
+        report = predict_files(runner, paths, out, kinds, lambda path, message: bar.advance(task))
+    print(f"{len(report.done)} of {len(paths)} images labelled in {out}")
+    if report.failed:
+        lines = "".join(f"\n  - {message}" for _, message in report.failed)
+        raise FullconvError(f"{len(report.failed)} of {len(paths)} images failed{lines}")
+
+
+@app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a classifier, run folder or weights file.")],
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="Height and width of the image.", show_default="the classifier's"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a network layer by layer.
+
+    Kernel, stride, padding and output of each layer; stride, receptive field and offset of its cells in pixels of
+    the image; parameters and multiply-accumulates. A classifier is shown convolutionalized.
+    """
+    pixels = None if size is None else _parse_size(size)
+    _need_torch()
+    from fullconv.net.inspect import inspect_model
+
+    found = inspect_model(model, pixels)
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=1))
+    else:
+        print_inspection(found)
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
     """Fully convolutional networks: label every pixel of your own images."""
     if version:
         print(__version__)
@@ -177,25 +273,11 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _print_scores(scores: Scores) -> None:
-    rows = [["pixel acc.", "mean acc.", "mean IU", "f.w. IU"]]
-    values = (scores.pixel_accuracy, scores.mean_accuracy, scores.mean_iou, scores.fw_iou)
-    rows.append([f"{100 * value:.1f}" for value in values])
-    _print_table(rows)
-    pairs = zip(scores.class_names, scores.per_class_iou, strict=True)
-    _print_table([["class", "IU"], *([name, "absent" if iou is None else f"{100 * iou:.1f}"] for name, iou in pairs)])
-
-
-def _print_table(rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for index, name in enumerate(rows[0]):
-        table.add_column(name, justify="left" if index == 0 else "right")
-    for row in rows[1:]:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+def _parse_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text.strip().lower())
+    if match is None:
+        raise UsageError(f"--size {text}: write height x width in pixels, such as 480x640")
+    return int(match[1]), int(match[2])
 
 
 def main() -> None:
@@ -203,7 +285,9 @@ def main() -> None:
     try:
         app()
     except FullconvError as error:
-        if os.environ.get("FULLCONV_DEBUG"):
-            raise
+        if "--debug" in sys.argv:
+            traceback.print_exc()
         _say(f"fullconv: {error}")
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(Interrupted.exit_code)

@@ -101,10 +101,10 @@ class Field:
     """Which input pixels the cells of a feature map see, along one axis.
 
     Cell `j` sees pixels `first(j)` to `last(j)`, both included; pixels outside of the image are padding.
-    The pattern repeats: cell `j + len(spans)` sees what cell `j` sees, `advance` pixels on. Without transposed
-    convolution the period is one cell and `advance` the stride. A span with first > last sees nothing, as
-    between the taps of a transposed convolution whose kernel is shorter than its stride. Spans are hulls:
-    where dilation leaves holes, the pixels in them are counted in.
+    The pattern repeats: cell `j + len(spans)` sees what cell `j` sees, `advance` pixels on. Without
+    transposed convolution the period is one cell and `advance` the stride. Spans are hulls and never too
+    small: holes that dilation leaves are counted in, and so is what surrounds a cell that a transposed
+    convolution with a kernel shorter than its stride leaves empty. A span with first > last sees nothing.
     """
 
     advance: int = 1
@@ -179,11 +179,9 @@ class Field:
         Its centre is that of the map with the larger receptive field. Raises ModelError where strides differ.
         """
         if self.stride != other.stride:
-            raise ModelError(f"maps at strides {self.stride} and {other.stride} cannot be joined cell by cell")
+            raise ModelError(f"maps at strides {self.stride} and {other.stride} cannot be joined")
         cells = lcm(len(self.spans), len(other.spans))
-        spans = (
-            (min(self.first(j), other.first(j)), max(self.last(j), other.last(j))) for j in range(cells)
-        )
+        spans = ((min(self.first(j), other.first(j)), max(self.last(j), other.last(j))) for j in range(cells))
         wider = max(self, other, key=lambda field: field.receptive_field)
         return _reduced(int(self.stride * cells), tuple(spans), wider.center)
 
@@ -220,6 +218,10 @@ class Upsampling:
     def layer(self) -> Layer:
         """The transposed convolution, without padding."""
         return Layer(self.kernel, self.factor, transposed=True)
+
+    def fused_size(self, coarse: int, fine: int) -> int:
+        """The cells that `coarse` upsampled cells share with `fine` cells of the finer grid."""
+        return min(self.layer.output_size(coarse) - max(0, self.crop), fine - max(0, -self.crop))
 
 
 def aligned_crop(coarse: Field, fine: Field) -> Upsampling:
@@ -261,6 +263,10 @@ class Tap:
         """Cells for an input of `pixels`; ModelError where it is too small."""
         return chain_size(self.layers, pixels)
 
+    def input_size(self, cells: int) -> int:
+        """The fewest pixels that give `cells` cells or more."""
+        return reduce(lambda out, layer: layer.input_size(out), reversed(self.layers), cells)
+
     def after(self, layer: Layer) -> Tap:
         """The map that `layer` makes of this one."""
         return Tap(self.field.after(layer), (*self.layers, layer))
@@ -270,9 +276,9 @@ class Tap:
 class SkipGeometry:
     """A skip network along one axis: taps from the coarsest to the finest, each upsampled onto the next.
 
-    Two maps are fused on the cells that both have, so a map that starts or ends too early crops the other one,
-    and the last one is upsampled to pixels. Where that leaves pixels of the image uncovered, the image is
-    padded, by no more than it takes: `lead` pixels before it whatever its size, and `padding(size)` in all.
+    Two maps are fused on the cells that both have: the one that starts later or ends earlier crops the other.
+    The last one is upsampled to pixels. Where that leaves pixels of the image uncovered, the image is padded,
+    by no more than it takes: `lead` pixels before it whatever its size, and `padding(size)` in all.
     """
 
     taps: tuple[Tap, ...]
@@ -281,6 +287,11 @@ class SkipGeometry:
     def upsamplings(self) -> tuple[Upsampling, ...]:
         """One from each tap to the next, and the last one to pixels."""
         return self._decode[0]
+
+    @property
+    def fused(self) -> tuple[Field, ...]:
+        """The field of the sum on each finer tap, in the order of `upsamplings`; the last one is `field`."""
+        return (*self._decode[1], self.field)
 
     @cached_property
     def lead(self) -> int:
@@ -291,39 +302,31 @@ class SkipGeometry:
     def field(self) -> Field:
         """The field of one pixel of the output over the image; its halo is what a tile needs."""
         final = self.upsamplings[-1]
-        return self._decode[1].after(final.layer).shifted(final.crop)
+        coarse = (self.taps[0].field, *self._decode[1])[-1]
+        return coarse.after(final.layer).shifted(final.crop)
 
     @cached_property
-    def _decode(self) -> tuple[tuple[Upsampling, ...], Field]:
-        field, ups = self.taps[0].field, []
+    def _decode(self) -> tuple[tuple[Upsampling, ...], tuple[Field, ...]]:
+        """The upsamplings, and the field of the sum on each tap but the first."""
+        field, ups, fused = self.taps[0].field, [], []
         for tap in self.taps[1:]:
             up = aligned_crop(field, tap.field)
             fine = tap.field.shifted(max(0, -up.crop))
             field = field.after(up.layer).shifted(max(0, up.crop)).joined(fine)
             field = replace(field, center=fine.center)
             ups.append(up)
-        return (*ups, aligned_crop(field, Field())), field
-
-    def covers(self, size: int, after: int) -> bool:
-        """Whether `after` pixels of padding behind `size` let the output reach every pixel."""
-        padded = self.lead + size + after
-        try:
-            cells = self.taps[0].size(padded)
-            for up, tap in zip(self.upsamplings, self.taps[1:], strict=False):
-                fine = tap.size(padded) - max(0, -up.crop)
-                cells = min(up.layer.output_size(cells) - max(0, up.crop), fine)
-        except ModelError:
-            return False
-        final = self.upsamplings[-1]
-        return cells >= 1 and final.crop + self.lead + size <= final.layer.output_size(cells)
+            fused.append(field)
+        return (*ups, aligned_crop(field, Field())), tuple(fused)
 
     def padding(self, size: int) -> tuple[int, int]:
         """The smallest input padding (before, after) with which the output covers every one of `size` pixels.
 
         The reference code pads 100 on every side instead.
         """
-        limit = self.taps[0].field.receptive_field + 2 * int(self.taps[0].field.stride)
-        for after in range(limit + 1):
-            if self.covers(size, after):
-                return self.lead, after
-        raise ModelError(f"no padding up to {limit} pixels lets the output cover an input of {size} pixels")
+        final = self.upsamplings[-1]
+        cells, padded = final.layer.input_size(final.crop + self.lead + size), self.lead + size
+        for tap, up in zip(self.taps[:0:-1], self.upsamplings[-2::-1], strict=True):
+            padded = max(padded, tap.input_size(cells + max(0, -up.crop)))
+            cells = up.layer.input_size(cells + max(0, up.crop))
+        padded = max(padded, self.taps[0].input_size(cells))
+        return self.lead, padded - self.lead - size

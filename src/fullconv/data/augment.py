@@ -15,7 +15,7 @@ from fullconv.labels import IGNORE_INDEX
 __all__ = ["Augmentation", "RandomScale"]
 
 
-class RandomScale(v2.Transform):
+class RandomScale(v2.Transform):  # type: ignore[misc]
     """Resize both by one factor, log-uniform in `scale`: the image bilinear, the label map nearest."""
 
     def __init__(self, scale: tuple[float, float]) -> None:

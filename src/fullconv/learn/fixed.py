@@ -28,10 +28,11 @@ class Maps(Dataset[MapItem]):
         self.pairs, self.views = pairs, views
         self.items: dict[Position, MapItem] = {}
         positions = [(view, index) for view in range(views) for index in range(len(pairs))]
-        with _evaluating(net), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        device = net.mean.device.type
+        with _evaluating(net), torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
             for done, position in enumerate(positions):
                 image, target, name = pairs[position]
-                maps = [m[0].to(torch.bfloat16).clone() for m in net.encode(image[None])]
+                maps = [m[0].to("cpu", torch.bfloat16) for m in net.encode(image[None].to(device))]
                 self.items[position] = (maps, target, name)
                 tell(done + 1, len(positions))
 
@@ -59,7 +60,7 @@ def calibrate(net: FCN, pairs: Pairs, images: int = 32) -> None:
             norm.momentum = None
             norm.train()
         for index in range(min(images, len(pairs))):
-            net.encode(pairs[0, index][0][None])
+            net.encode(pairs[0, index][0][None].to(net.mean.device))
         for norm in norms:
             norm.momentum = 0.1
 

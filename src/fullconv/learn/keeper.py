@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import signal
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,8 +67,13 @@ class Keeper(Callback):
         """Take over SIGINT and SIGTERM until the run ends, and put the optimizer where it was."""
         for optimizer, values in zip(trainer.optimizers, self.optimizer_states, strict=False):
             optimizer.load_state_dict(values)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._on_signal)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the signals back, as `teardown` does not follow on an exception."""
+        self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""

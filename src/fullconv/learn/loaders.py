@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fullconv.data.augment import Augmentation
-from fullconv.data.batches import BatchOrder, Item, Pairs
+from fullconv.data.batches import BatchOrder, Pairs
 from fullconv.data.dataset import DataSet
-from fullconv.learn.fixed import MapItem, Maps, calibrate
+from fullconv.learn.fixed import Maps, calibrate
+from fullconv.learn.plan import best_device
 from fullconv.learn.recipe import Recipe
 from fullconv.learn.task import SegmentationTask
 from fullconv.net.fcn import FCN
@@ -32,6 +34,7 @@ class Loaders(LightningDataModule):
 
     def encode_with(self, net: FCN, bf16: bool, tell: Callable[[int, int], None]) -> None:
         """Replace images by the feature maps of `net`, for FCN-32s-fixed."""
+        net.to(best_device())
         calibrate(net, self.train_pairs)
         self.train_set = Maps(self.train_pairs, net, self.recipe.fixed_views, bf16, tell)
         self.val_set = Maps(self.val_pairs, net, 1, bf16, tell)
@@ -56,19 +59,19 @@ class Loaders(LightningDataModule):
             samples, recipe.batch_size, seed=recipe.seed, epoch=epoch, start=start, rank=rank, world=world
         )
 
-    def train_dataloader(self) -> DataLoader[Item] | DataLoader[MapItem]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """The rest of the epoch that the task's step lies in."""
         assert self.trainer is not None
         order = self.order(self.task.step, self.trainer.global_rank, self.trainer.world_size)
         return self.loader(order)
 
-    def loader(self, order: BatchOrder) -> DataLoader[Item] | DataLoader[MapItem]:
+    def loader(self, order: BatchOrder) -> DataLoader[Any]:
         """Training batches in this order."""
-        return DataLoader(self.train_set, batch_sampler=order, num_workers=self.recipe.workers)  # type: ignore[arg-type]
+        return DataLoader(self.train_set, batch_sampler=order, num_workers=self.recipe.workers)
 
-    def val_dataloader(self) -> DataLoader[Item] | DataLoader[MapItem]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Each validation image once, at its own size."""
         assert self.trainer is not None
         positions = [(0, i) for i in range(len(self.val_pairs))]
         mine = positions[self.trainer.global_rank :: self.trainer.world_size]
-        return DataLoader(self.val_set, sampler=mine, batch_size=1)  # type: ignore[arg-type]
+        return DataLoader(self.val_set, sampler=mine, batch_size=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import copy
 import sys
 import time
 from dataclasses import dataclass
@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 
 from fullconv.data.dataset import DataSet
+from fullconv.image import image_size
 from fullconv.learn.recipe import Recipe
-from fullconv.learn.task import Batch, SegmentationTask, untrained_copy, weighted_loss
+from fullconv.learn.task import Batch, SegmentationTask, weighted_loss
 from fullconv.net.fcn import FCN
 
-__all__ = ["Plan", "has_bf16", "make_plan"]
+__all__ = ["Plan", "best_device", "has_bf16", "make_plan"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of the plan, and the seconds of a training step and a validation image that they rest on."""
+    """The rows of the plan, and the seconds of a training step that they rest on."""
 
     rows: tuple[tuple[str, str], ...]
     step_seconds: float
@@ -36,11 +37,11 @@ def has_bf16(recipe: Recipe) -> bool:
     if recipe.bf16 is not None:
         return recipe.bf16
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, steps: int, frozen: int, bf16: bool) -> Plan:
+def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, steps: int, bf16: bool) -> Plan:
     """Run two steps on a copy of the network and put the plan into words."""
     recipe, net = task.recipe, task.net
     seconds = _measure(net, batch, task.weights, bf16)
@@ -50,42 +51,67 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, steps: int
     left = steps * recipe.epochs - task.step
     rows = (
         ("data", f"{dataset.root} ({dataset.layout} layout): {splits}"),
+        ("images", _sizes(dataset)),
         ("classes", f"{dataset.labels.num_classes}: {', '.join(dataset.labels.class_names)}"),
-        ("network", f"{net.spec.name} on {net.spec.model}, {everything / 1e6:.2f} M parameters{_share(learning, frozen)}"),
+        ("network", f"{net.spec.name} on {net.spec.model}, {_millions(everything, learning)}"),
         ("crops", f"{recipe.crop}x{recipe.crop}, batches of {recipe.batch_size}"),
         ("numbers", "bfloat16 where it is safe, channels last" if bf16 else "float32, channels last"),
         ("rates", f"{task.base_rate():.2g} pretrained layers, {task.base_rate() * recipe.head_lr_scale:.2g} new ones"),
         ("epochs", f"{recipe.epochs} of {steps} steps" + (f", {task.step} steps are done" if task.step else "")),
         ("time", f"{steps * seconds:.0f} s an epoch, {_duration(left * seconds)} to go, without validation "
                  "(measured on 2 steps)"),
-        ("memory", f"{_memory() / 2**30:.1f} GiB at the peak of these steps"),
+        ("memory", _memory()),
     )  # fmt: skip
     return Plan(rows, seconds)
 
 
 def _measure(net: FCN, batch: Batch, weights: Tensor, bf16: bool) -> float:
-    """Seconds of the second of two steps, forward and backward."""
-    net, (inputs, target, _) = untrained_copy(net).train(), batch
-    seconds = 0.0
-    with torch.random.fork_rng(devices=[]):
+    """Seconds of the second of two steps, forward and backward, on a copy that nothing remembers."""
+    device = best_device()
+    net, weights = copy.deepcopy(net).train().to(device), weights.to(device)
+    inputs, target = batch[0], batch[1].to(device)
+    inputs = [m.to(device) for m in inputs] if isinstance(inputs, list) else inputs.to(device)
+    size, seconds = (target.shape[-2], target.shape[-1]), 0.0
+    with torch.random.fork_rng():
         for _ in range(2):
             start = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                size = (target.shape[-2], target.shape[-1])
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 logits = net.decode(inputs, size) if isinstance(inputs, list) else net(inputs)
-            weighted_loss(logits, target, weights).backward()
+            loss = weighted_loss(logits, target, weights)
+            torch.autograd.backward(loss)
+            loss.item()
             seconds = time.perf_counter() - start
     return seconds
 
 
-def _memory() -> int:
-    """Bytes of the largest resident size so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def best_device() -> torch.device:
+    """The device that training will choose: a GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _share(learning: int, frozen: int) -> str:
-    return f", {learning / 1e6:.2f} M of them learn" if frozen else ""
+def _memory() -> str:
+    """The largest memory that these steps took."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU at the peak of these steps"
+    if sys.platform == "win32":
+        return "not measured on Windows"
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return f"{peak / 2**30:.1f} GiB at the peak of these steps"
+
+
+def _sizes(dataset: DataSet, most: int = 200) -> str:
+    """The sizes of up to `most` training images, height x width."""
+    sizes = sorted({image_size(sample.image) for sample in dataset.split("train")[:most]})
+    (low, high), (last_low, last_high) = sizes[0], sizes[-1]
+    return f"{low}x{high}" if len(sizes) == 1 else f"{len(sizes)} sizes from {low}x{high} to {last_low}x{last_high}"
+
+
+def _millions(everything: int, learning: int) -> str:
+    learn = f", {learning / 1e6:.2f} M of them learn" if learning < everything else ""
+    return f"{everything / 1e6:.2f} M parameters{learn}"
 
 
 def _duration(seconds: float) -> str:

@@ -47,11 +47,15 @@ class ProgressBar(Callback):
         row = self.keeper.state.rows[-1]
         best = " (best)" if row["mean_iou"] >= self.keeper.state.best else ""
         self.console.print(
-            f"{self.name} epoch {row['epoch']:g}: loss {row['train_loss']:.4f}, mean IU {100 * row['mean_iou']:.2f}{best}, "
-            f"pixel accuracy {100 * row['pixel_accuracy']:.2f}, {row['seconds']:.0f} s",
+            f"{self.name} epoch {row['epoch']:g}: loss {row['train_loss']:.4f}, "
+            f"mean IU {100 * row['mean_iou']:.2f}{best}, pixel accuracy {100 * row['pixel_accuracy']:.2f}, {row['seconds']:.0f} s",
             highlight=False,
             soft_wrap=True,
         )
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the terminal as it was."""
+        self.bar.stop()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the terminal as it was."""

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from fullconv.data.dataset import DataSet
@@ -64,9 +66,7 @@ def _strip(images: Sequence[UInt8], height: int) -> UInt8:
 
 def _stack(strips: Sequence[UInt8]) -> UInt8:
     width = max(strip.shape[1] for strip in strips)
-    padded = [
-        np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips
-    ]
+    padded = [np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
     return np.concatenate(padded)
 
 
@@ -80,16 +80,8 @@ def _legend(labels: LabelSet, width: int) -> UInt8:
     axes.axis("off")
     for index, (name, color) in enumerate(zip(labels.class_names, labels.palette, strict=True)):
         x, y = index % columns, index // columns
-        axes.add_patch(_patch(x, y, color))
+        axes.add_patch(Rectangle((x + 0.05, y + 0.25), 0.15, 0.6, fc=[c / 255 for c in color], ec="0.4", lw=0.5))
         axes.text(x + 0.24, y + 0.55, name, fontsize=8, va="center")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def _patch(x: float, y: float, color: tuple[int, int, int]):  # type: ignore[no-untyped-def]
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x + 0.05, y + 0.25), 0.15, 0.6, color=[c / 255 for c in color], ec="0.4", lw=0.5)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]

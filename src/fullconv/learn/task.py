@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from fullconv.data.batches import seed_of
-from fullconv.errors import FullconvError
+from fullconv.errors import DataError, FullconvError
 from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.learn.recipe import Recipe
 from fullconv.metrics import Scores
@@ -27,20 +27,23 @@ Batch = tuple[Tensor | list[Tensor], Tensor, list[str]]
 """Images (or the maps of `FCN.encode`), uint8 label maps, names."""
 
 
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
 class SegmentationTask(LightningModule):
     """One network in training. `step` counts optimizer steps since the very first sitting."""
+
+    weights: Tensor
 
     def __init__(self, net: FCN, recipe: Recipe, labels: LabelSet, weights: Tensor, total_steps: int) -> None:
         super().__init__()
         self.net, self.recipe, self.labels, self.total_steps = net, recipe, labels, total_steps
-        self.average = AveragedModel(net, multi_avg_fn=_ema(recipe.ema), use_buffers=True) if recipe.ema else None
+        self.average = _averaged(net, recipe.ema) if recipe.ema else None
         self.register_buffer("weights", weights, persistent=False)
         self.confusion = MulticlassConfusionMatrix(labels.num_classes, ignore_index=IGNORE_INDEX)
-        self.step, self.scores = 0, None
+        self.step = 0
         self.losses: list[float] = []
-        self.automatic_optimization = True
-
-    scores: Scores | None
+        self.scores: Scores | None = None
 
     @property
     def best(self) -> nn.Module:
@@ -66,8 +69,9 @@ class SegmentationTask(LightningModule):
         self.losses.append(value)
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Move the average on and count the step."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One step; counted, and averaged, before any callback can save."""
+        super().optimizer_step(*args, **kwargs)
         self.step += 1
         if self.average is not None:
             self.average.update_parameters(self.net)
@@ -99,7 +103,7 @@ class SegmentationTask(LightningModule):
         """The rate of pretrained layers at the current step: linear warm-up, then polynomial decay."""
         return self.base_rate() * _schedule(self.step, self.total_steps, self.recipe)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW in four groups: pretrained or new, decayed or not."""
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.net.named_parameters():
@@ -114,7 +118,7 @@ class SegmentationTask(LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: _schedule(start + step, self.total_steps, self.recipe)
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
 
 
 def weighted_loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -123,9 +127,7 @@ def weighted_loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     logits: N x K x H x W float; target: N x H x W uint8, 255 ignored; weights: K floats.
     """
     target = target.long()
-    total = functional.cross_entropy(
-        logits.float(), target, weights, ignore_index=IGNORE_INDEX, reduction="sum"
-    )
+    total = functional.cross_entropy(logits.float(), target, weights, ignore_index=IGNORE_INDEX, reduction="sum")
     valid = target != IGNORE_INDEX
     return total / weights[target[valid]].sum().clamp_min(1e-6)
 
@@ -133,26 +135,21 @@ def weighted_loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 def class_weights(counts: npt.NDArray[np.int64], power: float) -> Tensor:
     """(median frequency / frequency) ** power for each class, 1 for classes that never occur; K floats.
 
-    Power 1 is the balancing of Eigen and Fergus (ICCV 2015).
+    Power 1 is the balancing of Eigen and Fergus (ICCV 2015). Raises DataError where no pixel has a label.
     """
-    frequency = counts / max(1, counts.sum())
+    if not counts.any():
+        raise DataError("no pixel of the training masks has a label: all are ignored, so there is nothing to learn")
+    frequency = counts / counts.sum()
     present = frequency > 0
     weights = np.ones(len(counts))
     weights[present] = (np.median(frequency[present]) / frequency[present]) ** power
     return torch.tensor(weights, dtype=torch.float32)
 
 
-def freeze_below(net: FCN, stride: int) -> int:
-    """Stop the backbone's layers that make maps finer than `stride` from learning; how many parameters that is.
-
-    Their batch norms keep averaging, as they have no gradient to speak of.
-    """
-    frozen = 0
+def freeze_below(net: FCN, stride: int) -> None:
+    """Stop the backbone's layers that make maps finer than `stride` from learning; batch norms keep averaging."""
     for name in net.fine_modules(stride):
-        for parameter in net.backbone.get_submodule(name).parameters():
-            parameter.requires_grad_(False)
-            frozen += parameter.numel()
-    return frozen
+        net.backbone.get_submodule(name).requires_grad_(False)
 
 
 def _schedule(step: int, total: int, recipe: Recipe) -> float:
@@ -162,21 +159,18 @@ def _schedule(step: int, total: int, recipe: Recipe) -> float:
     return float(max(0.0, 1 - (step - warm) / max(1, total - warm)) ** recipe.power)
 
 
-def _ema(decay: float) -> Any:
-    """An update for AveragedModel whose memory grows with the steps, so that the start is soon forgotten."""
+def _averaged(net: FCN, decay: float) -> AveragedModel:
+    """A running average of weights and buffers, whose memory grows with the steps so that the start is forgotten."""
 
     @torch.no_grad()
-    def update(average: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+    def update(average: _Tensors, current: _Tensors, count: Tensor | int) -> None:
         keep = min(decay, (1 + float(count)) / (10 + float(count)))
         if average[0].is_floating_point():
-            torch._foreach_lerp_(average, current, 1 - keep)
+            torch._foreach_lerp_(list(average), list(current), 1 - keep)
         else:
             for ours, theirs in zip(average, current, strict=True):
                 ours.copy_(theirs)
 
-    return update
-
-
-def untrained_copy(net: FCN) -> FCN:
-    """A copy to measure on, so that the network itself stays as it is."""
-    return copy.deepcopy(net)
+    average = AveragedModel(net, multi_avg_fn=update, use_buffers=True)
+    average.requires_grad_(False)
+    return average

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import Trainer
+from lightning.pytorch.loops.progress import _ProcessedTracker
 
 from fullconv.data.dataset import DataSet, count_labels
 from fullconv.errors import UsageError
@@ -72,22 +73,23 @@ def train(
     state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
     recipe = job.recipe
     torch.manual_seed(recipe.seed)
-    net = _network(job).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = _network(job).to(memory_format=torch.channels_last)
     loaders, bf16 = Loaders(dataset, recipe), has_bf16(recipe)
-    frozen = _freeze(net, recipe)
+    _freeze(net, recipe)
     if net.spec.fixed:
         with counting("computing feature maps") as bar:
             loaders.encode_with(net, bf16, lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total))
     weights = class_weights(count_labels(dataset, "train"), recipe.class_weight_power)
-    steps = loaders.steps_per_epoch()
+    trainer = _trainer(recipe, bf16)
+    steps = loaders.steps_per_epoch(trainer.world_size)
     task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs)
     _restore(task, state, checkpoint)
     example = next(iter(loaders.loader(loaders.order(0))))
-    tell(make_plan(dataset, task, example, steps, frozen, bf16).text())
+    tell(make_plan(dataset, task, example, steps, bf16).text())
     saved = Saved(net.spec, dataset.labels, {"settings": settings(dataset, job)})
     keeper = Keeper(out, saved, state, steps, recipe.save_minutes)
     keeper.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
-    _fit(task, loaders, keeper, bf16)
+    _fit(trainer, task, loaders, keeper)
     return _finish(dataset, out, keeper.state.seconds)
 
 
@@ -112,7 +114,7 @@ def open_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
     path = out / "recipe.yaml"
     if any((out / name).exists() for name in ("last.ckpt", "scores.json")):
         if not resume:
-            raise UsageError(f"{out} already holds a run: add --resume to go on with it, or name another folder with --out")
+            raise UsageError(f"{out} already holds a run: add --resume to go on with it, or name another --out")
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
         differ = [
             f"{name} was {old!r}, now {new!r}"
@@ -141,17 +143,17 @@ def _network(job: Job) -> FCN:
     if job.start is None:
         return build(job.spec, job.weights)
     before, saved = load_net(job.start)
-    inherited = {"head_width": saved.spec.head_width, "head_norm": saved.spec.head_norm, "norm": saved.spec.norm}
-    net = build(replace(job.spec, **inherited))
+    own = saved.spec
+    net = build(replace(job.spec, head_width=own.head_width, head_norm=own.head_norm, norm=own.norm))
     transplant(before, net)
     return net
 
 
-def _freeze(net: FCN, recipe: Recipe) -> bool:
+def _freeze(net: FCN, recipe: Recipe) -> None:
     if net.spec.fixed:
         freeze_all_but_score(net)
-        return True
-    return freeze_below(net, recipe.frozen_stride) > 0
+    else:
+        freeze_below(net, recipe.frozen_stride)
 
 
 def _restore(task: SegmentationTask, state: RunState, checkpoint: Mapping[str, Any] | None) -> None:
@@ -160,31 +162,34 @@ def _restore(task: SegmentationTask, state: RunState, checkpoint: Mapping[str, A
         task.step, task.losses = state.step, list(state.losses)
 
 
-def _fit(task: SegmentationTask, loaders: Loaders, keeper: Keeper, bf16: bool) -> None:
-    recipe = task.recipe
+def _trainer(recipe: Recipe, bf16: bool) -> Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    return Trainer(
+        max_epochs=recipe.epochs,
+        precision="bf16-mixed" if bf16 else "32-true",
+        gradient_clip_val=recipe.clip or None,
+        check_val_every_n_epoch=recipe.val_every,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+
+
+def _fit(trainer: Trainer, task: SegmentationTask, loaders: Loaders, keeper: Keeper) -> None:
+    """All steps that are left; first the validation that a signal cut short, if one did."""
+    recipe, steps = task.recipe, keeper.steps_per_epoch
+    trainer.callbacks += [keeper, ProgressBar(keeper, task.net.spec.name, task.total_steps)]  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        trainer = Trainer(
-            max_epochs=recipe.epochs,
-            precision="bf16-mixed" if bf16 else "32-true",
-            gradient_clip_val=recipe.clip or None,
-            check_val_every_n_epoch=recipe.val_every,
-            reload_dataloaders_every_n_epochs=1,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-            callbacks=[keeper, ProgressBar(keeper, task.net.spec.name, task.total_steps)],
-        )
-        epoch = task.step // keeper.steps_per_epoch
-        if task.step > keeper.state.validated and task.step % (keeper.steps_per_epoch * recipe.val_every) == 0:
+        if task.step > keeper.state.validated and task.step % (steps * recipe.val_every) == 0:
             trainer.validate(task, loaders, verbose=False)
-        progress = trainer.fit_loop.epoch_progress.current
-        progress.ready = progress.started = progress.processed = progress.completed = epoch
-        if epoch < recipe.epochs:
+        done = task.step // steps
+        trainer.fit_loop.epoch_progress.current = _ProcessedTracker(done, done, done, done)
+        if done < recipe.epochs:
             trainer.fit(task, loaders)
 
 

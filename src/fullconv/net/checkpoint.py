@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from fullconv.image import atomic_write
 from fullconv.labels import LabelSet
 from fullconv.net.fcn import FCN, NetSpec, build
 
-__all__ = ["Saved", "find_weights", "load_net", "save_net"]
+__all__ = ["Saved", "find_weights", "load_net", "read_saved", "save_net"]
 
 _KEY = "fullconv"
 
@@ -51,19 +53,19 @@ def find_weights(path: Path) -> Path:
     return path
 
 
+def read_saved(path: Path) -> Saved:
+    """What a run folder or a file of `save_net` says about its network, without reading the weights."""
+    path = find_weights(path)
+    with _opened(path) as file:
+        return _description(file, path)
+
+
 def load_net(path: Path) -> tuple[FCN, Saved]:
     """The network in evaluation mode, on the CPU, from a run folder or a file of `save_net`."""
     path = find_weights(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            meta = (file.metadata() or {}).get(_KEY)
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} cannot be read as safetensors: {error}") from error
-    if meta is None:
-        raise ModelError(f"{path} was not written by fullconv: it has no description of its network")
-    values = json.loads(meta)
-    saved = Saved(NetSpec(**values["spec"]), LabelSet.from_dict(values["labels"]), values["notes"])
+    with _opened(path) as file:
+        saved = _description(file, path)
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     with torch.device("meta"):
         net = build(saved.spec)
     try:
@@ -71,3 +73,23 @@ def load_net(path: Path) -> tuple[FCN, Saved]:
     except RuntimeError as error:
         raise ModelError(f"{path} does not fit its own description: {error}") from error
     return net.eval(), saved
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def _description(file: Any, path: Path) -> Saved:
+    meta = (file.metadata() or {}).get(_KEY)
+    if meta is None:
+        raise ModelError(f"{path} was not written by fullconv: it has no description of its network")
+    try:
+        values = json.loads(meta)
+        return Saved(NetSpec(**values["spec"]), LabelSet.from_dict(values["labels"]), values["notes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} has a description that this version of fullconv cannot read: {error!r}") from error

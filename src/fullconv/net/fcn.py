@@ -12,10 +12,10 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from fullconv.errors import ModelError, UsageError
-from fullconv.geometry import Field, SkipGeometry
+from fullconv.geometry import SkipGeometry
 from fullconv.net.backbones import classifier, input_size
 from fullconv.net.surgery import Surgery, convolutionalize
-from fullconv.net.trace import Node, Taps, layers_of, trace
+from fullconv.net.trace import Node, Taps, layers_of
 from fullconv.net.upsample import Upsample, UpsampleMode
 
 __all__ = ["FCN", "NetSpec", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s"]
@@ -61,12 +61,13 @@ class FCN(nn.Module):
     """A fully convolutional network with skips.
 
     Input: N x 3 x H x W, RGB, uint8 in 0..255 or floats in 0..1, H and W from 1 on.
-    Output: logits, float32, N x num_classes x H x W.
+    Output: logits, N x num_classes x H x W, in the type of `mean`: float32, under autocast too.
 
     The backbone is the dense classifier up to its last feature map; the head its hidden linear layers as
-    convolutions (none in ResNet), padded to keep their input's size; one 1 x 1 score layer on the head and one
-    on each skip, all starting at zero; each score map is upsampled onto the next and added (the paper,
-    section 4.2). Skips are the last map at each stride that all paths pass, or the paper's own for VGG16.
+    convolutions (none in ResNet), padded to keep their input's size (one cell more for even kernels); one 1 x 1
+    score layer on the head and one on each skip, all starting at zero; each score map is upsampled onto the next
+    and added (the paper, section 4.2). Skips are the last map at each stride that all paths pass, or the paper's
+    own for VGG16.
     """
 
     mean: Tensor
@@ -77,31 +78,28 @@ class FCN(nn.Module):
         self.spec = spec
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
-        nodes = trace(dense.module, dense.size)
+        nodes = dense.nodes
         names = _skip_nodes(dense.module, nodes, dense.features, spec)
         self.head = _head(dense, nodes, spec)
-        top_taps, width = _through(self.head, _taps(nodes[dense.features])), _width(self.head, nodes[dense.features])
-        self.score_fr = _score(width, spec.num_classes)
+        features = nodes[dense.features]
+        self.score_fr = _score(_width(self.head, features), spec.num_classes)
         for stride, name in names.items():
             channels = nodes[name].shape[0]
             self.add_module(f"norm_{SKIP_NAMES[stride]}", nn.BatchNorm2d(channels) if spec.norm else nn.Identity())
             self.add_module(f"score_{SKIP_NAMES[stride]}", _score(channels, spec.num_classes))
         self.skips = tuple(SKIP_NAMES[stride] for stride in names)
-        taps = [top_taps, *(_taps(nodes[name]) for name in names.values())]
+        taps = [_through(self.head, _taps(features)), *(_taps(nodes[name]) for name in names.values())]
         self.geometry = tuple(SkipGeometry(tuple(tap[axis] for tap in taps)) for axis in (0, 1))
         for name, *axes in zip(self.upscores, *(g.upsamplings for g in self.geometry), strict=True):
             self.add_module(name, Upsample(spec.num_classes, axes[0], axes[1], spec.upsample))
-        self._strides = {
-            node.target: node.taps[0].field.stride for node in nodes.values() if node.module and node.taps
-        }
+        self._strides = {node.target: node.taps[0].field.stride for node in nodes.values() if node.module and node.taps}
         self.backbone = _cut(dense.module, [*names.values(), dense.features])
 
     @property
     def upscores(self) -> tuple[str, ...]:
         """The upsampling layers by name, coarsest first: upscore2, upscore_pool4, upscore8 in FCN-8s."""
-        return ("upscore2", *(f"upscore_{skip}" for skip in self.skips))[: len(self.skips)] + (
-            f"upscore{self.spec.stride}",
-        )
+        onto_skips = ("upscore2", *(f"upscore_{skip}" for skip in self.skips))[: len(self.skips)]
+        return (*onto_skips, f"upscore{self.spec.stride}")
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits at the size of the image."""
@@ -111,19 +109,17 @@ class FCN(nn.Module):
         """The maps that the score layers read: the head's, then each skip's from coarse to fine."""
         if image.dtype == torch.uint8:
             image = image.to(self.mean.dtype) / 255
-        top, left = (g.padding(n) for g, n in zip(self.geometry, image.shape[-2:], strict=True))
-        padded = functional.pad((image - self.mean) / self.std, (*left, *top))
+        vertical, horizontal = (g.padding(n) for g, n in zip(self.geometry, image.shape[-2:], strict=True))
+        padded = functional.pad((image - self.mean) / self.std, (*horizontal, *vertical))
         *skips, features = self.backbone(padded)
         return [self.head(features), *skips]
 
     def decode(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Score, upsample and fuse the maps of `encode` to logits at `size` (height, width)."""
-        score = self.score_fr(maps[0])
-        with torch.autocast(score.device.type, enabled=False):
-            score = score.float()
+        score = self.score_fr(maps[0]).to(self.mean.dtype)
         for index, (skip, fine) in enumerate(zip(self.skips, maps[1:], strict=True)):
             fine = self.get_submodule(f"score_{skip}")(self.get_submodule(f"norm_{skip}")(fine))
-            score = self._fuse(index, score, fine.float())
+            score = self._fuse(index, score, fine.to(self.mean.dtype))
         final = self.get_submodule(self.upscores[-1])
         start = tuple(g.upsamplings[-1].crop + g.lead for g in self.geometry)
         with torch.autocast(score.device.type, enabled=False):
@@ -135,12 +131,10 @@ class FCN(nn.Module):
         ups = [g.upsamplings[index] for g in self.geometry]
         cuts = [max(0, -up.crop) for up in ups]
         starts = [max(0, up.crop) for up in ups]
-        fine = fine[:, :, cuts[0] :, cuts[1] :]
-        reach = [up.layer.output_size(n) for up, n in zip(ups, coarse.shape[2:], strict=True)]
-        size = [min(r - s, n) for r, s, n in zip(reach, starts, fine.shape[2:], strict=True)]
+        size = [up.fused_size(n, m) for up, n, m in zip(ups, coarse.shape[2:], fine.shape[2:], strict=True)]
         with torch.autocast(coarse.device.type, enabled=False):
-            upsampled = self.get_submodule(self.upscores[index])(coarse, tuple(size), tuple(starts))
-        return upsampled + fine[:, :, : size[0], : size[1]]
+            upsampled: Tensor = self.get_submodule(self.upscores[index])(coarse, tuple(size), tuple(starts))
+        return upsampled + fine[:, :, cuts[0] : cuts[0] + size[0], cuts[1] : cuts[1] + size[1]]
 
     def fine_modules(self, stride: int) -> list[str]:
         """The backbone's modules, by name, whose maps are finer than `stride`."""
@@ -293,8 +287,3 @@ def _cut(graph: fx.GraphModule, names: list[str]) -> fx.GraphModule:
     graph.delete_all_unused_submodules()
     graph.recompile()
     return graph
-
-
-def pixel_field(net: FCN) -> tuple[Field, Field]:
-    """What one pixel of the output sees, vertically and horizontally; its halo is what a tile needs."""
-    return net.geometry[0].field, net.geometry[1].field

@@ -7,7 +7,6 @@ section 3.1): VGG16's 7 x 7 x 512 -> 4096 becomes F = 7, K = 4096, and the layer
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +30,8 @@ class Surgery:
 
     `features` names the node whose map the classifier's head starts from; `linears` the modules that were fully
     connected, first to last. `copied` keeps its parameters as they were, `coerced` got another shape or
-    became another layer, `dropped` is gone; each entry is a module's name and what happened.
+    became another layer, `dropped` is gone; each entry is a module's name and what happened. `nodes` is the
+    trace of `module` on an image of `size`.
     """
 
     module: fx.GraphModule
@@ -41,6 +41,7 @@ class Surgery:
     copied: list[str] = field(default_factory=list)
     coerced: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    nodes: dict[str, Node] = field(default_factory=dict, repr=False)
 
 
 def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int = 3) -> Surgery:
@@ -51,11 +52,11 @@ def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), chann
     on the crop that starts at (i, j) times the stride, where no padding is involved. Global pooling becomes a
     window of the size that it had; state dict keys stay.
 
-    Raises ModelError where the classifier cannot be traced, or does not end in flatten and linear layers.
+    Raises ModelError where the classifier cannot be traced, does not end in flatten and linear layers, or
+    does something that is not the same at every place of an image, as squeeze-and-excitation does.
     """
     graph = copy.deepcopy(traced(model))
-    nodes = trace(graph, size, channels)
-    operation = _Operation(graph, nodes, size)
+    operation = _Operation(graph, trace(graph, size, channels), size)
     for node in list(graph.graph.nodes):
         operation.treat(node)
     if not operation.linears:
@@ -63,7 +64,12 @@ def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), chann
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.recompile()
-    return operation.report()
+    nodes = trace(graph, size, channels)
+    lost = next((node for node in nodes.values() if node.shape and node.taps is None), None)
+    if lost:
+        kind = f" ({type(lost.module).__name__})" if lost.module else ""
+        raise ModelError(f"what {lost.target}{kind} does cannot be followed from cell to cell: not supported")
+    return operation.report(nodes)
 
 
 def transplant(source: nn.Module, target: nn.Module) -> tuple[list[str], list[str]]:
@@ -111,7 +117,6 @@ class _Operation:
             self.dropped.append(f"{node.target}: pooling {before[0]}x{before[1]} to its own size")
             node.replace_all_uses_with(source)
             self.graph.graph.erase_node(node)
-            self.nodes[source.name] = self.nodes[source.name]
             return
         if any(b % a for b, a in zip(before, after, strict=True)):
             raise ModelError(f"{node.target} pools {before} cells to {after}: windows of unequal size")
@@ -146,18 +151,16 @@ class _Operation:
         if source.name not in self.flat:
             raise ModelError(f"{node.target} is linear but its input was not flattened from a map: not supported")
         channels, height, width = self.flat[source.name]
-        conv = nn.Conv2d(channels, linear.out_features, (height, width), bias=linear.bias is not None)
-        with torch.no_grad():
-            conv.weight.copy_(linear.weight.view_as(conv.weight))
-            if conv.bias is not None and linear.bias is not None:
-                conv.bias.copy_(linear.bias)
-        conv.train(linear.training).to(linear.weight)
-        self.graph.add_submodule(str(node.target), conv)
+        window = (height, width)
+        conv = nn.Conv2d(channels, linear.out_features, window, bias=linear.bias is not None, device="meta")
+        conv.weight = nn.Parameter(linear.weight.detach().view(conv.weight.shape), linear.weight.requires_grad)
+        conv.bias = linear.bias
+        self.graph.add_submodule(str(node.target), conv.train(linear.training))
         self.flat[node.name] = (linear.out_features, 1, 1)
         self.linears.append(str(node.target))
         self.coerced.append(f"{node.target}: linear became a {height}x{width} convolution to {linear.out_features}")
 
-    def report(self) -> Surgery:
+    def report(self, nodes: dict[str, Node]) -> Surgery:
         """The outcome, with the untouched modules listed."""
         touched = {entry.split(":")[0] for entry in self.coerced}
         copied = [
@@ -166,4 +169,4 @@ class _Operation:
             if name not in touched and any(True for _ in module.parameters(recurse=False))
         ]
         linears = tuple(self.linears)
-        return Surgery(self.graph, self.size, self.features, linears, copied, self.coerced, self.dropped)
+        return Surgery(self.graph, self.size, self.features, linears, copied, self.coerced, self.dropped, nodes)

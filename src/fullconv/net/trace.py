@@ -59,24 +59,25 @@ def traced(model: nn.Module) -> fx.GraphModule:
         return fx.symbolic_trace(model)
     except Exception as error:
         name = type(model).__name__
-        raise ModelError(f"{name} cannot be traced by torch.fx: {error}. Its forward must not branch on data.") from error
+        message = f"{name} cannot be traced by torch.fx: {error}. Its forward must not branch on data."
+        raise ModelError(message) from error
 
 
 def trace(graph: fx.GraphModule, size: tuple[int, int] = (224, 224), channels: int = 3) -> dict[str, Node]:
     """Every node by name, in order, with its shape for one image of `size` (height, width) and its geometry."""
     tracer = _Tracer(graph)
-    was_training = graph.training
+    modes = {module: module.training for module in graph.modules()}
     graph.eval()
+    like = next((p for p in graph.parameters() if p.is_floating_point()), torch.empty(0))
     try:
         with torch.no_grad():
-            device = next((p.device for p in graph.parameters()), None)
-            tracer.run(torch.zeros(1, channels, *size, device=device))
-    except ModelError:
-        raise
-    except RuntimeError as error:
-        raise ModelError(f"the network does not run on a {size[0]}x{size[1]} image: {error}") from error
+            tracer.run(like.new_zeros(1, channels, *size))
+    except (RuntimeError, ValueError) as error:
+        cause = str(error).partition("\n")[0]
+        raise ModelError(f"the network does not run on a {size[0]}x{size[1]} image: {cause}") from error
     finally:
-        graph.train(was_training)
+        for module, mode in modes.items():
+            module.training = mode
     return tracer.nodes
 
 
@@ -140,7 +141,8 @@ class _Tracer(fx.Interpreter):
             if layers:
                 return known[0][0].after(layers[0]), known[0][1].after(layers[1])
             return known[0] if isinstance(module, _POINTWISE_MODULES) else None
-        if n.op == "call_function" and (n.target in _POINTWISE or n.target in _JOINS):
+        cell_by_cell = all(node.shape[1:] == shape[1:] for node in inputs)
+        if n.op == "call_function" and (n.target in _POINTWISE or n.target in _JOINS) and cell_by_cell:
             return _joined(known)
         return None
 

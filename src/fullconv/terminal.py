@@ -1,0 +1,79 @@
+"""Results as tables on stdout, progress as a bar on stderr."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from fractions import Fraction
+
+    from rich.progress import Progress
+
+    from fullconv.metrics import Scores
+    from fullconv.net.inspect import Inspection
+
+__all__ = ["print_inspection", "print_scores", "print_table", "progress_bar"]
+
+
+def print_scores(scores: Scores) -> None:
+    """The four scores, then the IU of each class, in percent."""
+    rows = [["pixel acc.", "mean acc.", "mean IU", "f.w. IU"]]
+    values = (scores.pixel_accuracy, scores.mean_accuracy, scores.mean_iou, scores.fw_iou)
+    rows.append([f"{100 * value:.1f}" for value in values])
+    print_table(rows)
+    pairs = zip(scores.class_names, scores.per_class_iou, strict=True)
+    print_table([["class", "IU"], *([name, "absent" if iou is None else f"{100 * iou:.1f}"] for name, iou in pairs)])
+
+
+def print_inspection(found: Inspection) -> None:
+    """The layers with their totals, and for a skip network its padding, halo and crops."""
+    rows = [
+        ["layer", "kind", "kernel", "stride", "pad", "output", "cell stride", "field", "offset", "parameters", "MACs"]
+    ]
+    for row in found.rows:
+        shown = (row.kernel, row.step, row.padding), (row.stride, row.receptive_field, row.offset)
+        numbers = [[_axes(pair) for pair in group] for group in shown]
+        output = "x".join(map(str, row.shape))
+        rows.append([row.name, row.kind, *numbers[0], output, *numbers[1], f"{row.params:,}", f"{row.macs:,}"])
+    rows.append(["total", *[""] * 8, f"{found.params:,}", f"{found.macs:,}"])
+    print(f"{found.name}, image of {_axes(found.size, square=False)}\n")
+    print_table(rows)
+    if found.skip is None:
+        return
+    (top, bottom), (left, right) = found.skip.padding
+    halo = " and ".join(_axes(pair) for pair in zip(*found.skip.halo, strict=True))
+    print(f"\nimage padding: top {top}, bottom {bottom}, left {left}, right {right}; halo: {halo} before and after\n")
+    facts = [[up.name, *map(_axes, (up.factor, up.kernel, up.crop))] for up in found.skip.upsamplings]
+    print_table([["upsampling", "factor", "kernel", "crop"], *facts])
+
+
+def _axes(pair: tuple[int | Fraction, int | Fraction] | None, square: bool = True) -> str:
+    """Vertical x horizontal, or one number where they are the same."""
+    if pair is None:
+        return ""
+    values = [f"{float(value):g}" for value in pair]
+    return values[0] if square and values[0] == values[1] else "x".join(values)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """The first row is the head; its first column goes to the left, the others to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for index, name in enumerate(rows[0]):
+        table.add_column(name, justify="left" if index == 0 else "right")
+    for row in rows[1:]:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False).print(table)
+
+
+def progress_bar() -> Progress:
+    """A bar on stderr, shown on a terminal only."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,112 @@
+"""The rows are what the network does, and the totals are the published ones."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fullconv.errors import ModelError
+from fullconv.labels import LabelSet
+from fullconv.net.backbones import classifier, input_size
+from fullconv.net.checkpoint import Saved, read_saved, save_net
+from fullconv.net.fcn import NetSpec, build
+from fullconv.net.inspect import inspect_classifier, inspect_fcn, inspect_model
+from fullconv.net.surgery import convolutionalize
+from fullconv.net.upsample import UpsampleMode
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "macs"),
+    [
+        ("vgg16", 138.36e6, 15.47e9),
+        ("alexnet", 61.10e6, 0.714e9),
+        ("resnet18", 11.69e6, 1.814e9),
+        ("resnet50", 25.56e6, 4.089e9),
+        ("mobilenet_v2", 3.505e6, 0.3008e9),
+    ],
+)
+def test_totals_are_the_published_ones(name: str, params: float, macs: float) -> None:
+    found = inspect_classifier(name)
+    assert found.params == pytest.approx(params, rel=1e-3)
+    assert found.macs == pytest.approx(macs, rel=1e-3)
+
+
+def test_vgg16_has_the_fields_of_the_paper() -> None:
+    rows = {row.name: row for row in inspect_classifier("vgg16", (500, 500)).rows}
+    fc6 = rows["classifier.0"]
+    assert fc6.receptive_field == (404, 404)
+    assert fc6.stride == (32, 32)
+    assert fc6.shape == (4096, 9, 9)
+    assert rows["features.30"].offset == (Fraction(31, 2), Fraction(31, 2))
+
+
+def outputs(net: nn.Module, image: torch.Tensor) -> dict[str, tuple[int, ...]]:
+    """The shape that each module gave, by name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, module in net.named_modules():
+        module.register_forward_hook(lambda m, i, o, name=name: shapes.update({name: tuple(getattr(o, "shape", ()))[1:]}))
+    with torch.inference_mode():
+        net.eval()(image)
+    return shapes
+
+
+@pytest.mark.parametrize("name", ["digits", "resnet18"])
+def test_rows_are_what_the_dense_classifier_computes(name: str) -> None:
+    size = (input_size(name)[0] + 40, input_size(name)[1] + 75)
+    dense = convolutionalize(classifier(name)[0], input_size(name)).module
+    shapes = outputs(dense, torch.zeros(1, 3, *size))
+    rows = inspect_classifier(name, size).rows
+    assert {row.name: row.shape for row in rows if row.name in shapes} == {
+        row.name: shapes[row.name] for row in rows if row.name in shapes
+    }
+    assert sum(row.params for row in rows) == sum(p.numel() for p in dense.parameters())
+
+
+@pytest.mark.parametrize("upsample", ["fixed", "learned"])
+@pytest.mark.parametrize(("name", "stride"), [("digits", 32), ("digits", 8), ("resnet18", 4), ("mobilenet_v2", 16)])
+@pytest.mark.parametrize("size", [(1, 1), (37, 101)])
+def test_rows_are_what_the_skip_network_computes(
+    name: str, stride: int, upsample: UpsampleMode, size: tuple[int, int]
+) -> None:
+    spec = NetSpec(name, 3, stride, upsample=upsample)
+    net = build(spec)
+    found = inspect_fcn(spec, size)
+    shapes = outputs(net, torch.zeros(1, 3, *size))
+    rows = {row.name: row.shape for row in found.rows if row.kind not in ("sum", "concat")}
+    assert rows == {row: shapes[row] for row in rows}
+    assert found.params == sum(p.numel() for p in net.parameters())
+    assert found.skip is not None
+    assert [up.name for up in found.skip.upsamplings] == list(net.upscores)
+    assert found.rows[-1].shape == (3, *size)
+    assert found.rows[-1].stride == (1, 1)
+    assert found.rows[-1].offset == (0, 0)
+
+
+def test_the_widest_classifier_takes_no_memory() -> None:
+    """Four gigapixels of VGG16 would need terabytes."""
+    assert inspect_classifier("vgg16", (65536, 65536)).macs > 1e15
+
+
+def test_a_weights_file_tells_its_network(tmp_path: Path) -> None:
+    net = build(NetSpec("digits", 2, 8))
+    path = tmp_path / "best.safetensors"
+    save_net(path, net.state_dict(), Saved(net.spec, LabelSet.named(["no", "yes"])))
+    assert read_saved(tmp_path).spec == net.spec
+    expected = inspect_fcn(net.spec, (64, 80))
+    assert inspect_model(str(path), (64, 80)) == inspect_model(str(tmp_path), (64, 80)) == expected
+    plain = json.loads(json.dumps(expected.to_dict()))
+    assert plain["macs"] == expected.macs
+    assert plain["rows"][0]["kernel"] == [3, 3]
+    assert plain["skip"]["padding"] == [list(pair) for pair in expected.skip.padding] if expected.skip else False
+
+
+def test_what_is_no_model_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"there is no model vgg17.*vgg16"):
+        inspect_model("vgg17")
+    with pytest.raises(ModelError, match="100x100"):
+        inspect_classifier("vgg16", (100, 100))

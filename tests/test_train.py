@@ -1,0 +1,280 @@
+"""A run ends with the same weights whatever happens to it on the way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from fullconv.data.digits import write_digit_dataset
+from fullconv.data.layouts import find_dataset
+from fullconv.errors import DataError, FullconvError, Interrupted, UsageError
+from fullconv.image import write_label_map
+from fullconv.learn.keeper import Keeper, load_state
+from fullconv.learn.ladder import climb, table
+from fullconv.learn.recipe import Recipe, modern, override
+from fullconv.learn.task import SegmentationTask, class_weights, weighted_loss
+from fullconv.learn.train import Job, train
+from fullconv.net.checkpoint import load_net
+from fullconv.net.fcn import NetSpec
+from fullconv.net.runner import TorchRunner
+from fullconv.run.evaluate import evaluate
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")
+
+SPEC = NetSpec("digits", 11, stride=8)
+TINY = {"epochs": 2, "batch_size": 4, "crop": 64, "bf16": False, "ema": 0.9, "lr": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digit_dataset(tmp_path_factory.mktemp("data") / "digits", train=14, val=3, size=(64, 80))
+
+
+def job(**values: object) -> Job:
+    return Job(SPEC, override(modern(), {**TINY, **values}))
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    train(find_dataset(data), job(), out, tell=lambda _: None)
+    return out
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    for name in ("last.safetensors", "best.safetensors"):
+        ours, theirs = load_file(one / name), load_file(other / name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+    rows = [metrics(run) for run in (one, other)]
+    for row in rows[0] + rows[1]:
+        del row["seconds"]
+    assert rows[0] == rows[1]
+
+
+def test_run_folder(data: Path, whole: Path) -> None:
+    files = {path.name for path in whole.iterdir()}
+    assert files == {
+        "recipe.yaml", "metrics.csv", "last.ckpt", "last.safetensors", "best.safetensors",
+        "curves.png", "sheet.png", "scores.json",
+    }  # fmt: skip
+    rows = metrics(whole)
+    assert [float(row["epoch"]) for row in rows] == [1, 2]
+    assert [int(row["step"]) for row in rows] == [4, 8]
+    kept = yaml.safe_load((whole / "recipe.yaml").read_text())
+    assert Recipe.from_dict(kept["recipe"]) == job().recipe
+    dataset = find_dataset(data)
+    again = evaluate(TorchRunner.load(whole), (dataset.read(sample) for sample in dataset.split("val")))
+    stored = json.loads((whole / "scores.json").read_text())
+    assert {key: stored[key] for key in again.to_dict()} == again.to_dict()
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 6, 7])
+def test_signal_then_resume_gives_the_same_weights(
+    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """SIGTERM after any step, the last of an epoch and the middle of one among them."""
+    count = SegmentationTask.optimizer_step
+
+    def send(task: SegmentationTask, *args: object, **kwargs: object) -> None:
+        count(task, *args, **kwargs)
+        if task.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(SegmentationTask, "optimizer_step", send)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match=r"SIGTERM.*--resume"):
+        train(find_dataset(data), job(), tmp_path / "run", tell=lambda _: None)
+    assert signal.getsignal(signal.SIGTERM) is before
+    state, _ = load_state(tmp_path / "run" / "last.ckpt")
+    assert state.step == step
+    monkeypatch.undo()
+    train(find_dataset(data), job(), tmp_path / "run", resume=True, tell=lambda _: None)
+    assert_same_end(tmp_path / "run", whole)
+
+
+def test_signal_during_validation(data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The validation that was cut short is done again, once."""
+    step = SegmentationTask.validation_step
+
+    def send(task: SegmentationTask, batch: object, index: int) -> None:
+        step(task, batch, index)  # type: ignore[arg-type]
+        if index == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(SegmentationTask, "validation_step", send)
+    with pytest.raises(Interrupted, match="SIGINT"):
+        train(find_dataset(data), job(), tmp_path / "run", tell=lambda _: None)
+    monkeypatch.undo()
+    train(find_dataset(data), job(), tmp_path / "run", resume=True, tell=lambda _: None)
+    assert_same_end(tmp_path / "run", whole)
+
+
+COMMAND = (
+    "import sys, time, fullconv.learn.task as t, fullconv.cli as c\n"
+    "step = t.SegmentationTask.training_step\n"
+    "def slow(*a):\n    time.sleep(0.15)\n    return step(*a)\n"
+    "t.SegmentationTask.training_step = slow\n"
+    "c.main()\n"
+)
+
+
+def test_sigkill_then_resume_gives_the_same_weights(data: Path, whole: Path, tmp_path: Path) -> None:
+    """Killed without warning three times; the same command with --resume ends where the undisturbed run did."""
+    out = tmp_path / "run"
+    values = [f"--set={name}={value}" for name, value in {**TINY, "save_minutes": 0.0}.items()]
+    command = [sys.executable, "-c", COMMAND, "train", str(data), "--model=digits", "--weights=none"]
+    command += [*values, f"--out={out}", "--resume"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    seen = -1
+    for _ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+            if (out / "last.ckpt").exists() and load_state(out / "last.ckpt")[0].step > seen + 1:
+                break
+        process.kill()
+        process.wait()
+        now = load_state(out / "last.ckpt")[0].step
+        assert now > seen
+        seen = now
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    assert len(metrics(out)) == 2
+    assert {path.suffix for path in out.iterdir()} <= {".ckpt", ".safetensors", ".csv", ".png", ".json", ".yaml"}
+    ours, theirs = load_file(out / "last.safetensors"), load_file(whole / "last.safetensors")
+    assert all(torch.allclose(ours[key].float(), theirs[key].float(), atol=1e-4) for key in ours)
+
+
+def test_a_finished_run_is_only_read(data: Path, whole: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+    result = train(find_dataset(data), job(), whole, resume=True, tell=lambda _: None)
+    assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+    assert result.scores.mean_iou == json.loads((whole / "scores.json").read_text())["mean_iou"]
+
+
+def test_a_run_is_not_overwritten(data: Path, whole: Path) -> None:
+    with pytest.raises(UsageError, match="--resume"):
+        train(find_dataset(data), job(), whole, tell=lambda _: None)
+    with pytest.raises(UsageError, match=r"crop was 64, now 96; seed was 0, now 1"):
+        train(find_dataset(data), job(crop=96, seed=1), whole, resume=True, tell=lambda _: None)
+
+
+def test_loss_that_is_not_finite_names_the_batch(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(FullconvError, match=r"the loss became (nan|inf) at step \d+, on the batch \d{4}, ") as caught:
+        train(find_dataset(data), job(lr=1e30, clip=0.0, epochs=4), tmp_path / "run", tell=lambda _: None)
+    assert "--lr" in str(caught.value)
+
+
+def test_masks_without_labels(tmp_path: Path) -> None:
+    """Some are harmless, all are refused."""
+    dataset = find_dataset(write_digit_dataset(tmp_path / "digits", train=5, val=2, size=(64, 64)))
+    for number, sample in enumerate(dataset.split("train")):
+        if number == 4:
+            result = train(dataset, job(epochs=1), tmp_path / "run", tell=lambda _: None)
+            assert 0 <= result.scores.mean_iou <= 1
+        write_label_map(sample.target, np.full((64, 64), 255, np.uint8), dataset.labels)
+    with pytest.raises(DataError, match="nothing to learn"):
+        train(dataset, job(epochs=1), tmp_path / "other", tell=lambda _: None)
+
+
+def test_plan_comes_first(data: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    train(find_dataset(data), job(epochs=1), tmp_path / "run", tell=told.append)
+    names = [line.split()[0] for line in told[0].splitlines()]
+    assert names == ["data", "images", "classes", "network", "crops", "numbers", "rates", "epochs", "time", "memory"]
+    assert "14 train, 3 val" in told[0]
+    assert "64x80" in told[0]
+
+
+def test_ladder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each network starts from the one before; what is done is not done again."""
+    dataset, start = find_dataset(data), Job(SPEC, override(modern(), {**TINY, "epochs": 1}))
+    tell: list[str] = []
+    rungs = climb(dataset, start, tmp_path, fixed_epochs=2, tell=tell.append)
+    assert [rung.name for rung in rungs] == ["FCN-32s-fixed", "FCN-32s", "FCN-16s", "FCN-8s"]
+    rows = table(rungs)
+    assert rows[0][1:5] == ["pixel acc.", "mean acc.", "mean IU", "f.w. IU"]
+    assert rows[1][5] == ""
+    assert all(row[5][0] in "+-" for row in rows[2:])
+    assert (tmp_path / "table.md").read_text().count("| FCN-") == 4
+    assert set(json.loads((tmp_path / "table.json").read_text())) == {rung.name for rung in rungs}
+    stored = [yaml.safe_load((rung.folder / "recipe.yaml").read_text()) for rung in rungs]
+    assert [values["start"] for values in stored] == [None, *(str(rung.folder) for rung in rungs[:-1])]
+    with pytest.raises(UsageError, match="--resume"):
+        climb(dataset, start, tmp_path, tell=tell.append)
+    monkeypatch.setattr(Keeper, "save", lambda *_: pytest.fail("trained again"))
+    again = climb(dataset, start, tmp_path, fixed_epochs=2, resume=True, tell=tell.append)
+    assert [r.result.scores.to_dict() for r in again] == [r.result.scores.to_dict() for r in rungs]
+
+
+def test_fixed_learns_the_score_layer_alone(data: Path, tmp_path: Path) -> None:
+    dataset = find_dataset(data)
+    recipe = override(modern(), {**TINY, "ema": 0.0})
+    spec = NetSpec("digits", 11, stride=32, fixed=True)
+    train(dataset, Job(spec, recipe), tmp_path / "one", tell=lambda _: None)
+    torch.manual_seed(recipe.seed)
+    from fullconv.net.fcn import build
+
+    before, (after, _) = build(spec), load_net(tmp_path / "one")
+    moved = {name for name, value in after.named_parameters() if not torch.equal(value, before.get_parameter(name))}
+    assert moved == {"score_fr.weight", "score_fr.bias"}
+
+
+def test_weighted_loss_is_the_mean_over_labelled_pixels() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 5, 4, generator=generator, dtype=torch.float64).float()
+    target = torch.randint(0, 3, (2, 5, 4), generator=generator).to(torch.uint8)
+    target[0, :2] = 255
+    weights = torch.tensor([0.5, 1.0, 2.0])
+    expected = torch.nn.functional.cross_entropy(logits, target.long(), weights, ignore_index=255)
+    assert torch.allclose(weighted_loss(logits, target, weights), expected)
+    empty = torch.full_like(target, 255)
+    assert float(weighted_loss(logits, empty, weights)) == 0
+
+
+def test_class_weights() -> None:
+    counts = np.array([800, 100, 0, 100])
+    assert class_weights(counts, 0).tolist() == [1, 1, 1, 1]
+    full = class_weights(counts, 1)
+    assert full.tolist() == pytest.approx([0.125, 1, 1, 1])
+    assert class_weights(counts, 0.5).tolist() == pytest.approx((full**0.5).tolist())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"epochs": "many"}, "epochs='many'"),
+        ({"epochs": 5, "val_every": 2}, "multiple of val_every"),
+        ({"scale": "[2, 1]"}, "scale"),
+        ({"lr": -1}, "lr must be above zero"),
+    ],
+)
+def test_recipe_refuses(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match="recipe: ") as caught:
+        override(modern(), values)
+    assert message in str(caught.value)
+
+
+def test_recipe_round_trip() -> None:
+    recipe = override(modern(), {"scale": "[0.7, 1.4]", "bf16": "false", "lr": "3e-4", "epochs": "12"})
+    assert (recipe.scale, recipe.bf16, recipe.lr, recipe.epochs) == ((0.7, 1.4), False, 3e-4, 12)
+    assert Recipe.from_dict(yaml.safe_load(yaml.safe_dump(recipe.to_dict()))) == recipe
