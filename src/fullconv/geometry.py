@@ -290,7 +290,10 @@ class SkipGeometry:
 
     @property
     def fused(self) -> tuple[Field, ...]:
-        """The field of the sum on each finer tap, in the order of `upsamplings`; the last one is `field`."""
+        """The field of the sum on each finer tap, in the order of `upsamplings`; the last one is `field`.
+
+        Like those of the taps, fields over the padded image, but for the last one.
+        """
         return (*self._decode[1], self.field)
 
     @cached_property
@@ -301,9 +304,10 @@ class SkipGeometry:
     @cached_property
     def field(self) -> Field:
         """The field of one pixel of the output over the image; its halo is what a tile needs."""
-        final = self.upsamplings[-1]
+        final, lead = self.upsamplings[-1], self.lead
         coarse = (self.taps[0].field, *self._decode[1])[-1]
-        return coarse.after(final.layer).shifted(final.crop)
+        padded = coarse.after(final.layer).shifted(final.crop + lead)
+        return Field(padded.advance, tuple((first - lead, last - lead) for first, last in padded.spans))
 
     @cached_property
     def _decode(self) -> tuple[tuple[Upsampling, ...], tuple[Field, ...]]:

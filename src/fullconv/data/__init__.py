@@ -1,1 +1,3 @@
+"""Data sets: layouts, class names, the digit scenes, batches."""
 
+__all__: list[str] = []

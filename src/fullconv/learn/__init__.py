@@ -1,1 +1,3 @@
+"""Training: recipes, runs and what they leave on the disk."""
 
+__all__: list[str] = []

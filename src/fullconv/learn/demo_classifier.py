@@ -18,6 +18,7 @@ from lightning.pytorch import LightningModule, Trainer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 from torch.utils.data import DataLoader, TensorDataset
 
 from fullconv.data.digits import digit_patches
@@ -35,6 +36,7 @@ Bytes = npt.NDArray[np.uint8]
 JITTER = 12
 """How far from the middle of a patch its digit may be: about half the stride, as a cell has to take what it meets."""
 
+BATCH = 32
 TOLERANCE = 1e-4
 
 
@@ -63,12 +65,15 @@ def normalized(images: Bytes | Tensor) -> Tensor:
 def train_classifier(
     patches: int, epochs: int, seed: int = 0, bf16: bool = False, tell: Callable[[str], None] = print
 ) -> nn.Module:
-    """`digit_net` trained on windows of digit scenes in colours of all kinds, in evaluation mode."""
+    """`digit_net` trained on windows of digit scenes in colours of all kinds, in evaluation mode.
+
+    Its hidden layers have batch norm while they learn, which is folded into them at the end.
+    """
     images, labels = digit_patches(patches, input_size("digits")[0], seed, "train", JITTER)
     torch.manual_seed(seed)
     data = TensorDataset(torch.from_numpy(images), torch.from_numpy(labels))
-    loader = DataLoader(data, batch_size=64, shuffle=True, drop_last=patches >= 64)
-    task = _Task(digit_net(), epochs * len(loader), tell)
+    loader = DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=patches >= BATCH)
+    task = _Task(_with_norms(digit_net()), epochs * len(loader), tell)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -82,7 +87,23 @@ def train_classifier(
             enable_progress_bar=False,
         )
         trainer.fit(task, loader)
-    return task.net.eval()
+    return _folded(task.net.eval())
+
+
+def _with_norms(net: nn.Module) -> nn.Module:
+    end = net.get_submodule("classifier")
+    for index, layer in list(enumerate(end.children()))[:-1]:
+        if isinstance(layer, nn.Linear):
+            end[index] = nn.Sequential(layer, nn.BatchNorm1d(layer.out_features))  # type: ignore[index]
+    return net
+
+
+def _folded(net: nn.Module) -> nn.Module:
+    end = net.get_submodule("classifier")
+    for index, layer in enumerate(end.children()):
+        if isinstance(layer, nn.Sequential):
+            end[index] = fuse_linear_bn_eval(layer[0], layer[1])  # type: ignore[index]
+    return net
 
 
 class _Task(LightningModule):
@@ -108,7 +129,7 @@ class _Task(LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with one rise and fall of the rate."""
         optimizer = torch.optim.AdamW(self.parameters(), weight_decay=0.02)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=self.steps, pct_start=0.2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=self.steps, pct_start=0.2)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

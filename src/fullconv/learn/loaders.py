@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from fullconv.data.augment import Augmentation
 from fullconv.data.batches import BatchOrder, Pairs
 from fullconv.data.dataset import DataSet
+from fullconv.image import image_size
 from fullconv.learn.fixed import Maps, calibrate
 from fullconv.learn.plan import best_device
 from fullconv.learn.recipe import Recipe
@@ -26,7 +27,8 @@ class Loaders(LightningDataModule):
     def __init__(self, dataset: DataSet, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
-        augmentation = Augmentation(recipe.crop, recipe.scale, recipe.flip, recipe.color)
+        self.crop = recipe.crop or _largest_crop(dataset)
+        augmentation = Augmentation(self.crop, recipe.scale, recipe.flip, recipe.color)
         self.train_pairs = Pairs(dataset, "train", augmentation, recipe.seed)
         self.val_pairs = Pairs(dataset, "val")
         self.train_set: Pairs | Maps = self.train_pairs
@@ -75,3 +77,13 @@ class Loaders(LightningDataModule):
         positions = [(0, i) for i in range(len(self.val_pairs))]
         mine = positions[self.trainer.global_rank :: self.trainer.world_size]
         return DataLoader(self.val_set, sampler=mine, batch_size=1)
+
+
+def _largest_crop(dataset: DataSet, most: int = 352) -> int:
+    """The longest side of the training images, rounded up to the coarsest stride, `most` at the most."""
+    longest = 0
+    for sample in dataset.split("train"):
+        longest = max(longest, *image_size(sample.image))
+        if longest >= most:
+            return most
+    return min(most, -(-longest // 32) * 32)

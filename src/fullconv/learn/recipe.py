@@ -21,7 +21,8 @@ class Recipe:
     """AdamW with warm-up and decay on augmented crops, class weights, and an average of the weights.
 
     - epochs: passes over the training images; val_every: epochs from one validation to the next.
-    - batch_size: crops a step and process; crop: their side in pixels.
+    - batch_size: crops a step and process. crop: their side in pixels; None means 352, or less where all
+      images are smaller.
     - lr: learning rate of the pretrained layers; None means 5e-4 where the backbone has batch norm, else
       1e-4. head_lr_scale: that of the new layers, as a multiple.
     - weight_decay: on kernels, not on biases and norms. warmup: share of the steps. power: of the decay to zero.
@@ -38,7 +39,7 @@ class Recipe:
     epochs: int = 40
     val_every: int = 1
     batch_size: int = 8
-    crop: int = 352
+    crop: int | None = None
     lr: float | None = None
     head_lr_scale: float = 5.0
     weight_decay: float = 0.01
@@ -82,8 +83,9 @@ class Recipe:
 
     def check(self) -> None:
         """UsageError for values that no training can use."""
-        least = {"epochs": 1, "val_every": 1, "batch_size": 1, "crop": 1, "fixed_views": 1, "frozen_stride": 1}
+        least = {"epochs": 1, "val_every": 1, "batch_size": 1, "fixed_views": 1, "frozen_stride": 1}
         faults = [f"{name} must be at least {low}" for name, low in least.items() if getattr(self, name) < low]
+        faults += ["crop must be at least 1"] * (self.crop is not None and self.crop < 1)
         faults += ["epochs must be a multiple of val_every"] * (self.epochs % max(1, self.val_every) != 0)
         faults += ["scale must be two numbers above zero, low and high"] * (not 0 < self.scale[0] <= self.scale[1])
         faults += ["ema must be in 0 .. 1"] * (not 0 <= self.ema < 1)
@@ -100,5 +102,12 @@ def modern() -> Recipe:
 
 def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:
     """The recipe with some values replaced; strings are read as YAML, so that `scale=[0.5,2]` works."""
-    parsed = {k: yaml.safe_load(v) if isinstance(v, str) else v for k, v in assignments.items()}
+    parsed = {name: _parsed(name, v) if isinstance(v, str) else v for name, v in assignments.items()}
     return Recipe.from_dict({**recipe.to_dict(), **parsed})
+
+
+def _parsed(name: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"recipe: {name}={text} is not a YAML value, such as 3, true or [0.5, 2]") from error

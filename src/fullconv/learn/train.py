@@ -67,9 +67,9 @@ def train(
     The plan goes to `tell` before the first step. Raises UsageError where `out` holds a run and `resume` is
     not set, or where that run has other settings; Interrupted after a signal, with everything saved.
     """
-    open_run(out, settings(dataset, job), resume)
+    _open_run(out, _settings(dataset, job), resume)
     if (out / "scores.json").is_file():
-        return read_result(out)
+        return _read_result(out)
     state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
     recipe = job.recipe
     torch.manual_seed(recipe.seed)
@@ -86,14 +86,14 @@ def train(
     _restore(task, state, checkpoint)
     example = next(iter(loaders.loader(loaders.order(0))))
     tell(make_plan(dataset, task, example, steps, bf16).text())
-    saved = Saved(net.spec, dataset.labels, {"settings": settings(dataset, job)})
+    saved = Saved(net.spec, dataset.labels, {"settings": _settings(dataset, job)})
     keeper = Keeper(out, saved, state, steps, recipe.save_minutes)
     keeper.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
     _fit(trainer, task, loaders, keeper)
     return _finish(dataset, out, keeper.state.seconds)
 
 
-def settings(dataset: DataSet, job: Job) -> dict[str, Any]:
+def _settings(dataset: DataSet, job: Job) -> dict[str, Any]:
     """What recipe.yaml says: everything that the outcome depends on."""
     return {
         "fullconv": version("fullconv"),
@@ -109,7 +109,7 @@ def settings(dataset: DataSet, job: Job) -> dict[str, Any]:
     }
 
 
-def open_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
+def _open_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
     """Write recipe.yaml into a new run folder, or check that the run in it may be resumed with these settings."""
     path = out / "recipe.yaml"
     if any((out / name).exists() for name in ("last.ckpt", "scores.json")):
@@ -206,7 +206,7 @@ def _finish(dataset: DataSet, out: Path, seconds: float) -> TrainResult:
     return TrainResult(scores, seconds, parameters)
 
 
-def read_result(out: Path) -> TrainResult:
+def _read_result(out: Path) -> TrainResult:
     """The result of a finished run."""
     values = json.loads((out / "scores.json").read_text(encoding="utf-8"))
     return TrainResult(Scores.from_dict(values), values["run"]["seconds"], values["run"]["parameters"])

@@ -1,1 +1,3 @@
+"""Networks: surgery on classifiers, skips, upsampling, weights files."""
 
+__all__: list[str] = []

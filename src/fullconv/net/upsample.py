@@ -40,7 +40,7 @@ class Upsample(nn.Module):
     def forward(self, coarse: Tensor, size: tuple[int, int], start: tuple[int, int] | None = None) -> Tensor:
         """Rows start[0] to start[0] + size[0], columns likewise, of the transposed convolution's output.
 
-        `start` is the crop of `axes` unless given. Cells beyond the output are zero.
+        `start` is the crop of `axes` unless given. These cells must meet the output; those beyond it are zero.
         """
         top, left = start or (self.axes[0].crop, self.axes[1].crop)
         if self.mode == "fixed":

@@ -1,0 +1,91 @@
+"""Write docs/commands.md from the commands themselves. With --check, only say whether it is current."""
+
+from __future__ import annotations
+
+import json
+import sys
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
+
+from fullconv.cli import app
+from fullconv.image import write_text
+from fullconv.learn.recipe import Recipe, modern
+
+TARGET = Path(__file__).with_name("commands.md")
+
+EXIT_CODES = """Progress and messages go to stderr, results to stdout.
+Exit codes: 0 done, 1 failed, 2 usage, 3 bad data, 4 bad model, 130 stopped.
+"""
+
+
+def document() -> str:
+    """The page, with a section for each command in the order of `fullconv --help`."""
+    group: Any = get_command(app)
+    parts = [
+        "# The commands",
+        "",
+        "Written by `docs/make_commands.py` from the code; change the code, not this page.",
+        "",
+    ]
+    parts += [EXIT_CODES, "Before the command:", "", *_table(group.params), ""]
+    for name, command in group.commands.items():
+        arguments = [_usage(param) for param in command.params if param.param_type_name == "argument"]
+        parts += [f"## fullconv {name}", "", "```", " ".join(["fullconv", name, *arguments, "[OPTIONS]"]), "```", ""]
+        parts += [_text(block) + "\n" for block in command.help.split("\n\n")]
+        parts += [*_table(command.params), ""]
+    return "\n".join([*parts, *_recipe()]).rstrip() + "\n"
+
+
+def _recipe() -> list[str]:
+    """The values that `--set` takes."""
+    rows = [f"| `{name}` | `{json.dumps(value)}` |" for name, value in modern().to_dict().items()]
+    return ["## The recipe", "", cleandoc(Recipe.__doc__ or ""), "", "| --set | modern |", "|---|---|", *rows]
+
+
+def _usage(param: Any) -> str:
+    name = param.metavar or param.name.upper()
+    return f"{name}..." if param.nargs == -1 else str(name)
+
+
+def _table(params: list[Any]) -> list[str]:
+    rows = ["| | | default |", "|---|---|---|"]
+    for param in params:
+        is_flag = getattr(param, "is_flag", False)
+        named = param.param_type_name == "option"
+        name = " ".join([*param.opts[:1], *([] if is_flag else [param.metavar])]) if named else _usage(param)
+        shown = _default(param, is_flag)
+        rows.append("| " + " | ".join(_escaped(cell) for cell in (f"`{name}`", _text(param.help or ""), shown)) + " |")
+    return rows
+
+
+def _default(param: Any, is_flag: bool) -> str:
+    if param.required:
+        return "required"
+    if isinstance(param.show_default, str):
+        return f"`{param.show_default}`" if set("<-") & set(param.show_default) else str(param.show_default)
+    return "" if is_flag or param.default is None else f"`{param.default}`"
+
+
+def _text(block: str) -> str:
+    """One line, on which a placeholder such as <stem> is no HTML."""
+    return " ".join(block.split()).replace("<", "&lt;")
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")
+
+
+def main() -> None:
+    """Write the page, or compare."""
+    text = document()
+    if "--check" not in sys.argv[1:]:
+        write_text(TARGET, text)
+    elif not TARGET.is_file() or TARGET.read_text(encoding="utf-8") != text:
+        sys.exit(f"{TARGET.name} is not current: run python docs/{Path(__file__).name}")
+
+
+if __name__ == "__main__":
+    main()

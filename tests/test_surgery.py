@@ -1,0 +1,263 @@
+"""The dense network is the classifier, on every crop at once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fullconv.errors import ModelError
+from fullconv.geometry import Field, Layer, Tap
+from fullconv.net.backbones import digit_net, input_size
+from fullconv.net.surgery import Surgery, convolutionalize, transplant
+from nets import CLASSIFIERS, narrow_vgg16
+
+
+def output_taps(dense: Surgery) -> tuple[Tap, Tap]:
+    taps = list(dense.nodes.values())[-1].taps
+    assert taps is not None
+    return taps
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_classifier_keeps_its_logits_names_and_itself(name):
+    torch.manual_seed(0)
+    model = CLASSIFIERS[name]().double().eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    dense = convolutionalize(model, input_size(name))
+    image = torch.randn(1, 3, *input_size(name), dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(dense.module(image)[:, :, 0, 0], model(image))
+    assert list(dense.module.state_dict()) == list(before) == list(model.state_dict())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(value.flatten().equal(before[key].flatten()) for key, value in dense.module.state_dict().items())
+    assert [isinstance(model.get_submodule(linear), nn.Linear) for linear in dense.linears] == [True] * len(
+        dense.linears
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "linears"),
+    [
+        ("vgg16", "features_30", ("classifier.0", "classifier.3", "classifier.6")),
+        ("resnet18", "layer4_1_relu_1", ("fc",)),
+        ("mobilenet_v2", "features_18_2", ("classifier.1",)),
+        ("digits", None, ("classifier.0", "classifier.3", "classifier.6")),
+    ],
+)
+def test_the_report_accounts_for_every_parameter(name, features, linears):
+    model = CLASSIFIERS[name]()
+    dense = convolutionalize(model, input_size(name))
+    assert dense.linears == linears
+    assert features in (None, dense.features)
+    coerced = {entry.split(":")[0] for entry in dense.coerced}
+    assert set(linears) <= coerced
+    assert not coerced & set(dense.copied)
+    owners = {key.rpartition(".")[0] for key in model.state_dict()}
+    assert owners == set(dense.copied) | set(linears)
+    assert len(dense.dropped) == {"vgg16": 2}.get(name, 1)
+
+
+@st.composite
+def valid_classifiers(draw) -> tuple[nn.Module, tuple[int, int]]:
+    """A classifier without any padding, and a size for it that may leave a remainder in every layer."""
+    modules: list[nn.Module] = []
+    tap, channels = Tap(), 2
+    for _ in range(draw(st.integers(1, 3))):
+        kernel, stride, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 2))
+        kind = draw(st.sampled_from(["conv", "max", "average"]))
+        if kind == "conv":
+            modules += [nn.Conv2d(channels, 3, kernel, stride, dilation=dilation), nn.BatchNorm2d(3), nn.ReLU()]
+            channels = 3
+        elif kind == "max":
+            modules.append(nn.MaxPool2d(kernel, stride, dilation=dilation))
+        else:
+            modules.append(nn.AvgPool2d(kernel, stride))
+            dilation = 1
+        tap = tap.after(Layer(kernel, stride, dilation=dilation))
+    cells = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    size = [tap.input_size(n) + draw(st.integers(0, 3)) for n in cells]
+    cells = [tap.size(n) for n in size]
+    pool = draw(st.sampled_from(["none", "global", "own", "half"]))
+    if pool != "none":
+        by_kind = {"global": 1, "own": cells, "half": [n // 2 if n % 2 == 0 else n for n in cells]}
+        pooled = by_kind[pool]
+        modules.append(nn.AdaptiveAvgPool2d(pooled))
+        cells = [1, 1] if pool == "global" else pooled
+    modules += [nn.Flatten(), nn.Linear(channels * cells[0] * cells[1], 4), nn.Tanh(), nn.Dropout(), nn.Linear(4, 3)]
+    return nn.Sequential(*modules).double().eval(), (size[0], size[1])
+
+
+@given(valid_classifiers(), st.tuples(st.integers(0, 12), st.integers(0, 12)))
+@settings(max_examples=120)
+def test_each_dense_cell_is_the_classifier_on_its_crop(classifier, larger):
+    model, (height, width) = classifier
+    dense = convolutionalize(model, (height, width), channels=2)
+    image = torch.randn(1, 2, height + larger[0], width + larger[1], dtype=torch.float64)
+    vertical, horizontal = (tap.field for tap in output_taps(dense))
+    with torch.no_grad():
+        logits = dense.module(image)
+        assert logits.shape[2:] == tuple(
+            tap.size(n) for tap, n in zip(output_taps(dense), image.shape[2:], strict=True)
+        )
+        checked = 0
+        for i in range(logits.shape[2]):
+            for j in range(logits.shape[3]):
+                crop = image[:, :, vertical.first(i) :, horizontal.first(j) :][:, :, :height, :width]
+                if crop.shape[2:] == (height, width):
+                    torch.testing.assert_close(logits[:, :, i, j], model(crop))
+                    checked += 1
+    steps = [int(extra / field.stride) + 1 for extra, field in zip(larger, (vertical, horizontal), strict=True)]
+    assert checked == steps[0] * steps[1]
+
+
+def test_the_digit_classifier_is_dense_without_loss():
+    torch.manual_seed(0)
+    model = digit_net().double().eval()
+    dense = convolutionalize(model, input_size("digits"))
+    field = output_taps(dense)[0].field
+    height, width = input_size("digits")
+    assert (field.stride, field.first(0), field.receptive_field) == (32, 0, height)
+    image = torch.rand(1, 3, height + 40, width + 64, dtype=torch.float64)
+    with torch.no_grad():
+        logits = dense.module(image)
+        crops = torch.cat([image[:, :, :height, at : at + width] for at in (0, 32, 64)])
+        if logits.shape[2] == 2:
+            crops = torch.cat([crops, *(image[:, :, 32 : 32 + height, at : at + width] for at in (0, 32, 64))])
+        torch.testing.assert_close(logits[0].flatten(1).T, model(crops))
+
+
+class Classifier(nn.Module):
+    """A convolution and a linear layer, joined by `flatten`."""
+
+    def __init__(self, flatten) -> None:
+        super().__init__()
+        self.features, self.last, self.flatten = nn.Conv2d(3, 2, 3), nn.Linear(2 * 4 * 5, 3), flatten
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.flatten(self.features(x)))
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [
+        nn.Flatten(),
+        lambda x: torch.flatten(x, 1),
+        lambda x: x.flatten(1),
+        lambda x: x.view(x.size(0), -1),
+        lambda x: x.view(x.shape[0], -1),
+        lambda x: x.reshape(-1, 40),
+        lambda x: functional.relu(functional.adaptive_avg_pool2d(x, (4, 5)).flatten(1)),
+    ],
+)
+def test_every_way_to_flatten(flatten):
+    model = Classifier(flatten)
+    dense = convolutionalize(model, (6, 7)).module
+    image = torch.randn(2, 3, 6, 7)
+    torch.testing.assert_close(dense(image)[:, :, 0, 0], model(image))
+    assert dense(torch.zeros(1, 3, 8, 10)).shape == (1, 3, 3, 4)
+
+
+def test_modes_frozen_weights_and_missing_biases_are_kept():
+    parts = [
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Flatten(),
+        nn.Linear(16, 3, bias=False),
+        nn.Dropout(),
+        nn.Linear(3, 2),
+    ]
+    model = nn.Sequential(*parts).train()
+    model[1].eval()
+    model[4].eval()
+    model[3].weight.requires_grad_(False)
+    dense = convolutionalize(model, (4, 4)).module
+    modes = {name: module.training for name, module in dense.named_modules() if name}
+    assert modes == {"0": True, "1": False, "3": True, "4": False, "5": True}
+    assert [name for name, parameter in dense.named_parameters() if not parameter.requires_grad] == ["3.weight"]
+    assert dense.get_submodule("3").bias is None
+    assert convolutionalize(model.eval(), (4, 4)).module.training is False
+
+
+def test_the_copy_is_deep():
+    model = Classifier(nn.Flatten())
+    dense = convolutionalize(model, (6, 7)).module
+    with torch.no_grad():
+        for parameter in dense.parameters():
+            parameter.add_(1)
+    assert all(
+        not torch.equal(mine.flatten(), theirs.flatten())
+        for mine, theirs in zip(dense.parameters(), model.parameters(), strict=True)
+    )
+
+
+def test_a_network_on_the_meta_device_has_a_dense_form():
+    with torch.device("meta"):
+        dense = convolutionalize(CLASSIFIERS["resnet18"]())
+    assert {value.device.type for value in dense.module.state_dict().values()} == {"meta"}
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.mean() > 0 else -x
+
+
+class Gated(nn.Module):
+    """Squeeze-and-excitation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squeeze = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.squeeze(x))
+
+
+def end(channels: int) -> list[nn.Module]:
+    return [nn.Flatten(), nn.Linear(channels, 4)]
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (nn.Conv2d(3, 2, 3), "no linear layer after a flatten: nothing to convolutionalize"),
+        (nn.Sequential(nn.Conv2d(3, 2, 9), nn.Flatten()), "no linear layer after a flatten"),
+        (nn.Sequential(nn.Conv2d(3, 2, 3), Branching(), *end(2 * 81)), "cannot be traced .* must not branch on data"),
+        (nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(4), *end(2 * 16)), r"pools \[9, 9\] cells to \[4, 4\]: .* unequal"),
+        (nn.Sequential(nn.Conv2d(3, 2, 3), nn.Linear(9, 4)), "not flattened from a map"),
+        (nn.Sequential(nn.Flatten(2), nn.Linear(121, 4)), "not a map to a vector"),
+        (nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveMaxPool2d(3), *end(2 * 9)), "AdaptiveMaxPool2d.* cannot be followed"),
+        (nn.Sequential(nn.Conv2d(3, 2, 3), Gated(), *end(2 * 81)), "mul does cannot be followed"),
+        (nn.Sequential(*end(3 * 121), nn.BatchNorm1d(4), nn.Linear(4, 2)), "does not run on a 11x11 image: expected 2D or 3D"),
+        (nn.Sequential(*end(3 * 121), nn.LogSoftmax(-1)), "LogSoftmax.* cannot be followed"),
+        (nn.Sequential(nn.Conv2d(3, 2, 12), *end(2)), "does not run on a 11x11 image"),
+        (nn.Sequential(*end(5)), "does not run on a 11x11 image"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_dense_is_refused_in_one_line(model, sentence):
+    with pytest.raises(ModelError, match=sentence) as refusal:
+        convolutionalize(model, (11, 11))
+    assert "\n" not in str(refusal.value)
+
+
+def test_transplant_copies_by_name_and_shape():
+    torch.manual_seed(0)
+    source, target = narrow_vgg16(hidden=8), narrow_vgg16(hidden=12)
+    kept = {key: value.clone() for key, value in target.state_dict().items()}
+    copied, others = transplant(source, target)
+    assert set(copied) | set(others) == set(kept)
+    assert {name for name in others} == {
+        f"classifier.{i}.{part}" for i, part in [(0, "weight"), (0, "bias"), (3, "weight"), (3, "bias"), (6, "weight")]
+    }
+    state, theirs = target.state_dict(), source.state_dict()
+    assert all(torch.equal(state[name], theirs[name]) for name in copied)
+    assert all(torch.equal(state[name], kept[name]) for name in others)
+
+
+def test_the_field_of_a_dense_vgg16_is_the_papers():
+    field = output_taps(convolutionalize(narrow_vgg16()))[0].field
+    assert (field.stride, field.receptive_field) == (32, 404)
+    assert field != Field()
