@@ -241,11 +241,10 @@ def test_debug_shows_the_traceback_of_a_mistake(run: Callable[..., Outcome]) -> 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child alone")
 def test_ctrl_c_ends_quietly(tmp_path: Path) -> None:
     code = (
-        "import time, fullconv.data.layouts\n"
-        "def wait(root): print('waiting', flush=True); time.sleep(60)\n"
-        "fullconv.data.layouts.find_dataset = wait\n"
-        "from fullconv.cli import main\n"
-        "main()"
+        "import time, fullconv.cli\n"
+        "def wait(): print('waiting', flush=True); time.sleep(60)\n"
+        "fullconv.cli._need_torch = wait\n"
+        "fullconv.cli.main()"
     )
     command = [sys.executable, "-c", code, "train", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

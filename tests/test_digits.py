@@ -80,7 +80,7 @@ def test_patches_have_their_digit_in_the_middle():
     assert (patches.shape, patches.dtype, labels.dtype) == ((200, 48, 48, 3), np.uint8, np.int64)
     assert 0.15 < (labels == 0).mean() < 0.35
     np.testing.assert_array_equal(patches[:5], digit_patches(5, jitter=0)[0])
-    middle = patches[:, 12:36, 12:36].astype(int)
+    middle = patches[:, 18:30, 18:30].astype(int)
     spread = np.ptp(middle, axis=(1, 2)).max(1)
     assert np.median(spread[labels > 0]) > 1.3 * np.median(spread[labels == 0])
 

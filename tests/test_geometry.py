@@ -358,7 +358,7 @@ def pixel_support(geometry: SkipGeometry, size: int) -> Tensor:
 
 
 @given(skip_networks(), st.integers(20, 90))
-@settings(max_examples=200)
+@settings(max_examples=60)
 def test_the_halo_is_what_an_output_pixel_sees(geometry, size):
     """No pixel sees beyond its field and the halo, at the borders neither."""
     before, after = geometry.field.halo

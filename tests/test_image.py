@@ -32,9 +32,7 @@ from fullconv.labels import LabelSet
 
 UInt8 = npt.NDArray[np.uint8]
 LABELS = LabelSet.named(["ground", "tree", "water"])
-in_one_folder = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+in_one_folder = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 label_arrays = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=20))
 
 
@@ -171,9 +169,7 @@ def broken_files(folder: Path) -> dict[str, str]:
     (folder / "text.jpg").write_text("not an image")
     (folder / "script.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     (folder / "folder.png").mkdir()
-    (folder / "bomb.png").write_bytes(
-        png(header(2**16, 2**16, 8, 2), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
-    )
+    (folder / "bomb.png").write_bytes(png(header(2**16, 2**16, 8, 2), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")))
     return {
         "cut.png": "damaged",
         "cut.jpg": "damaged",
@@ -196,9 +192,7 @@ def test_what_is_no_image_is_refused_in_one_sentence(tmp_path: Path) -> None:
             assert_refused(image_size, tmp_path / name, word)
 
 
-def test_more_pixels_than_pillow_allows_are_still_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_pixels_than_pillow_allows_are_still_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     write_image(tmp_path / "a.tif", noise(30, 30, 3))
     assert read_image(tmp_path / "a.tif").shape == (30, 30, 3)
@@ -286,9 +280,7 @@ def test_overlay_blends_classes_only(label_map: UInt8, alpha: float) -> None:
     exact = np.where(known, (1 - alpha) * image + alpha * LABELS.colorize(label_map).astype(float), image)
     assert np.abs(tinted - exact).max() <= 1.01
     assert np.array_equal(overlay(image, label_map, LABELS, 0), image)
-    assert np.array_equal(
-        overlay(image, label_map, LABELS, 1), np.where(known, LABELS.colorize(label_map), image)
-    )
+    assert np.array_equal(overlay(image, label_map, LABELS, 1), np.where(known, LABELS.colorize(label_map), image))
 
 
 def test_overlay_keeps_the_image_under_a_class_that_is_ignored() -> None:

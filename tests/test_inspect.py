@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,7 +16,7 @@ from fullconv.errors import ModelError
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import classifier, input_size
 from fullconv.net.checkpoint import Saved, read_saved, save_net
-from fullconv.net.fcn import NetSpec, build
+from fullconv.net.fcn import NetSpec, build, rebuild
 from fullconv.net.inspect import inspect_classifier, inspect_fcn, inspect_model
 from fullconv.net.surgery import convolutionalize
 from fullconv.net.upsample import UpsampleMode
@@ -77,7 +78,7 @@ def test_rows_are_what_the_skip_network_computes(
     name: str, stride: int, upsample: UpsampleMode, size: tuple[int, int]
 ) -> None:
     spec = NetSpec(name, 3, stride, upsample=upsample)
-    net = build(spec)
+    net = rebuild(spec)
     found = inspect_fcn(spec, size)
     with FlopCounterMode(display=False) as counter:
         shapes = outputs(net, torch.zeros(1, 3, *size))
@@ -111,6 +112,10 @@ def test_a_weights_file_tells_its_network(tmp_path: Path) -> None:
 
 
 def test_what_is_no_model_is_told(tmp_path: Path) -> None:
+    for metadata in (None, {"fullconv": "{"}, {"fullconv": '{"spec": {"model": "digits", "wings": 2}}'}):
+        save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata=metadata)
+        with pytest.raises(ModelError, match=r"a\.safetensors"):
+            inspect_model(str(tmp_path / "a.safetensors"))
     with pytest.raises(ModelError, match=r"there is no model vgg17.*vgg16"):
         inspect_model("vgg17")
     with pytest.raises(ModelError, match="100x100"):

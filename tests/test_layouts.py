@@ -190,9 +190,7 @@ def test_grey_levels_are_not_classes(folder):
     assert "0, 1, 127" in fault
 
 
-@pytest.mark.parametrize(
-    ("labels", "hint"), [((0, 2), "name the classes"), ((0, 128, 255), "0 and 255 as 0 and 1")]
-)
+@pytest.mark.parametrize(("labels", "hint"), [((0, 2), "name the classes"), ((0, 128, 255), "0 and 255 as 0 and 1")])
 def test_read_refuses_labels_beyond_the_classes(folder, labels, hint):
     put_mask(folder / "masks" / "val" / "c.png", labels=labels)
     dataset = find_dataset(folder)
@@ -249,9 +247,7 @@ def test_faults_of_camvid(tmp_path):
     (tmp_path / "valannot" / "x.png").unlink()
     put_image(tmp_path / "train" / "y.png")
     found = faults_of(tmp_path)
-    assert [
-        str(tmp_path / name) in fault for name, fault in zip(["train/y.png", "valannot"], found, strict=True)
-    ]
+    assert [str(tmp_path / name) in fault for name, fault in zip(["train/y.png", "valannot"], found, strict=True)]
 
 
 def put_voc(root):

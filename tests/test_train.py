@@ -27,7 +27,7 @@ from fullconv.learn.recipe import Recipe, modern, override
 from fullconv.learn.task import SegmentationTask, class_weights, weighted_loss
 from fullconv.learn.train import Job, train
 from fullconv.net.checkpoint import load_net
-from fullconv.net.fcn import NetSpec
+from fullconv.net.fcn import NetSpec, build
 from fullconv.net.runner import TorchRunner
 from fullconv.run.evaluate import evaluate
 
@@ -215,6 +215,7 @@ def test_ladder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert rows[1][5] == ""
     assert all(row[5][0] in "+-" for row in rows[2:])
     assert (tmp_path / "table.md").read_text().count("| FCN-") == 4
+    assert (tmp_path / "curves.png").stat().st_size > 0
     assert set(json.loads((tmp_path / "table.json").read_text())) == {rung.name for rung in rungs}
     stored = [yaml.safe_load((rung.folder / "recipe.yaml").read_text()) for rung in rungs]
     assert [values["start"] for values in stored] == [None, *(str(rung.folder) for rung in rungs[:-1])]
@@ -231,8 +232,6 @@ def test_fixed_learns_the_score_layer_alone(data: Path, tmp_path: Path) -> None:
     spec = NetSpec("digits", 11, stride=32, fixed=True)
     train(dataset, Job(spec, recipe), tmp_path / "one", tell=lambda _: None)
     torch.manual_seed(recipe.seed)
-    from fullconv.net.fcn import build
-
     before, (after, _) = build(spec), load_net(tmp_path / "one")
     moved = {name for name, value in after.named_parameters() if not torch.equal(value, before.get_parameter(name))}
     assert moved == {"score_fr.weight", "score_fr.bias"}

@@ -177,9 +177,7 @@ def overlay(image: UInt8, label_map: UInt8, labels: LabelSet, alpha: float = 0.5
     Raises DataError if the sizes differ, UsageError if `alpha` is out of range.
     """
     if image.shape[:2] != label_map.shape:
-        raise DataError(
-            f"an image of {_size(image)} and a label map of {_size(label_map)} pixels do not match"
-        )
+        raise DataError(f"an image of {_size(image)} and a label map of {_size(label_map)} pixels do not match")
     if not 0 <= alpha <= 1:
         raise UsageError(f"alpha is {alpha}; it is a share, 0 to 1")
     weight = round(256 * alpha)
@@ -303,9 +301,7 @@ def _eight_bits(grey: npt.NDArray[Any], path: Path) -> UInt8:
     top = 1 if grey.dtype.kind == "f" else 65535
     low, high = grey.min(), grey.max()
     if not (low >= 0 and high <= top):  # NaN fails this too
-        raise DataError(
-            f"{path}: grey values from {low} to {high}, where 0 to {top} can be read; save 8 bits"
-        )
+        raise DataError(f"{path}: grey values from {low} to {high}, where 0 to {top} can be read; save 8 bits")
     if top == 1:
         return np.rint(grey * np.float32(255)).astype(np.uint8)
     return ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -326,17 +322,13 @@ def _ids_from_grey(stored: npt.NDArray[Any], maximum: int | None, path: Path) ->
         stored = (stored.astype(np.int64) * maximum + top // 2) // top
     low, high = stored.min(), stored.max()
     if low < 0 or high > 255:
-        raise DataError(
-            f"{path}: labels from {low} to {high}, where 0 to 255 can be read; renumber the classes"
-        )
+        raise DataError(f"{path}: labels from {low} to {high}, where 0 to 255 can be read; renumber the classes")
     return stored.astype(np.uint8)
 
 
 def _ids_from_colors(rgb: UInt8, path: Path, labels: LabelSet | None) -> UInt8:
     if labels is None:
-        raise DataError(
-            f"{path}: a mask in colours, with no table of class colours; give one or save class ids"
-        )
+        raise DataError(f"{path}: a mask in colours, with no table of class colours; give one or save class ids")
     try:
         return labels.from_colors(rgb)
     except DataError as error:

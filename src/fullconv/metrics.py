@@ -29,9 +29,7 @@ def confusion_matrix(
     Raises DataError if the shapes differ or a counted pixel holds a label outside 0..K-1.
     """
     if target.shape != prediction.shape:
-        raise DataError(
-            f"the target is {target.shape}, the prediction {prediction.shape}; their sizes must match"
-        )
+        raise DataError(f"the target is {target.shape}, the prediction {prediction.shape}; their sizes must match")
     counted = target != ignore_index
     target, prediction = target[counted], prediction[counted]
     _check_labels("target", target, num_classes)
@@ -75,9 +73,7 @@ class Scores:
         if counts.shape != (len(class_names), len(class_names)):
             raise DataError(f"a confusion matrix of shape {counts.shape} for {len(class_names)} class names")
         if not counts.any():
-            raise DataError(
-                "no pixel to score: every target pixel is ignored, or there is none; check the masks"
-            )
+            raise DataError("no pixel to score: every target pixel is ignored, or there is none; check the masks")
         counts.setflags(write=False)
         hit, true, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
         union = true + predicted - hit

@@ -35,9 +35,7 @@ class Pairs(Dataset[Item]):
     An item is asked for by `Position`, and is augmented with a seed made of `seed`, epoch and index.
     """
 
-    def __init__(
-        self, dataset: DataSet, split: str, augmentation: Augmentation | None = None, seed: int = 0
-    ) -> None:
+    def __init__(self, dataset: DataSet, split: str, augmentation: Augmentation | None = None, seed: int = 0) -> None:
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
         self.samples: tuple[Sample, ...] = dataset.split(split)
         self._cache: dict[int, tuple[Tensor, Tensor]] = {}

@@ -47,9 +47,7 @@ class DataSet:
         samples = self.splits.get(name, ())
         if not samples:
             there = [f"{other} ({len(found)})" for other, found in self.splits.items() if found]
-            raise DataError(
-                f"{self.root}: no samples in split {name!r}; there are: {', '.join(there) or 'none'}"
-            )
+            raise DataError(f"{self.root}: no samples in split {name!r}; there are: {', '.join(there) or 'none'}")
         return samples
 
     def read(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:

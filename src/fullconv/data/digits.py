@@ -47,13 +47,13 @@ HELD_OUT = 360
 """The last fifth of the digits is for val: neighbours in the file are often by one writer, so no shuffle."""
 
 MIN_SIDE = 48
-SIDES = (30, 41)
-"""A digit and its margin, 10 x 10 pixels, become 30 to 40 pixels high: enlarged three to four times."""
+SIDES = (40, 53)
+"""A digit and its margin, 10 x 10 pixels, become 40 to 52 pixels high: enlarged four to five times."""
 
 INK = 130
 """Enlarged ink, 0..240, belongs to a stroke from here on; strokes are then thickened by a pixel."""
 
-AREA_PER_DIGIT = 2200
+AREA_PER_DIGIT = 3600
 CLEAR_OF_MIDDLE = 12
 KINDS = ("scene", "patch")
 

@@ -56,15 +56,11 @@ def _recognise(root: Path) -> tuple[Callable[[Path], DataSet], Path] | None:
 
 
 def _unknown(root: Path) -> DataError:
-    entries = sorted(
-        path.name + "/" * path.is_dir() for path in root.iterdir() if not path.name.startswith(".")
-    )
+    entries = sorted(path.name + "/" * path.is_dir() for path in root.iterdir() if not path.name.startswith("."))
     held = ", ".join(entries[:10]) + (f" and {len(entries) - 10} more" if len(entries) > 10 else "")
     inside = [path for path in sorted(root.iterdir()) if path.is_dir() and _recognise(path)]
     hint = f" Perhaps you mean {inside[0]}." if inside else ""
-    return DataError(
-        f"{root}: is no layout that fullconv knows; it holds {held or 'nothing'}.{hint}", EXPECTED
-    )
+    return DataError(f"{root}: is no layout that fullconv knows; it holds {held or 'nothing'}.{hint}", EXPECTED)
 
 
 def _faulty(root: Path, layout: str, faults: list[str]) -> DataError:
@@ -108,11 +104,7 @@ def _folder_splits(images: Path, masks: Path, faults: list[str]) -> dict[str, tu
 
 def _stray(images: Path, folders: list[str]) -> list[str]:
     """What would be left out silently because `images` is divided into splits."""
-    faults = [
-        f"{images / name}: is not a split; name it train, val or test"
-        for name in folders
-        if name not in SPLITS
-    ]
+    faults = [f"{images / name}: is not a split; name it train, val or test" for name in folders if name not in SPLITS]
     loose = [path for path in sorted(images.iterdir()) if _is_image(path)]
     if loose:
         faults.append(
@@ -162,17 +154,13 @@ def _voc(root: Path) -> DataSet:
         if (lists / f"{split}.txt").is_file()
     }
     if not splits:
-        faults.append(
-            f"{lists}: holds neither train.txt nor val.txt; list the image stems of each split, one a line"
-        )
+        faults.append(f"{lists}: holds neither train.txt nor val.txt; list the image stems of each split, one a line")
     if faults:
         raise _faulty(root, "VOC", faults)
     return DataSet("voc", root, VOC_LABELS, splits)
 
 
-def _listed(
-    path: Path, images: dict[str, Path], masks: dict[str, Path], faults: list[str]
-) -> tuple[Sample, ...]:
+def _listed(path: Path, images: dict[str, Path], masks: dict[str, Path], faults: list[str]) -> tuple[Sample, ...]:
     """The samples that a VOC list file names."""
     samples: dict[str, Sample] = {}
     seen: dict[str, int] = {}
@@ -214,13 +202,9 @@ def _pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
         )
         return ()
     for stem in sorted(image_files.keys() - mask_files.keys()):
-        faults.append(
-            f"{image_files[stem]}: no mask has its stem; add {masks / stem}.png, or remove the image"
-        )
+        faults.append(f"{image_files[stem]}: no mask has its stem; add {masks / stem}.png, or remove the image")
     for stem in sorted(mask_files.keys() - image_files.keys()):
-        faults.append(
-            f"{mask_files[stem]}: no image in {images} has its stem; add the image, or remove the mask"
-        )
+        faults.append(f"{mask_files[stem]}: no image in {images} has its stem; add the image, or remove the mask")
     return _same_size((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults)
 
 

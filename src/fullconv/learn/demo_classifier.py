@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_linear_bn_eval
-from torch.utils.data import DataLoader, TensorDataset
 
 from fullconv.data.digits import digit_patches
 from fullconv.errors import ModelError
+from fullconv.geometry import Field
 from fullconv.image import atomic_write
+from fullconv.learn.plan import best_device
 from fullconv.net.backbones import digit_net, input_size
 from fullconv.net.fcn import IMAGENET_MEAN, IMAGENET_STD
 from fullconv.net.surgery import Surgery, convolutionalize
 from fullconv.net.trace import trace
 
-__all__ = ["Comparison", "accuracy", "compare", "normalized", "save_classifier", "sliding_window", "train_classifier"]
+__all__ = [
+    "Comparison",
+    "accuracy",
+    "cell_fields",
+    "compare",
+    "dense_map",
+    "framed",
+    "save_classifier",
+    "sliding_window",
+    "train_classifier",
+]
 
 Bytes = npt.NDArray[np.uint8]
 
+SIZE = input_size("digits")[0]
+
 JITTER = 12
-"""How far from the middle of a patch its digit may be: about half the stride, as a cell has to take what it meets."""
+"""How far from the middle of a patch its digit may be: nearly half the stride, as a cell takes what it meets."""
 
 BATCH = 32
+RATE = 6e-3
 TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One dense pass beside the same windows one by one: cells, largest difference of the logits, seconds of each."""
+    """One dense pass beside the classifier on each window: cells, largest difference of the logits, seconds."""
 
     cells: tuple[int, int]
     difference: float
@@ -51,92 +61,157 @@ class Comparison:
 
     @property
     def speedup(self) -> float:
-        """How many times faster the dense pass is."""
+        """How many times as long the windows take."""
         return self.window_seconds / self.dense_seconds
-
-
-def normalized(images: Bytes | Tensor) -> Tensor:
-    """N x H x W x 3 uint8 RGB to N x 3 x H x W float32 as `FCN` normalizes it, channels last in memory."""
-    batch = torch.as_tensor(images).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def train_classifier(
     patches: int, epochs: int, seed: int = 0, bf16: bool = False, tell: Callable[[str], None] = print
 ) -> nn.Module:
-    """`digit_net` trained on windows of digit scenes in colours of all kinds, in evaluation mode.
+    """`digit_net` trained on windows of digit scenes, in evaluation mode on the CPU.
 
     Its hidden layers have batch norm while they learn, which is folded into them at the end.
     """
-    images, labels = digit_patches(patches, input_size("digits")[0], seed, "train", JITTER)
+    images, labels = (torch.from_numpy(array) for array in digit_patches(patches, SIZE, seed, "train", JITTER))
     torch.manual_seed(seed)
-    data = TensorDataset(torch.from_numpy(images), torch.from_numpy(labels))
-    loader = DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=patches >= BATCH)
-    task = _Task(_with_norms(digit_net()), epochs * len(loader), tell)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        trainer = Trainer(
-            max_epochs=epochs,
-            accelerator="cpu",
-            precision="bf16-mixed" if bf16 else "32-true",
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-        )
-        trainer.fit(task, loader)
-    return _folded(task.net.eval())
+    device, steps = best_device(), -(-patches // BATCH)
+    net = _with_norms(digit_net()).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=epochs * steps, pct_start=0.2)
+    for epoch in range(epochs):
+        losses = []
+        for picked in torch.randperm(patches).tensor_split(steps):
+            inputs = _normalized(_recolored(images[picked])).to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                logits = net(inputs)
+            loss = functional.cross_entropy(logits.float(), labels[picked].to(device))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        tell(f"classifier epoch {epoch + 1} of {epochs}: loss {np.mean(losses):.3f}")
+    return _folded(net.cpu().eval())
 
 
-def _with_norms(net: nn.Module) -> nn.Module:
-    end = net.get_submodule("classifier")
-    for index, layer in list(enumerate(end.children()))[:-1]:
-        if isinstance(layer, nn.Linear):
-            end[index] = nn.Sequential(layer, nn.BatchNorm1d(layer.out_features))  # type: ignore[index]
-    return net
+def accuracy(net: nn.Module, patches: int, seed: int = 0) -> float:
+    """The share of held-out patches, of digits that no training saw, whose class `net` gives."""
+    images, labels = digit_patches(patches, SIZE, seed, "val", JITTER)
+    with torch.inference_mode():
+        found = torch.cat([net(_normalized(part)).argmax(1) for part in torch.from_numpy(images).split(64)])
+    return float((found.numpy() == labels).mean())
 
 
-def _folded(net: nn.Module) -> nn.Module:
-    end = net.get_submodule("classifier")
-    for index, layer in enumerate(end.children()):
-        if isinstance(layer, nn.Sequential):
-            end[index] = fuse_linear_bn_eval(layer[0], layer[1])  # type: ignore[index]
-    return net
+def save_classifier(net: nn.Module, path: Path) -> None:
+    """Write the state dict for `backbones.classifier`."""
+    with atomic_write(path) as temporary:
+        save_file({name: value.contiguous() for name, value in net.state_dict().items()}, temporary)
 
 
-class _Task(LightningModule):
-    """Cross-entropy on patches whose colours are swapped, inverted and scaled at random."""
+def compare(net: nn.Module, image: Bytes, runs: int = 5) -> Comparison:
+    """Run the dense form of `net` on an image and `net` on every window that a cell of it sees.
 
-    def __init__(self, net: nn.Module, steps: int, tell: Callable[[str], None]) -> None:
-        super().__init__()
-        self.net, self.steps, self.tell = net.to(memory_format=torch.channels_last), steps, tell  # type: ignore[call-overload]
-        self.losses: list[float] = []
+    image: H x W x 3 uint8 RGB. The seconds are medians over `runs`, after one that is not counted; windows go
+    in batches of 64. Raises ModelError where a logit differs by more than 1e-4.
+    """
+    dense = convolutionalize(net, (SIZE, SIZE))
+    at_once, dense_seconds = _timed(lambda: dense_map(dense, image), runs)
+    one_by_one, window_seconds = _timed(lambda: sliding_window(net, image, cell_fields(dense)), runs)
+    if at_once.shape != one_by_one.shape:
+        raise ModelError(f"{tuple(at_once.shape)} dense logits, but {tuple(one_by_one.shape)} by sliding window")
+    difference = float((at_once - one_by_one).abs().max())
+    if difference > TOLERANCE:
+        raise ModelError(f"the dense logits differ from those of the sliding window by {difference:.2g}")
+    return Comparison((at_once.shape[1], at_once.shape[2]), difference, dense_seconds, window_seconds)
 
-    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        """Loss of one batch of N x H x W x 3 uint8 patches and N labels."""
-        images, labels = batch
-        loss = functional.cross_entropy(self.net(normalized(_recolored(images))).float(), labels)
-        self.losses.append(float(loss.detach()))
-        return loss
 
-    def on_train_epoch_end(self) -> None:
-        """One line an epoch."""
-        recent = self.losses[-(self.steps // (self.trainer.max_epochs or 1)) :]
-        self.tell(f"classifier epoch {self.current_epoch + 1} of {self.trainer.max_epochs}: loss {np.mean(recent):.3f}")
+def dense_map(dense: Surgery, image: Bytes) -> Tensor:
+    """Logits of the dense classifier, K x h x w float32, for an H x W x 3 uint8 RGB image."""
+    with torch.inference_mode():
+        logits: Tensor = dense.module.eval()(_normalized(torch.from_numpy(image)[None]))
+    return logits[0]
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with one rise and fall of the rate."""
-        optimizer = torch.optim.AdamW(self.parameters(), weight_decay=0.02)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=self.steps, pct_start=0.2)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+def sliding_window(net: nn.Module, image: Bytes, fields: tuple[Field, Field], batch: int = 64) -> Tensor:
+    """Logits of the classifier on the window of each cell, K x h x w float32, for an H x W x 3 uint8 RGB image."""
+    pixels = _normalized(torch.from_numpy(image)[None])[0]
+    starts = [_starts(field, size) for field, size in zip(fields, pixels.shape[1:], strict=True)]
+    windows = torch.stack([pixels[:, y : y + SIZE, x : x + SIZE] for y in starts[0] for x in starts[1]])
+    windows = windows.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        logits = torch.cat([net(part) for part in windows.split(batch)])
+    return logits.T.unflatten(1, (len(starts[0]), len(starts[1])))
+
+
+def cell_fields(dense: Surgery) -> tuple[Field, Field]:
+    """What the cells of the dense classifier see, vertically and horizontally."""
+    taps = list(trace(dense.module, dense.size).values())[-1].taps
+    assert taps is not None
+    return taps[0].field, taps[1].field
+
+
+def framed(image: Bytes, fields: tuple[Field, Field]) -> Bytes:
+    """An image with grey around it, so that the middles of the windows tile it from edge to edge.
+
+    H x W x 3 uint8 RGB, H and W multiples of the stride; cell (i, j) then looks at the square that starts at (i, j)
+    times the stride.
+    """
+    sides = [(field.receptive_field - int(field.stride)) // 2 for field in fields]
+    frame = [np.pad(image[..., c], [(side, side) for side in sides], constant_values=grey) for c, grey in enumerate(GREY)]
+    return np.stack(frame, axis=-1)
+
+
+GREY = tuple(round(255 * mean) for mean in IMAGENET_MEAN)
+
+
+def _starts(field: Field, pixels: int) -> list[int]:
+    cells = max(0, (pixels - field.receptive_field) // int(field.stride) + 1)
+    return [field.first(cell) for cell in range(cells)]
+
+
+def _timed(run: Callable[[], Tensor], runs: int) -> tuple[Tensor, float]:
+    result, seconds = run(), []
+    for _ in range(runs):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return result, median(seconds)
+
+
+def _normalized(images: Tensor) -> Tensor:
+    """N x H x W x 3 RGB in 0..255 to N x 3 x H x W float32 as `FCN` normalizes it, channels last in memory."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    batch = images.permute(0, 3, 1, 2).float() / 255
+    return ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def _recolored(images: Tensor) -> Tensor:
-    """Channels in another order, light and dark exchanged in every second patch, a little less contrast."""
+    """Channels in another order, light and dark exchanged in every second patch, contrast and tint changed."""
     count = len(images)
     order = torch.rand(count, 3).argsort(1)[:, None, None, :].expand_as(images)
     images = images.gather(3, order).float()
     images = torch.where(torch.rand(count, 1, 1, 1) < 0.5, 255 - images, images)
     return 128 + (images - 128) * (0.7 + 0.4 * torch.rand(count, 1, 1, 1)) + 40 * (torch.rand(count, 1, 1, 3) - 0.5)
+
+
+def _with_norms(net: nn.Module) -> nn.Module:
+    """Batch norm behind each hidden linear layer, inside its place."""
+    end = net.get_submodule("classifier")
+    assert isinstance(end, nn.Sequential)
+    for index, layer in list(enumerate(end))[:-1]:
+        if isinstance(layer, nn.Linear):
+            end[index] = nn.Sequential(layer, nn.BatchNorm1d(layer.out_features))
+    return net
+
+
+def _folded(net: nn.Module) -> nn.Module:
+    """The network as it was before `_with_norms`, with the same outputs in evaluation mode."""
+    end = net.get_submodule("classifier")
+    assert isinstance(end, nn.Sequential)
+    for index, layer in list(enumerate(end)):
+        if isinstance(layer, nn.Sequential):
+            linear, norm = layer
+            assert isinstance(linear, nn.Linear)
+            assert isinstance(norm, nn.BatchNorm1d)
+            end[index] = fuse_linear_bn_eval(linear, norm)
+    return net

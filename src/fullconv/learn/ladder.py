@@ -10,6 +10,7 @@ from pathlib import Path
 from fullconv.data.dataset import DataSet
 from fullconv.errors import UsageError
 from fullconv.image import write_text
+from fullconv.learn.report import draw_ladder
 from fullconv.learn.train import Job, TrainResult, train
 
 __all__ = ["Rung", "climb", "table"]
@@ -36,7 +37,7 @@ def climb(
     """Train the four networks of the paper, the strides of `job.spec` aside, and write the table.
 
     Each rung is a run folder of its own below `out`; with `resume`, what is done is only read, and the rung that was
-    stopped goes on. After each rung, table.md and table.json say how far the ladder is.
+    stopped goes on. After each rung, table.md, table.json and curves.png say how far the ladder is.
     `fixed_epochs` is for the first rung, whose epochs cost next to nothing.
     """
     if not resume and any(out.glob("*/recipe.yaml")):
@@ -79,3 +80,4 @@ def _write(rungs: Sequence[Rung], dataset: DataSet, out: Path) -> None:
     write_text(out / "table.md", "\n".join([*lines, "", caption, ""]))
     values = {rung.name: rung.result.scores.to_dict() for rung in rungs}
     write_text(out / "table.json", json.dumps(values, indent=1))
+    draw_ladder({rung.name: rung.folder / "metrics.csv" for rung in rungs}, out / "curves.png")

@@ -45,10 +45,11 @@ class ProgressBar(Callback):
         if not trainer.is_global_zero or not self.keeper.state.rows:
             return
         row = self.keeper.state.rows[-1]
+        iou, accuracy = 100 * row["mean_iou"], 100 * row["pixel_accuracy"]
         best = " (best)" if row["mean_iou"] >= self.keeper.state.best else ""
         self.console.print(
-            f"{self.name} epoch {row['epoch']:g}: loss {row['train_loss']:.4f}, "
-            f"mean IU {100 * row['mean_iou']:.2f}{best}, pixel accuracy {100 * row['pixel_accuracy']:.2f}, {row['seconds']:.0f} s",
+            f"{self.name} epoch {row['epoch']:g}: loss {row['train_loss']:.4f}, mean IU {iou:.2f}{best}, "
+            f"pixel accuracy {accuracy:.2f}, {row['seconds']:.0f} s",
             highlight=False,
             soft_wrap=True,
         )

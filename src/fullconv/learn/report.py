@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,26 +18,52 @@ from fullconv.image import atomic_write, overlay, write_image
 from fullconv.labels import LabelSet
 from fullconv.run.runner import Runner, label_maps
 
-__all__ = ["draw_curves", "draw_sheet"]
+__all__ = ["draw_curves", "draw_ladder", "draw_sheet"]
 
 UInt8 = npt.NDArray[np.uint8]
 
 
 def draw_curves(table: Path, path: Path) -> None:
     """Loss and the four scores over epochs, from metrics.csv."""
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    epochs = [float(row["epoch"]) for row in rows]
+    rows = _rows(table)
+    epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     loss, score = figure.subplots(1, 2)
-    loss.plot(epochs, [float(row["train_loss"]) for row in rows], marker=".")
+    loss.plot(epochs, [row["train_loss"] for row in rows], marker=".")
     loss.set(xlabel="epoch", ylabel="training loss")
     for name in ("pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou"):
-        score.plot(epochs, [100 * float(row[name]) for row in rows], marker=".", label=name.replace("_", " "))
+        score.plot(epochs, [100 * row[name] for row in rows], marker=".", label=name.replace("_", " "))
     score.set(xlabel="epoch", ylabel="validation, %")
     score.legend(loc="lower right", fontsize="small")
     for axes in (loss, score):
         axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def draw_ladder(tables: Mapping[str, Path], path: Path) -> None:
+    """Mean IU over the epochs of runs that follow each other, from their metrics.csv by name."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    axes = figure.subplots()
+    start = 0.0
+    for name, table in tables.items():
+        rows = _rows(table)
+        axes.plot(
+            [start + row["epoch"] for row in rows], [100 * row["mean_iou"] for row in rows], marker=".", label=name
+        )
+        start += rows[-1]["epoch"]
+        axes.axvline(start, color="0.85", lw=0.8, zorder=0)
+    axes.set(xlabel="epoch", ylabel="mean IU on the validation images, %")
+    axes.legend(loc="lower right", fontsize="small")
+    axes.grid(alpha=0.3, axis="y")
+    _save(figure, path)
+
+
+def _rows(table: Path) -> list[dict[str, float]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _save(figure: Figure, path: Path) -> None:
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120)
 

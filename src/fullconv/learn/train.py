@@ -29,7 +29,7 @@ from fullconv.learn.report import draw_curves, draw_sheet
 from fullconv.learn.task import SegmentationTask, class_weights, freeze_below
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, load_net
-from fullconv.net.fcn import FCN, NetSpec, build
+from fullconv.net.fcn import FCN, NetSpec, build, rebuild
 from fullconv.net.runner import TorchRunner
 from fullconv.net.surgery import transplant
 from fullconv.run.evaluate import evaluate
@@ -144,7 +144,7 @@ def _network(job: Job) -> FCN:
         return build(job.spec, job.weights)
     before, saved = load_net(job.start)
     own = saved.spec
-    net = build(replace(job.spec, head_width=own.head_width, head_norm=own.head_norm, norm=own.norm))
+    net = rebuild(replace(job.spec, head_width=own.head_width, head_norm=own.head_norm, norm=own.norm))
     transplant(before, net)
     return net
 

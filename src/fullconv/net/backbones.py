@@ -59,7 +59,14 @@ def digit_net(num_classes: int = 11) -> nn.Module:
         if not stem:
             features.append(nn.MaxPool2d(2))
         before = width
-    hidden = [nn.Linear(2 * 2 * before, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()]
+    hidden = [
+        nn.Linear(2 * 2 * before, 256),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+        nn.Linear(256, 256),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+    ]
     end = nn.Sequential(*hidden, nn.Linear(256, num_classes))
     parts = {"features": nn.Sequential(*features), "flatten": nn.Flatten(), "classifier": end}
     return nn.Sequential(OrderedDict(parts))

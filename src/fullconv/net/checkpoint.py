@@ -17,7 +17,7 @@ from torch import Tensor
 from fullconv.errors import ModelError
 from fullconv.image import atomic_write
 from fullconv.labels import LabelSet
-from fullconv.net.fcn import FCN, NetSpec, build
+from fullconv.net.fcn import FCN, NetSpec, rebuild
 
 __all__ = ["Saved", "find_weights", "load_net", "read_saved", "save_net"]
 
@@ -67,7 +67,7 @@ def load_net(path: Path) -> tuple[FCN, Saved]:
         saved = _description(file, path)
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     with torch.device("meta"):
-        net = build(saved.spec)
+        net = rebuild(saved.spec)
     try:
         net.load_state_dict(state, assign=True)
     except RuntimeError as error:

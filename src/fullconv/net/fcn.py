@@ -18,7 +18,7 @@ from fullconv.net.surgery import Surgery, convolutionalize
 from fullconv.net.trace import Node, Taps, layers_of
 from fullconv.net.upsample import Upsample, UpsampleMode
 
-__all__ = ["FCN", "NetSpec", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s"]
+__all__ = ["FCN", "NetSpec", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
 
 SKIP_NAMES = {16: "pool4", 8: "pool3", 4: "pool2"}
 """Skips by their stride, under the names that they have in the paper's VGG16."""
@@ -122,8 +122,7 @@ class FCN(nn.Module):
             score = self._fuse(index, score, fine.to(self.mean.dtype))
         final = self.get_submodule(self.upscores[-1])
         start = tuple(g.upsamplings[-1].crop + g.lead for g in self.geometry)
-        with torch.autocast(score.device.type, enabled=False):
-            logits: Tensor = final(score, size, start)
+        logits: Tensor = final(score, size, start)
         return logits
 
     def _fuse(self, index: int, coarse: Tensor, fine: Tensor) -> Tensor:
@@ -132,8 +131,7 @@ class FCN(nn.Module):
         cuts = [max(0, -up.crop) for up in ups]
         starts = [max(0, up.crop) for up in ups]
         size = [up.fused_size(n, m) for up, n, m in zip(ups, coarse.shape[2:], fine.shape[2:], strict=True)]
-        with torch.autocast(coarse.device.type, enabled=False):
-            upsampled: Tensor = self.get_submodule(self.upscores[index])(coarse, tuple(size), tuple(starts))
+        upsampled: Tensor = self.get_submodule(self.upscores[index])(coarse, tuple(size), tuple(starts))
         return upsampled + fine[:, :, cuts[0] : cuts[0] + size[0], cuts[1] : cuts[1] + size[1]]
 
     def fine_modules(self, stride: int) -> list[str]:
@@ -157,10 +155,14 @@ def build(spec: NetSpec, weights: str | Path | None = None) -> FCN:
     model, missing = classifier(spec.model, weights)
     dense = convolutionalize(model, input_size(spec.model))
     hidden = [f"{name}.weight" for name in dense.linears[:-1]]
-    if weights is not None and hidden:
-        fresh = spec.head_width is not None or any(name in missing for name in hidden)
-        spec = replace(spec, head_norm=spec.norm and fresh)
-    return FCN(dense, spec)
+    fresh = bool(hidden) and (spec.head_width is not None or any(name in missing for name in hidden))
+    return FCN(dense, replace(spec, head_norm=spec.norm and fresh))
+
+
+def rebuild(spec: NetSpec) -> FCN:
+    """The network that `spec` describes to the letter, for weights that are loaded next."""
+    model, _ = classifier(spec.model)
+    return FCN(convolutionalize(model, input_size(spec.model)), spec)
 
 
 def fcn32s(model: str, num_classes: int, weights: str | Path | None = None) -> FCN:

@@ -16,7 +16,7 @@ from fullconv.errors import ModelError
 from fullconv.geometry import Field, Upsampling
 from fullconv.net.backbones import CLASSIFIERS, classifier, input_size
 from fullconv.net.checkpoint import read_saved
-from fullconv.net.fcn import FCN, NetSpec, build
+from fullconv.net.fcn import FCN, NetSpec, rebuild
 from fullconv.net.surgery import convolutionalize
 from fullconv.net.trace import Node, Taps, layers_of, trace
 from fullconv.net.upsample import Upsample
@@ -144,7 +144,7 @@ def inspect_fcn(spec: NetSpec, size: Pair | None = None) -> Inspection:
     """
     size = size or input_size(spec.model)
     with torch.device("meta"):
-        net = build(spec).eval()
+        net = rebuild(spec).eval()
         padding = net.geometry[0].padding(size[0]), net.geometry[1].padding(size[1])
         padded = size[0] + sum(padding[0]), size[1] + sum(padding[1])
         nodes = trace(net.backbone, padded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -21,7 +22,7 @@ class Upsample(nn.Module):
     N x K x h x w floats to N x K x H x W, with H and W given at each call. `vertical` and `horizontal` come
     from `geometry.aligned_crop`. `fixed` has no parameters (the paper's learning rate 0) and is computed as two
     products with the banded matrices of the separable kernel: the same numbers as the transposed convolution,
-    in a tenth of its time on a CPU (benchmarks/upsample.py). `learned` starts from the same numbers and owns
+    in a fraction of its time on a CPU (benchmarks/upsample.py). `learned` starts from the same numbers and owns
     a full K x K kernel, so that classes can mix.
     """
 
@@ -41,8 +42,13 @@ class Upsample(nn.Module):
         """Rows start[0] to start[0] + size[0], columns likewise, of the transposed convolution's output.
 
         `start` is the crop of `axes` unless given. These cells must meet the output; those beyond it are zero.
+        The type of `coarse` is kept, under autocast too.
         """
         top, left = start or (self.axes[0].crop, self.axes[1].crop)
+        with _no_autocast(coarse.device.type):
+            return self._window(coarse, size, top, left)
+
+    def _window(self, coarse: Tensor, size: tuple[int, int], top: int, left: int) -> Tensor:
         if self.mode == "fixed":
             rows = _band(self.axes[0], coarse.shape[2], size[0], top, coarse)
             columns = _band(self.axes[1], coarse.shape[3], size[1], left, coarse)
@@ -57,6 +63,11 @@ class Upsample(nn.Module):
         vertical, horizontal = self.axes
         factor, kernel = (vertical.factor, horizontal.factor), (vertical.kernel, horizontal.kernel)
         return f"factor={factor}, kernel={kernel}, mode={self.mode}"
+
+
+def _no_autocast(device: str) -> AbstractContextManager[object]:
+    """In half precision a score that is summed over skips would lose more than it has (not every device casts)."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _band(axis: Upsampling, coarse: int, fine: int, start: int, like: Tensor) -> Tensor:

@@ -1,0 +1,145 @@
+"""The whole story in minutes, offline: a classifier of digits, its heat map, and the ladder of skip networks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fullconv.data.digits import digit_scenes, write_digit_dataset
+from fullconv.data.layouts import find_dataset
+from fullconv.errors import UsageError
+from fullconv.image import write_text
+from fullconv.learn.demo_classifier import Comparison, accuracy, compare, save_classifier, train_classifier
+from fullconv.learn.demo_picture import draw_story
+from fullconv.learn.ladder import Rung, climb, table
+from fullconv.learn.plan import has_bf16
+from fullconv.learn.recipe import Recipe, modern, override
+from fullconv.learn.train import Job
+from fullconv.net.backbones import classifier
+from fullconv.net.fcn import NetSpec
+
+__all__ = ["Amounts", "DemoResult", "run_demo"]
+
+Tell = Callable[[str], None]
+
+NOTE = "demo.json"
+"""What a demo's folder is known by: its settings, and its result once there is one."""
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much the demo trains on, and how long."""
+
+    patches: int = 4000
+    patch_epochs: int = 10
+    test_patches: int = 1000
+    train: int = 400
+    val: int = 60
+    scene: tuple[int, int] = (160, 192)
+    epochs: int = 15
+    compared: tuple[int, int] = (480, 640)
+    seed: int = 0
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Share of held-out patches that the classifier gets right, the comparison, the ladder's table, the picture."""
+
+    accuracy: float
+    patches: int
+    comparison: Comparison
+    table: list[list[str]]
+    picture: Path
+
+
+def run_demo(out: Path, amounts: Amounts | None = None, tell: Tell = print) -> DemoResult:
+    """Do what is not yet done of the demo in `out`; of one that is complete, only read the result.
+
+    Below `out`: digits.safetensors, scenes/, ladder/, story.png. Nothing that is there is ever replaced, so that a
+    demo that was stopped goes on. Raises UsageError where `out` holds something else, or a demo of another version.
+    """
+    amounts, out = amounts or Amounts(), Path(out).absolute()
+    settings = json.loads(json.dumps({"fullconv": version("fullconv"), **asdict(amounts)}))
+    result = _open(out, settings)
+    if result is not None:
+        tell(f"the demo in {out} is complete; for another one, remove the folder or name another with --out")
+        return _read(result, out)
+    share, comparison = _classify(out, amounts, tell)
+    rungs = _climb(out, amounts, tell)
+    draw_story(out / "digits.safetensors", rungs, out / "story.png")
+    done = DemoResult(share, amounts.test_patches, comparison, table(rungs), out / "story.png")
+    values = asdict(done)
+    del values["picture"]
+    write_text(out / NOTE, json.dumps({"settings": settings, "result": values}, indent=1))
+    return done
+
+
+def _open(out: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Claim a new or empty folder, or find out how far the demo in it is."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; name a folder with --out")
+    note = out / NOTE
+    if not note.is_file():
+        if out.exists() and any(out.iterdir()):
+            raise UsageError(f"{out} is not empty, and no demo: name a new folder with --out")
+        write_text(note, json.dumps({"settings": settings, "result": None}, indent=1))
+        return None
+    try:
+        values = json.loads(note.read_text(encoding="utf-8"))
+        before, result = values["settings"], values["result"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{note} cannot be read ({error}): name a new folder with --out") from error
+    if before != settings:
+        raise UsageError(f"{out} holds a demo of another version or size: remove it, or name another with --out")
+    found: dict[str, Any] | None = result if (out / "story.png").is_file() else None
+    return found
+
+
+def _read(result: Mapping[str, Any], out: Path) -> DemoResult:
+    found = dict(result["comparison"])
+    found["cells"] = tuple(found["cells"])
+    return DemoResult(**{**result, "comparison": Comparison(**found), "picture": out / "story.png"})
+
+
+def _classify(out: Path, amounts: Amounts, tell: Tell) -> tuple[float, Comparison]:
+    """Train the classifier, test it on held-out digits, and set its dense form beside the sliding window."""
+    weights = out / "digits.safetensors"
+    if not weights.is_file():
+        tell(f"training a classifier on {amounts.patches} patches with handwritten digits")
+        bf16 = has_bf16(_recipe(amounts))
+        save_classifier(train_classifier(amounts.patches, amounts.patch_epochs, amounts.seed, bf16, tell), weights)
+    net = classifier("digits", weights)[0].eval()
+    share = accuracy(net, amounts.test_patches, amounts.seed)
+    tell(f"it is right about {100 * share:.1f} % of {amounts.test_patches} held-out patches")
+    (scene,), _ = digit_scenes(1, amounts.compared, amounts.seed, "val")
+    return share, compare(net, scene)
+
+
+def _climb(out: Path, amounts: Amounts, tell: Tell) -> list[Rung]:
+    if not (out / "scenes").exists():
+        tell(f"\npainting {amounts.train} scenes to train on and {amounts.val} to validate on")
+        write_digit_dataset(out / "scenes", amounts.train, amounts.val, amounts.scene, amounts.seed)
+    dataset = find_dataset(out / "scenes")
+    spec = NetSpec("digits", dataset.labels.num_classes, stride=32)
+    job = Job(spec, _recipe(amounts), str(out / "digits.safetensors"))
+    return climb(dataset, job, out / "ladder", resume=True, tell=tell)
+
+
+def _recipe(amounts: Amounts) -> Recipe:
+    """The modern recipe for short runs of a small network; digits are not mirrored."""
+    values: dict[str, Any] = {
+        "epochs": amounts.epochs,
+        "val_every": amounts.epochs,
+        "crop": min(128, *amounts.scene),
+        "lr": 1e-3,
+        "flip": 0.0,
+        "scale": (0.8, 1.25),
+        "ema": 0.99,
+        "seed": amounts.seed,
+    }
+    return override(modern(), {**values, **amounts.recipe})
