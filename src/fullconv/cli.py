@@ -102,9 +102,9 @@ def ladder(
     upsample: Upsampling = "fixed",
     recipe: RecipeName = "modern",
     epochs: Epochs = None,
-    fixed_epochs: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Epochs of the first rung, which are cheap.", show_default="--epochs"),
+    epochs_each: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,N,N", help="Epochs of the four networks, one by one.", show_default="--epochs"),
     ] = None,
     batch: Batch = None,
     crop: Crop = None,
@@ -128,7 +128,7 @@ def ladder(
     spec = _spec(model, dataset.labels.num_classes, 32, head_width, upsample)
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
     folder = out or Path("runs") / f"{data.resolve().name}-ladder-{model}"
-    rungs = climb(dataset, job, folder, fixed_epochs=fixed_epochs, resume=resume, tell=_say)
+    rungs = climb(dataset, job, folder, epochs_each=_numbers(epochs_each), resume=resume, tell=_say)
     print_table(table(rungs))
     _say(f"run folders: {folder}")
 
@@ -250,6 +250,13 @@ def _spec(model: str, num_classes: int, stride: int, head_width: int | None, ups
     if upsample not in ("fixed", "learned"):
         raise UsageError(f"--upsample {upsample}: there is 'fixed' and 'learned'")
     return NetSpec(model, num_classes, stride, head_width, upsample=upsample)  # type: ignore[arg-type]
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    try:
+        return None if text is None else [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--epochs-each {text}: write whole numbers with commas, as 10,6,6,10") from error
 
 
 def _recipe(

@@ -16,6 +16,10 @@ from fullconv.learn.train import Job, TrainResult, train
 __all__ = ["Rung", "climb", "table"]
 
 
+RUNGS = ((32, True), (32, False), (16, False), (8, False))
+"""(prediction stride, whether only the score layer learns)."""
+
+
 @dataclass(frozen=True)
 class Rung:
     """One row of the table."""
@@ -30,25 +34,28 @@ def climb(
     job: Job,
     out: Path,
     *,
-    fixed_epochs: int | None = None,
+    epochs_each: Sequence[int] | None = None,
     resume: bool = False,
     tell: Callable[[str], None] = print,
 ) -> list[Rung]:
-    """Train the four networks of the paper, the strides of `job.spec` aside, and write the table.
+    """Train the four networks of the paper with `job`, its stride aside, and write the table.
 
     Each rung is a run folder of its own below `out`; with `resume`, what is done is only read, and the rung that was
     stopped goes on. After each rung, table.md, table.json and curves.png say how far the ladder is.
-    `fixed_epochs` is for the first rung, whose epochs cost next to nothing.
+    `epochs_each` gives the epochs of the four rungs instead of the recipe's (those of the first cost next to nothing).
     """
+    if epochs_each is not None and (len(epochs_each) != len(RUNGS) or min(epochs_each) < 1):
+        raise UsageError(f"a ladder has {len(RUNGS)} rungs: give as many numbers of epochs, each at least 1")
     if not resume and any(out.glob("*/recipe.yaml")):
         raise UsageError(f"{out} already holds a ladder: add --resume to go on with it, or name another --out")
     rungs: list[Rung] = []
-    for number, (stride, fixed) in enumerate(((32, True), (32, False), (16, False), (8, False)), start=1):
+    for number, (stride, fixed) in enumerate(RUNGS, start=1):
         spec = replace(job.spec, stride=stride, fixed=fixed)
         folder = out / f"{number}-{spec.name.lower()}"
-        recipe = job.recipe
+        recipe = replace(job.recipe, epochs=epochs_each[number - 1] if epochs_each else job.recipe.epochs)
         if fixed:
-            recipe = replace(recipe, epochs=fixed_epochs or recipe.epochs, val_every=1, frozen_stride=1)
+            recipe = replace(recipe, val_every=1, frozen_stride=1)
+        recipe.check()
         start = rungs[-1].folder if rungs else None
         tell(f"\n{number} of 4: {spec.name} in {folder}")
         result = train(dataset, Job(spec, recipe, job.weights, start), folder, resume=resume, tell=tell)
