@@ -55,7 +55,7 @@ def seconds(way: Callable[[Tensor], Tensor], coarse: Tensor) -> float:
     """Processor time of forward and backward, once."""
     begin = time.process_time()
     out = way(coarse)
-    out.backward(torch.ones_like(out))
+    torch.autograd.backward(out, torch.ones_like(out))
     return time.process_time() - begin
 
 

@@ -225,6 +225,25 @@ def inspect(
         print_inspection(found)
 
 
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all that the demo makes.")] = Path("demo"),
+) -> None:
+    """Show the whole story, offline, in minutes.
+
+    Trains a classifier of handwritten digits, makes it convolutional, compares its heat map with a sliding window's,
+    climbs the ladder on scenes of digits, prints the table and draws DIR/story.png. Stopped, it goes on where it was.
+    """
+    _need_torch()
+    from fullconv.learn.demo import run_demo
+
+    done = run_demo(out, tell=_say)
+    for line in done.lines():
+        print(line)
+    print_table(done.table)
+    print(f"picture: {out / 'story.png'}")
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,

@@ -48,6 +48,7 @@ JITTER = 12
 BATCH = 32
 RATE = 6e-3
 TOLERANCE = 1e-4
+GREY = tuple(round(255 * mean) for mean in IMAGENET_MEAN)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def accuracy(net: nn.Module, patches: int, seed: int = 0) -> float:
     """The share of held-out patches, of digits that no training saw, whose class `net` gives."""
     images, labels = digit_patches(patches, SIZE, seed, "val", JITTER)
     with torch.inference_mode():
-        found = torch.cat([net(_normalized(part)).argmax(1) for part in torch.from_numpy(images).split(64)])
+        found = torch.cat([net(_normalized(part)).argmax(1) for part in torch.split(torch.from_numpy(images), 64)])
     return float((found.numpy() == labels).mean())
 
 
@@ -139,8 +140,8 @@ def sliding_window(net: nn.Module, image: Bytes, fields: tuple[Field, Field], ba
     windows = torch.stack([pixels[:, y : y + SIZE, x : x + SIZE] for y in starts[0] for x in starts[1]])
     windows = windows.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        logits = torch.cat([net(part) for part in windows.split(batch)])
-    return logits.T.unflatten(1, (len(starts[0]), len(starts[1])))
+        logits = torch.cat([net(part) for part in torch.split(windows, batch)])
+    return logits.T.reshape(-1, len(starts[0]), len(starts[1]))
 
 
 def cell_fields(dense: Surgery) -> tuple[Field, Field]:
@@ -156,12 +157,9 @@ def framed(image: Bytes, fields: tuple[Field, Field]) -> Bytes:
     H x W x 3 uint8 RGB, H and W multiples of the stride; cell (i, j) then looks at the square that starts at (i, j)
     times the stride.
     """
-    sides = [(field.receptive_field - int(field.stride)) // 2 for field in fields]
-    frame = [np.pad(image[..., c], [(side, side) for side in sides], constant_values=grey) for c, grey in enumerate(GREY)]
+    sides = [(side, side) for side in ((field.receptive_field - int(field.stride)) // 2 for field in fields)]
+    frame = [np.pad(image[..., channel], sides, constant_values=GREY[channel]) for channel in range(3)]
     return np.stack(frame, axis=-1)
-
-
-GREY = tuple(round(255 * mean) for mean in IMAGENET_MEAN)
 
 
 def _starts(field: Field, pixels: int) -> list[int]:

@@ -72,11 +72,15 @@ class Keeper(Callback):
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the signals back, as `teardown` does not follow on an exception."""
-        self.teardown(trainer, pl_module, "fit")
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
+        self._give_back()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the signals back; in `teardown` it would be too late, behind Lightning's own, which ignore them."""
+        self._give_back()
+        self._leave()
+
+    def _give_back(self) -> None:
         while self._handlers:
             number, handler = self._handlers.popitem()
             signal.signal(number, handler)
