@@ -39,7 +39,7 @@ def draw_story(weights: Path, rungs: Sequence[Rung], path: Path) -> None:
     figure = Figure(figsize=(10, 6.15), dpi=104, facecolor="white")
     panels = _panels(figure)
     _show(panels[0], image, "Image", "digits unseen in training")
-    _show_heat(panels[1], image, heat(weights, image))
+    _show_heat(panels[1], image, _heat(weights, image))
     for axes, rung in zip(panels[2:5], [rung for rung in rungs if not rung.name.endswith("-fixed")], strict=True):
         found = label_maps(TorchRunner.load(rung.folder), image[None])[0]
         _show(axes, _painted(image, found), rung.name, f"mean IU {100 * rung.result.scores.mean_iou:.1f} %")
@@ -49,7 +49,7 @@ def draw_story(weights: Path, rungs: Sequence[Rung], path: Path) -> None:
         figure.savefig(temporary, dpi=figure.dpi, pil_kwargs={"optimize": True})
 
 
-def heat(weights: Path, image: UInt8) -> Float:
+def _heat(weights: Path, image: UInt8) -> Float:
     """The classifier's probabilities, K x h x w, for the square of 32 pixels that each cell stands for."""
     dense = convolutionalize(classifier("digits", weights)[0].eval(), input_size("digits"))
     logits = dense_map(dense, framed(image, cell_fields(dense)))
