@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from fullconv.data.dataset import DataSet
@@ -34,9 +36,10 @@ def draw_curves(table: Path, path: Path) -> None:
     for name in ("pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou"):
         score.plot(epochs, [100 * row[name] for row in rows], marker=".", label=name.replace("_", " "))
     score.set(xlabel="epoch", ylabel="validation, %")
-    score.legend(loc="lower right", fontsize="small")
+    score.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, fontsize="small", frameon=False)
     for axes in (loss, score):
         axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _save(figure, path)
 
 
@@ -53,6 +56,7 @@ def draw_ladder(tables: Mapping[str, Path], path: Path) -> None:
         start += rows[-1]["epoch"]
         axes.axvline(start, color="0.85", lw=0.8, zorder=0)
     axes.set(xlabel="epoch", ylabel="mean IU on the validation images, %")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="lower right", fontsize="small")
     axes.grid(alpha=0.3, axis="y")
     _save(figure, path)
@@ -78,7 +82,8 @@ def draw_sheet(runner: Runner, dataset: DataSet, split: str, path: Path, rows: i
         prediction = label_maps(runner, image[None])[0]
         truth = overlay(image, target, dataset.labels, 0.75)
         strips.append(_strip([image, truth, overlay(image, prediction, dataset.labels, 0.75)], height))
-    write_image(path, _stack([*strips, _legend(dataset.labels, strips[0].shape[1])]))
+    width = max(strip.shape[1] for strip in strips)
+    write_image(path, _stack([_header(width), *strips, _legend(dataset.labels, width)]))
 
 
 def _strip(images: Sequence[UInt8], height: int) -> UInt8:
@@ -96,18 +101,36 @@ def _stack(strips: Sequence[UInt8]) -> UInt8:
     return np.concatenate(padded)
 
 
+def _header(width: int) -> UInt8:
+    """The names of the three columns."""
+    figure, axes = _blank(width, 0.28, (3, 1))
+    for column, name in enumerate(("image", "truth", "prediction")):
+        axes.text(column + 0.5, 0.5, name, fontsize=9, ha="center", va="center")
+    return _pixels(figure)
+
+
 def _legend(labels: LabelSet, width: int) -> UInt8:
-    """A row of colour patches with their names."""
+    """Rows of colour patches with their names."""
     columns = max(1, width // 110)
     rows = -(-labels.num_classes // columns)
-    figure = Figure(figsize=(width / 100, 0.24 * rows + 0.1), dpi=100)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, columns), ylim=(rows, 0))
-    axes.axis("off")
+    figure, axes = _blank(width, 0.24 * rows + 0.1, (columns, rows))
     for index, (name, color) in enumerate(zip(labels.class_names, labels.palette, strict=True)):
         x, y = index % columns, index // columns
         axes.add_patch(Rectangle((x + 0.05, y + 0.25), 0.15, 0.6, fc=[c / 255 for c in color], ec="0.4", lw=0.5))
         axes.text(x + 0.24, y + 0.55, name, fontsize=8, va="center")
+    return _pixels(figure)
+
+
+def _blank(width: int, inches: float, cells: tuple[int, int]) -> tuple[Figure, Axes]:
+    """An empty strip of `width` pixels whose coordinates run over `cells` (columns, rows) from the top left."""
+    figure = Figure(figsize=(width / 100, inches), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, cells[0]), ylim=(cells[1], 0))
+    axes.axis("off")
+    return figure, axes
+
+
+def _pixels(figure: Figure) -> UInt8:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
