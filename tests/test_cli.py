@@ -241,7 +241,8 @@ def test_debug_shows_the_traceback_of_a_mistake(run: Callable[..., Outcome]) -> 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child alone")
 def test_ctrl_c_ends_quietly(tmp_path: Path) -> None:
     code = (
-        "import time, fullconv.cli\n"
+        "import signal, time, fullconv.cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent in the background ignores it
         "def wait(): print('waiting', flush=True); time.sleep(60)\n"
         "fullconv.cli._need_torch = wait\n"
         "fullconv.cli.main()"
