@@ -13,7 +13,7 @@ from torch import Tensor
 from fullconv.data.dataset import DataSet
 from fullconv.image import image_size
 from fullconv.learn.recipe import Recipe
-from fullconv.learn.task import Batch, SegmentationTask, weighted_loss
+from fullconv.learn.task import Batch, SegmentationTask, logits_of, weighted_loss
 from fullconv.net.fcn import FCN
 
 __all__ = ["Plan", "best_device", "has_bf16", "make_plan"]
@@ -71,12 +71,12 @@ def _measure(net: FCN, batch: Batch, weights: Tensor, bf16: bool) -> float:
     net, weights = copy.deepcopy(net).train().to(device), weights.to(device)
     inputs, target = batch[0], batch[1].to(device)
     inputs = [m.to(device) for m in inputs] if isinstance(inputs, list) else inputs.to(device)
-    size, seconds = (target.shape[-2], target.shape[-1]), 0.0
+    seconds = 0.0
     with torch.random.fork_rng():
         for _ in range(2):
             start = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits = net.decode(inputs, size) if isinstance(inputs, list) else net(inputs)
+                logits = logits_of(net, inputs, target)
             loss = weighted_loss(logits, target, weights)
             torch.autograd.backward(loss)
             loss.item()

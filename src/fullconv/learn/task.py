@@ -21,7 +21,7 @@ from fullconv.learn.recipe import Recipe
 from fullconv.metrics import Scores
 from fullconv.net.fcn import FCN
 
-__all__ = ["Batch", "SegmentationTask", "class_weights", "freeze_below", "weighted_loss"]
+__all__ = ["Batch", "SegmentationTask", "class_weights", "freeze_below", "logits_of", "weighted_loss"]
 
 Batch = tuple[Tensor | list[Tensor], Tensor, list[str]]
 """Images (or the maps of `FCN.encode`), uint8 label maps, names."""
@@ -57,8 +57,7 @@ class SegmentationTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; a loss that is not finite stops the run and names the batch."""
         inputs, target, names = batch
-        size = (target.shape[-2], target.shape[-1])
-        logits = self.net.decode(inputs, size) if isinstance(inputs, list) else self.net(inputs)
+        logits = logits_of(self.net, inputs, target)
         loss = weighted_loss(logits, target, self.weights)
         value = float(loss.detach())
         if not np.isfinite(value):
@@ -83,8 +82,7 @@ class SegmentationTask(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one image at its own resolution."""
         inputs, target, _ = batch
-        net, size = self.best, (target.shape[-2], target.shape[-1])
-        logits = net.decode(inputs, size) if isinstance(inputs, list) else net(inputs)  # type: ignore[operator]
+        logits = logits_of(self.best, inputs, target)
         self.confusion.update(logits.argmax(1), target.long())
 
     def on_validation_epoch_end(self) -> None:
@@ -119,6 +117,15 @@ class SegmentationTask(LightningModule):
             optimizer, lambda step: _schedule(start + step, self.total_steps, self.recipe)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
+
+
+def logits_of(net: nn.Module, inputs: Tensor | list[Tensor], target: Tensor) -> Tensor:
+    """Logits of images, or of the maps that `FCN.encode` gave, at the size of `target`."""
+    if isinstance(inputs, list):
+        logits: Tensor = net.decode(inputs, (target.shape[-2], target.shape[-1]))  # type: ignore[operator]
+    else:
+        logits = net(inputs)
+    return logits
 
 
 def weighted_loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
