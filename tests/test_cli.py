@@ -23,7 +23,8 @@ from fullconv.image import read_label_map
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import CLASSIFIERS
 from fullconv.net.checkpoint import Saved, save_net
-from fullconv.net.fcn import NetSpec, build
+from fullconv.net.fcn import build
+from fullconv.net.spec import NetSpec
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
 

@@ -17,7 +17,8 @@ from fullconv.errors import ModelError, UsageError
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import IMAGENET, classifier, digit_net
 from fullconv.net.checkpoint import Saved, find_weights, load_net, save_net
-from fullconv.net.fcn import FCN, NetSpec, build, fcn4s, fcn8s, fcn16s, fcn32s, rebuild
+from fullconv.net.fcn import FCN, build, fcn4s, fcn8s, fcn16s, fcn32s, rebuild
+from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize, transplant
 from nets import narrow_vgg16
 

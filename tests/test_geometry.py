@@ -24,7 +24,8 @@ from fullconv.geometry import (
     chain_size,
 )
 from fullconv.net.backbones import CLASSIFIERS
-from fullconv.net.fcn import NetSpec, build
+from fullconv.net.fcn import build
+from fullconv.net.spec import NetSpec
 
 torch.set_num_threads(1)
 

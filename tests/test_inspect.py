@@ -16,8 +16,9 @@ from fullconv.errors import ModelError
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import classifier, input_size
 from fullconv.net.checkpoint import Saved, read_saved, save_net
-from fullconv.net.fcn import NetSpec, build, rebuild
+from fullconv.net.fcn import build, rebuild
 from fullconv.net.inspect import inspect_classifier, inspect_fcn, inspect_model
+from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
 from fullconv.net.upsample import UpsampleMode
 

@@ -27,8 +27,9 @@ from fullconv.learn.recipe import Recipe, modern, override
 from fullconv.learn.task import SegmentationTask, class_weights, weighted_loss
 from fullconv.learn.train import Job, train
 from fullconv.net.checkpoint import load_net
-from fullconv.net.fcn import NetSpec, build
+from fullconv.net.fcn import build
 from fullconv.net.runner import TorchRunner
+from fullconv.net.spec import NetSpec
 from fullconv.run.evaluate import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")

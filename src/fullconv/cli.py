@@ -17,7 +17,7 @@ from fullconv.terminal import print_inspection, print_scores, print_table, progr
 
 if TYPE_CHECKING:
     from fullconv.learn.recipe import Recipe
-    from fullconv.net.fcn import NetSpec
+    from fullconv.net.spec import NetSpec
 
 __all__ = ["app", "main"]
 
@@ -264,7 +264,7 @@ def _need_torch() -> None:
 
 
 def _spec(model: str, num_classes: int, stride: int, head_width: int | None, upsample: str) -> NetSpec:
-    from fullconv.net.fcn import NetSpec
+    from fullconv.net.spec import NetSpec
 
     if upsample not in ("fixed", "learned"):
         raise UsageError(f"--upsample {upsample}: there is 'fixed' and 'learned'")

@@ -21,7 +21,7 @@ from fullconv.learn.plan import has_bf16
 from fullconv.learn.recipe import Recipe, modern, override
 from fullconv.learn.train import Job
 from fullconv.net.backbones import classifier
-from fullconv.net.fcn import NetSpec
+from fullconv.net.spec import NetSpec
 
 __all__ = ["Amounts", "DemoResult", "run_demo"]
 

@@ -29,8 +29,9 @@ from fullconv.learn.report import draw_curves, draw_sheet
 from fullconv.learn.task import SegmentationTask, class_weights, freeze_below
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, load_net
-from fullconv.net.fcn import FCN, NetSpec, build, rebuild
+from fullconv.net.fcn import FCN, build, rebuild
 from fullconv.net.runner import TorchRunner
+from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import transplant
 from fullconv.run.evaluate import evaluate
 

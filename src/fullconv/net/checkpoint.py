@@ -17,7 +17,8 @@ from torch import Tensor
 from fullconv.errors import ModelError
 from fullconv.image import atomic_write
 from fullconv.labels import LabelSet
-from fullconv.net.fcn import FCN, NetSpec, rebuild
+from fullconv.net.fcn import FCN, rebuild
+from fullconv.net.spec import NetSpec
 
 __all__ = ["Saved", "find_weights", "load_net", "read_saved", "save_net"]
 

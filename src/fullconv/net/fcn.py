@@ -2,59 +2,25 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from fullconv.errors import ModelError, UsageError
+from fullconv.errors import UsageError
 from fullconv.geometry import SkipGeometry
 from fullconv.net.backbones import classifier, input_size
+from fullconv.net.head import head_of, head_width, through
+from fullconv.net.skips import SKIP_NAMES, skip_nodes, taps_of
+from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import Surgery, convolutionalize
-from fullconv.net.trace import Node, Taps, layers_of
-from fullconv.net.upsample import Upsample, UpsampleMode
+from fullconv.net.upsample import Upsample
 
-__all__ = ["FCN", "NetSpec", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
-
-SKIP_NAMES = {16: "pool4", 8: "pool3", 4: "pool2"}
-"""Skips by their stride, under the names that they have in the paper's VGG16."""
-
-PAPER_TAPS = {"vgg16": {16: "features_23", 8: "features_16", 4: "features_9"}}
-"""The paper taps VGG16 behind its pooling layers, one stage before the last map at each stride."""
+__all__ = ["FCN", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class NetSpec:
-    """All it takes to build a network again before its weights are loaded.
-
-    `head_width` None keeps the classifier's own hidden layers (VGG16: fc6 and fc7 with 4096 channels). `norm`
-    puts batch norm on the taps, `head_norm` on the head's layers: layers that start from scratch need it.
-    `fixed` marks FCN-32s-fixed, where only the score layer learns.
-    """
-
-    model: str
-    num_classes: int
-    stride: int = 8
-    head_width: int | None = None
-    norm: bool = True
-    head_norm: bool = False
-    upsample: UpsampleMode = "fixed"
-    fixed: bool = False
-
-    @property
-    def name(self) -> str:
-        """As in the paper's table: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s."""
-        return f"FCN-{self.stride}s{'-fixed' if self.fixed else ''}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON and YAML."""
-        return asdict(self)
 
 
 class FCN(nn.Module):
@@ -79,16 +45,16 @@ class FCN(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
         nodes = dense.nodes
-        names = _skip_nodes(dense.module, nodes, dense.features, spec)
-        self.head = _head(dense, nodes, spec)
+        names = skip_nodes(dense.module, nodes, dense.features, spec)
+        self.head = head_of(dense, nodes, spec)
         features = nodes[dense.features]
-        self.score_fr = _score(_width(self.head, features), spec.num_classes)
+        self.score_fr = _score(head_width(self.head, features), spec.num_classes)
         for stride, name in names.items():
             channels = nodes[name].shape[0]
             self.add_module(f"norm_{SKIP_NAMES[stride]}", nn.BatchNorm2d(channels) if spec.norm else nn.Identity())
             self.add_module(f"score_{SKIP_NAMES[stride]}", _score(channels, spec.num_classes))
         self.skips = tuple(SKIP_NAMES[stride] for stride in names)
-        taps = [_through(self.head, _taps(features)), *(_taps(nodes[name]) for name in names.values())]
+        taps = [through(self.head, taps_of(features)), *(taps_of(nodes[name]) for name in names.values())]
         self.geometry = tuple(SkipGeometry(tuple(tap[axis] for tap in taps)) for axis in (0, 1))
         for name, *axes in zip(self.upscores, *(g.upsamplings for g in self.geometry), strict=True):
             self.add_module(name, Upsample(spec.num_classes, axes[0], axes[1], spec.upsample))
@@ -191,93 +157,6 @@ def _score(channels: int, num_classes: int) -> nn.Conv2d:
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return conv
-
-
-def _taps(node: Node) -> Taps:
-    if node.taps is None:
-        raise ModelError(f"the geometry of {node.name} cannot be followed")
-    return node.taps
-
-
-def _skip_nodes(graph: fx.GraphModule, nodes: dict[str, Node], features: str, spec: NetSpec) -> dict[int, str]:
-    """Stride to node name, coarse to fine: the last map at each stride that every path to the features passes."""
-    top = _taps(nodes[features])[0].field.stride
-    wanted = [stride for stride in SKIP_NAMES if spec.stride <= stride < top]
-    if top < spec.stride:
-        raise ModelError(f"{spec.model} ends at stride {top}, it has no FCN-{spec.stride}s")
-    if spec.model in PAPER_TAPS:
-        return {stride: PAPER_TAPS[spec.model][stride] for stride in wanted}
-    found: dict[int, str] = {}
-    for name in _bottlenecks(graph, features):
-        taps = nodes[name].taps
-        if taps and taps[0].field.stride == taps[1].field.stride:
-            found[int(taps[0].field.stride)] = name
-    lacking = [stride for stride in wanted if stride not in found]
-    if lacking:
-        raise ModelError(f"{spec.model} has no single feature map at stride {lacking[0]} to skip from")
-    return {stride: found[stride] for stride in wanted}
-
-
-def _bottlenecks(graph: fx.GraphModule, features: str) -> list[str]:
-    """Nodes up to `features` after which no earlier value is needed any more."""
-    order = {node: index for index, node in enumerate(graph.graph.nodes)}
-    last_use = {node: max((order[user] for user in node.users), default=-1) for node in order}
-    names, live = [], -1
-    for node, index in order.items():
-        if live <= index and node.op != "placeholder":
-            names.append(node.name)
-        live = max(live, last_use[node])
-        if node.name == features:
-            break
-    return names
-
-
-def _head(dense: Surgery, nodes: dict[str, Node], spec: NetSpec) -> nn.Sequential:
-    """fc6, fc7, ... with the modules between them: what lies behind the features, without pooling and last linear."""
-    names = list(nodes)
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    number, width = 5, nodes[dense.features].shape[0]
-    if spec.head_width is not None and len(dense.linears) < 2:
-        raise UsageError(f"{spec.model} has no hidden linear layer: --head-width does not apply")
-    for name in names[names.index(dense.features) + 1 :]:
-        module, target = nodes[name].module, nodes[name].target
-        if target == dense.linears[-1]:
-            break
-        if target in dense.linears and isinstance(module, nn.Conv2d):
-            number += 1
-            layers[f"fc{number}"] = conv = _hidden(module, width, spec)
-            width = conv.out_channels
-            if spec.head_norm:
-                layers[f"norm{number}"] = nn.BatchNorm2d(width)
-        elif module is not None and not isinstance(module, nn.AvgPool2d):
-            kind = "drop" if isinstance(module, nn.Dropout) else "relu" if isinstance(module, nn.ReLU) else name
-            layers[f"{kind}{number}"] = module
-    return nn.Sequential(layers)
-
-
-def _hidden(linear: nn.Conv2d, channels: int, spec: NetSpec) -> nn.Conv2d:
-    """A hidden layer with padding that keeps the map's size; its own weights unless the width changes."""
-    width = spec.head_width or linear.out_channels
-    kernel = (linear.kernel_size[0], linear.kernel_size[1])
-    conv = nn.Conv2d(channels, width, kernel, padding=(kernel[0] // 2, kernel[1] // 2))
-    if spec.head_norm or spec.head_width is not None:
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    else:
-        conv.load_state_dict(linear.state_dict())
-    return conv
-
-
-def _through(head: nn.Sequential, taps: Taps) -> Taps:
-    for module in head:
-        layers = layers_of(module)
-        if layers:
-            taps = (taps[0].after(layers[0]), taps[1].after(layers[1]))
-    return taps
-
-
-def _width(head: nn.Sequential, features: Node) -> int:
-    convs = [module for module in head if isinstance(module, nn.Conv2d)]
-    return convs[-1].out_channels if convs else features.shape[0]
 
 
 def _cut(graph: fx.GraphModule, names: list[str]) -> fx.GraphModule:

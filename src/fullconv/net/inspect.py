@@ -16,7 +16,8 @@ from fullconv.errors import ModelError
 from fullconv.geometry import Field, Upsampling
 from fullconv.net.backbones import CLASSIFIERS, classifier, input_size
 from fullconv.net.checkpoint import read_saved
-from fullconv.net.fcn import FCN, NetSpec, rebuild
+from fullconv.net.fcn import FCN, rebuild
+from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
 from fullconv.net.trace import Node, Taps, layers_of, trace
 from fullconv.net.upsample import Upsample

@@ -1,0 +1,38 @@
+"""What a network is, in plain values that a file can hold."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fullconv.net.upsample import UpsampleMode
+
+__all__ = ["NetSpec"]
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """All it takes to build a network again before its weights are loaded.
+
+    `head_width` None keeps the classifier's own hidden layers (VGG16: fc6 and fc7 with 4096 channels). `norm`
+    puts batch norm on the taps, `head_norm` on the head's layers: layers that start from scratch need it.
+    `fixed` marks FCN-32s-fixed, where only the score layer learns.
+    """
+
+    model: str
+    num_classes: int
+    stride: int = 8
+    head_width: int | None = None
+    norm: bool = True
+    head_norm: bool = False
+    upsample: UpsampleMode = "fixed"
+    fixed: bool = False
+
+    @property
+    def name(self) -> str:
+        """As in the paper's table: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s."""
+        return f"FCN-{self.stride}s{'-fixed' if self.fixed else ''}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and YAML."""
+        return asdict(self)
