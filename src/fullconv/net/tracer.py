@@ -173,7 +173,7 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """torch.nn's own; subclasses that keep its forward; norms with statistics; what asks for the mode."""
-        forward = type(m).forward
+        forward = getattr(m.forward, "__func__", m.forward)
         if isinstance(m, nn.Sequential):
             return False
         if super().is_leaf_module(m, module_qualified_name) or forward.__module__.startswith("torch.nn."):
