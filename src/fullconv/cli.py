@@ -39,7 +39,13 @@ HeadWidth = Annotated[
     int | None,
     typer.Option(metavar="N", help="Channels of fc6 and fc7, from scratch.", show_default="the classifier's"),
 ]
-Upsampling = Annotated[str, typer.Option(metavar="fixed|learned", help="Bilinear kernels.")]
+Upsampling = Annotated[
+    str,
+    typer.Option(
+        metavar="fixed|learned|unpool|resize",
+        help="Bilinear kernels, fixed or learned; or the indices of the poolings; or a plain resize.",
+    ),
+]
 RecipeName = Annotated[str, typer.Option("--recipe", metavar="NAME", help="Recipe: modern.")]
 Epochs = Annotated[
     int | None, typer.Option(metavar="N", help="Passes over the training images.", show_default="the recipe's")
@@ -266,8 +272,8 @@ def _need_torch() -> None:
 def _spec(model: str, num_classes: int, stride: int, head_width: int | None, upsample: str) -> NetSpec:
     from fullconv.net.spec import NetSpec
 
-    if upsample not in ("fixed", "learned"):
-        raise UsageError(f"--upsample {upsample}: there is 'fixed' and 'learned'")
+    if upsample not in ("fixed", "learned", "unpool", "resize"):
+        raise UsageError(f"--upsample {upsample}: there is 'fixed', 'learned', 'unpool' and 'resize'")
     return NetSpec(model, num_classes, stride, head_width, upsample=upsample)  # type: ignore[arg-type]
 
 

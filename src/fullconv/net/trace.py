@@ -28,6 +28,7 @@ _JOINS: tuple[Callable[..., Any], ...] = (
 _POINTWISE: tuple[Callable[..., Any], ...] = (
     functional.relu, functional.relu6, functional.silu, functional.gelu, functional.hardswish,
     functional.hardtanh, functional.leaky_relu, functional.dropout, torch.relu, torch.sigmoid, torch.tanh,
+    operator.getitem,
 )  # fmt: skip
 _POINTWISE_MODULES: tuple[type[nn.Module], ...] = (
     nn.Identity, nn.modules.batchnorm._BatchNorm, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.ReLU,
@@ -123,7 +124,8 @@ class _Tracer(fx.Interpreter):
         if n.op == "output":
             return result
         module = cast(nn.Module, self.fetch_attr(n.target)) if n.op == "call_module" else None  # type: ignore[arg-type]
-        shape = tuple(result.shape[1:]) if isinstance(result, Tensor) else ()
+        value = result[0] if isinstance(result, tuple) and result else result  # a pooling that keeps its indices
+        shape = tuple(value.shape[1:]) if isinstance(value, Tensor) else ()
         target = str(n.target) if isinstance(n.target, str) else getattr(n.target, "__name__", str(n.target))
         self.nodes[n.name] = Node(n.name, target, module, shape, self._taps(n, module, shape))
         return result
