@@ -57,8 +57,8 @@ def find_voc(root: Path) -> Found | None:
     sbd = next((release for release in releases if (release / "dataset" / "cls").is_dir()), None)
     if not homes:
         return Found(root, None, sbd) if sbd else None
-    newest = max(homes, key=lambda home: (home == root, sbd is not None and home.name == "VOC2011", home.name))
-    return Found(root, newest, sbd)
+    voc = max(homes, key=lambda home: (home == root, sbd is not None and home.name == "VOC2011", home.name))
+    return Found(root, voc, sbd)
 
 
 def read_voc(found: Found) -> DataSet:
