@@ -52,6 +52,7 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, steps: int
     left = steps * recipe.epochs - task.step
     rows = (
         ("data", f"{dataset.root} ({dataset.layout} layout): {splits}"),
+        *([("splits", dataset.about)] if dataset.about else []),
         ("images", _sizes(dataset)),
         ("classes", f"{dataset.labels.num_classes}: {', '.join(dataset.labels.class_names)}"),
         ("network", f"{net.spec.name} on {net.spec.model}, {_millions(everything, learning)}"),
