@@ -33,7 +33,7 @@ FLOORS = {
 }
 """Rooms by floor, as in docs/design.md. Modules of one room may import each other; rooms of one floor may not."""
 
-HEAVY = ("torch", "torchvision", "lightning", "torchmetrics", "timm", "safetensors", "matplotlib", "sklearn")
+HEAVY = ("torch", "torchvision", "lightning", "torchmetrics", "timm", "safetensors", "matplotlib", "sklearn", "scipy")
 TORCH_ROOMS = ("net", "learn", "export")
 TORCH_MODULES = ("data.augment", "data.batches")
 

@@ -302,7 +302,12 @@ def test_an_unknown_layout_says_what_is_there_and_what_each_expects(tmp_path, fo
     (other / "pictures").mkdir(parents=True)
     with pytest.raises(DataError, match="it holds pictures/") as caught:
         find_dataset(other)
-    assert [fault.split(":")[0] for fault in caught.value.faults] == ["folder", "CamVid", "VOC"]
+    assert [fault.split(":")[0] for fault in caught.value.faults] == [
+        "folder",
+        "CamVid",
+        "VOC",
+        "VOC with SBD, the paper's data",
+    ]
     put_camvid(other / "pictures" / "..")
     put_camvid(tmp_path / "outer" / "inner")
     with pytest.raises(DataError, match=r"Perhaps you mean .*inner"):

@@ -24,7 +24,7 @@ from fullconv.image import write_label_map
 from fullconv.learn.keeper import Keeper, load_state
 from fullconv.learn.ladder import climb, table
 from fullconv.learn.recipe import Recipe, modern, override
-from fullconv.learn.task import SegmentationTask, class_weights, weighted_loss
+from fullconv.learn.task import SegmentationTask, class_weights
 from fullconv.learn.train import Job, train
 from fullconv.net.checkpoint import load_net
 from fullconv.net.fcn import build
@@ -236,18 +236,6 @@ def test_fixed_learns_the_score_layer_alone(data: Path, tmp_path: Path) -> None:
     before, (after, _) = build(spec), load_net(tmp_path / "one")
     moved = {name for name, value in after.named_parameters() if not torch.equal(value, before.get_parameter(name))}
     assert moved == {"score_fr.weight", "score_fr.bias"}
-
-
-def test_weighted_loss_is_the_mean_over_labelled_pixels() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, 5, 4, generator=generator, dtype=torch.float64).float()
-    target = torch.randint(0, 3, (2, 5, 4), generator=generator).to(torch.uint8)
-    target[0, :2] = 255
-    weights = torch.tensor([0.5, 1.0, 2.0])
-    expected = torch.nn.functional.cross_entropy(logits, target.long(), weights, ignore_index=255)
-    assert torch.allclose(weighted_loss(logits, target, weights), expected)
-    empty = torch.full_like(target, 255)
-    assert float(weighted_loss(logits, empty, weights)) == 0
 
 
 def test_class_weights() -> None:

@@ -23,7 +23,9 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-Data = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of images and masks: folder, CamVid or VOC layout.")]
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder of images and masks: folder, CamVid, VOC or VOC with SBD layout.")
+]
 Trained = Annotated[Path, typer.Argument(metavar="MODEL", help="Run folder or weights file.")]
 Model = Annotated[
     str,
@@ -39,7 +41,13 @@ HeadWidth = Annotated[
     int | None,
     typer.Option(metavar="N", help="Channels of fc6 and fc7, from scratch.", show_default="the classifier's"),
 ]
-Upsampling = Annotated[str, typer.Option(metavar="fixed|learned", help="Bilinear kernels.")]
+Upsampling = Annotated[
+    str,
+    typer.Option(
+        metavar="fixed|learned|unpool|resize",
+        help="Bilinear kernels, fixed or learned; or the indices of the poolings; or a plain resize.",
+    ),
+]
 RecipeName = Annotated[str, typer.Option("--recipe", metavar="NAME", help="Recipe: modern.")]
 Epochs = Annotated[
     int | None, typer.Option(metavar="N", help="Passes over the training images.", show_default="the recipe's")
@@ -117,11 +125,12 @@ def ladder(
 ) -> None:
     """Climb the paper's ladder and print its table.
 
-    FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s, each from the one before.
+    FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s, each from the one before. On the paper's data (VOC with SBD) its
+    published rows stand beside.
     """
     _need_torch()
     from fullconv.data.layouts import find_dataset
-    from fullconv.learn.ladder import climb, table
+    from fullconv.learn.ladder import climb, published, table
     from fullconv.learn.train import Job
 
     dataset = find_dataset(data)
@@ -129,7 +138,7 @@ def ladder(
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
     folder = out or Path("runs") / f"{data.resolve().name}-ladder-{model}"
     rungs = climb(dataset, job, folder, epochs_each=_numbers(epochs_each), resume=resume, tell=_say)
-    print_table(table(rungs))
+    print_table(table(rungs, published(dataset)))
     _say(f"run folders: {folder}")
 
 
@@ -137,7 +146,9 @@ def ladder(
 def evaluate(
     model: Trained,
     data: Data,
-    split: Annotated[str, typer.Option(metavar="train|val|test", help="Which images.")] = "val",
+    split: Annotated[
+        str, typer.Option(metavar="train|val|test|val736", help="Which images; val736 is of VOC.")
+    ] = "val",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the scores there too; - prints only them.")
     ] = None,
@@ -155,6 +166,8 @@ def evaluate(
 
     dataset = find_dataset(data)
     samples = dataset.split(split)
+    if dataset.about:
+        _say(f"splits of {data}: {dataset.about}")
     runner = TorchRunner.load(model)
     if runner.labels.class_names != dataset.labels.class_names:
         ours, theirs = ", ".join(runner.labels.class_names), ", ".join(dataset.labels.class_names)
@@ -266,8 +279,8 @@ def _need_torch() -> None:
 def _spec(model: str, num_classes: int, stride: int, head_width: int | None, upsample: str) -> NetSpec:
     from fullconv.net.spec import NetSpec
 
-    if upsample not in ("fixed", "learned"):
-        raise UsageError(f"--upsample {upsample}: there is 'fixed' and 'learned'")
+    if upsample not in ("fixed", "learned", "unpool", "resize"):
+        raise UsageError(f"--upsample {upsample}: there is 'fixed', 'learned', 'unpool' and 'resize'")
     return NetSpec(model, num_classes, stride, head_width, upsample=upsample)  # type: ignore[arg-type]
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.data.sbd import MASK_SUFFIX, read_sbd_mask
 from fullconv.errors import DataError
-from fullconv.image import read_image, read_label_map
+from fullconv.image import image_size, read_image, read_label_map
 from fullconv.labels import LabelSet
 
 __all__ = ["DataSet", "Sample", "count_labels", "data_error", "labels_in", "size_fault"]
@@ -33,6 +34,8 @@ class DataSet:
 
     `remap` lists (label in the file, label in the target). `color_masks` says that the user gave colours
     to the classes, so that RGB masks can be read; without it they are refused rather than guessed at.
+    `about` is a sentence on where the splits come from, if their names do not say it. `unusable` has the faults of
+    splits that nobody needs unless they are asked for.
     """
 
     layout: str
@@ -41,9 +44,18 @@ class DataSet:
     splits: dict[str, tuple[Sample, ...]]
     remap: tuple[tuple[int, int], ...] = ()
     color_masks: bool = False
+    about: str = ""
+    unusable: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def split(self, name: str) -> tuple[Sample, ...]:
-        """The samples of one split, at least one. Raises DataError that names the splits there are."""
+        """The samples of one split, at least one.
+
+        Raises DataError that names the splits there are, or all faults of this one.
+        """
+        if name in self.unusable:
+            faults = self.unusable[name]
+            count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
+            raise data_error(f"{self.root}: {count} in split {name!r}", faults)
         samples = self.splits.get(name, ())
         if not samples:
             there = [f"{other} ({len(found)})" for other, found in self.splits.items() if found]
@@ -63,7 +75,10 @@ class DataSet:
 
     def read_target(self, sample: Sample) -> npt.NDArray[np.uint8]:
         """The target alone, H x W uint8; see `read`."""
-        target = read_label_map(sample.target, self.labels if self.color_masks else None)
+        if sample.target.suffix == MASK_SUFFIX:
+            target = read_sbd_mask(sample.target)
+        else:
+            target = read_label_map(sample.target, self.labels if self.color_masks else None)
         if self.remap:
             table = np.arange(256, dtype=np.uint8)
             for old, new in self.remap:
@@ -114,13 +129,17 @@ def data_error(summary: str, faults: Sequence[str]) -> DataError:
 def count_labels(dataset: DataSet, split: str) -> npt.NDArray[np.int64]:
     """The number of pixels of each class in a split, int64 of length K; ignored pixels are not counted.
 
-    Decodes every mask. Raises DataError that lists all the masks that `read_target` refuses.
+    Decodes every mask. Raises DataError that lists all the masks that `read_target` refuses or that have not the
+    size of their image.
     """
     counts = np.zeros(256, np.int64)
     faults: list[str] = []
     for sample in dataset.split(split):
         try:
-            counts += np.bincount(dataset.read_target(sample).ravel(), minlength=256)
+            target, size = dataset.read_target(sample), image_size(sample.image)
+            if target.shape != size:
+                faults.append(size_fault(sample, size, target.shape))
+            counts += np.bincount(target.ravel(), minlength=256)
         except DataError as error:
             faults.append(str(error))
     if faults:

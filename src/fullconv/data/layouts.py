@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from fullconv.data.dataset import DataSet, Sample, data_error, labels_in, size_fault
-from fullconv.data.names import CAMVID_LABELS, VOC_LABELS, find_labels
+from fullconv.data.dataset import DataSet, Sample, labels_in
+from fullconv.data.names import CAMVID_LABELS, find_labels
+from fullconv.data.pairing import faulty, files_by_stem, is_image, same_size
+from fullconv.data.voc import find_voc, read_voc
 from fullconv.errors import DataError
-from fullconv.image import IMAGE_SUFFIXES, image_size, read_label_map
+from fullconv.image import read_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["find_dataset"]
@@ -20,12 +23,13 @@ EXPECTED = (
     "folder: images/{train,val} and masks/{train,val}, or flat images and masks; "
     "classes.txt or dataset.yaml names the classes",
     "CamVid: train, trainannot, val, valannot",
-    "VOC: JPEGImages, SegmentationClass, ImageSets/Segmentation/{train,val}.txt",
+    "VOC: JPEGImages, SegmentationClass, ImageSets/Segmentation/{train,val}.txt, here, in VOC2012 or VOCdevkit/VOC2012",
+    "VOC with SBD, the paper's data: benchmark_RELEASE/dataset/{img,cls,train.txt} and VOC2011 or VOC2012",
 )
 
 
 def find_dataset(root: Path | str) -> DataSet:
-    """Recognise the layout of `root`: folder, CamVid or VOC.
+    """Recognise the layout of `root`: folder, CamVid or VOC, with SBD (see `read_voc`) or without.
 
     Pairs images with masks and compares their sizes by header, so 5,000 samples take seconds; pixels are
     checked by `DataSet.read`. Masks are decoded only where the folder layout needs their labels: all of them
@@ -37,21 +41,20 @@ def find_dataset(root: Path | str) -> DataSet:
         raise DataError(
             f"{root}: {'is not a folder' if root.exists() else 'does not exist'}; give the data set's folder"
         )
-    found = _recognise(root)
-    if found is None:
+    build = _recognise(root)
+    if build is None:
         raise _unknown(root)
-    build, home = found
-    return build(home)
+    return build()
 
 
-def _recognise(root: Path) -> tuple[Callable[[Path], DataSet], Path] | None:
-    for home in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
-        if (home / "JPEGImages").is_dir():
-            return _voc, home
+def _recognise(root: Path) -> Callable[[], DataSet] | None:
+    voc = find_voc(root)
+    if voc is not None:
+        return partial(read_voc, voc)
     if (root / "images").is_dir():
-        return _folder, root
+        return partial(_folder, root)
     if any((root / f"{split}annot").is_dir() for split in SPLITS):
-        return _camvid, root
+        return partial(_camvid, root)
     return None
 
 
@@ -61,11 +64,6 @@ def _unknown(root: Path) -> DataError:
     inside = [path for path in sorted(root.iterdir()) if path.is_dir() and _recognise(path)]
     hint = f" Perhaps you mean {inside[0]}." if inside else ""
     return DataError(f"{root}: is no layout that fullconv knows; it holds {held or 'nothing'}.{hint}", EXPECTED)
-
-
-def _faulty(root: Path, layout: str, faults: list[str]) -> DataError:
-    count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
-    return data_error(f"{root}: {count} in this data set of the {layout} layout", faults)
 
 
 def _folder(root: Path) -> DataSet:
@@ -83,7 +81,7 @@ def _folder(root: Path) -> DataSet:
     elif labels is not None and labels.num_classes > 1 and not faults:
         faults += _only_zero(root, every, labels if color_masks else None)
     if labels is None or faults:
-        raise _faulty(root, "folder", faults)
+        raise faulty(root, "folder", faults)
     return DataSet("folder", root, labels, splits, color_masks=color_masks)
 
 
@@ -105,7 +103,7 @@ def _folder_splits(images: Path, masks: Path, faults: list[str]) -> dict[str, tu
 def _stray(images: Path, folders: list[str]) -> list[str]:
     """What would be left out silently because `images` is divided into splits."""
     faults = [f"{images / name}: is not a split; name it train, val or test" for name in folders if name not in SPLITS]
-    loose = [path for path in sorted(images.iterdir()) if _is_image(path)]
+    loose = [path for path in sorted(images.iterdir()) if is_image(path)]
     if loose:
         faults.append(
             f"{loose[0]}: {len(loose)} image(s) lie beside the folders {', '.join(folders)}; "
@@ -139,58 +137,13 @@ def _camvid(root: Path) -> DataSet:
         if (root / f"{split}annot").is_dir() or (split != "test" and (root / split).is_dir())
     }
     if faults:
-        raise _faulty(root, "CamVid", faults)
+        raise faulty(root, "CamVid", faults)
     return DataSet("camvid", root, CAMVID_LABELS, splits, remap=((11, IGNORE_INDEX),))
-
-
-def _voc(root: Path) -> DataSet:
-    faults: list[str] = []
-    images = _by_stem(root / "JPEGImages", faults)
-    masks = _by_stem(root / "SegmentationClass", faults)
-    lists = root / "ImageSets" / "Segmentation"
-    splits = {
-        split: _listed(lists / f"{split}.txt", images, masks, faults)
-        for split in ("train", "val")
-        if (lists / f"{split}.txt").is_file()
-    }
-    if not splits:
-        faults.append(f"{lists}: holds neither train.txt nor val.txt; list the image stems of each split, one a line")
-    if faults:
-        raise _faulty(root, "VOC", faults)
-    return DataSet("voc", root, VOC_LABELS, splits)
-
-
-def _listed(path: Path, images: dict[str, Path], masks: dict[str, Path], faults: list[str]) -> tuple[Sample, ...]:
-    """The samples that a VOC list file names."""
-    samples: dict[str, Sample] = {}
-    seen: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-        stem = line.strip()
-        if not stem:
-            continue
-        absent = [
-            folder
-            for folder, files in (("JPEGImages", images), ("SegmentationClass", masks))
-            if files and stem not in files
-        ]
-        if stem in seen:
-            faults.append(f"{path}: line {number} repeats {stem!r} of line {seen[stem]}; remove one")
-        elif absent:
-            faults.append(
-                f"{path}: line {number} names {stem!r}, which is not in {' or '.join(absent)}; "
-                "add the file or remove the line"
-            )
-        elif images and masks:
-            samples[stem] = Sample(stem, images[stem], masks[stem])
-        seen.setdefault(stem, number)
-    if not seen:
-        faults.append(f"{path}: the split is empty; list the image stems, one a line")
-    return _same_size(samples.values(), faults)
 
 
 def _pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
     """The images and masks of two folders that share a stem; what is left over goes to `faults`."""
-    image_files, mask_files = _by_stem(images, faults), _by_stem(masks, faults)
+    image_files, mask_files = files_by_stem(images, faults), files_by_stem(masks, faults)
     both = sorted(image_files.keys() & mask_files.keys())
     if not (image_files and mask_files):
         return ()
@@ -205,43 +158,7 @@ def _pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
         faults.append(f"{image_files[stem]}: no mask has its stem; add {masks / stem}.png, or remove the image")
     for stem in sorted(mask_files.keys() - image_files.keys()):
         faults.append(f"{mask_files[stem]}: no image in {images} has its stem; add the image, or remove the mask")
-    return _same_size((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults)
-
-
-def _by_stem(folder: Path, faults: list[str]) -> dict[str, Path]:
-    if not folder.is_dir():
-        faults.append(f"{folder}: this folder is absent; create it, or correct its name")
-        return {}
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not _is_image(path):
-            continue
-        if path.stem in files:
-            faults.append(f"{path}: has the same stem as {files[path.stem].name}; rename or remove one")
-        files.setdefault(path.stem, path)
-    if not files:
-        faults.append(f"{folder}: the split is empty; put files here ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return files
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def _same_size(samples: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...]:
-    kept = tuple(samples)
-    for sample in kept:
-        if sample.target.suffix.lower() in (".jpg", ".jpeg"):
-            faults.append(f"{sample.target}: JPEG compression changes labels; export the mask as PNG")
-        sizes = []
-        for path in (sample.image, sample.target):
-            try:
-                sizes.append(image_size(path))
-            except DataError as error:
-                faults.append(str(error))
-        if len(sizes) == 2 and sizes[0] != sizes[1]:
-            faults.append(size_fault(sample, *sizes))
-    return kept
+    return same_size((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults)
 
 
 def _labels_from_masks(root: Path, samples: list[Sample], faults: list[str]) -> LabelSet | None:

@@ -32,7 +32,7 @@ class Maps(Dataset[MapItem]):
         with _evaluating(net), torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
             for done, position in enumerate(positions):
                 image, target, name = pairs[position]
-                maps = [m[0].to("cpu", torch.bfloat16) for m in net.encode(image[None].to(device))]
+                maps = [_small(m[0]).cpu() for m in net.encode(image[None].to(device))]
                 self.items[position] = (maps, target, name)
                 tell(done + 1, len(positions))
 
@@ -42,7 +42,7 @@ class Maps(Dataset[MapItem]):
     def __getitem__(self, position: Position) -> MapItem:
         epoch, index = position
         maps, target, name = self.items[epoch % self.views, index]
-        return [m.float() for m in maps], target, name
+        return [m.float() if m.is_floating_point() else m for m in maps], target, name
 
 
 def calibrate(net: FCN, pairs: Pairs, images: int = 32) -> None:
@@ -66,9 +66,15 @@ def calibrate(net: FCN, pairs: Pairs, images: int = 32) -> None:
 
 
 def freeze_all_but_score(net: FCN) -> None:
-    """Let nothing learn but `score_fr`."""
+    """Let nothing learn but `score_fr`, and what fills the gaps of unpooling."""
     net.requires_grad_(False)
     net.score_fr.requires_grad_(True)
+    net.unpools.requires_grad_(True)
+
+
+def _small(values: Tensor) -> Tensor:
+    """In half the bytes: maps as bfloat16, indices of poolings as int32."""
+    return values.to(torch.bfloat16 if values.is_floating_point() else torch.int32)
 
 
 @contextmanager

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fullconv.data.dataset import DataSet
+from fullconv.data.voc import is_paper_val
 from fullconv.errors import UsageError
 from fullconv.image import write_text
 from fullconv.learn.report import draw_ladder
 from fullconv.learn.train import Job, TrainResult, train
 
-__all__ = ["Rung", "climb", "table"]
-
+__all__ = ["Published", "Rung", "climb", "published", "table"]
 
 RUNGS = ((32, True), (32, False), (16, False), (8, False))
 """(prediction stride, whether only the score layer learns)."""
+
+Published = Mapping[str, tuple[float, float, float, float]]
+"""Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU in percent, by network."""
+
+PAPER: Published = {
+    "FCN-32s-fixed": (83.0, 59.7, 45.4, 72.0),
+    "FCN-32s": (89.1, 73.3, 59.4, 81.4),
+    "FCN-16s": (90.0, 75.7, 62.4, 83.0),
+    "FCN-8s": (90.3, 75.9, 62.7, 83.2),
+}
+"""Long, Shelhamer, Darrell, CVPR 2015, table 2: VGG16, trained on SBD, on the 736 images of `paper_val`."""
 
 
 @dataclass(frozen=True)
@@ -64,26 +75,48 @@ def climb(
     return rungs
 
 
-def table(rungs: Sequence[Rung]) -> list[list[str]]:
-    """Head and rows of the slides' table in percent, with the gain in mean IU over the row above."""
-    head = ["", "pixel acc.", "mean acc.", "mean IU", "f.w. IU", "gain", "parameters", "seconds"]
-    rows, before = [head], None
+def published(dataset: DataSet) -> Published:
+    """The paper's scores of the four networks where `val` is what the paper scores; else none."""
+    return PAPER if is_paper_val(dataset) else {}
+
+
+def table(rungs: Sequence[Rung], beside: Published | None = None) -> list[list[str]]:
+    """Head and rows of the slides' table in percent, with the gain in mean IU over the network before.
+
+    Each rung is followed by the row that `beside` has for it.
+    """
+    rows = [["", "pixel acc.", "mean acc.", "mean IU", "f.w. IU", "gain", "parameters", "seconds"]]
+    ours: Sequence[float] | None = None
+    theirs: Sequence[float] | None = None
     for rung in rungs:
         scores = rung.result.scores
         values = (scores.pixel_accuracy, scores.mean_accuracy, scores.mean_iou, scores.fw_iou)
-        gain = "" if before is None else f"{100 * (scores.mean_iou - before):+.1f}"
-        cost = [f"{rung.result.parameters / 1e6:.2f} M", f"{rung.result.seconds:.0f}"]
-        rows.append([rung.name, *(f"{100 * value:.1f}" for value in values), gain, *cost])
-        before = scores.mean_iou
+        percent = [100 * value for value in values]
+        cost = f"{rung.result.parameters / 1e6:.2f} M", f"{rung.result.seconds:.0f}"
+        rows.append([rung.name, *_scored(percent, ours), *cost])
+        ours = percent
+        if beside and rung.name in beside:
+            rows.append([f"{rung.name}, the paper's", *_scored(beside[rung.name], theirs), "", ""])
+            theirs = beside[rung.name]
     return rows
 
 
+def _scored(percent: Sequence[float], before: Sequence[float] | None) -> list[str]:
+    """Four scores, and what the third one gained."""
+    return [*(f"{value:.1f}" for value in percent), "" if before is None else f"{percent[2] - before[2]:+.1f}"]
+
+
 def _write(rungs: Sequence[Rung], dataset: DataSet, out: Path) -> None:
-    rows = table(rungs)
+    beside = published(dataset)
+    rows = table(rungs, beside)
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---|" + "---:|" * (len(rows[0]) - 1))
     samples = len(dataset.split("val"))
-    caption = f"Percent, on the {samples} validation images of {dataset.root.name}; gain in mean IU over the row above."
+    caption = (
+        f"Percent, on the {samples} validation images of {dataset.root.name}; gain in mean IU over the network before."
+    )
+    if beside:
+        caption += " The paper's: Long, Shelhamer, Darrell, CVPR 2015, table 2 (VGG16)."
     write_text(out / "table.md", "\n".join([*lines, "", caption, ""]))
     values = {rung.name: rung.result.scores.to_dict() for rung in rungs}
     write_text(out / "table.json", json.dumps(values, indent=1))

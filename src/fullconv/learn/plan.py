@@ -12,8 +12,9 @@ from torch import Tensor
 
 from fullconv.data.dataset import DataSet
 from fullconv.image import image_size
+from fullconv.learn.loss import banded_loss
 from fullconv.learn.recipe import Recipe
-from fullconv.learn.task import Batch, SegmentationTask, logits_of, weighted_loss
+from fullconv.learn.task import Batch, SegmentationTask, scores_of
 from fullconv.net.fcn import FCN
 
 __all__ = ["Plan", "best_device", "has_bf16", "make_plan"]
@@ -51,6 +52,7 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, steps: int
     left = steps * recipe.epochs - task.step
     rows = (
         ("data", f"{dataset.root} ({dataset.layout} layout): {splits}"),
+        *([("splits", dataset.about)] if dataset.about else []),
         ("images", _sizes(dataset)),
         ("classes", f"{dataset.labels.num_classes}: {', '.join(dataset.labels.class_names)}"),
         ("network", f"{net.spec.name} on {net.spec.model}, {_millions(everything, learning)}"),
@@ -76,8 +78,7 @@ def _measure(net: FCN, batch: Batch, weights: Tensor, bf16: bool) -> float:
         for _ in range(2):
             start = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits = logits_of(net, inputs, target)
-            loss = weighted_loss(logits, target, weights)
+                loss = banded_loss(net, scores_of(net, inputs, target), target, weights)
             torch.autograd.backward(loss)
             loss.item()
             seconds = time.perf_counter() - start

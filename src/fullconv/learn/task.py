@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -10,18 +10,18 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from fullconv.data.batches import seed_of
 from fullconv.errors import DataError, FullconvError
 from fullconv.labels import IGNORE_INDEX, LabelSet
+from fullconv.learn.loss import banded_logits, banded_loss
 from fullconv.learn.recipe import Recipe
 from fullconv.metrics import Scores
 from fullconv.net.fcn import FCN
 
-__all__ = ["Batch", "SegmentationTask", "class_weights", "freeze_below", "logits_of", "weighted_loss"]
+__all__ = ["Batch", "SegmentationTask", "class_weights", "freeze_below", "scores_of"]
 
 Batch = tuple[Tensor | list[Tensor], Tensor, list[str]]
 """Images (or the maps of `FCN.encode`), uint8 label maps, names."""
@@ -46,9 +46,9 @@ class SegmentationTask(LightningModule):
         self.scores: Scores | None = None
 
     @property
-    def best(self) -> nn.Module:
+    def best(self) -> FCN:
         """The network that is validated and kept: the average, if there is one."""
-        return self.net if self.average is None else self.average.module
+        return self.net if self.average is None else cast(FCN, self.average.module)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """All chance of a step comes from its number, so that a resumed run repeats it."""
@@ -57,8 +57,7 @@ class SegmentationTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; a loss that is not finite stops the run and names the batch."""
         inputs, target, names = batch
-        logits = logits_of(self.net, inputs, target)
-        loss = weighted_loss(logits, target, self.weights)
+        loss = banded_loss(self.net, scores_of(self.net, inputs, target), target, self.weights)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise FullconvError(
@@ -82,8 +81,9 @@ class SegmentationTask(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one image at its own resolution."""
         inputs, target, _ = batch
-        logits = logits_of(self.best, inputs, target)
-        self.confusion.update(logits.argmax(1), target.long())
+        score = scores_of(self.best, inputs, target)
+        for rows, logits in banded_logits(self.best, score, (target.shape[-2], target.shape[-1])):
+            self.confusion.update(logits.argmax(1), target[:, rows.start : rows.stop].long())
 
     def on_validation_epoch_end(self) -> None:
         """The scores of all processes' images together."""
@@ -119,24 +119,9 @@ class SegmentationTask(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
 
 
-def logits_of(net: nn.Module, inputs: Tensor | list[Tensor], target: Tensor) -> Tensor:
-    """Logits of images, or of the maps that `FCN.encode` gave, at the size of `target`."""
-    if isinstance(inputs, list):
-        logits: Tensor = net.decode(inputs, (target.shape[-2], target.shape[-1]))  # type: ignore[operator]
-    else:
-        logits = net(inputs)
-    return logits
-
-
-def weighted_loss(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy over the labelled pixels, weighted by class: a float32 scalar, 0 if none is labelled.
-
-    logits: N x K x H x W float; target: N x H x W uint8, 255 ignored; weights: K floats.
-    """
-    target = target.long()
-    total = functional.cross_entropy(logits.float(), target, weights, ignore_index=IGNORE_INDEX, reduction="sum")
-    valid = target != IGNORE_INDEX
-    return total / weights[target[valid]].sum().clamp_min(1e-6)
+def scores_of(net: FCN, inputs: Tensor | list[Tensor], target: Tensor) -> Tensor:
+    """`FCN.scores` of images, or of the maps that `FCN.encode` gave, for targets N x H x W."""
+    return net.scores(inputs if isinstance(inputs, list) else net.encode(inputs), (target.shape[-2], target.shape[-1]))
 
 
 def class_weights(counts: npt.NDArray[np.int64], power: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from fullconv.errors import UsageError
-from fullconv.geometry import SkipGeometry
+from fullconv.geometry import Upsampling
 from fullconv.net.backbones import classifier, input_size
 from fullconv.net.head import head_of, head_width, through
 from fullconv.net.skips import SKIP_NAMES, skip_nodes, taps_of
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import Surgery, convolutionalize
-from fullconv.net.upsample import Upsample
+from fullconv.net.unpooling import Pool, keep_indices, poolings, skip_geometry
+from fullconv.net.upsample import Unpool, Upsample
 
 __all__ = ["FCN", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
 
@@ -55,11 +57,16 @@ class FCN(nn.Module):
             self.add_module(f"score_{SKIP_NAMES[stride]}", _score(channels, spec.num_classes))
         self.skips = tuple(SKIP_NAMES[stride] for stride in names)
         taps = [through(self.head, taps_of(features)), *(taps_of(nodes[name]) for name in names.values())]
-        self.geometry = tuple(SkipGeometry(tuple(tap[axis] for tap in taps)) for axis in (0, 1))
+        pools = poolings(dense, taps) if spec.upsample == "unpool" else ((),) * len(taps)
+        self.geometry = tuple(skip_geometry(taps, pools, axis) for axis in (0, 1))
         for name, *axes in zip(self.upscores, *(g.upsamplings for g in self.geometry), strict=True):
             self.add_module(name, Upsample(spec.num_classes, axes[0], axes[1], spec.upsample))
+        self.unpools = nn.ModuleList(
+            _unpools(spec.num_classes, *parts)
+            for parts in zip(pools, *(g.alignments for g in self.geometry), strict=True)
+        )
         self._strides = {node.target: node.taps[0].field.stride for node in nodes.values() if node.module and node.taps}
-        self.backbone = _cut(dense.module, [*names.values(), dense.features])
+        self.backbone = _cut(dense.module, [*names.values(), dense.features], [pool for own in pools for pool in own])
 
     @property
     def upscores(self) -> tuple[str, ...]:
@@ -72,30 +79,65 @@ class FCN(nn.Module):
         return self.decode(self.encode(image), (image.shape[-2], image.shape[-1]))
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """The maps that the score layers read: the head's, then each skip's from coarse to fine."""
+        """The maps that the score layers read: the head's, then each skip's from coarse to fine.
+
+        With `unpool`, the indices of the poolings that are undone follow, from coarse to fine.
+        """
         if image.dtype == torch.uint8:
             image = image.to(self.mean.dtype) / 255
-        vertical, horizontal = (g.padding(n) for g, n in zip(self.geometry, image.shape[-2:], strict=True))
+        vertical, horizontal = self._padding((image.shape[-2], image.shape[-1]))
         padded = functional.pad((image - self.mean) / self.std, (*horizontal, *vertical))
-        *skips, features = self.backbone(padded)
-        return [self.head(features), *skips]
+        maps = list(self.backbone(padded))
+        features = maps.pop(len(self.skips))
+        return [self.head(features), *maps]
 
     def decode(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Score, upsample and fuse the maps of `encode` to logits at `size` (height, width)."""
-        score = self.score_fr(maps[0]).to(self.mean.dtype)
-        for index, (skip, fine) in enumerate(zip(self.skips, maps[1:], strict=True)):
-            fine = self.get_submodule(f"score_{skip}")(self.get_submodule(f"norm_{skip}")(fine))
+        return self.upsampled(self.scores(maps, size), size)
+
+    def scores(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """The maps of `encode` for an image of `size` scored and fused: N x num_classes x h x w.
+
+        They are at the prediction stride; with `unpool`, at that of the finest pooling's input.
+        """
+        score: Tensor = self.score_fr(maps[0]).to(self.mean.dtype)
+        places = maps[1 + len(self.skips) :]
+        for index, skip in enumerate(self.skips):
+            fine = self.get_submodule(f"score_{skip}")(self.get_submodule(f"norm_{skip}")(maps[1 + index]))
+            score = self._unpooled(index, score, places, size)
             score = self._fuse(index, score, fine.to(self.mean.dtype))
+        return self._unpooled(len(self.skips), score, places, size)
+
+    def upsampled(self, score: Tensor, size: tuple[int, int], rows: range | None = None) -> Tensor:
+        """Logits at `size` (height, width) from `scores`; with `rows`, those rows of them, and no others are made."""
+        rows = rows or range(size[0])
+        crop = 0 if self.spec.upsample == "resize" else 1
+        top, left = (g.upsamplings[-1].crop * crop + g.lead for g in self.geometry)
+        whole = tuple(n + sum(pads) for n, pads in zip(size, self._padding(size), strict=True))
         final = self.get_submodule(self.upscores[-1])
-        start = tuple(g.upsamplings[-1].crop + g.lead for g in self.geometry)
-        logits: Tensor = final(score, size, start)
+        logits: Tensor = final(score, (len(rows), size[1]), (top + rows.start, left), whole)
         return logits
+
+    def _padding(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        vertical, horizontal = (g.padding(n) for g, n in zip(self.geometry, size, strict=True))
+        return vertical, horizontal
+
+    def _unpooled(self, index: int, score: Tensor, places: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """The score map of one tap behind its unpoolings, if it has any; takes their indices out of `places`."""
+        padded = [n + sum(pads) for n, pads in zip(size, self._padding(size), strict=True)]
+        for number, unpool in enumerate(self.unpools[index].children()):
+            fine = [g.unpoolings[index][number].fine.size(n) for g, n in zip(self.geometry, padded, strict=True)]
+            score = unpool(score, places.pop(0), (fine[0], fine[1]))
+        return score
 
     def _fuse(self, index: int, coarse: Tensor, fine: Tensor) -> Tensor:
         """The sum on the cells that both have; a negative crop cuts the finer map instead."""
         ups = [g.upsamplings[index] for g in self.geometry]
         cuts = [max(0, -up.crop) for up in ups]
         starts = [max(0, up.crop) for up in ups]
+        if self.spec.upsample == "resize":
+            stretched: Tensor = self.get_submodule(self.upscores[index])(coarse, tuple(fine.shape[2:]))
+            return stretched + fine
         size = [up.fused_size(n, m) for up, n, m in zip(ups, coarse.shape[2:], fine.shape[2:], strict=True)]
         upsampled: Tensor = self.get_submodule(self.upscores[index])(coarse, tuple(size), tuple(starts))
         return upsampled + fine[:, :, cuts[0] : cuts[0] + size[0], cuts[1] : cuts[1] + size[1]]
@@ -159,11 +201,20 @@ def _score(channels: int, num_classes: int) -> nn.Conv2d:
     return conv
 
 
-def _cut(graph: fx.GraphModule, names: list[str]) -> fx.GraphModule:
-    """The graph with these nodes as its outputs and nothing behind them."""
-    by_name = {node.name: node for node in graph.graph.nodes}
+def _unpools(
+    classes: int, pools: Sequence[Pool], vertical: Sequence[Upsampling], horizontal: Sequence[Upsampling]
+) -> nn.ModuleList:
+    ways = zip(pools, zip(vertical, horizontal, strict=True), strict=True)
+    return nn.ModuleList(Unpool(classes, pool.channels, pool.module, axes) for pool, axes in ways)
+
+
+def _cut(graph: fx.GraphModule, names: list[str], pools: list[Pool]) -> fx.GraphModule:
+    """The graph with these nodes, and the indices of these poolings, as its outputs and nothing behind them."""
+    nodes = {node.name: node for node in graph.graph.nodes}
+    kept = keep_indices(graph, pools)
     (output,) = (node for node in graph.graph.nodes if node.op == "output")
-    output.args = (tuple(by_name[name] for name in names),)
+    maps = [kept[name][0] if name in kept else nodes[name] for name in names]
+    output.args = ((*maps, *(kept[pool.node][1] for pool in pools)),)
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.recompile()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import prod
@@ -20,7 +20,7 @@ from fullconv.net.fcn import FCN, rebuild
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
 from fullconv.net.trace import Node, Taps, layers_of, trace
-from fullconv.net.upsample import Upsample
+from fullconv.net.upsample import Unpool, Upsample
 
 __all__ = [
     "Inspection",
@@ -168,7 +168,8 @@ def _node_rows(nodes: dict[str, Node], lead: Pair = (0, 0), prefix: str = "") ->
 
 def _head_rows(net: FCN, nodes: dict[str, Node], lead: Pair) -> Iterator[LayerRow]:
     """What lies between the backbone's last map and the score layer."""
-    last = list(nodes.values())[-1]
+    (output,) = (node for node in net.backbone.graph.nodes if node.op == "output")
+    last = nodes[output.args[0][len(net.skips)].name]
     taps, shape = last.taps, last.shape
     for name, module in net.head.named_children():
         layers = layers_of(module)
@@ -193,6 +194,8 @@ def _decoder_rows(net: FCN, maps: list[tuple[int, ...]], size: Pair) -> Iterator
         if norm is not None and _params(norm):
             yield _module_row(f"norm_{name}", norm, maps[index], seen, lead)
         here = maps[index][1], maps[index][2]
+        if index > 0:
+            cells = yield from _unpool_rows(net, index - 1, cells, size)
         yield _module_row(f"score_{name}", net.get_submodule(f"score_{name}"), (classes, *here), seen, lead)
         if index > 0:
             upscore, *ups = steps[index - 1]
@@ -200,22 +203,48 @@ def _decoder_rows(net: FCN, maps: list[tuple[int, ...]], size: Pair) -> Iterator
             yield _upsample_row(upscore, net, cells, (sizes[0], sizes[1]), fused[index - 1], lead)
             here = sizes[0], sizes[1]
         cells = here
+    cells = yield from _unpool_rows(net, len(net.skips), cells, size)
     yield _upsample_row(steps[-1][0], net, cells, size, fused[-1], (0, 0))
+
+
+def _unpool_rows(net: FCN, index: int, cells: Pair, size: Pair) -> Generator[LayerRow, None, Pair]:
+    """The unpoolings behind one tap; gives back the cells of the last one's output."""
+    padded = [n + sum(g.padding(n)) for g, n in zip(net.geometry, size, strict=True)]
+    for number, unpool in enumerate(net.unpools[index].children()):
+        assert isinstance(unpool, Unpool)
+        ways = [g.unpoolings[index][number] for g in net.geometry]
+        fine = [way.fine.size(n) for way, n in zip(ways, padded, strict=True)]
+        macs = unpool.widen.weight.numel() * prod(way.coarse.size(n) for way, n in zip(ways, padded, strict=True))
+        entered = ways[0].coarse.size(padded[0]), ways[1].coarse.size(padded[1])
+        crops = unpool.enter.axes[0].crop, unpool.enter.axes[1].crop
+        macs += _upsample_macs(unpool.enter, net.spec.num_classes, cells, entered, crops)
+        cells, macs = (fine[0], fine[1]), macs + unpool.fill.weight.numel() * prod(fine)
+        kernel, step = ((ways[0].pool.kernel, ways[1].pool.kernel), (ways[0].pool.stride, ways[1].pool.stride))
+        shape = (net.spec.num_classes, *cells)
+        yield LayerRow(f"unpools.{index}.{number}", "unpool", shape, _params(unpool), macs, kernel, step)
+    return cells
 
 
 def _upsample_row(name: str, net: FCN, coarse: Pair, fine: Pair, seen: tuple[Field, Field], lead: Pair) -> LayerRow:
     module = net.get_submodule(name)
     assert isinstance(module, Upsample)
     axes, classes = module.axes, net.spec.num_classes
-    kernel = axes[0].kernel, axes[1].kernel
-    if module.mode == "fixed":
-        macs = classes * (fine[0] * coarse[0] * coarse[1] + fine[0] * coarse[1] * fine[1])
-    else:
-        macs = classes**2 * prod(kernel) * prod(coarse)
-    step = axes[0].factor, axes[1].factor
-    kind = f"upsample, {module.mode}"
+    kernel, step = (axes[0].kernel, axes[1].kernel), (axes[0].factor, axes[1].factor)
+    last = name == net.upscores[-1]
+    starts = [up.crop + g.lead if last else max(0, up.crop) for up, g in zip(axes, net.geometry, strict=True)]
+    macs = _upsample_macs(module, classes, coarse, fine, (starts[0], starts[1]))
     shape = (classes, *fine)
-    return LayerRow(name, kind, shape, _params(module), macs, kernel, step, **_seen(seen, lead))
+    return LayerRow(name, f"upsample, {module.mode}", shape, _params(module), macs, kernel, step, **_seen(seen, lead))
+
+
+def _upsample_macs(module: Upsample, classes: int, coarse: Pair, fine: Pair, start: Pair) -> int:
+    kernel = prod(axis.kernel for axis in module.axes)
+    if module.mode != "resize":
+        used = [len(up.sources(*way)) for up, *way in zip(module.axes, start, fine, coarse, strict=True)]
+        coarse = used[0], used[1]
+    if module.mode == "learned":
+        return classes**2 * kernel * prod(coarse) if kernel > 1 else 0
+    return classes * (fine[0] * coarse[0] * coarse[1] + fine[0] * coarse[1] * fine[1]) * (kernel > 1)
 
 
 def _module_row(

@@ -36,6 +36,7 @@ class Tail:
         self.flat: dict[fx.Node, tuple[int, ...]] = {}
         self.last: set[fx.Node] = set()
         self.new: dict[fx.Node, fx.Node] = {}
+        self.turned: dict[fx.Node, fx.Node] = {}
         (output,) = (node for node in graph.graph.nodes if node.op == "output")
         self.output = output
 
@@ -89,7 +90,6 @@ class Tail:
         source = above[0]
         if len(above) != 1 or (found.kind not in POOLS and found.kind not in RESHAPES and found.kind != "getitem"):
             raise ModelError(f"{self._label(found)} makes a vector of a map in a way that is not supported")
-        self.sources.append(source)
         axes, shape = self._seen(source).axes, self.nodes[source.name].shape
         if len(shape) != 3 or axes not in ((-2, -1), (-3, -2)):
             raise ModelError(f"{self._label(found)} works on {shape}, not on a map")
@@ -98,6 +98,7 @@ class Tail:
         if axes != (-2, -1) or len(found.shape) not in (1, 3) or found.shape[0] not in (shape[0], prod(shape)):
             raise ModelError(f"{node.name} flattens {shape} to {found.shape}, not a map to a vector")
         self.flat[node] = shape
+        self.sources.append(source)
         self.dropped.append(f"{node.name}: flatten of {'x'.join(str(n) for n in shape)}")
         return source
 
@@ -112,7 +113,12 @@ class Tail:
         pool = nn.MaxPool2d if found.kind in ("amax", "adaptive_max_pool2d") else nn.AvgPool2d
         name = str(node.target) if node.op == "call_module" else f"{node.name}_window"
         self.graph.add_submodule(name, pool(window, window if after != (1, 1) else (1, 1)))
-        start = self._moved(self.new.get(source, source), (0, 3, 1, 2), node) if last else self.new.get(source, source)
+        start = self.new.get(source, source)
+        if last:
+            start = self.turned.get(source) or self._moved(start, (0, 3, 1, 2), node)
+            self.turned[source] = start
+        if source not in self.flat:
+            self.sources.append(start)
         with self.graph.graph.inserting_before(node):
             made = self.graph.graph.call_module(name, (start,))
         self.pools.append(made.name)

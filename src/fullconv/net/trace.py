@@ -104,6 +104,7 @@ class _Follower:
             if kind in _SLIDING:
                 layers = layers_of_module(module) if module is not None else layers_of_call(kind, call)
         value, seen = self.values[node], self.seen[node]
+        value = value[0] if isinstance(value, tuple) and value else value  # a pooling that keeps its indices, chunks
         shape = tuple(int(n) for n in value.shape[1:]) if isinstance(value, Tensor) else ()
         plain_map = seen.kind == "map" and len(shape) == 3 and seen.axes == (-2, -1)
         target = str(node.target) if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))

@@ -1,4 +1,4 @@
-"""Upsampling by transposed convolution: the bilinear kernel, fixed or learned."""
+"""Upsampling by transposed convolution, with a bilinear kernel, fixed or learned; and the alternatives to it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from fullconv.geometry import Upsampling, bilinear_kernel
 
-__all__ = ["Upsample", "UpsampleMode"]
+__all__ = ["Unpool", "Upsample", "UpsampleMode"]
 
-UpsampleMode = Literal["fixed", "learned"]
+UpsampleMode = Literal["fixed", "learned", "unpool", "resize"]
 
 
 class Upsample(nn.Module):
@@ -23,7 +23,9 @@ class Upsample(nn.Module):
     from `geometry.aligned_crop`. `fixed` has no parameters (the paper's learning rate 0) and is computed as two
     products with the banded matrices of the separable kernel: the same numbers as the transposed convolution,
     in a fraction of its time on a CPU (benchmarks/upsample.py). `learned` starts from the same numbers and owns
-    a full K x K kernel, so that classes can mix.
+    a full K x K kernel, so that classes can mix. `resize` stretches the map to the finer one's size, as
+    `interpolate` does, and asks no geometry: where the sizes are not in the ratio of the strides, cells are
+    shifted, by another amount in each image. `unpool` is `fixed`, for what is left to do behind `Unpool`.
     """
 
     def __init__(
@@ -38,31 +40,69 @@ class Upsample(nn.Module):
             kernel[range(channels), range(channels)] = torch.outer(rows, columns)
             self.weight = nn.Parameter(kernel)
 
-    def forward(self, coarse: Tensor, size: tuple[int, int], start: tuple[int, int] | None = None) -> Tensor:
+    def forward(
+        self,
+        coarse: Tensor,
+        size: tuple[int, int],
+        start: tuple[int, int] | None = None,
+        whole: tuple[int, int] | None = None,
+    ) -> Tensor:
         """Rows start[0] to start[0] + size[0], columns likewise, of the transposed convolution's output.
 
         `start` is the crop of `axes` unless given. These cells must meet the output; those beyond it are zero.
+        `resize` takes them from the map stretched to `whole`, from cell (0, 0) and to `size` unless given.
         The type of `coarse` is kept, under autocast too.
         """
-        top, left = start or (self.axes[0].crop, self.axes[1].crop)
         with _no_autocast(coarse.device.type):
+            if self.mode == "resize":
+                top, left = start or (0, 0)
+                rows, columns = (_stretch(n, m, coarse) for n, m in zip(coarse.shape[2:], whole or size, strict=True))
+                return rows[top : top + size[0]] @ coarse @ columns[left : left + size[1]].T
+            top, left = start or (self.axes[0].crop, self.axes[1].crop)
             return self._window(coarse, size, top, left)
 
     def _window(self, coarse: Tensor, size: tuple[int, int], top: int, left: int) -> Tensor:
-        if self.mode == "fixed":
-            rows = _band(self.axes[0], coarse.shape[2], size[0], top, coarse)
-            columns = _band(self.axes[1], coarse.shape[3], size[1], left, coarse)
-            return rows @ coarse @ columns.T
-        stride = (self.axes[0].factor, self.axes[1].factor)
-        full = functional.conv_transpose2d(coarse, self.weight, stride=stride)
-        below, right = top + size[0] - full.shape[2], left + size[1] - full.shape[3]
-        return functional.pad(full, (-left, right, -top, below))
+        vertical, horizontal = self.axes
+        rows = vertical.sources(top, size[0], coarse.shape[2])
+        columns = horizontal.sources(left, size[1], coarse.shape[3])
+        coarse = coarse[:, :, rows.start : rows.stop, columns.start : columns.stop]
+        top, left = top - rows.start * vertical.factor, left - columns.start * horizontal.factor
+        if vertical.kernel == horizontal.kernel == 1:
+            return _cut(coarse, size, top, left)
+        if self.mode != "learned":
+            down = _band(vertical, coarse.shape[2], size[0], top, coarse)
+            across = _band(horizontal, coarse.shape[3], size[1], left, coarse)
+            return down @ coarse @ across.T
+        stride = (vertical.factor, horizontal.factor)
+        return _cut(functional.conv_transpose2d(coarse, self.weight, stride=stride), size, top, left)
 
     def extra_repr(self) -> str:
         """Factor, kernel and mode for `print(net)`."""
         vertical, horizontal = self.axes
         factor, kernel = (vertical.factor, horizontal.factor), (vertical.kernel, horizontal.kernel)
         return f"factor={factor}, kernel={kernel}, mode={self.mode}"
+
+
+class Unpool(nn.Module):
+    """Unpooling (Zeiler and Fergus, ECCV 2014): each value goes to where its pooling found the maximum.
+
+    N x K x h x w floats to N x K x H x W, the size of the pooling's input. The maxima are those of the pooling's
+    own C channels, so the K scores are first widened to C (1 x 1); a 3 x 3 convolution back to K fills the gaps.
+    `axes` shift the scores onto the pooling's output.
+    """
+
+    def __init__(self, classes: int, channels: int, pool: nn.MaxPool2d, axes: tuple[Upsampling, Upsampling]) -> None:
+        super().__init__()
+        self.unpool = nn.MaxUnpool2d(pool.kernel_size, pool.stride, pool.padding)
+        self.enter = Upsample(classes, *axes)
+        self.widen = nn.Conv2d(classes, channels, 1)
+        self.fill = nn.Conv2d(channels, classes, 3, padding=1)
+
+    def forward(self, coarse: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
+        """places: N x C x h' x w' int64, the pooling's indices; size: of the pooling's input (height, width)."""
+        wide = self.widen(self.enter(coarse, (places.shape[2], places.shape[3])))
+        filled: Tensor = self.fill(self.unpool(wide.to(coarse.dtype), places.long(), list(size)))
+        return filled.to(coarse.dtype)
 
 
 def _no_autocast(device: str) -> AbstractContextManager[object]:
@@ -77,3 +117,25 @@ def _band(axis: Upsampling, coarse: int, fine: int, start: int, like: Tensor) ->
     tap = row - axis.factor * torch.arange(coarse, device=like.device)
     inside = (tap >= 0) & (tap < axis.kernel)
     return torch.where(inside, kernel[tap.clamp(0, axis.kernel - 1)], 0)
+
+
+def _cut(full: Tensor, size: tuple[int, int], top: int, left: int) -> Tensor:
+    """The window of `size` at (top, left), with zeros where it lies outside of `full`."""
+    (first, last, *rows), (begin, end, *columns) = (
+        _inside(n, m, start) for n, m, start in zip(full.shape[2:], size, (top, left), strict=True)
+    )
+    return functional.pad(full[:, :, first:last, begin:end], (*columns, *rows))
+
+
+def _inside(length: int, size: int, start: int) -> tuple[int, int, int, int]:
+    """First and last of a window's cells that exist, and how many lie before and behind."""
+    first = min(max(start, 0), length)
+    last = max(first, min(length, start + size))
+    before = min(size, max(0, -start))
+    return first, last, before, size - before - (last - first)
+
+
+def _stretch(coarse: int, fine: int, like: Tensor) -> Tensor:
+    """The fine x coarse matrix of a linear resize, half-pixel centres, borders repeated."""
+    unit = torch.eye(coarse, device=like.device, dtype=like.dtype)
+    return functional.interpolate(unit[None], fine, mode="linear", align_corners=False)[0].T

@@ -1,36 +1,16 @@
-"""Where every cell of a convolutional network looks, in exact integer arithmetic, one axis at a time.
-
-A `Layer` is one convolution, pooling or transposed convolution along one axis. A `Field` says, for each cell
-of a feature map, which input pixels it sees; it is carried through a network layer by layer, and stride,
-receptive field, offset, padding, crops and the halo of a tile all follow from it. Nothing else in fullconv
-derives such numbers.
-
-The size formulas are those of Dumoulin and Visin, "A guide to convolution arithmetic for deep learning"
-(arXiv:1603.07285); the composition of receptive fields is exact where Araujo et al., "Computing receptive
-fields of convolutional neural networks" (Distill, 2019) give it for convolutions, and goes on through
-transposed convolutions, whose cells repeat with a period.
-"""
+"""Layers along one axis, and which input pixels the cells behind them see."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property, reduce
+from functools import reduce
 from math import gcd, lcm
 
 from fullconv.errors import ModelError
 
-__all__ = [
-    "Field",
-    "Layer",
-    "SkipGeometry",
-    "Tap",
-    "Upsampling",
-    "aligned_crop",
-    "bilinear_kernel",
-    "chain_size",
-]
+__all__ = ["Field", "Layer", "Tap", "chain_size"]
 
 
 @dataclass(frozen=True)
@@ -202,57 +182,6 @@ def _reduced(advance: int, spans: tuple[tuple[int, int], ...], center: Fraction)
 
 
 @dataclass(frozen=True)
-class Upsampling:
-    """Bilinear interpolation by an integer factor onto a finer grid, as a transposed convolution and a crop.
-
-    `kernel` taps with their peak at `peak`; `crop` is the first cell of the transposed convolution's output
-    that lies on the finer grid's cell 0 (negative: the coarse map does not reach that far).
-    """
-
-    factor: int
-    kernel: int
-    peak: Fraction
-    crop: int
-
-    @property
-    def layer(self) -> Layer:
-        """The transposed convolution, without padding."""
-        return Layer(self.kernel, self.factor, transposed=True)
-
-    def fused_size(self, coarse: int, fine: int) -> int:
-        """The cells that `coarse` upsampled cells share with `fine` cells of the finer grid."""
-        return min(self.layer.output_size(coarse) - max(0, self.crop), fine - max(0, -self.crop))
-
-
-def aligned_crop(coarse: Field, fine: Field) -> Upsampling:
-    """The upsampling that puts `coarse` exactly onto the cells of `fine`.
-
-    The phase follows from the centres: cells of VGG16 lie at (stride - 1) / 2, half-way between finer cells,
-    and take the paper's kernel of 2 * factor; cells of ResNet lie on finer cells, with a kernel of
-    2 * factor - 1. Any other fraction moves the kernel's peak. Raises ModelError where the ratio of the
-    strides is not a whole number.
-    """
-    ratio = coarse.stride / fine.stride
-    if ratio.denominator != 1:
-        raise ModelError(f"stride {coarse.stride} is not a multiple of stride {fine.stride}")
-    factor = int(ratio)
-    start = (coarse.offset - fine.offset) / fine.stride
-    phase = start - (start.numerator // start.denominator)
-    peak = factor - 1 + phase
-    kernel = 2 * factor - (phase == 0)
-    return Upsampling(factor, kernel, peak, int(peak - start))
-
-
-def bilinear_kernel(upsampling: Upsampling) -> tuple[float, ...]:
-    """The taps along one axis: `1 - |t - peak| / factor`, never below zero.
-
-    With peak = factor - 1/2 and kernel = 2 * factor, the filler of the paper's reference code.
-    """
-    taps = (1 - abs(t - upsampling.peak) / upsampling.factor for t in range(upsampling.kernel))
-    return tuple(float(max(Fraction(0), tap)) for tap in taps)
-
-
-@dataclass(frozen=True)
 class Tap:
     """A feature map along one axis: what its cells see, and the layers that its size comes from."""
 
@@ -270,6 +199,7 @@ class Tap:
     def after(self, layer: Layer) -> Tap:
         """The map that `layer` makes of this one."""
         return Tap(self.field.after(layer), (*self.layers, layer))
+<<<<<<< HEAD:src/fullconv/geometry.py
 
     def cropped(self, before: int, after: int) -> Tap:
         """The map without its first `before` and its last `after` cells."""
@@ -338,3 +268,5 @@ class SkipGeometry:
             cells = up.layer.input_size(cells + max(0, up.crop))
         padded = max(padded, self.taps[0].input_size(cells))
         return self.lead, padded - self.lead - size
+=======
+>>>>>>> main:src/fullconv/geometry/field.py

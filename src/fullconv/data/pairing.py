@@ -1,0 +1,65 @@
+"""Images and their masks on the disk: which belong together, and what is wrong with them before a pixel is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from fullconv.data.dataset import Sample, data_error, size_fault
+from fullconv.data.sbd import MASK_SUFFIX
+from fullconv.errors import DataError
+from fullconv.image import IMAGE_SUFFIXES, image_size
+
+__all__ = ["faulty", "files_by_stem", "is_image", "same_size"]
+
+
+def files_by_stem(folder: Path, faults: list[str], suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """The files of `folder` with one of the suffixes (lower case); an absent or empty folder is a fault."""
+    if not folder.is_dir():
+        faults.append(f"{folder}: this folder is absent; create it, or correct its name")
+        return {}
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not _has_suffix(path, suffixes):
+            continue
+        if path.stem in files:
+            faults.append(f"{path}: has the same stem as {files[path.stem].name}; rename or remove one")
+        files.setdefault(path.stem, path)
+    if not files:
+        faults.append(f"{folder}: the split is empty; put files here ({', '.join(sorted(suffixes))})")
+    return files
+
+
+def is_image(path: Path) -> bool:
+    """Whether a search for images takes this name: a known suffix, and not hidden."""
+    return _has_suffix(path, IMAGE_SUFFIXES)
+
+
+def same_size(samples: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...]:
+    """The samples, unchanged; images and masks whose headers cannot be read or whose sizes differ are faults.
+
+    A mask of SBD has no header that tells its size: `count_labels` and `DataSet.read` compare that.
+    """
+    kept = tuple(samples)
+    for sample in kept:
+        if sample.target.suffix.lower() in (".jpg", ".jpeg"):
+            faults.append(f"{sample.target}: JPEG compression changes labels; export the mask as PNG")
+        sizes = []
+        for path in (sample.image, sample.target)[: 1 if sample.target.suffix == MASK_SUFFIX else 2]:
+            try:
+                sizes.append(image_size(path))
+            except DataError as error:
+                faults.append(str(error))
+        if len(sizes) == 2 and sizes[0] != sizes[1]:
+            faults.append(size_fault(sample, *sizes))
+    return kept
+
+
+def faulty(root: Path, what: str, faults: list[str]) -> DataError:
+    """The error that tells all faults of a data set."""
+    count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return data_error(f"{root}: {count} in this data set of the {what} layout", faults)
+
+
+def _has_suffix(path: Path, suffixes: Collection[str]) -> bool:
+    return path.suffix.lower() in suffixes and not path.name.startswith(".")
