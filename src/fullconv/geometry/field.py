@@ -199,74 +199,7 @@ class Tap:
     def after(self, layer: Layer) -> Tap:
         """The map that `layer` makes of this one."""
         return Tap(self.field.after(layer), (*self.layers, layer))
-<<<<<<< HEAD:src/fullconv/geometry.py
 
     def cropped(self, before: int, after: int) -> Tap:
         """The map without its first `before` and its last `after` cells."""
         return Tap(self.field.shifted(before), (*self.layers, Layer(before + after + 1)))
-
-
-@dataclass(frozen=True)
-class SkipGeometry:
-    """A skip network along one axis: taps from the coarsest to the finest, each upsampled onto the next.
-
-    Two maps are fused on the cells that both have: the one that starts later or ends earlier crops the other.
-    The last one is upsampled to pixels. Where that leaves pixels of the image uncovered, the image is padded,
-    by no more than it takes: `lead` pixels before it whatever its size, and `padding(size)` in all.
-    """
-
-    taps: tuple[Tap, ...]
-
-    @cached_property
-    def upsamplings(self) -> tuple[Upsampling, ...]:
-        """One from each tap to the next, and the last one to pixels."""
-        return self._decode[0]
-
-    @property
-    def fused(self) -> tuple[Field, ...]:
-        """The field of the sum on each finer tap, in the order of `upsamplings`; the last one is `field`.
-
-        Like those of the taps, fields over the padded image, but for the last one.
-        """
-        return (*self._decode[1], self.field)
-
-    @cached_property
-    def lead(self) -> int:
-        """Pixels of padding before the image, the same for every size: whatever the last crop lacks."""
-        return max(0, -self.upsamplings[-1].crop)
-
-    @cached_property
-    def field(self) -> Field:
-        """The field of one pixel of the output over the image; its halo is what a tile needs."""
-        final, lead = self.upsamplings[-1], self.lead
-        coarse = (self.taps[0].field, *self._decode[1])[-1]
-        padded = coarse.after(final.layer).shifted(final.crop + lead)
-        return Field(padded.advance, tuple((first - lead, last - lead) for first, last in padded.spans))
-
-    @cached_property
-    def _decode(self) -> tuple[tuple[Upsampling, ...], tuple[Field, ...]]:
-        """The upsamplings, and the field of the sum on each tap but the first."""
-        field, ups, fused = self.taps[0].field, [], []
-        for tap in self.taps[1:]:
-            up = aligned_crop(field, tap.field)
-            fine = tap.field.shifted(max(0, -up.crop))
-            field = field.after(up.layer).shifted(max(0, up.crop)).joined(fine)
-            field = replace(field, center=fine.center)
-            ups.append(up)
-            fused.append(field)
-        return (*ups, aligned_crop(field, Field())), tuple(fused)
-
-    def padding(self, size: int) -> tuple[int, int]:
-        """The smallest input padding (before, after) with which the output covers every one of `size` pixels.
-
-        The reference code pads 100 on every side instead.
-        """
-        final = self.upsamplings[-1]
-        cells, padded = final.layer.input_size(final.crop + self.lead + size), self.lead + size
-        for tap, up in zip(self.taps[:0:-1], self.upsamplings[-2::-1], strict=True):
-            padded = max(padded, tap.input_size(cells + max(0, -up.crop)))
-            cells = up.layer.input_size(cells + max(0, up.crop))
-        padded = max(padded, self.taps[0].input_size(cells))
-        return self.lead, padded - self.lead - size
-=======
->>>>>>> main:src/fullconv/geometry/field.py

@@ -50,7 +50,7 @@ class FCN(nn.Module):
         names = skip_nodes(dense.module, nodes, dense.features, spec)
         self.head = head_of(dense, nodes, spec)
         features = nodes[dense.features]
-        self.score_fr = _score(head_width(self.head, features), spec.num_classes)
+        self.score_fr = _score(head_width(self.head, dense), spec.num_classes)
         for stride, name in names.items():
             channels = nodes[name].shape[0]
             self.add_module(f"norm_{SKIP_NAMES[stride]}", nn.BatchNorm2d(channels) if spec.norm else nn.Identity())
@@ -65,6 +65,7 @@ class FCN(nn.Module):
             _unpools(spec.num_classes, *parts)
             for parts in zip(pools, *(g.alignments for g in self.geometry), strict=True)
         )
+        self._multiple = dense.multiple
         self._strides = {node.target: node.taps[0].field.stride for node in nodes.values() if node.module and node.taps}
         self.backbone = _cut(dense.module, [*names.values(), dense.features], [pool for own in pools for pool in own])
 
@@ -120,6 +121,11 @@ class FCN(nn.Module):
 
     def _padding(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
         vertical, horizontal = (g.padding(n) for g, n in zip(self.geometry, size, strict=True))
+        if self._multiple > 1:
+            vertical, horizontal = (
+                (before, after + -(n + before + after) % self._multiple)
+                for n, (before, after) in zip(size, (vertical, horizontal), strict=True)
+            )
         return vertical, horizontal
 
     def _unpooled(self, index: int, score: Tensor, places: list[Tensor], size: tuple[int, int]) -> Tensor:

@@ -139,8 +139,8 @@ class Tail:
             return self._permuted(node, found, source)
         if found.kind in ("adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "amax") and len(old.shape) == 3:
             return self._again(node, found, source)
-        if found.kind == "linear" and isinstance(found.module, nn.Linear) and len(old.shape) == 1:
-            return self._linear(node, source, found.module)
+        if found.kind == "linear" and len(old.shape) == 1:
+            return self._linear(node, found, source)
         if found.kind == "conv2d" or (found.kind in ("linear", "layer_norm") and len(old.shape) == 3):
             return self._kept(node, above)
         if found.kind == "layer_norm" and len(old.shape) == 1:
@@ -212,19 +212,37 @@ class Tail:
             return self._moved(self.new[source], (0, 3, 1, 2), node)
         return self.new[source]
 
-    def _linear(self, node: fx.Node, source: fx.Node, linear: nn.Linear) -> fx.Node:
+    def _linear(self, node: fx.Node, found: Node, source: fx.Node) -> fx.Node:
+        """A linear layer, be it a module or a function with parameters, becomes a convolution under its name."""
         channels, height, width = self.flat[source]
-        if linear.in_features != channels * height * width:
-            raise ModelError(f"{node.target} is linear but its input was not flattened from a map: not supported")
-        window = (height, width)
-        conv = nn.Conv2d(channels, linear.out_features, window, bias=linear.bias is not None, device="meta")
-        conv.weight = nn.Parameter(linear.weight.detach().view(conv.weight.shape), linear.weight.requires_grad)
-        conv.bias = linear.bias
-        self.graph.add_submodule(str(node.target), conv.train(linear.training))
-        self.coerced.append(f"{node.target}: linear became a {height}x{width} convolution to {linear.out_features}")
-        made = self._kept(node, [source])
-        self.flat[node] = (linear.out_features, 1, 1)
-        return made
+        name = str(node.target) if found.module is not None else self._owner(node)
+        linear = self.graph.get_submodule(name)
+        weight, bias = linear.weight, linear.bias
+        assert isinstance(weight, nn.Parameter)
+        if weight.shape[1] != channels * height * width:
+            raise ModelError(f"{name} is linear but its input was not flattened from a map: not supported")
+        conv = nn.Conv2d(channels, len(weight), (height, width), bias=bias is not None, device="meta")
+        conv.weight = nn.Parameter(weight.detach().view(conv.weight.shape), weight.requires_grad)
+        conv.bias = bias  # type: ignore[assignment]
+        self.graph.add_submodule(name, conv.train(linear.training))
+        self.coerced.append(f"{name}: linear became a {height}x{width} convolution to {len(weight)}")
+        self.flat[node] = (len(weight), 1, 1)
+        with self.graph.graph.inserting_before(node):
+            return self.graph.graph.call_module(name, (self.new[source],))
+
+    def _owner(self, node: fx.Node) -> str:
+        """The module whose `weight` and `bias`, and nothing else, functional.linear works with."""
+        names = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
+        owners = {name.rpartition(".")[0] for name in names}
+        if len(node.all_input_nodes) != 1 + len(names) or len(owners) != 1 or not names[0].endswith(".weight"):
+            raise ModelError(f"{node.name} in the head computes its own weights: not supported")
+        (owner,) = owners
+        module = self.graph.get_submodule(owner)
+        if not hasattr(module, "bias"):
+            module.register_parameter("bias", None)
+        if {name for name, _ in module.named_parameters()} != {name.rpartition(".")[2] for name in names}:
+            raise ModelError(f"{owner} in the head is not a plain linear layer: not supported")
+        return owner
 
     def _batch_norm(self, node: fx.Node, norm: nn.BatchNorm1d, source: fx.Node) -> fx.Node:
         if self.flat[source][1:] != (1, 1):
@@ -260,26 +278,25 @@ def last_layer(graph: fx.GraphModule, nodes: dict[str, Node], tail: Tail) -> tup
     sources = {source.name for source in tail.sources}
     if len(sources) != 1:
         raise ModelError(f"the head of {tail.name} starts from {len(sources)} maps: not supported")
-    by_name = {node.name: node for node in graph.graph.nodes}
     (features,) = sources
     (output,) = (node for node in graph.graph.nodes if node.op == "output")
     linears: list[str] = []
-    node = _first(output)
+    node = _before(output, nodes)
     while node.name != features:
         if isinstance(nodes[node.name].module, nn.Conv2d):
             linears.append(str(node.target))
-        node = _first(node)
+        node = _before(node, nodes)
     if linears:
         return features, tuple(reversed(linears))
-    node = by_name[features]
     while not isinstance(nodes[node.name].module, nn.Conv2d):
-        if node.op == "placeholder" or len(node.all_input_nodes) != 1 or nodes[node.name].kind not in _KEPT:
+        if node.op == "placeholder" or nodes[node.name].kind not in _KEPT:
             raise ModelError(f"{tail.name} has no linear layer after a flatten: nothing to convolutionalize")
-        node = _first(node)
-    if nodes[node.name].layers is None or any(layer.reach for layer in nodes[node.name].layers or ()):
+        node = _before(node, nodes)
+    if any(layer.reach for layer in nodes[node.name].layers or ()):
         raise ModelError(f"{tail.name} has no linear layer after a flatten: nothing to convolutionalize")
-    return _first(node).name, (str(node.target),)
+    return _before(node, nodes).name, (str(node.target),)
 
 
-def _first(node: fx.Node) -> fx.Node:
-    return node.all_input_nodes[0]
+def _before(node: fx.Node, nodes: dict[str, Node]) -> fx.Node:
+    """The first map that goes into a node."""
+    return next(n for n in node.all_input_nodes if nodes[n.name].is_map)

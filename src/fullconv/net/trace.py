@@ -135,10 +135,10 @@ def _alone(module: nn.Module, like: Any, seen: Seen) -> bool:
     for value in [*inner.parameters(), *inner.buffers()]:
         if value.is_floating_point():
             value.data.uniform_(0.5, 1.5, generator=generator)
-    image = torch.rand(1, int(like.shape[3 if last else 1]), 3, 4, generator=generator, dtype=torch.float64) - 0.5
+    image = torch.rand(1, int(like.shape[3 if last else 1]), 3, 4, generator=generator, dtype=torch.float64, device="cpu") - 0.5
     other = image.clone()
     other[..., 1, 2] += 1
-    order = torch.randperm(12, generator=generator)
+    order = torch.randperm(12, generator=generator, device="cpu")
     mixed = image.flatten(2)[..., order].view_as(image)
     with torch.no_grad():
         try:
