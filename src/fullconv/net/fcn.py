@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +12,16 @@ from torch.nn import functional
 
 from fullconv.errors import UsageError
 from fullconv.geometry import Upsampling
-from fullconv.net.backbones import classifier, input_size
+from fullconv.net.backbones import classifier, input_size, mean_std
 from fullconv.net.head import head_of, head_width, through
 from fullconv.net.skips import SKIP_NAMES, skip_nodes, taps_of
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import Surgery, convolutionalize
+from fullconv.net.trace import Node, Taps
 from fullconv.net.unpooling import Pool, keep_indices, poolings, skip_geometry
 from fullconv.net.upsample import Unpool, Upsample
 
 __all__ = ["FCN", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 
 class FCN(nn.Module):
     """A fully convolutional network with skips.
@@ -44,8 +42,8 @@ class FCN(nn.Module):
     def __init__(self, dense: Surgery, spec: NetSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
+        for name, value in zip(("mean", "std"), mean_std(spec.model), strict=True):
+            self.register_buffer(name, torch.tensor(value).view(3, 1, 1))
         nodes = dense.nodes
         names = skip_nodes(dense.module, nodes, dense.features, spec)
         self.head = head_of(dense, nodes, spec)
@@ -66,7 +64,7 @@ class FCN(nn.Module):
             for parts in zip(pools, *(g.alignments for g in self.geometry), strict=True)
         )
         self._multiple = dense.multiple
-        self._strides = {node.target: node.taps[0].field.stride for node in nodes.values() if node.module and node.taps}
+        self._strides = {name: taps[0].field.stride for name, taps in _owners(nodes)}
         self.backbone = _cut(dense.module, [*names.values(), dense.features], [pool for own in pools for pool in own])
 
     @property
@@ -86,7 +84,7 @@ class FCN(nn.Module):
         """
         if image.dtype == torch.uint8:
             image = image.to(self.mean.dtype) / 255
-        vertical, horizontal = self._padding((image.shape[-2], image.shape[-1]))
+        vertical, horizontal = self.padding((image.shape[-2], image.shape[-1]))
         padded = functional.pad((image - self.mean) / self.std, (*horizontal, *vertical))
         maps = list(self.backbone(padded))
         features = maps.pop(len(self.skips))
@@ -114,12 +112,13 @@ class FCN(nn.Module):
         rows = rows or range(size[0])
         crop = 0 if self.spec.upsample == "resize" else 1
         top, left = (g.upsamplings[-1].crop * crop + g.lead for g in self.geometry)
-        whole = tuple(n + sum(pads) for n, pads in zip(size, self._padding(size), strict=True))
+        whole = tuple(n + sum(pads) for n, pads in zip(size, self.padding(size), strict=True))
         final = self.get_submodule(self.upscores[-1])
         logits: Tensor = final(score, (len(rows), size[1]), (top + rows.start, left), whole)
         return logits
 
-    def _padding(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    def padding(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Pixels (before, after) that an image of `size` is padded by, vertically and horizontally."""
         vertical, horizontal = (g.padding(n) for g, n in zip(self.geometry, size, strict=True))
         if self._multiple > 1:
             vertical, horizontal = (
@@ -130,7 +129,7 @@ class FCN(nn.Module):
 
     def _unpooled(self, index: int, score: Tensor, places: list[Tensor], size: tuple[int, int]) -> Tensor:
         """The score map of one tap behind its unpoolings, if it has any; takes their indices out of `places`."""
-        padded = [n + sum(pads) for n, pads in zip(size, self._padding(size), strict=True)]
+        padded = [n + sum(pads) for n, pads in zip(size, self.padding(size), strict=True)]
         for number, unpool in enumerate(self.unpools[index].children()):
             fine = [g.unpoolings[index][number].fine.size(n) for g, n in zip(self.geometry, padded, strict=True)]
             score = unpool(score, places.pop(0), (fine[0], fine[1]))
@@ -197,6 +196,15 @@ def fcn8s(model: str, num_classes: int, weights: str | Path | None = None) -> FC
 def fcn4s(model: str, num_classes: int, weights: str | Path | None = None) -> FCN:
     """FCN-8s and a skip at stride 4, beyond the paper."""
     return build(NetSpec(model, num_classes, stride=4), weights)
+
+
+def _owners(nodes: dict[str, Node]) -> Iterator[tuple[str, Taps]]:
+    """The backbone's modules by name, those whose parameters a function uses too, with the geometry of their maps."""
+    for node in nodes.values():
+        if node.seen.taps and node.module:
+            yield node.target, node.seen.taps
+        elif node.seen.taps:
+            yield from ((owner, node.seen.taps) for name in node.owned if (owner := name.rpartition(".")[0]))
 
 
 def _score(channels: int, num_classes: int) -> nn.Conv2d:

@@ -27,7 +27,8 @@ class Node:
     `taps` is (vertical, horizontal), or None where the output is not a C x H x W map (after Flatten, say) or cannot
     be followed; `module` is the module that the node calls, if it calls one. `kind` is the operation under torch's
     name, `layers` its kernel where it has one, be it a module or a function, and `seen` all that is known of its
-    output.
+    output; `owned` names the parameters that a function gets, directly or from other functions of parameters, and
+    `weight` is the shape of a convolution's kernel that is one of them.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Node:
     kind: str = ""
     layers: tuple[Layer, Layer] | None = None
     seen: Seen = Seen()
+    owned: tuple[str, ...] = ()
+    weight: tuple[int, ...] = ()
 
     @property
     def is_map(self) -> bool:
@@ -75,6 +78,8 @@ class _Follower:
         self.graph, self.image = graph, image
         self.values: dict[fx.Node, Any] = {}
         self.seen: dict[fx.Node, Seen] = {}
+        self.held: dict[fx.Node, tuple[str, ...]] = {}
+        self.parameters = {name for name, _ in graph.named_parameters()}
 
     def run(self) -> dict[str, Node]:
         nodes: dict[str, Node] = {}
@@ -86,7 +91,7 @@ class _Follower:
 
     def _visit(self, node: fx.Node) -> Node:
         module = self.graph.get_submodule(str(node.target)) if node.op == "call_module" else None
-        kind, layers = node.op, None
+        kind, layers, weight = node.op, None, tuple[int, ...]()
         if node.op == "placeholder":
             first = not self.values
             self.values[node] = self.image if first else (node.args[0] if node.args else None)
@@ -103,12 +108,27 @@ class _Follower:
             self.seen[node] = follow(call)
             if kind in _SLIDING:
                 layers = layers_of_module(module) if module is not None else layers_of_call(kind, call)
+                weight = tuple(call.arg(1, "weight").shape) if module is None and kind.startswith("conv") else ()
         value, seen = self.values[node], self.seen[node]
         value = value[0] if isinstance(value, tuple) and value else value  # a pooling that keeps its indices, chunks
         shape = tuple(int(n) for n in value.shape[1:]) if isinstance(value, Tensor) else ()
         plain_map = seen.kind == "map" and len(shape) == 3 and seen.axes == (-2, -1)
         target = str(node.target) if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-        return Node(node.name, target, module, shape, seen.taps if plain_map else None, kind, layers, seen)
+        owned = self._owned(node)
+        return Node(node.name, target, module, shape, seen.taps if plain_map else None, kind, layers, seen, owned, weight)
+
+    def _owned(self, node: fx.Node) -> tuple[str, ...]:
+        """The parameters that go into a node and have not been named by an earlier one that meets the image."""
+        names = dict.fromkeys(name for source in node.all_input_nodes for name in self.held.get(source, ()))
+        if node.op == "get_attr" and node.target in self.parameters:
+            names = {str(node.target): None}
+        if self.seen[node].kind == "plain":
+            self.held[node] = tuple(names)
+            return ()
+        self.parameters -= set(names)
+        for source in node.all_input_nodes:
+            self.held.pop(source, None)
+        return tuple(names)
 
 
     def _first(self, node: fx.Node) -> tuple[Any, Seen]:

@@ -44,6 +44,7 @@ def traced(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int =
         result = fx.GraphModule(tracer.root, graph, name)
         result.graph.eliminate_dead_code()
         result.delete_all_unused_submodules()
+        _forget_constants(result, set(model.state_dict()))
     except ModelError:
         raise
     except Exception as error:
@@ -217,6 +218,13 @@ def _whole(value: Any) -> Any:
     if isinstance(value, fx.Proxy) and not isinstance(value.tracer.values[value.node], Tensor):
         return value.tracer.values[value.node]
     return value
+
+
+def _forget_constants(graph: fx.GraphModule, kept: set[str]) -> None:
+    """Buffers that the model keeps out of its state dict stay out of the graph's."""
+    for name in [name for name, _ in graph.named_buffers() if name not in kept]:
+        owner, _, field = name.rpartition(".")
+        graph.get_submodule(owner)._non_persistent_buffers_set.add(field)
 
 
 def _revive_dropout(graph: fx.GraphModule) -> None:
