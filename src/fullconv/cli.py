@@ -31,8 +31,8 @@ Model = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Classifier: torchvision's and timm's by name (vgg16, alexnet, resnet18, resnet34, resnet50, mobilenet_v2, "
-        "...), digits, or FILE.py:FUNCTION for your own, whose code is run.",
+        help="Classifier: torchvision's and timm's by name (vgg16, alexnet, resnet18, resnet34, resnet50, "
+        "mobilenet_v2, ...), digits, or FILE.py:FUNCTION for your own, whose code is run.",
     ),
 ]
 Weights = Annotated[
@@ -225,7 +225,9 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Instead, compare the dense map of a classifier with the classifier on its crops."),
+        typer.Option(
+            "--check", help="Instead, compare the dense map of a classifier with the classifier on its crops."
+        ),
     ] = False,
 ) -> None:
     """Show a network layer by layer.

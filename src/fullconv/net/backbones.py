@@ -23,6 +23,8 @@ from fullconv.errors import MissingExtra, ModelError
 __all__ = [
     "CLASSIFIERS",
     "IMAGENET",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "classifier",
     "digit_net",
     "input_size",
@@ -37,7 +39,7 @@ CLASSIFIERS = ("vgg16", "alexnet", "resnet18", "resnet34", "resnet50", "mobilene
 IMAGENET = "imagenet"
 """The `weights` that ask for the library's own, from its cache or the network."""
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TRANSFORMING = ("googlenet", "inception_v3")
 """torchvision's that scale their input for themselves when they have its weights: here they always do."""
 
@@ -82,9 +84,9 @@ def input_size(name: str) -> tuple[int, int]:
 def mean_std(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """What the classifier wants its RGB channels, 0..1, to be shifted and scaled by: ImageNet's unless it says more."""
     if name == "digits" or name in _torchvision() or not is_classifier(name):
-        return _MEAN, _STD
+        return IMAGENET_MEAN, IMAGENET_STD
     config = _config(name)
-    return tuple(config.get("mean", _MEAN)), tuple(config.get("std", _STD))
+    return tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
 
 
 def _built(name: str) -> nn.Module:
@@ -112,7 +114,9 @@ def _torchvision() -> frozenset[str]:
 
 def _weights_of(name: str) -> Any:
     entries = torchvision.models.get_model_weights(name)
-    return entries["DEFAULT" if name == "mobilenet_v2" or "IMAGENET1K_V1" not in entries.__members__ else "IMAGENET1K_V1"]
+    return entries[
+        "DEFAULT" if name == "mobilenet_v2" or "IMAGENET1K_V1" not in entries.__members__ else "IMAGENET1K_V1"
+    ]
 
 
 def _timm_name(name: str) -> str | None:
@@ -161,13 +165,13 @@ def _config(name: str) -> dict[str, Any]:
     if own is None and theirs is not None:
         from timm.models import get_pretrained_cfg
 
-        config = get_pretrained_cfg(theirs)
-        return config.to_dict() if config is not None else {}
+        known: Any = get_pretrained_cfg(theirs)
+        return dict(known.to_dict()) if known is not None else {}
     if own is None:
         raise _unknown(name)
     model = _from_file(*own)
-    config = getattr(model, "default_cfg", None)
-    config = dict(config) if isinstance(config, dict) else {}
+    said = getattr(model, "default_cfg", None)
+    config: dict[str, Any] = dict(said) if isinstance(said, dict) else {}
     if hasattr(model, "input_size"):
         config["input_size"] = model.input_size
     return config
@@ -177,8 +181,8 @@ def _unknown(name: str) -> ModelError:
     near = difflib.get_close_matches(name, [*sorted(_torchvision()), "digits"], 3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return ModelError(
-        f"no classifier is called {name!r}{hint}. There are torchvision's and timm's by name ({', '.join(CLASSIFIERS)}, "
-        "...), and FILE.py:FUNCTION for your own"
+        f"no classifier is called {name!r}{hint}. There are torchvision's and timm's by name "
+        f"({', '.join(CLASSIFIERS)}, ...), and FILE.py:FUNCTION for your own"
     )
 
 

@@ -23,6 +23,7 @@ from fullconv.net.upsample import Unpool, Upsample
 
 __all__ = ["FCN", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
 
+
 class FCN(nn.Module):
     """A fully convolutional network with skips.
 

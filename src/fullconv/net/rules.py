@@ -16,53 +16,21 @@ from torch import Tensor, fx, nn
 
 from fullconv.errors import ModelError
 from fullconv.geometry import Layer, Tap
+from fullconv.net.operations import (
+    ALONG,
+    ATTENTION,
+    CELLWISE,
+    CHANNELWISE,
+    LAYERS,
+    REDUCTIONS,
+    RESHAPES,
+    STATISTICS,
+)  # fmt: skip
 from fullconv.net.shapes import after_reduction, after_reshape, layers_of_call, layers_of_module, pads_of, slices_of
 
-__all__ = ["CELLWISE", "POOLS", "RESHAPES", "Call", "Seen", "follow", "kind_of"]
+__all__ = ["Call", "Seen", "Taps", "follow"]
 
 Taps = tuple[Tap, Tap]
-
-CELLWISE = frozenset(
-    """abs add addcmul celu clamp clamp_max clamp_min clip clone contiguous cos detach div elu eq erf exp float ge gelu gt
-    half hardsigmoid hardswish hardtanh identity le leaky_relu lerp log log1p logsigmoid lt maximum minimum mish mul neg
-    pow reciprocal relu relu6 rsqrt rsub selu sigmoid sign silu sin softplus softsign sqrt square stochastic_depth sub
-    tanh threshold to truediv type type_as where""".split()
-)
-"""Functions and methods that treat every cell alone, and join maps cell by cell."""
-
-_CHANNELWISE = frozenset(
-    "alpha_dropout batch_norm dropout dropout2d feature_dropout local_response_norm prelu".split()
-)
-POOLS = frozenset("amax mean adaptive_avg_pool2d adaptive_max_pool2d".split())
-_REDUCTIONS = POOLS | frozenset("amin logsumexp max min norm prod std sum var std_mean var_mean".split())
-RESHAPES = frozenset("flatten reshape reshape_as squeeze unflatten unsqueeze view view_as".split())
-_LAYERS = frozenset("avg_pool2d conv2d conv_transpose2d max_pool2d pixel_unshuffle".split())
-_STATISTICS = frozenset("group_norm instance_norm".split())
-_ATTENTION = frozenset("baddbmm bmm einsum matmul multi_head_attention_forward scaled_dot_product_attention".split())
-_ALONG = frozenset(
-    "chunk cumsum index_select log_softmax narrow normalize select softmax split split_with_sizes tensor_split".split()
-)
-
-_KINDS: dict[type[nn.Module], str] = {
-    nn.modules.batchnorm._BatchNorm: "batch_norm", nn.modules.dropout._DropoutNd: "dropout", nn.Linear: "linear",
-    nn.LayerNorm: "layer_norm", nn.GroupNorm: "group_norm", nn.modules.instancenorm._InstanceNorm: "instance_norm",
-    nn.Flatten: "flatten", nn.Unflatten: "unflatten", nn.PReLU: "prelu", nn.LocalResponseNorm: "local_response_norm",
-    nn.Conv2d: "conv2d", nn.ConvTranspose2d: "conv_transpose2d", nn.MaxPool2d: "max_pool2d", nn.AvgPool2d: "avg_pool2d",
-    nn.AdaptiveAvgPool2d: "adaptive_avg_pool2d", nn.AdaptiveMaxPool2d: "adaptive_max_pool2d",
-    nn.PixelUnshuffle: "pixel_unshuffle", nn.Upsample: "interpolate", nn.Softmax: "softmax",
-    nn.LogSoftmax: "log_softmax", nn.MultiheadAttention: "multi_head_attention_forward",
-    nn.modules.padding._ConstantPadNd: "pad", nn.modules.padding._ReflectionPadNd: "pad",
-    nn.modules.padding._ReplicationPadNd: "pad",
-}  # fmt: skip
-if hasattr(nn, "RMSNorm"):
-    _KINDS[nn.RMSNorm] = "rms_norm"
-_CELLWISE_MODULES = (
-    nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid,
-    nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Softplus, nn.Softsign, nn.LogSigmoid, nn.Threshold,
-)  # fmt: skip
-_NAMES = {"iadd": "add", "imul": "mul", "isub": "sub", "itruediv": "truediv", "divide": "div", "multiply": "mul"}
-_NAMES |= {"subtract": "sub", "concat": "cat", "concatenate": "cat", "batch_norm2d": "batch_norm", "upsample": "interpolate"}
-_NAMES |= {"permute_dims": "permute", "swapaxes": "transpose", "silu_": "silu", "radd": "add", "rmul": "mul"}
 
 
 @dataclass(frozen=True)
@@ -108,17 +76,6 @@ class Call:
         """How a message names the operation."""
         module = f" ({type(self.module).__name__})" if self.module is not None else ""
         return f"{self.node.target if self.module is not None else self.node.name}{module}"
-
-
-def kind_of(node: fx.Node, module: nn.Module | None) -> str:
-    """One name for an operation, be it a function, a method or a module of torch; empty for other modules."""
-    if module is not None:
-        if isinstance(module, _CELLWISE_MODULES):
-            return "identity"
-        return next((kind for cls, kind in _KINDS.items() if isinstance(module, cls)), "")
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    name = name if name.startswith("__") else name.strip("_")
-    return _NAMES.get(name, name)
 
 
 def follow(call: Call) -> Seen:
@@ -290,7 +247,8 @@ def _cat(call: Call) -> Seen:
     if any(call.seen[n].kind != "map" for n in parts):
         return _lost(call, "joins a map with what is no map")
     axes = call.seen[parts[0]].axes
-    if any(call.seen[n].axes != axes or _sizes(v, axes) != _sizes(values[0], axes) for n, v in zip(parts, values)):
+    size = _sizes(values[0], axes)
+    if any(call.seen[n].axes != axes or _sizes(v, axes) != size for n, v in zip(parts, values, strict=True)):
         return _lost(call, "joins maps of different sizes")
     taps = _joined([_taps(call.seen[n]) for n in parts])
     if call.kind == "stack":
@@ -368,19 +326,19 @@ def _attention(call: Call) -> Seen:
 
 _RULES: tuple[tuple[frozenset[str], Callable[[Call], Seen]], ...] = (
     (CELLWISE, _cellwise),
-    (_CHANNELWISE, _own),
-    (_LAYERS, _layer),
+    (CHANNELWISE, _own),
+    (LAYERS, _layer),
     (frozenset({"adaptive_avg_pool2d", "adaptive_max_pool2d"}), _adaptive),
-    (_REDUCTIONS, _reduction),
+    (REDUCTIONS, _reduction),
     (RESHAPES, _reshape),
     (frozenset({"permute", "transpose", "movedim"}), _moved),
-    (_ALONG, _along),
+    (ALONG, _along),
     (frozenset({"unbind"}), _unbind),
     (frozenset({"cat", "stack"}), _cat),
     (frozenset({"getitem"}), _item),
     (frozenset({"pad"}), _pad),
     (frozenset({"interpolate"}), _interpolated),
     (frozenset({"linear", "layer_norm", "rms_norm"}), _normed),
-    (_STATISTICS, _statistics),
-    (_ATTENTION, _attention),
+    (STATISTICS, _statistics),
+    (ATTENTION, _attention),
 )

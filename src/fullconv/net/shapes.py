@@ -159,4 +159,5 @@ def _cut(entry: Any, size: int) -> tuple[int, int, int] | None:
 
 def pads_of(call: Call) -> Sequence[int]:
     """Padding from the last dimension backwards, (before, after) each, of F.pad or a padding module."""
-    return getattr(call.module, "padding", None) or call.arg(1, "pad")
+    pads: Sequence[int] = getattr(call.module, "padding", None) or call.arg(1, "pad")
+    return pads

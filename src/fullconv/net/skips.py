@@ -41,7 +41,7 @@ def skip_nodes(graph: fx.GraphModule, nodes: dict[str, Node], features: str, spe
         return {stride: PAPER_TAPS[spec.model][stride] for stride in wanted}
     above = _above(graph, features)
     single = _by_stride(nodes, [name for name in _bottlenecks(graph, nodes, features) if name in above])
-    found = {**_by_stride(nodes, sorted(above, key=list(nodes).index), widest=True), **single}
+    found = {**_by_stride(nodes, [name for name in nodes if name in above], widest=True), **single}
     lacking = [stride for stride in (*wanted, spec.stride) if stride not in found and stride != top]
     if lacking:
         there = ", ".join(str(stride) for stride in sorted({*found, top}) if stride > 1)

@@ -11,13 +11,14 @@ from math import prod
 from torch import fx, nn
 
 from fullconv.errors import ModelError
-from fullconv.net.rules import CELLWISE, POOLS, RESHAPES, Seen
+from fullconv.net.operations import CELLWISE, CHANNELWISE, POOLS, RESHAPES
+from fullconv.net.rules import Seen
 from fullconv.net.trace import Node
 
 __all__ = ["Tail", "last_layer"]
 
 _PLAIN = Seen()
-_KEPT = CELLWISE | {"batch_norm", "dropout", "dropout2d", "prelu", "alpha_dropout"}
+_KEPT = CELLWISE | CHANNELWISE
 
 
 class Tail:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,13 +11,12 @@ from torch import Tensor, fx, nn
 
 from fullconv.errors import ModelError
 from fullconv.geometry import Layer, Tap
-from fullconv.net.rules import Call, Seen, Taps, follow, kind_of
+from fullconv.net.operations import LAYERS, kind_of
+from fullconv.net.rules import Call, Seen, Taps, follow
 from fullconv.net.shapes import layers_of_call, layers_of_module
 from fullconv.net.tracer import run_node, traced
 
 __all__ = ["Node", "Taps", "layers_of", "trace", "traced"]
-
-_SLIDING = ("conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "pixel_unshuffle")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Node:
     taps: Taps | None
     kind: str = ""
     layers: tuple[Layer, Layer] | None = None
-    seen: Seen = Seen()
+    seen: Seen = field(default_factory=Seen)
     owned: tuple[str, ...] = ()
     weight: tuple[int, ...] = ()
 
@@ -106,16 +105,20 @@ class _Follower:
             args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), lambda n: self.values[n])
             call = Call(node, kind, module, args, kwargs, self.values[node], self.seen, self.values)
             self.seen[node] = follow(call)
-            if kind in _SLIDING:
+            if kind in LAYERS:
                 layers = layers_of_module(module) if module is not None else layers_of_call(kind, call)
                 weight = tuple(call.arg(1, "weight").shape) if module is None and kind.startswith("conv") else ()
         value, seen = self.values[node], self.seen[node]
         value = value[0] if isinstance(value, tuple) and value else value  # a pooling that keeps its indices, chunks
         shape = tuple(int(n) for n in value.shape[1:]) if isinstance(value, Tensor) else ()
         plain_map = seen.kind == "map" and len(shape) == 3 and seen.axes == (-2, -1)
-        target = str(node.target) if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+        target = (
+            str(node.target) if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+        )
         owned = self._owned(node)
-        return Node(node.name, target, module, shape, seen.taps if plain_map else None, kind, layers, seen, owned, weight)
+        return Node(
+            node.name, target, module, shape, seen.taps if plain_map else None, kind, layers, seen, owned, weight
+        )
 
     def _owned(self, node: fx.Node) -> tuple[str, ...]:
         """The parameters that go into a node and have not been named by an earlier one that meets the image."""
@@ -129,7 +132,6 @@ class _Follower:
         for source in node.all_input_nodes:
             self.held.pop(source, None)
         return tuple(names)
-
 
     def _first(self, node: fx.Node) -> tuple[Any, Seen]:
         source = node.all_input_nodes[0]
@@ -155,7 +157,10 @@ def _alone(module: nn.Module, like: Any, seen: Seen) -> bool:
     for value in [*inner.parameters(), *inner.buffers()]:
         if value.is_floating_point():
             value.data.uniform_(0.5, 1.5, generator=generator)
-    image = torch.rand(1, int(like.shape[3 if last else 1]), 3, 4, generator=generator, dtype=torch.float64, device="cpu") - 0.5
+    image = (
+        torch.rand(1, int(like.shape[3 if last else 1]), 3, 4, generator=generator, dtype=torch.float64, device="cpu")
+        - 0.5
+    )
     other = image.clone()
     other[..., 1, 2] += 1
     order = torch.randperm(12, generator=generator, device="cpu")

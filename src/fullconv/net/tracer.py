@@ -93,6 +93,7 @@ class _Value(fx.Proxy):
 
     @property
     def example(self) -> Any:
+        assert isinstance(self.tracer, _Tracer)
         return self.tracer.values[self.node]
 
     def __getattr__(self, k: str) -> Any:
@@ -124,10 +125,10 @@ class _Value(fx.Proxy):
         return float(self._number())
 
     def __ceil__(self) -> int:
-        return math.ceil(self._number())
+        return math.ceil(float(self._number()))
 
     def __floor__(self) -> int:
-        return math.floor(self._number())
+        return math.floor(float(self._number()))
 
     def __round__(self, digits: int | None = None) -> Any:
         return round(self._number(), digits)
@@ -206,7 +207,7 @@ class _Tracer(fx.Tracer):
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         value = self.values[obj.node]
         length = value.shape[0] if isinstance(value, Tensor) else len(value)
-        return iter([obj[index] for index in range(length)])
+        return iter([cast(Any, obj)[index] for index in range(length)])
 
 
 def _whole(value: Any) -> Any:
@@ -215,9 +216,7 @@ def _whole(value: Any) -> Any:
         return type(value)(_whole(entry) for entry in value)
     if isinstance(value, dict):
         return {key: _whole(entry) for key, entry in value.items()}
-    if isinstance(value, fx.Proxy) and not isinstance(value.tracer.values[value.node], Tensor):
-        return value.tracer.values[value.node]
-    return value
+    return value.example if isinstance(value, _Value) and not isinstance(value.example, Tensor) else value
 
 
 def _forget_constants(graph: fx.GraphModule, kept: set[str]) -> None:
