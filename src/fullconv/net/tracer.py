@@ -170,6 +170,10 @@ class _Tracer(fx.Tracer):
         try:
             module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
             return run_node(module, node, self.values, self.root)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            height, width = self.example.shape[2:]
+            cause = str(error).partition("\n")[0]
+            raise ModelError(f"the network does not run on a {height}x{width} image: {cause}") from error
         finally:
             self.inside = False
 
