@@ -39,7 +39,8 @@ def traced(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int =
     model.eval()
     name = type(model).__name__
     try:
-        tracer = _Tracer(torch.empty(1, channels, *size, device="meta"))
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        tracer = _Tracer(torch.empty(1, channels, *size, device="meta", dtype=dtype))
         graph = tracer.trace(model)
         result = fx.GraphModule(tracer.root, graph, name)
         result.graph.eliminate_dead_code()
