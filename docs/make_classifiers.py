@@ -208,8 +208,8 @@ def _counts(by_family: dict[str, list[dict[str, Any]]]) -> list[str]:
         fcn = [row for row in done if row.get("trained") and row.get("predicted")]
         told = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
         lines += [
-            f"{title}: {len(rows)} models tried, {len(done)} convert ({told}), {equal} of them with equal logits at their "
-            f"own size (relative difference at most {EQUAL:.0e}); {len(fcn)} train and predict as FCN-8s; "
+            f"{title}: {len(rows)} models tried, {len(done)} convert ({told}), {equal} of them with equal "
+            f"logits at their own size (relative difference at most {EQUAL:.0e}); {len(fcn)} train and predict as FCN-8s; "
             f"{len(rows) - len(done)} are refused.",
             "",
         ]
