@@ -39,7 +39,9 @@ CLASSIFIERS = ("vgg16", "alexnet", "resnet18", "resnet34", "resnet50", "mobilene
 IMAGENET = "imagenet"
 """The `weights` that ask for the library's own, from its cache or the network."""
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 _TRANSFORMING = ("googlenet", "inception_v3")
 """torchvision's that scale their input for themselves when they have its weights: here they always do."""
 
@@ -178,10 +180,10 @@ def _config(name: str) -> dict[str, Any]:
 
 
 def _unknown(name: str) -> ModelError:
-    near = difflib.get_close_matches(name, [*sorted(_torchvision()), "digits"], 3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    near = difflib.get_close_matches(name, [*sorted(_torchvision()), "digits"], 3, 0.7)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     return ModelError(
-        f"no classifier is called {name!r}{hint}. There are torchvision's and timm's by name "
+        f"no classifier is called {name!r}{hint}; there are torchvision's and timm's by name "
         f"({', '.join(CLASSIFIERS)}, ...), and FILE.py:FUNCTION for your own"
     )
 
