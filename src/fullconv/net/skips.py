@@ -44,7 +44,7 @@ def skip_nodes(graph: fx.GraphModule, nodes: dict[str, Node], features: str, spe
     found = {**_by_stride(nodes, [name for name in nodes if name in above], widest=True), **single}
     lacking = [stride for stride in (*wanted, spec.stride) if stride not in found and stride != top]
     if lacking:
-        there = ", ".join(str(stride) for stride in sorted({*found, top}) if stride > 1)
+        there = ", ".join(str(stride) for stride in sorted({*found, int(top)}) if stride > 1)
         raise ModelError(
             f"{spec.model} has no feature map at stride {lacking[0]}, so no FCN-{spec.stride}s: its strides are {there}"
         )
