@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from fullconv.cli import app
 from fullconv.image import write_text
-from fullconv.learn.recipe import Recipe, modern
+from fullconv.learn.recipe import Recipe, modern, paper
 
 TARGET = Path(__file__).with_name("commands.md")
 
@@ -41,8 +41,10 @@ def document() -> str:
 
 def _recipe() -> list[str]:
     """The values that `--set` takes."""
-    rows = [f"| `{name}` | `{json.dumps(value)}` |" for name, value in modern().to_dict().items()]
-    return ["## The recipe", "", cleandoc(Recipe.__doc__ or ""), "", "| --set | modern |", "|---|---|", *rows]
+    both = zip(modern().to_dict().items(), paper().to_dict().values(), strict=True)
+    rows = [f"| `{name}` | `{json.dumps(ours)}` | `{json.dumps(published)}` |" for (name, ours), published in both]
+    head = ["| --set | modern | paper |", "|---|---|---|"]
+    return ["## The recipes", "", cleandoc(Recipe.__doc__ or ""), "", *head, *rows]
 
 
 def _usage(param: Any) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,9 @@ Upsampling = Annotated[
         help="Bilinear kernels, fixed or learned; or the indices of the poolings; or a plain resize.",
     ),
 ]
-RecipeName = Annotated[str, typer.Option("--recipe", metavar="NAME", help="Recipe: modern.")]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", metavar="modern|paper", help="How it learns: in a modern way, or as published.")
+]
 Epochs = Annotated[
     int | None, typer.Option(metavar="N", help="Passes over the training images.", show_default="the recipe's")
 ]
@@ -93,7 +96,8 @@ def train(
     from fullconv.learn.train import train as run
 
     dataset = find_dataset(data)
-    spec = _spec(model, dataset.labels.num_classes, stride, head_width, upsample)
+    spec = _spec(model, dataset.labels.num_classes, stride, head_width, upsample, recipe)
+    spec = replace(spec, at_once=recipe == "paper")
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
     folder = out or Path("runs") / f"{data.resolve().name}-{spec.name.lower()}-{model}"
     result = run(dataset, job, folder, resume=resume, tell=_say)
@@ -134,7 +138,7 @@ def ladder(
     from fullconv.learn.train import Job
 
     dataset = find_dataset(data)
-    spec = _spec(model, dataset.labels.num_classes, 32, head_width, upsample)
+    spec = _spec(model, dataset.labels.num_classes, 32, head_width, upsample, recipe)
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
     folder = out or Path("runs") / f"{data.resolve().name}-ladder-{model}"
     rungs = climb(dataset, job, folder, epochs_each=_numbers(epochs_each), resume=resume, tell=_say)
@@ -276,12 +280,12 @@ def _need_torch() -> None:
             raise MissingExtra(package, "train")
 
 
-def _spec(model: str, num_classes: int, stride: int, head_width: int | None, upsample: str) -> NetSpec:
+def _spec(model: str, num_classes: int, stride: int, head_width: int | None, upsample: str, recipe: str) -> NetSpec:
     from fullconv.net.spec import NetSpec
 
     if upsample not in ("fixed", "learned", "unpool", "resize"):
         raise UsageError(f"--upsample {upsample}: there is 'fixed', 'learned', 'unpool' and 'resize'")
-    return NetSpec(model, num_classes, stride, head_width, upsample=upsample)  # type: ignore[arg-type]
+    return NetSpec(model, num_classes, stride, head_width, recipe != "paper", upsample=upsample)  # type: ignore[arg-type]
 
 
 def _numbers(text: str | None) -> list[int] | None:
@@ -294,10 +298,10 @@ def _numbers(text: str | None) -> list[int] | None:
 def _recipe(
     name: str, epochs: int | None, batch: int | None, crop: int | None, lr: float | None, others: list[str] | None
 ) -> Recipe:
-    from fullconv.learn.recipe import modern, override
+    from fullconv.learn.recipe import RECIPES, override
 
-    if name != "modern":
-        raise UsageError(f"--recipe {name}: there is 'modern'")
+    if name not in RECIPES:
+        raise UsageError(f"--recipe {name}: there is {' and '.join(repr(known) for known in RECIPES)}")
     values: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "crop": crop, "lr": lr}
     given = {key: value for key, value in values.items() if value is not None}
     for entry in others or ():
@@ -305,7 +309,7 @@ def _recipe(
         if not equals:
             raise UsageError(f"--set {entry}: write it as NAME=VALUE")
         given[key.strip().replace("-", "_")] = value
-    return override(modern(), given)
+    return override(RECIPES[name](), given)
 
 
 def _say(text: str) -> None:

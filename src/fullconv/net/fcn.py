@@ -20,9 +20,12 @@ from fullconv.net.surgery import Surgery, convolutionalize
 from fullconv.net.unpooling import Pool, keep_indices, poolings, skip_geometry
 from fullconv.net.upsample import Unpool, Upsample
 
-__all__ = ["FCN", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
+__all__ = ["FCN", "Scale", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+AT_ONCE_SCALES = {16: 1e-2, 8: 1e-4, 4: 1e-4}
+"""What the published FCN-8s-at-once multiplies pool4 and pool3 by (pool2 is beyond it)."""
 
 
 class FCN(nn.Module):
@@ -53,7 +56,7 @@ class FCN(nn.Module):
         self.score_fr = _score(head_width(self.head, features), spec.num_classes)
         for stride, name in names.items():
             channels = nodes[name].shape[0]
-            self.add_module(f"norm_{SKIP_NAMES[stride]}", nn.BatchNorm2d(channels) if spec.norm else nn.Identity())
+            self.add_module(f"norm_{SKIP_NAMES[stride]}", _conditioning(stride, channels, spec))
             self.add_module(f"score_{SKIP_NAMES[stride]}", _score(channels, spec.num_classes))
         self.skips = tuple(SKIP_NAMES[stride] for stride in names)
         taps = [through(self.head, taps_of(features)), *(taps_of(nodes[name]) for name in names.values())]
@@ -191,6 +194,29 @@ def fcn8s(model: str, num_classes: int, weights: str | Path | None = None) -> FC
 def fcn4s(model: str, num_classes: int, weights: str | Path | None = None) -> FCN:
     """FCN-8s and a skip at stride 4, beyond the paper."""
     return build(NetSpec(model, num_classes, stride=4), weights)
+
+
+class Scale(nn.Module):
+    """Multiplication by a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The map times the factor."""
+        return features * self.factor
+
+    def extra_repr(self) -> str:
+        """The factor, for `print(net)`."""
+        return str(self.factor)
+
+
+def _conditioning(stride: int, channels: int, spec: NetSpec) -> nn.Module:
+    """What a tap goes through before its score layer."""
+    if spec.norm:
+        return nn.BatchNorm2d(channels)
+    return Scale(AT_ONCE_SCALES[stride]) if spec.at_once else nn.Identity()
 
 
 def _score(channels: int, num_classes: int) -> nn.Conv2d:

@@ -16,7 +16,8 @@ class NetSpec:
 
     `head_width` None keeps the classifier's own hidden layers (VGG16: fc6 and fc7 with 4096 channels). `norm`
     puts batch norm on the taps, `head_norm` on the head's layers: layers that start from scratch need it.
-    `fixed` marks FCN-32s-fixed, where only the score layer learns.
+    `fixed` marks FCN-32s-fixed, where only the score layer learns. `at_once` scales the taps as the published
+    at-once training does, in place of batch norm.
     """
 
     model: str
@@ -27,6 +28,7 @@ class NetSpec:
     head_norm: bool = False
     upsample: UpsampleMode = "fixed"
     fixed: bool = False
+    at_once: bool = False
 
     @property
     def name(self) -> str:
