@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fullconv.net.upsample import UpsampleMode
 
-__all__ = ["NetSpec"]
+__all__ = ["NetSpec", "Padding"]
+
+Padding = Literal["minimal", "reference"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class NetSpec:
 
     `head_width` None keeps the classifier's own hidden layers (VGG16: fc6 and fc7 with 4096 channels). `norm`
     puts batch norm on the taps, `head_norm` on the head's layers: layers that start from scratch need it.
-    `fixed` marks FCN-32s-fixed, where only the score layer learns.
+    `fixed` marks FCN-32s-fixed, where only the score layer learns. `padding` is the least with which the output
+    covers the image, or that of the published nets (see `padding.reference_padding`).
     """
 
     model: str
@@ -27,6 +30,7 @@ class NetSpec:
     head_norm: bool = False
     upsample: UpsampleMode = "fixed"
     fixed: bool = False
+    padding: Padding = "minimal"
 
     @property
     def name(self) -> str:
