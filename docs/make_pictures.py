@@ -48,7 +48,7 @@ def flow() -> Figure:
     (back,) = torch.autograd.grad(out, coarse, error)
     assert torch.equal(back, functional.conv2d(error, kernel, stride=2))
     figure = Figure(figsize=(11, 5.6), layout="constrained")
-    axes = figure.subplots(2, 6, width_ratios=[2, 5, 5, 5, 5, 5])
+    axes = figure.subplots(2, 6, width_ratios=[3, 5, 5, 5, 5, 5])
     _cells(axes[0, 0], _plain(coarse), "input 2 x 2", fills=dict(zip(_corners(1), HUES, strict=True)))
     for panel, hue, (row, column) in zip(axes[0, 1:5], HUES, _corners(1), strict=True):
         share = torch.zeros_like(out)
@@ -80,12 +80,12 @@ def ways() -> Figure:
     axis = aligned_crop(Field(4, ((0, 0),), Fraction(3, 2)), Field())
     learned = Upsample(1, axis, axis, "learned")
     with torch.no_grad():
-        learned.weight += 0.12 * torch.randn_like(learned.weight)
+        learned.weight.add_(torch.randn_like(learned.weight), alpha=0.12)
     found = {
         "score map 4 x 4": score,
         "fixed: bilinear kernel": Upsample(1, axis, axis)(score, (16, 16)),
         "learned: any kernel": learned(score, (16, 16)).detach(),
-        "unpool: to the maxima's places": functional.max_unpool2d(score, places, 4),
+        "unpool: to the maxima's places": functional.max_unpool2d(score, places, [4, 4]),
         "resize: borders repeated": Upsample(1, axis, axis, "resize")(score, (16, 16)),
     }
     figure = Figure(figsize=(11, 2.7), layout="constrained")

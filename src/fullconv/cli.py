@@ -31,7 +31,8 @@ Trained = Annotated[Path, typer.Argument(metavar="MODEL", help="Run folder or we
 Model = Annotated[
     str,
     typer.Option(
-        metavar="NAME", help="Classifier: vgg16, alexnet, resnet18, resnet34, resnet50, mobilenet_v2 or digits."
+        metavar="NAME",
+        help="Classifier: vgg16, alexnet, resnet18, resnet34, resnet50, mobilenet_v2, caffenet or digits.",
     ),
 ]
 Weights = Annotated[
@@ -48,6 +49,9 @@ Upsampling = Annotated[
         metavar="fixed|learned|unpool|resize",
         help="Bilinear kernels, fixed or learned; or the indices of the poolings; or a plain resize.",
     ),
+]
+Padding = Annotated[
+    str, typer.Option(metavar="minimal|reference", help="Padding: the least, or 100 pixels as in the published nets.")
 ]
 RecipeName = Annotated[
     str, typer.Option("--recipe", metavar="modern|paper", help="How it learns: in a modern way, or as published.")
@@ -78,6 +82,7 @@ def train(
     weights: Weights = "imagenet",
     head_width: HeadWidth = None,
     upsample: Upsampling = "fixed",
+    padding: Padding = "minimal",
     recipe: RecipeName = "modern",
     epochs: Epochs = None,
     batch: Batch = None,
@@ -96,7 +101,7 @@ def train(
     from fullconv.learn.train import train as run
 
     dataset = find_dataset(data)
-    spec = _spec(model, dataset.labels.num_classes, stride, head_width, upsample, recipe)
+    spec = _spec(model, dataset.labels.num_classes, stride, head_width, upsample, padding, recipe)
     spec = replace(spec, at_once=recipe == "paper")
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
     folder = out or Path("runs") / f"{data.resolve().name}-{spec.name.lower()}-{model}"
@@ -112,6 +117,7 @@ def ladder(
     weights: Weights = "imagenet",
     head_width: HeadWidth = None,
     upsample: Upsampling = "fixed",
+    padding: Padding = "minimal",
     recipe: RecipeName = "modern",
     epochs: Epochs = None,
     epochs_each: Annotated[
@@ -138,7 +144,7 @@ def ladder(
     from fullconv.learn.train import Job
 
     dataset = find_dataset(data)
-    spec = _spec(model, dataset.labels.num_classes, 32, head_width, upsample, recipe)
+    spec = _spec(model, dataset.labels.num_classes, 32, head_width, upsample, padding, recipe)
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
     folder = out or Path("runs") / f"{data.resolve().name}-ladder-{model}"
     rungs = climb(dataset, job, folder, epochs_each=_numbers(epochs_each), resume=resume, tell=_say)
@@ -242,6 +248,41 @@ def inspect(
         print_inspection(found)
 
 
+@app.command("import")
+def import_(
+    weights: Annotated[
+        Path, typer.Argument(metavar="WEIGHTS", help="Published weights: .caffemodel, .npz, .pth or .safetensors.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .safetensors file to write.")],
+    net: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="fcn32s, fcn16s, fcn8s, fcn8s-atonce or alexnet.", show_default="by the layers"
+        ),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="classes.txt or dataset.yaml.", show_default="VOC's where there are 21"),
+    ] = None,
+) -> None:
+    """Make the published FCN weights a model of fullconv.
+
+    FILE gives the published logits with evaluate, predict and inspect: docs/reference.md. At-once weights without
+    their scale layers look like those of fcn8s and need --net.
+    """
+    _need_torch()
+    from fullconv.data.names import labels_for
+    from fullconv.net.checkpoint import Saved, save_net
+    from fullconv.net.published import read_published
+
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out {out}: name a file that ends in .safetensors")
+    name, spec, state = read_published(weights, net)
+    labels = labels_for(spec.num_classes, classes)
+    save_net(out, state, Saved(spec, labels, {"imported": weights.name, "net": name}))
+    print(f"{out}: {name} with {spec.num_classes} classes, {spec.upsample} upsampling")
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all that the demo makes.")] = Path("demo"),
@@ -280,12 +321,20 @@ def _need_torch() -> None:
             raise MissingExtra(package, "train")
 
 
-def _spec(model: str, num_classes: int, stride: int, head_width: int | None, upsample: str, recipe: str) -> NetSpec:
-    from fullconv.net.spec import NetSpec
+def _spec(
+    model: str, num_classes: int, stride: int, head_width: int | None, upsample: str, padding: str, recipe: str
+) -> NetSpec:
+    from typing import get_args
 
-    if upsample not in ("fixed", "learned", "unpool", "resize"):
-        raise UsageError(f"--upsample {upsample}: there is 'fixed', 'learned', 'unpool' and 'resize'")
-    return NetSpec(model, num_classes, stride, head_width, recipe != "paper", upsample=upsample)  # type: ignore[arg-type]
+    from fullconv.net.spec import NetSpec, Padding
+    from fullconv.net.upsample import UpsampleMode
+
+    for option, value, known in (("upsample", upsample, UpsampleMode), ("padding", padding, Padding)):
+        if value not in get_args(known):
+            choices = ", ".join(get_args(known))
+            raise UsageError(f"--{option} {value}: choose from {choices}")
+    norm = recipe != "paper"
+    return NetSpec(model, num_classes, stride, head_width, norm, upsample=upsample, padding=padding)  # type: ignore[arg-type]
 
 
 def _numbers(text: str | None) -> list[int] | None:

@@ -117,6 +117,7 @@ def _open_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
         if not resume:
             raise UsageError(f"{out} already holds a run: add --resume to go on with it, or name another --out")
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before["network"] = NetSpec(**before["network"]).to_dict()  # what it lacks had no other value then
         differ = [
             f"{name} was {old!r}, now {new!r}"
             for name, (old, new) in _compared(before, json.loads(json.dumps(dict(values)))).items()

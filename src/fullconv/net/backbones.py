@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 
@@ -13,11 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fullconv.errors import ModelError
+from fullconv.net.caffe import caffenet, classifier_state
 
-__all__ = ["CLASSIFIERS", "IMAGENET", "classifier", "digit_net", "input_size", "load_weights"]
+__all__ = ["CLASSIFIERS", "IMAGENET", "classifier", "digit_net", "input_size", "load_weights", "read_state"]
 
-CLASSIFIERS = ("vgg16", "alexnet", "resnet18", "resnet34", "resnet50", "mobilenet_v2", "digits")
-"""The classifiers that have builders: torchvision's for 224 x 224 RGB images, and `digit_net`."""
+CLASSIFIERS = ("vgg16", "alexnet", "resnet18", "resnet34", "resnet50", "mobilenet_v2", "caffenet", "digits")
+"""The classifiers that have builders: torchvision's for 224 x 224 RGB images, `caffenet` and `digit_net`."""
 
 IMAGENET = "imagenet"
 """The `weights` that ask for torchvision's own, from its cache or the network."""
@@ -26,23 +28,30 @@ IMAGENET = "imagenet"
 def classifier(name: str, weights: str | Path | None = None) -> tuple[nn.Module, frozenset[str]]:
     """The classifier, and the state dict keys that `weights` did not have (all of them without weights).
 
-    `weights` is a .safetensors or .pth file with torchvision's names, IMAGENET, or None for a random start.
+    `weights` is a .safetensors or .pth file with torchvision's names, a .caffemodel, IMAGENET, or None for a random
+    start.
     Raises ModelError for an unknown name and for weights that cannot be had or do not fit.
     """
     if name not in CLASSIFIERS:
         raise ModelError(f"no classifier is called {name!r}; there are {', '.join(CLASSIFIERS)}")
-    model = digit_net() if name == "digits" else torchvision.models.get_model(name)
+    own: dict[str, Callable[[], nn.Module]] = {"digits": digit_net, "caffenet": caffenet}
+    model = own[name]() if name in own else torchvision.models.get_model(name)
     if weights is None:
         return model, frozenset(model.state_dict())
     if name == "digits" and str(weights) == IMAGENET:
         raise ModelError("the digit classifier has no ImageNet weights; name a file with --weights FILE, or 'none'")
-    state = _download(name) if str(weights) == IMAGENET else _read(Path(weights))
+    if name == "caffenet" and str(weights) == IMAGENET:
+        raise ModelError("torchvision has no weights of caffenet; name a .caffemodel with --weights FILE, or 'none'")
+    if Path(weights).suffix == ".caffemodel" and Path(weights).is_file():
+        state = classifier_state(Path(weights), name, model)
+    else:
+        state = _download(name) if str(weights) == IMAGENET else read_state(Path(weights))
     return model, load_weights(model, state, source=str(weights))
 
 
 def input_size(name: str) -> tuple[int, int]:
     """Height and width of the images that the classifier is made for."""
-    return (94, 94) if name == "digits" else (224, 224)
+    return {"digits": (94, 94), "caffenet": (227, 227)}.get(name, (224, 224))
 
 
 def digit_net(num_classes: int = 11) -> nn.Module:
@@ -97,7 +106,8 @@ def _is_end(key: str) -> bool:
     return key.startswith(("classifier.", "fc."))
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Names to tensors of a .safetensors file or of a state dict that torch saved; ModelError for others."""
     if not path.is_file():
         raise ModelError(f"there is no weights file {path}; name a .safetensors or .pth file, '{IMAGENET}' or 'none'")
     try:

@@ -13,7 +13,9 @@ from torch.nn import functional
 from fullconv.errors import UsageError
 from fullconv.geometry import Upsampling
 from fullconv.net.backbones import classifier, input_size
+from fullconv.net.caffe import caffe_mean_std
 from fullconv.net.head import head_of, head_width, through
+from fullconv.net.padding import reference_padding
 from fullconv.net.skips import SKIP_NAMES, skip_nodes, taps_of
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import Surgery, convolutionalize
@@ -35,10 +37,10 @@ class FCN(nn.Module):
     Output: logits, N x num_classes x H x W, in the type of `mean`: float32, under autocast too.
 
     The backbone is the dense classifier up to its last feature map; the head its hidden linear layers as
-    convolutions (none in ResNet), padded to keep their input's size (one cell more for even kernels); one 1 x 1
-    score layer on the head and one on each skip, all starting at zero; each score map is upsampled onto the next
-    and added (the paper, section 4.2). Skips are the last map at each stride that all paths pass, or the paper's
-    own for VGG16.
+    convolutions (none in ResNet), padded to keep their input's size (one cell more for even kernels), or not at
+    all where `spec.padding` is the reference's; one 1 x 1 score layer on the head and one on each skip, all
+    starting at zero; each score map is upsampled onto the next and added (the paper, section 4.2). Skips are the
+    last map at each stride that all paths pass, or the paper's own for VGG16.
     """
 
     mean: Tensor
@@ -47,6 +49,8 @@ class FCN(nn.Module):
     def __init__(self, dense: Surgery, spec: NetSpec) -> None:
         super().__init__()
         self.spec = spec
+        if spec.padding == "reference":
+            dense = reference_padding(dense, spec.model)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
         nodes = dense.nodes
@@ -167,7 +171,10 @@ def build(spec: NetSpec, weights: str | Path | None = None) -> FCN:
     dense = convolutionalize(model, input_size(spec.model))
     hidden = [f"{name}.weight" for name in dense.linears[:-1]]
     fresh = bool(hidden) and (spec.head_width is not None or any(name in missing for name in hidden))
-    return FCN(dense, replace(spec, head_norm=spec.norm and fresh))
+    net = FCN(dense, replace(spec, head_norm=spec.norm and fresh))
+    if str(weights).endswith(".caffemodel"):
+        net.mean, net.std = caffe_mean_std()
+    return net
 
 
 def rebuild(spec: NetSpec) -> FCN:

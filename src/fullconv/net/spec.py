@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fullconv.net.upsample import UpsampleMode
 
-__all__ = ["NetSpec"]
+__all__ = ["NetSpec", "Padding"]
+
+Padding = Literal["minimal", "reference"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class NetSpec:
     `head_width` None keeps the classifier's own hidden layers (VGG16: fc6 and fc7 with 4096 channels). `norm`
     puts batch norm on the taps, `head_norm` on the head's layers: layers that start from scratch need it.
     `fixed` marks FCN-32s-fixed, where only the score layer learns. `at_once` scales the taps as the published
-    at-once training does, in place of batch norm.
+    at-once training does, in place of batch norm. `padding` is the least with which the output covers the image,
+    or that of the published nets (see `padding.reference_padding`).
     """
 
     model: str
@@ -29,6 +32,7 @@ class NetSpec:
     upsample: UpsampleMode = "fixed"
     fixed: bool = False
     at_once: bool = False
+    padding: Padding = "minimal"
 
     @property
     def name(self) -> str:

@@ -33,7 +33,7 @@ _POINTWISE: tuple[Callable[..., Any], ...] = (
 _POINTWISE_MODULES: tuple[type[nn.Module], ...] = (
     nn.Identity, nn.modules.batchnorm._BatchNorm, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.ReLU,
     nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid,
-    nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Softplus,
+    nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Softplus, nn.LocalResponseNorm,
 )  # fmt: skip
 
 
