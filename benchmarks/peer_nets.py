@@ -4,7 +4,7 @@
   last, the task's own loss, clipped gradients, AdamW in groups, a schedule, an average of the weights; float32 for
   prediction.
 - The others do what their documentation shows: float32, `F.cross_entropy` on the logits at full size, one AdamW, and
-  images padded where the network takes only multiples of its stride. With `ours=True` settings they get autocast
+  images padded where the network takes only multiples of its stride. With `our_settings` they get autocast
   and channels last as well.
 
 All begin with uint8 images and end with logits or label maps at the size of the images, so that each pays for its own
