@@ -71,6 +71,11 @@ class SegmentationTask(LightningModule):
         self.losses.append(value)
         return loss
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Cut the gradients here: Lightning's own clipping refuses fused optimizers."""
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step; counted, and averaged, before any callback can save."""
         super().optimizer_step(*args, **kwargs)
@@ -118,7 +123,7 @@ class SegmentationTask(LightningModule):
                 groups.setdefault((rate, decay), []).append(parameter)
         settings = [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
         optimizer: torch.optim.Optimizer = (
-            torch.optim.AdamW(settings)
+            torch.optim.AdamW(settings, fused=True)
             if self.recipe.optimizer == "adamw"
             else torch.optim.SGD(settings, lr=self.base_rate(), momentum=self.recipe.momentum)
         )

@@ -169,7 +169,6 @@ def _trainer(recipe: Recipe, bf16: bool) -> Trainer:
     return Trainer(
         max_epochs=recipe.epochs,
         precision="bf16-mixed" if bf16 else "32-true",
-        gradient_clip_val=recipe.clip or None,
         check_val_every_n_epoch=recipe.val_every,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
