@@ -16,7 +16,8 @@ class NetSpec:
 
     `head_width` None keeps the classifier's own hidden layers (VGG16: fc6 and fc7 with 4096 channels). `norm`
     puts batch norm on the taps, `head_norm` on the head's layers: layers that start from scratch need it.
-    `fixed` marks FCN-32s-fixed, where only the score layer learns.
+    `fixed` marks FCN-32s-fixed, where only the score layer learns. `dilate` is the stride at which the backbone's
+    maps stay (`dilate.dilate`), no finer than the prediction stride; None keeps the classifier's own strides.
     """
 
     model: str
@@ -27,11 +28,13 @@ class NetSpec:
     head_norm: bool = False
     upsample: UpsampleMode = "fixed"
     fixed: bool = False
+    dilate: int | None = None
 
     @property
     def name(self) -> str:
-        """As in the paper's table: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s."""
-        return f"FCN-{self.stride}s{'-fixed' if self.fixed else ''}"
+        """As in the paper's table: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s; FCN-8s-dilated-16 and the like."""
+        dilated = f"-dilated-{self.dilate}" if self.dilate else ""
+        return f"FCN-{self.stride}s{dilated}{'-fixed' if self.fixed else ''}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and YAML."""
