@@ -119,6 +119,12 @@ def test_version(run: Callable[..., Outcome]) -> None:
         (["train", "DATA", "--set", "scale=[1"], 2, "scale"),
         (["train", "DATA", "--recipe", "stew"], 2, "stew"),
         (["train", "DATA", "--upsample", "guessed"], 2, "'fixed' and 'learned'"),
+        (["train", "DATA", "--dilate", "7"], 2, "16, 8 and 4"),
+        (
+            ["ladder", "DATA", "--model", "digits", "--dilate", "8", "--epochs-each", "1,1,1,1"],
+            2,
+            "this ladder has 2 rungs",
+        ),
         (["train", "DATA", "--model", "vgg17"], 4, "vgg16"),
         (["train", "DATA", "--model", "digits", "--weights", "nowhere.pth"], 4, "there is no weights file nowhere.pth"),
         (["train", "nowhere"], 3, "does not exist"),

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fullconv.errors import ModelError, UsageError
 from fullconv.geometry import Layer
-from fullconv.net.backbones import classifier, digit_net, input_size
+from fullconv.learn.ladder import _planned
+from fullconv.net.backbones import digit_net, input_size
 from fullconv.net.dilate import DilatedAvgPool2d, dilate
 from fullconv.net.fcn import FCN, build, rebuild
 from fullconv.net.inspect import inspect_fcn
@@ -285,9 +286,21 @@ def test_the_name_the_builder_and_the_layers_say_it() -> None:
     assert rows["score_fr"].receptive_field == {row.name: row for row in coarse.rows}["score_fr"].receptive_field
 
 
+@pytest.mark.parametrize(
+    ("at", "rungs"),
+    [
+        (None, [(32, True), (32, False), (16, False), (8, False)]),
+        (16, [(16, True), (16, False), (8, False)]),
+        (8, [(8, True), (8, False)]),
+        (4, [(4, True), (4, False)]),
+    ],
+)
+def test_a_dilated_ladder_starts_where_its_maps_are(at: int | None, rungs: list[tuple[int, bool]]) -> None:
+    assert _planned(at) == rungs
+
+
 def test_a_stride_that_cannot_be() -> None:
     with pytest.raises(UsageError, match="stride 0"):
         dilate(convolutionalize(digit_net(), input_size("digits")), 0)
     with pytest.raises(ModelError, match="ends at stride 8, it has no FCN-32s"):
         build(NetSpec("digits", 2, 32, dilate=8))
-    assert classifier("digits")[0] is not None

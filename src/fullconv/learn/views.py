@@ -21,21 +21,21 @@ Bytes = npt.NDArray[np.uint8]
 
 SCENE = (160, 192)
 PER_SCENE = 40
-BATCH, RATE = 50, 4e-3
+BATCH, RATE = 32, 4e-3
 
 
 @dataclass(frozen=True)
 class Budget:
     """The same for every window: training and held-out windows (40 a scene), passes over the former, window sizes."""
 
-    train: int = 3200
+    train: int = 6000
     val: int = 1200
     epochs: int = 4
     windows: tuple[int, ...] = (24, 48, 94)
     seed: int = 0
 
 
-QUICK = Budget(train=800, val=400, epochs=2)
+QUICK = Budget(train=1000, val=400, epochs=3)
 
 
 @dataclass(frozen=True)
