@@ -31,12 +31,21 @@ def document() -> str:
         "",
     ]
     parts += [EXIT_CODES, "Before the command:", "", *_table(group.params), ""]
-    for name, command in group.commands.items():
+    for name, command in _commands(group):
         arguments = [_usage(param) for param in command.params if param.param_type_name == "argument"]
         parts += [f"## fullconv {name}", "", "```", " ".join(["fullconv", name, *arguments, "[OPTIONS]"]), "```", ""]
         parts += [_text(block) + "\n" for block in command.help.split("\n\n")]
         parts += [*_table(command.params), ""]
     return "\n".join([*parts, *_recipe()]).rstrip() + "\n"
+
+
+def _commands(group: Any, before: str = "") -> list[tuple[str, Any]]:
+    """The commands with their full names, those of a group below it in its place."""
+    found: list[tuple[str, Any]] = []
+    for name, command in group.commands.items():
+        inner = hasattr(command, "commands")
+        found += _commands(command, f"{before}{name} ") if inner else [(before + name, command)]
+    return found
 
 
 def _recipe() -> list[str]:

@@ -128,6 +128,12 @@ def test_version(run: Callable[..., Outcome]) -> None:
         (["import", "nowhere.pth", "--out", "a.safetensors"], 4, "there is no weights file nowhere.pth"),
         (["import", "nowhere.pth", "--out", "a.safetensors", "--net", "fcn4s"], 2, "there is fcn32s, fcn16s"),
         (["import", "nowhere.pth", "--out", "a.pth"], 2, "ends in .safetensors"),
+        (["train", "DATA", "--dilate", "7"], 2, "choose from 16, 8, 4"),
+        (
+            ["ladder", "DATA", "--model", "digits", "--dilate", "8", "--epochs-each", "1,1,1,1"],
+            2,
+            "this ladder has 2 rungs",
+        ),
         (["train", "DATA", "--model", "vgg17"], 4, "vgg16"),
         (["train", "DATA", "--model", "digits", "--weights", "nowhere.pth"], 4, "there is no weights file nowhere.pth"),
         (["train", "nowhere"], 3, "does not exist"),

@@ -28,8 +28,10 @@ FLOORS = {
     "export": 5,
     "serve": 6,
     "terminal": 6,
-    "cli": 7,
-    "__main__": 8,
+    "arguments": 6,
+    "cli_bench": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 """Rooms by floor, as in docs/design.md. Modules of one room may import each other; rooms of one floor may not."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import traceback
 from dataclasses import replace
@@ -13,16 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fullconv import __version__
-from fullconv.errors import FullconvError, Interrupted, MissingExtra, UsageError
+from fullconv.arguments import need_torch as _need_torch
+from fullconv.arguments import parse_size as _parse_size
+from fullconv.arguments import say as _say
+from fullconv.cli_bench import bench
+from fullconv.errors import FullconvError, Interrupted, UsageError
 from fullconv.terminal import print_inspection, print_scores, print_table, progress_bar
 
 if TYPE_CHECKING:
     from fullconv.learn.recipe import Recipe
     from fullconv.net.spec import NetSpec
+    from fullconv.run.runner import Runner
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(bench)
 
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="Folder of images and masks: folder, CamVid, VOC or VOC with SBD layout.")
@@ -52,6 +57,14 @@ Upsampling = Annotated[
 ]
 Padding = Annotated[
     str, typer.Option(metavar="minimal|reference", help="Padding: the least, or 100 pixels as in the published nets.")
+]
+Dilate = Annotated[
+    int | None,
+    typer.Option(
+        metavar="16|8|4",
+        help="Keep the backbone's maps at this stride: later layers are dilated, and no prediction stride is coarser.",
+        show_default="the classifier's strides",
+    ),
 ]
 RecipeName = Annotated[
     str, typer.Option("--recipe", metavar="modern|paper", help="How it learns: in a modern way, or as published.")
@@ -83,6 +96,7 @@ def train(
     head_width: HeadWidth = None,
     upsample: Upsampling = "fixed",
     padding: Padding = "minimal",
+    dilate: Dilate = None,
     recipe: RecipeName = "modern",
     epochs: Epochs = None,
     batch: Batch = None,
@@ -101,7 +115,7 @@ def train(
     from fullconv.learn.train import train as run
 
     dataset = find_dataset(data)
-    spec = _spec(model, dataset.labels.num_classes, stride, head_width, upsample, padding, recipe)
+    spec = _spec(model, dataset.labels.num_classes, stride, head_width, upsample, padding, dilate, recipe)
     spec = replace(spec, at_once=recipe == "paper")
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
     folder = out or Path("runs") / f"{data.resolve().name}-{spec.name.lower()}-{model}"
@@ -118,6 +132,7 @@ def ladder(
     head_width: HeadWidth = None,
     upsample: Upsampling = "fixed",
     padding: Padding = "minimal",
+    dilate: Dilate = None,
     recipe: RecipeName = "modern",
     epochs: Epochs = None,
     epochs_each: Annotated[
@@ -136,7 +151,7 @@ def ladder(
     """Climb the paper's ladder and print its table.
 
     FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s, each from the one before. On the paper's data (VOC with SBD) its
-    published rows stand beside.
+    published rows stand beside. With --dilate N it starts at stride N.
     """
     _need_torch()
     from fullconv.data.layouts import find_dataset
@@ -144,7 +159,7 @@ def ladder(
     from fullconv.learn.train import Job
 
     dataset = find_dataset(data)
-    spec = _spec(model, dataset.labels.num_classes, 32, head_width, upsample, padding, recipe)
+    spec = _spec(model, dataset.labels.num_classes, 32, head_width, upsample, padding, dilate, recipe)
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
     folder = out or Path("runs") / f"{data.resolve().name}-ladder-{model}"
     rungs = climb(dataset, job, folder, epochs_each=_numbers(epochs_each), resume=resume, tell=_say)
@@ -201,18 +216,34 @@ def predict(
     save: Annotated[
         str, typer.Option(metavar="LIST", help="What to write: labels, overlay or both.")
     ] = "labels,overlay",
+    patchwise: Annotated[
+        bool, typer.Option("--patchwise", help="Slide over the image, one patch for each label; slow, for comparison.")
+    ] = False,
+    step: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="From patch to patch, with --patchwise.", show_default="8")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Patches at a time, with --patchwise.", show_default="16")
+    ] = None,
 ) -> None:
     """Label every pixel of images.
 
     Writes DIR/<stem>.png, class ids with the palette, and DIR/overlays/<stem>.jpg, both at the size of the image.
-    An image that fails is told at the end, and the others are still done.
+    An image that fails is told at the end, and the others are still done. With --patchwise, MODEL may also be a
+    classifier that was saved with its classes, as the demo's digits.safetensors.
     """
     _need_torch()
     from fullconv.net.runner import TorchRunner
     from fullconv.run.predict import expand_inputs, predict_files
 
+    if not patchwise and (step is not None or batch is not None):
+        raise UsageError("--step and --batch are for --patchwise")
     paths = expand_inputs(images, out)
-    runner = TorchRunner.load(model)
+    runner = (
+        _patchwise(model, 8 if step is None else step, 16 if batch is None else batch)
+        if patchwise
+        else TorchRunner.load(model)
+    )
     kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
     with progress_bar() as bar:
         task = bar.add_task("predicting", total=len(paths))
@@ -313,16 +344,15 @@ def _root(
         raise typer.Exit
 
 
-def _need_torch() -> None:
-    from importlib.util import find_spec
-
-    for package in ("torch", "torchvision", "lightning"):
-        if find_spec(package) is None:
-            raise MissingExtra(package, "train")
-
-
 def _spec(
-    model: str, num_classes: int, stride: int, head_width: int | None, upsample: str, padding: str, recipe: str
+    model: str,
+    num_classes: int,
+    stride: int,
+    head_width: int | None,
+    upsample: str,
+    padding: str,
+    dilate: int | None,
+    recipe: str,
 ) -> NetSpec:
     from typing import get_args
 
@@ -333,8 +363,30 @@ def _spec(
         if value not in get_args(known):
             choices = ", ".join(get_args(known))
             raise UsageError(f"--{option} {value}: choose from {choices}")
-    norm = recipe != "paper"
-    return NetSpec(model, num_classes, stride, head_width, norm, upsample=upsample, padding=padding)  # type: ignore[arg-type]
+    if dilate not in (None, 16, 8, 4):
+        raise UsageError(f"--dilate {dilate}: choose from 16, 8, 4")
+    return NetSpec(
+        model,
+        num_classes,
+        min(stride, dilate or stride),
+        head_width,
+        norm=recipe != "paper",
+        upsample=upsample,  # type: ignore[arg-type]
+        padding=padding,  # type: ignore[arg-type]
+        dilate=dilate,
+    )
+
+
+def _patchwise(model: Path, step: int, batch: int) -> Runner:
+    from fullconv.net.checkpoint import holds_classifier
+    from fullconv.net.runner import TorchClassifier, TorchRunner
+    from fullconv.run.patchwise import PatchwiseRunner
+
+    if holds_classifier(model):
+        return PatchwiseRunner.sliding(TorchClassifier.load(model), step, batch)
+    runner = TorchRunner.load(model)
+    fields = runner.net.geometry[0].field, runner.net.geometry[1].field
+    return PatchwiseRunner.over(runner, fields, runner.mean_color, step, batch)
 
 
 def _numbers(text: str | None) -> list[int] | None:
@@ -359,17 +411,6 @@ def _recipe(
             raise UsageError(f"--set {entry}: write it as NAME=VALUE")
         given[key.strip().replace("-", "_")] = value
     return override(RECIPES[name](), given)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text.strip().lower())
-    if match is None:
-        raise UsageError(f"--size {text}: write height x width in pixels, such as 480x640")
-    return int(match[1]), int(match[2])
 
 
 def main() -> None:

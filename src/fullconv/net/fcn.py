@@ -14,6 +14,7 @@ from fullconv.errors import UsageError
 from fullconv.geometry import Upsampling
 from fullconv.net.backbones import classifier, input_size
 from fullconv.net.caffe import caffe_mean_std
+from fullconv.net.dilate import dilate
 from fullconv.net.head import head_of, head_width, through
 from fullconv.net.padding import reference_padding
 from fullconv.net.skips import SKIP_NAMES, skip_nodes, taps_of
@@ -168,7 +169,7 @@ def build(spec: NetSpec, weights: str | Path | None = None) -> FCN:
     if spec.stride not in (32, 16, 8, 4):
         raise UsageError(f"stride {spec.stride}: a prediction stride is 32, 16, 8 or 4")
     model, missing = classifier(spec.model, weights)
-    dense = convolutionalize(model, input_size(spec.model))
+    dense = dilate(convolutionalize(model, input_size(spec.model)), spec.dilate)
     hidden = [f"{name}.weight" for name in dense.linears[:-1]]
     fresh = bool(hidden) and (spec.head_width is not None or any(name in missing for name in hidden))
     net = FCN(dense, replace(spec, head_norm=spec.norm and fresh))
@@ -180,7 +181,7 @@ def build(spec: NetSpec, weights: str | Path | None = None) -> FCN:
 def rebuild(spec: NetSpec) -> FCN:
     """The network that `spec` describes to the letter, for weights that are loaded next."""
     model, _ = classifier(spec.model)
-    return FCN(convolutionalize(model, input_size(spec.model)), spec)
+    return FCN(dilate(convolutionalize(model, input_size(spec.model)), spec.dilate), spec)
 
 
 def fcn32s(model: str, num_classes: int, weights: str | Path | None = None) -> FCN:

@@ -40,9 +40,10 @@ def head_of(dense: Surgery, nodes: dict[str, Node], spec: NetSpec) -> nn.Sequent
 def _hidden(linear: nn.Conv2d, channels: int, spec: NetSpec) -> nn.Conv2d:
     """A hidden layer with padding that keeps the map's size, or none; its own weights unless the width changes."""
     width = spec.head_width or linear.out_channels
-    kernel = (linear.kernel_size[0], linear.kernel_size[1])
-    padding = (0, 0) if spec.padding == "reference" else (kernel[0] // 2, kernel[1] // 2)
-    conv = nn.Conv2d(channels, width, kernel, padding=padding)
+    kernel, holes = (linear.kernel_size[0], linear.kernel_size[1]), (linear.dilation[0], linear.dilation[1])
+    same = (holes[0] * (kernel[0] // 2), holes[1] * (kernel[1] // 2))
+    padding = (0, 0) if spec.padding == "reference" else same
+    conv = nn.Conv2d(channels, width, kernel, padding=padding, dilation=holes)
     if spec.head_norm or spec.head_width is not None:
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     else:

@@ -20,7 +20,8 @@ class NetSpec:
     puts batch norm on the taps, `head_norm` on the head's layers: layers that start from scratch need it.
     `fixed` marks FCN-32s-fixed, where only the score layer learns. `at_once` scales the taps as the published
     at-once training does, in place of batch norm. `padding` is the least with which the output covers the image,
-    or that of the published nets (see `padding.reference_padding`).
+    or that of the published nets (see `padding.reference_padding`). `dilate` is the stride at which the backbone's
+    maps stay (`dilate.dilate`), no finer than the prediction stride; None keeps the classifier's own strides.
     """
 
     model: str
@@ -33,11 +34,13 @@ class NetSpec:
     fixed: bool = False
     at_once: bool = False
     padding: Padding = "minimal"
+    dilate: int | None = None
 
     @property
     def name(self) -> str:
-        """As in the paper's table: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s."""
-        return f"FCN-{self.stride}s{'-fixed' if self.fixed else ''}"
+        """As in the paper's table: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s; FCN-8s-dilated-16 and the like."""
+        dilated = f"-dilated-{self.dilate}" if self.dilate else ""
+        return f"FCN-{self.stride}s{dilated}{'-fixed' if self.fixed else ''}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and YAML."""
