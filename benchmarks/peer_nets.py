@@ -29,7 +29,8 @@ from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.learn.plan import has_bf16
 from fullconv.learn.recipe import modern
 from fullconv.learn.task import SegmentationTask
-from fullconv.net.fcn import FCN, IMAGENET_MEAN, IMAGENET_STD, rebuild
+from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD
+from fullconv.net.fcn import FCN, rebuild
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.run.runner import label_maps

@@ -205,17 +205,6 @@ class Branching(nn.Module):
         return x if x.mean() > 0 else -x
 
 
-class Gated(nn.Module):
-    """Squeeze-and-excitation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.squeeze = nn.AdaptiveAvgPool2d(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(self.squeeze(x))
-
-
 def on_map(*modules: nn.Module) -> nn.Module:
     """Modules behind a convolution that makes 2 x 9 x 9 cells of 11 x 11 pixels."""
     return nn.Sequential(nn.Conv2d(3, 2, 3), *modules)
@@ -236,11 +225,10 @@ def on_vector(*modules: nn.Module) -> nn.Module:
             on_map(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(32, 4)),
             r"pools \[9, 9\] cells to \[4, 4\]: .*unequal",
         ),
-        (on_map(nn.Linear(9, 4)), "not flattened from a map"),
+        (on_map(nn.Linear(9, 4), nn.Flatten(), nn.Linear(72, 2)), "linear along the columns of a map"),
         (on_map(nn.Flatten(2), nn.Linear(81, 4)), "not a map to a vector"),
-        (on_map(nn.AdaptiveMaxPool2d(3), nn.Flatten(), nn.Linear(18, 4)), r"AdaptiveMaxPool2d.* cannot be followed"),
-        (on_map(Gated(), nn.Flatten(), nn.Linear(162, 4)), "mul does cannot be followed"),
-        (on_vector(nn.BatchNorm1d(4), nn.Linear(4, 2)), "does not run on a 11x11 image: expected 2D or 3D"),
+        (on_map(nn.AdaptiveMaxPool2d(4), nn.Flatten(), nn.Linear(32, 4)), r"pools \[9, 9\] cells to \[4, 4\]"),
+        (on_map(nn.Flatten(), nn.BatchNorm1d(162), nn.Linear(162, 2)), r"BatchNorm1d\) works on a flattened map"),
         (on_vector(nn.LogSoftmax(-1)), r"LogSoftmax.* cannot be followed"),
         (on_vector(nn.Linear(5, 2)), "does not run on a 11x11 image"),
         (on_map(nn.Conv2d(2, 2, 12), nn.Flatten(), nn.Linear(2, 2)), "does not run on a 11x11 image"),

@@ -133,7 +133,15 @@ class Gated(nn.Module):
         return x * torch.sigmoid(nn.functional.adaptive_avg_pool2d(x, 1))
 
 
-@pytest.mark.parametrize("module", [Gated(), nn.Flatten(), nn.Upsample(scale_factor=2), nn.AdaptiveMaxPool2d(4)])
+def test_pooled_values_that_come_back_are_global_context():
+    nodes = list(trace(traced(nn.Sequential(nn.Conv2d(3, 2, 3), Gated())), (32, 32)).values())
+    assert nodes[-1].taps == nodes[1].taps
+    assert (nodes[1].seen.context, nodes[-1].seen.context) == (frozenset(), frozenset({"mul"}))
+
+
+@pytest.mark.parametrize(
+    "module", [nn.Flatten(), nn.Upsample(scale_factor=2, mode="bilinear"), nn.AdaptiveMaxPool2d(4), nn.Flatten(2)]
+)
 def test_what_cannot_be_followed_has_no_geometry(module):
     nodes = list(trace(traced(nn.Sequential(nn.Conv2d(3, 2, 3), module)), (32, 32)).values())
     assert nodes[1].taps is not None

@@ -37,12 +37,13 @@ Model = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Classifier: vgg16, alexnet, resnet18, resnet34, resnet50, mobilenet_v2, caffenet or digits.",
+        help="Classifier: torchvision's and timm's by name (vgg16, alexnet, resnet18, resnet34, resnet50, "
+        "mobilenet_v2, ...), digits, or FILE.py:FUNCTION for your own, whose code is run.",
     ),
 ]
 Weights = Annotated[
     str,
-    typer.Option(metavar="FILE", help="Weights of the classifier: a file, 'imagenet' (torchvision's), or 'none'."),
+    typer.Option(metavar="FILE", help="Weights of the classifier: a file, 'imagenet' (the library's), or 'none'."),
 ]
 HeadWidth = Annotated[
     int | None,
@@ -118,7 +119,7 @@ def train(
     spec = _spec(model, dataset.labels.num_classes, stride, head_width, upsample, padding, dilate, recipe)
     spec = replace(spec, at_once=recipe == "paper")
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
-    folder = out or Path("runs") / f"{data.resolve().name}-{spec.name.lower()}-{model}"
+    folder = out or Path("runs") / f"{data.resolve().name}-{spec.name.lower()}-{_slug(model)}"
     result = run(dataset, job, folder, resume=resume, tell=_say)
     print_scores(result.scores)
     _say(f"run folder: {folder}")
@@ -161,7 +162,7 @@ def ladder(
     dataset = find_dataset(data)
     spec = _spec(model, dataset.labels.num_classes, 32, head_width, upsample, padding, dilate, recipe)
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
-    folder = out or Path("runs") / f"{data.resolve().name}-ladder-{model}"
+    folder = out or Path("runs") / f"{data.resolve().name}-ladder-{_slug(model)}"
     rungs = climb(dataset, job, folder, epochs_each=_numbers(epochs_each), resume=resume, tell=_say)
     print_table(table(rungs, published(dataset)))
     _say(f"run folders: {folder}")
@@ -262,14 +263,27 @@ def inspect(
         typer.Option(metavar="HxW", help="Height and width of the image.", show_default="the classifier's"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Instead, compare the dense map of a classifier with the classifier on its crops."
+        ),
+    ] = False,
 ) -> None:
     """Show a network layer by layer.
 
     Kernel, stride, padding and output of each layer; stride, receptive field and offset of its cells in pixels of
-    the image; parameters and multiply-accumulates. A classifier is shown convolutionalized.
+    the image; parameters and multiply-accumulates. A classifier is shown convolutionalized; with --check, on a random
+    image (its own size and two strides more) and with random weights, it is told which cells equal it.
     """
     pixels = None if size is None else _parse_size(size)
     _need_torch()
+    if check:
+        from fullconv.net.check import check_classifier
+
+        outcome = check_classifier(model, pixels)
+        print(json.dumps(outcome.to_dict(), indent=1) if as_json else "\n".join(outcome.lines()))
+        return
     from fullconv.net.inspect import inspect_model
 
     found = inspect_model(model, pixels)
@@ -387,6 +401,12 @@ def _patchwise(model: Path, step: int, batch: int) -> Runner:
     runner = TorchRunner.load(model)
     fields = runner.net.geometry[0].field, runner.net.geometry[1].field
     return PatchwiseRunner.over(runner, fields, runner.mean_color, step, batch)
+
+
+def _slug(model: str) -> str:
+    """A classifier's name as part of a folder's: my_module.py:build becomes my_module-build."""
+    path, _, function = model.rpartition(".py:")
+    return f"{Path(path).name}-{function}" if path else model.replace("/", "-")
 
 
 def _numbers(text: str | None) -> list[int] | None:

@@ -210,3 +210,7 @@ class Tap:
     def after(self, layer: Layer) -> Tap:
         """The map that `layer` makes of this one."""
         return Tap(self.field.after(layer), (*self.layers, layer))
+
+    def cropped(self, before: int, after: int) -> Tap:
+        """The map without its first `before` and its last `after` cells."""
+        return Tap(self.field.shifted(before), (*self.layers, Layer(before + after + 1)))

@@ -20,8 +20,7 @@ from fullconv.errors import ModelError
 from fullconv.geometry import Field
 from fullconv.learn.plan import best_device
 from fullconv.net import checkpoint
-from fullconv.net.backbones import digit_net, input_size
-from fullconv.net.fcn import IMAGENET_MEAN, IMAGENET_STD
+from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD, digit_net, input_size
 from fullconv.net.surgery import Surgery, convolutionalize
 from fullconv.net.trace import trace
 

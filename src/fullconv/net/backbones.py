@@ -1,10 +1,15 @@
-"""Classifiers by name, with weights from a file or from torchvision."""
+"""Classifiers: torchvision's and timm's by name, the user's own from a file, with weights."""
 
 from __future__ import annotations
 
+import difflib
+import importlib.util
+import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -13,35 +18,47 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fullconv.errors import ModelError
+from fullconv.errors import MissingExtra, ModelError
 from fullconv.net.caffe import caffenet, classifier_state
 
-__all__ = ["CLASSIFIERS", "IMAGENET", "classifier", "digit_net", "input_size", "load_weights", "read_state"]
+__all__ = [
+    "CLASSIFIERS",
+    "IMAGENET",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "classifier",
+    "digit_net",
+    "input_size",
+    "is_classifier",
+    "load_weights",
+    "mean_std",
+    "read_state",
+]
 
 CLASSIFIERS = ("vgg16", "alexnet", "resnet18", "resnet34", "resnet50", "mobilenet_v2", "caffenet", "digits")
-"""The classifiers that have builders: torchvision's for 224 x 224 RGB images, `caffenet` and `digit_net`."""
+"""The classifiers that are named wherever a few stand for all."""
 
 IMAGENET = "imagenet"
-"""The `weights` that ask for torchvision's own, from its cache or the network."""
+"""The `weights` that ask for the library's own, from its cache or the network."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_TRANSFORMING = ("googlenet", "inception_v3")
+"""torchvision's that scale their input for themselves when they have its weights: here they always do."""
 
 
 def classifier(name: str, weights: str | Path | None = None) -> tuple[nn.Module, frozenset[str]]:
     """The classifier, and the state dict keys that `weights` did not have (all of them without weights).
 
-    `weights` is a .safetensors or .pth file with torchvision's names, a .caffemodel, IMAGENET, or None for a random
-    start.
+    `name` is torchvision's, or timm's ("timm/NAME" where torchvision has the name too), `digits`, or
+    "path/to/file.py:build". The last imports that file and calls its function `build`, which gives an nn.Module that
+    maps N x 3 x H x W to N x K logits: code of the file runs, now and whenever a network that was made of it is loaded.
+    `weights` is a .safetensors or .pth file with the classifier's own names, a .caffemodel of VGG16 or
+    CaffeNet, IMAGENET, or None for a random start.
     Raises ModelError for an unknown name and for weights that cannot be had or do not fit.
     """
-    if name not in CLASSIFIERS:
-        raise ModelError(f"no classifier is called {name!r}; there are {', '.join(CLASSIFIERS)}")
-    own: dict[str, Callable[[], nn.Module]] = {"digits": digit_net, "caffenet": caffenet}
-    model = own[name]() if name in own else torchvision.models.get_model(name)
+    model = _built(name)
     if weights is None:
         return model, frozenset(model.state_dict())
-    if name == "digits" and str(weights) == IMAGENET:
-        raise ModelError("the digit classifier has no ImageNet weights; name a file with --weights FILE, or 'none'")
-    if name == "caffenet" and str(weights) == IMAGENET:
-        raise ModelError("torchvision has no weights of caffenet; name a .caffemodel with --weights FILE, or 'none'")
     if Path(weights).suffix == ".caffemodel" and Path(weights).is_file():
         state = classifier_state(Path(weights), name, model)
     else:
@@ -49,9 +66,130 @@ def classifier(name: str, weights: str | Path | None = None) -> tuple[nn.Module,
     return model, load_weights(model, state, source=str(weights))
 
 
+def is_classifier(name: str) -> bool:
+    """Whether `classifier` knows the name; a file is not opened for that."""
+    return name in _torchvision() or name in _OURS or _own(name) is not None or _timm_name(name) is not None
+
+
 def input_size(name: str) -> tuple[int, int]:
-    """Height and width of the images that the classifier is made for."""
-    return {"digits": (94, 94), "caffenet": (227, 227)}.get(name, (224, 224))
+    """Height and width of the images that the classifier is made for.
+
+    Of a classifier from a file, its attribute `input_size` (a number, (height, width) or (channels, height, width)) or
+    that of its `default_cfg`; 224 x 224 where it has neither.
+    """
+    if name in _OURS:
+        return _OURS[name][1]
+    if name in _torchvision():
+        size = int(_weights_of(name).transforms.keywords["crop_size"])
+        return size, size
+    size = _config(name).get("input_size", 224)
+    values = [int(n) for n in size] if isinstance(size, Sequence) else [int(size)] * 2
+    return values[-2], values[-1]
+
+
+def mean_std(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What the classifier wants its RGB channels, 0..1, to be shifted and scaled by: ImageNet's unless it says more."""
+    if name in _OURS or name in _torchvision() or not is_classifier(name):
+        return IMAGENET_MEAN, IMAGENET_STD
+    config = _config(name)
+    return tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
+
+
+def _built(name: str) -> nn.Module:
+    if name in _OURS:
+        return _OURS[name][0]()
+    if name in _torchvision():
+        extra = {"init_weights": False, "transform_input": True} if name in _TRANSFORMING else {}
+        model: nn.Module = torchvision.models.get_model(name, **extra)
+        return model
+    own, theirs = _own(name), _timm_name(name)
+    if own is not None:
+        return _from_file(*own)
+    if theirs is not None:
+        import timm
+
+        found: nn.Module = timm.create_model(theirs)
+        return found
+    raise _unknown(name)
+
+
+@cache
+def _torchvision() -> frozenset[str]:
+    return frozenset(torchvision.models.list_models(module=torchvision.models))
+
+
+def _weights_of(name: str) -> Any:
+    entries = torchvision.models.get_model_weights(name)
+    return entries[
+        "DEFAULT" if name == "mobilenet_v2" or "IMAGENET1K_V1" not in entries.__members__ else "IMAGENET1K_V1"
+    ]
+
+
+def _timm_name(name: str) -> str | None:
+    """The name without its prefix if timm has it; MissingExtra where timm is asked for and not there."""
+    bare = name.removeprefix("timm/")
+    if importlib.util.find_spec("timm") is None:
+        if bare != name:
+            raise MissingExtra("timm", "train")
+        return None
+    import timm
+
+    return bare if timm.is_model(bare) else None
+
+
+def _own(name: str) -> tuple[Path, str] | None:
+    """File and function of "file.py:function"."""
+    match = re.fullmatch(r"(.+\.py):(\w+)", name)
+    return (Path(match[1]), match[2]) if match else None
+
+
+def _from_file(path: Path, function: str) -> nn.Module:
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}, which a network of {path.name}:{function} is built from")
+    spec = importlib.util.spec_from_file_location(f"fullconv_model_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        build = getattr(module, function, None)
+        if not callable(build):
+            raise ModelError(f"{path} has no function {function}() that gives a classifier")
+        model = build()
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{path}:{function}() failed: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{path}:{function}() gives {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _config(name: str) -> dict[str, Any]:
+    """Input size, mean and std as a classifier of timm or of a file says them."""
+    own, theirs = _own(name), _timm_name(name)
+    if own is None and theirs is not None:
+        from timm.models import get_pretrained_cfg
+
+        known: Any = get_pretrained_cfg(theirs)
+        return dict(known.to_dict()) if known is not None else {}
+    if own is None:
+        raise _unknown(name)
+    model = _from_file(*own)
+    said = getattr(model, "default_cfg", None)
+    config: dict[str, Any] = dict(said) if isinstance(said, dict) else {}
+    if hasattr(model, "input_size"):
+        config["input_size"] = model.input_size
+    return config
+
+
+def _unknown(name: str) -> ModelError:
+    near = difflib.get_close_matches(name, [*sorted(_torchvision()), *_OURS], 3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return ModelError(
+        f"no classifier is called {name!r}{hint}. There are torchvision's and timm's by name "
+        f"({', '.join(CLASSIFIERS)}, ...), and FILE.py:FUNCTION for your own"
+    )
 
 
 def digit_net(num_classes: int = 11) -> nn.Module:
@@ -81,6 +219,13 @@ def digit_net(num_classes: int = 11) -> nn.Module:
     return nn.Sequential(OrderedDict(parts))
 
 
+_OURS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
+    "digits": (digit_net, (94, 94)),
+    "caffenet": (caffenet, (227, 227)),
+}
+"""The classifiers that are built here, and the size of their images."""
+
+
 def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> frozenset[str]:
     """Copy `state` into `model` and give the keys that it lacks, which must belong to the classifier's end.
 
@@ -89,21 +234,27 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> fro
     """
     own = model.state_dict()
     wrong = [f"{k} is {tuple(state[k].shape)}" for k in own if k in state and state[k].shape != own[k].shape]
-    wrong = [entry for entry in wrong if not _is_end(entry)]
+    ends = _ends(model)
+    wrong = [entry for entry in wrong if not entry.startswith(ends)]
     missing = [key for key in own if key not in state or state[key].shape != own[key].shape]
-    vital = [key for key in missing if not _is_end(key) and not key.endswith("num_batches_tracked")]
+    vital = [key for key in missing if not key.startswith(ends) and not key.endswith("num_batches_tracked")]
     if wrong or vital:
         faults = [*wrong, *(f"{key} is missing" for key in vital if key not in state)]
         raise ModelError(
             f"{source} does not fit {type(model).__name__}: {'; '.join(faults[:3])}"
-            f"{f' and {len(faults) - 3} more' if len(faults) > 3 else ''}. torchvision's names are expected."
+            f"{f' and {len(faults) - 3} more' if len(faults) > 3 else ''}. The classifier's own names are expected."
         )
     model.load_state_dict({key: state[key] for key in own if key not in missing}, strict=False)
     return frozenset(missing)
 
 
-def _is_end(key: str) -> bool:
-    return key.startswith(("classifier.", "fc."))
+def _ends(model: nn.Module) -> tuple[str, ...]:
+    """How the names of the classifier's end start: torchvision's, timm's, and the last layer with parameters."""
+    config = getattr(model, "default_cfg", None)
+    named = config.get("classifier", ()) if isinstance(config, dict) else ()
+    named = (named,) if isinstance(named, str) else tuple(named or ())
+    owners = [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
+    return tuple(f"{name}." for name in ("classifier", "fc", *named, *owners[-1:]))
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -125,7 +276,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _download(name: str) -> dict[str, Tensor]:
-    entry = torchvision.models.get_model_weights(name)["DEFAULT" if name == "mobilenet_v2" else "IMAGENET1K_V1"]
+    if name in _OURS or _own(name):
+        raise ModelError(f"{name} has no ImageNet weights; name a file with --weights FILE, or 'none'")
+    if name not in _torchvision():
+        return _download_timm(name)
+    entry = _weights_of(name)
     try:
         return dict(entry.get_state_dict(progress=True, check_hash=True))
     except (URLError, OSError, RuntimeError) as error:
@@ -133,4 +288,22 @@ def _download(name: str) -> dict[str, Tensor]:
         raise ModelError(
             f"the ImageNet weights of {name} could not be downloaded ({error}). Put the file at {file}, "
             "name a file with --weights FILE, or start without with --weights none."
+        ) from error
+
+
+def _download_timm(name: str) -> dict[str, Tensor]:
+    import timm
+
+    theirs = _timm_name(name) or name
+    page = _config(name).get("hf_hub_id")
+    if not page and not _config(name).get("url"):
+        raise ModelError(f"timm has no weights for {theirs}; name a file with --weights FILE, or 'none'")
+    try:
+        return dict(timm.create_model(theirs, pretrained=True).state_dict())
+    except Exception as error:  # the hub's client has errors of its own
+        cause = str(error).strip().partition("\n")[0] or type(error).__name__
+        source = f"https://huggingface.co/{page}/resolve/main/model.safetensors" if page else _config(name)["url"]
+        raise ModelError(
+            f"the weights of {theirs} could not be downloaded ({cause}). Get {source} where there is a network and "
+            "name it with --weights FILE, or start without with --weights none."
         ) from error

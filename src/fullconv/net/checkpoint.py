@@ -79,6 +79,8 @@ def load_net(path: Path) -> tuple[FCN, Saved]:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     with torch.device("meta"):
         net = rebuild(saved.spec)
+    if any(name not in state for name, _ in net.named_buffers()):  # constants that no file holds must be computed
+        net = rebuild(saved.spec)
     try:
         net.load_state_dict(state, assign=True)
     except RuntimeError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from fullconv.errors import UsageError
 from fullconv.geometry import Upsampling
-from fullconv.net.backbones import classifier, input_size
+from fullconv.net.backbones import classifier, input_size, mean_std
 from fullconv.net.caffe import caffe_mean_std
 from fullconv.net.dilate import dilate
 from fullconv.net.head import head_of, head_width, through
@@ -20,12 +20,11 @@ from fullconv.net.padding import reference_padding
 from fullconv.net.skips import SKIP_NAMES, skip_nodes, taps_of
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import Surgery, convolutionalize
+from fullconv.net.trace import Node, Taps
 from fullconv.net.unpooling import Pool, keep_indices, poolings, skip_geometry
 from fullconv.net.upsample import Unpool, Upsample
 
 __all__ = ["FCN", "Scale", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 AT_ONCE_SCALES = {16: 1e-2, 8: 1e-4, 4: 1e-4}
 """What the published FCN-8s-at-once multiplies pool4 and pool3 by (pool2 is beyond it)."""
@@ -52,13 +51,13 @@ class FCN(nn.Module):
         self.spec = spec
         if spec.padding == "reference":
             dense = reference_padding(dense, spec.model)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
+        for name, value in zip(("mean", "std"), mean_std(spec.model), strict=True):
+            self.register_buffer(name, torch.tensor(value).view(3, 1, 1))
         nodes = dense.nodes
         names = skip_nodes(dense.module, nodes, dense.features, spec)
         self.head = head_of(dense, nodes, spec)
         features = nodes[dense.features]
-        self.score_fr = _score(head_width(self.head, features), spec.num_classes)
+        self.score_fr = _score(head_width(self.head, dense), spec.num_classes)
         for stride, name in names.items():
             channels = nodes[name].shape[0]
             self.add_module(f"norm_{SKIP_NAMES[stride]}", _conditioning(stride, channels, spec))
@@ -73,7 +72,8 @@ class FCN(nn.Module):
             _unpools(spec.num_classes, *parts)
             for parts in zip(pools, *(g.alignments for g in self.geometry), strict=True)
         )
-        self._strides = {node.target: node.taps[0].field.stride for node in nodes.values() if node.module and node.taps}
+        self._multiple = dense.multiple
+        self._strides = {name: taps[0].field.stride for name, taps in _owners(nodes)}
         self.backbone = _cut(dense.module, [*names.values(), dense.features], [pool for own in pools for pool in own])
 
     @property
@@ -93,7 +93,7 @@ class FCN(nn.Module):
         """
         if image.dtype == torch.uint8:
             image = image.to(self.mean.dtype) / 255
-        vertical, horizontal = self._padding((image.shape[-2], image.shape[-1]))
+        vertical, horizontal = self.padding((image.shape[-2], image.shape[-1]))
         padded = functional.pad((image - self.mean) / self.std, (*horizontal, *vertical))
         maps = list(self.backbone(padded))
         features = maps.pop(len(self.skips))
@@ -121,18 +121,24 @@ class FCN(nn.Module):
         rows = rows or range(size[0])
         crop = 0 if self.spec.upsample == "resize" else 1
         top, left = (g.upsamplings[-1].crop * crop + g.lead for g in self.geometry)
-        whole = tuple(n + sum(pads) for n, pads in zip(size, self._padding(size), strict=True))
+        whole = tuple(n + sum(pads) for n, pads in zip(size, self.padding(size), strict=True))
         final = self.get_submodule(self.upscores[-1])
         logits: Tensor = final(score, (len(rows), size[1]), (top + rows.start, left), whole)
         return logits
 
-    def _padding(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    def padding(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Pixels (before, after) that an image of `size` is padded by, vertically and horizontally."""
         vertical, horizontal = (g.padding(n) for g, n in zip(self.geometry, size, strict=True))
+        if self._multiple > 1:
+            vertical, horizontal = (
+                (before, after + -(n + before + after) % self._multiple)
+                for n, (before, after) in zip(size, (vertical, horizontal), strict=True)
+            )
         return vertical, horizontal
 
     def _unpooled(self, index: int, score: Tensor, places: list[Tensor], size: tuple[int, int]) -> Tensor:
         """The score map of one tap behind its unpoolings, if it has any; takes their indices out of `places`."""
-        padded = [n + sum(pads) for n, pads in zip(size, self._padding(size), strict=True)]
+        padded = [n + sum(pads) for n, pads in zip(size, self.padding(size), strict=True)]
         for number, unpool in enumerate(self.unpools[index].children()):
             fine = [g.unpoolings[index][number].fine.size(n) for g, n in zip(self.geometry, padded, strict=True)]
             score = unpool(score, places.pop(0), (fine[0], fine[1]))
@@ -225,6 +231,15 @@ def _conditioning(stride: int, channels: int, spec: NetSpec) -> nn.Module:
     if spec.norm:
         return nn.BatchNorm2d(channels)
     return Scale(AT_ONCE_SCALES[stride]) if spec.at_once else nn.Identity()
+
+
+def _owners(nodes: dict[str, Node]) -> Iterator[tuple[str, Taps]]:
+    """The backbone's modules by name, those whose parameters a function uses too, with the geometry of their maps."""
+    for node in nodes.values():
+        if node.seen.taps and node.module:
+            yield node.target, node.seen.taps
+        elif node.seen.taps:
+            yield from ((owner, node.seen.taps) for name in node.owned if (owner := name.rpartition(".")[0]))
 
 
 def _score(channels: int, num_classes: int) -> nn.Conv2d:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from fullconv.errors import ModelError
-from fullconv.geometry import Field, Upsampling
-from fullconv.net.backbones import CLASSIFIERS, classifier, input_size
+from fullconv.geometry import Field, Layer, Upsampling
+from fullconv.net.backbones import CLASSIFIERS, classifier, input_size, is_classifier
 from fullconv.net.checkpoint import read_saved
 from fullconv.net.fcn import FCN, rebuild
 from fullconv.net.spec import NetSpec
@@ -112,7 +112,7 @@ class Inspection:
 
 def inspect_model(model: str, size: Pair | None = None) -> Inspection:
     """A classifier by name, or the network of a run folder or a weights file; see the two functions below."""
-    if model in CLASSIFIERS:
+    if is_classifier(model):
         return inspect_classifier(model, size)
     try:
         spec = read_saved(Path(model)).spec
@@ -133,7 +133,8 @@ def inspect_classifier(name: str, size: Pair | None = None) -> Inspection:
     with torch.device("meta"):
         dense = convolutionalize(classifier(name)[0], input_size(name))
         nodes = trace(dense.module, size)
-    return Inspection(f"{name}, convolutionalized", size, tuple(_node_rows(nodes)))
+        held = {key: value.numel() for key, value in dense.module.named_parameters()}
+    return Inspection(f"{name}, convolutionalized", size, tuple(_node_rows(nodes, held)))
 
 
 def inspect_fcn(spec: NetSpec, size: Pair | None = None) -> Inspection:
@@ -146,24 +147,52 @@ def inspect_fcn(spec: NetSpec, size: Pair | None = None) -> Inspection:
     size = size or input_size(spec.model)
     with torch.device("meta"):
         net = rebuild(spec).eval()
-        padding = net.geometry[0].padding(size[0]), net.geometry[1].padding(size[1])
+        padding = net.padding(size)
         padded = size[0] + sum(padding[0]), size[1] + sum(padding[1])
         nodes = trace(net.backbone, padded)
         maps = [tuple(m.shape[1:]) for m in net.encode(torch.zeros(1, 3, *size))]
+        held = {key: value.numel() for key, value in net.backbone.named_parameters()}
     lead = padding[0][0], padding[1][0]
-    rows = [*_node_rows(nodes, lead, "backbone."), *_head_rows(net, nodes, lead), *_decoder_rows(net, maps, size)]
+    rows = [*_node_rows(nodes, held, lead, "backbone."), *_head_rows(net, nodes, lead), *_decoder_rows(net, maps, size)]
     halo = net.geometry[0].field.halo, net.geometry[1].field.halo
     return Inspection(f"{spec.name} on {spec.model}", size, tuple(rows), SkipFacts(padding, _upsamplings(net), halo))
 
 
-def _node_rows(nodes: dict[str, Node], lead: Pair = (0, 0), prefix: str = "") -> Iterator[LayerRow]:
-    """The nodes that have a geometry or parameters, and those that join maps."""
+def _node_rows(
+    nodes: dict[str, Node], held: dict[str, int], lead: Pair = (0, 0), prefix: str = ""
+) -> Iterator[LayerRow]:
+    """The nodes that have a geometry or parameters, and those that join maps; `held` sizes parameters by name."""
     for node in nodes.values():
+        fields = _fields(node.seen.taps)
         if node.module is not None and (layers_of(node.module) or _params(node.module)):
-            yield _module_row(prefix + node.target, node.module, node.shape, _fields(node.taps), lead)
-        elif node.module is None and node.target in ("add", "iadd", "cat"):
-            kind = "concat" if node.target == "cat" else "sum"
-            yield LayerRow(prefix + node.name, kind, node.shape, 0, 0, **_seen(_fields(node.taps), lead))
+            yield _module_row(prefix + node.target, node.module, node.shape, fields, lead)
+        elif node.module is None and (node.layers or node.owned):
+            params = sum(held[name] for name in node.owned)
+            name = prefix + (node.owned[0].rpartition(".")[0] if node.owned else node.name)
+            yield _function_row(name, node, params, fields, lead)
+        elif node.module is None and node.kind in ("add", "cat") and node.seen.kind == "map":
+            kind = "concat" if node.kind == "cat" else "sum"
+            yield LayerRow(prefix + node.name, kind, node.shape, 0, 0, **_seen(fields, lead))
+
+
+def _function_row(name: str, node: Node, params: int, seen: tuple[Field, Field] | None, lead: Pair) -> LayerRow:
+    """A function that has a kernel, parameters or both."""
+    kind = {"conv2d": "conv", "max_pool2d": "max pool", "avg_pool2d": "mean pool"}.get(node.kind, node.kind)
+    numbers: dict[str, Any] = {}
+    macs = 0
+    if node.layers:
+        numbers = _kernel(node.layers)
+        macs = prod(node.weight[1:]) * prod(node.shape)
+    return LayerRow(name, kind, node.shape, params, macs, **numbers, **_seen(seen, lead))
+
+
+def _kernel(layers: tuple[Layer, Layer]) -> dict[str, Any]:
+    vertical, horizontal = layers
+    return {
+        "kernel": (vertical.kernel, horizontal.kernel),
+        "step": (vertical.stride, horizontal.stride),
+        "padding": (vertical.padding[0], horizontal.padding[0]),
+    }
 
 
 def _head_rows(net: FCN, nodes: dict[str, Node], lead: Pair) -> Iterator[LayerRow]:
@@ -209,7 +238,7 @@ def _decoder_rows(net: FCN, maps: list[tuple[int, ...]], size: Pair) -> Iterator
 
 def _unpool_rows(net: FCN, index: int, cells: Pair, size: Pair) -> Generator[LayerRow, None, Pair]:
     """The unpoolings behind one tap; gives back the cells of the last one's output."""
-    padded = [n + sum(g.padding(n)) for g, n in zip(net.geometry, size, strict=True)]
+    padded = [n + sum(pads) for n, pads in zip(size, net.padding(size), strict=True)]
     for number, unpool in enumerate(net.unpools[index].children()):
         assert isinstance(unpool, Unpool)
         ways = [g.unpoolings[index][number] for g in net.geometry]
@@ -251,12 +280,7 @@ def _module_row(
     name: str, module: nn.Module, shape: tuple[int, ...], seen: tuple[Field, Field] | None, lead: Pair
 ) -> LayerRow:
     layers = layers_of(module)
-    numbers: dict[str, Any] = {}
-    if layers:
-        vertical, horizontal = layers
-        numbers["kernel"] = vertical.kernel, horizontal.kernel
-        numbers["step"] = vertical.stride, horizontal.stride
-        numbers["padding"] = vertical.padding[0], horizontal.padding[0]
+    numbers = _kernel(layers) if layers else {}
     return LayerRow(name, _kind(module), shape, _params(module), _macs(module, shape), **numbers, **_seen(seen, lead))
 
 

@@ -11,8 +11,9 @@ from torch import nn
 
 from fullconv.errors import ModelError
 from fullconv.labels import LabelSet
+from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD
 from fullconv.net.checkpoint import load_classifier, load_net
-from fullconv.net.fcn import FCN, IMAGENET_MEAN, IMAGENET_STD
+from fullconv.net.fcn import FCN
 
 __all__ = ["TorchClassifier", "TorchRunner"]
 

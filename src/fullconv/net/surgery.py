@@ -7,41 +7,69 @@ section 3.1): VGG16's 7 x 7 x 512 -> 4096 becomes F = 7, K = 4096, and the layer
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
-import torch
 from torch import fx, nn
-from torch.nn import functional
 
 from fullconv.errors import ModelError
-from fullconv.net.trace import Node, trace, traced
+from fullconv.net.tail import Tail, last_layer
+from fullconv.net.trace import Node, Taps, trace, traced
 
 __all__ = ["Surgery", "convolutionalize", "transplant"]
-
-_FLATTEN: tuple[Callable[..., Any], ...] = (torch.flatten,)
-_ADAPTIVE: tuple[Callable[..., Any], ...] = (functional.adaptive_avg_pool2d,)
 
 
 @dataclass
 class Surgery:
     """A dense network and what was done to get it.
 
-    `features` names the node whose map the classifier's head starts from; `linears` the modules that were fully
-    connected, first to last. `copied` keeps its parameters as they were, `coerced` got another shape or
-    became another layer, `dropped` is gone; each entry is a module's name and what happened. `nodes` is the
-    trace of `module` on an image of `size`.
+    `features` names the node whose map the classifier's head starts from; `linears` the modules that are fully
+    connected, first to last: linear layers and the 1 x 1 convolutions among them. `pools` names the nodes that pool
+    in windows where the classifier pooled everything. `copied` keeps its parameters as they were, `coerced` got
+    another shape or became another layer, `dropped` is gone; each entry is a module's name and what happened.
+    `nodes` is the trace of `module` on an image of `size`.
     """
 
     module: fx.GraphModule
     size: tuple[int, int]
     features: str
     linears: tuple[str, ...]
+    pools: tuple[str, ...] = ()
     copied: list[str] = field(default_factory=list)
     coerced: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     nodes: dict[str, Node] = field(default_factory=dict, repr=False)
+
+    @property
+    def taps(self) -> Taps:
+        """The geometry of the logits, by axis."""
+        return _output(self.nodes)
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """Where pooled values of the whole image come back into the map: squeeze-and-excitation, group norm, ..."""
+        return tuple(sorted(list(self.nodes.values())[-1].seen.context))
+
+    @property
+    def fidelity(self) -> Literal["exact", "padding", "global context"]:
+        """How a cell of the dense map compares with the classifier on the crop that starts at the cell's place.
+
+        `exact`: equal. `padding`: the classifier pads the crop's border, where the dense network sees the image.
+        `global context`: every cell depends on the whole image; neither are tiles equal to the whole.
+        """
+        if self.context:
+            return "global context"
+        fields = [tap.field for tap in self.taps]
+        inside = all(f.first(0) >= 0 and f.last(0) < n for f, n in zip(fields, self.size, strict=True))
+        return "exact" if inside else "padding"
+
+    @property
+    def multiple(self) -> int:
+        """The height and width of an image must be multiples of this: above 1 where the network upsamples inside."""
+        maps = [tap for node in self.nodes.values() if node.seen.taps for tap in node.seen.taps]
+        if not any(layer.transposed for tap in maps for layer in tap.layers):
+            return 1
+        return max(int(tap.field.stride) for tap in maps)
 
 
 def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int = 3) -> Surgery:
@@ -49,27 +77,32 @@ def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), chann
 
     The classifier itself is left alone. Where it gives N x K logits for N x C x size images, the dense network
     gives N x K x 1 x 1 with the same numbers; on a larger image, its cell (i, j) is what the classifier gives
-    on the crop that starts at (i, j) times the stride, where no padding is involved. Global pooling becomes a
-    window of the size that it had; state dict keys stay.
+    on the crop that starts at (i, j) times the stride: see `Surgery.fidelity` for how exactly. Global pooling before
+    the head becomes a window of the size that it had; inside of the network (squeeze-and-excitation) it stays
+    global. "same" padding that depends on the size becomes that of `size`. State dict keys stay; what only
+    training uses (auxiliary heads) is dropped.
 
-    Raises ModelError where the classifier cannot be traced, does not end in flatten and linear layers, or
-    does something that is not the same at every place of an image, as squeeze-and-excitation does.
+    Raises ModelError where the classifier cannot be traced, does not end in linear layers or 1 x 1 convolutions on
+    pooled or flattened features, or mixes places in a way that has no geometry, as attention does.
     """
-    graph = copy.deepcopy(traced(model))
-    operation = _Operation(graph, trace(graph, size, channels), size)
-    for node in list(graph.graph.nodes):
-        operation.treat(node)
-    if not operation.linears:
-        raise ModelError(f"{type(model).__name__} has no linear layer after a flatten: nothing to convolutionalize")
+    name = type(model).__name__
+    graph = copy.deepcopy(traced(model, size, channels))
+    tail = Tail(graph, trace(graph, size, channels), name)
+    tail.treat()
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.recompile()
     nodes = trace(graph, size, channels)
-    lost = next((node for node in nodes.values() if node.shape and node.taps is None), None)
-    if lost:
-        kind = f" ({type(lost.module).__name__})" if lost.module else ""
-        raise ModelError(f"what {lost.target}{kind} does cannot be followed from cell to cell: not supported")
-    return operation.report(nodes)
+    features, linears = last_layer(graph, nodes, tail)
+    kept = dict(graph.named_modules())
+    touched = {entry.split(":")[0] for entry in tail.coerced}
+    owners = dict.fromkeys(key.rpartition(".")[0] for key in graph.state_dict())
+    gone = [key for key, module in model.named_modules() if key not in kept and _owns(module)]
+    dropped = [*tail.dropped, *(f"{key}: not used in evaluation" for key in gone)]
+    copied = [owner for owner in owners if owner not in touched]
+    result = Surgery(graph, size, features, linears, tuple(tail.pools), copied, tail.coerced, dropped, nodes)
+    _check_larger(result, channels)
+    return result
 
 
 def transplant(source: nn.Module, target: nn.Module) -> tuple[list[str], list[str]]:
@@ -83,90 +116,30 @@ def transplant(source: nn.Module, target: nn.Module) -> tuple[list[str], list[st
     return copied, [name for name in ours if name not in set(copied)]
 
 
-class _Operation:
-    """One pass over the graph; the map behind each flattened node is remembered until a linear meets it."""
+def _owns(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False))
 
-    def __init__(self, graph: fx.GraphModule, nodes: dict[str, Node], size: tuple[int, int]) -> None:
-        self.graph, self.nodes, self.size = graph, nodes, size
-        self.flat: dict[str, tuple[int, ...]] = {}
-        self.features = ""
-        self.linears: list[str] = []
-        self.coerced: list[str] = []
-        self.dropped: list[str] = []
 
-    def treat(self, node: fx.Node) -> None:
-        """Replace one node if it is pooling to a fixed size, flatten or linear."""
-        module = self.nodes[node.name].module if node.name in self.nodes else None
-        function = node.target if node.op == "call_function" else None
-        source = node.all_input_nodes[0] if node.all_input_nodes else None
-        if source is None:
-            return
-        if isinstance(module, nn.AdaptiveAvgPool2d) or function in _ADAPTIVE:
-            self._pool(node, source)
-        elif isinstance(module, nn.Flatten) or function in _FLATTEN or self._views(node):
-            self._flatten(node, source)
-        elif isinstance(module, nn.Linear):
-            self._linear(node, source, module)
-        elif source.name in self.flat:
-            self.flat[node.name] = self.flat[source.name]
+def _output(nodes: dict[str, Node]) -> Taps:
+    last = list(nodes.values())[-1]
+    if last.seen.kind == "lost":
+        raise ModelError(last.seen.reason)
+    if last.taps is None:
+        raise ModelError(f"what {last.target} gives is no map of logits: not supported")
+    return last.taps
 
-    def _pool(self, node: fx.Node, source: fx.Node) -> None:
-        (_, *before), (_, *after) = self.nodes[source.name].shape, self.nodes[node.name].shape
-        self.features = self.features or source.name
-        if before == after:
-            self.dropped.append(f"{node.target}: pooling {before[0]}x{before[1]} to its own size")
-            node.replace_all_uses_with(source)
-            self.graph.graph.erase_node(node)
-            return
-        if any(b % a for b, a in zip(before, after, strict=True)):
-            raise ModelError(f"{node.target} pools {before} cells to {after}: windows of unequal size")
-        window = (before[0] // after[0], before[1] // after[1])
-        stride = window if after != [1, 1] else (1, 1)
-        name = str(node.target) if node.op == "call_module" else f"{node.name}_window"
-        self.graph.add_submodule(name, nn.AvgPool2d(window, stride))
-        with self.graph.graph.inserting_before(node):
-            new = self.graph.graph.call_module(name, (source,))
-        node.replace_all_uses_with(new)
-        self.graph.graph.erase_node(node)
-        self.nodes[new.name] = self.nodes[node.name]
-        self.coerced.append(f"{name}: adaptive pooling became a {window[0]}x{window[1]} window")
 
-    def _views(self, node: fx.Node) -> bool:
-        """Whether this is x.view(n, -1), x.reshape(n, -1) or x.flatten(1) on a map."""
-        named = node.op == "call_method" and node.target in {"view", "reshape", "flatten"}
-        found, source = self.nodes.get(node.name), self.nodes.get(node.all_input_nodes[0].name)
-        return bool(named and found and source and len(found.shape) == 1 and len(source.shape) == 3)
-
-    def _flatten(self, node: fx.Node, source: fx.Node) -> None:
-        shape = self.nodes[source.name].shape
-        if len(self.nodes[node.name].shape) != 1 or len(shape) != 3:
-            raise ModelError(f"{node.name} flattens {shape} to {self.nodes[node.name].shape}, not a map to a vector")
-        self.features = self.features or source.name
-        node.replace_all_uses_with(source)
-        self.graph.graph.erase_node(node)
-        self.flat[source.name] = shape
-        self.dropped.append(f"{node.name}: flatten of {shape[0]}x{shape[1]}x{shape[2]}")
-
-    def _linear(self, node: fx.Node, source: fx.Node, linear: nn.Linear) -> None:
-        if source.name not in self.flat:
-            raise ModelError(f"{node.target} is linear but its input was not flattened from a map: not supported")
-        channels, height, width = self.flat[source.name]
-        window = (height, width)
-        conv = nn.Conv2d(channels, linear.out_features, window, bias=linear.bias is not None, device="meta")
-        conv.weight = nn.Parameter(linear.weight.detach().view(conv.weight.shape), linear.weight.requires_grad)
-        conv.bias = linear.bias
-        self.graph.add_submodule(str(node.target), conv.train(linear.training))
-        self.flat[node.name] = (linear.out_features, 1, 1)
-        self.linears.append(str(node.target))
-        self.coerced.append(f"{node.target}: linear became a {height}x{width} convolution to {linear.out_features}")
-
-    def report(self, nodes: dict[str, Node]) -> Surgery:
-        """The outcome, with the untouched modules listed."""
-        touched = {entry.split(":")[0] for entry in self.coerced}
-        copied = [
-            name
-            for name, module in self.graph.named_modules()
-            if name not in touched and any(True for _ in module.parameters(recurse=False))
-        ]
-        linears = tuple(self.linears)
-        return Surgery(self.graph, self.size, self.features, linears, copied, self.coerced, self.dropped, nodes)
+def _check_larger(dense: Surgery, channels: int) -> None:
+    """Run on a larger image too: what is fixed to one size shows there, and so would a wrong geometry."""
+    steps = [max(int(tap.field.stride), dense.multiple) for tap in dense.taps]
+    larger = dense.size[0] + steps[0], dense.size[1] + 2 * steps[1]
+    try:
+        nodes = trace(dense.module, larger, channels)
+    except ModelError as error:
+        cause = str(error).partition(": ")[2]
+        raise ModelError(f"it is fixed to images of {dense.size[0]}x{dense.size[1]}: {cause}") from error
+    for node in nodes.values():
+        if node.taps is not None:
+            expected = tuple(tap.size(n) for tap, n in zip(node.taps, larger, strict=True))
+            if expected != node.shape[1:]:
+                raise ModelError(f"{node.name} gives {node.shape[1:]} cells where its geometry says {expected}")
