@@ -129,15 +129,21 @@ def read(log: Path) -> dict[str, dict[str, Any]]:
     return {row["model"]: row for row in rows}
 
 
-def plan(sizes: dict[str, int], rows: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """(family, model) in the order of trying; later rounds leave out families that have refused two."""
+def plan(counted: Path, rows: dict[str, dict[str, Any]], largest: float) -> Iterator[tuple[str, str]]:
+    """(family, model) in the order of trying.
+
+    Later rounds leave out families that have refused two models, and models with more than `largest` parameters.
+    """
     for name in torchvision.models.list_models(module=torchvision.models):
         yield "torchvision", name
+    sizes = count_sizes(counted)
     families = {family: _by_size(timm.list_models(module=family), sizes) for family in timm.list_modules()}
     for place in range(max(map(len, families.values()))):
         for family, names in families.items():
             tried = [rows[_label(name)] for name in names[:place] if _label(name) in rows]
-            if place < len(names) and (len(tried) < 2 or any(row["converted"] for row in tried)):
+            if place >= len(names) or (place > 0 and sizes.get(names[place], 0) > largest):
+                continue
+            if len(tried) < 2 or any(row["converted"] for row in tried):
                 yield family, _label(names[place])
 
 
@@ -208,9 +214,9 @@ def _counts(by_family: dict[str, list[dict[str, Any]]]) -> list[str]:
         fcn = [row for row in done if row.get("trained") and row.get("predicted")]
         told = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
         lines += [
-            f"{title}: {len(rows)} models tried, {len(done)} convert ({told}), {equal} of them with equal logits at "
-            f"their own size (relative difference at most {EQUAL:.0e}); {len(fcn)} train and predict as FCN-8s; "
-            f"{len(rows) - len(done)} are refused.",
+            f"{title}: {len(rows)} models tried, {len(done)} convert ({told}), {equal} of them with equal "
+            f"logits at their own size (relative difference at most {EQUAL:.0e}); {len(fcn)} train and predict as "
+            f"FCN-8s; {len(rows) - len(done)} are refused.",
             "",
         ]
         if title == "timm":
@@ -239,10 +245,11 @@ def main() -> None:
     rows = read(LOG)
     if not options.write:
         signal.signal(signal.SIGALRM, _stop)
-        sizes, left = count_sizes(options.sizes), options.limit
-        for family, name in plan(sizes, rows):
-            big = sizes.get(name.removeprefix("timm/"), 0) > options.largest and family in _seen_families(rows)
-            if left == 0 or name in rows or big or not fnmatch.fnmatch(name, options.only or "*"):
+        left = options.limit
+        for family, name in plan(options.sizes, rows, options.largest):
+            if left == 0:
+                break
+            if name in rows or not fnmatch.fnmatch(name, options.only or "*"):
                 continue
             rows[name] = {"family": family, "model": name, **_timed(name, options.seconds)}
             with LOG.open("a", encoding="utf-8") as file:
@@ -250,10 +257,6 @@ def main() -> None:
             print(json.dumps(rows[name]), flush=True)
             left -= 1
     write_text(TARGET, document(rows))
-
-
-def _seen_families(rows: dict[str, dict[str, Any]]) -> set[str]:
-    return {row["family"] for row in rows.values()}
 
 
 def _timed(name: str, seconds: int) -> dict[str, Any]:

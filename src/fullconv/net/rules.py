@@ -178,7 +178,7 @@ def _after(seen: Seen, layers: tuple[Layer, Layer]) -> Taps:
 
 def _adaptive(call: Call) -> Seen:
     seen, source = call.seen[call.first], call.values[call.first]
-    return seen if call.result.shape == source.shape else Seen("pooled")
+    return seen if call.result.shape == source.shape and call.result.shape[-2:] != (1, 1) else Seen("pooled")
 
 
 def _reduction(call: Call) -> Seen:

@@ -138,8 +138,8 @@ def _check_larger(dense: Surgery, channels: int) -> None:
     except ModelError as error:
         cause = str(error).partition(": ")[2]
         raise ModelError(f"it is fixed to images of {dense.size[0]}x{dense.size[1]}: {cause}") from error
-    for node in nodes.values():
+    for name, node in dense.nodes.items():
         if node.taps is not None:
             expected = tuple(tap.size(n) for tap, n in zip(node.taps, larger, strict=True))
-            if expected != node.shape[1:]:
-                raise ModelError(f"{node.name} gives {node.shape[1:]} cells where its geometry says {expected}")
+            if expected != nodes[name].shape[1:]:
+                raise ModelError(f"{name} gives {nodes[name].shape[1:]} cells where its geometry says {expected}")

@@ -11,7 +11,7 @@ from math import prod
 from torch import fx, nn
 
 from fullconv.errors import ModelError
-from fullconv.net.operations import CELLWISE, CHANNELWISE, POOLS, RESHAPES
+from fullconv.net.operations import ATTENTION, CELLWISE, CHANNELWISE, POOLS, RESHAPES
 from fullconv.net.rules import Seen
 from fullconv.net.trace import Node
 
@@ -43,8 +43,12 @@ class Tail:
 
     def treat(self) -> None:
         """Rewrite the head. Raises ModelError where it does something that is not known to work at every place."""
+        self._drop_idle_pools()
         result = self._logits()
         head = self._head(result)
+        for node in head:
+            if self.nodes[node.name].kind in ATTENTION:
+                raise ModelError(f"{self._label(self.nodes[node.name])} mixes places (attention): not supported")
         for node in head:
             found = self.nodes[node.name]
             above = [n for n in node.all_input_nodes if self._seen(n).kind in ("map", "pooled")]
@@ -61,6 +65,16 @@ class Tail:
 
     def _seen(self, node: fx.Node) -> Seen:
         return self.nodes[node.name].seen if node.name in self.nodes else _PLAIN
+
+    def _drop_idle_pools(self) -> None:
+        """Pooling of a map to the size that it has here would pool larger ones: it goes."""
+        for node in list(self.graph.graph.nodes):
+            found = self.nodes.get(node.name)
+            if found is not None and found.kind in POOLS and found.is_map and found.kind.startswith("adaptive"):
+                size = "x".join(str(n) for n in found.shape[1:])
+                self.dropped.append(f"{node.target}: pooling {size} to its own size")
+                node.replace_all_uses_with(node.all_input_nodes[0])
+                self.graph.graph.erase_node(node)
 
     def _logits(self) -> fx.Node:
         result = self.output.args[0]
