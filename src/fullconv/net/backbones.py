@@ -41,7 +41,8 @@ CLASSIFIERS = ("vgg16", "alexnet", "resnet18", "resnet34", "resnet50", "mobilene
 IMAGENET = "imagenet"
 """The `weights` that ask for the library's own, from its cache or the network."""
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 _TRANSFORMING = ("googlenet", "inception_v3")
 """torchvision's that scale their input for themselves when they have its weights: here they always do."""
 
