@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from fullconv.cli import app
 from fullconv.image import write_text
-from fullconv.learn.recipe import Recipe, modern
+from fullconv.learn.recipe import Recipe, modern, paper
 
 TARGET = Path(__file__).with_name("commands.md")
 
@@ -31,7 +31,7 @@ def document() -> str:
         "",
     ]
     parts += [EXIT_CODES, "Before the command:", "", *_table(group.params), ""]
-    for name, command in group.commands.items():
+    for name, command in _commands(group):
         arguments = [_usage(param) for param in command.params if param.param_type_name == "argument"]
         parts += [f"## fullconv {name}", "", "```", " ".join(["fullconv", name, *arguments, "[OPTIONS]"]), "```", ""]
         parts += [_text(block) + "\n" for block in command.help.split("\n\n")]
@@ -39,10 +39,21 @@ def document() -> str:
     return "\n".join([*parts, *_recipe()]).rstrip() + "\n"
 
 
+def _commands(group: Any, before: str = "") -> list[tuple[str, Any]]:
+    """The commands with their full names, those of a group below it in its place."""
+    found: list[tuple[str, Any]] = []
+    for name, command in group.commands.items():
+        inner = hasattr(command, "commands")
+        found += _commands(command, f"{before}{name} ") if inner else [(before + name, command)]
+    return found
+
+
 def _recipe() -> list[str]:
     """The values that `--set` takes."""
-    rows = [f"| `{name}` | `{json.dumps(value)}` |" for name, value in modern().to_dict().items()]
-    return ["## The recipe", "", cleandoc(Recipe.__doc__ or ""), "", "| --set | modern |", "|---|---|", *rows]
+    both = zip(modern().to_dict().items(), paper().to_dict().values(), strict=True)
+    rows = [f"| `{name}` | `{json.dumps(ours)}` | `{json.dumps(published)}` |" for (name, ours), published in both]
+    head = ["| --set | modern | paper |", "|---|---|---|"]
+    return ["## The recipes", "", cleandoc(Recipe.__doc__ or ""), "", *head, *rows]
 
 
 def _usage(param: Any) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.models.vgg import make_layers
 
 from fullconv.net.backbones import digit_net
+from fullconv.net.caffe import caffenet
 
 torch.set_num_threads(1)
 
@@ -33,5 +34,6 @@ CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": lambda: torchvision.models.resnet18(num_classes=5),
     "resnet50": lambda: torchvision.models.resnet50(num_classes=5),
     "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(num_classes=5),
+    "caffenet": lambda: caffenet((4, 6, 8, 8, 6), hidden=12, num_classes=5),
     "digits": digit_net,
 }

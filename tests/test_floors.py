@@ -28,8 +28,10 @@ FLOORS = {
     "export": 5,
     "serve": 6,
     "terminal": 6,
-    "cli": 7,
-    "__main__": 8,
+    "arguments": 6,
+    "cli_bench": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 """Rooms by floor, as in docs/design.md. Modules of one room may import each other; rooms of one floor may not."""
 
@@ -110,7 +112,7 @@ def test_all_is_the_real_surface(module: str) -> None:
     defined, assigned, imported = set(), set(), set()
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if not any(ast.unparse(decorator) == "app.command()" for decorator in node.decorator_list):
+            if not any(ast.unparse(decorator).startswith("app.command(") for decorator in node.decorator_list):
                 defined.add(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]

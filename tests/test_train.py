@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,29 @@ def test_sigkill_then_resume_gives_the_same_weights(data: Path, whole: Path, tmp
     subprocess.run(command, check=True, capture_output=True, env=environment)
     assert {path.suffix for path in out.iterdir()} <= {".ckpt", ".safetensors", ".csv", ".png", ".json", ".yaml"}
     assert_same_end(out, whole)
+
+
+def test_a_run_from_before_an_option_goes_on(data: Path, whole: Path, tmp_path: Path) -> None:
+    """Its recipe.yaml lacks the option, which is then what it was: the default."""
+    for name in ("recipe.yaml", "scores.json"):
+        (tmp_path / name).write_bytes((whole / name).read_bytes())
+    kept = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    del kept["network"]["padding"]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(kept))
+    train(find_dataset(data), job(), tmp_path, resume=True, tell=lambda _: None)
+    other = Job(replace(SPEC, padding="reference"), job().recipe)
+    with pytest.raises(UsageError, match="padding was 'minimal', now 'reference'"):
+        train(find_dataset(data), other, tmp_path, resume=True, tell=lambda _: None)
+
+
+def test_the_reference_padding_trains(data: Path, tmp_path: Path) -> None:
+    """And the run folder gives the same network back, for its scores and for another rung of a ladder."""
+    tiny = Job(replace(SPEC, padding="reference"), override(job().recipe, {"epochs": 1}))
+    result = train(find_dataset(data), tiny, tmp_path, tell=lambda _: None)
+    net, saved = load_net(tmp_path)
+    assert saved.spec.padding == "reference"
+    assert net.geometry[0].padding(64) == (0, 0)
+    assert 0 <= result.scores.pixel_accuracy <= 1
 
 
 def test_a_finished_run_is_only_read(data: Path, whole: Path) -> None:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fullconv import __version__
-from fullconv.errors import FullconvError, Interrupted, MissingExtra, UsageError
+from fullconv.arguments import need_torch as _need_torch
+from fullconv.arguments import parse_size as _parse_size
+from fullconv.arguments import say as _say
+from fullconv.cli_bench import bench
+from fullconv.errors import FullconvError, Interrupted, UsageError
 from fullconv.terminal import print_inspection, print_scores, print_table, progress_bar
 
 if TYPE_CHECKING:
     from fullconv.learn.recipe import Recipe
     from fullconv.net.spec import NetSpec
+    from fullconv.run.runner import Runner
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(bench)
 
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="Folder of images and masks: folder, CamVid, VOC or VOC with SBD layout.")
@@ -50,7 +56,20 @@ Upsampling = Annotated[
         help="Bilinear kernels, fixed or learned; or the indices of the poolings; or a plain resize.",
     ),
 ]
-RecipeName = Annotated[str, typer.Option("--recipe", metavar="NAME", help="Recipe: modern.")]
+Padding = Annotated[
+    str, typer.Option(metavar="minimal|reference", help="Padding: the least, or 100 pixels as in the published nets.")
+]
+Dilate = Annotated[
+    int | None,
+    typer.Option(
+        metavar="16|8|4",
+        help="Keep the backbone's maps at this stride: later layers are dilated, and no prediction stride is coarser.",
+        show_default="the classifier's strides",
+    ),
+]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", metavar="modern|paper", help="How it learns: in a modern way, or as published.")
+]
 Epochs = Annotated[
     int | None, typer.Option(metavar="N", help="Passes over the training images.", show_default="the recipe's")
 ]
@@ -77,6 +96,8 @@ def train(
     weights: Weights = "imagenet",
     head_width: HeadWidth = None,
     upsample: Upsampling = "fixed",
+    padding: Padding = "minimal",
+    dilate: Dilate = None,
     recipe: RecipeName = "modern",
     epochs: Epochs = None,
     batch: Batch = None,
@@ -95,7 +116,8 @@ def train(
     from fullconv.learn.train import train as run
 
     dataset = find_dataset(data)
-    spec = _spec(model, dataset.labels.num_classes, stride, head_width, upsample)
+    spec = _spec(model, dataset.labels.num_classes, stride, head_width, upsample, padding, dilate, recipe)
+    spec = replace(spec, at_once=recipe == "paper")
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
     folder = out or Path("runs") / f"{data.resolve().name}-{spec.name.lower()}-{_slug(model)}"
     result = run(dataset, job, folder, resume=resume, tell=_say)
@@ -110,6 +132,8 @@ def ladder(
     weights: Weights = "imagenet",
     head_width: HeadWidth = None,
     upsample: Upsampling = "fixed",
+    padding: Padding = "minimal",
+    dilate: Dilate = None,
     recipe: RecipeName = "modern",
     epochs: Epochs = None,
     epochs_each: Annotated[
@@ -128,7 +152,7 @@ def ladder(
     """Climb the paper's ladder and print its table.
 
     FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s, each from the one before. On the paper's data (VOC with SBD) its
-    published rows stand beside.
+    published rows stand beside. With --dilate N it starts at stride N.
     """
     _need_torch()
     from fullconv.data.layouts import find_dataset
@@ -136,7 +160,7 @@ def ladder(
     from fullconv.learn.train import Job
 
     dataset = find_dataset(data)
-    spec = _spec(model, dataset.labels.num_classes, 32, head_width, upsample)
+    spec = _spec(model, dataset.labels.num_classes, 32, head_width, upsample, padding, dilate, recipe)
     job = Job(spec, _recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
     folder = out or Path("runs") / f"{data.resolve().name}-ladder-{_slug(model)}"
     rungs = climb(dataset, job, folder, epochs_each=_numbers(epochs_each), resume=resume, tell=_say)
@@ -193,18 +217,34 @@ def predict(
     save: Annotated[
         str, typer.Option(metavar="LIST", help="What to write: labels, overlay or both.")
     ] = "labels,overlay",
+    patchwise: Annotated[
+        bool, typer.Option("--patchwise", help="Slide over the image, one patch for each label; slow, for comparison.")
+    ] = False,
+    step: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="From patch to patch, with --patchwise.", show_default="8")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Patches at a time, with --patchwise.", show_default="16")
+    ] = None,
 ) -> None:
     """Label every pixel of images.
 
     Writes DIR/<stem>.png, class ids with the palette, and DIR/overlays/<stem>.jpg, both at the size of the image.
-    An image that fails is told at the end, and the others are still done.
+    An image that fails is told at the end, and the others are still done. With --patchwise, MODEL may also be a
+    classifier that was saved with its classes, as the demo's digits.safetensors.
     """
     _need_torch()
     from fullconv.net.runner import TorchRunner
     from fullconv.run.predict import expand_inputs, predict_files
 
+    if not patchwise and (step is not None or batch is not None):
+        raise UsageError("--step and --batch are for --patchwise")
     paths = expand_inputs(images, out)
-    runner = TorchRunner.load(model)
+    runner = (
+        _patchwise(model, 8 if step is None else step, 16 if batch is None else batch)
+        if patchwise
+        else TorchRunner.load(model)
+    )
     kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
     with progress_bar() as bar:
         task = bar.add_task("predicting", total=len(paths))
@@ -253,6 +293,41 @@ def inspect(
         print_inspection(found)
 
 
+@app.command("import")
+def import_(
+    weights: Annotated[
+        Path, typer.Argument(metavar="WEIGHTS", help="Published weights: .caffemodel, .npz, .pth or .safetensors.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .safetensors file to write.")],
+    net: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="fcn32s, fcn16s, fcn8s, fcn8s-atonce or alexnet.", show_default="by the layers"
+        ),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="classes.txt or dataset.yaml.", show_default="VOC's where there are 21"),
+    ] = None,
+) -> None:
+    """Make the published FCN weights a model of fullconv.
+
+    FILE gives the published logits with evaluate, predict and inspect: docs/reference.md. At-once weights without
+    their scale layers look like those of fcn8s and need --net.
+    """
+    _need_torch()
+    from fullconv.data.names import labels_for
+    from fullconv.net.checkpoint import Saved, save_net
+    from fullconv.net.published import read_published
+
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out {out}: name a file that ends in .safetensors")
+    name, spec, state = read_published(weights, net)
+    labels = labels_for(spec.num_classes, classes)
+    save_net(out, state, Saved(spec, labels, {"imported": weights.name, "net": name}))
+    print(f"{out}: {name} with {spec.num_classes} classes, {spec.upsample} upsampling")
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all that the demo makes.")] = Path("demo"),
@@ -283,20 +358,49 @@ def _root(
         raise typer.Exit
 
 
-def _need_torch() -> None:
-    from importlib.util import find_spec
+def _spec(
+    model: str,
+    num_classes: int,
+    stride: int,
+    head_width: int | None,
+    upsample: str,
+    padding: str,
+    dilate: int | None,
+    recipe: str,
+) -> NetSpec:
+    from typing import get_args
 
-    for package in ("torch", "torchvision", "lightning"):
-        if find_spec(package) is None:
-            raise MissingExtra(package, "train")
+    from fullconv.net.spec import NetSpec, Padding
+    from fullconv.net.upsample import UpsampleMode
+
+    for option, value, known in (("upsample", upsample, UpsampleMode), ("padding", padding, Padding)):
+        if value not in get_args(known):
+            choices = ", ".join(get_args(known))
+            raise UsageError(f"--{option} {value}: choose from {choices}")
+    if dilate not in (None, 16, 8, 4):
+        raise UsageError(f"--dilate {dilate}: choose from 16, 8, 4")
+    return NetSpec(
+        model,
+        num_classes,
+        min(stride, dilate or stride),
+        head_width,
+        norm=recipe != "paper",
+        upsample=upsample,  # type: ignore[arg-type]
+        padding=padding,  # type: ignore[arg-type]
+        dilate=dilate,
+    )
 
 
-def _spec(model: str, num_classes: int, stride: int, head_width: int | None, upsample: str) -> NetSpec:
-    from fullconv.net.spec import NetSpec
+def _patchwise(model: Path, step: int, batch: int) -> Runner:
+    from fullconv.net.checkpoint import holds_classifier
+    from fullconv.net.runner import TorchClassifier, TorchRunner
+    from fullconv.run.patchwise import PatchwiseRunner
 
-    if upsample not in ("fixed", "learned", "unpool", "resize"):
-        raise UsageError(f"--upsample {upsample}: there is 'fixed', 'learned', 'unpool' and 'resize'")
-    return NetSpec(model, num_classes, stride, head_width, upsample=upsample)  # type: ignore[arg-type]
+    if holds_classifier(model):
+        return PatchwiseRunner.sliding(TorchClassifier.load(model), step, batch)
+    runner = TorchRunner.load(model)
+    fields = runner.net.geometry[0].field, runner.net.geometry[1].field
+    return PatchwiseRunner.over(runner, fields, runner.mean_color, step, batch)
 
 
 def _slug(model: str) -> str:
@@ -315,10 +419,10 @@ def _numbers(text: str | None) -> list[int] | None:
 def _recipe(
     name: str, epochs: int | None, batch: int | None, crop: int | None, lr: float | None, others: list[str] | None
 ) -> Recipe:
-    from fullconv.learn.recipe import modern, override
+    from fullconv.learn.recipe import RECIPES, override
 
-    if name != "modern":
-        raise UsageError(f"--recipe {name}: there is 'modern'")
+    if name not in RECIPES:
+        raise UsageError(f"--recipe {name}: there is {' and '.join(repr(known) for known in RECIPES)}")
     values: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "crop": crop, "lr": lr}
     given = {key: value for key, value in values.items() if value is not None}
     for entry in others or ():
@@ -326,18 +430,7 @@ def _recipe(
         if not equals:
             raise UsageError(f"--set {entry}: write it as NAME=VALUE")
         given[key.strip().replace("-", "_")] = value
-    return override(modern(), given)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text.strip().lower())
-    if match is None:
-        raise UsageError(f"--size {text}: write height x width in pixels, such as 480x640")
-    return int(match[1]), int(match[2])
+    return override(RECIPES[name](), given)
 
 
 def main() -> None:

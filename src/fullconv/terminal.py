@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
+    from fullconv.learn.bench import DenseBench
+    from fullconv.learn.views import View
     from fullconv.metrics import Scores
     from fullconv.net.inspect import Inspection
 
-__all__ = ["print_inspection", "print_scores", "print_table", "progress_bar"]
+__all__ = ["print_dense_bench", "print_inspection", "print_scores", "print_table", "print_views", "progress_bar"]
 
 
 def print_scores(scores: Scores) -> None:
@@ -47,6 +49,40 @@ def print_inspection(found: Inspection) -> None:
     print(f"\nimage padding: top {top}, bottom {bottom}, left {left}, right {right}; halo: {halo} before and after\n")
     facts = [[up.name, *map(_axes, (up.factor, up.kernel, up.crop))] for up in found.skip.upsamplings]
     print_table([["upsampling", "factor", "kernel", "crop"], *facts])
+
+
+def print_dense_bench(found: DenseBench) -> None:
+    """Time per cell with ratios, then bytes."""
+    print(
+        f"{found.model}, image of {_axes(found.size, square=False)}: {_axes(found.cells, square=False)} cells, windows "
+        f"of {_axes(found.window, square=False)}, stride {_axes(found.stride)}; float32, {found.threads} thread(s), "
+        f"medians of {found.rounds} round(s), torch {found.torch}\n"
+    )
+    rows = [["", "ms a cell", "times the dense pass", "by multiply-accumulates", "in the paper"]]
+    for way in found.ways:
+        name = f"{way.way} ({found.batch})" if way.way == "batched" else way.way
+        paper = "" if way.paper is None else f"{way.paper:.1f}"
+        rows.append(
+            [f"{way.direction}, {name}", f"{way.milliseconds:.2f}", f"{way.ratio:.1f}", f"{way.bound:.1f}", paper]
+        )
+    print_table(rows)
+    print()
+    rows = [["patches", "number", "bytes (uint8)", "bytes (float32)", "times the image"]]
+    for kept in found.storage:
+        name = f"every {kept.step} pixels" if kept.step > 1 else "every pixel"
+        ratio = kept.patch_bytes / kept.image_bytes
+        rows.append([name, f"{kept.patches:,}", f"{kept.patch_bytes:,}", f"{4 * kept.patch_bytes:,}", f"{ratio:,.1f}"])
+    image = found.storage[0].image_bytes
+    print_table([*rows, ["the image", "1", f"{image:,}", f"{4 * image:,}", "1.0"]])
+
+
+def print_views(views: Sequence[View]) -> None:
+    """Accuracy by window, in percent."""
+    rows = [["window", "pixels right", "of digits", "seconds of training"]]
+    for view in views:
+        shares = [f"{100 * share:.1f}" for share in (view.accuracy, view.on_digits)]
+        rows.append([f"{view.window} pixels", *shares, f"{view.seconds:.0f}"])
+    print_table(rows)
 
 
 def _axes(pair: tuple[int | Fraction, int | Fraction] | None, square: bool = True) -> str:

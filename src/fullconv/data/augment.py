@@ -37,17 +37,15 @@ class RandomScale(v2.Transform):  # type: ignore[misc]
 class Augmentation:
     """Scale, crop, flip and colour; padding is mean grey in the image and 255 in the label map.
 
-    Called with uint8 3 x H x W and H x W, it gives uint8 3 x crop x crop and crop x crop. All its chance comes
-    from `seed`, so that a sample depends on nothing that ran before it.
+    Called with uint8 3 x H x W and H x W, it gives uint8 3 x crop x crop and crop x crop, or with `crop` 0 the
+    whole pair. All its chance comes from `seed`, so that a sample depends on nothing that ran before it.
     """
 
     def __init__(self, crop: int, scale: tuple[float, float], flip: float, color: float) -> None:
         fill = {tv_tensors.Image: (124, 116, 104), tv_tensors.Mask: IGNORE_INDEX}
-        steps: list[v2.Transform] = [
-            RandomScale(scale),
-            v2.RandomCrop(crop, pad_if_needed=True, fill=fill),
-            v2.RandomHorizontalFlip(flip),
-        ]
+        steps: list[v2.Transform] = [RandomScale(scale), v2.RandomHorizontalFlip(flip)]
+        if crop:
+            steps.insert(1, v2.RandomCrop(crop, pad_if_needed=True, fill=fill))
         if color > 0:
             steps.append(v2.ColorJitter(brightness=color, contrast=color, saturation=color))
         self.pipeline = v2.Compose(steps)

@@ -12,7 +12,7 @@ import yaml
 from fullconv.errors import DataError
 from fullconv.labels import LabelSet
 
-__all__ = ["CAMVID_LABELS", "VOC_LABELS", "find_labels"]
+__all__ = ["CAMVID_LABELS", "VOC_LABELS", "find_labels", "labels_for"]
 
 KEYS = ("names", "palette")
 
@@ -70,6 +70,25 @@ def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
     if described.is_file():
         return _read_yaml(described)
     return None
+
+
+def labels_for(num_classes: int, path: Path | None = None) -> LabelSet:
+    """The labels in a file like `classes.txt` or `dataset.yaml`; without one, those of VOC.
+
+    Raises DataError where they are not `num_classes`, and for all faults of the file.
+    """
+    if path is None:
+        labels, source = VOC_LABELS, "PASCAL VOC has"
+    elif path.suffix in (".yaml", ".yml"):
+        labels, source = _read_yaml(path)[0], f"{path} names"
+    else:
+        labels, source = _label_set(path, _text_names(path), None), f"{path} names"
+    if labels.num_classes != num_classes:
+        raise DataError(
+            f"the weights have {num_classes} classes, but {source} {labels.num_classes}; "
+            "name them in a file, one a line in the order of the ids, with --classes FILE"
+        )
+    return labels
 
 
 def _text_names(path: Path) -> list[str]:

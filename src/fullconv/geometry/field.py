@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import reduce
 from math import gcd, lcm
@@ -61,6 +61,17 @@ class Layer:
         while self.output_size(size) < out:
             size += 1
         return size
+
+    def rarefied(self, finer: int, most: int) -> Layer:
+        """This layer on a map `finer` times as fine, where its taps meet the same cells as before.
+
+        The paper's filter rarefaction (section 3.2): holes between the taps. Of its stride the largest divisor up to
+        `most` is kept; the map that it makes is `finer * self.stride // rarefied.stride` times as fine.
+        """
+        kept = max(step for step in range(1, self.stride + 1) if self.stride % step == 0 and step <= max(1, most))
+        before, after = self.padding
+        padding = (finer * before, finer * after)
+        return replace(self, stride=kept, padding=padding, dilation=finer * self.dilation)
 
 
 def chain_size(layers: Iterable[Layer], size: int) -> int:

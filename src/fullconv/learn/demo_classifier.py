@@ -11,16 +11,15 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
-from fullconv.data.digits import digit_patches
+from fullconv.data.digits import DIGIT_LABELS, digit_patches
 from fullconv.errors import ModelError
 from fullconv.geometry import Field
-from fullconv.image import atomic_write
 from fullconv.learn.plan import best_device
+from fullconv.net import checkpoint
 from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD, digit_net, input_size
 from fullconv.net.surgery import Surgery, convolutionalize
 from fullconv.net.trace import trace
@@ -103,9 +102,8 @@ def accuracy(net: nn.Module, patches: int, seed: int = 0) -> float:
 
 
 def save_classifier(net: nn.Module, path: Path) -> None:
-    """Write the state dict for `backbones.classifier`."""
-    with atomic_write(path) as temporary:
-        save_file({name: value.contiguous() for name, value in net.state_dict().items()}, temporary)
+    """Write it for `backbones.classifier` and, with its classes, for `predict --patchwise`."""
+    checkpoint.save_classifier(path, "digits", net, DIGIT_LABELS)
 
 
 def compare(net: nn.Module, image: Bytes, runs: int = 5) -> Comparison:

@@ -17,7 +17,7 @@ from fullconv.learn.train import Job, TrainResult, train
 __all__ = ["Published", "Rung", "climb", "published", "table"]
 
 RUNGS = ((32, True), (32, False), (16, False), (8, False))
-"""(prediction stride, whether only the score layer learns)."""
+"""(prediction stride, whether only the score layer learns), where no layer is dilated."""
 
 Published = Mapping[str, tuple[float, float, float, float]]
 """Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU in percent, by network."""
@@ -51,16 +51,18 @@ def climb(
 ) -> list[Rung]:
     """Train the four networks of the paper with `job`, its stride aside, and write the table.
 
+    A dilated backbone has no map coarser than `job.spec.dilate`: the ladder starts there and has fewer rungs.
     Each rung is a run folder of its own below `out`; with `resume`, what is done is only read, and the rung that was
     stopped goes on. After each rung, table.md, table.json and curves.png say how far the ladder is.
-    `epochs_each` gives the epochs of the four rungs instead of the recipe's (those of the first cost next to nothing).
+    `epochs_each` gives the epochs of the rungs instead of the recipe's (those of the first cost next to nothing).
     """
-    if epochs_each is not None and (len(epochs_each) != len(RUNGS) or min(epochs_each) < 1):
-        raise UsageError(f"a ladder has {len(RUNGS)} rungs: give as many numbers of epochs, each at least 1")
+    planned = _planned(job.spec.dilate)
+    if epochs_each is not None and (len(epochs_each) != len(planned) or min(epochs_each) < 1):
+        raise UsageError(f"this ladder has {len(planned)} rungs: give as many numbers of epochs, each at least 1")
     if not resume and any(out.glob("*/recipe.yaml")):
         raise UsageError(f"{out} already holds a ladder: add --resume to go on with it, or name another --out")
     rungs: list[Rung] = []
-    for number, (stride, fixed) in enumerate(RUNGS, start=1):
+    for number, (stride, fixed) in enumerate(planned, start=1):
         spec = replace(job.spec, stride=stride, fixed=fixed)
         folder = out / f"{number}-{spec.name.lower()}"
         recipe = replace(job.recipe, epochs=epochs_each[number - 1] if epochs_each else job.recipe.epochs)
@@ -68,7 +70,7 @@ def climb(
             recipe = replace(recipe, val_every=1, frozen_stride=1)
         recipe.check()
         start = rungs[-1].folder if rungs else None
-        tell(f"\n{number} of 4: {spec.name} in {folder}")
+        tell(f"\n{number} of {len(planned)}: {spec.name} in {folder}")
         result = train(dataset, Job(spec, recipe, job.weights, start), folder, resume=resume, tell=tell)
         rungs.append(Rung(spec.name, folder, result))
         _write(rungs, dataset, out)
@@ -104,6 +106,11 @@ def table(rungs: Sequence[Rung], beside: Published | None = None) -> list[list[s
 def _scored(percent: Sequence[float], before: Sequence[float] | None) -> list[str]:
     """Four scores, and what the third one gained."""
     return [*(f"{value:.1f}" for value in percent), "" if before is None else f"{percent[2] - before[2]:+.1f}"]
+
+
+def _planned(dilate: int | None) -> list[tuple[int, bool]]:
+    """The rungs that differ where no prediction stride is coarser than `dilate`."""
+    return list(dict.fromkeys((min(stride, dilate or stride), fixed) for stride, fixed in RUNGS))
 
 
 def _write(rungs: Sequence[Rung], dataset: DataSet, out: Path) -> None:

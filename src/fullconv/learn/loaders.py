@@ -27,7 +27,7 @@ class Loaders(LightningDataModule):
     def __init__(self, dataset: DataSet, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
-        self.crop = recipe.crop or _largest_crop(dataset)
+        self.crop = _largest_crop(dataset) if recipe.crop is None else recipe.crop
         augmentation = Augmentation(self.crop, recipe.scale, recipe.flip, recipe.color)
         self.train_pairs = Pairs(dataset, "train", augmentation, recipe.seed)
         self.val_pairs = Pairs(dataset, "val")

@@ -44,19 +44,20 @@ def has_bf16(recipe: Recipe) -> bool:
 
 def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, steps: int, bf16: bool) -> Plan:
     """Run two steps on a copy of the network and put the plan into words."""
-    recipe, net, crop = task.recipe, task.net, batch[1].shape[-1]
+    recipe, net, crop = task.recipe, task.net, "x".join(str(n) for n in batch[1].shape[-2:])
     seconds = _measure(net, batch, task.weights, bf16)
     learning = sum(p.numel() for p in net.parameters() if p.requires_grad)
     everything = sum(p.numel() for p in net.parameters())
     splits = ", ".join(f"{len(samples)} {name}" for name, samples in dataset.splits.items())
     left = steps * recipe.epochs - task.step
+    crops = f"{crop}, batches of {recipe.batch_size}" if recipe.crop != 0 else f"whole images, such as {crop}"
     rows = (
         ("data", f"{dataset.root} ({dataset.layout} layout): {splits}"),
         *([("splits", dataset.about)] if dataset.about else []),
         ("images", _sizes(dataset)),
         ("classes", f"{dataset.labels.num_classes}: {', '.join(dataset.labels.class_names)}"),
         ("network", f"{net.spec.name} on {net.spec.model}, {_millions(everything, learning)}"),
-        ("crops", f"{crop}x{crop}, batches of {recipe.batch_size}"),
+        ("crops", crops),
         ("numbers", "bfloat16 where it is safe, channels last" if bf16 else "float32, channels last"),
         ("rates", f"{task.base_rate():.2g} pretrained layers, {task.base_rate() * recipe.head_lr_scale:.2g} new ones"),
         ("epochs", f"{recipe.epochs} of {steps} steps" + (f", {task.step} steps are done" if task.step else "")),

@@ -6,26 +6,29 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from fullconv.errors import UsageError
 
-__all__ = ["Recipe", "modern", "override"]
+__all__ = ["RECIPES", "Recipe", "modern", "override", "paper"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """AdamW with warm-up and decay on augmented crops, class weights, and an average of the weights.
+    """Every number of a training; the defaults are those of `modern`.
 
     - epochs: passes over the training images; val_every: epochs from one validation to the next.
     - batch_size: crops a step and process. crop: their side in pixels; None means 352, or less where all
-      images are smaller.
+      images are smaller; 0 means whole images, one a step.
+    - optimizer: adamw, or sgd with momentum. normalized: whether the loss is the mean over pixels, or their sum.
     - lr: learning rate of the pretrained layers; None means 5e-4 where the backbone has batch norm, else
-      1e-4. head_lr_scale: that of the new layers, as a multiple.
-    - weight_decay: on kernels, not on biases and norms. warmup: share of the steps. power: of the decay to zero.
+      1e-4; with sgd, the published rates (see `paper`). head_lr_scale: that of the new layers, as a multiple;
+      bias_lr_scale: that of biases.
+    - weight_decay: on kernels, not on biases and norms. warmup: share of the steps. power: of the decay to zero; 0
+      is a constant rate.
     - scale: bounds of the random resize. flip: probability. color: jitter of brightness, contrast, saturation.
     - class_weight_power: classes weigh (median frequency / frequency) ** power; 0 is no weights.
     - ema: decay of the average of the weights that is validated and kept; 0 is no average.
@@ -40,7 +43,11 @@ class Recipe:
     val_every: int = 1
     batch_size: int = 8
     crop: int | None = None
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.99
+    normalized: bool = True
     lr: float | None = None
+    bias_lr_scale: float = 1.0
     head_lr_scale: float = 5.0
     weight_decay: float = 0.01
     warmup: float = 0.05
@@ -85,7 +92,10 @@ class Recipe:
         """UsageError for values that no training can use."""
         least = {"epochs": 1, "val_every": 1, "batch_size": 1, "fixed_views": 1, "frozen_stride": 1}
         faults = [f"{name} must be at least {low}" for name, low in least.items() if getattr(self, name) < low]
-        faults += ["crop must be at least 1"] * (self.crop is not None and self.crop < 1)
+        faults += ["crop must be at least 0"] * (self.crop is not None and self.crop < 0)
+        faults += ["whole images (crop 0) differ in size: batch_size must be 1"] * (
+            self.crop == 0 and self.batch_size > 1
+        )
         faults += ["epochs must be a multiple of val_every"] * (self.epochs % max(1, self.val_every) != 0)
         faults += ["scale must be two numbers above zero, low and high"] * (not 0 < self.scale[0] <= self.scale[1])
         faults += ["ema must be in 0 .. 1"] * (not 0 <= self.ema < 1)
@@ -96,8 +106,39 @@ class Recipe:
 
 
 def modern() -> Recipe:
-    """The recipe that is used unless another is asked for."""
+    """AdamW with warm-up and decay on augmented crops, mild class weights, and an average of the weights."""
     return Recipe()
+
+
+def paper() -> Recipe:
+    """The published training: SGD with momentum 0.99, one whole image a step, no augmentation, constant rates.
+
+    The loss is summed over pixels, biases learn twice as fast (the solvers and net descriptions of
+    fcn.berkeleyvision.org, "heavy learning"). The rates are for sums over some 500 x 500 pixels: 1e-10 for FCN-32s
+    and at-once training, 1e-12 and 1e-14 for FCN-16s and FCN-8s that go on from the coarser network.
+    """
+    return Recipe(
+        batch_size=1,
+        crop=0,
+        optimizer="sgd",
+        normalized=False,
+        bias_lr_scale=2.0,
+        head_lr_scale=1.0,
+        weight_decay=5e-4,
+        warmup=0.0,
+        power=0.0,
+        scale=(1.0, 1.0),
+        flip=0.0,
+        color=0.0,
+        class_weight_power=0.0,
+        ema=0.0,
+        clip=0.0,
+        fixed_views=1,
+    )
+
+
+RECIPES = {"modern": modern, "paper": paper}
+"""The recipes by name."""
 
 
 def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:

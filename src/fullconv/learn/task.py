@@ -27,6 +27,9 @@ Batch = tuple[Tensor | list[Tensor], Tensor, list[str]]
 """Images (or the maps of `FCN.encode`), uint8 label maps, names."""
 
 
+PUBLISHED_RATES = {32: 1e-10, 16: 1e-12, 8: 1e-14, 4: 1e-14}
+"""Learning rates of the published solvers, by prediction stride, where each network goes on from the coarser one."""
+
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -57,7 +60,8 @@ class SegmentationTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; a loss that is not finite stops the run and names the batch."""
         inputs, target, names = batch
-        loss = banded_loss(self.net, scores_of(self.net, inputs, target), target, self.weights)
+        score = scores_of(self.net, inputs, target)
+        loss = banded_loss(self.net, score, target, self.weights, self.recipe.normalized)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise FullconvError(
@@ -66,6 +70,11 @@ class SegmentationTask(LightningModule):
             )
         self.losses.append(value)
         return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Cut the gradients here: Lightning's own clipping refuses fused optimizers."""
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step; counted, and averaged, before any callback can save."""
@@ -91,9 +100,11 @@ class SegmentationTask(LightningModule):
         self.scores = Scores.from_confusion(confusion, self.labels.class_names)
 
     def base_rate(self) -> float:
-        """The recipe's learning rate of pretrained layers, or the default for this backbone."""
+        """The recipe's learning rate of pretrained layers, or the default for this network."""
         if self.recipe.lr is not None:
             return self.recipe.lr
+        if self.recipe.optimizer == "sgd":
+            return 1e-10 if self.net.spec.at_once else PUBLISHED_RATES[self.net.spec.stride]
         normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.net.backbone.modules())
         return 5e-4 if normed else 1e-4
 
@@ -102,15 +113,19 @@ class SegmentationTask(LightningModule):
         return self.base_rate() * _schedule(self.step, self.total_steps, self.recipe)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW in four groups: pretrained or new, decayed or not."""
+        """AdamW or SGD in groups: pretrained or new layers, kernels or biases and norms."""
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.net.named_parameters():
             if parameter.requires_grad:
                 rate = self.base_rate() * (1 if self.net.is_pretrained(name) else self.recipe.head_lr_scale)
+                rate *= self.recipe.bias_lr_scale if name.endswith(".bias") else 1
                 decay = self.recipe.weight_decay if parameter.ndim > 1 else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)
-        optimizer = torch.optim.AdamW(
-            [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
+        settings = [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
+        optimizer: torch.optim.Optimizer = (
+            torch.optim.AdamW(settings, fused=True)
+            if self.recipe.optimizer == "adamw"
+            else torch.optim.SGD(settings, lr=self.base_rate(), momentum=self.recipe.momentum)
         )
         start = self.step
         schedule = torch.optim.lr_scheduler.LambdaLR(

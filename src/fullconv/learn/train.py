@@ -117,6 +117,7 @@ def _open_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
         if not resume:
             raise UsageError(f"{out} already holds a run: add --resume to go on with it, or name another --out")
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before["network"] = NetSpec(**before["network"]).to_dict()  # what it lacks had no other value then
         differ = [
             f"{name} was {old!r}, now {new!r}"
             for name, (old, new) in _compared(before, json.loads(json.dumps(dict(values)))).items()
@@ -168,7 +169,6 @@ def _trainer(recipe: Recipe, bf16: bool) -> Trainer:
     return Trainer(
         max_epochs=recipe.epochs,
         precision="bf16-mixed" if bf16 else "32-true",
-        gradient_clip_val=recipe.clip or None,
         check_val_every_n_epoch=recipe.val_every,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,

@@ -6,7 +6,7 @@ import difflib
 import importlib.util
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fullconv.errors import MissingExtra, ModelError
+from fullconv.net.caffe import caffenet, classifier_state
 
 __all__ = [
     "CLASSIFIERS",
@@ -31,9 +32,10 @@ __all__ = [
     "is_classifier",
     "load_weights",
     "mean_std",
+    "read_state",
 ]
 
-CLASSIFIERS = ("vgg16", "alexnet", "resnet18", "resnet34", "resnet50", "mobilenet_v2", "digits")
+CLASSIFIERS = ("vgg16", "alexnet", "resnet18", "resnet34", "resnet50", "mobilenet_v2", "caffenet", "digits")
 """The classifiers that are named wherever a few stand for all."""
 
 IMAGENET = "imagenet"
@@ -41,7 +43,6 @@ IMAGENET = "imagenet"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
 _TRANSFORMING = ("googlenet", "inception_v3")
 """torchvision's that scale their input for themselves when they have its weights: here they always do."""
 
@@ -52,19 +53,23 @@ def classifier(name: str, weights: str | Path | None = None) -> tuple[nn.Module,
     `name` is torchvision's, or timm's ("timm/NAME" where torchvision has the name too), `digits`, or
     "path/to/file.py:build". The last imports that file and calls its function `build`, which gives an nn.Module that
     maps N x 3 x H x W to N x K logits: code of the file runs, now and whenever a network that was made of it is loaded.
-    `weights` is a .safetensors or .pth file with the classifier's own names, IMAGENET, or None for a random start.
+    `weights` is a .safetensors or .pth file with the classifier's own names, a .caffemodel of VGG16 or
+    CaffeNet, IMAGENET, or None for a random start.
     Raises ModelError for an unknown name and for weights that cannot be had or do not fit.
     """
     model = _built(name)
     if weights is None:
         return model, frozenset(model.state_dict())
-    state = _download(name) if str(weights) == IMAGENET else _read(Path(weights))
+    if Path(weights).suffix == ".caffemodel" and Path(weights).is_file():
+        state = classifier_state(Path(weights), name, model)
+    else:
+        state = _download(name) if str(weights) == IMAGENET else read_state(Path(weights))
     return model, load_weights(model, state, source=str(weights))
 
 
 def is_classifier(name: str) -> bool:
     """Whether `classifier` knows the name; a file is not opened for that."""
-    return name in _torchvision() or name == "digits" or _own(name) is not None or _timm_name(name) is not None
+    return name in _torchvision() or name in _OURS or _own(name) is not None or _timm_name(name) is not None
 
 
 def input_size(name: str) -> tuple[int, int]:
@@ -73,8 +78,8 @@ def input_size(name: str) -> tuple[int, int]:
     Of a classifier from a file, its attribute `input_size` (a number, (height, width) or (channels, height, width)) or
     that of its `default_cfg`; 224 x 224 where it has neither.
     """
-    if name == "digits":
-        return 94, 94
+    if name in _OURS:
+        return _OURS[name][1]
     if name in _torchvision():
         size = int(_weights_of(name).transforms.keywords["crop_size"])
         return size, size
@@ -85,15 +90,15 @@ def input_size(name: str) -> tuple[int, int]:
 
 def mean_std(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """What the classifier wants its RGB channels, 0..1, to be shifted and scaled by: ImageNet's unless it says more."""
-    if name == "digits" or name in _torchvision() or not is_classifier(name):
+    if name in _OURS or name in _torchvision() or not is_classifier(name):
         return IMAGENET_MEAN, IMAGENET_STD
     config = _config(name)
     return tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
 
 
 def _built(name: str) -> nn.Module:
-    if name == "digits":
-        return digit_net()
+    if name in _OURS:
+        return _OURS[name][0]()
     if name in _torchvision():
         extra = {"init_weights": False, "transform_input": True} if name in _TRANSFORMING else {}
         model: nn.Module = torchvision.models.get_model(name, **extra)
@@ -180,7 +185,7 @@ def _config(name: str) -> dict[str, Any]:
 
 
 def _unknown(name: str) -> ModelError:
-    near = difflib.get_close_matches(name, [*sorted(_torchvision()), "digits"], 3, 0.7)
+    near = difflib.get_close_matches(name, [*sorted(_torchvision()), *_OURS], 3, 0.7)
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     return ModelError(
         f"no classifier is called {name!r}{hint}; there are torchvision's and timm's by name "
@@ -215,6 +220,13 @@ def digit_net(num_classes: int = 11) -> nn.Module:
     return nn.Sequential(OrderedDict(parts))
 
 
+_OURS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
+    "digits": (digit_net, (94, 94)),
+    "caffenet": (caffenet, (227, 227)),
+}
+"""The classifiers that are built here, and the size of their images."""
+
+
 def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> frozenset[str]:
     """Copy `state` into `model` and give the keys that it lacks, which must belong to the classifier's end.
 
@@ -246,7 +258,8 @@ def _ends(model: nn.Module) -> tuple[str, ...]:
     return tuple(f"{name}." for name in ("classifier", "fc", *named, *owners[-1:]))
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Names to tensors of a .safetensors file or of a state dict that torch saved; ModelError for others."""
     if not path.is_file():
         raise ModelError(f"there is no weights file {path}; name a .safetensors or .pth file, '{IMAGENET}' or 'none'")
     try:
@@ -264,7 +277,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _download(name: str) -> dict[str, Tensor]:
-    if name == "digits" or _own(name):
+    if name in _OURS or _own(name):
         raise ModelError(f"{name} has no ImageNet weights; name a file with --weights FILE, or 'none'")
     if name not in _torchvision():
         return _download_timm(name)

@@ -12,17 +12,27 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fullconv.errors import ModelError
 from fullconv.image import atomic_write
 from fullconv.labels import LabelSet
+from fullconv.net.backbones import classifier, input_size
 from fullconv.net.fcn import FCN, rebuild
 from fullconv.net.spec import NetSpec
 
-__all__ = ["Saved", "find_weights", "load_net", "read_saved", "save_net"]
+__all__ = [
+    "Saved",
+    "find_weights",
+    "holds_classifier",
+    "load_classifier",
+    "load_net",
+    "read_saved",
+    "save_classifier",
+    "save_net",
+]
 
-_KEY = "fullconv"
+_KEY, _CLASSIFIER = "fullconv", "fullconv_classifier"
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,35 @@ def load_net(path: Path) -> tuple[FCN, Saved]:
     return net.eval(), saved
 
 
+def save_classifier(path: Path, name: str, net: nn.Module, labels: LabelSet) -> None:
+    """Write a classifier by its name in `backbones`, with its classes; its weights are as for any --weights FILE."""
+    meta = {"model": name, "labels": labels.to_dict()}
+    tensors = {name: value.detach().to("cpu").contiguous() for name, value in net.state_dict().items()}
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata={_CLASSIFIER: json.dumps(meta)})
+
+
+def holds_classifier(path: Path) -> bool:
+    """Whether `path` is a file of `save_classifier`; ModelError where it is no model at all."""
+    with _opened(find_weights(path)) as file:
+        return _CLASSIFIER in (file.metadata() or {})
+
+
+def load_classifier(path: Path) -> tuple[nn.Module, tuple[int, int], LabelSet]:
+    """The classifier in evaluation mode, on the CPU, the size of its images, and its classes."""
+    with _opened(path) as file:
+        meta = (file.metadata() or {}).get(_CLASSIFIER)
+    try:
+        values = json.loads(meta or "")
+        name, labels = str(values["model"]), LabelSet.from_dict(values["labels"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} has no description of a classifier that can be read: {error!r}") from error
+    net, missing = classifier(name, path)
+    if missing:
+        raise ModelError(f"{path} does not fit its own description: {', '.join(sorted(missing)[:3])} of {name} differ")
+    return net.eval(), input_size(name), labels
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
@@ -89,6 +128,8 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _description(file: Any, path: Path) -> Saved:
     meta = (file.metadata() or {}).get(_KEY)
+    if meta is None and _CLASSIFIER in (file.metadata() or {}):
+        raise ModelError(f"{path} is a classifier, not a network that labels pixels: predict with --patchwise")
     if meta is None:
         raise ModelError(f"{path} was not written by fullconv: it has no description of its network")
     try:

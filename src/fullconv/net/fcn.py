@@ -13,7 +13,10 @@ from torch.nn import functional
 from fullconv.errors import UsageError
 from fullconv.geometry import Upsampling
 from fullconv.net.backbones import classifier, input_size, mean_std
+from fullconv.net.caffe import caffe_mean_std
+from fullconv.net.dilate import dilate
 from fullconv.net.head import head_of, head_width, through
+from fullconv.net.padding import reference_padding
 from fullconv.net.skips import SKIP_NAMES, skip_nodes, taps_of
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import Surgery, convolutionalize
@@ -21,7 +24,10 @@ from fullconv.net.trace import Node, Taps
 from fullconv.net.unpooling import Pool, keep_indices, poolings, skip_geometry
 from fullconv.net.upsample import Unpool, Upsample
 
-__all__ = ["FCN", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
+__all__ = ["FCN", "Scale", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
+
+AT_ONCE_SCALES = {16: 1e-2, 8: 1e-4, 4: 1e-4}
+"""What the published FCN-8s-at-once multiplies pool4 and pool3 by (pool2 is beyond it)."""
 
 
 class FCN(nn.Module):
@@ -31,10 +37,10 @@ class FCN(nn.Module):
     Output: logits, N x num_classes x H x W, in the type of `mean`: float32, under autocast too.
 
     The backbone is the dense classifier up to its last feature map; the head its hidden linear layers as
-    convolutions (none in ResNet), padded to keep their input's size (one cell more for even kernels); one 1 x 1
-    score layer on the head and one on each skip, all starting at zero; each score map is upsampled onto the next
-    and added (the paper, section 4.2). Skips are the last map at each stride that all paths pass, or the paper's
-    own for VGG16.
+    convolutions (none in ResNet), padded to keep their input's size (one cell more for even kernels), or not at
+    all where `spec.padding` is the reference's; one 1 x 1 score layer on the head and one on each skip, all
+    starting at zero; each score map is upsampled onto the next and added (the paper, section 4.2). Skips are the
+    last map at each stride that all paths pass, or the paper's own for VGG16.
     """
 
     mean: Tensor
@@ -43,6 +49,8 @@ class FCN(nn.Module):
     def __init__(self, dense: Surgery, spec: NetSpec) -> None:
         super().__init__()
         self.spec = spec
+        if spec.padding == "reference":
+            dense = reference_padding(dense, spec.model)
         for name, value in zip(("mean", "std"), mean_std(spec.model), strict=True):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1))
         nodes = dense.nodes
@@ -52,7 +60,7 @@ class FCN(nn.Module):
         self.score_fr = _score(head_width(self.head, dense), spec.num_classes)
         for stride, name in names.items():
             channels = nodes[name].shape[0]
-            self.add_module(f"norm_{SKIP_NAMES[stride]}", nn.BatchNorm2d(channels) if spec.norm else nn.Identity())
+            self.add_module(f"norm_{SKIP_NAMES[stride]}", _conditioning(stride, channels, spec))
             self.add_module(f"score_{SKIP_NAMES[stride]}", _score(channels, spec.num_classes))
         self.skips = tuple(SKIP_NAMES[stride] for stride in names)
         taps = [through(self.head, taps_of(features)), *(taps_of(nodes[name]) for name in names.values())]
@@ -167,16 +175,19 @@ def build(spec: NetSpec, weights: str | Path | None = None) -> FCN:
     if spec.stride not in (32, 16, 8, 4):
         raise UsageError(f"stride {spec.stride}: a prediction stride is 32, 16, 8 or 4")
     model, missing = classifier(spec.model, weights)
-    dense = convolutionalize(model, input_size(spec.model))
+    dense = dilate(convolutionalize(model, input_size(spec.model)), spec.dilate)
     hidden = [f"{name}.weight" for name in dense.linears[:-1]]
     fresh = bool(hidden) and (spec.head_width is not None or any(name in missing for name in hidden))
-    return FCN(dense, replace(spec, head_norm=spec.norm and fresh))
+    net = FCN(dense, replace(spec, head_norm=spec.norm and fresh))
+    if str(weights).endswith(".caffemodel"):
+        net.mean, net.std = caffe_mean_std()
+    return net
 
 
 def rebuild(spec: NetSpec) -> FCN:
     """The network that `spec` describes to the letter, for weights that are loaded next."""
     model, _ = classifier(spec.model)
-    return FCN(convolutionalize(model, input_size(spec.model)), spec)
+    return FCN(dilate(convolutionalize(model, input_size(spec.model)), spec.dilate), spec)
 
 
 def fcn32s(model: str, num_classes: int, weights: str | Path | None = None) -> FCN:
@@ -197,6 +208,29 @@ def fcn8s(model: str, num_classes: int, weights: str | Path | None = None) -> FC
 def fcn4s(model: str, num_classes: int, weights: str | Path | None = None) -> FCN:
     """FCN-8s and a skip at stride 4, beyond the paper."""
     return build(NetSpec(model, num_classes, stride=4), weights)
+
+
+class Scale(nn.Module):
+    """Multiplication by a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The map times the factor."""
+        return features * self.factor
+
+    def extra_repr(self) -> str:
+        """The factor, for `print(net)`."""
+        return str(self.factor)
+
+
+def _conditioning(stride: int, channels: int, spec: NetSpec) -> nn.Module:
+    """What a tap goes through before its score layer."""
+    if spec.norm:
+        return nn.BatchNorm2d(channels)
+    return Scale(AT_ONCE_SCALES[stride]) if spec.at_once else nn.Identity()
 
 
 def _owners(nodes: dict[str, Node]) -> Iterator[tuple[str, Taps]]:

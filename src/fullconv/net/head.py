@@ -74,10 +74,12 @@ def _as_module(dense: Surgery, piece: list[fx.Node]) -> nn.Module:
 
 
 def _hidden(linear: nn.Conv2d, channels: int, spec: NetSpec) -> nn.Conv2d:
-    """A hidden layer with padding that keeps the map's size; its own weights unless the width changes."""
+    """A hidden layer with padding that keeps the map's size, or none; its own weights unless the width changes."""
     width = spec.head_width or linear.out_channels
-    kernel = (linear.kernel_size[0], linear.kernel_size[1])
-    conv = nn.Conv2d(channels, width, kernel, bias=linear.bias is not None, padding=(kernel[0] // 2, kernel[1] // 2))
+    kernel, holes = (linear.kernel_size[0], linear.kernel_size[1]), (linear.dilation[0], linear.dilation[1])
+    same = (holes[0] * (kernel[0] // 2), holes[1] * (kernel[1] // 2))
+    padding = (0, 0) if spec.padding == "reference" else same
+    conv = nn.Conv2d(channels, width, kernel, 1, padding, holes, bias=linear.bias is not None)
     if spec.head_norm or spec.head_width is not None:
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     else:

@@ -162,7 +162,7 @@ def _layer(call: Call) -> Seen:
     seen = _own(call)
     if seen.kind != "map":
         return seen
-    result = call.result[0] if isinstance(call.result, tuple) else call.result
+    result = call.result[0] if isinstance(call.result, tuple) else call.result  # a pooling that keeps its indices
     if seen.axes != (-2, -1) or result.dim() != 4:
         return _lost(call, "slides over a map whose last dimensions are not rows and columns")
     layers = layers_of_module(call.module) if call.module is not None else layers_of_call(call.kind, call)
@@ -217,8 +217,8 @@ def _along(call: Call) -> Seen:
     place = {"softmax": 1, "log_softmax": 1, "split": 2, "split_with_sizes": 2, "chunk": 2, "tensor_split": 2}
     default = {"normalize": 1}.get(call.kind, 0)
     at = 2 if call.kind == "normalize" and len(call.args) > 2 else place.get(call.kind, 1)
-    said: Any = getattr(call.module, "dim", None) if call.module is not None else call.arg(at, "dim", default)
-    dim = int(said if said is not None else 1)
+    found: Any = call.module.dim if call.module is not None else call.arg(at, "dim", default)
+    dim = 1 if found is None else int(found)
     dim = dim - source.dim() if dim >= 0 else dim
     if dim in seen.axes:
         return _lost(call, "works along the rows or columns of a map")

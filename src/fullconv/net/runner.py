@@ -1,4 +1,4 @@
-"""A trained network behind the `Runner` seam."""
+"""Trained networks behind the seams of `run`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from fullconv.errors import ModelError
 from fullconv.labels import LabelSet
-from fullconv.net.checkpoint import load_net
+from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD
+from fullconv.net.checkpoint import load_classifier, load_net
 from fullconv.net.fcn import FCN
 
-__all__ = ["TorchRunner"]
+__all__ = ["TorchClassifier", "TorchRunner"]
 
 
 class TorchRunner:
@@ -35,6 +37,12 @@ class TorchRunner:
         """What the channels of the logits mean."""
         return self._labels
 
+    @property
+    def mean_color(self) -> tuple[int, int, int]:
+        """The RGB bytes that the network takes for zero, all but the rounding."""
+        red, green, blue = (round(255 * float(value)) for value in self.net.mean.flatten())
+        return red, green, blue
+
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """N x H x W x 3 uint8 RGB to N x K x H x W float32."""
         batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device)
@@ -45,5 +53,46 @@ class TorchRunner:
             if "alloc" in str(error) or "out of memory" in str(error):
                 raise MemoryError(f"an image of {images.shape[1]}x{images.shape[2]} does not fit in memory") from error
             raise ModelError(f"the network fails on {images.shape[1]}x{images.shape[2]} pixels: {error}") from error
+        result: npt.NDArray[np.float32] = logits.float().cpu().numpy()
+        return result
+
+
+class TorchClassifier:
+    """Runs a classifier of one image size with torch in float32, on the GPU where there is one."""
+
+    def __init__(self, net: nn.Module, size: tuple[int, int], labels: LabelSet, device: str | None = None) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.net = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._size, self._labels = size, labels
+        self._mean, self._std = (
+            torch.tensor(v, device=self.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD)
+        )
+
+    @classmethod
+    def load(cls, path: Path, device: str | None = None) -> TorchClassifier:
+        """From a file of `checkpoint.save_classifier`."""
+        return cls(*load_classifier(path), device)
+
+    @property
+    def labels(self) -> LabelSet:
+        """What the logits mean."""
+        return self._labels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images that it takes."""
+        return self._size
+
+    @property
+    def mean_color(self) -> tuple[int, int, int]:
+        """The RGB bytes that the classifier takes for zero, all but the rounding."""
+        red, green, blue = (round(255 * value) for value in IMAGENET_MEAN)
+        return red, green, blue
+
+    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """N x height x width x 3 uint8 RGB to N x K float32."""
+        batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device)
+        with torch.inference_mode():
+            logits = self.net((batch / 255 - self._mean) / self._std)
         result: npt.NDArray[np.float32] = logits.float().cpu().numpy()
         return result

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fullconv.net.upsample import UpsampleMode
 
-__all__ = ["NetSpec"]
+__all__ = ["NetSpec", "Padding"]
+
+Padding = Literal["minimal", "reference"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,10 @@ class NetSpec:
 
     `head_width` None keeps the classifier's own hidden layers (VGG16: fc6 and fc7 with 4096 channels). `norm`
     puts batch norm on the taps, `head_norm` on the head's layers: layers that start from scratch need it.
-    `fixed` marks FCN-32s-fixed, where only the score layer learns.
+    `fixed` marks FCN-32s-fixed, where only the score layer learns. `at_once` scales the taps as the published
+    at-once training does, in place of batch norm. `padding` is the least with which the output covers the image,
+    or that of the published nets (see `padding.reference_padding`). `dilate` is the stride at which the backbone's
+    maps stay (`dilate.dilate`), no finer than the prediction stride; None keeps the classifier's own strides.
     """
 
     model: str
@@ -27,11 +32,15 @@ class NetSpec:
     head_norm: bool = False
     upsample: UpsampleMode = "fixed"
     fixed: bool = False
+    at_once: bool = False
+    padding: Padding = "minimal"
+    dilate: int | None = None
 
     @property
     def name(self) -> str:
-        """As in the paper's table: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s."""
-        return f"FCN-{self.stride}s{'-fixed' if self.fixed else ''}"
+        """As in the paper's table: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s; FCN-8s-dilated-16 and the like."""
+        dilated = f"-dilated-{self.dilate}" if self.dilate else ""
+        return f"FCN-{self.stride}s{dilated}{'-fixed' if self.fixed else ''}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and YAML."""

@@ -1,0 +1,132 @@
+"""Field of view against accuracy: what a patch classifier knows about its middle pixel from windows of some sizes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fullconv.data.digits import DIGIT_LABELS, digit_scenes
+
+__all__ = ["QUICK", "Budget", "View", "compare_views", "labelled_windows", "view_net"]
+
+Bytes = npt.NDArray[np.uint8]
+
+SCENE = (160, 192)
+PER_SCENE = 40
+BATCH, RATE = 32, 4e-3
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The same for every window: training and held-out windows (40 a scene), passes over the former, window sizes."""
+
+    train: int = 6000
+    val: int = 1200
+    epochs: int = 4
+    windows: tuple[int, ...] = (24, 48, 94)
+    seed: int = 0
+
+
+QUICK = Budget(train=1000, val=400, epochs=3)
+
+
+@dataclass(frozen=True)
+class View:
+    """Shares of held-out windows whose middle pixel gets its class: of all (half are background), and of strokes."""
+
+    window: int
+    accuracy: float
+    on_digits: float
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def compare_views(budget: Budget, tell: Callable[[str], None] = print) -> tuple[View, ...]:
+    """Train one classifier for each window size on the same pixels of digit scenes, and test them on the same others.
+
+    All have the same layers and the same number of parameters; their last maps are averaged to 3 x 3 cells. The digits
+    of the held-out scenes are in no training scene.
+    """
+    views = []
+    for window in budget.windows:
+        train = labelled_windows(budget.train, window, max(budget.windows), budget.seed, "train")
+        begin = time.perf_counter()
+        net = _trained(train, budget)
+        seconds = time.perf_counter() - begin
+        images, labels = labelled_windows(budget.val, window, max(budget.windows), budget.seed, "val")
+        with torch.inference_mode():
+            found = torch.cat(
+                [net(_input(part)).argmax(1) for part in torch.split(torch.from_numpy(images), 200)]
+            ).numpy()
+        right, digits = found == labels, labels > 0
+        views.append(View(window, float(right.mean()), float(right[digits].mean()), seconds))
+        tell(f"windows of {window} pixels: {100 * views[-1].accuracy:.1f} % right after {seconds:.0f} s of training")
+    return tuple(views)
+
+
+def labelled_windows(
+    count: int, window: int, margin: int, seed: int, split: str
+) -> tuple[Bytes, npt.NDArray[np.int64]]:
+    """Windows of digit scenes, count x window x window x 3 uint8 RGB, and the classes of their middles, int64 of 0..10.
+
+    Half of the middles lie on strokes. They depend on all arguments but `window`, and have room for a window of
+    `margin` pixels: windows of two sizes show the same pixels.
+    """
+    rng = np.random.default_rng([seed, len(split)])
+    images, targets = digit_scenes(-(-count // PER_SCENE), SCENE, seed, split)
+    inner = [slice(margin // 2, side - (margin - 1 - margin // 2)) for side in SCENE]
+    windows, labels = np.empty((count, window, window, 3), np.uint8), np.empty(count, np.int64)
+    for index in range(count):
+        scene, target = images[index // PER_SCENE], targets[index // PER_SCENE]
+        ink = target[inner[0], inner[1]] > 0
+        wanted = ink if index % 2 and ink.any() else ~ink
+        y, x = np.argwhere(wanted)[rng.integers(np.count_nonzero(wanted))] + margin // 2
+        top, left = y - window // 2, x - window // 2
+        windows[index], labels[index] = scene[top : top + window, left : left + window], target[y, x]
+    return windows, labels
+
+
+def view_net() -> nn.Module:
+    """Convolutions to an eighth of the window, the mean of 3 x 3 regions, one linear layer; for windows from 24 on."""
+    layers: list[nn.Module] = []
+    before = 3
+    for width, kernel, stride, pool in ((16, 4, 2, False), (32, 3, 1, True), (64, 3, 1, True), (64, 3, 1, False)):
+        layers += [nn.Conv2d(before, width, kernel, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)] if pool else []
+        before = width
+    end = nn.Linear(9 * before, DIGIT_LABELS.num_classes)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(3), nn.Flatten(), end)
+
+
+def _trained(data: tuple[Bytes, npt.NDArray[np.int64]], budget: Budget) -> nn.Module:
+    images, labels = torch.from_numpy(data[0]), torch.from_numpy(data[1])
+    torch.manual_seed(budget.seed)
+    net = view_net().to(memory_format=torch.channels_last)
+    steps = -(-len(images) // BATCH)
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=budget.epochs * steps, pct_start=0.2)
+    for _ in range(budget.epochs):
+        for picked in torch.randperm(len(images)).tensor_split(steps):
+            loss = functional.cross_entropy(net(_input(images[picked])), labels[picked])
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+    trained: nn.Module = net.eval()
+    return trained
+
+
+def _input(images: Tensor) -> Tensor:
+    """N x H x W x 3 bytes to N x 3 x H x W float32 around 0."""
+    return (images.permute(0, 3, 1, 2).float() / 255 - 0.5) * 4

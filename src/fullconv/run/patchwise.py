@@ -1,0 +1,155 @@
+"""Patch-wise classification: a network slid over the image with a step, as was done before dense networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fullconv.errors import UsageError
+from fullconv.geometry import Field
+from fullconv.labels import LabelSet
+from fullconv.run.runner import Runner
+
+__all__ = ["PatchClassifier", "PatchwiseRunner", "Window"]
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Score = Callable[[Bytes, npt.NDArray[np.int64]], Floats]
+Color = tuple[int, int, int]
+
+
+class PatchClassifier(Protocol):
+    """Something that gives one class for an image of one size."""
+
+    @property
+    def labels(self) -> LabelSet:
+        """What the K logits mean."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images that it takes."""
+        ...
+
+    @property
+    def mean_color(self) -> Color:
+        """The RGB bytes that come nearest to no input at all."""
+        ...
+
+    def logits(self, images: Bytes) -> Floats:
+        """N x height x width x 3 uint8 RGB to N x K float32 raw scores."""
+        ...
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which pixels are cut out to label one, along one axis.
+
+    It needs `before` pixels before it and `after` pixels after it. The cut starts at a multiple of `period`, so that
+    the cells of a strided network lie on it as they lie on the whole image, and all cuts have one `size`.
+    """
+
+    before: int
+    after: int
+    period: int = 1
+
+    @classmethod
+    def of(cls, field: Field) -> Window:
+        """What a pixel of a dense network depends on; ModelError where `field` is not one of pixels."""
+        return cls(*field.halo, field.advance)
+
+    @classmethod
+    def centred(cls, size: int) -> Window:
+        """The input of a classifier, with the pixel in its middle (for even sizes the first one behind it)."""
+        return cls(size // 2, size - 1 - size // 2)
+
+    @property
+    def size(self) -> int:
+        """Pixels of a cut."""
+        return self.before + self.after + self.period
+
+    def start(self, pixel: int) -> int:
+        """The first pixel of the cut for `pixel`; below 0 outside of the image."""
+        return (pixel - self.before) // self.period * self.period
+
+
+class PatchwiseRunner:
+    """A `Runner` that labels every `step`-th pixel from a patch of its own, `batch` patches at a time.
+
+    The pixels lie in the middles of squares of `step` pixels, and each square takes the logits of its pixel. Patches
+    that reach beyond the image are filled up with `fill`, RGB bytes.
+
+    Over a skip network, the logits of a labelled pixel are those of the whole image wherever its window lies inside the
+    image. Nearer to the border they are not: there a patch continues the image with its mean colour, and the
+    convolutions of the whole image pad every map with zeros instead.
+    """
+
+    def __init__(
+        self,
+        score: Score,
+        windows: tuple[Window, Window],
+        labels: LabelSet,
+        fill: Color,
+        step: int = 8,
+        batch: int = 16,
+    ) -> None:
+        if step < 1 or batch < 1:
+            raise UsageError(f"patches {step} pixels apart in batches of {batch}: both are 1 at the least")
+        self._score, self._labels, self.windows, self.fill = score, labels, windows, fill
+        self.step, self.batch = step, batch
+
+    @classmethod
+    def over(
+        cls, runner: Runner, fields: tuple[Field, Field], fill: Color, step: int = 8, batch: int = 16
+    ) -> PatchwiseRunner:
+        """With a network that labels pixels, each seeing what `fields` (vertical, horizontal) say."""
+
+        def score(patches: Bytes, places: npt.NDArray[np.int64]) -> Floats:
+            logits = runner.logits(patches)
+            return logits[np.arange(len(patches)), :, places[:, 0], places[:, 1]]
+
+        return cls(score, (Window.of(fields[0]), Window.of(fields[1])), runner.labels, fill, step, batch)
+
+    @classmethod
+    def sliding(cls, classifier: PatchClassifier, step: int = 8, batch: int = 16) -> PatchwiseRunner:
+        """With a classifier, whose input is centred on the pixel."""
+        height, width = classifier.size
+        windows = Window.centred(height), Window.centred(width)
+        labels, fill = classifier.labels, classifier.mean_color
+        return cls(lambda patches, places: classifier.logits(patches), windows, labels, fill, step, batch)
+
+    @property
+    def labels(self) -> LabelSet:
+        """What the channels of the logits mean."""
+        return self._labels
+
+    def logits(self, images: Bytes) -> Floats:
+        """N x H x W x 3 uint8 RGB to N x K x H x W float32, constant on squares of `step` pixels."""
+        count, height, width = images.shape[:3]
+        rows, columns = self._pixels(height), self._pixels(width)
+        coarse = np.empty((count, self._labels.num_classes, len(rows), len(columns)), np.float32)
+        for image, scores in zip(images, coarse, strict=True):
+            self._label(image, rows, columns, scores.reshape(len(scores), -1))
+        return coarse.repeat(self.step, 2)[:, :, :height].repeat(self.step, 3)[..., :width]
+
+    def _pixels(self, size: int) -> list[int]:
+        """The labelled pixels along one axis; that of a square cut off by the border lies inside too."""
+        return [min(start + self.step // 2, size - 1) for start in range(0, size, self.step)]
+
+    def _label(self, image: Bytes, rows: list[int], columns: list[int], scores: Floats) -> None:
+        """Fill `scores`, K x (rows * columns)."""
+        tall, wide = self.windows
+        pixels = np.array([(y, x) for y in rows for x in columns])
+        starts = np.array([(tall.start(y), wide.start(x)) for y, x in pixels.tolist()])
+        low, high = np.minimum(starts.min(0), 0), starts.max(0) + np.array([tall.size, wide.size])
+        frame = [(int(-low[a]), max(0, int(high[a]) - image.shape[a])) for a in (0, 1)]
+        padded = np.stack([np.pad(image[..., c], frame, constant_values=self.fill[c]) for c in range(3)], -1)
+        for first in range(0, len(pixels), self.batch):
+            part = slice(first, first + self.batch)
+            corners = (starts[part] - low).tolist()
+            patches = np.stack([padded[y : y + tall.size, x : x + wide.size] for y, x in corners])
+            scores[:, part] = self._score(patches, pixels[part] - starts[part]).T

@@ -1,0 +1,248 @@
+"""The published nets: their logits, their crops and their files, against a description of them in plain torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from caffe_side import (
+    CLASSES,
+    HIDDEN,
+    PUBLISHED,
+    WIDTHS,
+    Layers,
+    as_written,
+    caffe_input,
+    fcn8s,
+    named,
+    random_layers,
+)
+from fullconv.cli import app
+from fullconv.data.names import VOC_LABELS, labels_for
+from fullconv.errors import DataError, ModelError, UsageError
+from fullconv.labels import LabelSet
+from fullconv.net.caffe import caffenet
+from fullconv.net.checkpoint import Saved, load_net, save_net
+from fullconv.net.fcn import build, rebuild
+from fullconv.net.inspect import inspect_fcn
+from fullconv.net.published import NETS, read_layers, read_published
+from fullconv.net.runner import TorchRunner
+from fullconv.net.spec import NetSpec
+from nets import narrow_vgg16
+
+SIZES = [(1, 1), (2, 75), (37, 53), (64, 64), (95, 130), (161, 40)]
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classifiers of few channels under the names of the wide ones."""
+    makers = {"vgg16": lambda: narrow_vgg16(HIDDEN), "caffenet": lambda: caffenet(WIDTHS, HIDDEN, CLASSES)}
+    monkeypatch.setattr("fullconv.net.fcn.classifier", lambda name, weights=None: (makers[name](), frozenset()))
+
+
+def saved(tmp_path: Path, layers: Layers, name: str | None = None) -> TorchRunner:
+    """Imported, written and read again, as the commands do."""
+    path = as_written("safetensors", layers, tmp_path / "published.safetensors")
+    _, spec, state = read_published(path, name)
+    save_net(tmp_path / "ours.safetensors", state, Saved(spec, LabelSet.named(list("abcde")[: spec.num_classes])))
+    return TorchRunner.load(tmp_path / "ours.safetensors", "cpu")
+
+
+def assert_published(runner: TorchRunner, net: str, layers: Layers, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(sum(size)).integers(0, 256, (*size, 3), np.uint8)
+    with torch.no_grad():
+        expected = PUBLISHED[net](layers, caffe_input(image)).numpy()
+    ours = runner.logits(image[None])
+    assert ours.shape == expected.shape
+    assert expected.std() > 0.01
+    assert np.abs(ours - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("net", PUBLISHED)
+def test_the_logits_are_the_published_ones(net: str, learned: bool, tmp_path: Path) -> None:
+    layers = random_layers(net, learned=learned)
+    runner = saved(tmp_path, layers, net)
+    assert runner.net.spec.upsample == ("learned" if learned else "fixed")
+    for size in SIZES:
+        assert_published(runner, net, layers, size)
+
+
+@pytest.mark.parametrize("net", PUBLISHED)
+def test_the_logits_depend_on_every_layer(net: str) -> None:
+    """Or the comparison above would prove nothing of it: in the description itself, each layer without weight shows."""
+    layers = random_layers(net)
+    data = caffe_input(np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8))
+    with torch.no_grad():
+        whole = PUBLISHED[net](layers, data)
+        for name, (weight, *rest) in layers.items():
+            without = PUBLISHED[net]({**layers, name: (weight * 0.9, *rest)}, data)
+            assert (without - whole).abs().max() > 1e-3 * whole.abs().max(), name
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("scale", [torch.tensor([0.01]), torch.linspace(0.01, 0.02, 6)])
+def test_scales_come_from_the_file_where_it_has_them(scale: Tensor, tmp_path: Path) -> None:
+    layers = random_layers("fcn8s-atonce")
+    channels = layers["score_pool4"][0].shape[1]
+    own = scale if scale.numel() == 1 else scale[:channels]
+    scaled = {**layers, "scale_pool4": (own,), "scale_pool3": (torch.tensor([0.0001]),)}
+    runner = saved(tmp_path, scaled)
+    image = np.full((40, 50, 3), 200, np.uint8)
+    with torch.no_grad():
+        expected = fcn8s(layers, caffe_input(image), own.view(1, -1, 1, 1), 0.0001).numpy()  # type: ignore[arg-type]
+    assert np.abs(runner.logits(image[None]) - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("net", PUBLISHED)
+def test_the_net_is_recognised_by_its_layers(net: str, tmp_path: Path) -> None:
+    layers = random_layers(net)
+    if net == "fcn8s-atonce":
+        layers |= {"scale_pool4": (torch.tensor([0.01]),), "scale_pool3": (torch.tensor([0.0001]),)}
+    name, spec, _ = read_published(as_written("pth", layers, tmp_path / "a.pth"))
+    assert (name, spec.stride) == (net, NETS[net].stride)
+    without = {layer: own for layer, own in layers.items() if not layer.startswith("upscore")}
+    name, spec, _ = read_published(as_written("pth", without, tmp_path / "b.pth"))
+    assert (name, spec.upsample) == (net, "fixed")
+
+
+@pytest.mark.parametrize("suffix", ["caffemodel", "npz", "pth", "safetensors"])
+def test_every_format_gives_the_same_layers(suffix: str, tmp_path: Path) -> None:
+    layers = random_layers("fcn16s")
+    found = read_layers(as_written(suffix, layers, tmp_path / f"weights.{suffix}"))
+    assert found.keys() == named(layers).keys()
+    assert all(torch.equal(found[name], value) for name, value in named(layers).items())
+
+
+def test_an_npz_may_name_parameters_otherwise(tmp_path: Path) -> None:
+    short = {"weight": "W", "bias": "b"}
+    arrays = {
+        f"{key.rpartition('.')[0]}_{short[key.rpartition('.')[2]]}": v.numpy()
+        for key, v in named(random_layers("fcn32s")).items()
+    }
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert read_layers(tmp_path / "a.npz").keys() == named(random_layers("fcn32s")).keys()
+
+
+@pytest.mark.usefixtures("narrow")
+def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
+    layers = random_layers("fcn8s")
+    del layers["fc7"], layers["upscore2"]
+    layers["conv3_2"] = layers["conv3_2"][:1]
+    layers["score_pool3"] = (torch.zeros(5, 99, 1, 1), layers["score_pool3"][1])
+    layers["conv6_1"] = (torch.zeros(1),)
+    with pytest.raises(ModelError) as error:
+        read_published(as_written("safetensors", layers, tmp_path / "a.safetensors"))
+    faults = ("fc7.weight is missing", "fc7.bias is missing", "upscore2.weight is missing", "conv3_2.bias is missing",
+              "score_pool3.weight is (5, 99, 1, 1), not (5, 4, 1, 1)", "conv6_1.weight is left over")  # fmt: skip
+    assert all(fault in str(error.value) for fault in faults)
+    assert "fc6" not in str(error.value)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_what_cannot_be_imported_is_told(tmp_path: Path) -> None:
+    good = as_written("pth", random_layers("fcn32s"), tmp_path / "a.pth")
+    (tmp_path / "text.npz").write_text("no")
+    np.savez(tmp_path / "objects.npz", a=np.array([{}], object))
+    headless = {name: own for name, own in random_layers("fcn32s").items() if name != "score_fr"}
+    cases = [
+        (tmp_path / "gone.pth", None, ModelError, "there is no weights file .*gone.pth"),
+        (tmp_path / "text.npz", None, ModelError, "text.npz cannot be read as an .npz"),
+        (tmp_path / "objects.npz", None, ModelError, "objects.npz cannot be read as an .npz"),
+        (
+            as_written("pth", headless, tmp_path / "b.pth"),
+            None,
+            ModelError,
+            "no layer score_fr; it begins with conv1_1",
+        ),
+        (good, "fcn16s", ModelError, "read as fcn16s,.*score_pool4.weight is missing.*upscore.weight is left over"),
+        (good, "fcn4s", UsageError, "there is fcn32s, fcn16s"),
+    ]
+    for path, name, kind, sentence in cases:
+        with pytest.raises(kind, match=sentence):
+            read_published(path, name)
+
+
+CROPS = {("vgg16", 32): (19,), ("vgg16", 16): (-5, 27), ("vgg16", 8): (-5, -9, 31), ("caffenet", 32): (18,)}
+
+
+@pytest.mark.parametrize(("model", "stride"), CROPS)
+def test_the_crops_are_published_and_nothing_more_is_padded(model: str, stride: int) -> None:
+    """A crop below zero is one of the finer map, as score_pool4c and score_pool3c are."""
+    with torch.device("meta"):
+        net = rebuild(NetSpec(model, 21, stride, norm=False, padding="reference")).eval()
+        for size in ((1, 1), (333, 500), (501, 64)):
+            assert net(torch.zeros(1, 3, *size)).shape == (1, 21, *size)
+    for geometry in net.geometry:
+        assert tuple(up.crop for up in geometry.upsamplings) == CROPS[model, stride]
+        assert {geometry.padding(size) for size in range(1, 600)} == {(0, 0)}
+
+
+def test_the_wide_net_has_the_published_size() -> None:
+    """The numbers in fcn32s-heavy-pascal.caffemodel without its upsampling: VGG16's, with 21 classes for 1000."""
+    with torch.device("meta"):
+        net = rebuild(NetSpec("vgg16", 21, 32, norm=False, padding="reference"))
+    assert sum(parameter.numel() for parameter in net.parameters()) == 138_357_544 - 1000 * 4097 + 21 * 4097
+
+
+@pytest.mark.parametrize("model", ["digits", "alexnet"])
+def test_reference_padding_is_for_every_classifier_with_hidden_layers(model: str) -> None:
+    with torch.device("meta"):
+        net = build(NetSpec(model, 3, 8, padding="reference")).eval()
+        for size in ((1, 1), (37, 101)):
+            assert net(torch.zeros(1, 3, *size)).shape == (1, 3, *size)
+    with pytest.raises(UsageError, match="resnet18 has none"), torch.device("meta"):
+        build(NetSpec("resnet18", 3, 8, padding="reference"))
+
+
+def test_the_reference_costs_more() -> None:
+    minimal, reference = (inspect_fcn(NetSpec("vgg16", 21, 8, norm=False, padding=p), (500, 500)) for p in
+                          ("minimal", "reference"))  # fmt: skip
+    assert minimal.params == reference.params
+    assert reference.macs > 1.3 * minimal.macs
+    assert next(row for row in reference.rows if row.name.endswith("features.0")).padding == (100, 100)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_import_writes_a_model(tmp_path: Path) -> None:
+    weights = as_written("caffemodel", random_layers("fcn8s"), tmp_path / "fcn8s-heavy-pascal.caffemodel")
+    out, names = tmp_path / "ours.safetensors", tmp_path / "names.txt"
+    call = CliRunner()
+    assert isinstance(call.invoke(app, ["import", str(weights), "--out", str(out)]).exception, DataError)
+    assert isinstance(call.invoke(app, ["import", str(weights), "--out", "a.pth"]).exception, UsageError)
+    names.write_text("a\nb\nc\nd\ne\n")
+    result = call.invoke(app, ["import", str(weights), "--out", str(out), "--classes", str(names)])
+    assert result.exit_code == 0, result.exception
+    assert "fcn8s with 5 classes, fixed upsampling" in result.output
+    net, found = load_net(out)
+    assert found.labels.class_names == tuple("abcde")
+    assert found.notes == {"imported": weights.name, "net": "fcn8s"}
+    assert net.spec.padding == "reference"
+    assert_published(TorchRunner(net, found.labels, "cpu"), "fcn8s", random_layers("fcn8s"), (47, 61))
+
+
+def test_googlenet_makes_a_coarse_net() -> None:
+    """FCN-GoogLeNet of the paper's table 1, once the classifier can be had by name."""
+    try:
+        with torch.device("meta"):
+            net = build(NetSpec("googlenet", 21, 32)).eval()
+    except ModelError as error:
+        if "no classifier is called" in str(error):
+            pytest.skip("googlenet has no builder yet")
+        raise
+    with torch.device("meta"):
+        assert net(torch.zeros(1, 3, 65, 97)).shape == (1, 21, 65, 97)
+    assert [tap.field.stride for tap in net.geometry[0].taps] == [32]
+
+
+def test_twenty_one_classes_are_those_of_voc() -> None:
+    assert labels_for(21) is VOC_LABELS
+    with pytest.raises(DataError, match=r"60 classes, but PASCAL VOC has 21; .*--classes FILE"):
+        labels_for(60)

@@ -1,0 +1,72 @@
+"""The published recipe does what a plain loop of its description does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fullconv.data.batches import seed_of
+from fullconv.data.digits import DIGIT_LABELS, write_digit_dataset
+from fullconv.data.layouts import find_dataset
+from fullconv.learn.loaders import Loaders
+from fullconv.learn.recipe import override, paper
+from fullconv.learn.task import PUBLISHED_RATES, SegmentationTask
+from fullconv.learn.train import Job, train
+from fullconv.net.checkpoint import load_net
+from fullconv.net.fcn import Scale, build
+from fullconv.net.spec import NetSpec
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")
+
+AT_ONCE = NetSpec("digits", 11, 8, norm=False, at_once=True)
+
+
+def test_paper_is_sgd_on_sums_over_whole_images(tmp_path: Path) -> None:
+    """Backbone, head and score layers end where momentum 0.99, doubled biases and one image a step take them."""
+    root = write_digit_dataset(tmp_path / "data", train=3, val=1, size=(50, 61))
+    dataset, recipe = find_dataset(root), override(paper(), {"epochs": 2, "bf16": False, "lr": 1e-7})
+    train(dataset, Job(AT_ONCE, recipe), tmp_path / "run", tell=lambda _: None)
+    torch.manual_seed(recipe.seed)
+    net = build(AT_ONCE).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    velocity = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
+    loaders, number = Loaders(dataset, recipe), 0
+    for epoch in range(2):
+        for ((_, index),) in loaders.order(epoch * 3):
+            image, target, _ = loaders.train_pairs[epoch, index]
+            assert image.shape == (3, 50, 61)
+            torch.manual_seed(seed_of(0, number, 0))
+            loss = functional.cross_entropy(net(image[None]), target[None].long(), ignore_index=255, reduction="sum")
+            gradients = torch.autograd.grad(loss, list(net.parameters()))
+            with torch.no_grad():
+                for (name, value), gradient in zip(net.named_parameters(), gradients, strict=True):
+                    decay = 5e-4 if value.ndim > 1 else 0
+                    velocity[name] = 0.99 * velocity[name] + gradient + decay * value
+                    value -= 1e-7 * (2 if name.endswith("bias") else 1) * velocity[name]
+            number += 1
+    found = load_net(tmp_path / "run" / "last.safetensors")[0].state_dict()
+    for name, value in net.named_parameters():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
+    assert found["score_fr.weight"].abs().max() > 0
+
+
+def test_rates_are_the_published_ones() -> None:
+    def rates(spec: NetSpec) -> set[float]:
+        task = SegmentationTask(build(spec), paper(), DIGIT_LABELS, torch.ones(11), 10)
+        return {group["lr"] for group in task.configure_optimizers()["optimizer"].param_groups}
+
+    assert rates(AT_ONCE) == {1e-10, 2e-10}
+    for stride, rate in ((32, 1e-10), (16, 1e-12), (8, 1e-14)):
+        assert PUBLISHED_RATES[stride] == rate
+        assert rates(replace(AT_ONCE, stride=stride, at_once=False)) == {rate, 2 * rate}
+
+
+def test_at_once_scales_the_taps() -> None:
+    net = build(AT_ONCE)
+    scales = [module.factor for module in net.modules() if isinstance(module, Scale)]
+    assert scales == [0.01, 0.0001]
+    assert not any(isinstance(m, nn.BatchNorm2d) for name, m in net.named_modules() if name.startswith("norm_"))
