@@ -249,7 +249,7 @@ def main() -> None:
         for family, name in plan(options.sizes, rows, options.largest):
             if left == 0:
                 break
-            if name in rows or not fnmatch.fnmatch(name, options.only or "*"):
+            if (name in rows and "fault" not in rows[name]) or not fnmatch.fnmatch(name, options.only or "*"):
                 continue
             rows[name] = {"family": family, "model": name, **_timed(name, options.seconds)}
             with LOG.open("a", encoding="utf-8") as file:

@@ -202,6 +202,7 @@ class Both(nn.Module):
 
 
 HEADS = {
+    "in place": lambda: pooled(nn.Flatten(), nn.Dropout(0.5, inplace=True), nn.Linear(8, 4)),
     "flat": lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Dropout(), nn.Linear(6, 4)),
     "max": lambda: nn.Sequential(nn.AdaptiveMaxPool2d((1, 2)), nn.Flatten(), nn.Linear(16, 4)),
     "convolution": lambda: nn.Sequential(nn.Dropout(), nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),

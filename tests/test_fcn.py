@@ -344,7 +344,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
         classifier("digits", tmp_path / "gone.pth")
     with pytest.raises(ModelError, match="no classifier is called 'lenet'"):
         classifier("lenet")
-    with pytest.raises(ModelError, match="digit classifier has no ImageNet weights"):
+    with pytest.raises(ModelError, match="digits has no ImageNet weights"):
         classifier("digits", IMAGENET)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 
 from torch import fx, nn
@@ -36,7 +37,7 @@ def head_of(dense: Surgery, nodes: dict[str, Node], spec: NetSpec) -> nn.Sequent
                 layers[f"norm{number}"] = nn.BatchNorm2d(width)
         elif not isinstance(module, nn.Identity):
             kind = "drop" if isinstance(module, nn.Dropout) else "relu" if isinstance(module, nn.ReLU) else name
-            layers[f"{kind}{number}" if f"{kind}{number}" not in layers else f"{name}_{number}"] = module
+            layers[f"{kind}{number}" if f"{kind}{number}" not in layers else f"{name}_{number}"] = _gentle(module)
     return nn.Sequential(layers)
 
 
@@ -71,6 +72,14 @@ def _as_module(dense: Surgery, piece: list[fx.Node]) -> nn.Module:
             made[node] = graph.node_copy(node, lambda n: made.get(n, image))
     graph.output(made[piece[-1]])
     return fx.GraphModule(dense.module, graph)
+
+
+def _gentle(module: nn.Module) -> nn.Module:
+    """The module without working in place: what it gets may be the backbone's map, which pooling is not before now."""
+    if getattr(module, "inplace", False):
+        module = copy.copy(module)
+        module.inplace = False  # type: ignore[assignment]
+    return module
 
 
 def _hidden(linear: nn.Conv2d, channels: int, spec: NetSpec) -> nn.Conv2d:
