@@ -98,5 +98,5 @@ def test_classifier_weights_come_from_a_caffemodel(tmp_path: Path, monkeypatch: 
     assert (ours - x).abs().max() <= 1e-4 * x.abs().max()
     with pytest.raises(ModelError, match="weights of vgg16 or caffenet, not of digits"):
         classifier("digits", path)
-    with pytest.raises(ModelError, match="torchvision has no weights of caffenet"):
+    with pytest.raises(ModelError, match="caffenet has no ImageNet weights"):
         classifier("caffenet", "imagenet")

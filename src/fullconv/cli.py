@@ -38,7 +38,7 @@ Model = Annotated[
     typer.Option(
         metavar="NAME",
         help="Classifier: torchvision's and timm's by name (vgg16, alexnet, resnet18, resnet34, resnet50, "
-        "mobilenet_v2, ...), digits, or FILE.py:FUNCTION for your own, whose code is run.",
+        "mobilenet_v2, ...), caffenet, digits, or FILE.py:FUNCTION for your own, whose code is run.",
     ),
 ]
 Weights = Annotated[

@@ -186,7 +186,7 @@ def _config(name: str) -> dict[str, Any]:
 
 def _unknown(name: str) -> ModelError:
     near = difflib.get_close_matches(name, [*sorted(_torchvision()), *_OURS], 3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     return ModelError(
         f"no classifier is called {name!r}{hint}. There are torchvision's and timm's by name "
         f"({', '.join(CLASSIFIERS)}, ...), and FILE.py:FUNCTION for your own"

@@ -174,6 +174,8 @@ class _Tracer(fx.Tracer):
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             height, width = self.example.shape[2:]
             cause = str(error).partition("\n")[0]
+            if "meta tensors" in cause:
+                raise fx.proxy.TraceError("it reads a number out of the image") from error
             raise ModelError(f"the network does not run on a {height}x{width} image: {cause}") from error
         finally:
             self.inside = False
