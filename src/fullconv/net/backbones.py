@@ -185,10 +185,10 @@ def _config(name: str) -> dict[str, Any]:
 
 
 def _unknown(name: str) -> ModelError:
-    near = difflib.get_close_matches(name, [*sorted(_torchvision()), *_OURS], 3)
+    near = difflib.get_close_matches(name, [*sorted(_torchvision()), *_OURS], 3, 0.7)
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     return ModelError(
-        f"no classifier is called {name!r}{hint}. There are torchvision's and timm's by name "
+        f"no classifier is called {name!r}{hint}; there are torchvision's and timm's by name "
         f"({', '.join(CLASSIFIERS)}, ...), and FILE.py:FUNCTION for your own"
     )
 
