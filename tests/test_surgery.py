@@ -226,6 +226,7 @@ def on_vector(*modules: nn.Module) -> nn.Module:
             r"pools \[9, 9\] cells to \[4, 4\]: .*unequal",
         ),
         (on_map(nn.Linear(9, 4), nn.Flatten(), nn.Linear(72, 2)), "linear along the columns of a map"),
+        (on_map(nn.Flatten(2), nn.Linear(81, 4)), "no linear layer after a flatten.*it gives N x 2 x 4"),
         (on_map(nn.Flatten(2), nn.Linear(81, 4), nn.Flatten(), nn.Linear(8, 2)), "not a map to a vector"),
         (on_map(nn.AdaptiveMaxPool2d(4), nn.Flatten(), nn.Linear(32, 4)), r"pools \[9, 9\] cells to \[4, 4\]"),
         (on_map(nn.Flatten(), nn.BatchNorm1d(162), nn.Linear(162, 2)), r"BatchNorm1d\) works on a flattened map"),

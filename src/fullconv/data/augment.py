@@ -15,8 +15,11 @@ from fullconv.labels import IGNORE_INDEX
 __all__ = ["Augmentation", "RandomScale"]
 
 
+EXACT = v2.InterpolationMode.NEAREST_EXACT
+
+
 class RandomScale(v2.Transform):  # type: ignore[misc]
-    """Resize both by one factor, log-uniform in `scale`: the image bilinear, the label map nearest."""
+    """Resize both by one factor, log-uniform in `scale`: the image bilinear, the label map to the nearest pixel."""
 
     def __init__(self, scale: tuple[float, float]) -> None:
         super().__init__()
@@ -31,6 +34,9 @@ class RandomScale(v2.Transform):  # type: ignore[misc]
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Resize one of the two."""
+        if isinstance(inpt, tv_tensors.Mask):  # torchvision's own way with masks shifts them by half a pixel
+            values = v2.functional.resize(inpt.as_subclass(Tensor)[None], params["size"], EXACT)[0]
+            return tv_tensors.wrap(values, like=inpt)
         return self._call_kernel(v2.functional.resize, inpt, params["size"])
 
 
