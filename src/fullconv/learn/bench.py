@@ -93,12 +93,17 @@ def bench_dense(model: str, size: Pair, rounds: int = 5, tell: Callable[[str], N
     windows = cut_windows(dense, image)
     cells, stride = _grid(dense, size)
     batch = _best_batch(net, windows)
-    tell(f"{len(windows)} patches in batches of {batch}, {rounds} rounds")
     ways: dict[str, tuple[nn.Module, Sequence[Tensor]]] = {
-        "dense": (dense.module.eval(), [image.contiguous(memory_format=torch.channels_last)]),
+        "dense": (
+            dense.module.to(memory_format=torch.channels_last),
+            [image.contiguous(memory_format=torch.channels_last)],
+        ),
         "batched": (net, torch.split(windows, batch)),
         "single": (net, torch.split(windows, 1)),
     }
+    with torch.inference_mode():
+        ways["dense"][0](image)  # as warm as the patches
+    tell(f"{len(windows)} patches in batches of {batch}, {rounds} rounds")
     times: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds):
         for direction, run in (("forward", _forward), ("backward", _backward)):

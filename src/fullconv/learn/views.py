@@ -28,7 +28,7 @@ BATCH, RATE = 32, 4e-3
 class Budget:
     """The same for every window: training and held-out windows (40 a scene), passes over the former, window sizes."""
 
-    train: int = 6000
+    train: int = 4000
     val: int = 1200
     epochs: int = 4
     windows: tuple[int, ...] = (24, 48, 94)
@@ -101,7 +101,7 @@ def view_net() -> nn.Module:
     """Convolutions to an eighth of the window, the mean of 3 x 3 regions, one linear layer; for windows from 24 on."""
     layers: list[nn.Module] = []
     before = 3
-    for width, kernel, stride, pool in ((16, 4, 2, False), (32, 3, 1, True), (64, 3, 1, True), (64, 3, 1, False)):
+    for width, kernel, stride, pool in ((16, 4, 2, True), (32, 3, 1, True), (64, 3, 1, False), (64, 3, 1, False)):
         layers += [nn.Conv2d(before, width, kernel, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
         layers += [nn.MaxPool2d(2)] if pool else []
         before = width
@@ -112,7 +112,7 @@ def view_net() -> nn.Module:
 def _trained(data: tuple[Bytes, npt.NDArray[np.int64]], budget: Budget) -> nn.Module:
     images, labels = torch.from_numpy(data[0]), torch.from_numpy(data[1])
     torch.manual_seed(budget.seed)
-    net = view_net().to(memory_format=torch.channels_last)
+    net = view_net()
     steps = -(-len(images) // BATCH)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=budget.epochs * steps, pct_start=0.2)
@@ -123,8 +123,7 @@ def _trained(data: tuple[Bytes, npt.NDArray[np.int64]], budget: Budget) -> nn.Mo
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
-    trained: nn.Module = net.eval()
-    return trained
+    return net.eval()
 
 
 def _input(images: Tensor) -> Tensor:
