@@ -286,6 +286,29 @@ def test_a_network_that_upsamples_inside_pads_to_a_multiple():
     assert FCN(dense, NetSpec("resnet18", 3, 8)).eval()(torch.zeros(1, 3, 97, 131)).shape == (1, 3, 97, 131)
 
 
+class Halves(nn.Module):
+    """Branches with and without padding, which have one size where the map's height and width are even."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = conv(8, 8, 2, 2), conv(8, 8, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(x) + self.other(x)
+
+
+def test_branches_that_meet_by_chance_bind_the_size():
+    end = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    model = nn.Sequential(conv(3, 8, 4, 4), Halves(), conv(8, 8, 2, 2), *end)
+    dense = convolutionalize(model.eval(), (72, 40))
+    assert dense.multiple == 16
+    net = FCN(dense, NetSpec("resnet18", 3, 8)).eval()
+    assert [
+        (sum(pads) + n - own) % 16 for pads, n, own in zip(net.padding((97, 131)), (97, 131), (72, 40), strict=True)
+    ] == [0, 0]
+    assert net(torch.zeros(1, 3, 97, 131)).shape == (1, 3, 97, 131)
+
+
 class Crop(nn.Module):
     """Two shifted paths with stride 2, as in NASNet, and every second pixel, as in a focus stem."""
 

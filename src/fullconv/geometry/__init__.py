@@ -11,7 +11,7 @@ fields of convolutional neural networks" (Distill, 2019) give it for convolution
 transposed convolutions, whose cells repeat with a period.
 """
 
-from fullconv.geometry.field import Field, Layer, Tap, chain_size
+from fullconv.geometry.field import Field, Layer, Tap, chain_size, same_sizes
 from fullconv.geometry.fusion import SkipGeometry, Unpooling, Upsampling, aligned_crop, bilinear_kernel
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "aligned_crop",
     "bilinear_kernel",
     "chain_size",
+    "same_sizes",
 ]

@@ -10,7 +10,7 @@ from math import gcd, lcm
 
 from fullconv.errors import ModelError
 
-__all__ = ["Field", "Layer", "Tap", "chain_size"]
+__all__ = ["Field", "Layer", "Tap", "chain_size", "same_sizes"]
 
 
 @dataclass(frozen=True)
@@ -214,3 +214,18 @@ class Tap:
     def cropped(self, before: int, after: int) -> Tap:
         """The map without its first `before` and its last `after` cells."""
         return Tap(self.field.shifted(before), (*self.layers, Layer(before + after + 1)))
+
+
+def same_sizes(one: Tap, other: Tap) -> bool:
+    """Whether two maps have one size whatever the image's is.
+
+    Told from what follows their last common layer, on 64 sizes from where both have cells: more than the remainders
+    of any stride between two joins.
+    """
+    common = next(
+        (i for i, (a, b) in enumerate(zip(one.layers, other.layers, strict=False)) if a != b),
+        min(len(one.layers), len(other.layers)),
+    )
+    ends = Tap(layers=one.layers[common:]), Tap(layers=other.layers[common:])
+    start = max(end.input_size(1) for end in ends)
+    return all(ends[0].size(n) == ends[1].size(n) for n in range(start, start + 64))

@@ -72,7 +72,7 @@ class FCN(nn.Module):
             _unpools(spec.num_classes, *parts)
             for parts in zip(pools, *(g.alignments for g in self.geometry), strict=True)
         )
-        self._multiple = dense.multiple
+        self._multiple, self._size = dense.multiple, dense.size
         self._strides = {name: taps[0].field.stride for name, taps in _owners(nodes)}
         self.backbone = _cut(dense.module, [*names.values(), dense.features], [pool for own in pools for pool in own])
 
@@ -131,8 +131,8 @@ class FCN(nn.Module):
         vertical, horizontal = (g.padding(n) for g, n in zip(self.geometry, size, strict=True))
         if self._multiple > 1:
             vertical, horizontal = (
-                (before, after + -(n + before + after) % self._multiple)
-                for n, (before, after) in zip(size, (vertical, horizontal), strict=True)
+                (before, after + (own - n - before - after) % self._multiple)
+                for own, n, (before, after) in zip(self._size, size, (vertical, horizontal), strict=True)
             )
         return vertical, horizontal
 

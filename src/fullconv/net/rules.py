@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fullconv.errors import ModelError
-from fullconv.geometry import Layer, Tap
+from fullconv.geometry import Layer, Tap, same_sizes
 from fullconv.net.operations import (
     ALONG,
     ATTENTION,
@@ -37,14 +37,15 @@ Taps = tuple[Tap, Tap]
 class Seen:
     """What is known of a value. `axes` are the dimensions of rows and columns, counted from the last (-1).
 
-    `context` names where global context came in; `spread` marks a pooled value that was repeated over all places;
-    `reason` says why a value is lost.
+    `context` names where global context came in; `strict` says that branches met whose sizes agree for some sizes of the
+    image only; `spread` marks a pooled value that was repeated over all places; `reason` says why a value is lost.
     """
 
     kind: Literal["plain", "map", "pooled", "lost"] = "plain"
     taps: Taps | None = None
     axes: tuple[int, int] = (-2, -1)
     context: frozenset[str] = frozenset()
+    strict: bool = False
     spread: bool = False
     reason: str = ""
 
@@ -97,7 +98,8 @@ def follow(call: Call) -> Seen:
         found = rule(call)
     except ModelError as error:
         return _lost(call, str(error))
-    return replace(found, context=found.context | context) if found.kind != "plain" else found
+    strict = found.strict or any(seen.strict for seen in inputs)
+    return replace(found, context=found.context | context, strict=strict) if found.kind != "plain" else found
 
 
 def _rule(kind: str) -> Callable[[Call], Seen] | None:
@@ -129,7 +131,7 @@ def _cellwise(call: Call) -> Seen:
         if seen.kind == "pooled":
             context |= {call.label}
     taps = [_taps(call.seen[n]) for n in maps]
-    return Seen("map", _joined(taps), axes, context)
+    return Seen("map", _joined(taps), axes, context, _meet_by_chance(taps))
 
 
 def _sizes(value: Any, axes: tuple[int, int]) -> tuple[int, ...]:
@@ -150,6 +152,11 @@ def _joined(taps: list[Taps]) -> Taps:
             field = field.joined(other[axis].field)
         axes.append(Tap(field, taps[0][axis].layers))
     return axes[0], axes[1]
+
+
+def _meet_by_chance(taps: list[Taps]) -> bool:
+    """Whether maps that have one size here would have several at other sizes of the image."""
+    return any(not same_sizes(taps[0][axis], other[axis]) for other in taps[1:] for axis in (0, 1))
 
 
 def _own(call: Call) -> Seen:
@@ -251,12 +258,13 @@ def _cat(call: Call) -> Seen:
     size = _sizes(values[0], axes)
     if any(call.seen[n].axes != axes or _sizes(v, axes) != size for n, v in zip(parts, values, strict=True)):
         return _lost(call, "joins maps of different sizes")
-    taps = _joined([_taps(call.seen[n]) for n in parts])
+    branches = [_taps(call.seen[n]) for n in parts]
+    taps = _joined(branches)
     if call.kind == "stack":
         axes = (axes[0] - (dim > axes[0]), axes[1] - (dim > axes[1]))
     elif dim in axes:
         return _lost(call, "puts maps side by side")
-    return Seen("map", taps, axes)
+    return Seen("map", taps, axes, strict=_meet_by_chance(branches))
 
 
 def _item(call: Call) -> Seen:

@@ -65,11 +65,13 @@ class Surgery:
 
     @property
     def multiple(self) -> int:
-        """The height and width of an image must be multiples of this: above 1 where the network upsamples inside."""
-        maps = [tap for node in self.nodes.values() if node.seen.taps for tap in node.seen.taps]
-        if not any(layer.transposed for tap in maps for layer in tap.layers):
+        """Images may be larger than `size` by multiples of this only, 1 in most networks.
+
+        More where branches meet that have one size for some sizes of the image alone: "same" padding, upsampling.
+        """
+        if not list(self.nodes.values())[-1].seen.strict:
             return 1
-        return max(int(tap.field.stride) for tap in maps)
+        return max(int(tap.field.stride) for node in self.nodes.values() for tap in node.seen.taps or ())
 
 
 def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int = 3) -> Surgery:
