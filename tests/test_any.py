@@ -309,6 +309,43 @@ def test_branches_that_meet_by_chance_bind_the_size():
     assert net(torch.zeros(1, 3, 97, 131)).shape == (1, 3, 97, 131)
 
 
+class Beside(Attend):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+def test_attention_beside_a_map_is_global_context():
+    model = Stages(Beside).eval()
+    dense = convolutionalize(model, (64, 96))
+    assert dense.fidelity == "global context"
+    image = torch.rand(1, 3, 64, 96)
+    torch.testing.assert_close(dense.module(image).flatten(1), model(image))
+    assert FCN(dense, NetSpec("resnet18", 3, 8)).eval()(torch.zeros(1, 3, 97, 131)).shape == (1, 3, 97, 131)
+
+
+class Blocks(nn.Module):
+    """Space to depth, as in TResNet's stem."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        return x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 1, 2, 4).reshape(n, 4 * c, h // 2, w // 2)
+
+
+class MaxSame(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.max_pool2d(functional.pad(x, (1, 1, 1, 1), value=-torch.inf), 3, 2)
+
+
+def test_blocks_bind_the_size_and_padding_is_no_skip():
+    end = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    model = nn.Sequential(Blocks(), conv(12, 8, 4, 4), MaxSame(), conv(8, 8, 1), *end).eval()
+    dense = convolutionalize(model, (64, 64))
+    assert dense.multiple == 16
+    logits = FCN(dense, NetSpec("resnet18", 3, 8)).eval()(torch.zeros(1, 3, 97, 131))
+    assert logits.shape == (1, 3, 97, 131)
+    assert logits.isfinite().all()
+
+
 class Crop(nn.Module):
     """Two shifted paths with stride 2, as in NASNet, and every second pixel, as in a focus stem."""
 

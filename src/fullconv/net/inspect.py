@@ -287,7 +287,7 @@ def _module_row(
 def _kind(module: nn.Module) -> str:
     if isinstance(module, nn.Conv2d) and module.groups > 1:
         return "depthwise conv" if module.groups == module.in_channels else "group conv"
-    return _KINDS.get(type(module), type(module).__name__)
+    return next((kind for base, kind in _KINDS.items() if isinstance(module, base)), type(module).__name__)
 
 
 def _macs(module: nn.Module, shape: tuple[int, ...]) -> int:

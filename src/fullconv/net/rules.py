@@ -37,8 +37,8 @@ Taps = tuple[Tap, Tap]
 class Seen:
     """What is known of a value. `axes` are the dimensions of rows and columns, counted from the last (-1).
 
-    `context` names where global context came in; `strict` says that branches met whose sizes agree for some sizes of the
-    image only; `spread` marks a pooled value that was repeated over all places; `reason` says why a value is lost.
+    `context` names where global context came in; `strict` says that branches met whose sizes agree, or may, for some
+    sizes of the image only; `reason` says why a value is lost.
     """
 
     kind: Literal["plain", "map", "pooled", "lost"] = "plain"
@@ -46,7 +46,6 @@ class Seen:
     axes: tuple[int, int] = (-2, -1)
     context: frozenset[str] = frozenset()
     strict: bool = False
-    spread: bool = False
     reason: str = ""
 
 
@@ -89,8 +88,7 @@ def follow(call: Call) -> Seen:
         return Seen()
     context = frozenset().union(*(seen.context for seen in inputs))
     if all(seen.kind in ("plain", "pooled") for seen in inputs):
-        spread = call.kind in ("expand", "expand_as") or (call.kind in CELLWISE and any(seen.spread for seen in inputs))
-        return Seen("pooled", context=context, spread=spread)
+        return Seen("pooled", context=context)
     try:
         rule = _rule(call.kind)
         if rule is None:
@@ -114,9 +112,9 @@ def _lost(call: Call, why: str) -> Seen:
 
 
 def _cellwise(call: Call) -> Seen:
-    """Maps meet cell by cell; what else takes part must be the same at all places."""
+    """Maps meet cell by cell; what else takes part is the same everywhere, or made of everything (attention)."""
     maps = [n for n in call.node.all_input_nodes if call.seen[n].kind == "map"]
-    axes, context = call.seen[maps[0]].axes, frozenset[str]()
+    axes, context, strict = call.seen[maps[0]].axes, frozenset[str](), False
     size = _sizes(call.result, axes)
     for node in call.node.all_input_nodes:
         seen, value = call.seen[node], call.values[node]
@@ -125,13 +123,12 @@ def _cellwise(call: Call) -> Seen:
         own = _sizes(value, axes)
         if seen.kind == "map" and (seen.axes != axes or own != size):
             return _lost(call, f"joins maps of {own} and {size} cells")
-        if seen.kind != "map" and own != (1, 1) and not seen.spread:
-            what = "every place with every other (attention)" if seen.kind == "pooled" else "a table of the places"
-            return _lost(call, f"mixes {what} into the map: not supported")
+        if seen.kind == "plain" and own != (1, 1):
+            return _lost(call, "mixes a table of the places into the map: not supported")
         if seen.kind == "pooled":
-            context |= {call.label}
+            context, strict = context | {call.label}, strict or own != (1, 1)
     taps = [_taps(call.seen[n]) for n in maps]
-    return Seen("map", _joined(taps), axes, context, _meet_by_chance(taps))
+    return Seen("map", _joined(taps), axes, context, strict or _meet_by_chance(taps))
 
 
 def _sizes(value: Any, axes: tuple[int, int]) -> tuple[int, ...]:
@@ -203,8 +200,10 @@ def _reshape(call: Call) -> Seen:
     if found is None:
         return Seen("pooled")
     axes, blocks = found
+    if blocks == (1, 1):
+        return replace(seen, axes=axes)
     layers = Layer(blocks[0], blocks[0]), Layer(blocks[1], blocks[1])
-    return replace(seen, axes=axes, taps=_taps(seen) if blocks == (1, 1) else _after(seen, layers))
+    return replace(seen, axes=axes, taps=_after(seen, layers), strict=True)
 
 
 def _moved(call: Call) -> Seen:

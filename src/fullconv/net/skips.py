@@ -17,8 +17,8 @@ PAPER_TAPS = {"vgg16": {16: "features_23", 8: "features_16", 4: "features_9"}}
 """The paper taps VGG16 behind its pooling layers, one stage before the last map at each stride."""
 
 
-_SEVERAL = frozenset({"chunk", "split", "split_with_sizes", "tensor_split", "unbind", "max", "min"})
-"""Operations that may give more than one map."""
+_NO_TAP = frozenset({"pad", "chunk", "split", "split_with_sizes", "tensor_split", "unbind", "max", "min"})
+"""Padding, whose border may be minus infinity, and operations that may give more than one map."""
 
 
 def taps_of(node: Node) -> Taps:
@@ -56,7 +56,7 @@ def _by_stride(nodes: dict[str, Node], names: list[str], widest: bool = False) -
     found: dict[int, tuple[int, str]] = {}
     for name in names:
         taps = nodes[name].taps
-        if taps is None or nodes[name].kind in _SEVERAL or taps[0].field.stride != taps[1].field.stride:
+        if taps is None or nodes[name].kind in _NO_TAP or taps[0].field.stride != taps[1].field.stride:
             continue
         stride, seen = taps[0].field.stride, taps[0].field.receptive_field
         if stride.denominator == 1 and not (widest and seen < found.get(int(stride), (0, ""))[0]):

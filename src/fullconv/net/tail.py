@@ -11,6 +11,7 @@ from math import prod
 from torch import fx, nn
 
 from fullconv.errors import ModelError
+from fullconv.net.connected import Connected
 from fullconv.net.operations import ATTENTION, CELLWISE, CHANNELWISE, POOLS, RESHAPES
 from fullconv.net.rules import Seen
 from fullconv.net.trace import Node
@@ -236,7 +237,7 @@ class Tail:
         assert isinstance(weight, nn.Parameter)
         if weight.shape[1] != channels * height * width:
             raise ModelError(f"{name} is linear but its input was not flattened from a map: not supported")
-        conv = nn.Conv2d(channels, len(weight), (height, width), bias=bias is not None, device="meta")
+        conv = Connected(channels, len(weight), (height, width), bias=bias is not None, device="meta")
         conv.weight = nn.Parameter(weight.detach().view(conv.weight.shape), weight.requires_grad)
         conv.bias = bias  # type: ignore[assignment]
         self.graph.add_submodule(name, conv.train(linear.training))
