@@ -48,7 +48,7 @@ Written by `docs/make_classifiers.py` from what it measured (torch {torch.__vers
 
 Every model has random weights and its own input size. **Fidelity** compares a cell of the dense map with the classifier
 on the crop that geometry names: *exact*; *padding*: the classifier pads its crops where the dense map sees the image;
-*global context*: pooled values of the whole image come back into the map (squeeze-and-excitation, group norm), so that
+*global context*: values made of the whole image come back into the map (squeeze-and-excitation, group norm, attention), so that
 tiles differ from the whole image too. `fullconv inspect MODEL --check` tells which cells differ and by how much.
 **Logits** is the largest difference between the classifier and its dense form at the classifier's own size, relative
 to the largest logit, in float32. **FCN-8s** says whether one training step (two crops of {CROP} x {CROP}) has a finite
@@ -177,7 +177,7 @@ def document(rows: dict[str, dict[str, Any]]) -> str:
     by_family: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows.values():
         by_family[row["family"]].append(row)
-    parts = [HEAD]
+    parts = [HEAD, "## In numbers", "", *_counts(by_family), ""]
     for title, wanted in (("torchvision", ["torchvision"]), ("timm", sorted(set(by_family) - {"torchvision"}))):
         done = [row for family in wanted for row in by_family[family] if row["converted"]]
         parts += [
@@ -194,7 +194,7 @@ def document(rows: dict[str, dict[str, Any]]) -> str:
             shown = refused if some or family == "torchvision" else refused[:1]
             parts += [f"| {family} | {row['model']} | {row['reason']} |" for row in shown]
         parts += [""]
-    return "\n".join([*parts, "## In numbers", "", *_counts(by_family)]) + "\n"
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -260,7 +260,7 @@ def test_ctrl_c_ends_quietly(tmp_path: Path) -> None:
         "import signal, time, fullconv.cli\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent in the background ignores it
         "def wait(): print('waiting', flush=True); time.sleep(60)\n"
-        "fullconv.cli._need_torch = wait\n"
+        "fullconv.cli.need_torch = wait\n"
         "fullconv.cli.main()"
     )
     command = [sys.executable, "-c", code, "train", str(tmp_path)]

@@ -29,7 +29,10 @@ FLOORS = {
     "serve": 6,
     "terminal": 6,
     "arguments": 6,
+    "options": 6,
     "cli_bench": 7,
+    "cli_model": 7,
+    "cli_predict": 7,
     "cli": 8,
     "__main__": 9,
 }

@@ -22,7 +22,8 @@ from fullconv.net.fcn import FCN, build
 from fullconv.net.runner import TorchClassifier, TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
-from fullconv.run.patchwise import PatchwiseRunner, Window
+from fullconv.run.patchwise import PatchwiseRunner
+from fullconv.tiling import Window
 
 
 def lively(stride: int) -> FCN:
@@ -36,9 +37,7 @@ def lively(stride: int) -> FCN:
 
 def patchwise(net: FCN, step: int, batch: int = 16) -> PatchwiseRunner:
     runner = TorchRunner(net, DIGIT_LABELS, "cpu")
-    return PatchwiseRunner.over(
-        runner, (net.geometry[0].field, net.geometry[1].field), runner.mean_color, step, batch
-    )  # fmt: skip
+    return PatchwiseRunner.over(runner, runner.mean_color, step, batch)
 
 
 @pytest.mark.parametrize(("stride", "step"), [(32, 13), (8, 24)])

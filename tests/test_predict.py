@@ -18,7 +18,8 @@ from fullconv.labels import LabelSet
 from fullconv.metrics import Scores, confusion_matrix
 from fullconv.run.evaluate import evaluate
 from fullconv.run.predict import SAVES, expand_inputs, output_names, predict_files
-from fullconv.run.runner import label_maps
+from fullconv.run.runner import label_maps, largest
+from fullconv.tiling import Window
 
 UInt8 = npt.NDArray[np.uint8]
 LABELS = LabelSet.named(["red", "green", "blue"])
@@ -30,8 +31,14 @@ class StrongestChannel:
 
     labels: LabelSet = LABELS
 
+    windows = (Window(0, 0), Window(0, 0))
+    exact = True
+
     def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
         return images.transpose(0, 3, 1, 2).astype(np.float32)
+
+    def label_maps(self, images: UInt8) -> UInt8:
+        return largest(self.logits(images))
 
 
 @dataclass(frozen=True)
@@ -248,6 +255,12 @@ def test_evaluate_counts_pixels_over_sizes() -> None:
     assert scores.to_dict() == Scores.from_confusion(together, LABELS.class_names).to_dict()
 
 
+@dataclass(frozen=True)
+class Short(StrongestChannel):
+    def label_maps(self, images: UInt8) -> UInt8:
+        return super().label_maps(images)[:, 1:]
+
+
 def test_a_runner_of_the_wrong_size_is_told() -> None:
-    with pytest.raises(ModelError, match=r"\(1, 3, 4, 4\).*\(1, 2, 4, 4\)"):
-        label_maps(StrongestChannel(LabelSet.named(["a", "b"])), noise(4, 4)[None])
+    with pytest.raises(ModelError, match=r"\(1, 3, 4\).*\(1, 4, 4\)"):
+        label_maps(Short(), noise(4, 4)[None])

@@ -1,14 +1,20 @@
-"""What all commands share: a check before the heavy imports, messages, sizes."""
+"""What commands share: a check before the heavy imports, messages, and what the words of a command line mean."""
 
 from __future__ import annotations
 
 import re
 import sys
 from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 from fullconv.errors import MissingExtra, UsageError
 
-__all__ = ["need_torch", "parse_size", "say"]
+if TYPE_CHECKING:
+    from fullconv.learn.recipe import Recipe
+    from fullconv.net.spec import NetSpec
+
+__all__ = ["need_torch", "parse_numbers", "parse_recipe", "parse_size", "parse_spec", "say", "slug"]
 
 
 def need_torch() -> None:
@@ -29,3 +35,67 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise UsageError(f"--size {text}: write height x width in pixels, such as 480x640")
     return int(match[1]), int(match[2])
+
+
+def parse_spec(
+    model: str,
+    num_classes: int,
+    stride: int,
+    head_width: int | None,
+    upsample: str,
+    padding: str,
+    dilate: int | None,
+    recipe: str,
+) -> NetSpec:
+    """The network that the options describe; UsageError for words that are not known."""
+    from fullconv.net.spec import NetSpec, Padding
+    from fullconv.net.upsample import UpsampleMode
+
+    for option, value, known in (("upsample", upsample, UpsampleMode), ("padding", padding, Padding)):
+        if value not in get_args(known):
+            choices = ", ".join(get_args(known))
+            raise UsageError(f"--{option} {value}: choose from {choices}")
+    if dilate not in (None, 16, 8, 4):
+        raise UsageError(f"--dilate {dilate}: choose from 16, 8, 4")
+    return NetSpec(
+        model,
+        num_classes,
+        min(stride, dilate or stride),
+        head_width,
+        norm=recipe != "paper",
+        upsample=upsample,  # type: ignore[arg-type]
+        padding=padding,  # type: ignore[arg-type]
+        dilate=dilate,
+    )
+
+
+def slug(model: str) -> str:
+    """A classifier's name as part of a folder's: my_module.py:build becomes my_module-build."""
+    path, _, function = model.rpartition(".py:")
+    return f"{Path(path).name}-{function}" if path else model.replace("/", "-")
+
+
+def parse_numbers(text: str | None) -> list[int] | None:
+    """10,6,6,10 to numbers; UsageError for anything else."""
+    try:
+        return None if text is None else [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--epochs-each {text}: write whole numbers with commas, as 10,6,6,10") from error
+
+
+def parse_recipe(
+    name: str, epochs: int | None, batch: int | None, crop: int | None, lr: float | None, others: list[str] | None
+) -> Recipe:
+    """The recipe `name` with other values; UsageError for names and values that it does not have."""
+    from fullconv.learn.recipe import RECIPES, override
+
+    if name not in RECIPES:
+        raise UsageError(f"--recipe {name}: there is {' and '.join(repr(known) for known in RECIPES)}")
+    values: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "crop": crop, "lr": lr}
+    given = {key: value for key, value in values.items() if value is not None}
+    for entry in others or ():
+        key, equals, value = entry.partition("=")
+        if not equals:
+            raise UsageError(f"--set {entry}: write it as NAME=VALUE")
+        given[key.strip().replace("-", "_")] = value
+    return override(RECIPES[name](), given)

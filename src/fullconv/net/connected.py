@@ -24,8 +24,8 @@ class Connected(nn.Conv2d):
         rows, columns = height - self.kernel_size[0] + 1, width - self.kernel_size[1] + 1
         plain = (self.stride, self.padding, self.dilation, self.groups) == ((1, 1), (0, 0), (1, 1), 1)
         if not plain or not 0 < number * rows * columns <= FEW_CELLS or min(rows, columns) < 1:
-            return super()._conv_forward(input, weight, bias)
+            return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
         windows = input.unfold(2, self.kernel_size[0], 1).unfold(3, self.kernel_size[1], 1)
         flat = windows.permute(0, 2, 3, 1, 4, 5).reshape(number * rows * columns, -1)
-        found = functional.linear(flat, weight.flatten(1), bias)
+        found: Tensor = functional.linear(flat, weight.flatten(1), bias)
         return found.view(number, rows, columns, -1).permute(0, 3, 1, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import lcm
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from fullconv.net.surgery import Surgery, convolutionalize
 from fullconv.net.trace import Node, Taps
 from fullconv.net.unpooling import Pool, keep_indices, poolings, skip_geometry
 from fullconv.net.upsample import Unpool, Upsample
+from fullconv.tiling import Window
 
 __all__ = ["FCN", "Scale", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
 
@@ -73,6 +75,7 @@ class FCN(nn.Module):
             for parts in zip(pools, *(g.alignments for g in self.geometry), strict=True)
         )
         self._multiple, self._size = dense.multiple, dense.size
+        self.exact = not dense.context and spec.upsample != "resize"
         self._strides = {name: taps[0].field.stride for name, taps in _owners(nodes)}
         self.backbone = _cut(dense.module, [*names.values(), dense.features], [pool for own in pools for pool in own])
 
@@ -81,6 +84,13 @@ class FCN(nn.Module):
         """The upsampling layers by name, coarsest first: upscore2, upscore_pool4, upscore8 in FCN-8s."""
         onto_skips = ("upscore2", *(f"upscore_{skip}" for skip in self.skips))[: len(self.skips)]
         return (*onto_skips, f"upscore{self.spec.stride}")
+
+    @property
+    def windows(self) -> tuple[Window, Window]:
+        """Which rows and columns of the image a pixel's logits depend on, alone if the network is `exact`."""
+        alone = (Window.of(g.field) for g in self.geometry)
+        vertical, horizontal = (replace(window, period=lcm(window.period, self._multiple)) for window in alone)
+        return vertical, horizontal
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits at the size of the image."""

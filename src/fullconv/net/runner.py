@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,17 @@ from fullconv.labels import LabelSet
 from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD
 from fullconv.net.checkpoint import load_classifier, load_net
 from fullconv.net.fcn import FCN
+from fullconv.tiling import Window
 
 __all__ = ["TorchClassifier", "TorchRunner"]
+
+ROWS = 64
 
 
 class TorchRunner:
     """Runs an FCN with torch in float32, on the GPU where there is one."""
+
+    net: FCN
 
     def __init__(self, net: FCN, labels: LabelSet, device: str | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -43,18 +50,43 @@ class TorchRunner:
         red, green, blue = (round(255 * float(value)) for value in self.net.mean.flatten())
         return red, green, blue
 
+    @property
+    def windows(self) -> tuple[Window, Window]:
+        """Which rows and which columns of the image a pixel's logits depend on."""
+        return self.net.windows
+
+    @property
+    def exact(self) -> bool:
+        """Whether they depend on no others; not so with global context, nor with a plain resize."""
+        return self.net.exact
+
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """N x H x W x 3 uint8 RGB to N x K x H x W float32."""
-        batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device)
+        with self._running(images) as batch:
+            result: npt.NDArray[np.float32] = self.net(batch).float().cpu().numpy()
+        return result
+
+    def label_maps(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """N x H x W x 3 uint8 RGB to N x H x W uint8 class ids; logits are upsampled for some rows at a time."""
+        height, width = images.shape[1:3]
+        with self._running(images) as batch:
+            scores = self.net.scores(self.net.encode(batch), (height, width))
+            bands = [range(top, min(top + ROWS, height)) for top in range(0, height, ROWS)]
+            found = [self.net.upsampled(scores, (height, width), rows).argmax(1).to(torch.uint8) for rows in bands]
+        result: npt.NDArray[np.uint8] = torch.cat(found, 1).cpu().numpy()
+        return result
+
+    @contextmanager
+    def _running(self, images: npt.NDArray[np.uint8]) -> Iterator[torch.Tensor]:
+        """The batch on the device; torch's errors become ours."""
+        size = f"{images.shape[1]}x{images.shape[2]}"
         try:
             with torch.inference_mode():
-                logits = self.net(batch)
+                yield torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device)
         except RuntimeError as error:
             if "alloc" in str(error) or "out of memory" in str(error):
-                raise MemoryError(f"an image of {images.shape[1]}x{images.shape[2]} does not fit in memory") from error
-            raise ModelError(f"the network fails on {images.shape[1]}x{images.shape[2]} pixels: {error}") from error
-        result: npt.NDArray[np.float32] = logits.float().cpu().numpy()
-        return result
+                raise MemoryError(f"an image of {size} does not fit in memory") from error
+            raise ModelError(f"the network fails on {size} pixels: {error}") from error
 
 
 class TorchClassifier:

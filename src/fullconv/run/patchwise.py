@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fullconv.errors import UsageError
-from fullconv.geometry import Field
 from fullconv.labels import LabelSet
-from fullconv.run.runner import Runner
+from fullconv.run.runner import Runner, largest
+from fullconv.tiling import Window
 
-__all__ = ["PatchClassifier", "PatchwiseRunner", "Window"]
+__all__ = ["PatchClassifier", "PatchwiseRunner"]
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -45,38 +44,6 @@ class PatchClassifier(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Window:
-    """Which pixels are cut out to label one, along one axis.
-
-    It needs `before` pixels before it and `after` pixels after it. The cut starts at a multiple of `period`, so that
-    the cells of a strided network lie on it as they lie on the whole image, and all cuts have one `size`.
-    """
-
-    before: int
-    after: int
-    period: int = 1
-
-    @classmethod
-    def of(cls, field: Field) -> Window:
-        """What a pixel of a dense network depends on; ModelError where `field` is not one of pixels."""
-        return cls(*field.halo, field.advance)
-
-    @classmethod
-    def centred(cls, size: int) -> Window:
-        """The input of a classifier, with the pixel in its middle (for even sizes the first one behind it)."""
-        return cls(size // 2, size - 1 - size // 2)
-
-    @property
-    def size(self) -> int:
-        """Pixels of a cut."""
-        return self.before + self.after + self.period
-
-    def start(self, pixel: int) -> int:
-        """The first pixel of the cut for `pixel`; below 0 outside of the image."""
-        return (pixel - self.before) // self.period * self.period
-
-
 class PatchwiseRunner:
     """A `Runner` that labels every `step`-th pixel from a patch of its own, `batch` patches at a time.
 
@@ -103,16 +70,14 @@ class PatchwiseRunner:
         self.step, self.batch = step, batch
 
     @classmethod
-    def over(
-        cls, runner: Runner, fields: tuple[Field, Field], fill: Color, step: int = 8, batch: int = 16
-    ) -> PatchwiseRunner:
-        """With a network that labels pixels, each seeing what `fields` (vertical, horizontal) say."""
+    def over(cls, runner: Runner, fill: Color, step: int = 8, batch: int = 16) -> PatchwiseRunner:
+        """With a network that labels pixels, each from the window that it depends on."""
 
         def score(patches: Bytes, places: npt.NDArray[np.int64]) -> Floats:
             logits = runner.logits(patches)
             return logits[np.arange(len(patches)), :, places[:, 0], places[:, 1]]
 
-        return cls(score, (Window.of(fields[0]), Window.of(fields[1])), runner.labels, fill, step, batch)
+        return cls(score, runner.windows, runner.labels, fill, step, batch)
 
     @classmethod
     def sliding(cls, classifier: PatchClassifier, step: int = 8, batch: int = 16) -> PatchwiseRunner:
@@ -126,6 +91,15 @@ class PatchwiseRunner:
     def labels(self) -> LabelSet:
         """What the channels of the logits mean."""
         return self._labels
+
+    @property
+    def exact(self) -> bool:
+        """Not: where patches are cut depends on the image's border."""
+        return False
+
+    def label_maps(self, images: Bytes) -> Bytes:
+        """N x H x W x 3 uint8 RGB to N x H x W uint8 class ids."""
+        return largest(self.logits(images))
 
     def logits(self, images: Bytes) -> Floats:
         """N x H x W x 3 uint8 RGB to N x K x H x W float32, constant on squares of `step` pixels."""

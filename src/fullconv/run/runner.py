@@ -9,38 +9,57 @@ import numpy.typing as npt
 
 from fullconv.errors import ModelError
 from fullconv.labels import LabelSet
+from fullconv.tiling import Window
 
-__all__ = ["Runner", "label_maps"]
+__all__ = ["Runner", "label_maps", "largest"]
 
 ROWS = 64
 
+UInt8 = npt.NDArray[np.uint8]
+
 
 class Runner(Protocol):
-    """Something that segments a batch of images: PyTorch, ONNX Runtime, or tiles over either."""
+    """Something that segments a batch of images: PyTorch, ONNX Runtime, or tiles over either.
+
+    Images are N x H x W x C uint8, 0..255, of any H and W >= 1, C being 3 (RGB) but for networks made for other ones.
+    Raises MemoryError when a batch does not fit, ModelError when the model cannot run it.
+    """
 
     @property
     def labels(self) -> LabelSet:
         """What the K channels of the logits mean."""
         ...
 
-    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """N x H x W x 3 uint8 RGB, 0..255, of any H and W >= 1, to N x K x H x W float32 raw scores.
+    @property
+    def windows(self) -> tuple[Window, Window]:
+        """Which rows and which columns of the image a pixel's logits depend on."""
+        ...
 
-        Raises MemoryError when a batch does not fit, ModelError when the model cannot run it.
-        """
+    @property
+    def exact(self) -> bool:
+        """Whether they depend on no others, so that tiles equal the whole; not so with global context."""
+        ...
+
+    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
+        """Images to N x K x H x W float32 raw scores."""
+        ...
+
+    def label_maps(self, images: UInt8) -> UInt8:
+        """Images to N x H x W class ids, the class of the largest logit; the first one of equals."""
         ...
 
 
-def label_maps(runner: Runner, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """N x H x W x 3 uint8 RGB to N x H x W uint8 class ids, the class of the largest logit.
+def label_maps(runner: Runner, images: UInt8) -> UInt8:
+    """The label maps of a runner, N x H x W uint8; ModelError if they have not the size that the seam promises."""
+    found = runner.label_maps(images)
+    if found.shape != images.shape[:3]:
+        raise ModelError(f"the model gave label maps of shape {found.shape} where {images.shape[:3]} was expected")
+    return found
 
-    Raises ModelError if the logits have not the size that the seam promises, and what the runner raises.
-    """
-    logits = runner.logits(images)
-    count, height, width = images.shape[:3]
-    expected = (count, runner.labels.num_classes, height, width)
-    if logits.shape != expected:
-        raise ModelError(f"the model gave logits of shape {logits.shape} where {expected} was expected")
+
+def largest(logits: npt.NDArray[np.float32]) -> UInt8:
+    """N x K x H x W logits to N x H x W uint8 class ids: the class of the largest, the first one of equals."""
+    count, _, height, width = logits.shape
     best = np.empty((count, height, width), np.uint8)
     for top in range(0, height, ROWS):  # argmax copies what it is given and answers in 8 bytes a pixel
         best[:, top : top + ROWS] = logits[:, :, top : top + ROWS].argmax(axis=1)

@@ -1,0 +1,86 @@
+"""The commands that look at a model or make another file of it: inspect and import."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fullconv.arguments import need_torch, parse_size
+from fullconv.errors import UsageError
+from fullconv.terminal import print_inspection
+
+__all__ = ["import_", "inspect"]
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a classifier, run folder or weights file.")],
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="Height and width of the image.", show_default="the classifier's"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Instead, compare the dense map of a classifier with the classifier on its crops."
+        ),
+    ] = False,
+) -> None:
+    """Show a network layer by layer.
+
+    Kernel, stride, padding and output of each layer; stride, receptive field and offset of its cells in pixels of
+    the image; parameters and multiply-accumulates. A classifier is shown convolutionalized; with --check, on a random
+    image (its own size and two strides more) and with random weights, it is told which cells equal it.
+    """
+    pixels = None if size is None else parse_size(size)
+    need_torch()
+    if check:
+        from fullconv.net.check import check_classifier
+
+        outcome = check_classifier(model, pixels)
+        print(json.dumps(outcome.to_dict(), indent=1) if as_json else "\n".join(outcome.lines()))
+        return
+    from fullconv.net.inspect import inspect_model
+
+    found = inspect_model(model, pixels)
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=1))
+    else:
+        print_inspection(found)
+
+
+def import_(
+    weights: Annotated[
+        Path, typer.Argument(metavar="WEIGHTS", help="Published weights: .caffemodel, .npz, .pth or .safetensors.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .safetensors file to write.")],
+    net: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="fcn32s, fcn16s, fcn8s, fcn8s-atonce or alexnet.", show_default="by the layers"
+        ),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="classes.txt or dataset.yaml.", show_default="VOC's where there are 21"),
+    ] = None,
+) -> None:
+    """Make the published FCN weights a model of fullconv.
+
+    FILE gives the published logits with evaluate, predict and inspect: docs/reference.md. At-once weights without
+    their scale layers look like those of fcn8s and need --net.
+    """
+    need_torch()
+    from fullconv.data.names import labels_for
+    from fullconv.net.checkpoint import Saved, save_net
+    from fullconv.net.published import read_published
+
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out {out}: name a file that ends in .safetensors")
+    name, spec, state = read_published(weights, net)
+    labels = labels_for(spec.num_classes, classes)
+    save_net(out, state, Saved(spec, labels, {"imported": weights.name, "net": name}))
+    print(f"{out}: {name} with {spec.num_classes} classes, {spec.upsample} upsampling")

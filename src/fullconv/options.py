@@ -1,0 +1,84 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Batch",
+    "Crop",
+    "Data",
+    "Dilate",
+    "Epochs",
+    "HeadWidth",
+    "Model",
+    "Padding",
+    "Rate",
+    "RecipeName",
+    "Resume",
+    "Set",
+    "Trained",
+    "Upsampling",
+    "Weights",
+]
+
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder of images and masks: folder, CamVid, VOC or VOC with SBD layout.")
+]
+Trained = Annotated[Path, typer.Argument(metavar="MODEL", help="Run folder or weights file.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Classifier: torchvision's and timm's by name (vgg16, alexnet, resnet18, resnet34, resnet50, "
+        "mobilenet_v2, ...), caffenet, digits, or FILE.py:FUNCTION for your own, whose code is run.",
+    ),
+]
+Weights = Annotated[
+    str,
+    typer.Option(metavar="FILE", help="Weights of the classifier: a file, 'imagenet' (the library's), or 'none'."),
+]
+HeadWidth = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Channels of fc6 and fc7, from scratch.", show_default="the classifier's"),
+]
+Upsampling = Annotated[
+    str,
+    typer.Option(
+        metavar="fixed|learned|unpool|resize",
+        help="Bilinear kernels, fixed or learned; or the indices of the poolings; or a plain resize.",
+    ),
+]
+Padding = Annotated[
+    str, typer.Option(metavar="minimal|reference", help="Padding: the least, or 100 pixels as in the published nets.")
+]
+Dilate = Annotated[
+    int | None,
+    typer.Option(
+        metavar="16|8|4",
+        help="Keep the backbone's maps at this stride: later layers are dilated, and no prediction stride is coarser.",
+        show_default="the classifier's strides",
+    ),
+]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", metavar="modern|paper", help="How it learns: in a modern way, or as published.")
+]
+Epochs = Annotated[
+    int | None, typer.Option(metavar="N", help="Passes over the training images.", show_default="the recipe's")
+]
+Batch = Annotated[int | None, typer.Option(metavar="N", help="Crops in a step.", show_default="the recipe's")]
+Crop = Annotated[
+    int | None, typer.Option(metavar="PIXELS", help="Side of the training crops.", show_default="the recipe's")
+]
+Rate = Annotated[
+    float | None,
+    typer.Option("--lr", metavar="X", help="Learning rate of the pretrained layers.", show_default="by the classifier"),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other value of the recipe, as in recipe.yaml; repeatable."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
