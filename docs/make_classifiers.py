@@ -49,7 +49,8 @@ Written by `docs/make_classifiers.py` from what it measured (torch {torch.__vers
 Every model has random weights and its own input size. **Fidelity** compares a cell of the dense map with the classifier
 on the crop that geometry names: *exact*; *padding*: the classifier pads its crops where the dense map sees the image;
 *global context*: values made of the whole image come back into the map (squeeze-and-excitation, group norm,
-attention), so that tiles differ from the whole image too. `fullconv inspect MODEL --check` tells which cells differ and by how much.
+attention), so that tiles differ from the whole image too. `fullconv inspect MODEL --check` tells which cells
+differ and by how much.
 **Logits** is the largest difference between the classifier and its dense form at the classifier's own size, relative
 to the largest logit, in float32. **FCN-8s** says whether one training step (two crops of {CROP} x {CROP}) has a finite
 loss and changes the weights, and whether an image of {ODD[0]} x {ODD[1]} comes out labelled at its size.
