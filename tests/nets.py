@@ -11,6 +11,9 @@ from torchvision.models.vgg import make_layers
 
 from fullconv.net.backbones import digit_net
 from fullconv.net.caffe import caffenet
+from fullconv.net.fcn import FCN, rebuild
+from fullconv.net.spec import NetSpec
+from fullconv.net.surgery import convolutionalize
 
 torch.set_num_threads(1)
 
@@ -37,3 +40,34 @@ CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {
     "caffenet": lambda: caffenet((4, 6, 8, 8, 6), hidden=12, num_classes=5),
     "digits": digit_net,
 }
+
+
+def make(spec: NetSpec) -> FCN:
+    """`rebuild`, with few channels for VGG16."""
+    torch.manual_seed(0)
+    return FCN(convolutionalize(narrow_vgg16()), spec) if spec.model == "vgg16" else rebuild(spec)
+
+
+def lively(net: FCN) -> FCN:
+    """With score layers that are not zero, so that the logits depend on everything."""
+    for name, module in net.named_children():
+        if name.startswith("score_"):
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    return net.eval()
+
+
+def check_a_tile_with_its_halo(net: FCN) -> None:
+    """Columns of a tile are those of the whole image, but for the halo at borders that are not the image's."""
+    net = net.double()
+    step, (before, after) = 32, net.geometry[1].field.halo
+    start = -(-before // step) * step
+    inside = slice(start + step, start + 3 * step + 5)
+    whole = torch.rand(1, 3, 40, inside.stop + after + 50, dtype=torch.float64)
+    tile = whole[..., step : inside.stop + after]
+    with torch.no_grad():
+        ours, theirs = net(tile)[..., inside.start - step : inside.stop - step], net(whole)[..., inside]
+        torch.testing.assert_close(ours, theirs)
+        left = net(whole[..., : inside.stop + after])[..., : inside.stop]
+        torch.testing.assert_close(left, net(whole)[..., : inside.stop])
+    assert theirs.std(-1).min() > 0

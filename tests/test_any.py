@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from fractions import Fraction
 
 import pytest
@@ -10,136 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullconv.errors import ModelError, UsageError
+from fullconv.errors import ModelError
 from fullconv.labels import LabelSet, voc_palette
-from fullconv.net.backbones import classifier, input_size, is_classifier, load_weights, mean_std
 from fullconv.net.check import check_dense
-from fullconv.net.checkpoint import Saved, load_net, save_net
-from fullconv.net.fcn import FCN, build
+from fullconv.net.fcn import FCN
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
 from fullconv.net.trace import trace, traced
+from mechanisms import Attend, Dense, Drop, Gate, Last, Same, Shuffle, Stages, Standard, conv
 
 SIZE = (48, 64)
 LABELS = LabelSet(("a", "b"), voc_palette(2))
-
-
-def conv(before: int, after: int, kernel: int = 3, stride: int = 1, padding: int = 0) -> nn.Sequential:
-    parts = [nn.Conv2d(before, after, kernel, stride, padding, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*parts)
-
-
-class Stages(nn.Module):
-    """Strides 4, 8, 16 and 32, one `block` of 8 channels at each, then `head`."""
-
-    def __init__(self, block, head: nn.Module | None = None) -> None:
-        super().__init__()
-        self.stem = conv(3, 8, 4, 4)
-        self.downs = nn.ModuleList([conv(8, 8, 2, 2) for _ in range(3)])
-        self.blocks = nn.ModuleList([block() for _ in range(4)])
-        self.head = head or nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.blocks[0](self.stem(x))
-        for down, block in zip(self.downs, self.blocks[1:], strict=True):
-            x = block(down(x))
-        return self.head(x)
-
-
-class Gate(nn.Module):
-    """Squeeze-and-excitation."""
-
-    def __init__(self, gate=torch.sigmoid) -> None:
-        super().__init__()
-        self.reduce, self.expand, self.gate = nn.Conv2d(8, 2, 1), nn.Conv2d(2, 8, 1), gate
-        for layer in (self.reduce, self.expand):
-            nn.init.normal_(layer.weight, std=3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        squeezed = x.mean((2, 3), keepdim=True)
-        return x * self.gate(self.expand(functional.relu(self.reduce(squeezed))))
-
-
-class Last(nn.Module):
-    """ConvNeXt's block: channels last between a convolution and the sum."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.depthwise, self.norm = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.LayerNorm(8)
-        self.wide, self.slim = nn.Linear(8, 16), nn.Linear(16, 8)
-        self.gamma = nn.Parameter(torch.full((8,), 0.5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
-        y = self.slim(functional.gelu(self.wide(y))) * self.gamma
-        return x + y.permute(0, 3, 1, 2)
-
-
-class Shuffle(nn.Module):
-    """ShuffleNet's: half of the channels goes through, then the halves are mixed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.branch = conv(4, 4, 3, 1, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        kept, worked = x.chunk(2, dim=1)
-        x = torch.cat((kept, self.branch(worked)), dim=1)
-        batch, channels, height, width = x.size()
-        x = x.view(batch, 2, channels // 2, height, width)
-        return torch.transpose(x, 1, 2).contiguous().view(batch, channels, height, width)
-
-
-class Dense(nn.Module):
-    """DenseNet's: all maps before are seen."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.slim = conv(8, 4, 3, 1, 1), conv(12, 4, 3, 1, 1), conv(16, 8, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        maps = [x]
-        maps.append(self.first(torch.cat(maps, 1)))
-        maps.append(self.second(torch.cat(maps, 1)))
-        return self.slim(torch.cat(maps, 1))
-
-
-class Same(nn.Conv2d):
-    """Padding of TensorFlow, counted from the size of the image."""
-
-    def __init__(self) -> None:
-        super().__init__(8, 8, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        pads = []
-        for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            pads += [total // 2, total - total // 2]
-        return functional.conv2d(functional.pad(x, pads), self.weight, self.bias, self.stride)
-
-
-class Standard(nn.Conv2d):
-    """Weights that are standardized whenever they are used."""
-
-    def __init__(self) -> None:
-        super().__init__(8, 8, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = functional.batch_norm(self.weight.reshape(1, 8, -1), None, None, training=True).reshape_as(self.weight)
-        return functional.conv2d(x, weight, self.bias, self.stride, self.padding)
-
-
-class Drop(nn.Module):
-    """Asks for the mode in its forward."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * 0 if self.training else x
-
-
-class Attend(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = x.flatten(2)
-        return (tokens @ (tokens.transpose(1, 2) @ tokens).softmax(-1)).view(x.shape)
 
 
 BLOCKS = {
@@ -396,124 +276,3 @@ def test_a_table_of_places_is_refused():
     model = nn.Sequential(conv(3, 8, 4, 4), Place(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     with pytest.raises(ModelError, match="a table of the places"):
         convolutionalize(model, SIZE)
-
-
-def test_a_backbone_without_a_stride_says_so():
-    model = nn.Sequential(conv(3, 8, 7, 7), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-    dense = convolutionalize(model, SIZE)
-    with pytest.raises(ModelError, match="ends at stride 7, it has no FCN-8s"):
-        FCN(dense, NetSpec("mine", 2, 8))
-
-
-SMALL = ("test_resnet", "test_efficientnet", "test_convnext", "test_byobnet", "test_mambaout", "test_nfnet")
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_timms_small_models(name):
-    pytest.importorskip("timm")
-    torch.manual_seed(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = classifier(name)[0].eval()
-    size = input_size(name)
-    assert size == (160, 160)
-    dense = convolutionalize(model, size)
-    image = torch.rand(1, 3, *size)
-    with torch.no_grad():
-        expected = model(image)
-        atol = 1e-5 * float(expected.abs().max())
-        torch.testing.assert_close(dense.module(image)[:, :, 0, 0], expected, atol=atol, rtol=1e-4)
-    assert dense.module(torch.rand(1, 3, 192, 224)).shape[2:] == (2, 3)
-    assert set(dense.module.state_dict()) == set(model.state_dict())
-
-
-def test_timms_transformers_are_refused():
-    pytest.importorskip("timm")
-    with pytest.raises(ModelError, match=r"vector|attention|places"):
-        convolutionalize(classifier("test_vit")[0], (160, 160))
-
-
-MODULE = """
-import torch
-from torch import nn
-
-def build():
-    model = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.ReLU(), nn.Conv2d(4, 6, 2, 2), nn.Flatten(), nn.Linear(6 * 35, 3))
-    model.input_size = (40, 56)
-    return model
-
-number = 3
-
-def fails():
-    raise RuntimeError("no luck")
-
-def gives_a_number():
-    return 3
-"""
-
-
-@pytest.fixture
-def own(tmp_path):
-    file = tmp_path / "my_module.py"
-    file.write_text(MODULE)
-    return file
-
-
-def test_a_users_own_module(own, tmp_path):
-    name = f"{own}:build"
-    assert is_classifier(name)
-    assert input_size(name) == (40, 56)
-    assert mean_std(name)[0] == (0.485, 0.456, 0.406)
-    net = build(NetSpec(name, 2, 8))
-    assert net.eval()(torch.zeros(1, 3, 50, 61)).shape == (1, 2, 50, 61)
-    path = tmp_path / "net.safetensors"
-    save_net(path, net.state_dict(), Saved(net.spec, LABELS))
-    loaded, saved = load_net(path)
-    assert saved.spec.model == name
-    image = torch.rand(1, 3, 33, 47)
-    torch.testing.assert_close(loaded(image), net(image))
-    own.unlink()
-    with pytest.raises(ModelError, match=r"there is no file .*my_module\.py, which a network of my_module\.py:build"):
-        load_net(path)
-
-
-@pytest.mark.parametrize(
-    ("function", "sentence"),
-    [
-        ("absent", r"has no function absent\(\)"),
-        ("number", r"has no function number\(\)"),
-        ("fails", r"fails\(\) failed: RuntimeError: no luck"),
-        ("gives_a_number", r"gives int, not a torch\.nn\.Module"),
-    ],
-)
-def test_a_module_that_cannot_be_built(own, function, sentence):
-    with pytest.raises(ModelError, match=sentence):
-        classifier(f"{own}:{function}")
-
-
-def test_a_file_with_a_syntax_error(own):
-    own.write_text("def build(:\n")
-    with pytest.raises(ModelError, match="SyntaxError"):
-        classifier(f"{own}:build")
-
-
-def test_names_that_nobody_has():
-    with pytest.raises(ModelError, match=r"no classifier is called 'vgg17' \(did you mean vgg1"):
-        classifier("vgg17")
-    assert not is_classifier("runs/one")
-    assert is_classifier("timm/test_resnet")
-
-
-def test_weights_may_lack_the_last_layer_only(own):
-    model = classifier(f"{own}:build")[0]
-    state = dict(model.state_dict())
-    last = {key: state.pop(key) for key in ("4.weight", "4.bias")}
-    assert load_weights(model, state, "a file") == set(last)
-    state.pop("0.weight")
-    with pytest.raises(ModelError, match=r"a file does not fit Sequential: 0\.weight is missing"):
-        load_weights(model, state, "a file")
-
-
-def test_head_width_needs_a_hidden_layer(own):
-    with pytest.raises(UsageError, match="has no hidden linear layer"):
-        build(NetSpec(f"{own}:build", 2, head_width=5))

@@ -8,28 +8,16 @@ from torch import nn
 from torch.nn import functional
 
 from fullconv.errors import ModelError
-from fullconv.net.fcn import FCN, build, rebuild
+from fullconv.net.fcn import build, rebuild
 from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import convolutionalize
-from fullconv.net.upsample import Unpool, UpsampleMode
-from nets import narrow_vgg16
-
-
-def make(model: str, stride: int, upsample: UpsampleMode) -> FCN:
-    """With score layers that are not zero; few channels for VGG16."""
-    torch.manual_seed(0)
-    spec = NetSpec(model, 2, stride, upsample=upsample)
-    net = FCN(convolutionalize(narrow_vgg16()), spec) if model == "vgg16" else rebuild(spec)
-    for name, module in net.named_children():
-        if name.startswith("score_"):
-            nn.init.normal_(module.weight)
-    return net.eval()
+from fullconv.net.upsample import Unpool
+from nets import check_a_tile_with_its_halo, lively, make
 
 
 def test_unpooling_puts_maxima_back_where_they_were():
     """Unpooling the maxima themselves, with nothing learned around it, keeps them and clears all else."""
     pool = nn.MaxPool2d(2)
-    vertical, horizontal = make("vgg16", 32, "unpool").geometry
+    vertical, horizontal = lively(make(NetSpec("vgg16", 2, 32, upsample="unpool"))).geometry
     unpool = Unpool(3, 3, pool, (vertical.alignments[0][1], horizontal.alignments[0][1]))
     with torch.no_grad():
         unpool.widen.weight.copy_(torch.eye(3)[:, :, None, None])
@@ -60,22 +48,13 @@ def test_every_pooling_on_the_way_is_undone(model, pools):
 
 @pytest.mark.parametrize(("model", "stride"), [("vgg16", 8), ("vgg16", 32), ("digits", 8), ("digits", 4)])
 def test_with_unpooling_a_tile_with_its_halo_is_the_whole_image(model, stride):
-    net = make(model, stride, "unpool").double()
-    step, (before, after) = 32, net.geometry[1].field.halo
-    start = -(-before // step) * step
-    inside = slice(start + step, start + 3 * step + 5)
-    whole = torch.rand(1, 3, 40, inside.stop + after + 50, dtype=torch.float64)
-    tile = whole[..., step : inside.stop + after]
-    with torch.no_grad():
-        ours, theirs = net(tile)[..., inside.start - step : inside.stop - step], net(whole)[..., inside]
-        torch.testing.assert_close(ours, theirs)
-    assert theirs.std(-1).min() > 0
+    check_a_tile_with_its_halo(lively(make(NetSpec(model, 2, stride, upsample="unpool"))))
 
 
 @pytest.mark.parametrize("upsample", ["unpool", "resize"])
 @pytest.mark.parametrize("model", ["vgg16", "digits"])
 def test_everything_learns(model, upsample):
-    net = make(model, 8, upsample).train()
+    net = lively(make(NetSpec(model, 2, 8, upsample=upsample))).train()
     logits = net(torch.rand(2, 3, 70, 91))
     torch.autograd.backward(logits.square().mean())
     still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum()]
@@ -88,7 +67,7 @@ def test_a_network_without_poolings_is_refused():
 
 
 def test_resize_is_interpolate_at_every_step():
-    net = make("vgg16", 16, "resize")
+    net = lively(make(NetSpec("vgg16", 2, 16, upsample="resize")))
     image = torch.rand(1, 3, 70, 91)
     with torch.no_grad():
         deep, fine = net.encode(image)

@@ -14,114 +14,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.io import savemat
-from scipy.sparse import csc_matrix
 
 from fullconv.cli import main
 from fullconv.data.dataset import count_labels
 from fullconv.data.layouts import find_dataset
 from fullconv.data.names import VOC_LABELS
-from fullconv.data.sbd import read_sbd_mask
 from fullconv.data.voc import Found, find_voc, is_paper_val, paper_val
 from fullconv.errors import DataError
-from fullconv.labels import voc_palette
 from fullconv.learn import ladder
 from fullconv.learn.ladder import PAPER, climb, published, table
 from fullconv.learn.recipe import modern
 from fullconv.learn.train import Job, TrainResult
 from fullconv.metrics import Scores
 from fullconv.net.spec import NetSpec
-
-VOC = Path("TrainVal/VOCdevkit/VOC2011")
-OWN_TRAIN = ("2007_000032", "2008_000008")
-SBD_TRAIN = ("2008_000002", "2008_000003", "2008_000007", "2009_000001", "2010_000002")
-SBD_VAL = ("2008_000009", "2007_000033")
-SIZE = (32, 40)
-
-
-def label_map(number: int) -> np.ndarray:
-    """A square of class 1..20 on background, in the void border that VOC draws around objects."""
-    target = np.zeros(SIZE, np.uint8)
-    target[6:26, 8:28] = 255
-    target[8:24, 10:26] = 1 + number % 20
-    return target
-
-
-def put_image(path: Path, number: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    colors = np.asarray([*voc_palette(21), *[(90, 90, 90)] * 235], np.uint8)
-    Image.fromarray(colors[label_map(number)]).save(path)
-
-
-def put_mat(path: Path, target: np.ndarray) -> None:
-    """A file of SBD's `cls`: a struct of boundaries (a cell of 20 sparse maps), segmentation and categories."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    boundaries = np.empty((20, 1), object)
-    for index in range(20):
-        boundaries[index, 0] = csc_matrix(target == index + 1).astype(float)
-    present = np.unique(target[target > 0])[:, None]
-    fields = {"Boundaries": boundaries, "Segmentation": target, "CategoriesPresent": present}
-    savemat(path, {"GTcls": fields}, do_compression=True)
-
-
-def put_voc(home: Path, stems: tuple[str, ...]) -> None:
-    """JPEGs, palette PNGs and VOC's own lists: `OWN_TRAIN` to train on, the first three others for val."""
-    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (home / folder).mkdir(parents=True)
-    made = []
-    for number in range(4):
-        put_image(home / f"{number}.jpg", number)
-        mask = Image.fromarray(label_map(number))
-        mask.putpalette(np.asarray([*voc_palette(21), *[(224, 224, 192)] * 235], np.uint8).tobytes())
-        mask.save(home / f"{number}.png")
-        files = home / f"{number}.jpg", home / f"{number}.png"
-        made.append([path.read_bytes() for path in files])
-        for path in files:
-            path.unlink()
-    for index, stem in enumerate(stems):
-        image, mask_bytes = made[index % 4]
-        (home / "JPEGImages" / f"{stem}.jpg").write_bytes(image)
-        (home / "SegmentationClass" / f"{stem}.png").write_bytes(mask_bytes)
-    others = [stem for stem in stems if stem not in OWN_TRAIN]
-    (home / "ImageSets/Segmentation/train.txt").write_text("\n".join(OWN_TRAIN) + "\n")
-    (home / "ImageSets/Segmentation/val.txt").write_text("\n".join(others[:3]) + "\n")
-
-
-def put_sbd(release: Path) -> None:
-    dataset = release / "dataset"
-    for number, stem in enumerate((*SBD_TRAIN, *SBD_VAL)):
-        put_image(dataset / "img" / f"{stem}.jpg", number)
-        target = label_map(number)
-        put_mat(dataset / "cls" / f"{stem}.mat", np.where(target == 255, 0, target).astype(np.uint8))
-    (dataset / "train.txt").write_text("\n".join(SBD_TRAIN) + "\n")
-    (dataset / "val.txt").write_text("\n".join(SBD_VAL) + "\n")
-
-
-@pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """VOC2011 with the paper's 736 ids and others, and SBD beside it, as the archives unpack. Not to be changed."""
-    root = tmp_path_factory.mktemp("pascal")
-    put_voc(root / VOC, (*OWN_TRAIN, *paper_val()))
-    put_sbd(root / "benchmark_RELEASE")
-    return root
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """VOC with five of the paper's ids, SBD beside it."""
-    put_voc(tmp_path / VOC, (*OWN_TRAIN, *paper_val()[:5]))
-    put_sbd(tmp_path / "benchmark_RELEASE")
-    return tmp_path
-
-
-def faults_of(root: Path) -> tuple[str, ...]:
-    with pytest.raises(DataError) as caught:
-        find_dataset(root)
-    return caught.value.faults
-
-
-def names(root: Path, split: str) -> tuple[str, ...]:
-    return tuple(sample.name for sample in find_dataset(root).split(split))
+from voc_tree import (
+    SBD_TRAIN,
+    SBD_VAL,
+    SIZE,
+    VOC,
+    faults_of,
+    label_map,
+    names,
+)
 
 
 def test_the_list_is_the_one_of_the_authors() -> None:
@@ -247,54 +161,6 @@ def test_sbd_without_list_and_without_masks(small: Path) -> None:
     empty, train = faults_of(small)
     assert f"{sbd / 'cls'}: the split is empty; put files here (.mat)" in empty
     assert f"{sbd / 'train.txt'}: cannot be read" in train
-
-
-def test_masks_of_sbd_that_do_not_fit_are_told_before_training(small: Path) -> None:
-    sbd = small / "benchmark_RELEASE"
-    cls = sbd / "dataset" / "cls"
-    put_mat(cls / f"{SBD_TRAIN[0]}.mat", np.zeros((32, 41), np.uint8))
-    put_mat(cls / f"{SBD_TRAIN[1]}.mat", np.full(SIZE, 21, np.uint8))
-    (cls / f"{SBD_TRAIN[3]}.mat").write_bytes(b"")
-    dataset = find_dataset(sbd)
-    with pytest.raises(DataError) as caught:
-        count_labels(dataset, "train")
-    expected = [
-        (SBD_TRAIN[0], "is 41x32 (width x height)"),
-        (SBD_TRAIN[1], "holds the labels 21"),
-        (SBD_TRAIN[3], "cannot be read as a MATLAB file"),
-    ]
-    assert len(caught.value.faults) == len(expected)
-    for (stem, part), fault in zip(expected, caught.value.faults, strict=True):
-        assert fault.startswith(f"{cls / stem}.mat: {part}")
-
-
-@pytest.mark.parametrize(
-    ("values", "part"),
-    [
-        ({"GTinst": {"Segmentation": np.zeros(SIZE, np.uint8)}}, "holds no GTcls.Segmentation"),
-        ({"GTcls": {"Boundaries": np.zeros(SIZE, np.uint8)}}, "holds no GTcls.Segmentation"),
-        ({"GTcls": np.zeros(SIZE, np.uint8)}, "holds no GTcls.Segmentation"),
-        ({"GTcls": {"Segmentation": np.zeros(SIZE)}}, "is float64 of shape (32, 40), not height x width of uint8"),
-        ({"GTcls": {"Segmentation": np.zeros((*SIZE, 3), np.uint8)}}, "is uint8 of shape (32, 40, 3)"),
-    ],
-)
-def test_other_matlab_files_are_refused(tmp_path: Path, values: dict[str, object], part: str) -> None:
-    path = tmp_path / "a.mat"
-    savemat(path, values)
-    with pytest.raises(DataError, match=re.escape(part)) as caught:
-        read_sbd_mask(path)
-    assert str(caught.value).startswith(f"{path}: ")
-
-
-def test_missing_and_cut_matlab_files(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot be read as a MATLAB file \(No such file"):
-        read_sbd_mask(tmp_path / "nowhere.mat")
-    put_mat(tmp_path / "cut.mat", label_map(0))
-    whole = (tmp_path / "cut.mat").read_bytes()
-    for length in range(0, len(whole), 61):
-        (tmp_path / "cut.mat").write_bytes(whole[:length])
-        with pytest.raises(DataError, match=r"cut\.mat: (cannot be read as a MATLAB file|holds no GTcls)"):
-            read_sbd_mask(tmp_path / "cut.mat")
 
 
 def scores(mean_iou: float) -> Scores:
