@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fullconv.errors import ModelError
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import IMAGENET, classifier, digit_net
+from fullconv.net.backbones import IMAGENET, PRETRAINED, classifier, digit_net
 from fullconv.net.checkpoint import Saved, find_weights, load_net, save_net
 from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
@@ -140,3 +140,14 @@ def test_without_a_network_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr(type(entry), "get_state_dict", refuse)
     with pytest.raises(ModelError, match=r"no route to host.* Put the file at .*mobilenet_v2-.*pth, name a file"):
         classifier("mobilenet_v2", IMAGENET)
+
+
+def test_the_features_that_come_along_need_no_network(monkeypatch):
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)
+    model, missing = classifier("mobilenet_v2", PRETRAINED)
+    assert {name.partition(".")[0] for name in missing if not name.endswith("num_batches_tracked")} == {"classifier"}
+    random, _ = classifier("mobilenet_v2")
+    assert model.features[18][0].weight.std() > 0
+    assert not torch.equal(model.features[0][0].weight, random.features[0][0].weight)
+    with pytest.raises(ModelError, match="digits has no ImageNet weights"):
+        classifier("digits", PRETRAINED)

@@ -45,7 +45,7 @@ def train(
     data: Data,
     model: Model = "mobilenet_v2",
     stride: Annotated[int, typer.Option(metavar="32|16|8|4", help="Prediction stride, in pixels.")] = 8,
-    weights: Weights = "imagenet",
+    weights: Weights = "pretrained",
     head_width: HeadWidth = None,
     upsample: Upsampling = "fixed",
     padding: Padding = "minimal",
@@ -81,7 +81,7 @@ def train(
 def ladder(
     data: Data,
     model: Model = "vgg16",
-    weights: Weights = "imagenet",
+    weights: Weights = "pretrained",
     head_width: HeadWidth = None,
     upsample: Upsampling = "fixed",
     padding: Padding = "minimal",

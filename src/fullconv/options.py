@@ -39,7 +39,11 @@ Model = Annotated[
 ]
 Weights = Annotated[
     str,
-    typer.Option(metavar="FILE", help="Weights of the classifier: a file, 'imagenet' (the library's), or 'none'."),
+    typer.Option(
+        metavar="FILE",
+        help="Weights of the classifier: a file, 'pretrained' (those that come with fullconv, for mobilenet_v2; else "
+        "the library's), 'imagenet' (the library's, from its cache or the network), or 'none'.",
+    ),
 ]
 HeadWidth = Annotated[
     int | None,

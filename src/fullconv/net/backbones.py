@@ -26,6 +26,7 @@ __all__ = [
     "IMAGENET",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "PRETRAINED",
     "classifier",
     "digit_net",
     "input_size",
@@ -41,6 +42,11 @@ CLASSIFIERS = ("vgg16", "alexnet", "resnet18", "resnet34", "resnet50", "mobilene
 IMAGENET = "imagenet"
 """The `weights` that ask for the library's own, from its cache or the network."""
 
+PRETRAINED = "pretrained"
+"""The `weights` that ask for those that come with fullconv (MobileNetV2's features), and IMAGENET where none do."""
+
+_BUNDLED = Path(__file__).parents[1] / "models"
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _TRANSFORMING = ("googlenet", "inception_v3")
@@ -54,12 +60,15 @@ def classifier(name: str, weights: str | Path | None = None) -> tuple[nn.Module,
     "path/to/file.py:build". The last imports that file and calls its function `build`, which gives an nn.Module that
     maps N x 3 x H x W to N x K logits: code of the file runs, now and whenever a network that was made of it is loaded.
     `weights` is a .safetensors or .pth file with the classifier's own names, a .caffemodel of VGG16 or
-    CaffeNet, IMAGENET, or None for a random start.
+    CaffeNet, PRETRAINED, IMAGENET, or None for a random start.
     Raises ModelError for an unknown name and for weights that cannot be had or do not fit.
     """
     model = _built(name)
     if weights is None:
         return model, frozenset(model.state_dict())
+    if str(weights) == PRETRAINED:
+        bundled = _BUNDLED / f"{name}.safetensors"
+        weights = bundled if bundled.is_file() else IMAGENET
     if Path(weights).suffix == ".caffemodel" and Path(weights).is_file():
         state = classifier_state(Path(weights), name, model)
     else:
