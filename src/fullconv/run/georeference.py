@@ -22,9 +22,10 @@ _GEO_KEYS, _ORIENTATION = 34735, 274
 class Georeference:
     """The map's coordinates of an image.
 
-    A corner (column, row) of the pixels lies at x = a column + b row + c and y = d column + e row + f, `transform` being
-    (a, b, c, d, e, f), in the coordinate reference system `crs`: "EPSG:32633" and the like, or WKT for those without a
-    number. `square_metres` is the area of a pixel, for systems of lengths; those of angles have none.
+    `transform` is (a, b, c, d, e, f): the corner (column, row) between pixels lies at x = a column + b row + c and
+    y = d column + e row + f in the coordinate reference system `crs`, "EPSG:32633" and the like, or WKT for those without
+    a number. `square_metres` is the area of a pixel in the plane of the map, for systems of lengths; those of angles
+    have none.
     """
 
     crs: str
@@ -69,7 +70,7 @@ def georeference(path: Path) -> Georeference | None:
             crs, transform = dataset.crs, dataset.transform
     except RasterioError as error:
         raise DataError(f"{path}: the georeference cannot be read ({error}); export it again") from error
-    if not crs:
+    if not crs or transform.is_identity:
         return None
     metres = crs.linear_units_factor[1] if crs.is_projected else None
     square_metres = None if metres is None else abs(transform.determinant) * metres**2

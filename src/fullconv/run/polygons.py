@@ -16,7 +16,6 @@ import numpy.typing as npt
 __all__ = ["Region", "regions", "simplified"]
 
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 Points = npt.NDArray[Any]
 
 EAST, SOUTH, WEST, NORTH = range(4)
@@ -95,7 +94,8 @@ def _distances(points: Points, start: Points, end: Points) -> Points:
     along = end - start
     share = ((points - start) @ along / max(float(along @ along), 1e-12)).clip(0, 1)
     offsets = points - start - share[:, None] * along
-    return np.hypot(offsets[:, 0], offsets[:, 1])
+    distances: Points = np.hypot(offsets[:, 0], offsets[:, 1])
+    return distances
 
 
 def _components(label_map: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
@@ -137,16 +137,16 @@ def _sides(component: npt.NDArray[np.int32]) -> tuple[Ints, Ints, Ints]:
         starts.append(np.stack([line, start] if turned else [start, line], 1))
         ends.append(np.stack([line, end] if turned else [end, line], 1))
         owners.append(owner)
-    direction = np.repeat(np.arange(4), [len(part) for part in owners])
-    start, end, owner = np.concatenate(starts), np.concatenate(ends), np.concatenate(owners)
-    row, column = (end[:, 1], end[:, 0]) + _AHEAD_LEFT[direction].T + 1
+    corners, arrivals, owner = np.concatenate(starts), np.concatenate(ends), np.concatenate(owners)
+    directions = np.repeat(np.arange(4), [len(part) for part in owners])
+    row, column = arrivals.T[::-1] + _AHEAD_LEFT[directions].T + 1
     # Where two pixels of a region meet at a corner, turning left keeps what surrounds them two rings, which touch.
     turn = np.where(padded[row, column] == owner, 3, 1)
     width = component.shape[1] + 1
-    keys = (start[:, 1] * width + start[:, 0]) * 4 + direction
-    wanted = (end[:, 1] * width + end[:, 0]) * 4 + (direction + turn) % 4
+    keys = (corners[:, 1] * width + corners[:, 0]) * 4 + directions
+    wanted = (arrivals[:, 1] * width + arrivals[:, 0]) * 4 + (directions + turn) % 4
     order = keys.argsort()
-    return start, direction, order[keys[order].searchsorted(wanted)]
+    return corners, directions, order[keys[order].searchsorted(wanted)]
 
 
 def _straight(inner: npt.NDArray[np.int32], outer: npt.NDArray[np.int32]) -> tuple[Ints, Ints, Ints, Ints]:
