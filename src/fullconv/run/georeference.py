@@ -23,9 +23,9 @@ class Georeference:
     """The map's coordinates of an image.
 
     `transform` is (a, b, c, d, e, f): the corner (column, row) between pixels lies at x = a column + b row + c and
-    y = d column + e row + f in the coordinate reference system `crs`, "EPSG:32633" and the like, or WKT for those without
-    a number. `square_metres` is the area of a pixel in the plane of the map, for systems of lengths; those of angles
-    have none.
+    y = d column + e row + f in the coordinate reference system `crs`, "EPSG:32633" and the like, or WKT for those
+    without a number. `square_metres` is the area of a pixel in the plane of the map, for systems of lengths; those of
+    angles have none.
     """
 
     crs: str
