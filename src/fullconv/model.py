@@ -52,7 +52,7 @@ class Model:
             path = Path(image)
             return segment(self._runner, read_image(path), path.stem, path)
         if isinstance(image, Image.Image):
-            return segment(self._runner, rgb_of(image), "image")
+            return segment(self._runner, rgb_of(image, getattr(image, "filename", "") or "the image"), "image")
         return segment(self._runner, _checked(image), "image")
 
     def predict_many(self, images: str | os.PathLike[str] | Iterable[ImageLike]) -> Iterator[Result]:
@@ -92,7 +92,7 @@ def _runner(path: Path) -> Runner:
 
 
 def _checked(image: object) -> npt.NDArray[np.uint8]:
-    """The array itself; UsageError that says how to make one of what was given."""
+    """The array, copied, as results compute from it later; UsageError that says how to make one of what was given."""
     wanted = "an image is a path, a Pillow image, or an H x W x 3 uint8 array of RGB, 0 to 255"
     if not isinstance(image, np.ndarray):
         raise UsageError(f"{wanted}; this is {type(image).__name__}")
@@ -107,4 +107,4 @@ def _checked(image: object) -> npt.NDArray[np.uint8]:
         raise UsageError(f"{wanted}; {found}")
     if image.dtype != np.uint8:
         raise UsageError(f"{wanted}; {found}: scale it to 0 to 255, then a.round().astype(np.uint8)")
-    return image
+    return image.copy()
