@@ -136,7 +136,7 @@ def test_broken_files_and_empty_images_are_told(tmp_path: Path, model: Model) ->
     (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:900])
     with Image.open(tmp_path / "cut.png") as opened:
         for given in (tmp_path / "lost.png", tmp_path / "cut.png", opened):
-            with pytest.raises(DataError, match="(lost|cut).png: "):
+            with pytest.raises(DataError, match=r"(lost|cut)\.png: "):
                 model.predict(given)
     with pytest.raises(DataError, match="0 x 3 pixels"):
         model.predict(Image.new("RGB", (0, 3)))
