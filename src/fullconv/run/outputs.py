@@ -113,10 +113,13 @@ def write_probabilities(path: Path, found: npt.NDArray[np.float16], labels: Labe
         np.savez_compressed(temporary, probabilities=found, class_names=np.array(labels.class_names))
 
 
-def areas(label_map: UInt8, labels: LabelSet, place: Georeference | None) -> dict[str, Area]:
-    """The area of every class, in the order of the class ids; those that are not there have 0 pixels."""
-    counts = np.bincount(label_map.ravel(), minlength=256).tolist()
-    named = {name: counts[index] for index, name in _classes(labels).items()}
+def areas(counts: npt.ArrayLike, labels: LabelSet, place: Georeference | None) -> dict[str, Area]:
+    """The area of every class, in the order of the class ids; those that are not there have 0 pixels.
+
+    `counts` says for each label, 0 to 255, how many pixels have it: all that is needed of a label map of any size.
+    """
+    pixels_of = np.asarray(counts).tolist()
+    named = {name: pixels_of[index] for index, name in _classes(labels).items()}
     total = max(sum(named.values()), 1)
     metres = None if place is None else place.square_metres
     return {

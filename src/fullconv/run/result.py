@@ -77,7 +77,7 @@ class Result:
 
     def areas(self) -> dict[str, Area]:
         """For each class its pixels, their share, and square metres where the image is a GeoTIFF in a length."""
-        return outputs.areas(self.label_map, self.labels, self.georeference)
+        return outputs.areas(self._counts(), self.labels, self.georeference)
 
     def polygons(self) -> dict[str, Any]:
         """A GeoJSON FeatureCollection, as `outputs.geojson` says."""
@@ -121,9 +121,12 @@ class Result:
                 image_path = None if self.path is None else _relative(self.path, target.parent)
                 outputs.write_json(target, outputs.labelme(self.label_map, self.labels, self.image, image_path))
 
+    def _counts(self) -> npt.NDArray[np.int64]:
+        return np.bincount(self.label_map.ravel(), minlength=256)
+
     def _shares(self) -> list[tuple[str, Area]]:
         """The classes, the largest first, without asking for the georeference."""
-        found = outputs.areas(self.label_map, self.labels, None)
+        found = outputs.areas(self._counts(), self.labels, None)
         return sorted(found.items(), key=lambda entry: -entry[1].pixels)
 
     def _repr_html_(self) -> str:
