@@ -17,7 +17,8 @@ from fullconv.image import overlay, read_image, read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.metrics import Scores, confusion_matrix
 from fullconv.run.evaluate import evaluate
-from fullconv.run.predict import SAVES, expand_inputs, output_names, predict_files
+from fullconv.run.outputs import DEFAULT_SAVES
+from fullconv.run.predict import expand_inputs, output_names, predict_files
 from fullconv.run.runner import label_maps, largest
 from fullconv.tiling import Window
 
@@ -101,7 +102,7 @@ def test_a_folder_of_everything_a_camera_writes(tmp_path: Path) -> None:
     assert read_label_map(out / "rotated.png").shape == (24, 16)
 
 
-@pytest.mark.parametrize("save", [["labels"], ["overlay"], SAVES])
+@pytest.mark.parametrize("save", [["labels"], ["overlay"], DEFAULT_SAVES])
 def test_only_what_is_asked_is_saved(tmp_path: Path, save: list[str]) -> None:
     paths = make(tmp_path, "a.png")
     predict_files(StrongestChannel(), paths, tmp_path / "out", save)

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.Image import Transpose
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
@@ -33,6 +32,7 @@ __all__ = [
     "overlay",
     "read_image",
     "read_label_map",
+    "rgb_of",
     "write_image",
     "write_label_map",
     "write_text",
@@ -69,13 +69,13 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "GIF")
 _LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".jfif": 65500, ".gif": 65535, ".webp": 16383}
 
 _UPRIGHT = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 
 # Pillow's pixel limit and Python's warning filters belong to the process: one thread changes them at a time.
@@ -92,8 +92,14 @@ def read_image(path: StrPath) -> UInt8:
 
     Raises DataError for files that are missing, empty, damaged, not images or larger than `MAX_PIXELS`.
     """
-    path = Path(path)
-    with _opened(path) as image:
+    with _opened(Path(path)) as image:
+        return rgb_of(image, path)
+
+
+def rgb_of(image: Image.Image, path: StrPath = "the image") -> UInt8:
+    """An opened Pillow image as `read_image` gives its file, with the same errors, which name `path`."""
+    with _told_of(path):
+        _check_pixels(image, path)
         upright = _loaded_upright(image)
         if upright.mode == "F" or upright.mode.startswith("I"):
             return np.repeat(_eight_bits(np.asarray(upright), path)[..., None], 3, axis=2)
@@ -122,8 +128,7 @@ def read_label_map(path: StrPath, labels: LabelSet | None = None) -> UInt8:
     Raises DataError as `read_image`, and for JPEG (whose compression changes labels), for ids above 255, and
     for colours that `labels` does not hold.
     """
-    path = Path(path)
-    with _opened(path) as image:
+    with _opened(Path(path)) as image:
         if image.format in ("JPEG", "MPO"):
             raise DataError(f"{path}: a JPEG mask, whose compression changes labels; save masks as PNG")
         maximum = _grey_maximum(image)
@@ -231,7 +236,7 @@ def _umask() -> int:
 def _opened(path: Path) -> Iterator[ImageFile]:
     """The image with only its header read. Whatever fails in the block is told as this file's fault."""
     _check_file(path)
-    with _PILLOW, warnings.catch_warnings():
+    with _PILLOW, warnings.catch_warnings(), _told_of(path):
         warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -239,15 +244,22 @@ def _opened(path: Path) -> Iterator[ImageFile]:
             with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
                 _check_pixels(image, path)
                 yield image
-        except (FullconvError, MemoryError):
-            raise
-        except UnidentifiedImageError:
-            raise DataError(f"{path}: not an image that can be read; save it as PNG, JPEG or TIFF") from None
-        except Exception as error:  # decoders raise nearly everything on damaged input
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{path}: damaged or cut short ({reason}); copy or export it again") from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+@contextmanager
+def _told_of(path: StrPath) -> Iterator[None]:
+    """What decoders raise in the block, which is nearly everything on damaged input, becomes one sentence."""
+    try:
+        yield
+    except (FullconvError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not an image that can be read; save it as PNG, JPEG or TIFF") from None
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: damaged or cut short ({reason}); copy or export it again") from error
 
 
 def _check_file(path: Path) -> None:
@@ -266,9 +278,8 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: cannot be opened ({reason}); check its name and permissions") from error
 
 
-def _check_pixels(image: Image.Image, path: Path) -> None:
-    pixels = image.width * image.height
-    if not 0 < pixels <= MAX_PIXELS:
+def _check_pixels(image: Image.Image, path: StrPath) -> None:
+    if not 0 < image.width * image.height <= MAX_PIXELS:
         raise DataError(
             f"{path}: {image.width} x {image.height} pixels, where 1 to {MAX_PIXELS} can be read; "
             "cut it into smaller images"
@@ -296,7 +307,7 @@ def _loaded_upright(image: Image.Image) -> Image.Image:
     return image if orientation == 1 else image.transpose(_UPRIGHT[orientation])
 
 
-def _eight_bits(grey: npt.NDArray[Any], path: Path) -> UInt8:
+def _eight_bits(grey: npt.NDArray[Any], path: StrPath) -> UInt8:
     """H x W of 16 or 32-bit integers or floats to H x W uint8."""
     top = 1 if grey.dtype.kind == "f" else 65535
     low, high = grey.min(), grey.max()
@@ -316,7 +327,7 @@ def _grey_maximum(image: ImageFile) -> int | None:
     return {"L;2": 3, "L;4": 15}.get(str(values[0])[:3])
 
 
-def _ids_from_grey(stored: npt.NDArray[Any], maximum: int | None, path: Path) -> UInt8:
+def _ids_from_grey(stored: npt.NDArray[Any], maximum: int | None, path: StrPath) -> UInt8:
     if maximum is not None:
         top = 255 if stored.dtype == np.uint8 else 65535
         stored = (stored.astype(np.int64) * maximum + top // 2) // top
@@ -326,7 +337,7 @@ def _ids_from_grey(stored: npt.NDArray[Any], maximum: int | None, path: Path) ->
     return stored.astype(np.uint8)
 
 
-def _ids_from_colors(rgb: UInt8, path: Path, labels: LabelSet | None) -> UInt8:
+def _ids_from_colors(rgb: UInt8, path: StrPath, labels: LabelSet | None) -> UInt8:
     if labels is None:
         raise DataError(f"{path}: a mask in colours, with no table of class colours; give one or save class ids")
     try:

@@ -1,0 +1,110 @@
+"""The Python face: a model that is loaded, and predicts from paths, Pillow images and arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fullconv.errors import MissingExtra, UsageError
+from fullconv.image import read_image, rgb_of
+from fullconv.labels import LabelSet
+from fullconv.run.models import model_path
+from fullconv.run.predict import expand_inputs
+from fullconv.run.result import Result, segment
+from fullconv.run.runner import Runner
+from fullconv.run.video import is_video, video_frames
+
+__all__ = ["ImageLike", "Model", "load_model"]
+
+ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
+"""A file, an opened Pillow image, or H x W x 3 uint8 RGB."""
+
+
+class Model:
+    """A trained model behind whatever runs it; `fullconv.load` makes one."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def __repr__(self) -> str:
+        return f"Model({self.labels.num_classes} classes: {', '.join(self.labels.class_names)})"
+
+    @property
+    def labels(self) -> LabelSet:
+        """Names and colours of the classes."""
+        return self._runner.labels
+
+    def predict(self, image: ImageLike) -> Result:
+        """Label every pixel of one image: a file, a Pillow image, or an H x W x 3 uint8 array of RGB, 0..255.
+
+        Files and Pillow images are turned upright. Raises UsageError for anything else, DataError for files that
+        cannot be read, ModelError where the model cannot run on it, MemoryError where it is too large.
+        """
+        if isinstance(image, str | os.PathLike):
+            path = Path(image)
+            return segment(self._runner, read_image(path), path.stem, path)
+        if isinstance(image, Image.Image):
+            return segment(self._runner, rgb_of(image, getattr(image, "filename", "") or "the image"), "image")
+        return segment(self._runner, _checked(image), "image")
+
+    def predict_many(self, images: str | os.PathLike[str] | Iterable[ImageLike]) -> Iterator[Result]:
+        """The results of many images, one at a time, in their order.
+
+        `images` is a folder, a glob, a video, or an iterable of what `predict` takes and of videos. A video gives a
+        result for each frame, named frame-000001 and so on below its own name. Raises as `predict`, at the image that
+        fails.
+        """
+        if isinstance(images, str | os.PathLike):
+            images = expand_inputs([os.fspath(images)])
+        for image in images:
+            if isinstance(image, str | os.PathLike) and is_video(path := Path(image)):
+                for number, frame in enumerate(video_frames(path), 1):
+                    yield segment(self._runner, frame, f"{path.stem}/frame-{number:06d}")
+            else:
+                yield self.predict(image)
+
+
+def load_model(model: str | os.PathLike[str]) -> Model:
+    """A run folder, a weights file, or the name of a model that comes with fullconv.
+
+    Raises ModelError for what is no model, MissingExtra where what runs it is not installed.
+    """
+    return Model(_runner(model_path(model)))
+
+
+def _runner(path: Path) -> Runner:
+    if find_spec("fullconv.run.load") is not None:
+        runner: Runner = import_module("fullconv.run.load").load_runner(path)
+        return runner
+    if find_spec("torch") is None:
+        raise MissingExtra("torch", "train")
+    from fullconv.net.runner import TorchRunner
+
+    return TorchRunner.load(path)
+
+
+def _checked(image: object) -> npt.NDArray[np.uint8]:
+    """The array, copied, as results compute from it later; UsageError that says how to make one of what was given."""
+    wanted = "an image is a path, a Pillow image, or an H x W x 3 uint8 array of RGB, 0 to 255"
+    if not isinstance(image, np.ndarray):
+        raise UsageError(f"{wanted}; this is {type(image).__name__}")
+    found = f"this array is {' x '.join(map(str, image.shape)) or 'a number'} {image.dtype}"
+    if image.ndim == 2:
+        raise UsageError(f"{wanted}; {found}: stack a grey image three times, as np.stack([a] * 3, -1)")
+    if image.ndim == 3 and image.shape[2] != 3 and image.shape[0] == 3:
+        raise UsageError(f"{wanted}; {found}: move the channels to the end, as a.transpose(1, 2, 0)")
+    if image.ndim == 3 and image.shape[2] == 4:
+        raise UsageError(f"{wanted}; {found}: leave the fourth channel out, as a[..., :3]")
+    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise UsageError(f"{wanted}; {found}")
+    if image.dtype != np.uint8:
+        raise UsageError(f"{wanted}; {found}: scale it to 0 to 255, then a.round().astype(np.uint8)")
+    return image.copy()

@@ -1,0 +1,87 @@
+"""Where the pixels of a GeoTIFF lie on the ground."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fullconv.errors import DataError, MissingExtra
+
+__all__ = ["Georeference", "georeference"]
+
+_GEO_KEYS, _ORIENTATION = 34735, 274
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """The map's coordinates of an image.
+
+    `transform` is (a, b, c, d, e, f): the corner (column, row) between pixels lies at x = a column + b row + c and
+    y = d column + e row + f in the coordinate reference system `crs`, "EPSG:32633" and the like, or WKT for those
+    without a number. `square_metres` is the area of a pixel in the plane of the map, for systems of lengths; those of
+    angles have none.
+    """
+
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+    square_metres: float | None
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether what turns to the right on the image turns to the left on the map; so with north above."""
+        a, b, _, d, e, _ = self.transform
+        return a * e - b * d < 0
+
+    def coordinates(self, corners: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """n x 2 (column, row) to n x 2 float64 (x, y): longitude before latitude, easting before northing."""
+        a, b, c, d, e, f = self.transform
+        column, row = corners[:, 0], corners[:, 1]
+        return np.stack([a * column + b * row + c, d * column + e * row + f], 1)
+
+
+def georeference(path: Path) -> Georeference | None:
+    """The georeference of an image file, None for those that have none: all but GeoTIFF, and GeoTIFF without a system.
+
+    Only GeoTIFF asks for rasterio: MissingExtra where it is not installed. DataError if it cannot be read, and for
+    pictures that are turned by their orientation tag as well, whose coordinates nobody can be sure of.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    tags = _tags(path)
+    if tags is not None and _GEO_KEYS not in tags:
+        return None
+    if find_spec("rasterio") is None:
+        if tags is None:
+            return None
+        raise MissingExtra("rasterio", "geo")
+    if tags is not None and tags.get(_ORIENTATION, 1) != 1:
+        raise DataError(f"{path}: a GeoTIFF with an orientation tag; export it upright")
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    try:
+        with rasterio.open(path) as dataset:
+            crs, transform = dataset.crs, dataset.transform
+    except RasterioError as error:
+        raise DataError(f"{path}: the georeference cannot be read ({error}); export it again") from error
+    if not crs or transform.is_identity:
+        return None
+    metres = crs.linear_units_factor[1] if crs.is_projected else None
+    square_metres = None if metres is None else abs(transform.determinant) * metres**2
+    authority = crs.to_authority()
+    return Georeference(":".join(authority) if authority else crs.to_wkt(), tuple(transform[:6]), square_metres)
+
+
+def _tags(path: Path) -> dict[int, Any] | None:
+    """The TIFF tags, without decoding; None if Pillow does not know this kind of TIFF."""
+    try:
+        with path.open("rb") as file, Image.open(file, formats=["TIFF"]) as image:
+            return dict(image.tag_v2)  # type: ignore[attr-defined]
+    except Exception:  # what is damaged has been told by who reads the image
+        return None

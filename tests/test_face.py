@@ -1,0 +1,289 @@
+"""The Python face: every way to give an image says the same, and what is none is refused with a way out."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import fullconv
+from fullconv.errors import DataError, ModelError, UsageError
+from fullconv.image import read_label_map, write_image
+from fullconv.labels import LabelSet
+from fullconv.model import Model
+from fullconv.net.checkpoint import Saved, save_net
+from fullconv.net.fcn import build
+from fullconv.net.runner import TorchRunner
+from fullconv.net.spec import NetSpec
+from fullconv.run import models
+from fullconv.run.outputs import read_areas
+from fullconv.run.result import segment
+from fullconv.run.runner import largest
+from fullconv.tiling import Window
+
+ROOT = Path(__file__).parent.parent
+UInt8 = npt.NDArray[np.uint8]
+LABELS = LabelSet.named(["road", "<b>car</b>", "person & dog"])
+
+
+def noise(height: int, width: int, seed: int = 0) -> UInt8:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a network with random weights whose labels depend on the image."""
+    torch.manual_seed(0)
+    net = build(NetSpec("digits", 3, 8))
+    for name, module in net.named_children():
+        if name.startswith("score_"):
+            nn.init.normal_(module.weight)  # type: ignore[arg-type]
+    with torch.no_grad():  # no class is before the others
+        scores = net.eval()(torch.from_numpy(noise(64, 96)[None]).permute(0, 3, 1, 2))
+        net.score_fr.bias -= scores.mean((0, 2, 3))  # type: ignore[operator]
+    folder = tmp_path_factory.mktemp("run")
+    save_net(folder / "best.safetensors", net.state_dict(), Saved(net.spec, LABELS))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(run: Path) -> Model:
+    return fullconv.load(run)
+
+
+class Counting:
+    """A runner whose class of a pixel is its largest channel, and that counts its calls."""
+
+    labels = LABELS
+    windows = (Window(0, 0), Window(0, 0))
+    exact = True
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
+        self.calls.append("logits")
+        return images.transpose(0, 3, 1, 2).astype(np.float32)
+
+    def label_maps(self, images: UInt8) -> UInt8:
+        self.calls.append("label_maps")
+        return largest(images.transpose(0, 3, 1, 2).astype(np.float32))
+
+
+def test_the_label_map_is_the_runners(run: Path, model: Model) -> None:
+    image = noise(67, 93)
+    result = model.predict(image)
+    expected = TorchRunner.load(run).label_maps(image[None])[0]
+    assert len(np.unique(expected)) > 1
+    assert np.array_equal(result.label_map, expected)
+    assert result.label_map.dtype == np.uint8
+    assert model.labels == LABELS
+    scores = result.logits
+    clear = np.diff(np.sort(scores, 0)[-2:], axis=0)[0] > 1e-4
+    assert np.array_equal(scores.argmax(0)[clear], expected[clear])
+    assert clear.mean() > 0.99
+    assert sum(area.pixels for area in result.areas().values()) == 67 * 93
+
+
+def test_a_path_an_opened_image_and_an_array_say_the_same(tmp_path: Path, model: Model) -> None:
+    image = noise(48, 64)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(image).save(tmp_path / "a.png", exif=turned)
+    upright = np.rot90(image, -1)
+    expected = model.predict(upright)
+    for given in (str(tmp_path / "a.png"), tmp_path / "a.png", Image.open(tmp_path / "a.png")):
+        found = model.predict(given)
+        assert np.array_equal(found.image, upright)
+        assert np.array_equal(found.label_map, expected.label_map)
+    grey = Image.fromarray(image[..., 0])
+    assert np.array_equal(model.predict(grey).image, np.stack([image[..., 0]] * 3, -1))
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (noise(4, 5) / 255, "float64: scale it to 0 to 255"),
+        (noise(4, 5).astype(np.int32), "int32"),
+        (noise(4, 5)[..., 0], "np.stack"),
+        (noise(4, 5).transpose(2, 0, 1), r"transpose\(1, 2, 0\)"),
+        (np.zeros((4, 5, 4), np.uint8), r"a\[..., :3\]"),
+        (noise(4, 5)[None], "1 x 4 x 5 x 3"),
+        (noise(4, 5)[:0], "0 x 5 x 3"),
+        (np.uint8(3), "uint8"),
+        (torch.zeros(4, 5, 3), "Tensor"),
+        (None, "NoneType"),
+        ([[[0, 0, 0]]], "list"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_what_it_is(model: Model, given: Any, hint: str) -> None:
+    with pytest.raises(UsageError, match=hint):
+        model.predict(given)
+
+
+def test_broken_files_and_empty_images_are_told(tmp_path: Path, model: Model) -> None:
+    write_image(tmp_path / "a.png", noise(40, 40))
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:900])
+    with Image.open(tmp_path / "cut.png") as opened:
+        for given in (tmp_path / "lost.png", tmp_path / "cut.png", opened):
+            with pytest.raises(DataError, match=r"(lost|cut)\.png: "):
+                model.predict(given)
+    with pytest.raises(DataError, match="0 x 3 pixels"):
+        model.predict(Image.new("RGB", (0, 3)))
+
+
+def test_what_becomes_of_the_array_later_changes_no_result() -> None:
+    image = noise(5, 6)
+    result = Model(Counting()).predict(image)
+    before = result.label_map.copy()
+    image[:] = 0
+    assert np.array_equal(result.logits.argmax(0), before)
+
+
+def test_logits_are_computed_once_and_only_when_they_are_asked_for() -> None:
+    runner = Counting()
+    result = segment(runner, noise(5, 6), "a")
+    result.areas(), result.polygons(), result.overlay(), repr(result)
+    assert runner.calls == ["label_maps"]
+    assert result.logits is result.logits
+    assert result.probabilities().shape == (3, 5, 6)
+    assert runner.calls == ["label_maps", "logits"]
+
+
+def test_many_images_come_one_at_a_time_and_in_order(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png", "sub/c.png"):
+        write_image(tmp_path / name, noise(3, 4))
+    runner = Counting()
+    results = Model(runner).predict_many(tmp_path)
+    assert runner.calls == []
+    assert next(results).name == "a"
+    assert len(runner.calls) == 1
+    assert [result.name for result in results] == ["b", "c"]
+    mixed = Model(runner).predict_many([noise(2, 3), tmp_path / "b.png", Image.new("RGB", (4, 5))])
+    assert [(result.name, result.label_map.shape) for result in mixed] == [
+        ("image", (2, 3)),
+        ("b", (3, 4)),
+        ("image", (5, 4)),
+    ]
+
+
+def test_saving_again_replaces_the_images_own_rows_only(tmp_path: Path) -> None:
+    model = Model(Counting())
+    red = np.zeros((2, 3, 3), np.uint8) + np.array([9, 0, 0], np.uint8)
+    for given, name in ((red, "a"), (noise(4, 4), "b"), (np.concatenate([red, red]), "a")):
+        written = model.predict(given).save(tmp_path, ["labels", "areas"], name)
+        assert written == {"labels": tmp_path / f"{name}.png", "areas": tmp_path / "areas.csv"}
+    rows = read_areas(tmp_path / "areas.csv")
+    assert [row[0] for row in rows] == ["b"] * 3 + ["a"] * 3
+    assert rows[3][:3] == ("a", "road", "12")
+    assert read_label_map(tmp_path / "a.png").shape == (4, 3)
+
+
+def test_a_kind_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    result = segment(Counting(), noise(2, 2), "a")
+    for kinds in ("labels", ["label"], []):
+        with pytest.raises(UsageError):
+            result.save(tmp_path, kinds)
+    assert not list(tmp_path.iterdir())
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value for name, value in attrs if name == "src" and value]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_notebook_sees_image_overlay_and_the_classes_that_are_there() -> None:
+    image = np.zeros((300, 1200, 3), np.uint8)
+    image[:, :, 1], image[:, 900:, 2] = 100, 200
+    result = segment(Counting(), image, '"><script>alert(1)</script>')
+    page = Page(result._repr_html_())
+    assert set(page.tags) == {"div", "img", "span"}
+    assert "<b>car</b> 75.0%" in page.text
+    assert "person & dog 25.0%" in page.text
+    assert "road" not in page.text
+    shown = [Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) for source in page.sources]
+    assert [picture.size for picture in shown] == [(480, 120)] * 2
+    for picture, expected in zip(shown, (image, result.overlay()), strict=True):
+        assert np.abs(np.asarray(picture)[60, 100].astype(int) - expected[150, 250]).max() <= 6
+
+
+def test_bundled_names_are_files_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "FOLDER", tmp_path / "inside")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"'street'.*none comes with"):
+        models.bundled("street")
+    for path in (
+        "inside/street.onnx",
+        "inside/digits.onnx",
+        "inside/notes.txt",
+        "street/best.safetensors",
+        "secret.onnx",
+    ):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    assert models.bundled_names() == ["digits", "street"]
+    assert models.bundled("street") == models.model_path("street") == tmp_path / "inside/street.onnx"
+    assert models.model_path("./street") == models.model_path(Path("street")) == Path("street")
+    for name in ("stret", "../secret", "notes", ""):
+        with pytest.raises(ModelError, match="digits, street"):
+            models.bundled(name)
+    with pytest.raises(ModelError, match="digits, street"):
+        fullconv.load("runs/lost")
+
+
+def examples() -> list[str]:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+def test_the_examples_of_the_page_run_in_their_order(
+    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    av = pytest.importorskip("av")
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    Path("runs/street").symlink_to(run)
+    write_image("photos/photo.jpg", noise(40, 56))
+    write_image("photos/more/other.png", noise(33, 41))
+    with av.open("clip.mp4", "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for seed in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise(48, 64, seed), format="rgb24")))
+        container.mux(stream.encode())
+    blocks = examples()
+    assert len(blocks) >= 7
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), names)
+    told = capsys.readouterr().out
+    assert "lost.jpg: no such file" in told
+    assert "top left corner" in told
+    made = {path.as_posix() for path in Path("results").rglob("*.*")}
+    saved = "photo.png other.png overlays/photo.jpg probabilities/photo.npz polygons/photo.geojson labelme/photo.json"
+    frames = "clip/frame-000001.png clip/frame-000002.png"
+    assert made == {f"results/{name}" for name in f"{saved} {frames} areas.csv".split()}
+    assert {row[0] for row in read_areas(Path("results/areas.csv"))} == {"photos/photo.jpg", "photos/more/other.png"}
