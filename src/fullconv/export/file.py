@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
+from fullconv.data.dataset import DataSet
 from fullconv.errors import ModelError
 from fullconv.export.body import OPSET, exported_body
 from fullconv.export.graph import Graph, PadTable, add_fusion, add_labels, add_padding
+from fullconv.export.quantize import Quantized, quantize
 from fullconv.geometry import bilinear_kernel
 from fullconv.image import atomic_write
 from fullconv.net.checkpoint import Saved, load_net
@@ -35,23 +38,32 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, and the largest difference of its logits from torch's over `SIZES`."""
+    """A file that was written, and the largest difference from torch's over `SIZES` of its logits in float32."""
 
     path: Path
     difference: float
+    quantized: Quantized | None = None
 
 
-def export(model: Path, out: Path, licence: str | None = None) -> Exported:
+def export(
+    model: Path, out: Path, *, licence: str | None = None, int8: DataSet | None = None, force: bool = False
+) -> Exported:
     """Write the network of a run folder or weights file to the ONNX file `out`, once it has passed `check_file`.
 
-    `licence` is for the metadata. ModelError, with nothing written, where the network has no ONNX form or fails.
+    With `int8`, `quantize` then calibrates and judges its form in eight bits on that data, and that is what is
+    written. `licence` is for the metadata. ModelError, with nothing written, where the network has no ONNX form, fails
+    the check, or loses too much in eight bits and `force` is not set.
     """
     net, saved = load_net(model)
     about = describe(net, saved, _notes(model, saved, licence))
-    with atomic_write(out) as temporary:
-        onnx.save(assemble(net, about), temporary)
-        difference = check_file(temporary, net)
-    return Exported(out, difference)
+    if int8 is not None and int8.labels.class_names != saved.labels.class_names:
+        raise ModelError(f"{model} and {int8.root} have different classes; calibrate on data of the model's own")
+    with atomic_write(out) as temporary, TemporaryDirectory() as folder:
+        checked = temporary if int8 is None else Path(folder) / "float.onnx"
+        onnx.save(assemble(net, about), checked)
+        difference = check_file(checked, net)
+        found = None if int8 is None else quantize(checked, temporary, int8, force)
+    return Exported(out, difference, found)
 
 
 def describe(net: FCN, saved: Saved, notes: dict[str, Any]) -> About:

@@ -26,7 +26,9 @@ UInt8 = npt.NDArray[np.uint8]
 class OnnxRunner:
     """Runs a file of `fullconv export` with ONNX Runtime on the CPU.
 
-    One session takes every size. Its memory goes back after each call, so that calls of many sizes do not add up.
+    One session takes every size: fixed shapes are no faster, and each would cost a session. What ONNX Runtime would
+    keep from call to call, an arena and a plan of memory for each size, is off, so that calls of many sizes do not add
+    up; it saves nothing that can be measured (benchmarks/memory_runner.py).
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, about: About) -> None:
@@ -40,6 +42,8 @@ class OnnxRunner:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             about = About.from_metadata(session.get_modelmeta().custom_metadata_map)
@@ -82,7 +86,6 @@ class OnnxRunner:
         size = f"{images.shape[1]}x{images.shape[2]}"
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
-        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         try:
             (result,) = self.session.run([output], {"images": np.ascontiguousarray(images)}, options)
         except Exception as error:
