@@ -126,7 +126,10 @@ def export(
 
     dataset = None if data is None else find_dataset(data)
     done = write(model, target, licence=licence, int8=dataset, force=force)
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB; logits within {done.difference:.1g} of torch's")
+    print(
+        f"{target}: {target.stat().st_size / 1e6:.1f} MB; logits within {done.difference:.1g} of torch's, "
+        f"labels equal but for ties ({done.classes} classes seen)"
+    )
     if done.quantized is not None:
         found = done.quantized
         print(

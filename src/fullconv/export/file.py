@@ -38,10 +38,15 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, and the largest difference from torch's over `SIZES` of its logits in float32."""
+    """A file that was written.
+
+    `difference` is the largest from torch's of its logits in float32 over `SIZES`, `classes` how many classes the
+    labels that were compared belong to: a network that sees one class in everything has not been tested as hard.
+    """
 
     path: Path
     difference: float
+    classes: int
     quantized: Quantized | None = None
 
 
@@ -61,9 +66,9 @@ def export(
     with atomic_write(out) as temporary, TemporaryDirectory() as folder:
         checked = temporary if int8 is None else Path(folder) / "float.onnx"
         onnx.save(assemble(net, about), checked)
-        difference = check_file(checked, net)
+        difference, classes = check_file(checked, net)
         found = None if int8 is None else quantize(checked, temporary, int8, force)
-    return Exported(out, difference, found)
+    return Exported(out, difference, classes, found)
 
 
 def describe(net: FCN, saved: Saved, notes: dict[str, Any]) -> About:
@@ -124,7 +129,7 @@ def assemble(net: FCN, about: About) -> onnx.ModelProto:
 
 
 def pad_table(net: FCN, axis: int) -> PadTable:
-    """The network's own padding along an axis as a table, compared with it up to four periods behind the last change."""
+    """The network's padding along an axis as a table, compared with it for four periods behind the last change."""
     period = net.windows[axis].period
     lead = net.geometry[axis].lead
 
@@ -141,15 +146,15 @@ def pad_table(net: FCN, axis: int) -> PadTable:
     return table
 
 
-def check_file(path: Path, net: FCN) -> float:
-    """The largest difference of a file's logits from the network's on random images of all `SIZES`.
+def check_file(path: Path, net: FCN) -> tuple[float, int]:
+    """The largest difference of a file's logits from the network's on images of all `SIZES`, and the classes seen.
 
     ModelError where it is above `TOLERANCE`, or where labels differ at pixels whose two largest logits do not tie.
     """
     runner, random = OnnxRunner.load(path), np.random.default_rng(0)
-    largest = 0.0
+    largest, classes = 0.0, set[int]()
     for size in SIZES:
-        images = random.integers(0, 256, (*size, runner.about.channels), np.uint8)
+        images = _blocks(random, size, runner.about.channels)
         with torch.inference_mode():
             batch = torch.from_numpy(images).permute(0, 3, 1, 2)
             scores = net.scores(net.encode(batch), size[1:])
@@ -161,10 +166,20 @@ def check_file(path: Path, net: FCN) -> float:
             if not apart <= bound:
                 raise ModelError(f"the exported file fails its check: {name} of {_named(size)} are {apart:.2g} off")
             largest = max(largest, apart)
-        wrong = _wrong(runner.label_maps(images), logits, bound)
+        labels = runner.label_maps(images)
+        classes |= set(np.unique(labels).tolist())
+        wrong = _wrong(labels, logits, bound)
         if wrong:
             raise ModelError(f"the exported file fails its check: {wrong} labels of {_named(size)} differ")
-    return largest
+    return largest, len(classes)
+
+
+def _blocks(random: np.random.Generator, size: tuple[int, int, int], channels: int) -> npt.NDArray[np.uint8]:
+    """Noisy squares of random colours: networks call them by more names than they have for noise alone."""
+    count, height, width = size
+    coarse = random.integers(0, 192, (count, height // 24 + 1, width // 24 + 1, channels), np.uint8)
+    squares = coarse.repeat(24, 1).repeat(24, 2)[:, :height, :width]
+    return squares + random.integers(0, 64, squares.shape, np.uint8)
 
 
 def _wrong(labels: npt.NDArray[np.uint8], logits: torch.Tensor, bound: float) -> int:

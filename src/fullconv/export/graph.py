@@ -73,7 +73,9 @@ class PadTable:
     def __init__(self, behind: Sequence[int], period: int) -> None:
         """`behind[n]` for n from 0 to where the last period has ended, however often it has been repeated."""
         self.start = next(
-            n for n in range(len(behind)) if all(behind[m] == behind[m - period] for m in range(n + period, len(behind)))
+            n
+            for n in range(len(behind))
+            if all(behind[m] == behind[m - period] for m in range(n + period, len(behind)))
         )
         self.period = period
         self.values = list(behind[: self.start + period])
@@ -83,7 +85,9 @@ class PadTable:
         return self.values[min(size, self.start + (size - self.start) % self.period)]
 
 
-def add_padding(graph: Graph, color: tuple[Sequence[float], Sequence[float]], lead: Sequence[int], tables: Sequence[PadTable]) -> str:
+def add_padding(
+    graph: Graph, color: tuple[Sequence[float], Sequence[float]], lead: Sequence[int], tables: Sequence[PadTable]
+) -> str:
     """From `images`, N x H x W x C uint8, to the network's input: normalised by mean and std, and padded with zeros."""
     mean, std = (np.asarray(values, np.float64) for values in color)
     gain = graph.constant((1 / (255 * std))[:, None, None], np.float32)
@@ -102,7 +106,10 @@ def add_padding(graph: Graph, color: tuple[Sequence[float], Sequence[float]], le
 
 
 def add_fusion(
-    graph: Graph, scores: Sequence[str], axes: Sequence[Sequence[Upsampling]], kernels: Sequence[npt.NDArray[np.float32]]
+    graph: Graph,
+    scores: Sequence[str],
+    axes: Sequence[Sequence[Upsampling]],
+    kernels: Sequence[npt.NDArray[np.float32]],
 ) -> str:
     """The score maps of all taps, coarse to fine, upsampled and summed on the cells that both have.
 

@@ -1,4 +1,4 @@
-"""Eight bits in place of 32: the convolutions of an exported file, calibrated, scored and timed on the user's images."""
+"""Eight bits in place of 32: the convolutions of an exported file, calibrated and judged on the user's images."""
 
 from __future__ import annotations
 
