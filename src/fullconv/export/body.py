@@ -60,7 +60,19 @@ def exported_body(net: FCN) -> onnx.ModelProto:
             )
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         raise ModelError(f"{net.spec.model} cannot be written as ONNX: {error}") from error
-    return onnx.load_from_string(file.getvalue())
+    return _without_aliases(onnx.load_from_string(file.getvalue()))
+
+
+def _without_aliases(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Equal constants, which the exporter keeps once and hands on by Identity, read where they are."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    aliases = [n for n in model.graph.node if n.op_type == "Identity" and n.input[0] in constants]
+    names = {node.output[0]: node.input[0] for node in aliases}
+    for node in aliases:
+        model.graph.node.remove(node)
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    return model
 
 
 def _merged(norm: nn.Module, score: nn.Module) -> nn.Module:

@@ -27,7 +27,7 @@ from fullconv.net.upsample import Upsample
 from fullconv.run.about import About
 from fullconv.run.onnx import OnnxRunner
 
-__all__ = ["SIZES", "TOLERANCE", "Exported", "assemble", "check_file", "describe", "export"]
+__all__ = ["SIZES", "TOLERANCE", "Exported", "assemble", "check_file", "describe", "export", "pad_table"]
 
 SIZES = ((1, 1, 1), (2, 37, 53), (1, 97, 131), (1, 256, 320))
 """Images, height and width of the batches on which a file is compared with torch."""

@@ -20,7 +20,7 @@ BAND = 64
 FAR = np.iinfo(np.int64).max
 """The end of a slice that has none."""
 
-Attribute = int | float | str | Sequence[int] | onnx.GraphProto
+Attribute = int | Sequence[int] | onnx.GraphProto
 
 
 class Graph:
@@ -34,7 +34,10 @@ class Graph:
     def add(self, kind: str, inputs: Sequence[str], attributes: Mapping[str, Attribute] | None = None) -> str:
         """One node with one output."""
         name = f"{self.prefix}{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **dict(attributes or {})))
+        node = helper.make_node(kind, inputs, [name], name=name)
+        for key, value in (attributes or {}).items():
+            node.attribute.append(helper.make_attribute(key, value))
+        self.nodes.append(node)
         return name
 
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> str:

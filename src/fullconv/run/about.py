@@ -22,9 +22,18 @@ __all__ = ["FORMAT_VERSION", "NOTES", "About", "Float32"]
 
 FORMAT_VERSION = 1
 
-NOTES = ("network", "recipe", "scores", "weights", "licence", "quantized")
+NOTES: tuple[str, ...] = ("network", "recipe", "scores", "weights", "licence", "quantized")
 
-_NAMES = ("format_version", "class_names", "palette", "ignore_index", "stride", "windows", "exact", "channels")
+_NAMES: tuple[str, ...] = (
+    "format_version",
+    "class_names",
+    "palette",
+    "ignore_index",
+    "stride",
+    "windows",
+    "exact",
+    "channels",
+)
 _NAMES += ("upsamplings", "lead", "kernel")
 
 Float32 = npt.NDArray[np.float32]

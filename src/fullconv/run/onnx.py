@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +83,7 @@ class OnnxRunner:
         scores: Float32 = self._run("logits", images)
         return scores
 
-    def _run(self, output: str, images: UInt8) -> npt.NDArray[np.generic]:
+    def _run(self, output: str, images: UInt8) -> npt.NDArray[Any]:
         size = f"{images.shape[1]}x{images.shape[2]}"
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
@@ -92,7 +93,7 @@ class OnnxRunner:
             if "alloc" in str(error).lower():
                 raise MemoryError(f"an image of {size} does not fit in memory") from error
             raise ModelError(f"the network fails on {size} pixels: {error}") from error
-        found: npt.NDArray[np.generic] = result
+        found: npt.NDArray[Any] = result
         return found
 
 
