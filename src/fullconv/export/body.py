@@ -51,7 +51,7 @@ def exported_body(net: FCN) -> onnx.ModelProto:
             torch.onnx.export(
                 Body(net).eval(),
                 (example,),
-                file,
+                file,  # type: ignore[arg-type]  # the tracing exporter takes a buffer, its stub does not say so
                 input_names=["padded"],
                 output_names=names,
                 dynamic_axes=free,
@@ -77,15 +77,15 @@ def _without_aliases(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _merged(norm: nn.Module, score: nn.Module) -> nn.Module:
     """A tap's batch norm or scale and its 1 x 1 score layer as one layer."""
+    score = copy.deepcopy(score)
     assert isinstance(score, nn.Conv2d)
     assert score.bias is not None
-    score = copy.deepcopy(score)
     with torch.no_grad():
         if isinstance(norm, nn.BatchNorm2d):
             assert norm.running_mean is not None
             assert norm.running_var is not None
             gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-            score.bias += score.weight[:, :, 0, 0] @ (norm.bias - norm.running_mean * gain)
+            score.bias.add_(score.weight[:, :, 0, 0] @ (norm.bias - norm.running_mean * gain))
             score.weight *= gain[:, None, None]
         elif isinstance(norm, Scale):
             score.weight *= norm.factor

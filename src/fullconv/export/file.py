@@ -79,7 +79,7 @@ def describe(net: FCN, saved: Saved, notes: dict[str, Any]) -> About:
         )
     vertical, horizontal = net.geometry
     final = net.get_submodule(net.upscores[-1])
-    kernel = final.weight.detach().numpy() if net.spec.upsample == "learned" else None
+    kernel = _kernel(final, net.spec.num_classes) if net.spec.upsample == "learned" else None
     return About(
         saved.labels,
         net.windows,
@@ -179,7 +179,8 @@ def _blocks(random: np.random.Generator, size: tuple[int, int, int], channels: i
     count, height, width = size
     coarse = random.integers(0, 192, (count, height // 24 + 1, width // 24 + 1, channels), np.uint8)
     squares = coarse.repeat(24, 1).repeat(24, 2)[:, :height, :width]
-    return squares + random.integers(0, 64, squares.shape, np.uint8)
+    noisy: npt.NDArray[np.uint8] = squares + random.integers(0, 64, squares.shape, np.uint8)
+    return noisy
 
 
 def _wrong(labels: npt.NDArray[np.uint8], logits: torch.Tensor, bound: float) -> int:
