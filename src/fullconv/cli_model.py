@@ -1,18 +1,20 @@
-"""The commands that look at a model or make another file of it: inspect and import."""
+"""The commands that look at a model or make another file of it: inspect, import and export."""
 
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fullconv.arguments import need_torch, parse_size
-from fullconv.errors import UsageError
+from fullconv.errors import MissingExtra, UsageError
+from fullconv.options import Trained
 from fullconv.terminal import print_inspection
 
-__all__ = ["import_", "inspect"]
+__all__ = ["export", "import_", "inspect"]
 
 
 def inspect(
@@ -84,3 +86,53 @@ def import_(
     labels = labels_for(spec.num_classes, classes)
     save_net(out, state, Saved(spec, labels, {"imported": weights.name, "net": name}))
     print(f"{out}: {name} with {spec.num_classes} classes, {spec.upsample} upsampling")
+
+
+def export(
+    model: Trained,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The .onnx file to write.", show_default="model.onnx in the run folder"),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Convolutions in eight bits, if that is faster and costs at most a point.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="For --int8: calibrate on its training images, compare on its validation."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write the int8 file whatever it loses.")] = False,
+    licence: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Licence of the weights, for the file's metadata.")
+    ] = None,
+) -> None:
+    """Write a network as one ONNX file that needs no torch.
+
+    Pixels in, logits at the prediction stride and a full-size label map out; any size, any batch; classes, palette and
+    the rest in its metadata. The file is compared with torch before it gets its name: predict and evaluate take it.
+    """
+    need_torch()
+    if int8 != (data is not None):
+        raise UsageError("--int8 and --data DATA go together: eight bits are calibrated and judged on your images")
+    if force and not int8:
+        raise UsageError("--force is for --int8")
+    target = out or (model / "model.onnx" if model.is_dir() else model.with_suffix(".onnx"))
+    if target.suffix != ".onnx":
+        raise UsageError(f"--out {target}: name a file that ends in .onnx")
+    if find_spec("onnx") is None:
+        raise MissingExtra("onnx", "train")
+    from fullconv.data.layouts import find_dataset
+    from fullconv.export import export as write
+
+    dataset = None if data is None else find_dataset(data)
+    done = write(model, target, licence=licence, int8=dataset, force=force)
+    print(
+        f"{target}: {target.stat().st_size / 1e6:.1f} MB; logits within {done.difference:.1g} of torch's, "
+        f"labels equal but for ties ({done.classes} classes seen)"
+    )
+    if done.quantized is not None:
+        found = done.quantized
+        print(
+            f"int8: mean IU {found.int8_mean_iou:.4f}, float32 {found.float_mean_iou:.4f}; "
+            f"{found.float_seconds / found.int8_seconds:.2f} times as fast here"
+        )

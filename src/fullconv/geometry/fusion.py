@@ -30,6 +30,14 @@ class Upsampling:
         """The transposed convolution, without padding."""
         return Layer(self.kernel, self.factor, transposed=True)
 
+    @property
+    def phases(self) -> tuple[tuple[int, int], ...]:
+        """For each of the `factor` cells from `q * factor` on, the taps that coarse cells q - 1 and q give to it.
+
+        No other coarse cell reaches them: the kernel has at most 2 * factor taps. Those from `kernel` on are zero.
+        """
+        return tuple((phase + self.factor, phase) for phase in range(self.factor))
+
     def sources(self, start: int, fine: int, coarse: int) -> range:
         """Which of `coarse` cells, at least one, reach `fine` cells of the transposed convolution from `start` on."""
         last = min(coarse - 1, (start + fine - 1) // self.factor)

@@ -1,0 +1,33 @@
+"""Which runner a model path asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from fullconv.errors import UsageError
+from fullconv.run.runner import Runner
+
+__all__ = ["RunnerKind", "load_runner"]
+
+RunnerKind = Literal["onnx", "openvino", "torch"]
+
+
+def load_runner(path: Path, kind: RunnerKind | None = None) -> Runner:
+    """The runner of an .onnx file (ONNX Runtime), or of a run folder or weights file (torch).
+
+    ONNX Runtime and OpenVINO read .onnx files only, torch the others only: UsageError else. ModelError where the file
+    is no model. Torch is imported only where it runs.
+    """
+    exported = path.suffix.lower() == ".onnx"
+    kind = kind or ("onnx" if exported else "torch")
+    if exported == (kind == "torch"):
+        takes = "a run folder or a .safetensors file" if kind == "torch" else "an .onnx file of fullconv export"
+        raise UsageError(f"{path}: the {kind} runner takes {takes}")
+    if kind == "torch":
+        from fullconv.net.runner import TorchRunner
+
+        return TorchRunner.load(path)
+    from fullconv.run.onnx import OnnxRunner
+
+    return OnnxRunner.load(path)

@@ -1,0 +1,132 @@
+"""The ONNX runner: what it reads, what it answers without torch, and the numbers it works with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+import fullconv.run.onnx as onnx_module
+from fullconv.errors import ModelError, UsageError
+from fullconv.geometry import Upsampling
+from fullconv.labels import LabelSet
+from fullconv.net.upsample import Upsample
+from fullconv.run.about import About
+from fullconv.run.load import load_runner
+from fullconv.run.onnx import OnnxRunner, full_size, usable_cores
+from fullconv.tiling import Window
+
+HALF = Upsampling(4, 8, Fraction(7, 2), 2)
+WHOLE = Upsampling(8, 15, Fraction(7), 7)
+THIRD = Upsampling(3, 6, Fraction(7, 3), 1)
+
+
+def about(vertical: Upsampling, horizontal: Upsampling, lead: tuple[int, int] = (0, 0), classes: int = 3) -> About:
+    labels = LabelSet.named([f"class {index}" for index in range(classes)])
+    return About(labels, (Window(9, 7, 8), Window(5, 5, 4)), True, 8, (vertical, horizontal), lead)
+
+
+@pytest.mark.parametrize("mode", ["fixed", "learned"])
+@pytest.mark.parametrize("axes", [(HALF, WHOLE), (WHOLE, HALF), (THIRD, THIRD), (HALF, THIRD)])
+@pytest.mark.parametrize("lead", [(0, 0), (2, 5)])
+def test_full_size_logits_are_those_of_the_upsampling_layer(axes, lead, mode):
+    """Over more rows than one band, with the transposed convolution's own border in view."""
+    torch.manual_seed(1)
+    layer = Upsample(3, *axes, mode)
+    described = about(*axes, lead)
+    if mode == "learned":
+        torch.nn.init.normal_(layer.weight)
+        described = About(**{**vars(described), "kernel": layer.weight.detach().numpy()})
+    scores = torch.randn(2, 3, 26, 7)
+    size = tuple(
+        axis.layer.output_size(n) - s for axis, n, s in zip(axes, scores.shape[2:], described.start, strict=True)
+    )
+    with torch.no_grad():
+        expected = layer(scores, size, described.start)
+    np.testing.assert_allclose(full_size(scores.numpy(), described, size), expected.numpy(), atol=2e-5)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_description_comes_back_as_it_was_written(learned):
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 8, 15)).astype(np.float32) if learned else None
+    written = About(
+        **{**vars(about(HALF, WHOLE, (1, 0))), "kernel": kernel, "notes": {"licence": "CC0", "scores": None}}
+    )
+    read = About.from_metadata({**written.to_metadata(), "somebody": "else's"})
+    ours, theirs = vars(written).copy(), vars(read).copy()
+    np.testing.assert_array_equal(ours.pop("kernel"), theirs.pop("kernel"))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": "2"}, "its format is 2"),
+        ({"palette": "[]"}, "cannot be read"),
+        ({"windows": "{"}, "cannot be read"),
+        ({"upsamplings": "[3]"}, "cannot be read"),
+        ({"lead": None}, "cannot be read"),
+        ({"format_version": None}, "not written by fullconv"),
+    ],
+)
+def test_a_description_that_is_none_is_refused(change, message):
+    texts = {**about(HALF, HALF).to_metadata(), **change}
+    with pytest.raises(ModelError, match=message):
+        About.from_metadata({name: text for name, text in texts.items() if text is not None})
+
+
+def test_files_that_are_no_models_of_ours(tmp_path):
+    with pytest.raises(ModelError, match="there is no model"):
+        OnnxRunner.load(tmp_path / "none.onnx")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(ModelError, match="cannot be read as an ONNX file"):
+        OnnxRunner.load(tmp_path / "text.onnx")
+    ends = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("x", "y"))
+    first, last = ends
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "other", [first], [last])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "o.onnx")
+    with pytest.raises(ModelError, match=r"o\.onnx: it was not written by fullconv export"):
+        OnnxRunner.load(tmp_path / "o.onnx")
+
+
+def test_each_runner_takes_its_own_files(tmp_path):
+    with pytest.raises(UsageError, match="the torch runner takes a run folder"):
+        load_runner(tmp_path / "net.onnx", "torch")
+    with pytest.raises(UsageError, match="the onnx runner takes an"):
+        load_runner(tmp_path, "onnx")
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 6),
+        ({"cpu.max": "max 100000"}, 6),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "900000 100000"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+    ],
+)
+def test_threads_follow_the_quota(tmp_path, monkeypatch, files, cores):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    monkeypatch.setattr(onnx_module, "CGROUP", tmp_path)
+    monkeypatch.setattr(onnx_module.os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    assert usable_cores() == cores
+
+
+def test_the_runner_needs_no_torch():
+    code = "import sys, fullconv.run.onnx, fullconv.run.load; print('torch' in sys.modules, 'onnx' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["False", "False"]
+    assert Path(onnx_module.__file__).name == "onnx.py"
