@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from fullconv.errors import UsageError
 from fullconv.geometry import Field
@@ -96,8 +97,7 @@ class Window:
         starts = [*(number * self._step(length) for number in range(count - 1)), size - length]
         edges = [0, *(start + self.before for start in starts[1:]), size]
         return [
-            Cut(range(start, start + length), range(*pair))
-            for start, pair in zip(starts, zip(edges, edges[1:], strict=False), strict=True)
+            Cut(range(start, start + length), range(*pair)) for start, pair in zip(starts, pairwise(edges), strict=True)
         ]
 
     def _step(self, length: int) -> int:

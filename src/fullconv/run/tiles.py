@@ -34,8 +34,8 @@ class TiledRunner:
     def __init__(self, runner: Runner, tile: int, halo: int | None = None) -> None:
         if halo is None and not runner.exact:
             raise UsageError(
-                "this network looks at the whole image at once, so tiles cannot give its labels; predict without tiles, "
-                "or give a halo and accept other labels"
+                "this network looks at the whole image at once, so tiles cannot give its labels; "
+                "predict without tiles, or give a halo and accept other labels"
             )
         if halo is not None and halo < 0:
             raise UsageError(f"a halo of {halo} pixels: it is 0 at the least")
@@ -76,10 +76,15 @@ class TiledRunner:
     def label_maps(self, images: UInt8) -> UInt8:
         """N x H x W x C uint8 to N x H x W uint8 class ids."""
         whole = np.empty(images.shape[:3], np.uint8)
-        for rows, columns in self.tiles((images.shape[1], images.shape[2])):
-            found = label_maps(self.runner, _cut_out(images, (rows, columns)))
-            whole[:, rows.outer, columns.outer] = found[:, rows.inner, columns.inner]
+        for tile in self.tiles((images.shape[1], images.shape[2])):
+            rows, columns = tile
+            whole[:, rows.outer, columns.outer] = self.tile_labels(images, tile)
         return whole
+
+    def tile_labels(self, images: UInt8, tile: Tile) -> UInt8:
+        """The class ids of one tile's kept pixels, N x h x w uint8."""
+        rows, columns = tile
+        return label_maps(self.runner, _cut_out(images, tile))[:, rows.inner, columns.inner]
 
     def tile_logits(self, images: UInt8, tile: Tile) -> npt.NDArray[np.float32]:
         """The logits of one tile's kept pixels, N x K x h x w float32."""

@@ -1,0 +1,195 @@
+"""Images of any size: read in windows, labelled tile by tile, written in bands; a kill costs one tile.
+
+An image goes this way if it has more than `LARGE` pixels, or if tiles are asked for and it is a TIFF, which is read in
+windows at no price. Memory then does not grow with its height, and with its width only where the file is stored by
+rows (PNG, JPEG, TIFF in strips), of which the rows of a tile are kept.
+
+The label map is TIFF where the image is georeferenced or has more than `PNG_PIXELS`, which few programs open as PNG;
+else it is PNG. Pixels without data get the ignored label, which is the TIFF's nodata value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fullconv.errors import FullconvError, MissingExtra
+from fullconv.image import atomic_write, overlay
+from fullconv.labels import LabelSet
+from fullconv.run.journal import PartFile
+from fullconv.run.png import write_png
+from fullconv.run.rasters import Origin, Raster, header, is_tiff, open_raster
+from fullconv.run.runner import Runner, label_maps
+from fullconv.run.tiles import Tile, TiledRunner
+
+__all__ = ["LARGE", "PNG_PIXELS", "LargeResult", "default_tile", "is_large", "large_targets", "predict_large"]
+
+LARGE = 64_000_000
+"""Pixels above which an image is predicted in windows."""
+
+PNG_PIXELS = 2**28
+"""Pixels above which a result is a TIFF."""
+
+BAND = 512
+"""Rows that are written at once, the height of a written TIFF's tiles."""
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LargeResult:
+    """What came of a large image: its size (height, width), and how many pixels have each label, 0 to 255.
+
+    `resumed` tiles were there from before; `note` says which of its bands were read, if not all.
+    """
+
+    size: tuple[int, int]
+    counts: tuple[int, ...]
+    tiles: int
+    resumed: int
+    note: str
+
+
+def is_large(path: Path, tile: int | None = None) -> bool:
+    """Whether an image is to go through `predict_large`; from its header. Raises DataError as `image_size`."""
+    (height, width), _ = header(path)
+    return height * width > LARGE or (tile is not None and is_tiff(path))
+
+
+def large_targets(path: Path, targets: Mapping[str, Path]) -> dict[str, Path]:
+    """The targets of a large image, "labels" and "overlay" by their usual names, with the suffixes that they get."""
+    with open_raster(path) as raster:
+        suffix = ".tif" if raster.origin is not None or raster.size[0] * raster.size[1] > PNG_PIXELS else ".png"
+    return {kind: target.with_suffix(suffix) for kind, target in targets.items() if kind in ("labels", "overlay")}
+
+
+def default_tile(runner: Runner, halo: int | None = None) -> int:
+    """The tile where none is asked for: 1024 pixels inside of the halo."""
+    windows = (window.with_halo(halo) for window in runner.windows)
+    return 1024 + max(window.before + window.after for window in windows)
+
+
+def predict_large(
+    runner: Runner,
+    path: Path,
+    target: Path,
+    tile: int | None = None,
+    halo: int | None = None,
+    on_tile: Callable[[int, int], None] | None = None,
+    overlay_target: Path | None = None,
+) -> LargeResult:
+    """Label an image in windows and write its label map, and an overlay if asked for, in the format of the suffix.
+
+    Tiles are those of `TiledRunner`, and so is what is raised. `on_tile(done, all)` is called after each. If the work
+    was stopped, however hard, it goes on where it was: the labels so far lie in hidden files beside `target`, and are
+    taken up if image, model, classes, tile and halo are the same.
+
+    Raises DataError for an image that cannot be read, MissingExtra for one that needs rasterio or tifffile, and
+    FullconvError when the file system refuses.
+    """
+    tiled = TiledRunner(runner, tile or default_tile(runner, halo), halo)
+    with open_raster(path) as raster, _told(target):
+        tiles = tiled.tiles(raster.size)
+        about = _about(tiled, path, raster.size)
+        with PartFile(target, raster.size, about, _probe(runner)) as part:
+            resumed = part.done
+            for number in range(part.done, len(tiles)):
+                part.write(tiles[number], _labels(runner, raster, tiles[number]))
+                if on_tile is not None:
+                    on_tile(number + 1, len(tiles))
+            counts = _written(part, target, raster.origin, runner.labels)
+            if overlay_target is not None:
+                _write_overlay(part, overlay_target, raster, runner.labels)
+        part.remove()
+    return LargeResult(raster.size, tuple(counts.tolist()), len(tiles), resumed, raster.note)
+
+
+def _labels(runner: Runner, raster: Raster, tile: Tile) -> UInt8:
+    """The labels of a tile's kept pixels; a tile without data is not computed."""
+    rows, columns = tile
+    image, empty = raster.read(rows.read, columns.read)
+    kept = None if empty is None else empty[rows.inner, columns.inner]
+    ignored = np.uint8(runner.labels.ignore_index)
+    if kept is not None and kept.all():
+        return np.full(kept.shape, ignored)
+    labels = label_maps(runner, image[None])[0][rows.inner, columns.inner]
+    return labels if kept is None else np.where(kept, ignored, labels)
+
+
+def _about(tiled: TiledRunner, path: Path, size: tuple[int, int]) -> dict[str, Any]:
+    """What the labels of a part file are of, apart from the model's weights."""
+    status = path.stat()
+    return {
+        "image": [str(path.resolve()), status.st_size, status.st_mtime_ns, *size],
+        "tile": [tiled.tile, tiled.halo],
+        "windows": [[window.before, window.after, window.period] for window in tiled.windows],
+        "labels": tiled.labels.to_dict(),
+    }
+
+
+def _probe(runner: Runner) -> list[float]:
+    """What the model says to a small fixed picture, by which it is known again."""
+    noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    return [round(float(value), 6) for value in runner.logits(noise)[0, :, ::16, ::16].ravel()]
+
+
+def _written(part: PartFile, target: Path, origin: Origin | None, labels: LabelSet) -> npt.NDArray[np.int64]:
+    """Write the label map; the pixels of each label."""
+    counts = np.zeros(256, np.int64)
+
+    def counted() -> Iterator[UInt8]:
+        for band in part.bands(BAND):
+            np.add(counts, np.bincount(band.ravel(), minlength=256), out=counts)
+            yield band
+
+    _write(target, part.size, counted(), labels, origin)
+    return counts
+
+
+def _write_overlay(part: PartFile, target: Path, raster: Raster, labels: LabelSet) -> None:
+    def tinted() -> Iterator[UInt8]:
+        top = 0
+        for band in part.bands(BAND):
+            image, _ = raster.read(range(top, top + len(band)), range(raster.size[1]))
+            yield overlay(image, band, labels)
+            top += len(band)
+
+    _write(target, part.size, tinted(), None, raster.origin)
+
+
+def _write(
+    target: Path, size: tuple[int, int], bands: Iterator[UInt8], labels: LabelSet | None, origin: Origin | None
+) -> None:
+    """Bands of labels, or of RGB where there is no label set, as TIFF or PNG."""
+    palette = None if labels is None else labels.colorize(np.arange(256, dtype=np.uint8))
+    nodata = None if labels is None else labels.ignore_index
+    with atomic_write(target) as temporary:
+        if target.suffix.lower() == ".png":
+            write_png(temporary, size, bands, palette)
+        elif find_spec("rasterio"):
+            from fullconv.run.gdal import write_geotiff
+
+            write_geotiff(temporary, size, bands, palette, origin, nodata)
+        elif find_spec("tifffile"):
+            from fullconv.run.tiff import write_tiff
+
+            write_tiff(temporary, size, bands, palette, origin, nodata)
+        else:
+            raise MissingExtra("rasterio", "geo")
+
+
+@contextmanager
+def _told(target: Path) -> Iterator[None]:
+    """What the file system refuses, as our error."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise FullconvError(f"{target}: cannot be written ({reason}); check the folder and the disk") from error
