@@ -25,10 +25,12 @@ from fullconv.errors import DataError, FullconvError
 from fullconv.image import read_image, read_label_map
 from fullconv.labels import LabelSet
 from fullconv.run import large, rasters
-from fullconv.run.large import is_large, large_targets, predict_large
+from fullconv.run.large import LargeOptions, goes_in_windows, large_targets, predict_large
 from fullconv.run.png import write_png
+from fullconv.run.predict import predict_files
 from fullconv.run.rasters import Bands, open_raster
 from fullconv.run.runner import largest
+from fullconv.run.tiles import TiledRunner
 from fullconv.tiling import Window
 
 UInt8 = npt.NDArray[np.uint8]
@@ -91,12 +93,13 @@ def test_a_geotiff_keeps_its_place_and_gets_the_labels_of_the_whole(
 ) -> None:
     pixels = picture(70, 90)
     path = geotiff(tmp_path / "a.tif", pixels, **options)
-    assert not is_large(path)
-    assert is_large(path, 32)
+    runner = TiledRunner(Shifted(), 32)
+    assert not goes_in_windows(Shifted(), path)
+    assert goes_in_windows(runner, path)
     targets = large_targets(path, {"labels": tmp_path / "out" / "a.png", "overlay": tmp_path / "out" / "a.jpg"})
     assert targets == {"labels": tmp_path / "out" / "a.tif", "overlay": tmp_path / "out" / "a.tif"}
     calls: list[tuple[int, int]] = []
-    result = predict_large(Shifted(), path, targets["labels"], 32, on_tile=lambda *call: calls.append(call))
+    result = predict_large(runner, path, {"labels": targets["labels"]}, lambda *call: calls.append(call))
     expected = Shifted().label_maps(pixels[None])[0]
     with rasterio.open(targets["labels"]) as found:
         np.testing.assert_array_equal(found.read(1), expected)
@@ -126,7 +129,7 @@ def test_pixels_without_data_are_ignored(tmp_path: Path, reader: str, nodata: fl
     else:
         path = geotiff(tmp_path / "a.tif", pixels, nodata=nodata)
     runner = Shifted()
-    result = predict_large(runner, path, tmp_path / "b.tif", 16)
+    result = predict_large(TiledRunner(runner, 16), path, {"labels": tmp_path / "b.tif"})
     with rasterio.open(tmp_path / "b.tif") as found:
         labels = found.read(1)
         np.testing.assert_array_equal(found.dataset_mask() == 0, labels == 255)
@@ -185,7 +188,7 @@ def test_files_stored_by_rows_are_read_once(tmp_path: Path, reader: str, suffix:
     path = tmp_path / f"a{suffix}"
     Image.fromarray(picture(70, 41).astype(np.uint8)).save(path, **({"subsampling": 0} if suffix == ".jpg" else {}))
     whole = read_image(path)
-    predict_large(Shifted(), path, tmp_path / "b.png", 24)
+    predict_large(TiledRunner(Shifted(), 24), path, {"labels": tmp_path / "b.png"})
     np.testing.assert_array_equal(read_label_map(tmp_path / "b.png"), Shifted().label_maps(whole[None])[0])
     with open_raster(path) as raster:
         assert isinstance(raster, Bands) == (reader == "rasterio" or suffix == ".tif")
@@ -222,7 +225,7 @@ def test_bands_hold_what_was_asked_for_and_go_down_once(height: int, moves: list
 
 def test_an_overlay_is_written_where_one_is_asked_for(tmp_path: Path) -> None:
     path = geotiff(tmp_path / "a.tif", np.full((70, 90, 3), (200, 10, 60), np.uint8))
-    predict_large(Shifted(), path, tmp_path / "b.tif", 32, overlay_target=tmp_path / "c.tif")
+    predict_large(TiledRunner(Shifted(), 32), path, {"overlay": tmp_path / "c.tif"})
     with rasterio.open(tmp_path / "c.tif") as found:
         assert (found.crs, found.transform) == ("EPSG:32633", TRANSFORM)
         middle = found.read(window=((20, 40), (20, 40)))
@@ -271,13 +274,13 @@ def test_work_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     path = geotiff(tmp_path / "a.tif", picture(70, 90))
     first, second = Shifted(), Shifted()
     with stopping(5) as on_tile:
-        predict_large(first, path, tmp_path / "b.tif", 32, on_tile=on_tile)
+        predict_large(TiledRunner(first, 32), path, {"labels": tmp_path / "b.tif"}, on_tile=on_tile)
     journal = tmp_path / ".b.tif.journal"
     journal.write_bytes(journal.read_bytes() + b"6")  # cut off by a kill
-    result = predict_large(second, path, tmp_path / "b.tif", 32)
+    result = predict_large(TiledRunner(second, 32), path, {"labels": tmp_path / "b.tif"})
     assert result.resumed == 5
     assert second.calls == 1 + result.tiles - 5
-    predict_large(Shifted(), path, tmp_path / "c.tif", 32)
+    predict_large(TiledRunner(Shifted(), 32), path, {"labels": tmp_path / "c.tif"})
     assert (tmp_path / "b.tif").read_bytes() == (tmp_path / "c.tif").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["a.tif", "b.tif", "c.tif"]
 
@@ -296,7 +299,7 @@ class Rounded(Shifted):
 def test_what_has_changed_begins_anew(tmp_path: Path, change: str) -> None:
     path, target = geotiff(tmp_path / "a.tif", picture(70, 90)), tmp_path / "b.tif"
     with stopping(5) as on_tile:
-        predict_large(Shifted(), path, target, 32, on_tile=on_tile)
+        predict_large(TiledRunner(Shifted(), 32), path, {"labels": target}, on_tile=on_tile)
     if change == "image":
         geotiff(path, picture(70, 90, seed=1))
     elif change == "part":
@@ -304,7 +307,7 @@ def test_what_has_changed_begins_anew(tmp_path: Path, change: str) -> None:
     elif change == "journal":
         (tmp_path / ".b.tif.journal").write_bytes(b"{}\n1\n")
     runner = {"model": Other, "rounding": Rounded}.get(change, Shifted)()
-    result = predict_large(runner, path, target, 40 if change == "tile" else 32)
+    result = predict_large(TiledRunner(runner, 40 if change == "tile" else 32), path, {"labels": target})
     assert result.resumed == (5 if change == "rounding" else 0)
     with rasterio.open(target) as found, rasterio.open(path) as source:
         expected = runner.label_maps(np.moveaxis(source.read(), 0, -1)[None])[0]
@@ -314,11 +317,11 @@ def test_what_has_changed_begins_anew(tmp_path: Path, change: str) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from test_large import Shifted, predict_large
+from test_large import Shifted, TiledRunner, predict_large
 def on_tile(done, tiles):
     if done == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-predict_large(Shifted(), Path(sys.argv[1]), Path(sys.argv[2]), 32, on_tile=on_tile)
+predict_large(TiledRunner(Shifted(), 32), Path(sys.argv[1]), {"labels": Path(sys.argv[2])}, on_tile)
 """
 
 
@@ -329,7 +332,7 @@ def test_a_kill_costs_one_tile(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", KILLED, path, target, "7"], env=environment, check=False)
     assert run.returncode == -signal.SIGKILL
     assert not target.exists()
-    assert predict_large(Shifted(), path, target, 32).resumed == 7
+    assert predict_large(TiledRunner(Shifted(), 32), path, {"labels": target}).resumed == 7
     with rasterio.open(target) as found:
         expected = Shifted().label_maps(read_image(path)[None])[0]
         np.testing.assert_array_equal(found.read(1), expected)
@@ -338,18 +341,18 @@ def test_a_kill_costs_one_tile(tmp_path: Path) -> None:
 def test_without_readers_the_image_is_decoded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hide(monkeypatch, "rasterio", "tifffile")
     path = geotiff(tmp_path / "a.tif", picture(70, 90))
-    predict_large(Shifted(), path, tmp_path / "b.png", 32)
+    predict_large(TiledRunner(Shifted(), 32), path, {"labels": tmp_path / "b.png"})
     expected = Shifted().label_maps(read_image(path)[None])[0]
     np.testing.assert_array_equal(read_label_map(tmp_path / "b.png"), expected)
     with pytest.raises(FullconvError, match=r"pip install 'fullconv\[geo\]'"):
-        predict_large(Shifted(), path, tmp_path / "b.tif", 32)
+        predict_large(TiledRunner(Shifted(), 32), path, {"labels": tmp_path / "b.tif"})
 
 
 def test_damage_is_told_in_one_sentence(tmp_path: Path, reader: str) -> None:
     path = geotiff(tmp_path / "a.tif", picture(256, 256), compress="deflate")
     path.write_bytes(path.read_bytes()[:90000])
     with pytest.raises(DataError, match=r"a\.tif: [^\n]*$"):
-        predict_large(Shifted(), path, tmp_path / "b.tif", 64)
+        predict_large(TiledRunner(Shifted(), 64), path, {"labels": tmp_path / "b.tif"})
     assert not (tmp_path / "b.tif").exists()
 
 
@@ -357,7 +360,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     path = geotiff(tmp_path / "a.tif", picture(70, 90))
     (tmp_path / "file").touch()
     with pytest.raises(FullconvError, match="cannot be written"):
-        predict_large(Shifted(), path, tmp_path / "file" / "b.tif", 32)
+        predict_large(TiledRunner(Shifted(), 32), path, {"labels": tmp_path / "file" / "b.tif"})
 
 
 def test_a_block_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
@@ -367,3 +370,25 @@ def test_a_block_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytes
         open_raster(geotiff(tmp_path / "a.tif", picture(70, 90))),
     ):
         pass
+
+
+def test_predict_files_sends_large_images_that_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ones as ever; large ones without an overlay unless it is asked for; no input is overwritten."""
+    monkeypatch.setattr(large, "LARGE", 70 * 90 - 1)
+    pixels = picture(70, 90).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    Image.fromarray(pixels[:60]).save(tmp_path / "small.png")
+    paths = [tmp_path / "large.png", tmp_path / "small.png"]
+    tiles: list[tuple[int, int]] = []
+    report = predict_files(
+        Shifted(), paths, tmp_path / "out", large=LargeOptions(on_tile=lambda *call: tiles.append(call))
+    )
+    assert report.done == tuple(paths)
+    assert tiles == [(1, 1)]
+    assert sorted(os.listdir(tmp_path / "out" / "overlays")) == ["small.jpg"]
+    np.testing.assert_array_equal(read_label_map(tmp_path / "out" / "large.png"), Shifted().label_maps(pixels[None])[0])
+    predict_files(Shifted(), paths[:1], tmp_path / "out", large=LargeOptions(overlay=True))
+    assert sorted(os.listdir(tmp_path / "out" / "overlays")) == ["large.png", "small.jpg"]
+    located = geotiff(tmp_path / "place.tif", picture(70, 90))
+    found = predict_files(TiledRunner(Shifted(), 32), [located], tmp_path)
+    assert "would overwrite the input" in found.failed[0][1]

@@ -29,7 +29,16 @@ from fullconv.run.rasters import Origin, Raster, header, is_tiff, open_raster
 from fullconv.run.runner import Runner, label_maps
 from fullconv.run.tiles import Tile, TiledRunner
 
-__all__ = ["LARGE", "PNG_PIXELS", "LargeResult", "default_tile", "is_large", "large_targets", "predict_large"]
+__all__ = [
+    "LARGE",
+    "PNG_PIXELS",
+    "LargeOptions",
+    "LargeResult",
+    "default_tile",
+    "goes_in_windows",
+    "large_targets",
+    "predict_large",
+]
 
 LARGE = 64_000_000
 """Pixels above which an image is predicted in windows."""
@@ -57,56 +66,79 @@ class LargeResult:
     note: str
 
 
-def is_large(path: Path, tile: int | None = None) -> bool:
-    """Whether an image is to go through `predict_large`; from its header. Raises DataError as `image_size`."""
+@dataclass(frozen=True)
+class LargeOptions:
+    """What `predict_files` does with large images: an overlay only if `overlay`; `on_tile(done, all)` after each.
+
+    `tell` gets a sentence where not all bands of an image are read.
+    """
+
+    overlay: bool = False
+    on_tile: Callable[[int, int], None] | None = None
+    tell: Callable[[str], None] | None = None
+
+    def writes(self, kind: str) -> bool:
+        """Whether this kind of result is written for a large image, if it is for others."""
+        return kind == "labels" or (kind == "overlay" and self.overlay)
+
+
+def goes_in_windows(runner: Runner, path: Path) -> bool:
+    """Whether an image is for `predict_large`; from its header. Raises DataError as `image.image_size`.
+
+    Networks with global context get theirs whole, unless they come with tiles.
+    """
     (height, width), _ = header(path)
-    return height * width > LARGE or (tile is not None and is_tiff(path))
+    tiled = isinstance(runner, TiledRunner)
+    return (height * width > LARGE and (runner.exact or tiled)) or (tiled and is_tiff(path))
 
 
 def large_targets(path: Path, targets: Mapping[str, Path]) -> dict[str, Path]:
-    """The targets of a large image, "labels" and "overlay" by their usual names, with the suffixes that they get."""
+    """The targets of a large image, by kind, with the suffixes that they get."""
     with open_raster(path) as raster:
-        suffix = ".tif" if raster.origin is not None or raster.size[0] * raster.size[1] > PNG_PIXELS else ".png"
-    return {kind: target.with_suffix(suffix) for kind, target in targets.items() if kind in ("labels", "overlay")}
+        located, pixels = raster.origin is not None, raster.size[0] * raster.size[1]
+    suffix = ".tif" if located or pixels > PNG_PIXELS else ".png"
+    return {
+        kind: target.with_name(target.name.removesuffix(target.suffix) + suffix) for kind, target in targets.items()
+    }
 
 
-def default_tile(runner: Runner, halo: int | None = None) -> int:
+def default_tile(runner: Runner) -> int:
     """The tile where none is asked for: 1024 pixels inside of the halo."""
-    windows = (window.with_halo(halo) for window in runner.windows)
-    return 1024 + max(window.before + window.after for window in windows)
+    return 1024 + max(window.before + window.after for window in runner.windows)
 
 
 def predict_large(
     runner: Runner,
     path: Path,
-    target: Path,
-    tile: int | None = None,
-    halo: int | None = None,
+    targets: Mapping[str, Path],
     on_tile: Callable[[int, int], None] | None = None,
-    overlay_target: Path | None = None,
 ) -> LargeResult:
-    """Label an image in windows and write its label map, and an overlay if asked for, in the format of the suffix.
+    """Label an image in windows, and write "labels" and "overlay" of `targets`, as TIFF or PNG by their suffixes.
 
-    Tiles are those of `TiledRunner`, and so is what is raised. `on_tile(done, all)` is called after each. If the work
-    was stopped, however hard, it goes on where it was: the labels so far lie in hidden files beside `target`, and are
-    taken up if image, model, classes, tile and halo are the same.
+    The tiles are those of `runner` if it is a `TiledRunner`, else of `default_tile`. `on_tile(done, all)` is called
+    after each. If the work was stopped, however hard, it goes on where it was: the labels so far lie in hidden files
+    beside the first target, and are taken up if image, model, classes, tile and halo are the same.
 
-    Raises DataError for an image that cannot be read, MissingExtra for one that needs rasterio or tifffile, and
-    FullconvError when the file system refuses.
+    Raises DataError for an image that cannot be read, UsageError for a network with global context without a halo,
+    MissingExtra for a result that needs rasterio or tifffile, and FullconvError when the file system refuses.
     """
-    tiled = TiledRunner(runner, tile or default_tile(runner, halo), halo)
-    with open_raster(path) as raster, _told(target):
+    tiled = runner if isinstance(runner, TiledRunner) else TiledRunner(runner, default_tile(runner))
+    first = next(iter(targets.values()))
+    with open_raster(path) as raster, _told(first):
         tiles = tiled.tiles(raster.size)
-        about = _about(tiled, path, raster.size)
-        with PartFile(target, raster.size, about, _probe(runner)) as part:
+        with PartFile(first, raster.size, _about(tiled, path, raster.size), _probe(tiled.runner)) as part:
             resumed = part.done
             for number in range(part.done, len(tiles)):
-                part.write(tiles[number], _labels(runner, raster, tiles[number]))
+                part.write(tiles[number], _labels(tiled.runner, raster, tiles[number]))
                 if on_tile is not None:
                     on_tile(number + 1, len(tiles))
-            counts = _written(part, target, raster.origin, runner.labels)
-            if overlay_target is not None:
-                _write_overlay(part, overlay_target, raster, runner.labels)
+            counts = np.zeros(256, np.int64)
+            for band in part.bands(BAND):
+                counts += np.bincount(band.ravel(), minlength=256)
+            if "labels" in targets:
+                _write(targets["labels"], part.size, part.bands(BAND), runner.labels, raster.origin)
+            if "overlay" in targets:
+                _write(targets["overlay"], part.size, _tinted(part, raster, runner.labels), None, raster.origin)
         part.remove()
     return LargeResult(raster.size, tuple(counts.tolist()), len(tiles), resumed, raster.note)
 
@@ -140,28 +172,13 @@ def _probe(runner: Runner) -> list[float]:
     return [round(float(value), 6) for value in runner.logits(noise)[0, :, ::16, ::16].ravel()]
 
 
-def _written(part: PartFile, target: Path, origin: Origin | None, labels: LabelSet) -> npt.NDArray[np.int64]:
-    """Write the label map; the pixels of each label."""
-    counts = np.zeros(256, np.int64)
-
-    def counted() -> Iterator[UInt8]:
-        for band in part.bands(BAND):
-            np.add(counts, np.bincount(band.ravel(), minlength=256), out=counts)
-            yield band
-
-    _write(target, part.size, counted(), labels, origin)
-    return counts
-
-
-def _write_overlay(part: PartFile, target: Path, raster: Raster, labels: LabelSet) -> None:
-    def tinted() -> Iterator[UInt8]:
-        top = 0
-        for band in part.bands(BAND):
-            image, _ = raster.read(range(top, top + len(band)), range(raster.size[1]))
-            yield overlay(image, band, labels)
-            top += len(band)
-
-    _write(target, part.size, tinted(), None, raster.origin)
+def _tinted(part: PartFile, raster: Raster, labels: LabelSet) -> Iterator[UInt8]:
+    """The overlay in bands."""
+    top = 0
+    for band in part.bands(BAND):
+        image, _ = raster.read(range(top, top + len(band)), range(raster.size[1]))
+        yield overlay(image, band, labels)
+        top += len(band)
 
 
 def _write(

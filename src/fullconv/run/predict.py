@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fullconv.errors import DataError, FullconvError, Interrupted, UsageError
 from fullconv.image import IMAGE_SUFFIXES, overlay, read_image, write_image, write_label_map
+from fullconv.run.large import LargeOptions, goes_in_windows, large_targets, predict_large
 from fullconv.run.runner import Runner, label_maps
 
 __all__ = ["SAVES", "PredictReport", "expand_inputs", "output_names", "predict_files"]
@@ -82,12 +83,17 @@ def predict_files(
     out: Path,
     save: Collection[str] = SAVES,
     on_done: Callable[[Path, str | None], None] | None = None,
+    large: LargeOptions | None = None,
 ) -> PredictReport:
     """Segment each image and write its results, named by `output_names`, at the size of the image.
 
     "labels" in `save` writes an indexed label map, `out/<name>.png`; "overlay" `out/overlays/<name>.jpg`. An
     image that cannot be read, computed or written is reported, and the others are still done; an input is
     never overwritten. `on_done(path, message)` is called after each, with None for success.
+
+    Large images (see `run.large`) are read and written in windows, with the tiles of `runner` where it is a
+    `TiledRunner`, as `out/<name>.tif` where PNG does not suit; of them only the label map is written, unless `large`
+    says otherwise.
 
     Raises UsageError, before any work, if `save` asks for something else or `out` is a file.
     """
@@ -101,7 +107,7 @@ def predict_files(
     done, failed = [], []
     for path, name in zip(paths, output_names(paths), strict=True):
         targets = {kind: target for kind, target in _targets(out, name).items() if kind in save}
-        message = _attempt(runner, path, targets, inputs)
+        message = _attempt(runner, path, targets, inputs, large or LargeOptions())
         if message is None:
             done.append(path)
         else:
@@ -120,10 +126,10 @@ def _targets(out: Path, name: Path) -> dict[str, Path]:
     }
 
 
-def _attempt(runner: Runner, path: Path, targets: dict[str, Path], inputs: set[str]) -> str | None:
+def _attempt(runner: Runner, path: Path, targets: dict[str, Path], inputs: set[str], large: LargeOptions) -> str | None:
     """Predict one file; the message of what went wrong, if something did."""
     try:
-        _predict_file(runner, path, targets, inputs)
+        _predict_file(runner, path, targets, inputs, large)
     except Interrupted:
         raise
     except (FullconvError, OSError) as error:
@@ -133,10 +139,18 @@ def _attempt(runner: Runner, path: Path, targets: dict[str, Path], inputs: set[s
     return None
 
 
-def _predict_file(runner: Runner, path: Path, targets: dict[str, Path], inputs: set[str]) -> None:
+def _predict_file(runner: Runner, path: Path, targets: dict[str, Path], inputs: set[str], large: LargeOptions) -> None:
+    in_windows = goes_in_windows(runner, path)
+    if in_windows:
+        targets = large_targets(path, {kind: target for kind, target in targets.items() if large.writes(kind)})
     for target in targets.values():
         if _identity(target) in inputs:
             raise UsageError(f"{path}: its result would overwrite the input {target}; choose another folder")
+    if in_windows:
+        result = predict_large(runner, path, targets, large.on_tile)
+        if result.note and large.tell is not None:
+            large.tell(f"{path}: {result.note}")
+        return
     image = read_image(path)
     label_map = label_maps(runner, image[None])[0]
     if "labels" in targets:

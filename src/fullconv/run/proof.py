@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.run.rasters import Raster
 from fullconv.run.runner import label_maps
-from fullconv.run.tiles import TiledRunner
-from fullconv.tiling import Cut
+from fullconv.run.tiles import Tile, TiledRunner
 
 __all__ = ["TIE", "Proof", "Trade", "prove", "trade"]
 
@@ -93,38 +93,37 @@ def prove(tiled: TiledRunner, image: UInt8) -> Proof:
     )
 
 
-def trade(tiled: TiledRunner, image: UInt8) -> Trade | None:
-    """Measure a smaller halo on the first tiles of an H x W x C uint8 image against the network's own.
+def trade(tiled: TiledRunner, raster: Raster) -> Trade | None:
+    """Measure a smaller halo on the first tiles of an image against the network's own halo.
 
     None where nothing is traded, or nothing exact is there to compare with: one tile, no smaller halo, a network with
     global context.
     """
-    size = (image.shape[0], image.shape[1])
-    tiles = tiled.tiles(size)
+    tiles = tiled.tiles(raster.size)
     if tiled.exact or not tiled.runner.exact or len(tiles) == 1:
         return None
     found = Trade(0, 0, 0, 0.0, 0.0)
     for tile in tiles[:SAMPLE]:
-        vertical, horizontal = (
-            window.cut(cut.keep, n) for window, cut, n in zip(tiled.windows, tile, size, strict=True)
-        )
+        axes = zip(tiled.windows, tile, raster.size, strict=True)
+        vertical, horizontal = (window.cut(cut.keep, n) for window, cut, n in axes)
         if found.tiles == 0:
-            _timed(tiled, image, tile)  # the first call of a shape is the slowest
-        ours, seconds = _timed(tiled, image, tile)
-        exact, exact_seconds = _timed(tiled, image, (vertical, horizontal))
-        found = replace(
-            found,
-            tiles=found.tiles + 1,
-            pixels=found.pixels + ours.size,
-            differing=found.differing + int((ours != exact).sum()),
-            seconds=found.seconds + seconds,
-            exact_seconds=found.exact_seconds + exact_seconds,
+            _timed(tiled, raster, tile)  # the first call is the slowest
+        exact, exact_seconds = _timed(tiled, raster, (vertical, horizontal))
+        ours, seconds = _timed(tiled, raster, tile)
+        found = Trade(
+            found.tiles + 1,
+            found.pixels + ours.size,
+            found.differing + int((ours != exact).sum()),
+            found.seconds + seconds,
+            found.exact_seconds + exact_seconds,
         )
     return found
 
 
-def _timed(tiled: TiledRunner, image: UInt8, tile: tuple[Cut, Cut]) -> tuple[UInt8, float]:
-    """The kept labels of a tile, and the seconds that they took."""
+def _timed(tiled: TiledRunner, raster: Raster, tile: Tile) -> tuple[UInt8, float]:
+    """The labels of a tile's kept pixels, and the seconds that they took once it was read."""
+    rows, columns = tile
+    image, _ = raster.read(rows.read, columns.read)
     start = perf_counter()
-    labels = tiled.tile_labels(image[None], tile)[0]
+    labels = label_maps(tiled.runner, image[None])[0][rows.inner, columns.inner]
     return labels, perf_counter() - start

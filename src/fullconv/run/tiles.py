@@ -76,15 +76,10 @@ class TiledRunner:
     def label_maps(self, images: UInt8) -> UInt8:
         """N x H x W x C uint8 to N x H x W uint8 class ids."""
         whole = np.empty(images.shape[:3], np.uint8)
-        for tile in self.tiles((images.shape[1], images.shape[2])):
-            rows, columns = tile
-            whole[:, rows.outer, columns.outer] = self.tile_labels(images, tile)
+        for rows, columns in self.tiles((images.shape[1], images.shape[2])):
+            found = label_maps(self.runner, _cut_out(images, (rows, columns)))
+            whole[:, rows.outer, columns.outer] = found[:, rows.inner, columns.inner]
         return whole
-
-    def tile_labels(self, images: UInt8, tile: Tile) -> UInt8:
-        """The class ids of one tile's kept pixels, N x h x w uint8."""
-        rows, columns = tile
-        return label_maps(self.runner, _cut_out(images, tile))[:, rows.inner, columns.inner]
 
     def tile_logits(self, images: UInt8, tile: Tile) -> npt.NDArray[np.float32]:
         """The logits of one tile's kept pixels, N x K x h x w float32."""
