@@ -50,7 +50,8 @@ def picture(height: int, width: int) -> npt.NDArray[np.uint8]:
     """H x W x 3 uint8: coarse blobs with noise."""
     chance = np.random.default_rng(0)
     blobs = chance.integers(0, 192, (height // 64 + 1, width // 64 + 1, 3), np.uint8).repeat(64, 0).repeat(64, 1)
-    return blobs[:height, :width] + chance.integers(0, 64, (height, width, 3), np.uint8)
+    pixels: npt.NDArray[np.uint8] = blobs[:height, :width] + chance.integers(0, 64, (height, width, 3), np.uint8)
+    return pixels
 
 
 def seconds(runner: TorchRunner | TiledRunner, image: npt.NDArray[np.uint8]) -> float:
