@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio.shutil import copy
 from rasterio.windows import Window as Place
 
 SUFFIXES = {"tiles": ".tif", "strips": ".tif", "png": ".png", "jpeg": ".jpg"}
@@ -47,7 +48,7 @@ def make_image(path: Path, side: int, kind: str) -> None:
             band = blocks.repeat(8, 1).repeat(8, 2)[:, :rows, :side]
             target.write(band, window=Place(0, top, side, rows))
     if kind in ("png", "jpeg"):
-        rasterio.shutil.copy(first, path, driver=kind.upper())
+        copy(first, path, driver=kind.upper())
         first.unlink()
     else:
         first.replace(path)
