@@ -25,6 +25,7 @@ from fullconv.labels import LabelSet
 from fullconv.run import georeference as geo
 from fullconv.run import video
 from fullconv.run.georeference import Georeference, georeference
+from fullconv.run.inputs import expand_inputs, output_names
 from fullconv.run.outputs import (
     LABELME_PIXELS,
     SAVES,
@@ -37,7 +38,7 @@ from fullconv.run.outputs import (
     write_areas,
 )
 from fullconv.run.polygons import regions, simplified
-from fullconv.run.predict import expand_inputs, output_names, predict_files
+from fullconv.run.predict import predict_files
 from fullconv.run.result import segment
 from fullconv.run.runner import largest
 from fullconv.run.video import video_frames

@@ -17,8 +17,9 @@ from fullconv.image import overlay, read_image, read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.metrics import Scores, confusion_matrix
 from fullconv.run.evaluate import evaluate
+from fullconv.run.inputs import expand_inputs, output_names
 from fullconv.run.outputs import DEFAULT_SAVES
-from fullconv.run.predict import expand_inputs, output_names, predict_files
+from fullconv.run.predict import predict_files
 from fullconv.run.runner import label_maps, largest
 from fullconv.tiling import Window
 

@@ -11,7 +11,6 @@ import typer
 
 from fullconv.arguments import need_torch, parse_size
 from fullconv.errors import MissingExtra, UsageError
-from fullconv.options import Trained
 from fullconv.terminal import print_inspection
 
 __all__ = ["export", "import_", "inspect"]
@@ -89,7 +88,7 @@ def import_(
 
 
 def export(
-    model: Trained,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Run folder or weights file.")],
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The .onnx file to write.", show_default="model.onnx in the run folder"),

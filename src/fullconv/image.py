@@ -28,6 +28,8 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "atomic_write",
+    "eight_bits",
+    "image_header",
     "image_size",
     "overlay",
     "read_image",
@@ -38,23 +40,11 @@ __all__ = [
     "write_text",
 ]
 
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".pnm",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    }
-)
+# fmt: off
+IMAGE_SUFFIXES = frozenset({
+    ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+})
+# fmt: on
 """Suffixes, in lower case, of the files that are taken for images when a folder is searched."""
 
 MAX_PIXELS = 2**30
@@ -102,7 +92,7 @@ def rgb_of(image: Image.Image, path: StrPath = "the image") -> UInt8:
         _check_pixels(image, path)
         upright = _loaded_upright(image)
         if upright.mode == "F" or upright.mode.startswith("I"):
-            return np.repeat(_eight_bits(np.asarray(upright), path)[..., None], 3, axis=2)
+            return np.repeat(eight_bits(np.asarray(upright), path)[..., None], 3, axis=2)
         return np.array(upright.convert("RGB"))
 
 
@@ -111,12 +101,21 @@ def image_size(path: StrPath) -> tuple[int, int]:
 
     Raises DataError as `read_image`, except for damage past the header.
     """
-    with _opened(Path(path)) as image:
+    (height, width), orientation = image_header(path, MAX_PIXELS)
+    return (width, height) if orientation >= 5 else (height, width)
+
+
+def image_header(path: StrPath, limit: int | None = None) -> tuple[tuple[int, int], int]:
+    """(height, width) as stored, and the EXIF orientation, 1 (upright) to 8.
+
+    Raises DataError as `image_size`; images of any size are taken unless there is a `limit` of pixels.
+    """
+    with _opened(Path(path), limit) as image:
         width, height = image.size
         if isinstance(image, TiffImageFile):
             # Some releases of Pillow swap a rotated TIFF's size, others do not; the tags are the stored size.
             width, height = int(image.tag_v2[IMAGEWIDTH]), int(image.tag_v2[IMAGELENGTH])
-        return (width, height) if _orientation(image) >= 5 else (height, width)
+        return (height, width), _orientation(image)
 
 
 def read_label_map(path: StrPath, labels: LabelSet | None = None) -> UInt8:
@@ -233,19 +232,19 @@ def _umask() -> int:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[ImageFile]:
+def _opened(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[ImageFile]:
     """The image with only its header read. Whatever fails in the block is told as this file's fault."""
     _check_file(path)
     with _PILLOW, warnings.catch_warnings(), _told_of(path):
         warnings.simplefilter("ignore")
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        pillows, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             # Given a path, Pillow maps the file into memory, and then a rotated TIFF comes out scrambled.
             with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-                _check_pixels(image, path)
+                _check_pixels(image, path, limit)
                 yield image
         finally:
-            Image.MAX_IMAGE_PIXELS = limit
+            Image.MAX_IMAGE_PIXELS = pillows
 
 
 @contextmanager
@@ -278,8 +277,9 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: cannot be opened ({reason}); check its name and permissions") from error
 
 
-def _check_pixels(image: Image.Image, path: StrPath) -> None:
-    if not 0 < image.width * image.height <= MAX_PIXELS:
+def _check_pixels(image: Image.Image, path: StrPath, limit: int | None = MAX_PIXELS) -> None:
+    pixels = image.width * image.height
+    if pixels == 0 or (limit is not None and pixels > limit):
         raise DataError(
             f"{path}: {image.width} x {image.height} pixels, where 1 to {MAX_PIXELS} can be read; "
             "cut it into smaller images"
@@ -307,8 +307,11 @@ def _loaded_upright(image: Image.Image) -> Image.Image:
     return image if orientation == 1 else image.transpose(_UPRIGHT[orientation])
 
 
-def _eight_bits(grey: npt.NDArray[Any], path: StrPath) -> UInt8:
-    """H x W of 16 or 32-bit integers or floats to H x W uint8."""
+def eight_bits(grey: npt.NDArray[Any], path: StrPath) -> UInt8:
+    """Grey values, integers of 16 or 32 bits or floats, to uint8 of the same shape, by the rules of `read_image`.
+
+    Raises DataError, in the name of `path`, for values outside of 0..65535 or 0..1.
+    """
     top = 1 if grey.dtype.kind == "f" else 65535
     low, high = grey.min(), grey.max()
     if not (low >= 0 and high <= top):  # NaN fails this too

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fullconv.errors import MissingExtra, UsageError
+from fullconv.errors import UsageError
 from fullconv.image import read_image, rgb_of
 from fullconv.labels import LabelSet
+from fullconv.run.inputs import expand_inputs
+from fullconv.run.load import load_runner
 from fullconv.run.models import model_path
-from fullconv.run.predict import expand_inputs
 from fullconv.run.result import Result, segment
 from fullconv.run.runner import Runner
 from fullconv.run.video import is_video, video_frames
@@ -77,18 +76,7 @@ def load_model(model: str | os.PathLike[str]) -> Model:
 
     Raises ModelError for what is no model, MissingExtra where what runs it is not installed.
     """
-    return Model(_runner(model_path(model)))
-
-
-def _runner(path: Path) -> Runner:
-    if find_spec("fullconv.run.load") is not None:
-        runner: Runner = import_module("fullconv.run.load").load_runner(path)
-        return runner
-    if find_spec("torch") is None:
-        raise MissingExtra("torch", "train")
-    from fullconv.net.runner import TorchRunner
-
-    return TorchRunner.load(path)
+    return Model(load_runner(model_path(model)))
 
 
 def _checked(image: object) -> npt.NDArray[np.uint8]:

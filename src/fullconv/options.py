@@ -28,7 +28,12 @@ __all__ = [
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="Folder of images and masks: folder, CamVid, VOC or VOC with SBD layout.")
 ]
-Trained = Annotated[Path, typer.Argument(metavar="MODEL", help="Run folder or weights file.")]
+Trained = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Run folder, weights file, .onnx file, or the name of a model that comes along."
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(

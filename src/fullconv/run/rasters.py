@@ -1,0 +1,242 @@
+"""Images read window by window: GeoTIFF and BigTIFF, PNG and JPEG through GDAL, TIFF through tifffile, others whole.
+
+Pixels come as `image.read_image` gives them, by the same rules of bit depths. Of more than three bands the first three
+are read, of two the first one, and `note` says so. A TIFF's nodata value, mask or alpha tells which pixels hold no
+data; they come out black.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
+
+from fullconv.errors import DataError
+from fullconv.image import eight_bits, image_header, image_size, read_image
+
+__all__ = [
+    "Bands",
+    "Coding",
+    "Mask",
+    "Origin",
+    "Raster",
+    "WholeRaster",
+    "check_block",
+    "header",
+    "is_tiff",
+    "open_raster",
+]
+
+LARGEST_BLOCK = 2**28
+"""Bytes of the largest block, a tile or a strip of rows, that is decoded at once."""
+
+UInt8 = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where on Earth an image is: CRS and affine transform of rasterio, or else TIFF's tags as tifffile has them."""
+
+    crs: Any = None
+    transform: Any = None
+    tags: tuple[tuple[int, int, int, Any, bool], ...] = ()
+
+
+class Raster(Protocol):
+    """An image of `size` (height, width) to be read in windows; `by_rows` where its blocks are as wide as itself."""
+
+    size: tuple[int, int]
+    by_rows: bool
+    origin: Origin | None
+    note: str
+
+    def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
+        """A window as h x w x 3 uint8 RGB, and which pixels hold no data, h x w; None where all do.
+
+        Raises DataError for damage, and for values that 8 bits cannot stand for.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What a file's numbers mean: entries of a palette (n x 3 uint8), grey of 1, 2 or 4 `bits`, or white at 0."""
+
+    path: Path
+    palette: UInt8 | None = None
+    bits: int = 8
+    inverted: bool = False
+
+    def rgb(self, stored: npt.NDArray[Any], empty: Mask | None) -> UInt8:
+        """h x w x 1 or 3 numbers of any type to h x w x 3 uint8 RGB, black where `empty`."""
+        if stored.dtype.kind not in "buif" or stored.dtype == np.int8:
+            raise DataError(f"{self.path}: pixels of type {stored.dtype}; save 8 or 16 bits without sign")
+        if empty is not None:
+            stored = np.where(empty[..., None], stored.dtype.type(0), stored)
+        if self.palette is not None:
+            return self._black(self.palette[stored[..., 0]], empty)
+        if stored.dtype == np.bool_ or (stored.dtype == np.uint8 and self.bits in (1, 2, 4)):
+            bits = 1 if stored.dtype == np.bool_ else self.bits
+            stored = stored.astype(np.uint8) * np.uint8(255 // (2**bits - 1))
+        elif stored.dtype == np.uint16 and stored.shape[2] == 3:
+            stored = (stored >> 8).astype(np.uint8)
+        elif stored.dtype != np.uint8:
+            stored = eight_bits(stored, self.path)
+        rgb = np.repeat(stored, 3, axis=2) if stored.shape[2] == 1 else stored
+        return self._black(255 - rgb, empty) if self.inverted else rgb
+
+    @staticmethod
+    def _black(rgb: UInt8, empty: Mask | None) -> UInt8:
+        if empty is not None:
+            rgb[empty] = 0
+        return rgb
+
+
+def check_block(path: Path, size: int) -> None:
+    """DataError where a block of the file holds more bytes than may be decoded at once."""
+    if size > LARGEST_BLOCK:
+        raise DataError(
+            f"{path}: one block holds {size / 2**20:,.0f} MiB of pixels; "
+            "write the file in tiles (gdal_translate -co TILED=YES)"
+        )
+
+
+@contextmanager
+def open_raster(path: Path) -> Iterator[Raster]:
+    """The image as it is best read in windows.
+
+    Through rasterio where it is installed, else TIFF through tifffile where that is; whole where neither can, or where
+    its orientation says that the pixels lie turned. Raises DataError for files that are damaged or not images.
+    """
+    upright = header(path)[1] == 1
+    with ExitStack() as stack:
+        found: Raster
+        driver = next((name for name, starts in _DRIVERS.items() if _starts(path, starts)), None)
+        if upright and driver and find_spec("rasterio"):
+            from fullconv.run.gdal import gdal_raster
+
+            found = stack.enter_context(gdal_raster(path, driver))
+        elif upright and is_tiff(path) and find_spec("tifffile"):
+            from fullconv.run.tiff import tiff_raster
+
+            found = stack.enter_context(tiff_raster(path))
+        else:
+            found = WholeRaster(path)
+        yield Bands(found) if found.by_rows else found
+
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_DRIVERS = {"GTiff": _TIFF, "PNG": (b"\x89PNG",), "JPEG": (b"\xff\xd8\xff",)}
+"""GDAL's drivers that are used, by a file's first bytes; others may follow links to other files or to the network."""
+
+
+def header(path: Path) -> tuple[tuple[int, int], int]:
+    """(height, width) as stored and the EXIF orientation, as `image.image_header`; also of TIFFs unknown to Pillow.
+
+    Those are what cameras do not write: several bands of floats, five bands of 16 bits. Raises DataError.
+    """
+    try:
+        return image_header(path)
+    except DataError:
+        if not path.is_file() or not is_tiff(path):
+            raise
+        try:
+            tags = _tiff_tags(path)
+            return (int(tags[IMAGELENGTH]), int(tags[IMAGEWIDTH])), int(tags.get(ExifTags.Base.Orientation, 1))
+        except Exception:  # the tags are damaged, and the first error says so
+            pass
+        raise
+
+
+def _tiff_tags(path: Path) -> ImageFileDirectory_v2:
+    with path.open("rb") as file:
+        start = file.read(8)
+        directory = ImageFileDirectory_v2(start + (file.read(8) if b"+" in start[:4] else b""))
+        file.seek(directory.next)
+        directory.load(file)
+    return directory
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether the file is a TIFF or a BigTIFF, by its first bytes."""
+    return _starts(path, _TIFF)
+
+
+def _starts(path: Path, starts: tuple[bytes, ...]) -> bool:
+    with path.open("rb") as file:
+        return file.read(4).startswith(starts)
+
+
+class WholeRaster:
+    """An image that is decoded at once, up to `image.MAX_PIXELS`."""
+
+    by_rows = False
+    origin: Origin | None = None
+    note = ""
+
+    def __init__(self, path: Path) -> None:
+        self.size = image_size(path)
+        self._path = path
+
+    def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
+        """As `Raster.read`."""
+        return self._pixels[rows.start : rows.stop, columns.start : columns.stop], None
+
+    @cached_property
+    def _pixels(self) -> UInt8:
+        return read_image(self._path)
+
+
+class Bands:
+    """A raster stored by rows, read from the top to the bottom once.
+
+    Decoders of PNG and JPEG start from the top again for a window above the last one. So rows are read in their whole
+    width, and those that the next window shares with the last one are kept: rows of one tile are in memory.
+    """
+
+    by_rows = True
+
+    def __init__(self, raster: Raster) -> None:
+        self.size, self.origin, self.note, self._raster = raster.size, raster.origin, raster.note, raster
+        self._rows = range(0)
+        self._pixels: UInt8 = np.empty((0, self.size[1], 3), np.uint8)
+        self._empty: Mask | None = None
+
+    def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
+        """As `Raster.read`."""
+        if rows.start < self._rows.start or rows.stop > self._rows.stop:
+            self._move(rows)
+        top = rows.start - self._rows.start
+        window = slice(top, top + len(rows)), slice(columns.start, columns.stop)
+        return self._pixels[window], None if self._empty is None else self._empty[window]
+
+    def _move(self, rows: range) -> None:
+        """Hold `rows`: shared ones from before, the others from the file."""
+        shared = range(rows.start, self._rows.stop) if rows.start in self._rows else range(rows.start, rows.start)
+        pixels = np.empty((len(rows), self.size[1], 3), np.uint8)
+        empty = np.zeros(pixels.shape[:2], np.bool_)
+        if shared:
+            kept = slice(rows.start - self._rows.start, None)
+            pixels[: len(shared)] = self._pixels[kept]
+            empty[: len(shared)] = False if self._empty is None else self._empty[kept]
+        self._pixels, self._empty = pixels[:0], None  # what was is free before more is read
+        for top in range(shared.stop, rows.stop, STEP):
+            part = range(top, min(top + STEP, rows.stop))
+            here = slice(top - rows.start, part.stop - rows.start)
+            pixels[here], missing = self._raster.read(part, range(self.size[1]))
+            empty[here] = False if missing is None else missing
+        self._rows, self._pixels, self._empty = rows, pixels, empty if empty.any() else None
+
+
+STEP = 128
+"""Rows that are decoded and converted at once."""

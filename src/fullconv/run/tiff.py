@@ -1,0 +1,149 @@
+"""TIFF through tifffile, without GDAL: windows of the first page, and tiles written one after another.
+
+tifffile alone decodes what is stored plain or deflated; with imagecodecs beside it, LZW, JPEG and others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from fullconv.errors import DataError
+from fullconv.run.rasters import Coding, Mask, Origin, check_block
+
+__all__ = ["BLOCK", "tiff_raster", "write_tiff"]
+
+BLOCK = 512
+"""Side of the tiles of a written file; `bands` must come in so many rows."""
+
+GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+"""GeoTIFF: scale, tie points, transformation, and the keys of the CRS with their numbers and words."""
+
+NODATA_TAG = 42113
+"""GDAL's: the value of pixels without data, in ASCII."""
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+class _TiffRaster:
+    """The first page of an open TIFF as a `Raster`."""
+
+    by_rows = False
+
+    def __init__(self, file: tifffile.TiffFile, path: Path) -> None:
+        page = file.pages.first
+        self._file, self._page, self._path = file.filehandle, page, path
+        self.size = (page.imagelength, page.imagewidth)
+        count = page.samplesperpixel
+        if page.imagedepth != 1 or page.dtype is None or page.photometric in (5, 8, 9):
+            raise DataError(f"{path}: pixels of an unusual kind (photometric {page.photometric}); convert it to RGB")
+        rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, self.size[0])
+        self._block = (rows, page.tilewidth if page.is_tiled else self.size[1])
+        self.by_rows = self._block[1] >= self.size[1]
+        check_block(path, self._block[0] * self._block[1] * page.dtype.itemsize * count)
+        self._count = 3 if count >= 3 else 1
+        self._separate = count > 1 and page.planarconfig == 2
+        self.note = "" if count in (1, 3) else f"{count} bands, of which the first {self._count} are read"
+        palette = None
+        if page.photometric == 3 and page.colormap is not None:
+            palette = (page.colormap.T >> 8).astype(np.uint8)
+        self._coding = Coding(path, palette, int(np.max(page.bitspersample)), page.photometric == 0)
+        self._nodata = page.nodata if NODATA_TAG in page.tags else None
+        tags = tuple(_copied(page.tags[code]) for code in GEO_TAGS if code in page.tags)
+        self.origin = Origin(tags=tags) if tags else None
+
+    def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
+        """As `Raster.read`."""
+        fill = self._nodata if self._nodata is not None else 0
+        stored = np.full((len(rows), len(columns), self._count), fill, self._page.dtype)
+        for plane in range(self._count if self._separate else 1):
+            samples = slice(plane, plane + 1) if self._separate else slice(0, self._count)
+            for block in self._blocks(rows, columns):
+                self._place(stored[..., samples], (rows, columns), block, plane)
+        empty = None
+        if self._nodata is not None:
+            missing = np.isnan(stored) if np.isnan(self._nodata) else stored == self._nodata
+            empty = missing.all(axis=2)
+        return self._coding.rgb(stored, empty), empty
+
+    def _blocks(self, rows: range, columns: range) -> Iterator[tuple[int, int]]:
+        """Blocks, by row and column, of which a window has pixels."""
+        high, wide = self._block
+        down = range(rows.start // high, -(-rows.stop // high))
+        return product(down, range(columns.start // wide, -(-columns.stop // wide)))
+
+    def _place(self, into: npt.NDArray[Any], window: tuple[range, range], block: tuple[int, int], plane: int) -> None:
+        """Copy what one block holds of the window; a block without bytes is left as it is."""
+        grid = [-(-n // side) for n, side in zip(self.size, self._block, strict=True)]
+        index = (plane * grid[0] + block[0]) * grid[1] + block[1]
+        if not self._page.databytecounts[index]:
+            return
+        try:
+            self._file.seek(self._page.dataoffsets[index])
+            packed = self._file.read(self._page.databytecounts[index])
+            pixels: Any = self._page.decode(packed, index, jpegtables=self._page.jpegtables)[0]
+        except Exception as error:  # decoders raise nearly everything on damaged input
+            reason = " ".join(str(error).split())
+            raise DataError(f"{self._path}: cannot be decoded ({reason}); install 'fullconv[geo]'") from error
+        starts = [number * side for number, side in zip(block, self._block, strict=True)]
+        own = [range(start, start + n) for start, n in zip(starts, pixels.shape[1:3], strict=True)]
+        common = [range(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(own, window, strict=True)]
+        inner, outer = (
+            tuple(slice(c.start - span.start, c.stop - span.start) for c, span in zip(common, spans, strict=True))
+            for spans in (own, window)
+        )
+        into[outer] = pixels[0][inner][..., : into.shape[2]]
+
+
+def _copied(tag: Any) -> tuple[int, int, int, Any, bool]:
+    return tag.code, int(tag.dtype), tag.count, tag.value, True
+
+
+@contextmanager
+def tiff_raster(path: Path) -> Iterator[_TiffRaster]:
+    """A TIFF as a `Raster`; DataError if tifffile cannot open it."""
+    try:
+        file = tifffile.TiffFile(path)
+    except Exception as error:  # as above
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: damaged or cut short ({reason}); copy or export it again") from error
+    with file:
+        yield _TiffRaster(file, path)
+
+
+def write_tiff(
+    path: Path,
+    size: tuple[int, int],
+    bands: Iterable[UInt8],
+    palette: UInt8 | None,
+    origin: Origin | None,
+    nodata: int | None = None,
+) -> None:
+    """Write bands of `BLOCK` rows, h x W or h x W x 3 uint8, as a tiled and deflated TIFF of `size` (height, width).
+
+    With `palette`, 256 x 3 uint8 RGB, they hold its indices; without one RGB.
+    """
+    shape = size if palette is not None else (*size, 3)
+    tags: list[tuple[int, int, int, Any, bool]] = list(origin.tags if origin else ())
+    if nodata is not None:
+        tags.append((NODATA_TAG, 2, 0, str(nodata), True))
+    tifffile.imwrite(
+        path,
+        (band[:, left : left + BLOCK] for band in bands for left in range(0, size[1], BLOCK)),
+        shape=shape,
+        dtype=np.uint8,
+        tile=(BLOCK, BLOCK),
+        compression="zlib",
+        photometric="palette" if palette is not None else "rgb",
+        colormap=None if palette is None else palette.T.astype(np.uint16) * 257,
+        extratags=tags,
+        metadata=None,
+        bigtiff=size[0] * size[1] * (1 if palette is not None else 3) > 2**31,
+    )

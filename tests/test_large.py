@@ -1,0 +1,394 @@
+"""Images read, labelled and written in windows: what comes is what the whole image gives, whatever is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from rasterio.transform import Affine
+
+from fullconv.errors import DataError, FullconvError
+from fullconv.image import read_image, read_label_map
+from fullconv.labels import LabelSet
+from fullconv.run import large, rasters
+from fullconv.run.large import LargeOptions, goes_in_windows, large_targets, predict_large
+from fullconv.run.png import write_png
+from fullconv.run.predict import predict_files
+from fullconv.run.rasters import Bands, open_raster
+from fullconv.run.runner import largest
+from fullconv.run.tiles import TiledRunner
+from fullconv.tiling import Window
+
+UInt8 = npt.NDArray[np.uint8]
+LABELS = LabelSet.named(["red", "green", "blue"])
+TRANSFORM = Affine(0.25, 0, 500000, 0, -0.25, 4649000)
+
+
+class Shifted:
+    """A runner that compares red three rows above, green five rows below and blue four columns on, zero outside."""
+
+    labels = LABELS
+    windows = (Window(3, 5), Window(0, 4))
+    exact = True
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
+        self.calls += 1
+        height, width = images.shape[1:3]
+        padded = np.pad(images.astype(np.float32), ((0, 0), (3, 5), (0, 4), (0, 0)))
+        red, green = padded[:, :height, :width, 0], padded[:, 8:, :width, 1]
+        return np.stack([red, green, padded[:, 3 : 3 + height, 4:, 2]], 1)
+
+    def label_maps(self, images: UInt8) -> UInt8:
+        return largest(self.logits(images))
+
+
+def picture(height: int, width: int, bands: int = 3, dtype: str = "uint8", seed: int = 0) -> npt.NDArray[np.generic]:
+    top = 1 if dtype == "float32" else np.iinfo(dtype).max
+    numbers = np.random.default_rng(seed).random((height, width, bands)) * top
+    return numbers.astype(dtype)
+
+
+def geotiff(path: Path, pixels: npt.NDArray[np.generic], **options: object) -> Path:
+    profile = {"tiled": True, "blockxsize": 32, "blockysize": 16, "crs": "EPSG:32633", "transform": TRANSFORM} | options
+    height, width, count = pixels.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", height=height, width=width, count=count, dtype=pixels.dtype, **profile
+    ) as target:
+        target.write(np.moveaxis(pixels, -1, 0))
+    return path
+
+
+@pytest.fixture(params=["rasterio", "tifffile"])
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With rasterio, and as if it were not installed."""
+    hide(monkeypatch, "" if request.param == "rasterio" else "rasterio")
+    return str(request.param)
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    for module in (rasters, large):
+        monkeypatch.setattr(module, "find_spec", lambda name: None if name in names else find_spec(name))
+
+
+@pytest.mark.parametrize("options", [{}, {"compress": "deflate"}, {"tiled": False}, {"interleave": "band"}])
+def test_a_geotiff_keeps_its_place_and_gets_the_labels_of_the_whole(
+    tmp_path: Path, reader: str, options: dict[str, object]
+) -> None:
+    pixels = picture(70, 90)
+    path = geotiff(tmp_path / "a.tif", pixels, **options)
+    runner = TiledRunner(Shifted(), 32)
+    assert not goes_in_windows(Shifted(), path)
+    assert goes_in_windows(runner, path)
+    targets = large_targets(path, {"labels": tmp_path / "out" / "a.png", "overlay": tmp_path / "out" / "a.jpg"})
+    assert targets == {"labels": tmp_path / "out" / "a.tif", "overlay": tmp_path / "out" / "a.tif"}
+    calls: list[tuple[int, int]] = []
+    result = predict_large(runner, path, {"labels": targets["labels"]}, lambda *call: calls.append(call))
+    expected = Shifted().label_maps(pixels[None])[0]
+    with rasterio.open(targets["labels"]) as found:
+        np.testing.assert_array_equal(found.read(1), expected)
+        assert (found.crs, found.transform, found.nodata) == ("EPSG:32633", TRANSFORM, 255)
+        assert found.colormap(1)[1][:3] == LABELS.palette[1]
+        assert found.profile["tiled"]
+        assert found.profile["compress"] == "deflate"
+    assert result.size == (70, 90)
+    assert sum(result.counts) == 70 * 90
+    assert result.counts[:3] == tuple(np.bincount(expected.ravel(), minlength=3))
+    assert calls == [(n + 1, result.tiles) for n in range(result.tiles)]
+    assert result.tiles > 4
+    assert os.listdir(tmp_path / "out") == ["a.tif"]
+
+
+@pytest.mark.parametrize("nodata", [0, np.nan, None])
+def test_pixels_without_data_are_ignored(tmp_path: Path, reader: str, nodata: float | None) -> None:
+    """By a value, NaN among them, or (with GDAL) by alpha; where a tile has none, the network does not run."""
+    if nodata is None and reader == "tifffile":
+        pytest.skip("alpha is dropped without GDAL")
+    pixels = picture(64, 64, 4 if nodata is None else 3, "float32" if nodata != nodata else "uint8")
+    pixels[..., :3] = np.maximum(pixels[..., :3], 1 if pixels.dtype == np.uint8 else 0)
+    pixels[:40, :50] = 0 if nodata is None else nodata
+    if nodata is None:
+        pixels[40:, :, 3] = pixels[:, 50:, 3] = 255
+        path = geotiff(tmp_path / "a.tif", pixels, photometric="rgb", alpha="yes")
+    else:
+        path = geotiff(tmp_path / "a.tif", pixels, nodata=nodata)
+    runner = Shifted()
+    result = predict_large(TiledRunner(runner, 16), path, {"labels": tmp_path / "b.tif"})
+    with rasterio.open(tmp_path / "b.tif") as found:
+        labels = found.read(1)
+        np.testing.assert_array_equal(found.dataset_mask() == 0, labels == 255)
+    empty = np.zeros((64, 64), bool)
+    empty[:40, :50] = True
+    np.testing.assert_array_equal(labels == 255, empty)
+    assert runner.calls - 1 < result.tiles * 3 / 4
+    seen = np.where(empty[..., None], 0, np.rint(pixels * 255) if pixels.dtype == np.float32 else pixels)[..., :3]
+    np.testing.assert_array_equal(labels[~empty], Shifted().label_maps(seen.astype(np.uint8)[None])[0][~empty])
+
+
+@pytest.mark.parametrize(("dtype", "bands"), [("uint16", 1), ("float32", 1), ("int32", 1), ("uint8", 1), ("uint8", 3)])
+def test_windows_hold_what_read_image_gives(tmp_path: Path, reader: str, dtype: str, bands: int) -> None:
+    pixels = picture(40, 50, bands, dtype) // (1 if dtype != "int32" else 65536)
+    whole = read_image(geotiff(tmp_path / "a.tif", pixels))
+    with open_raster(tmp_path / "a.tif") as raster:
+        for rows, columns in ((range(40), range(50)), (range(7, 39), range(20, 50)), (range(3, 4), range(49, 50))):
+            window, empty = raster.read(rows, columns)
+            np.testing.assert_array_equal(window, whole[rows.start : rows.stop, columns.start : columns.stop])
+            assert empty is None
+
+
+@pytest.mark.parametrize("kind", ["palette", "white at 0", "1 bit", "rotated"])
+def test_so_do_those_of_the_rarer_kinds(tmp_path: Path, reader: str, kind: str) -> None:
+    image = Image.fromarray(picture(40, 50).astype(np.uint8))
+    path = tmp_path / "a.tif"
+    if kind == "palette":
+        image.convert("P", palette=Image.Palette.ADAPTIVE).save(path)
+    elif kind == "1 bit":
+        image.convert("1").save(path)
+    elif kind == "white at 0":
+        tifffile.imwrite(path, np.asarray(image.convert("L")), photometric="miniswhite")
+    else:
+        image.save(path, tiffinfo={274: 6})
+    whole = read_image(path)
+    with open_raster(path) as raster:
+        assert raster.size == whole.shape[:2]
+        np.testing.assert_array_equal(raster.read(range(5, 30), range(3, 33))[0], whole[5:30, 3:33])
+
+
+def test_16_bit_colours_take_the_high_byte_and_more_bands_are_told(tmp_path: Path, reader: str) -> None:
+    pixels = picture(20, 33, 5, "uint16")
+    with open_raster(geotiff(tmp_path / "a.tif", pixels, photometric="minisblack")) as raster:
+        np.testing.assert_array_equal(raster.read(range(20), range(33))[0], pixels[..., :3] >> 8)
+        assert raster.note == "5 bands, of which the first 3 are read"
+
+
+def test_values_beyond_the_scale_are_refused(tmp_path: Path, reader: str) -> None:
+    path = geotiff(tmp_path / "a.tif", picture(20, 33, 1, "float32") * 7)
+    with open_raster(path) as raster, pytest.raises(DataError, match=r"a\.tif: grey values from"):
+        raster.read(range(20), range(33))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_files_stored_by_rows_are_read_once(tmp_path: Path, reader: str, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(picture(70, 41).astype(np.uint8)).save(path, **({"subsampling": 0} if suffix == ".jpg" else {}))
+    whole = read_image(path)
+    predict_large(TiledRunner(Shifted(), 24), path, {"labels": tmp_path / "b.png"})
+    np.testing.assert_array_equal(read_label_map(tmp_path / "b.png"), Shifted().label_maps(whole[None])[0])
+    with open_raster(path) as raster:
+        assert isinstance(raster, Bands) == (reader == "rasterio" or suffix == ".tif")
+
+
+class Rows:
+    """A raster of noise, stored by rows, that counts how often each row is read."""
+
+    by_rows, origin, note = True, None, ""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.size, self.pixels = (height, width), picture(height, width).astype(np.uint8)
+        self.times = np.zeros(height, int)
+
+    def read(self, rows: range, columns: range) -> tuple[UInt8, npt.NDArray[np.bool_]]:
+        self.times[rows.start : rows.stop] += 1
+        window = self.pixels[rows.start : rows.stop, columns.start : columns.stop]
+        return window, window[..., 0] > 200
+
+
+@given(st.integers(1, 40), st.lists(st.tuples(st.integers(0, 20), st.integers(1, 12)), min_size=1, max_size=6))
+def test_bands_hold_what_was_asked_for_and_go_down_once(height: int, moves: list[tuple[int, int]]) -> None:
+    source, top = Rows(height, 7), 0
+    bands = Bands(source)
+    for step, length in moves:
+        top = min(top + step, height - 1)
+        rows = range(top, min(top + max(length, len(bands._rows) - step), height))
+        window, empty = bands.read(rows, range(2, 6))
+        expected = source.pixels[rows.start : rows.stop, 2:6]
+        np.testing.assert_array_equal(window, expected)
+        np.testing.assert_array_equal(empty if empty is not None else False, expected[..., 0] > 200)
+    assert source.times.max() == 1
+
+
+def test_an_overlay_is_written_where_one_is_asked_for(tmp_path: Path) -> None:
+    path = geotiff(tmp_path / "a.tif", np.full((70, 90, 3), (200, 10, 60), np.uint8))
+    predict_large(TiledRunner(Shifted(), 32), path, {"overlay": tmp_path / "c.tif"})
+    with rasterio.open(tmp_path / "c.tif") as found:
+        assert (found.crs, found.transform) == ("EPSG:32633", TRANSFORM)
+        middle = found.read(window=((20, 40), (20, 40)))
+    assert np.abs(middle.mean((1, 2)) - np.array([100, 5, 30])).max() < 3  # half of it black, the colour of class 0
+
+
+@given(
+    st.integers(1, 30),
+    st.integers(1, 30),
+    st.integers(1, 9),
+    st.booleans(),
+)
+def test_streamed_png_is_png(height: int, width: int, band: int, indexed: bool) -> None:
+    pixels = picture(height, width, seed=height).astype(np.uint8)
+    pixels = pixels[..., 0] if indexed else pixels
+    palette = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8) if indexed else None
+    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"fullconv-{os.getpid()}.png"
+    try:
+        write_png(path, (height, width), (pixels[top : top + band] for top in range(0, height, band)), palette)
+        with Image.open(path) as found:
+            assert found.mode == ("P" if indexed else "RGB")
+            np.testing.assert_array_equal(np.asarray(found), pixels)
+            if palette is not None:
+                assert bytes(found.getpalette() or []) == palette.tobytes()
+    finally:
+        path.unlink(missing_ok=True)
+
+
+class Stopped(Exception):
+    pass
+
+
+@contextmanager
+def stopping(after: int) -> Iterator[Callable[[int, int], None]]:
+    """An `on_tile` that ends the work after so many tiles."""
+
+    def on_tile(done: int, tiles: int) -> None:
+        if done == after:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        yield on_tile
+
+
+def test_work_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    path = geotiff(tmp_path / "a.tif", picture(70, 90))
+    first, second = Shifted(), Shifted()
+    with stopping(5) as on_tile:
+        predict_large(TiledRunner(first, 32), path, {"labels": tmp_path / "b.tif"}, on_tile=on_tile)
+    journal = tmp_path / ".b.tif.journal"
+    journal.write_bytes(journal.read_bytes() + b"6")  # cut off by a kill
+    result = predict_large(TiledRunner(second, 32), path, {"labels": tmp_path / "b.tif"})
+    assert result.resumed == 5
+    assert second.calls == 1 + result.tiles - 5
+    predict_large(TiledRunner(Shifted(), 32), path, {"labels": tmp_path / "c.tif"})
+    assert (tmp_path / "b.tif").read_bytes() == (tmp_path / "c.tif").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["a.tif", "b.tif", "c.tif"]
+
+
+class Other(Shifted):
+    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
+        return super().logits(images) * np.array([1, 1, 1.01], np.float32)[:, None, None]
+
+
+class Rounded(Shifted):
+    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
+        return super().logits(images) * np.float32(1.000001)
+
+
+@pytest.mark.parametrize("change", ["image", "model", "tile", "part", "journal", "rounding"])
+def test_what_has_changed_begins_anew(tmp_path: Path, change: str) -> None:
+    path, target = geotiff(tmp_path / "a.tif", picture(70, 90)), tmp_path / "b.tif"
+    with stopping(5) as on_tile:
+        predict_large(TiledRunner(Shifted(), 32), path, {"labels": target}, on_tile=on_tile)
+    if change == "image":
+        geotiff(path, picture(70, 90, seed=1))
+    elif change == "part":
+        (tmp_path / ".b.tif.part").write_bytes(b"short")
+    elif change == "journal":
+        (tmp_path / ".b.tif.journal").write_bytes(b"{}\n1\n")
+    runner = {"model": Other, "rounding": Rounded}.get(change, Shifted)()
+    result = predict_large(TiledRunner(runner, 40 if change == "tile" else 32), path, {"labels": target})
+    assert result.resumed == (5 if change == "rounding" else 0)
+    with rasterio.open(target) as found, rasterio.open(path) as source:
+        expected = runner.label_maps(np.moveaxis(source.read(), 0, -1)[None])[0]
+        np.testing.assert_array_equal(found.read(1), expected)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from test_large import Shifted, TiledRunner, predict_large
+def on_tile(done, tiles):
+    if done == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+predict_large(TiledRunner(Shifted(), 32), Path(sys.argv[1]), {"labels": Path(sys.argv[2])}, on_tile)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL")
+def test_a_kill_costs_one_tile(tmp_path: Path) -> None:
+    path, target = geotiff(tmp_path / "a.tif", picture(70, 90)), tmp_path / "b.tif"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    run = subprocess.run([sys.executable, "-c", KILLED, path, target, "7"], env=environment, check=False)
+    assert run.returncode == -signal.SIGKILL
+    assert not target.exists()
+    assert predict_large(TiledRunner(Shifted(), 32), path, {"labels": target}).resumed == 7
+    with rasterio.open(target) as found:
+        expected = Shifted().label_maps(read_image(path)[None])[0]
+        np.testing.assert_array_equal(found.read(1), expected)
+
+
+def test_without_readers_the_image_is_decoded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "rasterio", "tifffile")
+    path = geotiff(tmp_path / "a.tif", picture(70, 90))
+    predict_large(TiledRunner(Shifted(), 32), path, {"labels": tmp_path / "b.png"})
+    expected = Shifted().label_maps(read_image(path)[None])[0]
+    np.testing.assert_array_equal(read_label_map(tmp_path / "b.png"), expected)
+    with pytest.raises(FullconvError, match=r"pip install 'fullconv\[geo\]'"):
+        predict_large(TiledRunner(Shifted(), 32), path, {"labels": tmp_path / "b.tif"})
+
+
+def test_damage_is_told_in_one_sentence(tmp_path: Path, reader: str) -> None:
+    path = geotiff(tmp_path / "a.tif", picture(256, 256), compress="deflate")
+    path.write_bytes(path.read_bytes()[:90000])
+    with pytest.raises(DataError, match=r"a\.tif: [^\n]*$"):
+        predict_large(TiledRunner(Shifted(), 64), path, {"labels": tmp_path / "b.tif"})
+    assert not (tmp_path / "b.tif").exists()
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    path = geotiff(tmp_path / "a.tif", picture(70, 90))
+    (tmp_path / "file").touch()
+    with pytest.raises(FullconvError, match="cannot be written"):
+        predict_large(TiledRunner(Shifted(), 32), path, {"labels": tmp_path / "file" / "b.tif"})
+
+
+def test_a_block_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
+    monkeypatch.setattr(rasters, "LARGEST_BLOCK", 1000)
+    with (
+        pytest.raises(DataError, match="write the file in tiles"),
+        open_raster(geotiff(tmp_path / "a.tif", picture(70, 90))),
+    ):
+        pass
+
+
+def test_predict_files_sends_large_images_that_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ones as ever; large ones without an overlay unless it is asked for; no input is overwritten."""
+    monkeypatch.setattr(large, "LARGE", 70 * 90 - 1)
+    pixels = picture(70, 90).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    Image.fromarray(pixels[:60]).save(tmp_path / "small.png")
+    paths = [tmp_path / "large.png", tmp_path / "small.png"]
+    tiles: list[tuple[int, int]] = []
+    report = predict_files(
+        Shifted(), paths, tmp_path / "out", large=LargeOptions(on_tile=lambda *call: tiles.append(call))
+    )
+    assert report.done == tuple(paths)
+    assert tiles == [(1, 1)]
+    assert sorted(os.listdir(tmp_path / "out" / "overlays")) == ["small.jpg"]
+    np.testing.assert_array_equal(read_label_map(tmp_path / "out" / "large.png"), Shifted().label_maps(pixels[None])[0])
+    predict_files(Shifted(), paths[:1], tmp_path / "out", large=LargeOptions(overlay=True))
+    assert sorted(os.listdir(tmp_path / "out" / "overlays")) == ["large.png", "small.jpg"]
+    located = geotiff(tmp_path / "place.tif", picture(70, 90))
+    found = predict_files(TiledRunner(Shifted(), 32), [located], tmp_path)
+    assert "would overwrite the input" in found.failed[0][1]

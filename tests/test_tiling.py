@@ -1,0 +1,258 @@
+"""Tiles give the labels of the whole image, whatever the network, the image and the tile; and say so if they do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from fullconv.cli import main
+from fullconv.data.digits import DIGIT_LABELS
+from fullconv.errors import UsageError
+from fullconv.image import read_label_map, write_image
+from fullconv.labels import LabelSet
+from fullconv.net.checkpoint import Saved, save_net
+from fullconv.net.fcn import FCN, build
+from fullconv.net.runner import TorchRunner
+from fullconv.net.spec import NetSpec
+from fullconv.net.surgery import convolutionalize
+from fullconv.run.proof import TIE, Proof, prove, trade
+from fullconv.run.rasters import open_raster
+from fullconv.run.runner import largest
+from fullconv.run.tiles import TiledRunner
+from fullconv.tiling import Window
+from test_any import Gate, Same, Stages, Upward, conv
+
+WINDOWS = st.builds(Window, st.integers(0, 40), st.integers(0, 40), st.sampled_from([1, 4, 7, 32]))
+
+
+@given(WINDOWS, st.integers(1, 400), st.integers(0, 100))
+def test_tiles_have_all_that_their_pixels_need_on_the_grid(window: Window, size: int, more: int) -> None:
+    tile = window.size + more
+    cuts = window.cuts(size, tile)
+    assert [pixel for cut in cuts for pixel in cut.keep] == list(range(size))
+    assert len({len(cut.read) for cut in cuts}) == 1
+    assert len(cuts[0].read) == size or len(cuts[0].read) < tile + window.period
+    for cut in cuts:
+        assert cut.keep
+        assert cut.read.start % window.period == (size - cut.read.stop) % window.period == 0
+        assert cut.read.start <= max(0, cut.keep.start - window.before)
+        assert cut.read.stop >= min(size, cut.keep.stop + window.after)
+        assert list(cut.read[cut.inner]) == list(cut.keep) == list(range(size)[cut.outer])
+    if size <= tile:
+        assert len(cuts) == 1
+
+
+@given(WINDOWS, st.data())
+def test_the_cut_for_some_pixels_is_the_smallest(window: Window, data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 300))
+    first = data.draw(st.integers(0, size - 1))
+    keep = range(first, data.draw(st.integers(first + 1, size)))
+    cut = window.cut(keep, size)
+    before, after = keep.start - cut.read.start, cut.read.stop - keep.stop
+    assert cut.read.start % window.period == (size - cut.read.stop) % window.period == 0
+    assert cut.read.start == 0 or window.before <= before < window.before + window.period
+    assert cut.read.stop == size or window.after <= after < window.after + window.period
+
+
+def test_tiles_are_no_longer_than_their_number_needs() -> None:
+    lengths = [len(Window(10, 10, 4).cuts(1000, tile)[0].read) for tile in (24, 400, 519, 990)]
+    assert lengths == [24, 348, 512, 512]
+
+
+def test_a_tile_within_its_halo_is_refused() -> None:
+    with pytest.raises(UsageError, match="take 88 at the least"):
+        Window(40, 40, 8).cuts(10, 87)
+
+
+class Small(nn.Module):
+    """A classifier with VGG's phase (pooling by 2, no padding there) or ResNet's (strided, padded), of 32 pixels."""
+
+    def __init__(self, kernels: tuple[int, ...], pooled: bool, hidden: bool) -> None:
+        super().__init__()
+        parts: list[nn.Module] = []
+        for index, kernel in enumerate(kernels):
+            before = 6 if index else 3
+            if pooled:
+                parts += [conv(before, 6, kernel, 1, kernel // 2), nn.MaxPool2d(2, 2)]
+            else:
+                parts += [conv(before, 6, kernel, 2, kernel // 2)]
+        self.features = nn.Sequential(*parts)
+        end = [nn.Linear(24, 6), nn.ReLU(), nn.Linear(6, 4)] if hidden else [nn.Linear(6, 4)]
+        pool = [] if hidden else [nn.AdaptiveAvgPool2d(1)]
+        self.end = nn.Sequential(*pool, nn.Flatten(), *end)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.end(self.features(x))
+        return out
+
+
+def lively(net: FCN) -> TorchRunner:
+    for name, module in net.named_children():
+        if name.startswith("score_"):
+            nn.init.normal_(module.weight)  # type: ignore[arg-type]
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.1, 0.5)  # type: ignore[arg-type]
+    return TorchRunner(net, LabelSet.named(["a", "b", "c"]), "cpu")
+
+
+@cache
+def small(kernels: tuple[int, ...], pooled: bool, hidden: bool, stride: int, upsample: str) -> TorchRunner:
+    torch.manual_seed(sum(kernels) + stride)
+    model = Small(kernels, pooled, hidden).eval()
+    spec = NetSpec("resnet18", 3, stride, upsample=upsample)  # type: ignore[arg-type]
+    return lively(FCN(convolutionalize(model, (64, 64)), spec))
+
+
+def noise(*size: int) -> np.ndarray:
+    return np.random.default_rng(sum(size)).integers(0, 256, (*size, 3), np.uint8)
+
+
+def assert_same(tiled: TiledRunner, image: np.ndarray) -> None:
+    whole, ours = tiled.runner.logits(image[None]), tiled.logits(image[None])
+    assert np.abs(whole - ours).max() <= 1e-5 * np.ptp(whole)
+    assert prove(tiled, image).holds
+
+
+NETS = st.tuples(
+    st.tuples(*[st.sampled_from([1, 3])] * 5),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([32, 16, 8, 4]),
+    st.sampled_from(["fixed", "fixed", "learned", "unpool"]),
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(NETS, st.data())
+def test_tiles_of_random_networks_give_the_whole(net: tuple[tuple[int, ...], bool, bool, int, str], data) -> None:
+    kernels, pooled, hidden, stride, upsample = net
+    if upsample == "unpool" and not pooled:
+        upsample = "fixed"
+    runner = small(kernels, pooled, hidden, stride, upsample)
+    least = max(window.size for window in runner.windows)
+    tile = least + data.draw(st.integers(0, 60))
+    height, width = (data.draw(st.integers(1, tile + 90)) for _ in range(2))
+    assert_same(TiledRunner(runner, tile), noise(height, width))
+
+
+@pytest.mark.parametrize("block", [Same, Upward, lambda: conv(8, 8, 3, 1, 1)])
+def test_networks_that_pad_by_the_size_of_the_image_too(block) -> None:
+    torch.manual_seed(0)
+    runner = lively(FCN(convolutionalize(Stages(block).eval(), (64, 128)), NetSpec("resnet18", 3, 8)))
+    tiled = TiledRunner(runner, max(window.size for window in runner.windows))
+    image = noise(tiled.tile + 81, tiled.tile + 130)
+    assert len(tiled.tiles((image.shape[0], image.shape[1]))) >= 4
+    assert np.ptp(runner.logits(image[None])[0], axis=(1, 2)).min() > 1e-3
+    assert_same(tiled, image)
+
+
+def test_a_batch_is_tiled_image_by_image_alike() -> None:
+    runner = small((3, 3, 1, 1, 1), True, False, 8, "fixed")
+    tiled = TiledRunner(runner, max(window.size for window in runner.windows))
+    images = np.stack([noise(200, 150), noise(200, 150)[::-1]])
+    np.testing.assert_array_equal(tiled.label_maps(images)[1:], tiled.label_maps(images[1:]))
+    np.testing.assert_array_equal(largest(tiled.logits(images)), tiled.label_maps(images))
+
+
+def test_global_context_is_refused_without_a_halo() -> None:
+    runner = lively(FCN(convolutionalize(Stages(Gate).eval(), (48, 64)), NetSpec("resnet18", 3, 8)))
+    with pytest.raises(UsageError, match=r"looks at the whole image at once[^\n]*halo"):
+        TiledRunner(runner, 512)
+    tiled = TiledRunner(runner, 96, halo=16)
+    assert not tiled.exact
+    assert tiled.label_maps(noise(150, 170)[None]).shape == (1, 150, 170)
+
+
+def test_a_smaller_halo_is_told_to_be_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    block = Stages(lambda: conv(8, 8, 3, 1, 1)).eval()
+    runner = lively(FCN(convolutionalize(block, (64, 64)), NetSpec("resnet18", 3, 8)))
+    full, less = TiledRunner(runner, 300), TiledRunner(runner, 96, halo=0)
+    assert full.exact
+    assert not less.exact
+    write_image(tmp_path / "a.png", image := noise(300, 300))
+    whole = runner.label_maps(image[None])[0]
+    with open_raster(tmp_path / "a.png") as raster:
+        found = trade(less, raster)
+        assert trade(full, raster) is None
+    assert found is not None
+    tiles = less.tiles((300, 300))[: found.tiles]
+    ours = less.label_maps(image[None])[0]
+    wrong = sum(int((ours[r.outer, c.outer] != whole[r.outer, c.outer]).sum()) for r, c in tiles)
+    assert found.differing == wrong > 0
+    assert found.pixels == sum(len(r.keep) * len(c.keep) for r, c in tiles)
+    proof = prove(less, image)
+    assert not proof.holds
+    assert proof.differing == (ours != whole).sum()
+    assert proof.margin > TIE * proof.logit_range
+    with pytest.raises(UsageError, match="0 at the least"):
+        TiledRunner(runner, 96, halo=-1)
+
+
+@dataclass
+class Drifting:
+    """The red channel against a number that drifts by `drift` on images less than 50 wide."""
+
+    drift: float
+    labels = LabelSet.named(["low", "high"])
+    windows = (Window(0, 0), Window(0, 0))
+    exact = True
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        red = images[..., 0].astype(np.float32)
+        level = np.full_like(red, 128) + (self.drift if images.shape[2] < 50 else 0)
+        return np.stack([level, red], 1)
+
+    def label_maps(self, images: np.ndarray) -> np.ndarray:
+        return largest(self.logits(images))
+
+
+@pytest.mark.parametrize(("drift", "ties"), [(0.0, True), (-0.01, True), (-0.5, False)])
+def test_only_what_is_close_is_a_tie(drift: float, ties: bool) -> None:
+    image = np.repeat(np.arange(256, dtype=np.float32).astype(np.uint8)[None, :, None], 3, 2)
+    found = prove(TiledRunner(Drifting(drift), 32), image)
+    differing = int(drift < 0)
+    assert found == Proof(256, 8, differing, differing, pytest.approx(-drift, abs=1e-5), 255.0, 0.0)
+    near = np.where(image == 128, np.uint8(128), image)
+    assert prove(TiledRunner(Drifting(drift * 3), 32), near).holds == (ties or drift * 3 > -1)
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr("sys.argv", ["fullconv", "predict", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    return int(exit_.value.code or 0)
+
+
+def test_the_command_proves_and_trades(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    net = build(NetSpec("digits", 11, 32))
+    nn.init.normal_(net.score_fr.weight)
+    save_net(tmp_path / "best.safetensors", net.state_dict(), Saved(net.spec, DIGIT_LABELS))
+    write_image(tmp_path / "a.png", image := noise(250, 300))
+    start = (tmp_path, tmp_path / "a.png", "--out", tmp_path / "out", "--save", "labels", "--tile", "192")
+    assert command(monkeypatch, *start, "--prove") == 0, capsys.readouterr().err
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    assert row[1:5] == ["75,000", "8", "0", "0"]
+    whole = TorchRunner(net.eval(), DIGIT_LABELS, "cpu").label_maps(image[None])[0]
+    np.testing.assert_array_equal(read_label_map(tmp_path / "out" / "a.png"), whole)
+    assert command(monkeypatch, *start, "--halo", "8", "--prove") == 1
+    said = capsys.readouterr().err
+    assert "halo 8 instead of 78: on the first 4 tiles" in said
+    assert "differ from those of the whole image on 1 of 1 images" in said
+    assert command(monkeypatch, *start[:-2], "--prove") == 2
+    assert command(monkeypatch, *start, "--patchwise") == 2
+    assert command(monkeypatch, *start, "--runner", "abacus") == 2
+    assert command(monkeypatch, *start[:-1], "100") == 2
+    assert "take 188 at the least" in capsys.readouterr().err
