@@ -12,6 +12,7 @@ from torch.nn import functional
 from fullconv.errors import ModelError
 from fullconv.geometry import Field, Layer, Tap
 from fullconv.net.backbones import digit_net, input_size
+from fullconv.net.connected import FEW_CELLS, Connected
 from fullconv.net.surgery import Surgery, convolutionalize, transplant
 from nets import CLASSIFIERS, narrow_vgg16
 
@@ -259,3 +260,16 @@ def test_the_field_of_a_dense_vgg16_is_the_papers():
     field = output_taps(convolutionalize(narrow_vgg16()))[0].field
     assert (field.stride, field.receptive_field) == (32, 404)
     assert field != Field()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(6, 7), (5, 4), (40, 60)])
+def test_a_connected_layer_is_a_convolution_on_few_cells_and_on_many(layout, size):
+    torch.manual_seed(0)
+    layer = Connected(3, 5, (5, 4)).to(memory_format=layout)
+    image = torch.randn(2, 3, *size, requires_grad=True)
+    assert (2 * (size[0] - 4) * (size[1] - 3) <= FEW_CELLS) == (size[0] < 40)
+    plain = functional.conv2d(image, layer.weight, layer.bias)
+    torch.testing.assert_close(layer(image), plain)
+    ours = torch.autograd.grad(layer(image).square().sum(), (image, layer.weight, layer.bias))
+    torch.testing.assert_close(ours, torch.autograd.grad(plain.square().sum(), (image, layer.weight, layer.bias)))

@@ -20,8 +20,11 @@ bench = typer.Typer(name="bench", no_args_is_help=True, help="Measure on this ma
 @bench.command("dense")
 def _dense(
     model: Annotated[
-        str, typer.Option(metavar="NAME", help="Classifier, as in train; its weights are random.")
-    ] = "alexnet",
+        str,
+        typer.Option(
+            metavar="NAME", help="Classifier, as in train, with random weights; caffenet is the paper's AlexNet."
+        ),
+    ] = "caffenet",
     size: Annotated[str, typer.Option(metavar="HxW", help="Height and width of the image.")] = "500x500",
     rounds: Annotated[
         int | None, typer.Option(metavar="N", help="Rounds of all ways in turn.", show_default="5, or 1 with --quick")

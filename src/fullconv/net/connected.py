@@ -26,6 +26,10 @@ class Connected(nn.Conv2d):
         if not plain or not 0 < number * rows * columns <= FEW_CELLS or min(rows, columns) < 1:
             return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
         windows = input.unfold(2, self.kernel_size[0], 1).unfold(3, self.kernel_size[1], 1)
-        flat = windows.permute(0, 2, 3, 1, 4, 5).reshape(number * rows * columns, -1)
+        if weight.is_contiguous():
+            windows = windows.permute(0, 2, 3, 1, 4, 5)
+        else:  # channels last: their order, so that the weights are not copied
+            windows, weight = windows.permute(0, 2, 3, 4, 5, 1), weight.permute(0, 2, 3, 1)
+        flat = windows.reshape(number * rows * columns, -1)
         found: Tensor = functional.linear(flat, weight.flatten(1), bias)
         return found.view(number, rows, columns, -1).permute(0, 3, 1, 2)
