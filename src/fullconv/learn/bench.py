@@ -31,7 +31,7 @@ BATCHES = (8, 32, 128)
 PAPER = {("batched", "forward"): 1.2 * 100 / 22, ("single", "forward"): 5.4 * 100 / 22,
          ("batched", "backward"): 2.4 * 100 / 37}  # fmt: skip
 PAPER_CASE = ("caffenet", (500, 500))
-"""Its AlexNet is CaffeNet, whose map of 500 x 500 pixels has 10 x 10 cells; torchvision's has fewer channels and cells."""
+"""Its AlexNet is CaffeNet, with 10 x 10 cells on 500 x 500 pixels; torchvision's has fewer channels and cells."""
 
 
 @dataclass(frozen=True)
