@@ -11,13 +11,13 @@ from fullconv.run.runner import Runner
 
 __all__ = ["RunnerKind", "load_runner"]
 
-RunnerKind = Literal["onnx", "openvino", "torch"]
+RunnerKind = Literal["onnx", "torch"]
 
 
 def load_runner(path: Path, kind: RunnerKind | None = None) -> Runner:
     """The runner of an .onnx file (ONNX Runtime), or of a run folder or weights file (torch).
 
-    ONNX Runtime and OpenVINO read .onnx files only, torch the others only: UsageError else. ModelError where the file
+    ONNX Runtime reads .onnx files only, torch the others only: UsageError else. ModelError where the file
     is no model, MissingExtra where what runs it is not installed. Torch is imported only where it runs.
     """
     exported = path.suffix.lower() == ".onnx"
