@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from fullconv.cli import main
+from command_line import predict
 from fullconv.data.digits import DIGIT_LABELS, digit_scenes
 from fullconv.errors import ModelError, UsageError
 from fullconv.geometry import Field, Layer
@@ -157,13 +157,6 @@ def test_a_classifier_is_kept_with_its_classes(tmp_path: Path) -> None:
     save_file({"features.0.weight": torch.zeros(24, 3, 4, 4)}, path, {"fullconv_classifier": "{}"})
     with pytest.raises(ModelError, match="no description"):
         load_classifier(path)
-
-
-def predict(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    monkeypatch.setattr("sys.argv", ["fullconv", "predict", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    return int(exit_.value.code or 0)
 
 
 def test_the_command_takes_both_kinds_of_model(

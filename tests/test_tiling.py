@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fullconv.cli import main
+from command_line import predict
 from fullconv.data.digits import DIGIT_LABELS
 from fullconv.errors import UsageError
 from fullconv.image import read_label_map, write_image
@@ -226,13 +226,6 @@ def test_only_what_is_close_is_a_tie(drift: float, ties: bool) -> None:
     assert prove(TiledRunner(Drifting(drift * 3), 32), near).holds == (ties or drift * 3 > -1)
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    monkeypatch.setattr("sys.argv", ["fullconv", "predict", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    return int(exit_.value.code or 0)
-
-
 def test_the_command_proves_and_trades(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,17 +235,17 @@ def test_the_command_proves_and_trades(
     save_net(tmp_path / "best.safetensors", net.state_dict(), Saved(net.spec, DIGIT_LABELS))
     write_image(tmp_path / "a.png", image := noise(250, 300))
     start = (tmp_path, tmp_path / "a.png", "--out", tmp_path / "out", "--save", "labels", "--tile", "192")
-    assert command(monkeypatch, *start, "--prove") == 0, capsys.readouterr().err
+    assert predict(monkeypatch, *start, "--prove") == 0, capsys.readouterr().err
     row = capsys.readouterr().out.splitlines()[-1].split()
     assert row[1:5] == ["75,000", "8", "0", "0"]
     whole = TorchRunner(net.eval(), DIGIT_LABELS, "cpu").label_maps(image[None])[0]
     np.testing.assert_array_equal(read_label_map(tmp_path / "out" / "a.png"), whole)
-    assert command(monkeypatch, *start, "--halo", "8", "--prove") == 1
+    assert predict(monkeypatch, *start, "--halo", "8", "--prove") == 1
     said = capsys.readouterr().err
     assert "halo 8 instead of 78: on the first 4 tiles" in said
     assert "differ from those of the whole image on 1 of 1 images" in said
-    assert command(monkeypatch, *start[:-2], "--prove") == 2
-    assert command(monkeypatch, *start, "--patchwise") == 2
-    assert command(monkeypatch, *start, "--runner", "abacus") == 2
-    assert command(monkeypatch, *start[:-1], "100") == 2
+    assert predict(monkeypatch, *start[:-2], "--prove") == 2
+    assert predict(monkeypatch, *start, "--patchwise") == 2
+    assert predict(monkeypatch, *start, "--runner", "abacus") == 2
+    assert predict(monkeypatch, *start[:-1], "100") == 2
     assert "take 188 at the least" in capsys.readouterr().err
