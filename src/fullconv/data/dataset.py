@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,11 +21,16 @@ SHOWN_FAULTS = 50
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, the mask that labels its pixels, and the stem that both are called by."""
+    """One image, the file that labels its pixels, and the stem that both are called by.
+
+    `reader` draws the target, H x W uint8 class ids, where it is not a mask in the file `target`: polygons, or one of
+    many in that file. It raises DataError.
+    """
 
     name: str
     image: Path
     target: Path
+    reader: Callable[[], npt.NDArray[np.uint8]] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,9 @@ class DataSet:
 
     def read_target(self, sample: Sample) -> npt.NDArray[np.uint8]:
         """The target alone, H x W uint8; see `read`."""
-        if sample.target.suffix == MASK_SUFFIX:
+        if sample.reader is not None:
+            target = sample.reader()
+        elif sample.target.suffix == MASK_SUFFIX:
             target = read_sbd_mask(sample.target)
         else:
             target = read_label_map(sample.target, self.labels if self.color_masks else None)

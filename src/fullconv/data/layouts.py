@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from fullconv.errors import DataError
 from fullconv.image import read_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["find_dataset"]
+__all__ = ["Survey", "find_dataset", "survey"]
 
 SPLITS = ("train", "val", "test")
 VAL_SHARE = 0.2
@@ -28,33 +29,55 @@ EXPECTED = (
 )
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What a folder holds: the data set of all samples that are in order, if any, and every fault, a sentence each."""
+
+    root: Path
+    name: str
+    dataset: DataSet | None
+    faults: tuple[str, ...]
+
+
 def find_dataset(root: Path | str) -> DataSet:
-    """Recognise the layout of `root`: folder, CamVid or VOC, with SBD (see `read_voc`) or without.
+    """Recognise the layout of `root`: folder, CamVid or VOC, with SBD (see `find_voc`) or without.
 
     Pairs images with masks and compares their sizes by header, so 5,000 samples take seconds; pixels are
     checked by `DataSet.read`. Masks are decoded only where the folder layout needs their labels: all of them
     when no file names the classes, and otherwise up to the first one that holds a class above 0.
     Raises DataError whose `faults` are all that was found, a sentence each.
     """
+    found = survey(root)
+    if found.dataset is None or found.faults:
+        raise faulty(found.root, found.name, found.faults)
+    return found.dataset
+
+
+def survey(root: Path | str) -> Survey:
+    """As `find_dataset`, but with what can be used beside the faults; DataError only where no layout is recognised."""
     root = Path(root)
     if not root.is_dir():
         raise DataError(
             f"{root}: {'is not a folder' if root.exists() else 'does not exist'}; give the data set's folder"
         )
-    build = _recognise(root)
-    if build is None:
+    recognised = _recognise(root)
+    if recognised is None:
         raise _unknown(root)
-    return build()
+    name, build = recognised
+    faults: list[str] = []
+    dataset = build(faults)
+    return Survey(root, name, dataset, tuple(faults))
 
 
-def _recognise(root: Path) -> Callable[[], DataSet] | None:
+def _recognise(root: Path) -> tuple[str, Callable[[list[str]], DataSet | None]] | None:
+    """The layout's name, and what reads it: it adds every fault to a list and gives the samples without one."""
     voc = find_voc(root)
     if voc is not None:
-        return partial(read_voc, voc)
+        return voc.name, partial(read_voc, voc)
     if (root / "images").is_dir():
-        return partial(_folder, root)
+        return "folder", partial(_folder, root)
     if any((root / f"{split}annot").is_dir() for split in SPLITS):
-        return partial(_camvid, root)
+        return "CamVid", partial(_camvid, root)
     return None
 
 
@@ -66,8 +89,7 @@ def _unknown(root: Path) -> DataError:
     return DataError(f"{root}: is no layout that fullconv knows; it holds {held or 'nothing'}.{hint}", EXPECTED)
 
 
-def _folder(root: Path) -> DataSet:
-    faults: list[str] = []
+def _folder(root: Path, faults: list[str]) -> DataSet | None:
     named = None
     try:
         named = find_labels(root)
@@ -80,9 +102,7 @@ def _folder(root: Path) -> DataSet:
         labels = _labels_from_masks(root, every, faults)
     elif labels is not None and labels.num_classes > 1 and not faults:
         faults += _only_zero(root, every, labels if color_masks else None)
-    if labels is None or faults:
-        raise faulty(root, "folder", faults)
-    return DataSet("folder", root, labels, splits, color_masks=color_masks)
+    return None if labels is None else DataSet("folder", root, labels, splits, color_masks=color_masks)
 
 
 def _folder_splits(images: Path, masks: Path, faults: list[str]) -> dict[str, tuple[Sample, ...]]:
@@ -129,15 +149,12 @@ def _hash_split(samples: tuple[Sample, ...]) -> dict[str, tuple[Sample, ...]]:
     }
 
 
-def _camvid(root: Path) -> DataSet:
-    faults: list[str] = []
+def _camvid(root: Path, faults: list[str]) -> DataSet:
     splits = {
         split: _pairs(root / split, root / f"{split}annot", faults)
         for split in SPLITS
         if (root / f"{split}annot").is_dir() or (split != "test" and (root / split).is_dir())
     }
-    if faults:
-        raise faulty(root, "CamVid", faults)
     return DataSet("camvid", root, CAMVID_LABELS, splits, remap=((11, IGNORE_INDEX),))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from fullconv.data.dataset import Sample, data_error, size_fault
@@ -36,26 +36,31 @@ def is_image(path: Path) -> bool:
 
 
 def same_size(samples: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...]:
-    """The samples, unchanged; images and masks whose headers cannot be read or whose sizes differ are faults.
+    """The samples whose image and mask have readable headers of one size; the others become faults.
 
-    A mask of SBD has no header that tells its size: `count_labels` and `DataSet.read` compare that.
+    Masks that no image file holds (SBD's, and those with a `reader`) have no header that tells their size:
+    `count_labels` and `DataSet.read` compare that.
     """
-    kept = tuple(samples)
-    for sample in kept:
+    kept = []
+    for sample in samples:
+        before = len(faults)
         if sample.target.suffix.lower() in (".jpg", ".jpeg"):
             faults.append(f"{sample.target}: JPEG compression changes labels; export the mask as PNG")
+        is_file = sample.reader is None and sample.target.suffix != MASK_SUFFIX
         sizes = []
-        for path in (sample.image, sample.target)[: 1 if sample.target.suffix == MASK_SUFFIX else 2]:
+        for path in (sample.image, sample.target)[: 2 if is_file else 1]:
             try:
                 sizes.append(image_size(path))
             except DataError as error:
                 faults.append(str(error))
         if len(sizes) == 2 and sizes[0] != sizes[1]:
             faults.append(size_fault(sample, *sizes))
-    return kept
+        if len(faults) == before:
+            kept.append(sample)
+    return tuple(kept)
 
 
-def faulty(root: Path, what: str, faults: list[str]) -> DataError:
+def faulty(root: Path, what: str, faults: Sequence[str]) -> DataError:
     """The error that tells all faults of a data set."""
     count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
     return data_error(f"{root}: {count} in this data set of the {what} layout", faults)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.names import VOC_LABELS
-from fullconv.data.pairing import faulty, files_by_stem, same_size
+from fullconv.data.pairing import files_by_stem, same_size
 from fullconv.data.sbd import MASK_SUFFIX
 
 __all__ = ["PAPER_SPLIT", "Found", "find_voc", "is_paper_val", "paper_val", "read_voc"]
@@ -26,6 +26,13 @@ class Found:
     root: Path
     voc: Path | None
     sbd: Path | None
+
+    @property
+    def name(self) -> str:
+        """The layout, for people."""
+        if self.voc is None:
+            return "SBD"
+        return "VOC with SBD" if self.sbd else "VOC"
 
 
 def paper_val() -> tuple[str, ...]:
@@ -61,7 +68,7 @@ def find_voc(root: Path) -> Found | None:
     return Found(root, voc, sbd)
 
 
-def read_voc(found: Found) -> DataSet:
+def read_voc(found: Found, faults: list[str]) -> DataSet:
     """The data set that `find_voc` found.
 
     - VOC and SBD are the paper's data: `train` is SBD's train list (8,498 images in the release) with SBD's masks,
@@ -69,12 +76,12 @@ def read_voc(found: Found) -> DataSet:
     - VOC alone: its own `train` and `val`, and `val736`. If that cannot be used, only asking for it is an error.
     - SBD alone: its own `train` and `val`.
 
-    Raises DataError with all faults.
+    All faults are added to the list; their samples are left out.
     """
     if found.voc is None:
         assert found.sbd is not None
-        return _sbd_alone(found.root, found.sbd)
-    return _paper(found.root, found.voc, found.sbd) if found.sbd else _voc_alone(found.voc)
+        return _sbd_alone(found.root, found.sbd, faults)
+    return _paper(found.root, found.voc, found.sbd, faults) if found.sbd else _voc_alone(found.voc, faults)
 
 
 @dataclass(frozen=True)
@@ -106,12 +113,9 @@ def _sbd_store(release: Path, faults: list[str]) -> _Store:
     return _Store(folders, files_by_stem(folders[0], faults), files_by_stem(folders[1], faults, {MASK_SUFFIX}))
 
 
-def _paper(root: Path, voc: Path, sbd: Path) -> DataSet:
-    faults: list[str] = []
+def _paper(root: Path, voc: Path, sbd: Path, faults: list[str]) -> DataSet:
     train = _listed(sbd / "dataset" / "train.txt", _sbd_store(sbd, faults), faults)
     val = _paper_samples(_voc_store(voc, faults), train, faults)
-    if faults:
-        raise faulty(root, "VOC with SBD", faults)
     about = (
         f"train is SBD's train list, with SBD's masks; val the {len(val)} images of VOC2011's val that the paper "
         f"scores, from {voc}"
@@ -119,32 +123,27 @@ def _paper(root: Path, voc: Path, sbd: Path) -> DataSet:
     return DataSet("voc+sbd", root, VOC_LABELS, {"train": train, "val": val}, about=about)
 
 
-def _voc_alone(home: Path) -> DataSet:
-    faults: list[str] = []
+def _voc_alone(home: Path, faults: list[str]) -> DataSet:
     store = _voc_store(home, faults)
     lists = home / "ImageSets" / "Segmentation"
     own = [split for split in ("train", "val") if (lists / f"{split}.txt").is_file()]
     splits = {split: _listed(lists / f"{split}.txt", store, faults) for split in own}
     if not splits:
         faults.append(f"{lists}: holds neither train.txt nor val.txt; list the image stems of each split, one a line")
-    if faults:
-        raise faulty(home, "VOC", faults)
     unusable: dict[str, tuple[str, ...]] = {}
     if store.samples(paper_val()):
-        paper = _paper_samples(store, splits.get("train", ()), faults)
-        if faults:
-            unusable[PAPER_SPLIT] = tuple(faults)
+        lacking: list[str] = []
+        paper = _paper_samples(store, splits.get("train", ()), lacking)
+        if lacking:
+            unusable[PAPER_SPLIT] = tuple(lacking)
         else:
             splits[PAPER_SPLIT] = paper
     return DataSet("voc", home, VOC_LABELS, splits, unusable=unusable)
 
 
-def _sbd_alone(root: Path, release: Path) -> DataSet:
-    faults: list[str] = []
+def _sbd_alone(root: Path, release: Path, faults: list[str]) -> DataSet:
     store = _sbd_store(release, faults)
     splits = {split: _listed(release / "dataset" / f"{split}.txt", store, faults) for split in ("train", "val")}
-    if faults:
-        raise faulty(root, "SBD", faults)
     about = "train and val are SBD's own lists; the paper's val needs VOC2011 or VOC2012 beside benchmark_RELEASE"
     return DataSet("sbd", root, VOC_LABELS, splits, about=about)
 
