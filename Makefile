@@ -11,7 +11,7 @@ venv: .venv/.done
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(PIP) install $(TORCH)
-	$(PIP) install -e ".[train,geo,video,dev]"
+	$(PIP) install -e ".[train,geo,video,openvino,dev]"
 	touch $@
 
 demo: venv

@@ -1,6 +1,6 @@
 """What 10,000 calls of random sizes do to the memory of a process that runs an exported file.
 
-python benchmarks/memory_runner.py FILE.onnx [CALLS] [LARGEST]
+    python benchmarks/memory_runner.py FILE.onnx [CALLS] [LARGEST] [onnx|openvino]
 
 Images have 1 to LARGEST (256) pixels a side. Prints the resident memory after calls 100, 1,000, 2,000, ...; the
 growth is from the hundredth call, when the largest sizes have been seen, to the highest value after it.
@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fullconv.run.onnx import OnnxRunner
+from fullconv.run.exported import ExportedRunner
+from fullconv.run.load import RunnerKind, load_runner
 
 WARM = 100
 
@@ -28,7 +29,9 @@ def resident() -> float:
 
 def main() -> None:
     """One line for every thousand calls, and the growth."""
-    runner = OnnxRunner.load(Path(sys.argv[1]))
+    kind: RunnerKind = "openvino" if "openvino" in sys.argv[4:] else "onnx"
+    runner = load_runner(Path(sys.argv[1]), kind)
+    assert isinstance(runner, ExportedRunner)
     calls = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
     largest = int(sys.argv[3]) if len(sys.argv) > 3 else 256
     random, start, first, most = np.random.default_rng(0), time.perf_counter(), 0.0, 0.0

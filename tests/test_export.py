@@ -30,8 +30,9 @@ from fullconv.net.fcn import FCN, rebuild
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
+from fullconv.run.exported import ExportedRunner
 from fullconv.run.load import load_runner
-from fullconv.run.onnx import OnnxRunner
+from fullconv.run.onnx import OnnxFile
 from nets import narrow_vgg16
 
 
@@ -92,7 +93,7 @@ def exported(request, tmp_path_factory) -> tuple[FCN, Path]:
 @pytest.mark.parametrize("size", [(1, 1), (2, 95), (61, 34), (97, 131)])
 def test_the_file_is_the_network(exported, size):
     net, path = exported
-    theirs, ours = TorchRunner(net, labels_for(net.spec), "cpu"), OnnxRunner.load(path, 1)
+    theirs, ours = TorchRunner(net, labels_for(net.spec), "cpu"), load_runner(path)
     images = np.random.default_rng(sum(size)).integers(0, 256, (2, *size, 3), np.uint8)
     logits = theirs.logits(images)
     scale = max(1, np.abs(logits).max())
@@ -102,9 +103,28 @@ def test_the_file_is_the_network(exported, size):
     np.testing.assert_array_equal(ours.label_maps(images)[clear], theirs.label_maps(images)[clear])
     assert clear.mean() > 0.9
     assert size != (97, 131) or len(np.unique(ours.label_maps(images))) > 1
+    np.testing.assert_array_equal(OnnxFile.load(path, 1).label_maps(images)[clear], ours.label_maps(images)[clear])
     assert (ours.windows, ours.exact, ours.labels) == (theirs.windows, theirs.exact, theirs.labels)
     for image, both in zip(images, ours.label_maps(images), strict=True):
         np.testing.assert_array_equal(ours.label_maps(image[None])[0], both)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 95), (97, 131)])
+def test_openvino_gives_what_onnx_runtime_gives(exported, size):
+    """The same in float32. The bfloat16 that it may choose by itself is held against a trained network, `street`."""
+    openvino = pytest.importorskip("fullconv.run.openvino")
+    _, path = exported
+    theirs, ours = load_runner(path), load_runner(path, "openvino")
+    images = np.random.default_rng(sum(size)).integers(0, 256, (2, *size, 3), np.uint8)
+    logits = theirs.logits(images)
+    scale = max(1, np.abs(logits).max())
+    precise = openvino.OpenVinoFile.load(path, 1, "f32")
+    exact = ExportedRunner(precise.about, precise.scores)
+    np.testing.assert_allclose(exact.logits(images), logits, atol=1e-4 * scale)
+    assert ours.logits(images).shape == logits.shape
+    clear = np.diff(np.sort(logits, axis=1)[:, -2:], axis=1)[:, 0] > 1e-3 * scale
+    np.testing.assert_array_equal(exact.label_maps(images)[clear], theirs.label_maps(images)[clear])
+    assert (ours.windows, ours.exact, ours.labels) == (theirs.windows, theirs.exact, theirs.labels)
 
 
 @pytest.mark.parametrize("name", [name for name in SPECS if "mobilenet" not in name])
@@ -139,7 +159,7 @@ def test_a_run_folder_becomes_a_file_that_tells_all(run, tmp_path):
     assert 0 < done.difference < 1e-3
     assert done.classes > 1
     runner = load_runner(done.path)
-    assert isinstance(runner, OnnxRunner)
+    assert isinstance(runner, ExportedRunner)
     assert runner.labels == DIGIT_LABELS
     notes = runner.about.notes
     assert notes["licence"] == "CC0-1.0"
@@ -239,9 +259,9 @@ def test_eight_bits_between_pixels_and_scores(run, scenes, tmp_path):
     assert sorted(node.output[0] for node in convs if node not in in_eight) == ["score_0", "score_1", "score_2"]
     assert not any(nodes[name].op_type == "DequantizeLinear" for name in nodes["label_map"].input if name in nodes)
     exact = export(run, tmp_path / "float.onnx").path
-    small, images = OnnxRunner.load(done.path), digit_scenes(1, (64, 80))[0]
+    small, images = load_runner(done.path), digit_scenes(1, (64, 80))[0]
     assert small.about.notes["quantized"]["int8_mean_iou"] == done.quantized.int8_mean_iou
-    theirs, ours = OnnxRunner.load(exact).logits(images), small.logits(images)
+    theirs, ours = load_runner(exact).logits(images), small.logits(images)
     assert 0 < np.abs(ours - theirs).mean() < 0.2 * theirs.std()
     assert done.path.stat().st_size < 0.5 * exact.stat().st_size
 

@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import fullconv.run.onnx as onnx_module
@@ -19,8 +21,10 @@ from fullconv.geometry import Upsampling
 from fullconv.labels import LabelSet
 from fullconv.net.upsample import Upsample
 from fullconv.run.about import About
+from fullconv.run.full_size import full_size_labels, full_size_logits
 from fullconv.run.load import load_runner
-from fullconv.run.onnx import OnnxRunner, full_size, usable_cores
+from fullconv.run.onnx import usable_cores
+from fullconv.run.runner import largest
 from fullconv.tiling import Window
 
 HALF = Upsampling(4, 8, Fraction(7, 2), 2)
@@ -50,7 +54,27 @@ def test_full_size_logits_are_those_of_the_upsampling_layer(axes, lead, mode):
     )
     with torch.no_grad():
         expected = layer(scores, size, described.start)
-    np.testing.assert_allclose(full_size(scores.numpy(), described, size), expected.numpy(), atol=2e-5)
+    np.testing.assert_allclose(full_size_logits(scores.numpy(), described, size), expected.numpy(), atol=2e-5)
+
+
+@pytest.mark.parametrize("axes", [(HALF, WHOLE), (THIRD, HALF)])
+@given(seed=st.integers(0, 10_000), patches=st.integers(1, 9))
+def test_labels_between_cells_of_one_class_need_no_logits(axes, seed, patches):
+    """Scores of a few patches, so that blocks of one class and of several both occur, and ties between classes."""
+    random = np.random.default_rng(seed)
+    scores = random.normal(size=(2, 3, patches, patches)).repeat(3, 2).repeat(4, 3).astype(np.float32)
+    scores[:, 2] = np.where(random.random(scores[:, 2].shape) < 0.3, scores[:, 0], scores[:, 2])
+    described = about(*axes, (1, 2))
+    size = tuple(
+        axis.layer.output_size(n) - s for axis, n, s in zip(axes, scores.shape[2:], described.start, strict=True)
+    )
+    size = (size[0] - axes[0].factor, size[1] - axes[1].factor)
+    logits = full_size_logits(scores, described, size)
+    found = full_size_labels(scores, described, size)
+    best = np.take_along_axis(logits, found[:, None].astype(np.int64), 1)[:, 0]
+    np.testing.assert_allclose(best, logits.max(1), atol=1e-6)
+    clear = np.diff(np.sort(logits, axis=1)[:, -2:], axis=1)[:, 0] > 1e-5
+    np.testing.assert_array_equal(found[clear], largest(logits)[clear])
 
 
 @pytest.mark.parametrize("learned", [False, True])
@@ -82,18 +106,20 @@ def test_a_description_that_is_none_is_refused(change, message):
         About.from_metadata({name: text for name, text in texts.items() if text is not None})
 
 
-def test_files_that_are_no_models_of_ours(tmp_path):
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_files_that_are_no_models_of_ours(tmp_path, kind):
+    pytest.importorskip("openvino")
     with pytest.raises(ModelError, match="there is no model"):
-        OnnxRunner.load(tmp_path / "none.onnx")
+        load_runner(tmp_path / "none.onnx", kind)
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(ModelError, match="cannot be read as an ONNX file"):
-        OnnxRunner.load(tmp_path / "text.onnx")
+        load_runner(tmp_path / "text.onnx", kind)
     ends = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("x", "y"))
     first, last = ends
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "other", [first], [last])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "o.onnx")
     with pytest.raises(ModelError, match=r"o\.onnx: it was not written by fullconv export"):
-        OnnxRunner.load(tmp_path / "o.onnx")
+        load_runner(tmp_path / "o.onnx", kind)
 
 
 def test_each_runner_takes_its_own_files(tmp_path):
@@ -101,6 +127,8 @@ def test_each_runner_takes_its_own_files(tmp_path):
         load_runner(tmp_path / "net.onnx", "torch")
     with pytest.raises(UsageError, match="the onnx runner takes an"):
         load_runner(tmp_path, "onnx")
+    with pytest.raises(UsageError, match="the openvino runner takes an"):
+        load_runner(tmp_path, "openvino")
 
 
 @pytest.mark.parametrize(

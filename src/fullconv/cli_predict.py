@@ -86,7 +86,7 @@ def predict(
     ] = False,
     runner: Annotated[
         str | None,
-        typer.Option(metavar="onnx|torch", help="What computes the network.", show_default="by the model"),
+        typer.Option(metavar="onnx|openvino|torch", help="What computes the network.", show_default="by the model"),
     ] = None,
     patchwise: Annotated[
         bool, typer.Option("--patchwise", help="Slide over the image, one patch for each label; slow, for comparison.")

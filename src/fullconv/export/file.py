@@ -25,7 +25,8 @@ from fullconv.net.checkpoint import Saved, load_net
 from fullconv.net.fcn import FCN
 from fullconv.net.upsample import Upsample
 from fullconv.run.about import About
-from fullconv.run.onnx import OnnxRunner
+from fullconv.run.exported import ExportedRunner
+from fullconv.run.onnx import OnnxFile
 
 __all__ = ["SIZES", "TOLERANCE", "Exported", "assemble", "check_file", "describe", "export", "pad_table"]
 
@@ -151,26 +152,27 @@ def check_file(path: Path, net: FCN) -> tuple[float, int]:
 
     ModelError where it is above `TOLERANCE`, or where labels differ at pixels whose two largest logits do not tie.
     """
-    runner, random = OnnxRunner.load(path), np.random.default_rng(0)
+    file, random = OnnxFile.load(path), np.random.default_rng(0)
+    runner = ExportedRunner(file.about, file.scores)
     largest, classes = 0.0, set[int]()
     for size in SIZES:
-        images = _blocks(random, size, runner.about.channels)
+        images = _blocks(random, size, file.about.channels)
         with torch.inference_mode():
             batch = torch.from_numpy(images).permute(0, 3, 1, 2)
             scores = net.scores(net.encode(batch), size[1:])
             logits = net.upsampled(scores, size[1:])
         bound = TOLERANCE * max(1.0, float(scores.abs().max()))
-        found = (("logits", runner.scores(images), scores), ("full-size logits", runner.logits(images), logits))
+        found = (("logits", file.scores(images), scores), ("full-size logits", runner.logits(images), logits))
         for name, ours, theirs in found:
             apart = float(np.abs(ours - theirs.numpy()).max()) if ours.shape == theirs.shape else np.inf
             if not apart <= bound:
                 raise ModelError(f"the exported file fails its check: {name} of {_named(size)} are {apart:.2g} off")
             largest = max(largest, apart)
-        labels = runner.label_maps(images)
-        classes |= set(np.unique(labels).tolist())
-        wrong = _wrong(labels, logits, bound)
-        if wrong:
-            raise ModelError(f"the exported file fails its check: {wrong} labels of {_named(size)} differ")
+        for labels in (file.label_maps(images), runner.label_maps(images)):
+            classes |= set(np.unique(labels).tolist())
+            wrong = _wrong(labels, logits, bound)
+            if wrong:
+                raise ModelError(f"the exported file fails its check: {wrong} labels of {_named(size)} differ")
     return largest, len(classes)
 
 

@@ -20,7 +20,9 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import ModelError
 from fullconv.run.evaluate import evaluate
-from fullconv.run.onnx import OnnxRunner
+from fullconv.run.load import load_runner
+from fullconv.run.onnx import OnnxFile
+from fullconv.run.runner import Runner
 
 __all__ = ["CALIBRATION", "LOSS", "ROUNDS", "Quantized", "compare", "quantize"]
 
@@ -88,14 +90,14 @@ def quantize(source: Path, target: Path, dataset: DataSet, force: bool = False) 
             )
     finally:
         logging.getLogger().removeFilter(_without_advice)
-    found = compare(OnnxRunner.load(source), OnnxRunner.load(target), dataset)
+    found = compare(load_runner(source), load_runner(target), dataset)
     if found.faults and not force:
         raise ModelError(f"the int8 file is not worth it: {' and '.join(found.faults)}; --force writes it all the same")
     _describe(target, found)
     return found
 
 
-def compare(exact: OnnxRunner, small: OnnxRunner, dataset: DataSet) -> Quantized:
+def compare(exact: Runner, small: Runner, dataset: DataSet) -> Quantized:
     """Both files on the validation images: mean IU over all of them, seconds as the median over the first."""
     samples = dataset.split("val")
     scores = [evaluate(runner, (dataset.read(sample) for sample in samples)).mean_iou for runner in (exact, small)]
@@ -130,7 +132,7 @@ def _convolutional(model: onnx.ModelProto) -> list[str]:
 
 def _describe(path: Path, found: Quantized) -> None:
     """Add the measurements to the file's metadata."""
-    about = OnnxRunner.load(path).about
+    about = OnnxFile.load(path).about
     about = replace(about, notes={**about.notes, "quantized": asdict(found)})
     model = onnx.load(path)
     del model.metadata_props[:]

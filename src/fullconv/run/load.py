@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Literal
 
 from fullconv.errors import MissingExtra, UsageError
+from fullconv.run.exported import ExportedRunner
 from fullconv.run.runner import Runner
 
 __all__ = ["RunnerKind", "load_runner"]
 
-RunnerKind = Literal["onnx", "torch"]
+RunnerKind = Literal["onnx", "openvino", "torch"]
 
 
 def load_runner(path: Path, kind: RunnerKind | None = None) -> Runner:
-    """The runner of an .onnx file (ONNX Runtime), or of a run folder or weights file (torch).
+    """The runner of an .onnx file (ONNX Runtime, or OpenVINO), or of a run folder or weights file (torch).
 
-    ONNX Runtime reads .onnx files only, torch the others only: UsageError else. ModelError where the file
+    ONNX Runtime and OpenVINO read .onnx files only, torch the others only: UsageError else. ModelError where the file
     is no model, MissingExtra where what runs it is not installed. Torch is imported only where it runs.
     """
     exported = path.suffix.lower() == ".onnx"
@@ -26,12 +27,23 @@ def load_runner(path: Path, kind: RunnerKind | None = None) -> Runner:
         takes = "a run folder or a .safetensors file" if kind == "torch" else "an .onnx file of fullconv export"
         raise UsageError(f"{path}: the {kind} runner takes {takes}")
     if kind == "torch":
-        for package in ("torch", "torchvision", "safetensors"):
-            if find_spec(package) is None:
-                raise MissingExtra(package, "train")
+        _need("train", "torch", "torchvision", "safetensors")
         from fullconv.net.runner import TorchRunner
 
         return TorchRunner.load(path)
-    from fullconv.run.onnx import OnnxRunner
+    if kind == "openvino":
+        _need("openvino", "openvino")
+        from fullconv.run.openvino import OpenVinoFile
 
-    return OnnxRunner.load(path)
+        fast = OpenVinoFile.load(path)
+        return ExportedRunner(fast.about, fast.scores)
+    from fullconv.run.onnx import OnnxFile
+
+    file = OnnxFile.load(path)
+    return ExportedRunner(file.about, file.scores)
+
+
+def _need(extra: str, *packages: str) -> None:
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtra(package, extra)

@@ -1,4 +1,4 @@
-"""Exported networks behind the seam, on ONNX Runtime and without torch."""
+"""Exported files on ONNX Runtime, without torch."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ import numpy.typing as npt
 import onnxruntime
 
 from fullconv.errors import ModelError
-from fullconv.labels import LabelSet
 from fullconv.run.about import About, Float32
-from fullconv.tiling import Window
 
-__all__ = ["OnnxRunner", "full_size", "usable_cores"]
+__all__ = ["OnnxFile", "usable_cores"]
 
-BAND = 64
 CGROUP = Path("/sys/fs/cgroup")
 
 UInt8 = npt.NDArray[np.uint8]
 
 
-class OnnxRunner:
+class OnnxFile:
     """Runs a file of `fullconv export` with ONNX Runtime on the CPU.
 
     One session takes every size: fixed shapes are no faster, and each would cost a session. What ONNX Runtime would
@@ -36,7 +33,7 @@ class OnnxRunner:
         self.session, self.about = session, about
 
     @classmethod
-    def load(cls, path: Path, threads: int | None = None) -> OnnxRunner:
+    def load(cls, path: Path, threads: int | None = None) -> OnnxFile:
         """From a file; `threads` None takes all cores that the process may use. ModelError where it is none of ours."""
         if not path.is_file():
             raise ModelError(f"there is no model {path}; name a .onnx file that fullconv export wrote")
@@ -54,34 +51,15 @@ class OnnxRunner:
             raise ModelError(f"{path} cannot be read as an ONNX file: {error}") from error
         return cls(session, about)
 
-    @property
-    def labels(self) -> LabelSet:
-        """What the channels of the logits mean."""
-        return self.about.labels
-
-    @property
-    def windows(self) -> tuple[Window, Window]:
-        """Which rows and which columns of the image a pixel's logits depend on."""
-        return self.about.windows
-
-    @property
-    def exact(self) -> bool:
-        """Whether they depend on no others; not so with global context."""
-        return self.about.exact
-
-    def logits(self, images: UInt8) -> Float32:
-        """N x H x W x C uint8 to N x K x H x W float32; beside the result, memory holds some rows of it."""
-        return full_size(self.scores(images), self.about, (images.shape[1], images.shape[2]))
-
-    def label_maps(self, images: UInt8) -> UInt8:
-        """N x H x W x C uint8 to N x H x W uint8 class ids; no full-size logits are made."""
-        maps: UInt8 = self._run("label_map", images)
-        return maps
-
     def scores(self, images: UInt8) -> Float32:
-        """The file's own `logits`, N x K x h x w float32 at the prediction stride."""
+        """The output `logits`: N x H x W x C uint8 to N x K x h x w float32 at the prediction stride."""
         scores: Float32 = self._run("logits", images)
         return scores
+
+    def label_maps(self, images: UInt8) -> UInt8:
+        """The output `label_map`, N x H x W uint8: for those who have the file alone; `full_size_labels` is quicker."""
+        maps: UInt8 = self._run("label_map", images)
+        return maps
 
     def _run(self, output: str, images: UInt8) -> npt.NDArray[Any]:
         size = f"{images.shape[1]}x{images.shape[2]}"
@@ -112,34 +90,3 @@ def _quotas() -> Sequence[int]:
         except (OSError, ValueError):  # no such file, or "max": no limit
             continue
     return []
-
-
-def full_size(scores: Float32, about: About, size: tuple[int, int]) -> Float32:
-    """Logits N x K x H x W at `size` from N x K x h x w scores, the numbers of the network's own upsampling."""
-    count, classes, height, width = scores.shape
-    rows, columns = (up.factor for up in about.upsamplings)
-    (top, left), deep = about.start, max(1, BAND // rows)
-    result = np.empty((count, classes, *size), np.float32)
-    padded = np.zeros((count, classes, height + 2 + deep, width + 2), np.float32)
-    padded[:, :, 1 : height + 1, 1 : width + 1] = scores
-    for first in range(top // rows, (top + size[0] - 1) // rows + 1, deep):
-        strip = padded[:, :, first : min(first + deep, height + 1) + 1]
-        band = _blocks(strip, about).reshape(count, classes, -1, (width + 1) * columns)
-        begin = max(0, first * rows - top)
-        skip = begin + top - first * rows
-        end = min(size[0], begin + band.shape[2] - skip)
-        result[:, :, begin:end] = band[:, :, skip : skip + end - begin, left : left + size[1]]
-    return result
-
-
-def _blocks(strip: Float32, about: About) -> Float32:
-    """N x K x (b + 1) x (c + 1) scores to N x K x b x rows x c x columns logits."""
-    count, classes, height, width = (n - edge for n, edge in zip(strip.shape, (0, 0, 1, 1), strict=True))
-    rows, columns = (up.factor for up in about.upsamplings)
-    quads = np.stack([strip[:, :, y : y + height, x : x + width] for y in (0, 1) for x in (0, 1)])
-    if about.kernel is None:
-        logits = (about.blocks @ quads.reshape(4, -1)).reshape(rows, columns, count, classes, height, width)
-        return logits.transpose(2, 3, 4, 0, 5, 1)
-    cells = quads.transpose(1, 3, 4, 0, 2).reshape(count, height, width, -1)
-    logits = (cells @ about.blocks).reshape(count, height, width, rows, columns, classes)
-    return logits.transpose(0, 5, 1, 3, 2, 4)
