@@ -6,10 +6,10 @@
 
 Prints a markdown table. Networks are run folders, weights files, or BACKBONE:STRIDE, which gets 11 classes and random
 weights; they are exported, in eight bits too, as `fullconv export` does it. Random weights make labels that change from
-pixel to pixel, on which our label maps take longest. Without an image, one of 480x360 is made. The peers are torchvision's and
-segmentation_models.pytorch's networks, exported by torch with the arg max inside, on ONNX Runtime. All take turns in
-one process, and ratios are taken within a round; each turn is a call that does not count and the median of the next
-five, because ONNX Runtime's threads spin for a while into the next one's turn. Time is the clock's.
+pixel to pixel, on which our label maps take longest. Without an image, one of 480x360 is made. The peers are
+torchvision's and segmentation_models.pytorch's networks, exported by torch with the arg max inside, on ONNX Runtime.
+All take turns in one process, and ratios are taken within a round; each turn is a call that does not count and the
+median of the next five, because ONNX Runtime's threads spin for a while into the next one's turn. Time is the clock's.
 
 The last column is the time over that which the multiply-accumulates of the network would take at the rate of a large
 float32 matrix product, measured in the same rounds.
