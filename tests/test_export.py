@@ -266,6 +266,15 @@ def test_eight_bits_between_pixels_and_scores(run, scenes, tmp_path):
     assert done.path.stat().st_size < 0.5 * exact.stat().st_size
 
 
+def test_first_convolutions_stay_in_float_where_eight_bits_lose_too_much(run, scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantize_module, "LOSS", -2)
+    done = export(run, tmp_path / "net.onnx", int8=find_dataset(scenes), force=True)
+    convs = [node for node in onnx.load(done.path).graph.node if node.op_type == "Conv"]
+    in_eight = [any("DequantizeLinear" in name for name in node.input) for node in convs]
+    assert done.quantized.kept == quantize_module.KEPT[-1]
+    assert not any(in_eight[: done.quantized.kept])
+
+
 def test_eight_bits_that_lose_too_much_are_not_written(run, scenes, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(quantize_module, "LOSS", -2)
     target = tmp_path / "net.onnx"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 import warnings
@@ -24,7 +25,7 @@ from fullconv.run.load import load_runner
 from fullconv.run.onnx import OnnxFile
 from fullconv.run.runner import Runner
 
-__all__ = ["CALIBRATION", "LOSS", "ROUNDS", "Quantized", "compare", "quantize"]
+__all__ = ["CALIBRATION", "KEPT", "LOSS", "ROUNDS", "Quantized", "quantize"]
 
 CALIBRATION = 32
 """Training images that the ranges of activations are taken from, evenly spread over the split."""
@@ -35,6 +36,12 @@ LOSS = 0.01
 ROUNDS = 15
 """Times that each file labels one image, in turn with the other."""
 
+KEPT = (0, 3, 6, 12)
+"""How many of the first convolutions stay in float32, in turn, until the loss is small enough.
+
+Those of MobileNetV2's finest maps lose most: their depthwise kernels, batch norm folded in, differ widely in range.
+"""
+
 _KINDS = frozenset({"Add", "Clip", "Conv", "MaxPool", "Relu"})
 
 UInt8 = npt.NDArray[np.uint8]
@@ -42,20 +49,29 @@ UInt8 = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Quantized:
-    """Mean IU on the validation images and seconds for one of them, of both files, on the machine that made them."""
+    """Mean IU on the validation images and seconds for one of them, of both files, on the machine that made them.
+
+    `kept` is how many convolutions stayed in float32.
+    """
 
     float_mean_iou: float
     int8_mean_iou: float
     float_seconds: float
     int8_seconds: float
+    kept: int = 0
+
+    @property
+    def loss(self) -> float:
+        """Mean IU that eight bits cost."""
+        return self.float_mean_iou - self.int8_mean_iou
 
     @property
     def faults(self) -> list[str]:
         """What speaks against the file of eight bits."""
         found = []
-        if self.float_mean_iou - self.int8_mean_iou > LOSS:
+        if self.loss > LOSS:
             found.append(
-                f"it loses {100 * (self.float_mean_iou - self.int8_mean_iou):.1f} points of mean IU "
+                f"it loses {100 * self.loss:.1f} points of mean IU "
                 f"({self.float_mean_iou:.4f} to {self.int8_mean_iou:.4f}), more than {100 * LOSS:.0f}"
             )
         if self.int8_seconds > self.float_seconds:
@@ -67,9 +83,26 @@ def quantize(source: Path, target: Path, dataset: DataSet, force: bool = False) 
     """Write the exported file `source` with its convolutional part in eight bits to `target`.
 
     Static quantization between QuantizeLinear and DequantizeLinear: activations unsigned with one scale each, weights
-    signed with one for each output channel. Score layers, fusion, normalisation and label map stay as they are.
-    ModelError, unless `force`, where `compare` finds it worse than it may be; `target` is then left to the caller.
+    signed with one for each output channel. Score layers, fusion, normalisation and label map stay as they are, and as
+    many of the first convolutions as `KEPT` says are needed. ModelError, unless `force`, where the file is worse than
+    it may be; `target` is then left to the caller.
     """
+    exact = load_runner(source)
+    before = _mean_iou(exact, dataset)
+    for kept in KEPT:
+        _write(source, target, dataset, kept)
+        small = load_runner(target)
+        after = _mean_iou(small, dataset)
+        if before - after <= LOSS:
+            break
+    found = Quantized(before, after, *_seconds(exact, small, dataset), kept)
+    if found.faults and not force:
+        raise ModelError(f"the int8 file is not worth it: {' and '.join(found.faults)}; --force writes it all the same")
+    _describe(target, found)
+    return found
+
+
+def _write(source: Path, target: Path, dataset: DataSet, kept: int) -> None:
     samples = dataset.split("train")
     step = max(1, len(samples) // CALIBRATION)
     model = onnx.load(source)
@@ -83,32 +116,29 @@ def quantize(source: Path, target: Path, dataset: DataSet, force: bool = False) 
                 _Images(dataset, samples[::step][:CALIBRATION]),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=sorted(_KINDS),
-                nodes_to_quantize=_convolutional(model),
+                nodes_to_quantize=_convolutional(model, kept),
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )
     finally:
         logging.getLogger().removeFilter(_without_advice)
-    found = compare(load_runner(source), load_runner(target), dataset)
-    if found.faults and not force:
-        raise ModelError(f"the int8 file is not worth it: {' and '.join(found.faults)}; --force writes it all the same")
-    _describe(target, found)
-    return found
 
 
-def compare(exact: Runner, small: Runner, dataset: DataSet) -> Quantized:
-    """Both files on the validation images: mean IU over all of them, seconds as the median over the first."""
-    samples = dataset.split("val")
-    scores = [evaluate(runner, (dataset.read(sample) for sample in samples)).mean_iou for runner in (exact, small)]
-    image = dataset.read(samples[0])[0][None]
+def _mean_iou(runner: Runner, dataset: DataSet) -> float:
+    return evaluate(runner, (dataset.read(sample) for sample in dataset.split("val"))).mean_iou
+
+
+def _seconds(exact: Runner, small: Runner, dataset: DataSet) -> tuple[float, float]:
+    """The median for the first validation image, by turns."""
+    image = dataset.read(dataset.split("val")[0])[0][None]
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
         for runner, own in zip((exact, small), seconds, strict=True):
             start = time.perf_counter()
             runner.label_maps(image)
             own.append(time.perf_counter() - start)
-    return Quantized(scores[0], scores[1], median(seconds[0]), median(seconds[1]))
+    return median(seconds[0]), median(seconds[1])
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]
@@ -122,12 +152,13 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
         return next(self._images, None)
 
 
-def _convolutional(model: onnx.ModelProto) -> list[str]:
-    """Nodes of the network between the padded image and the score layers."""
+def _convolutional(model: onnx.ModelProto, kept: int) -> list[str]:
+    """Nodes of the network between the padded image and the score layers, from the convolution behind `kept` on."""
     ends = {name for node in model.graph.node for name in node.output if name.startswith("score_")}
     nodes = (node for node in model.graph.node if node.op_type in _KINDS)
-    ours = (node for node in nodes if not node.name.startswith(("before_", "after_")))
-    return [node.name for node in ours if not set(node.output) & ends]
+    ours = [node for node in nodes if not node.name.startswith(("before_", "after_")) and not set(node.output) & ends]
+    seen = itertools.accumulate(node.op_type == "Conv" for node in ours)
+    return [node.name for node, convolutions in zip(ours, seen, strict=True) if convolutions > kept]
 
 
 def _describe(path: Path, found: Quantized) -> None:
