@@ -268,11 +268,11 @@ def test_eight_bits_between_pixels_and_scores(run, scenes, tmp_path):
 
 def test_first_convolutions_stay_in_float_where_eight_bits_lose_too_much(run, scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(quantize_module, "LOSS", -2)
+    monkeypatch.setattr(quantize_module, "KEPT", (0, 2, 100))
     done = export(run, tmp_path / "net.onnx", int8=find_dataset(scenes), force=True)
     convs = [node for node in onnx.load(done.path).graph.node if node.op_type == "Conv"]
-    in_eight = [any("DequantizeLinear" in name for name in node.input) for node in convs]
-    assert done.quantized.kept == quantize_module.KEPT[-1]
-    assert not any(in_eight[: done.quantized.kept])
+    in_eight = ["DequantizeLinear" in node.input[1] for node in convs]
+    assert (done.quantized.kept, in_eight[:3]) == (2, [False, False, True])
 
 
 def test_eight_bits_that_lose_too_much_are_not_written(run, scenes, tmp_path, monkeypatch, capsys):
