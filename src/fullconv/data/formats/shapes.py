@@ -108,22 +108,23 @@ def fill_rings(rings: tuple[npt.NDArray[Any], ...], size: Size) -> Patch:
 def rectangle(x: float, y: float, width: float, height: float, degrees: float = 0.0) -> Floats:
     """The corners, 4 x 2, of a rectangle that is turned clockwise, as seen on a screen, around its corner (x, y)."""
     corners = np.array([(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)])
-    return _turned(corners, degrees) + np.array([x, y])
+    return _placed(corners, x, y, degrees)
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float, degrees: float = 0.0) -> Floats:
     """An ellipse around (x, y), turned clockwise, as a polygon of `CORNERS` corners on it."""
     angles = np.arange(CORNERS) * (2 * math.pi / CORNERS)
     points = np.stack([radius_x * np.cos(angles), radius_y * np.sin(angles)], 1)
-    return _turned(points, degrees) + np.array([x, y])
+    return _placed(points, x, y, degrees)
 
 
-def _turned(points: Floats, degrees: float) -> Floats:
-    if degrees == 0:
-        return points
-    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
-    turned: Floats = points @ np.array([(cosine, sine), (-sine, cosine)])
-    return turned
+def _placed(points: Floats, x: float, y: float, degrees: float) -> Floats:
+    """Points turned around (0, 0), then moved to (x, y); without a turn no digit is lost."""
+    if degrees:
+        sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+        points = points @ np.array([(cosine, sine), (-sine, cosine)])
+    placed: Floats = points + np.array([x, y])
+    return placed
 
 
 def _cells(positions: Floats, low: int, high: int) -> npt.NDArray[np.int64]:

@@ -67,13 +67,14 @@ def convert(
         raise UsageError(f"{out}: is not an empty folder; name a new one, so that nothing is mixed or lost")
     items = _items(dataset, splits, to)
     _check_names(dataset.labels, to)
-    partial = out.resolve().parent / f".{out.resolve().name}.partial"
+    target = out.resolve()
+    partial = target.parent / f".{target.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
         _write(dataset, items, partial, _WRITERS[to], on_done)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out.resolve())
+        if target.exists():
+            target.rmdir()
+        partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return {split: sum(item.split == split for item in items) for split in SPLITS if split in splits}
@@ -246,7 +247,8 @@ def _labelme_target(folder: Path, item: _Item, target: UInt8, labels: LabelSet) 
         }
         for region in _covering(target, uncovered)
     ]
-    values = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": _image_name(item), "imageData": None}
+    values: dict[str, Any] = {"version": "5.5.0", "flags": {}, "shapes": shapes}
+    values |= {"imagePath": _image_name(item), "imageData": None}
     values |= {"imageHeight": target.shape[0], "imageWidth": target.shape[1]}
     _write_json(folder / item.split / f"{item.name}.json", values)
 
