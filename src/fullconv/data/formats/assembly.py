@@ -86,8 +86,8 @@ def parse(path: Path, kind: TypeAdapter[T], faults: list[str]) -> T | None:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         for fault in found[:SHOWN]:
             place = ".".join(map(str, fault["loc"]))
-            what = f"at {place}: {fault['msg']}" if place else fault["msg"]
-            faults.append(f"{path}: {what[0].lower() + what[1:]}; export it again")
+            what = fault["msg"][0].lower() + fault["msg"][1:]
+            faults.append(f"{path}: {f'at {place}: ' if place else ''}{what}; export it again")
         if len(found) > SHOWN:
             faults.append(f"{path}: {len(found) - SHOWN} more places are not as they should be; export it again")
     return None

@@ -152,9 +152,7 @@ def _annotated(
         if annotation.image_id not in shapes:
             faults.append(f"{path}: annotation {told} is of the image {annotation.image_id}, which the file has not")
         elif annotation.category_id not in categories:
-            faults.append(
-                f"{path}: annotation {told} is of category {annotation.category_id}, which is not in the file"
-            )
+            faults.append(f"{path}: annotation {told} is of category {annotation.category_id}, which the file has not")
         elif not annotation.segmentation:
             boxes += 1
         else:

@@ -132,15 +132,16 @@ def _annotated(
     shapes = []
     for number, result in enumerate(annotation.result, 1):
         size = (result.original_height, result.original_width)
-        if not result.value.names:
-            continue
+        if not result.type.endswith("labels"):
+            continue  # an answer to a question about the image, or the outline of what a result of "labels" has, too
         try:
             if size[0] is None or size[1] is None:
                 raise DataError("has no original_width and original_height")
             stated = size[0], size[1]
-            if len(result.value.names) > 1:
-                raise DataError(f"has the labels {', '.join(result.value.names)}, where a pixel has one")
-            shapes.append((result.value.names[0], _area(result, stated)))
+            area = _area(result, stated)
+            if len(result.value.names) != 1:
+                raise DataError(f"has {' and '.join(result.value.names) or 'no label'}, where a pixel has one label")
+            shapes.append((result.value.names[0], area))
         except DataError as error:
             faults.append(f"{told}: region {number} {error}; correct or remove it")
     return Annotated(found[0].stem, found[0], path, stated, tuple(shapes))
@@ -180,7 +181,7 @@ def _shared(path: Path, wanted: PurePosixPath) -> int:
 
 def _area(result: _Result, size: Size) -> Area:
     """What a region covers; DataError for what covers no pixels. Positions are percent of the image's sides."""
-    value, kind = result.value, result.type.removesuffix("labels")
+    value = result.value
     scale: Floats = np.array([size[1], size[0]]) / 100
     x, y = (value.x, value.y) * scale
     turn = value.rotation or 0.0
@@ -189,12 +190,12 @@ def _area(result: _Result, size: Size) -> Area:
             return partial(brush_area, bytes(value.rle))
         except ValueError:
             raise DataError("has a brush mask that is not a list of bytes") from None
-    if kind == "polygon" and len(value.points) >= 3:
+    if len(value.points) >= 3:
         return partial(fill_rings, (np.array(value.points) * scale,))
-    if kind == "rectangle":
+    if value.width > 0 and value.height > 0:
         width, height = (value.width, value.height) * scale
         return partial(fill_rings, (rectangle(x, y, width, height, turn),))
-    if kind == "ellipse":
+    if value.radiusX > 0 and value.radiusY > 0:
         radius_x, radius_y = (value.radiusX, value.radiusY) * scale
         return partial(fill_rings, (ellipse(x, y, radius_x, radius_y, turn),))
-    raise DataError(f"is a {result.type or 'region'}, which covers no pixels")
+    raise DataError(f"of {result.type} covers no pixels")
