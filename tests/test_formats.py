@@ -441,6 +441,16 @@ def test_coco_files_that_contradict_each_other(tmp_path: Path) -> None:
     assert "2 files of annotations are of split 'train' (my_train.json, train.json)" in faults_of(tmp_path)[0]
 
 
+def test_a_file_that_is_cut_short_is_told_and_another_kind_is_not_read(tmp_path: Path) -> None:
+    put_image(tmp_path / "images" / "0.png")
+    put_json(tmp_path / "annotations" / "instances_val.json", coco(ON_TOP))
+    put_json(tmp_path / "annotations" / "captions_val.json", {"images": [], "annotations": [{"caption": "a cat"}]})
+    assert set(find_dataset(tmp_path).splits) == {"val"}
+    (tmp_path / "annotations" / "instances_train.json").write_text('{"images": [{"id": 0, "file_')
+    (fault,) = faults_of(tmp_path)
+    assert "instances_train.json: invalid JSON: " in fault
+
+
 # Datumaro
 
 

@@ -17,7 +17,7 @@ from fullconv.errors import DataError
 from fullconv.image import image_size
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["BACKGROUNDS", "IGNORED", "Annotated", "Classes", "assemble", "classes_of", "parse"]
+__all__ = ["BACKGROUNDS", "IGNORED", "AnnotatedImage", "Classes", "assemble", "classes_of", "parse"]
 
 IGNORED = "__ignore__"
 """The label of shapes whose pixels become `IGNORE_INDEX`, in labelme's tools too."""
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Annotated:
+class AnnotatedImage:
     """One image with its shapes, each a label and its area; `size` is the (height, width) that `source` says.
 
     `source` is the annotation file, and `size` None where it is silent.
@@ -96,7 +96,7 @@ def parse(path: Path, kind: TypeAdapter[T], faults: list[str]) -> T | None:
 def assemble(
     layout: str,
     root: Path,
-    splits: Mapping[str, Sequence[Annotated]],
+    splits: Mapping[str, Sequence[AnnotatedImage]],
     classes: Classes,
     faults: list[str],
     about: str,
@@ -124,7 +124,7 @@ def assemble(
 
 
 def _sample(
-    entry: Annotated, classes: Classes, by_area: bool, seen: dict[Path, Path], faults: list[str]
+    entry: AnnotatedImage, classes: Classes, by_area: bool, seen: dict[Path, Path], faults: list[str]
 ) -> Sample | None:
     before = len(faults)
     if entry.image in seen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.assembly import IGNORED, Annotated, assemble, classes_of, parse
+from fullconv.data.formats.assembly import IGNORED, AnnotatedImage, assemble, classes_of, parse
 from fullconv.data.formats.runs import read_counts, run_area
 from fullconv.data.formats.shapes import Area, Size, fill_each
 from fullconv.data.splits import split_of
@@ -122,7 +122,7 @@ def _by_split(root: Path, files: Sequence[Path], faults: list[str]) -> dict[str,
     return found
 
 
-def _categories(parsed: Any, faults: list[str]) -> dict[int, str]:
+def _categories(parsed: Iterable[tuple[Path, _File]], faults: list[str]) -> dict[int, str]:
     """Names by id, ascending, over all files; headings that only group other categories are left out."""
     names: dict[int, str] = {}
     groups, used = set(), set()
@@ -141,7 +141,7 @@ def _categories(parsed: Any, faults: list[str]) -> dict[int, str]:
 
 def _annotated(
     root: Path, split: str, path: Path, content: _File, categories: dict[int, str], faults: list[str]
-) -> list[Annotated]:
+) -> list[AnnotatedImage]:
     shapes: dict[int | str, list[tuple[str, Area]]] = {image.id: [] for image in content.images}
     sizes = {image.id: (image.height, image.width) for image in content.images}
     if len(shapes) < len(content.images):
@@ -174,7 +174,7 @@ def _annotated(
             faults.append(f"{path}: its image {image.file_name!r} is not in {places[0]}; put it there")
             continue
         name = image.file_name.replace("\\", "/").rpartition(".")[0] or image.file_name
-        found.append(Annotated(name, file, path, sizes[image.id], tuple(shapes[image.id])))
+        found.append(AnnotatedImage(name, file, path, sizes[image.id], tuple(shapes[image.id])))
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.assembly import Annotated, assemble, classes_of, parse
+from fullconv.data.formats.assembly import AnnotatedImage, assemble, classes_of, parse
 from fullconv.data.formats.coco import Runs
 from fullconv.data.formats.runs import read_counts, run_area
 from fullconv.data.formats.shapes import Area, fill_rings
@@ -77,7 +77,7 @@ def read_datumaro(root: Path, files: Sequence[Path], faults: list[str]) -> DataS
     Classes are the labels in their order. Annotations are painted by `z_order`, then in their order. Boxes of a group
     that has a mask or polygon are left out. Returns None, with faults, where there are no classes.
     """
-    splits: dict[str, list[Annotated]] = {}
+    splits: dict[str, list[AnnotatedImage]] = {}
     names: dict[Path, list[str]] = {}
     for path in files:
         content = parse(path, _FILE, faults)
@@ -103,7 +103,7 @@ def read_datumaro(root: Path, files: Sequence[Path], faults: list[str]) -> DataS
     return assemble("datumaro", root, splits, classes, faults, about)
 
 
-def _annotated(root: Path, path: Path, content: _File, names: list[str], faults: list[str]) -> list[Annotated]:
+def _annotated(root: Path, path: Path, content: _File, names: list[str], faults: list[str]) -> list[AnnotatedImage]:
     found = []
     for item in content.items:
         image = _image(root, path.stem, item)
@@ -116,7 +116,7 @@ def _annotated(root: Path, path: Path, content: _File, names: list[str], faults:
         size = item.image.size if item.image is not None else None
         try:
             shapes = _shapes(item, size or image_size(image), names)
-            found.append(Annotated(item.id, image, path, size, shapes))
+            found.append(AnnotatedImage(item.id, image, path, size, shapes))
         except DataError as error:
             faults += [f"{path}: item {item.id!r}: {fault}" for fault in error.faults] or [str(error)]
     return found

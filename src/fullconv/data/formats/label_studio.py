@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.assembly import Annotated, assemble, classes_of, parse
+from fullconv.data.formats.assembly import AnnotatedImage, assemble, classes_of, parse
 from fullconv.data.formats.runs import brush_area
 from fullconv.data.formats.shapes import Area, Floats, Size, ellipse, fill_rings, rectangle
 from fullconv.data.pairing import is_image
@@ -86,7 +86,7 @@ def read_label_studio(root: Path, files: Sequence[Path], faults: list[str]) -> D
     for image in sorted(root.rglob("*")):
         if is_image(image):
             images[image.name].append(image)
-    splits: dict[str, list[Annotated]] = {}
+    splits: dict[str, list[AnnotatedImage]] = {}
     left_out = 0
     for path in files:
         tasks = parse(path, _FILE, faults) or []
@@ -117,7 +117,7 @@ def _chosen(task: _Task) -> _Annotation | None:
 
 def _annotated(
     images: dict[str, list[Path]], path: Path, task: _Task, annotation: _Annotation, faults: list[str]
-) -> Annotated | None:
+) -> AnnotatedImage | None:
     told = f"{path}: task {task.id}"
     reference = _reference(task)
     if reference is None:
@@ -144,7 +144,7 @@ def _annotated(
             shapes.append((result.value.names[0], area))
         except DataError as error:
             faults.append(f"{told}: region {number} {error}; correct or remove it")
-    return Annotated(found[0].stem, found[0], path, stated, tuple(shapes))
+    return AnnotatedImage(found[0].stem, found[0], path, stated, tuple(shapes))
 
 
 def _reference(task: _Task) -> str | None:

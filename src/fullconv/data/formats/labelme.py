@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import FiniteFloat, TypeAdapter
 
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.assembly import IGNORED, Annotated, Classes, assemble, classes_of, parse
+from fullconv.data.formats.assembly import IGNORED, AnnotatedImage, Classes, assemble, classes_of, parse
 from fullconv.data.formats.shapes import Area, Floats, Patch, Size, ellipse, fill_rings
 from fullconv.data.pairing import is_image
 from fullconv.data.splits import SPLITS, split_of
@@ -52,7 +52,7 @@ def read_labelme(root: Path, files: dict[str, list[Path]], faults: list[str]) ->
     Classes are those of `LABELS_FILE`, if `root` has it, or all labels by name. Later shapes are painted over earlier
     ones. Images without a file are left out. Returns None, with faults, where there are no classes.
     """
-    splits: dict[str, list[Annotated]] = {}
+    splits: dict[str, list[AnnotatedImage]] = {}
     for folder, paths in files.items():
         split = split_of(folder) or ""
         splits[split] = [*splits.get(split, ()), *_annotated(root, paths, faults)]
@@ -68,7 +68,7 @@ def read_labelme(root: Path, files: dict[str, list[Path]], faults: list[str]) ->
     return assemble("labelme", root, splits, classes, faults, about)
 
 
-def _classes(path: Path, entries: Sequence[Annotated]) -> Classes:
+def _classes(path: Path, entries: Sequence[AnnotatedImage]) -> Classes:
     if not path.is_file():
         return classes_of(sorted({label for entry in entries for label, _ in entry.shapes}))
     try:
@@ -82,7 +82,7 @@ def _classes(path: Path, entries: Sequence[Annotated]) -> Classes:
         raise DataError(f"{path}: {error}") from None
 
 
-def _annotated(root: Path, paths: Sequence[Path], faults: list[str]) -> list[Annotated]:
+def _annotated(root: Path, paths: Sequence[Path], faults: list[str]) -> list[AnnotatedImage]:
     found = []
     for path in paths:
         parsed = parse(path, _FILE, faults)
@@ -103,7 +103,7 @@ def _annotated(root: Path, paths: Sequence[Path], faults: list[str]) -> list[Ann
                 faults.append(f"{path}: shape {number} ({shape.label}) {error}")
         stated = parsed.imageHeight, parsed.imageWidth
         size = None if stated[0] is None or stated[1] is None else (stated[0], stated[1])
-        found.append(Annotated(path.stem, image, path, size, tuple(shapes)))
+        found.append(AnnotatedImage(path.stem, image, path, size, tuple(shapes)))
     return found
 
 

@@ -49,7 +49,7 @@ def recognise_annotations(root: Path) -> Recognised | None:
         from fullconv.data.formats.labelme import read_labelme
 
         return kind, partial(read_labelme, root, {folder: files for folder, files in found.items() if files})
-    files = [path for paths in found.values() for path in paths if _kind(path) == kind]
+    files = [path for paths in found.values() for path in paths if _kind(path) == kind or _is_cut_short(path)]
     if kind == "COCO":
         from fullconv.data.formats.coco import read_coco
 
@@ -68,6 +68,14 @@ def _annotation_files(root: Path) -> dict[str, list[Path]]:
     folders = {"": root, "annotations": root / "annotations"}
     folders |= {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and split_of(path.name)}
     return {name: _visible(folder.glob("*.json")) for name, folder in folders.items()}
+
+
+def _is_cut_short(path: Path) -> bool:
+    """Whether a JSON file does not end as one, so that its kind may be gone, but not what is said of it."""
+    try:
+        return not path.read_bytes().rstrip().endswith((b"}", b"]"))
+    except OSError:
+        return True
 
 
 def _visible(paths: Iterable[Path]) -> list[Path]:

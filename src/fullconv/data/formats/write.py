@@ -161,9 +161,10 @@ def _folder_target(folder: Path, item: _Item, target: UInt8, labels: LabelSet) -
 
 
 def _folder_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, Any]]) -> None:
-    """Names and colours; write lists in one line."""
     values = {"names": list(labels.class_names), "palette": [list(color) for color in labels.palette]}
-    write_text(folder / "dataset.yaml", yaml.safe_dump(values, allow_unicode=True, sort_keys=False))
+    write_text(
+        folder / "dataset.yaml", yaml.safe_dump(values, allow_unicode=True, sort_keys=False, default_flow_style=None)
+    )
 
 
 def _voc_image(item: _Item) -> Path:
