@@ -131,6 +131,8 @@ def test_large_polygons_are_filled_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_polygon_outside_covers_nothing_and_parts_of_one_object_are_united() -> None:
     outside = np.array([(20.0, 1.0), (30.0, 1.0), (25.0, 5.0)])
     assert not fill_rings((outside,), SIZE).mask.any()
+    endless = np.array([(-1e308, -1e308), (1e308, -1e308), (1e308, 1e308), (-1e308, 1e308)])
+    assert whole(fill_rings((endless,), SIZE), SIZE).all()
     square = np.array(SQUARE, float)
     assert whole(fill_each((square, square + 2, outside), SIZE), SIZE).sum() == 16 + 12 - 4
     assert whole(fill_rings((square, np.array(INNER, float)), SIZE), SIZE).sum() == 16 - 4

@@ -25,6 +25,9 @@ Size = tuple[int, int]
 CROSSINGS = 2**20
 """How many crossings of rows and edges are looked at at once, more or less."""
 
+FARTHEST = 1e9
+"""Corners farther away are moved to this distance, in pixels, so that no product overflows."""
+
 CORNERS = 360
 """Corners of the polygon that stands for an ellipse: it leaves out at most 0.00004 of the radius."""
 
@@ -83,6 +86,7 @@ def fill_rings(rings: tuple[npt.NDArray[Any], ...], size: Size) -> Patch:
     """
     height, width = size
     edges = np.concatenate([np.hstack([ring, np.roll(ring, -1, axis=0)]) for ring in rings]).astype(np.float64)
+    edges = edges.clip(-FARTHEST, FARTHEST)
     upwards = edges[:, 1] > edges[:, 3]
     edges[upwards] = edges[upwards][:, [2, 3, 0, 1]]  # an edge is crossed at the same places from both sides
     first, behind = (_cells(edges[:, column], 0, height) for column in (1, 3))
