@@ -307,6 +307,13 @@ def test_an_unknown_layout_says_what_is_there_and_what_each_expects(tmp_path, fo
         "CamVid",
         "VOC",
         "VOC with SBD, the paper's data",
+        "CVAT segmentation mask",
+        "labelme",
+        "COCO",
+        "Datumaro",
+        "Label Studio",
+        "Cityscapes",
+        "ADE20K",
     ]
     put_camvid(other / "pictures" / "..")
     put_camvid(tmp_path / "outer" / "inner")

@@ -22,6 +22,7 @@ from PIL import Image
 from fullconv.errors import DataError, MissingExtra, UsageError
 from fullconv.image import read_image, read_label_map, write_image, write_text
 from fullconv.labels import LabelSet
+from fullconv.polygons import regions, simplified
 from fullconv.run import georeference as geo
 from fullconv.run import video
 from fullconv.run.georeference import Georeference, georeference
@@ -37,7 +38,6 @@ from fullconv.run.outputs import (
     result_paths,
     write_areas,
 )
-from fullconv.run.polygons import regions, simplified
 from fullconv.run.predict import predict_files
 from fullconv.run.result import segment
 from fullconv.run.runner import largest

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from fullconv.data.dataset import DataSet, Sample, labels_in
+from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks
 from fullconv.data.names import CAMVID_LABELS, find_labels
-from fullconv.data.pairing import faulty, files_by_stem, is_image, same_size
+from fullconv.data.pairing import faulty, is_image, pairs
+from fullconv.data.splits import SPLITS, hash_split
 from fullconv.data.voc import find_voc, read_voc
 from fullconv.errors import DataError
 from fullconv.image import read_label_map
@@ -18,14 +18,19 @@ from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["Survey", "find_dataset", "survey"]
 
-SPLITS = ("train", "val", "test")
-VAL_SHARE = 0.2
 EXPECTED = (
     "folder: images/{train,val} and masks/{train,val}, or flat images and masks; "
     "classes.txt or dataset.yaml names the classes",
     "CamVid: train, trainannot, val, valannot",
     "VOC: JPEGImages, SegmentationClass, ImageSets/Segmentation/{train,val}.txt, here, in VOC2012 or VOCdevkit/VOC2012",
     "VOC with SBD, the paper's data: benchmark_RELEASE/dataset/{img,cls,train.txt} and VOC2011 or VOC2012",
+    "CVAT segmentation mask: labelmap.txt, JPEGImages, SegmentationClass, ImageSets",
+    "labelme: images and their JSON files, here or in train and val",
+    "COCO: annotations/*.json and images, or train/_annotations.coco.json",
+    "Datumaro: annotations/*.json and images",
+    "Label Studio: its JSON export and the images",
+    "Cityscapes: leftImg8bit/{train,val} and gtFine/{train,val}",
+    "ADE20K: images/{training,validation} and annotations/{training,validation}",
 )
 
 
@@ -40,7 +45,7 @@ class Survey:
 
 
 def find_dataset(root: Path | str) -> DataSet:
-    """Recognise the layout of `root`: folder, CamVid or VOC, with SBD (see `find_voc`) or without.
+    """Recognise the layout of `root`: one of `EXPECTED`, which docs/formats.md shows.
 
     Pairs images with masks and compares their sizes by header, so 5,000 samples take seconds; pixels are
     checked by `DataSet.read`. Masks are decoded only where the folder layout needs their labels: all of them
@@ -69,16 +74,21 @@ def survey(root: Path | str) -> Survey:
     return Survey(root, name, dataset, tuple(faults))
 
 
-def _recognise(root: Path) -> tuple[str, Callable[[list[str]], DataSet | None]] | None:
+def _recognise(root: Path) -> Recognised | None:
     """The layout's name, and what reads it: it adds every fault to a list and gives the samples without one."""
+    found = recognise_masks(root)
+    if found is not None:
+        return found
     voc = find_voc(root)
     if voc is not None:
         return voc.name, partial(read_voc, voc)
-    if (root / "images").is_dir():
-        return "folder", partial(_folder, root)
     if any((root / f"{split}annot").is_dir() for split in SPLITS):
         return "CamVid", partial(_camvid, root)
-    return None
+    if not (root / "images").is_dir() or not (root / "masks").is_dir():
+        found = recognise_annotations(root)
+    if found is None and (root / "images").is_dir():
+        return "folder", partial(_folder, root)
+    return found
 
 
 def _unknown(root: Path) -> DataError:
@@ -108,10 +118,10 @@ def _folder(root: Path, faults: list[str]) -> DataSet | None:
 def _folder_splits(images: Path, masks: Path, faults: list[str]) -> dict[str, tuple[Sample, ...]]:
     folders = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name[0] != ".")
     if not folders:
-        return _hash_split(_pairs(images, masks, faults))
+        return hash_split(pairs(images, masks, faults))
     faults += _stray(images, folders)
     splits = {
-        split: _pairs(images / split, masks / split, faults)
+        split: pairs(images / split, masks / split, faults)
         for split in SPLITS
         if split in folders and (split != "test" or (masks / split).is_dir())
     }
@@ -132,50 +142,13 @@ def _stray(images: Path, folders: list[str]) -> list[str]:
     return faults
 
 
-def _hash_split(samples: tuple[Sample, ...]) -> dict[str, tuple[Sample, ...]]:
-    """About 20% to val by a hash of the stem, so that adding samples moves no other across."""
-
-    def share(sample: Sample) -> float:
-        digest = hashlib.sha256(sample.name.encode("utf-8", "surrogateescape")).digest()
-        return int.from_bytes(digest[:6], "big") / 2**48
-
-    ranked = sorted(samples, key=share)
-    count = sum(share(sample) < VAL_SHARE for sample in ranked)
-    count = min(max(count, 1), len(ranked) - 1) if len(ranked) > 1 else 0
-    val = set(ranked[:count])
-    return {
-        "train": tuple(sample for sample in samples if sample not in val),
-        "val": tuple(sample for sample in samples if sample in val),
-    }
-
-
 def _camvid(root: Path, faults: list[str]) -> DataSet:
     splits = {
-        split: _pairs(root / split, root / f"{split}annot", faults)
+        split: pairs(root / split, root / f"{split}annot", faults)
         for split in SPLITS
         if (root / f"{split}annot").is_dir() or (split != "test" and (root / split).is_dir())
     }
     return DataSet("camvid", root, CAMVID_LABELS, splits, remap=((11, IGNORE_INDEX),))
-
-
-def _pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
-    """The images and masks of two folders that share a stem; what is left over goes to `faults`."""
-    image_files, mask_files = files_by_stem(images, faults), files_by_stem(masks, faults)
-    both = sorted(image_files.keys() & mask_files.keys())
-    if not (image_files and mask_files):
-        return ()
-    if not both:
-        image, mask = min(image_files.values()), min(mask_files.values())
-        faults.append(
-            f"{masks}: no mask has the stem of an image, as {mask.name} and {image.name} show; "
-            "give each mask its image's stem"
-        )
-        return ()
-    for stem in sorted(image_files.keys() - mask_files.keys()):
-        faults.append(f"{image_files[stem]}: no mask has its stem; add {masks / stem}.png, or remove the image")
-    for stem in sorted(mask_files.keys() - image_files.keys()):
-        faults.append(f"{mask_files[stem]}: no image in {images} has its stem; add the image, or remove the mask")
-    return same_size((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults)
 
 
 def _labels_from_masks(root: Path, samples: list[Sample], faults: list[str]) -> LabelSet | None:

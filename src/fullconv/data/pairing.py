@@ -10,7 +10,7 @@ from fullconv.data.sbd import MASK_SUFFIX
 from fullconv.errors import DataError
 from fullconv.image import IMAGE_SUFFIXES, image_size
 
-__all__ = ["faulty", "files_by_stem", "is_image", "same_size"]
+__all__ = ["faulty", "files_by_stem", "is_image", "pairs", "same_size"]
 
 
 def files_by_stem(folder: Path, faults: list[str], suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
@@ -33,6 +33,26 @@ def files_by_stem(folder: Path, faults: list[str], suffixes: Collection[str] = I
 def is_image(path: Path) -> bool:
     """Whether a search for images takes this name: a known suffix, and not hidden."""
     return _has_suffix(path, IMAGE_SUFFIXES)
+
+
+def pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
+    """The images and masks of two folders that share a stem; what is left over goes to `faults`."""
+    image_files, mask_files = files_by_stem(images, faults), files_by_stem(masks, faults)
+    both = sorted(image_files.keys() & mask_files.keys())
+    if not (image_files and mask_files):
+        return ()
+    if not both:
+        image, mask = min(image_files.values()), min(mask_files.values())
+        faults.append(
+            f"{masks}: no mask has the stem of an image, as {mask.name} and {image.name} show; "
+            "give each mask its image's stem"
+        )
+        return ()
+    for stem in sorted(image_files.keys() - mask_files.keys()):
+        faults.append(f"{image_files[stem]}: no mask has its stem; add {masks / stem}.png, or remove the image")
+    for stem in sorted(mask_files.keys() - image_files.keys()):
+        faults.append(f"{mask_files[stem]}: no image in {images} has its stem; add the image, or remove the mask")
+    return same_size((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults)
 
 
 def same_size(samples: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...]:

@@ -18,8 +18,8 @@ from PIL import Image
 from fullconv.errors import UsageError
 from fullconv.image import atomic_write, write_text
 from fullconv.labels import LabelSet
+from fullconv.polygons import Ints, Region, regions, simplified
 from fullconv.run.georeference import Georeference
-from fullconv.run.polygons import Ints, Region, regions, simplified
 
 __all__ = [
     "AREAS_FILE",

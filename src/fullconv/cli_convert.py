@@ -1,0 +1,44 @@
+"""The command that writes a data set in another layout: convert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fullconv.arguments import say
+from fullconv.errors import UsageError
+from fullconv.options import Data
+from fullconv.terminal import progress_bar
+
+__all__ = ["convert"]
+
+
+def convert(
+    data: Data,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: a new or an empty one.")],
+    to: Annotated[str, typer.Option(metavar="folder|voc|coco|labelme", help="Layout to write.")],
+    split: Annotated[str, typer.Option(metavar="all|train|val|test", help="Which images.")] = "all",
+) -> None:
+    """Write labelled images in another layout.
+
+    Reads every layout that train reads. What is written is exact: read again, it has the same splits, class names and
+    label maps, ignored pixels too, and the images are copied byte by byte. OUT is whole or not there.
+    """
+    from fullconv.data.formats.write import convert as write
+    from fullconv.data.layouts import find_dataset
+    from fullconv.data.splits import SPLITS
+
+    if split not in ("all", *SPLITS):
+        raise UsageError(f"--split {split}: choose from all, {', '.join(SPLITS)}")
+    dataset = find_dataset(data)
+    if dataset.about:
+        say(f"{data}: {dataset.about}")
+    splits = SPLITS if split == "all" else (split,)
+    total = sum(len(dataset.splits.get(name, ())) for name in splits)
+    with progress_bar() as bar:
+        task = bar.add_task("converting", total=total)
+        counts = write(dataset, out, to, splits, lambda: bar.advance(task))
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    print(f"{out}: {told}; {dataset.labels.num_classes} classes, as {to}")

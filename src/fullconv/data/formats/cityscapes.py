@@ -1,0 +1,71 @@
+"""Cityscapes, as its archives unpack: the nineteen classes that are scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.pairing import same_size
+from fullconv.labels import IGNORE_INDEX, LabelSet
+
+__all__ = ["CITYSCAPES_LABELS", "read_cityscapes"]
+
+_CLASSES = {
+    "road": (7, (128, 64, 128)),
+    "sidewalk": (8, (244, 35, 232)),
+    "building": (11, (70, 70, 70)),
+    "wall": (12, (102, 102, 156)),
+    "fence": (13, (190, 153, 153)),
+    "pole": (17, (153, 153, 153)),
+    "traffic light": (19, (250, 170, 30)),
+    "traffic sign": (20, (220, 220, 0)),
+    "vegetation": (21, (107, 142, 35)),
+    "terrain": (22, (152, 251, 152)),
+    "sky": (23, (70, 130, 180)),
+    "person": (24, (220, 20, 60)),
+    "rider": (25, (255, 0, 0)),
+    "car": (26, (0, 0, 142)),
+    "truck": (27, (0, 0, 70)),
+    "bus": (28, (0, 60, 100)),
+    "train": (31, (0, 80, 100)),
+    "motorcycle": (32, (0, 0, 230)),
+    "bicycle": (33, (119, 11, 32)),
+}
+
+CITYSCAPES_LABELS = LabelSet(tuple(_CLASSES), tuple(color for _, color in _CLASSES.values()))
+"""The nineteen classes in the order of their train ids. Source: `labels.py` of the Cityscapes scripts."""
+
+LAST_ID = 33
+
+_IMAGE_END = "_leftImg8bit"
+
+
+def read_cityscapes(root: Path, faults: list[str]) -> DataSet:
+    """The data set of `leftImg8bit` and `gtFine`: `train` and `val`, because the masks of `test` are empty.
+
+    Masks are those of the label ids, of which all but nineteen are ignored, or where there is none, of the train ids.
+    """
+    kind, about = "labelIds", "labels other than the nineteen that Cityscapes scores are ignored"
+    if not any((root / "gtFine").glob("*/*/*_gtFine_labelIds.png")):
+        kind, about = "labelTrainIds", ""
+    splits = {split: _split(root, split, kind, faults) for split in ("train", "val")}
+    remap: tuple[tuple[int, int], ...] = ()
+    if kind == "labelIds":
+        train_ids = {label: index for index, (label, _) in enumerate(_CLASSES.values())}
+        remap = tuple((label, train_ids.get(label, IGNORE_INDEX)) for label in range(LAST_ID + 1))
+    return DataSet("cityscapes", root, CITYSCAPES_LABELS, splits, remap=remap, about=about)
+
+
+def _split(root: Path, split: str, kind: str, faults: list[str]) -> tuple[Sample, ...]:
+    images = sorted((root / "leftImg8bit" / split).glob(f"*/*{_IMAGE_END}.png"))
+    if not images:
+        faults.append(f"{root / 'leftImg8bit' / split}: has no image */*{_IMAGE_END}.png; unpack leftImg8bit whole")
+    samples = []
+    for image in images:
+        name = image.stem.removesuffix(_IMAGE_END)
+        mask = root / "gtFine" / split / image.parent.name / f"{name}_gtFine_{kind}.png"
+        if mask.is_file():
+            samples.append(Sample(name, image, mask))
+        else:
+            faults.append(f"{mask}: is not there, but its image is; unpack gtFine whole, or make the masks of {kind}")
+    return same_size(samples, faults)

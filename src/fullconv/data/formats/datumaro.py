@@ -1,0 +1,165 @@
+"""Datumaro: one JSON file for a subset, as CVAT exports it too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from pydantic import FiniteFloat, TypeAdapter
+
+from fullconv.data.dataset import DataSet
+from fullconv.data.formats.assembly import AnnotatedImage, assemble, classes_of, parse
+from fullconv.data.formats.coco import Runs
+from fullconv.data.formats.runs import read_counts, run_area
+from fullconv.data.formats.shapes import Area, fill_rings
+from fullconv.data.splits import split_of
+from fullconv.errors import DataError
+from fullconv.image import IMAGE_SUFFIXES, image_size
+
+__all__ = ["read_datumaro"]
+
+WITHOUT_PIXELS = ("label", "caption")
+
+
+@dataclass(frozen=True)
+class _Label:
+    name: str
+
+
+@dataclass(frozen=True)
+class _Labels:
+    labels: list[_Label]
+
+
+@dataclass(frozen=True)
+class _Categories:
+    label: _Labels
+
+
+@dataclass(frozen=True)
+class _Media:
+    path: str = ""
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    type: str
+    label_id: int | None = None
+    group: int | None = 0
+    z_order: int | None = 0
+    points: list[FiniteFloat] = field(default_factory=list)
+    rle: Runs | None = None
+
+
+@dataclass(frozen=True)
+class _Item:
+    id: str
+    annotations: list[_Annotation]
+    image: _Media | None = None
+
+
+@dataclass(frozen=True)
+class _File:
+    categories: _Categories
+    items: list[_Item]
+
+
+_FILE = TypeAdapter(_File)
+
+
+def read_datumaro(root: Path, files: Sequence[Path], faults: list[str]) -> DataSet | None:
+    """The data set of `annotations/<subset>.json` and `images/<subset>`.
+
+    Classes are the labels in their order. Annotations are painted by `z_order`, then in their order. Boxes of a group
+    that has a mask or polygon are left out. Returns None, with faults, where there are no classes.
+    """
+    splits: dict[str, list[AnnotatedImage]] = {}
+    names: dict[Path, list[str]] = {}
+    for path in files:
+        content = parse(path, _FILE, faults)
+        if content is None:
+            continue
+        names[path] = [label.name for label in content.categories.label.labels]
+        split = split_of(path.stem) or ""
+        splits[split] = [*splits.get(split, ()), *_annotated(root, path, content, names[path], faults)]
+    if "" in splits and len(splits) > 1:
+        faults.append(f"{root}: some names of subsets tell no split; put train, val or test into the name of each file")
+        del splits[""]
+    faults += [
+        f"{path}: its labels differ from those of {files[0].name}; export all subsets of one project"
+        for path in names
+        if names[path] != next(iter(names.values()))
+    ]
+    try:
+        classes = classes_of(next(iter(names.values()), []))
+    except DataError as error:
+        faults.append(f"{root}: {error}")
+        return None
+    about = "of annotations that overlap, the one of the higher z_order, or the later one, is on top"
+    return assemble("datumaro", root, splits, classes, faults, about)
+
+
+def _annotated(root: Path, path: Path, content: _File, names: list[str], faults: list[str]) -> list[AnnotatedImage]:
+    found = []
+    for item in content.items:
+        image = _image(root, path.stem, item)
+        if image is None:
+            faults.append(
+                f"{path}: the image of item {item.id!r} is not in {root / 'images' / path.stem}; "
+                "export it with the images"
+            )
+            continue
+        size = item.image.size if item.image is not None else None
+        try:
+            shapes = _shapes(item, size or image_size(image), names)
+            found.append(AnnotatedImage(item.id, image, path, size, shapes))
+        except DataError as error:
+            faults += [f"{path}: item {item.id!r}: {fault}" for fault in error.faults] or [str(error)]
+    return found
+
+
+def _shapes(item: _Item, size: tuple[int, int], names: list[str]) -> tuple[tuple[str, Area], ...]:
+    """The shapes from the lowest to the topmost; DataError with all that cannot be used."""
+    faults = []
+    shapes = []
+    groups = {entry.group for entry in item.annotations if entry.type in ("mask", "polygon")} - {0, None}
+    for number, entry in enumerate(sorted(item.annotations, key=lambda entry: entry.z_order or 0), 1):
+        if entry.type in WITHOUT_PIXELS or (entry.type == "bbox" and entry.group in groups):
+            continue
+        try:
+            if entry.label_id is None or not 0 <= entry.label_id < len(names):
+                raise DataError(f"its label_id is {entry.label_id}, where there are {len(names)} labels")
+            shapes.append((names[entry.label_id], _area(entry, size)))
+        except DataError as error:
+            faults.append(f"annotation {number} ({entry.type}): {error}; correct or remove it")
+    if faults:
+        raise DataError(f"item {item.id!r} cannot be used", faults)
+    return tuple(shapes)
+
+
+def _area(entry: _Annotation, size: tuple[int, int]) -> Area:
+    if entry.type == "polygon":
+        if len(entry.points) < 6 or len(entry.points) % 2:
+            raise DataError("a polygon needs three corners or more, each of two numbers")
+        return partial(fill_rings, (np.array(entry.points).reshape(-1, 2),))
+    if entry.type == "mask" and entry.rle is not None:
+        if entry.rle.size != size:
+            height, width = entry.rle.size
+            raise DataError(f"its runs are of {width}x{height} (width x height), its image is {size[1]}x{size[0]}")
+        return partial(run_area, read_counts(entry.rle.counts, size).astype(np.int32))
+    raise DataError("only polygons and masks label pixels")
+
+
+def _image(root: Path, subset: str, item: _Item) -> Path | None:
+    named = item.image.path if item.image is not None else ""
+    places = [root / "images" / subset, root / "images", root]
+    names = [named] if named else []
+    names += [item.id + suffix for suffix in sorted(IMAGE_SUFFIXES)]
+    try:
+        return next((place / name for name in names for place in places if (place / name).is_file()), None)
+    except (OSError, ValueError):  # a name that no file can have
+        return None

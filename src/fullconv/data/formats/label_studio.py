@@ -1,0 +1,201 @@
+"""Label Studio: one JSON file with a list of tasks."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
+from pydantic import FiniteFloat, TypeAdapter
+
+from fullconv.data.dataset import DataSet
+from fullconv.data.formats.assembly import AnnotatedImage, assemble, classes_of, parse
+from fullconv.data.formats.runs import brush_area
+from fullconv.data.formats.shapes import Area, Floats, Size, ellipse, fill_rings, rectangle
+from fullconv.data.pairing import is_image
+from fullconv.data.splits import split_of
+from fullconv.errors import DataError
+from fullconv.image import IMAGE_SUFFIXES
+
+__all__ = ["read_label_studio"]
+
+_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
+
+
+@dataclass(frozen=True)
+class _Value:
+    points: list[tuple[FiniteFloat, FiniteFloat]] = field(default_factory=list)
+    x: FiniteFloat = 0.0
+    y: FiniteFloat = 0.0
+    width: FiniteFloat = 0.0
+    height: FiniteFloat = 0.0
+    radiusX: FiniteFloat = 0.0
+    radiusY: FiniteFloat = 0.0
+    rotation: FiniteFloat | None = 0.0
+    rle: list[int] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    polygonlabels: list[str] = field(default_factory=list)
+    brushlabels: list[str] = field(default_factory=list)
+    rectanglelabels: list[str] = field(default_factory=list)
+    ellipselabels: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        return self.polygonlabels or self.brushlabels or self.rectanglelabels or self.ellipselabels or self.labels
+
+
+@dataclass(frozen=True)
+class _Result:
+    type: str = ""
+    value: _Value = field(default_factory=_Value)
+    original_width: int | None = None
+    original_height: int | None = None
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    result: list[_Result]
+    was_cancelled: bool | None = False
+    ground_truth: bool | None = False
+
+
+@dataclass(frozen=True)
+class _Task:
+    data: dict[str, Any]
+    annotations: list[_Annotation]
+    id: int | str | None = None
+
+
+_FILE = TypeAdapter(list[_Task])
+
+
+def read_label_studio(root: Path, files: Sequence[Path], faults: list[str]) -> DataSet | None:
+    """The data set of exports in Label Studio's JSON, whose images lie anywhere in `root`.
+
+    Classes are all labels by name. Later regions are painted over earlier ones. Of several annotations of a task the
+    one that is marked as ground truth counts, or the last. Tasks without one are left out. Returns None, with faults,
+    where there are no classes.
+    """
+    images: dict[str, list[Path]] = defaultdict(list)
+    for image in sorted(root.rglob("*")):
+        if is_image(image):
+            images[image.name].append(image)
+    splits: dict[str, list[AnnotatedImage]] = {}
+    left_out = 0
+    for path in files:
+        tasks = parse(path, _FILE, faults) or []
+        done = [(task, annotation) for task in tasks if (annotation := _chosen(task)) is not None]
+        left_out += len(tasks) - len(done)
+        split = split_of(path.stem) or ""
+        entries = (_annotated(images, path, task, annotation, faults) for task, annotation in done)
+        splits[split] = [*splits.get(split, ()), *(entry for entry in entries if entry is not None)]
+    if "" in splits and len(splits) > 1:
+        faults.append(f"{root}: some exports are named after a split, others not; name all of them so")
+        del splits[""]
+    names = {label for entries in splits.values() for entry in entries for label, _ in entry.shapes}
+    try:
+        classes = classes_of(sorted(names))
+    except DataError as error:
+        faults.append(f"{root}: {error}")
+        return None
+    about = "of regions that overlap, the one that is later in the file is on top"
+    about += f"; {left_out} task(s) without an annotation are left out" if left_out else ""
+    return assemble("label_studio", root, splits, classes, faults, about)
+
+
+def _chosen(task: _Task) -> _Annotation | None:
+    kept = [annotation for annotation in task.annotations if not annotation.was_cancelled]
+    true = [annotation for annotation in kept if annotation.ground_truth]
+    return next(reversed(true or kept), None)
+
+
+def _annotated(
+    images: dict[str, list[Path]], path: Path, task: _Task, annotation: _Annotation, faults: list[str]
+) -> AnnotatedImage | None:
+    told = f"{path}: task {task.id}"
+    reference = _reference(task)
+    if reference is None:
+        faults.append(f"{told} names no image; export tasks of images")
+        return None
+    found = _image(images, reference)
+    if len(found) != 1:
+        what = f"is there {len(found)} times" if found else "is not in the folder"
+        faults.append(f"{told}: its image {reference} {what}; put it there once, under the name it was uploaded with")
+        return None
+    stated: Size | None = None
+    shapes = []
+    for number, result in enumerate(annotation.result, 1):
+        size = (result.original_height, result.original_width)
+        if not result.type.endswith("labels"):
+            continue  # an answer to a question about the image, or the outline of what a result of "labels" has, too
+        try:
+            if size[0] is None or size[1] is None:
+                raise DataError("has no original_width and original_height")
+            stated = size[0], size[1]
+            area = _area(result, stated)
+            if len(result.value.names) != 1:
+                raise DataError(f"has {' and '.join(result.value.names) or 'no label'}, where a pixel has one label")
+            shapes.append((result.value.names[0], area))
+        except DataError as error:
+            faults.append(f"{told}: region {number} {error}; correct or remove it")
+    return AnnotatedImage(found[0].stem, found[0], path, stated, tuple(shapes))
+
+
+def _reference(task: _Task) -> str | None:
+    """What the task calls its image: the path of a URL, or of a local file behind `?d=`."""
+    values = [value for _, value in sorted(task.data.items(), key=lambda item: item[0] != "image")]
+    for value in values:
+        if not isinstance(value, str):
+            continue
+        parts = urlsplit(value)
+        local = parse_qs(parts.query).get("d", [""])[0]
+        name = local or unquote(parts.path)
+        if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
+            return name
+    return None
+
+
+def _image(images: dict[str, list[Path]], reference: str) -> list[Path]:
+    """The files that may be meant: of that name, or without the eight digits that an upload puts before it.
+
+    Of several, those that share most folders at the end of the path.
+    """
+    wanted = PurePosixPath(reference.replace("\\", "/"))
+    found = images.get(wanted.name, []) or images.get(_UPLOAD_PREFIX.sub("", wanted.name), [])
+    if len(found) < 2:
+        return found
+    shared = [_shared(path, wanted) for path in found]
+    return [path for path, count in zip(found, shared, strict=True) if count == max(shared)]
+
+
+def _shared(path: Path, wanted: PurePosixPath) -> int:
+    both = zip(path.parts[-2::-1], wanted.parts[-2::-1], strict=False)
+    return next((count for count, (one, other) in enumerate(both) if one != other), len(wanted.parts) - 1)
+
+
+def _area(result: _Result, size: Size) -> Area:
+    """What a region covers; DataError for what covers no pixels. Positions are percent of the image's sides."""
+    value = result.value
+    scale: Floats = np.array([size[1], size[0]]) / 100
+    x, y = (value.x, value.y) * scale
+    turn = value.rotation or 0.0
+    if value.rle:
+        try:
+            return partial(brush_area, bytes(value.rle))
+        except ValueError:
+            raise DataError("has a brush mask that is not a list of bytes") from None
+    if len(value.points) >= 3:
+        return partial(fill_rings, (np.array(value.points) * scale,))
+    if value.width > 0 and value.height > 0:
+        width, height = (value.width, value.height) * scale
+        return partial(fill_rings, (rectangle(x, y, width, height, turn),))
+    if value.radiusX > 0 and value.radiusY > 0:
+        radius_x, radius_y = (value.radiusX, value.radiusY) * scale
+        return partial(fill_rings, (ellipse(x, y, radius_x, radius_y, turn),))
+    raise DataError(f"of {result.type} covers no pixels")

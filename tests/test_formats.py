@@ -1,0 +1,658 @@
+"""Annotations of labelling tools and benchmarks, read in place."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import pickle
+import re
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fullconv.data.dataset import DataSet
+from fullconv.data.formats import shapes
+from fullconv.data.formats.ade20k import ade20k_labels
+from fullconv.data.formats.cityscapes import CITYSCAPES_LABELS
+from fullconv.data.formats.runs import brush_area, count_runs, pack_counts, read_counts, run_area
+from fullconv.data.formats.shapes import ellipse, fill_each, fill_rings, rectangle
+from fullconv.data.layouts import find_dataset
+from fullconv.errors import DataError
+
+UInt8 = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+SIZE = (6, 8)
+SQUARE = [[1, 1], [5, 1], [5, 5], [1, 5]]
+INNER = [[2, 2], [4, 2], [4, 4], [2, 4]]
+
+BOTH = np.zeros(SIZE, np.uint8)
+BOTH[1:5, 1:5] = 1
+BOTH[2:4, 2:4] = 2
+"""A square of class 1 with one of class 2 on top."""
+
+
+def put_image(path: Path, size: tuple[int, int] = SIZE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(path)
+
+
+def put_mask(path: Path, mask: UInt8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(path)
+
+
+def put_json(path: Path, values: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values))
+
+
+def targets(dataset: DataSet, split: str = "train") -> list[UInt8]:
+    """Of samples that went through a pickle, as on their way to another process."""
+    samples = pickle.loads(pickle.dumps(dataset.split(split)))
+    return [dataset.read(sample)[1] for sample in samples]
+
+
+def faults_of(root: Path) -> tuple[str, ...]:
+    with pytest.raises(DataError) as caught:
+        find_dataset(root)
+    assert all(str(root) in fault for fault in caught.value.faults)
+    return caught.value.faults
+
+
+def whole(patch: shapes.Patch, size: tuple[int, int]) -> Mask:
+    mask = np.zeros(size, bool)
+    height, width = patch.mask.shape
+    mask[patch.top : patch.top + height, patch.left : patch.left + width] = patch.mask
+    return mask
+
+
+# Polygons
+
+
+def side_of(x: Fraction, y: Fraction, rings: list[list[tuple[Fraction, Fraction]]]) -> bool | None:
+    """Whether a point is inside by the even-odd rule, in exact arithmetic; None on an edge."""
+    odd = False
+    for ring in rings:
+        for (x0, y0), (x1, y1) in pairwise([*ring, ring[0]]):
+            cross = (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)
+            if cross == 0 and min(x0, x1) <= x <= max(x0, x1) and min(y0, y1) <= y <= max(y0, y1):
+                return None
+            if (y0 > y) != (y1 > y):
+                odd ^= x > x0 + (y - y0) * (x1 - x0) / (y1 - y0)
+    return odd
+
+
+corners = st.tuples(st.integers(-12, 60), st.integers(-12, 60))
+rings = st.lists(st.lists(corners, min_size=3, max_size=7), min_size=1, max_size=3)
+
+
+@given(rings, st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 7]))
+def test_a_pixel_is_in_a_polygon_when_its_centre_is(
+    drawn: list[list[tuple[int, int]]], height: int, width: int, unit: int
+) -> None:
+    """Corners are multiples of 1/4, 1/12 and 1/28 pixels, some of them outside of the image."""
+    exact = [[(Fraction(x, 4 * unit), Fraction(y, 4 * unit)) for x, y in ring] for ring in drawn]
+    size = height, width
+    found = whole(fill_rings(tuple(np.array(ring) / (4 * unit) for ring in drawn), size), size)
+    half = Fraction(1, 2)
+    for y in range(height):
+        for x in range(width):
+            expected = side_of(x + half, y + half, exact)
+            assert expected is None or found[y, x] == expected
+
+
+@given(st.lists(st.tuples(st.floats(-2, 9), st.floats(-2, 9)), min_size=2, max_size=4))
+def test_polygons_that_share_edges_share_no_pixel_and_leave_none(border: list[tuple[float, float]]) -> None:
+    """A line from top to bottom, not crossing itself as it goes down, cuts the image in two."""
+    line = [(x, y) for y, (x, _) in zip(sorted(y for _, y in border), border, strict=True)]
+    left = np.array([(-20, -20), *[(line[0][0], -20)], *line, (line[-1][0], 20), (-20, 20)])
+    right = np.array([(30, 20), *[(line[-1][0], 20)], *line[::-1], (line[0][0], -20), (30, -20)])
+    both = [whole(fill_rings((part,), (7, 8)), (7, 8)) for part in (left, right)]
+    assert np.all(both[0] ^ both[1])
+
+
+def test_large_polygons_are_filled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = np.random.default_rng(0).uniform(-10, 110, (50, 2))
+    expected = fill_rings((ring,), (100, 90))
+    monkeypatch.setattr(shapes, "CROSSINGS", 100)
+    np.testing.assert_array_equal(fill_rings((ring,), (100, 90)).mask, expected.mask)
+
+
+def test_a_polygon_outside_covers_nothing_and_parts_of_one_object_are_united() -> None:
+    outside = np.array([(20.0, 1.0), (30.0, 1.0), (25.0, 5.0)])
+    assert not fill_rings((outside,), SIZE).mask.any()
+    endless = np.array([(-1e308, -1e308), (1e308, -1e308), (1e308, 1e308), (-1e308, 1e308)])
+    assert whole(fill_rings((endless,), SIZE), SIZE).all()
+    square = np.array(SQUARE, float)
+    assert whole(fill_each((square, square + 2, outside), SIZE), SIZE).sum() == 16 + 12 - 4
+    assert whole(fill_rings((square, np.array(INNER, float)), SIZE), SIZE).sum() == 16 - 4
+
+
+def test_ellipses_and_turned_rectangles() -> None:
+    y, x = np.mgrid[:60, :80] + 0.5
+    found = whole(fill_rings((ellipse(40, 30, 30, 12, 30),), (60, 80)), (60, 80))
+    angle = np.pi / 6
+    along, across = (
+        (x - 40) * np.cos(angle) + (y - 30) * np.sin(angle),
+        (y - 30) * np.cos(angle) - (x - 40) * np.sin(angle),
+    )
+    np.testing.assert_array_equal(found, (along / 30) ** 2 + (across / 12) ** 2 < 1)
+    np.testing.assert_allclose(rectangle(2, 3, 4, 1, 90), [(2, 3), (2, 7), (1, 7), (1, 3)], atol=1e-12)
+
+
+# Runs
+
+
+@st.composite
+def masks(draw: st.DrawFn) -> Mask:
+    height, width, seed = draw(st.integers(1, 40)), draw(st.integers(1, 40)), draw(st.integers(0, 2**32))
+    return np.random.default_rng(seed).random((height, width)) < draw(st.sampled_from([0, 0.02, 0.5, 0.98, 1]))
+
+
+@given(masks())
+def test_runs_are_the_mask_again_plain_and_compressed(mask: Mask) -> None:
+    counts = count_runs(mask)
+    assert counts.sum() == mask.size
+    assert np.all(counts[1:] > 0)
+    np.testing.assert_array_equal(run_area(counts, mask.shape).mask, mask)
+    np.testing.assert_array_equal(read_counts(pack_counts(counts), mask.shape), counts)
+    np.testing.assert_array_equal(read_counts(counts.tolist(), mask.shape), counts)
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ([6], "6"),  # 6 + 48 is "6"
+        ([0, 6], "06"),
+        ([15, 16], "?`0"),  # 16 has the sign's bit, so a digit of 0 follows: 16 + 32 + 48 is "`"
+        ([1, 2, 3, 1, 1], "123ON"),  # 1 - 2 is -1: all five bits, 31 + 48; 1 - 3 is -2: 30 + 48
+        ([100, 1000], "T3Xo0"),  # 4 + 32 + 48, 3 + 48; 8 + 32 + 48, 31 + 32 + 48, 0 + 48
+    ],
+)
+def test_compressed_runs_by_hand(counts: list[int], text: str) -> None:
+    assert pack_counts(np.array(counts)) == text
+    np.testing.assert_array_equal(read_counts(text, (1, sum(counts))), counts)
+
+
+def test_runs_go_down_the_columns() -> None:
+    np.testing.assert_array_equal(
+        run_area(np.array([2, 3, 1]), (2, 3)).mask, [[False, True, True], [False, True, False]]
+    )
+
+
+@pytest.mark.parametrize("counts", ["", "é", "P", "66", [5], [-1, 49], [], "PPPPPPPPPPPP0"])
+def test_damaged_runs(counts: str | list[int]) -> None:
+    with pytest.raises(DataError, match=r"damaged or cut short|its runs cover"):
+        read_counts(counts, SIZE)
+
+
+def brushed(mask: Mask, widths: tuple[int, ...] = (3, 4, 8, 16)) -> list[int]:
+    """What Label Studio writes of a mask: its RGBA values as a stream of bits, packed by the rules of rle-pack."""
+    values = np.repeat(mask.ravel().astype(int) * 255, 4).tolist()
+    bits = f"{len(values):032b}{8 - 1:05b}" + "".join(f"{width - 1:04b}" for width in widths)
+    start = 0
+    while start < len(values):
+        behind = start
+        while behind < len(values) and values[behind] == values[start] and behind - start < 2 ** widths[-1]:
+            behind += 1
+        length = behind - start
+        index = next(number for number, width in enumerate(widths) if length <= 2**width)
+        literal = length % 3 == 0 and length < 20
+        bits += f"{0 if literal else 1}{index:02b}{length - 1:0{widths[index]}b}"
+        bits += f"{values[start]:08b}" * (length if literal else 1)
+        start = behind
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[position : position + 8], 2) for position in range(0, len(bits), 8)]
+
+
+@given(masks(), st.sampled_from([(3, 4, 8, 16), (1, 2, 3, 4)]))
+def test_brush_masks(mask: Mask, widths: tuple[int, ...]) -> None:
+    data = bytes(brushed(mask, widths))
+    np.testing.assert_array_equal(brush_area(data, mask.shape).mask, mask)
+    with pytest.raises(DataError, match="damaged or cut short"):
+        brush_area(data[:-2], mask.shape)
+    with pytest.raises(DataError, match="not the"):
+        brush_area(data, (mask.shape[0] + 1, mask.shape[1]))
+
+
+# labelme
+
+
+def labelme_shape(label: str, points: list[list[float]], kind: str = "polygon", **more: Any) -> dict[str, Any]:
+    return {"label": label, "points": points, "shape_type": kind, "flags": {}, "group_id": None, **more}
+
+
+def put_labelme(path: Path, found: list[dict[str, Any]], **more: Any) -> None:
+    values = {"version": "5.5.0", "shapes": found, "imagePath": f"{path.stem}.png", "imageData": None}
+    put_json(path, {**values, "imageHeight": SIZE[0], "imageWidth": SIZE[1], **more})
+    put_image(path.with_suffix(".png"))
+
+
+def test_labelme(tmp_path: Path) -> None:
+    for stem in "abcd":
+        put_labelme(tmp_path / f"{stem}.json", [labelme_shape("cat", SQUARE), labelme_shape("dog", INNER)])
+    put_image(tmp_path / "not_done.png")
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.labels.class_names) == ("labelme", ("background", "cat", "dog"))
+    assert sorted(sample.name for samples in dataset.splits.values() for sample in samples) == list("abcd")
+    assert dataset.split("val")
+    assert "no shape covers are background" in dataset.about
+    assert "by a hash" in dataset.about
+    np.testing.assert_array_equal(targets(dataset)[0], BOTH)
+
+
+def test_labelme_paints_in_order_all_kinds_of_areas(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[255, 0], [255, 255]], np.uint8)).convert("1").save(buffer, "PNG")
+    mask = base64.b64encode(buffer.getvalue()).decode()
+    put_labelme(
+        tmp_path / "train" / "a.json",
+        [
+            labelme_shape("dog", INNER),
+            labelme_shape("cat", [[5, 5], [1, 1]], "rectangle"),
+            labelme_shape("__ignore__", [[6.5, 2.5], [6.5, 4]], "circle"),
+            labelme_shape("dog", [[3, 4], [4, 5]], "mask", mask=mask),
+        ],
+    )
+    (tmp_path / "labels.txt").write_text("__ignore__\n_background_\ndog\ncat\n")
+    dataset = find_dataset(tmp_path)
+    assert dataset.labels.class_names == ("_background_", "dog", "cat")
+    expected = np.zeros(SIZE, np.uint8)
+    expected[1:5, 1:5] = 2
+    expected[1:4, 5:8] = 255
+    expected[4, 3] = expected[5, 3] = expected[5, 4] = 1
+    np.testing.assert_array_equal(targets(dataset)[0], expected)
+
+
+def test_a_list_of_labels_without_a_background_ignores_what_nothing_covers(tmp_path: Path) -> None:
+    put_labelme(tmp_path / "train" / "a.json", [labelme_shape("dog", SQUARE)])
+    (tmp_path / "labels.txt").write_text("__ignore__\ncat\ndog\n")
+    dataset = find_dataset(tmp_path)
+    assert dataset.labels.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(targets(dataset)[0], np.where(BOTH == 0, 255, 1))
+    assert "no shape covers are ignored" in dataset.about
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    assert find_dataset(tmp_path).labels.class_names == ("background", "cat", "dog")
+
+
+def test_all_faults_of_labelme_files_at_once(tmp_path: Path) -> None:
+    good = [labelme_shape("dog", SQUARE)]
+    put_labelme(tmp_path / "a.json", good)
+    put_labelme(tmp_path / "b.json", [labelme_shape("dog", [[1, 1], [2, 2]], "line"), *good])
+    put_labelme(tmp_path / "c.json", good, imageWidth=9)
+    put_labelme(tmp_path / "d.json", [*good, labelme_shape("cow", SQUARE)])
+    put_labelme(tmp_path / "e.json", good)
+    (tmp_path / "e.png").unlink()
+    (tmp_path / "f.json").write_text('{"shapes": [')
+    put_json(tmp_path / "g.json", {"shapes": [{"label": "dog"}], "imagePath": "a.png"})
+    put_labelme(tmp_path / "h.json", [labelme_shape("dog", [[1, 1], [2, 2]], "mask", mask="!")])
+    put_labelme(tmp_path / "i.json", good, imagePath="a.png")
+    (tmp_path / "i.png").unlink()
+    (tmp_path / "labels.txt").write_text("dog\n")
+    expected = [
+        r"b.json: shape 1 \(dog\) is a line, which covers no pixels; draw a polygon, or remove it",
+        r"e.json: its image 'e.png' is not there",
+        r"f.json: invalid JSON: .*; export it again",
+        r"g.json: at shapes.0.points: field required",
+        r"h.json: shape 1 \(dog\) has a mask that is not in base64",
+        r"c.json: says that .*c.png is 9x6 \(width x height\), but it is 8x6",
+        r"d.json: has the label 'cow', which the list of classes has not",
+        r"i.json: annotates .*a.png, which .*a.json does already",
+    ]
+    found = faults_of(tmp_path)
+    assert len(found) == len(expected), found
+    assert all(re.search(part, fault) for part, fault in zip(expected, found, strict=True)), found
+
+
+def test_a_damaged_mask_of_labelme_is_told_when_it_is_read(tmp_path: Path) -> None:
+    mask = base64.b64encode(b"\x89PNG no").decode()
+    put_labelme(tmp_path / "train" / "a.json", [labelme_shape("dog", [[1, 1], [2, 2]], "mask", mask=mask)])
+    with pytest.raises(DataError, match=r"a\.json: has a damaged mask"):
+        targets(find_dataset(tmp_path))
+
+
+# COCO
+
+
+def coco(
+    annotations: list[dict[str, Any]], names: tuple[str, ...] = ("cat", "dog"), count: int = 1, **more: Any
+) -> dict[str, Any]:
+    sides = {"height": SIZE[0], "width": SIZE[1]}
+    return {
+        "images": [{"id": number, "file_name": f"{number}.png", **sides} for number in range(count)],
+        "categories": [{"id": 10 * (number + 1), "name": name} for number, name in enumerate(names)],
+        "annotations": [{"id": number, "image_id": 0, "iscrowd": 0, **one} for number, one in enumerate(annotations)],
+        **more,
+    }
+
+
+def flat(points: list[list[int]]) -> list[int]:
+    return [value for point in points for value in point]
+
+
+def runs(mask: Mask, packed: bool) -> dict[str, Any]:
+    counts = count_runs(mask)
+    return {"size": list(mask.shape), "counts": pack_counts(counts) if packed else counts.tolist()}
+
+
+ON_TOP = [
+    {"category_id": 20, "segmentation": [flat(INNER)]},
+    {"category_id": 10, "segmentation": [flat(SQUARE)]},
+]
+
+
+@pytest.mark.parametrize("packed", [None, True, False])
+def test_coco_paints_fewer_pixels_over_more(tmp_path: Path, packed: bool | None) -> None:
+    annotations = [dict(one) for one in ON_TOP]
+    if packed is not None:
+        annotations[0] |= {"segmentation": runs(BOTH == 2, packed), "iscrowd": 1}
+        annotations[1] |= {"segmentation": runs(BOTH > 0, packed)}
+    put_json(tmp_path / "annotations" / "instances_train2017.json", coco(annotations))
+    put_json(tmp_path / "annotations" / "person_keypoints_train2017.json", coco(annotations))
+    put_json(tmp_path / "annotations" / "instances_val2017.json", coco([], count=1))
+    for split in ("train2017", "val2017"):
+        put_image(tmp_path / split / "0.png")
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.labels.class_names) == ("coco", ("background", "cat", "dog"))
+    np.testing.assert_array_equal(targets(dataset)[0], BOTH)
+    assert not targets(dataset, "val")[0].any()
+
+
+def test_coco_as_web_tools_export_it(tmp_path: Path) -> None:
+    """A heading as category 0, the images beside the file, `valid`."""
+    values = coco([{"category_id": 1, "segmentation": [flat(SQUARE), flat([[6, 0], [8, 0], [8, 2], [6, 2]])]}])
+    values["categories"] = [
+        {"id": 0, "name": "animals", "supercategory": "none"},
+        {"id": 1, "name": "cat", "supercategory": "animals"},
+    ]
+    for folder in ("train", "valid"):
+        put_json(tmp_path / folder / "_annotations.coco.json", values)
+        put_image(tmp_path / folder / "0.png")
+    dataset = find_dataset(tmp_path)
+    assert (dataset.labels.class_names, set(dataset.splits)) == (("background", "cat"), {"train", "val"})
+    expected = (BOTH > 0).astype(np.uint8)
+    expected[:2, 6:] = 1
+    np.testing.assert_array_equal(targets(dataset, "val")[0], expected)
+
+
+def test_one_coco_file_without_a_split_is_divided(tmp_path: Path) -> None:
+    put_json(tmp_path / "annotations" / "instances_default.json", coco(ON_TOP, ("background", "cat"), count=5))
+    for number in range(5):
+        put_image(tmp_path / "images" / "sub" / ".." / f"{number}.png")
+    dataset = find_dataset(tmp_path)
+    assert dataset.labels.class_names == ("background", "cat")
+    assert sum(len(dataset.split(split)) for split in ("train", "val")) == 5
+
+
+def test_all_faults_of_coco_at_once(tmp_path: Path) -> None:
+    values = coco(
+        [
+            *ON_TOP,
+            {"category_id": 30, "segmentation": [flat(INNER)]},
+            {"category_id": 10, "image_id": 77, "segmentation": [flat(INNER)]},
+            {"category_id": 10, "segmentation": [[1, 2, 3, 4]]},
+            {"category_id": 10, "segmentation": {"size": list(SIZE), "counts": [1, 2]}},
+            {"category_id": 10, "segmentation": {"size": [3, 3], "counts": [9]}},
+            {"category_id": 10, "segmentation": [], "bbox": [0, 0, 1, 1]},
+            {"category_id": 10, "bbox": [0, 0, 1, 1]},
+        ],
+        count=4,
+    )
+    values["images"][2]["width"] = 9
+    values["images"][3]["file_name"] = "0.png"
+    put_json(tmp_path / "annotations" / "train.json", values)
+    put_json(tmp_path / "annotations" / "val.json", {"images": [], "annotations": [{}], "categories": [{"id": 1}]})
+    for number in (0, 2):
+        put_image(tmp_path / "images" / f"{number}.png")
+    expected = [
+        "val.json: at annotations.0.image_id: field required",
+        "val.json: at annotations.0.category_id: field required",
+        "val.json: at categories.0.name: field required",
+        "annotation 2 is of category 30, which the file has not",
+        "annotation 3 is of the image 77, which the file has not",
+        "annotation 4: a polygon needs three corners or more",
+        "annotation 5: its runs cover 3 pixels, not the 8x6 of the image",
+        "annotation 6: its runs are of 3x3",
+        "2 annotation(s) have a box at most",
+        "its image '1.png' is not in ",
+        "says that " + str(tmp_path / "images" / "2.png") + " is 9x6",
+        "annotates " + str(tmp_path / "images" / "0.png") + ", which",
+    ]
+    found = faults_of(tmp_path)
+    assert len(found) == len(expected), found
+    assert all(part in fault for part, fault in zip(expected, found, strict=True)), found
+
+
+def test_coco_files_that_contradict_each_other(tmp_path: Path) -> None:
+    put_image(tmp_path / "images" / "0.png")
+    put_json(tmp_path / "annotations" / "train.json", coco(ON_TOP))
+    put_json(tmp_path / "annotations" / "val.json", coco([], ("dog", "cat"), count=0))
+    assert "category 10 is 'dog', but 'cat' before" in faults_of(tmp_path)[0]
+    put_json(tmp_path / "annotations" / "val.json", coco([], count=0))
+    put_json(tmp_path / "annotations" / "my_train.json", coco([]))
+    assert "2 files of annotations are of split 'train' (my_train.json, train.json)" in faults_of(tmp_path)[0]
+
+
+def test_a_file_that_is_cut_short_is_told_and_another_kind_is_not_read(tmp_path: Path) -> None:
+    put_image(tmp_path / "images" / "0.png")
+    put_json(tmp_path / "annotations" / "instances_val.json", coco(ON_TOP))
+    put_json(tmp_path / "annotations" / "captions_val.json", {"images": [], "annotations": [{"caption": "a cat"}]})
+    assert set(find_dataset(tmp_path).splits) == {"val"}
+    (tmp_path / "annotations" / "instances_train.json").write_text('{"images": [{"id": 0, "file_')
+    (fault,) = faults_of(tmp_path)
+    assert "instances_train.json: invalid JSON: " in fault
+
+
+# Datumaro
+
+
+def test_datumaro(tmp_path: Path) -> None:
+    labels = {"label": {"labels": [{"name": name, "parent": "", "attributes": []} for name in ("cat", "dog")]}}
+    annotations = [
+        {"type": "mask", "label_id": 1, "z_order": 1, "group": 3, "rle": runs(BOTH == 2, True)},
+        {"type": "bbox", "label_id": 1, "z_order": 2, "group": 3, "bbox": [0, 0, 8, 6]},
+        {"type": "polygon", "label_id": 0, "z_order": 0, "group": 0, "points": flat(SQUARE)},
+        {"type": "caption", "caption": "two animals"},
+    ]
+    item = {"id": "a", "annotations": annotations, "image": {"path": "a.png", "size": list(SIZE)}}
+    empty = {"id": "b", "annotations": []}
+    for subset, items in (("train", [item]), ("val", [empty])):
+        put_json(tmp_path / "annotations" / f"{subset}.json", {"info": {}, "categories": labels, "items": items})
+        put_image(tmp_path / "images" / subset / f"{items[0]['id']}.png")
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.labels.class_names) == ("datumaro", ("background", "cat", "dog"))
+    np.testing.assert_array_equal(targets(dataset)[0], BOTH)
+    assert not targets(dataset, "val")[0].any()
+    annotations[1]["group"] = 0
+    annotations.append({"type": "polygon", "label_id": 5, "points": flat(SQUARE)})
+    gone = {"id": "gone", "annotations": []}
+    put_json(tmp_path / "annotations" / "train.json", {"categories": labels, "items": [item, gone]})
+    boxes, unknown, image = faults_of(tmp_path)
+    assert "item 'a': annotation 5 (bbox): only polygons and masks label pixels" in boxes + unknown
+    assert "its label_id is 5, where there are 2 labels" in boxes + unknown
+    assert "the image of item 'gone' is not in" in image
+
+
+# Label Studio
+
+
+def region(kind: str, label: str, **value: Any) -> dict[str, Any]:
+    sides = {"original_width": SIZE[1], "original_height": SIZE[0], "image_rotation": 0}
+    return {"type": kind, "value": {**value, kind: [label]}, **sides}
+
+
+def percent(points: list[list[int]]) -> list[list[float]]:
+    return [[100 * x / SIZE[1], 100 * y / SIZE[0]] for x, y in points]
+
+
+def task(number: int, image: str, *results: dict[str, Any]) -> dict[str, Any]:
+    return {"id": number, "data": {"image": image}, "annotations": [{"result": list(results), "was_cancelled": False}]}
+
+
+def test_label_studio(tmp_path: Path) -> None:
+    polygon = region("polygonlabels", "cat", points=percent(SQUARE))
+    brush = region("brushlabels", "dog", format="rle", rle=brushed(BOTH == 2))
+    box = region("rectanglelabels", "cat", x=12.5, y=100 / 6, width=50, height=400 / 6, rotation=0)
+    choice = {"type": "choices", "value": {"choices": ["good"]}}
+    tasks = [
+        task(1, "/data/upload/3/0a1b2c3d-one.png", polygon, brush, choice),
+        task(2, "/data/local-files/?d=some/where/two%20words.png", box, brush),
+        task(3, "s3://bucket/deep/same.png", polygon),
+        task(4, "https://host/deep/0a1b2c3d-four.png?token=1", polygon),
+        task(5, "/data/upload/3/five.png"),
+    ]
+    tasks[0]["annotations"] = [tasks[0]["annotations"][0] | {"ground_truth": True}, {"result": [], "id": 9}]
+    tasks[4]["annotations"] = [{"result": [polygon], "was_cancelled": True}]
+    put_json(tmp_path / "project-1-at-2024.json", tasks)
+    for name in ("one", "two words", "deep/same", "other/same", "upload/0a1b2c3d-four"):
+        put_image(tmp_path / "images" / f"{name}.png")
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.labels.class_names) == ("label_studio", ("background", "cat", "dog"))
+    assert "1 task(s) without an annotation are left out" in dataset.about
+    found = {sample.name: sample for split in dataset.splits.values() for sample in split}
+    assert set(found) == {"one", "two words", "same", "0a1b2c3d-four"}
+    assert found["same"].image.parent.name == "deep"
+    for name in ("one", "two words"):
+        np.testing.assert_array_equal(dataset.read(found[name])[1], BOTH)
+
+
+def test_all_faults_of_label_studio_at_once(tmp_path: Path) -> None:
+    polygon = region("polygonlabels", "cat", points=percent(SQUARE))
+    two = region("polygonlabels", "cat", points=percent(SQUARE))
+    two["value"]["polygonlabels"].append("dog")
+    tasks = [
+        task(1, "one.png", polygon, region("keypointlabels", "x", x=1, y=2), region("vectorlabels", "y")),
+        task(2, "gone.png", polygon),
+        task(3, "same.png", polygon),
+        task(4, "four.png", two),
+        {"id": 5, "data": {"text": "hello"}, "annotations": [{"result": []}]},
+    ]
+    put_json(tmp_path / "export.json", tasks)
+    for name in ("one", "a/same", "b/same", "four"):
+        put_image(tmp_path / f"{name}.png")
+    assert [fault.split("export.json: ")[1].split(";")[0] for fault in faults_of(tmp_path)] == [
+        "task 1: region 2 of keypointlabels covers no pixels",
+        "task 1: region 3 of vectorlabels covers no pixels",
+        "task 2: its image gone.png is not in the folder",
+        "task 3: its image same.png is there 2 times",
+        "task 4: region 1 has cat and dog, where a pixel has one label",
+        "task 5 names no image",
+    ]
+
+
+# Masks
+
+
+def put_cvat(root: Path, names: tuple[str, ...], listed: dict[str, tuple[str, ...]]) -> None:
+    colors = np.array([(0, 0, 0), (250, 50, 83), (51, 221, 255)], np.uint8)
+    for name in names:
+        put_image(root / "JPEGImages" / f"{name}.png")
+        put_mask(root / "SegmentationClass" / f"{name}.png", colors[BOTH])
+    for split, members in listed.items():
+        path = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{name}\n" for name in members))
+    (root / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:250,50,83::\ndog: big:51,221,255::\n"
+    )
+
+
+def test_cvat_segmentation_mask(tmp_path: Path) -> None:
+    put_cvat(tmp_path, ("a", "b", "sub/c"), {"default": ("a", "b", "sub/c")})
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.labels.class_names) == ("cvat", ("background", "cat", "dog: big"))
+    assert dataset.labels.palette[1] == (250, 50, 83)
+    assert sum(len(dataset.split(split)) for split in ("train", "val")) == 3
+    np.testing.assert_array_equal(targets(dataset)[0], BOTH)
+    put_cvat(tmp_path, ("a", "b"), {"Train": ("a", "b"), "Validation": ("sub/c",), "trainval": ("a", "sub/c")})
+    assert {split: len(found) for split, found in find_dataset(tmp_path).splits.items()} == {"train": 2, "val": 1}
+
+
+def test_palette_masks_of_cvat_are_read_by_their_colours(tmp_path: Path) -> None:
+    put_cvat(tmp_path, ("a",), {"train": ("a",)})
+    mask = Image.fromarray(np.array([2, 0, 1], np.uint8)[BOTH])
+    mask.putpalette([250, 50, 83, 51, 221, 255, 0, 0, 0])
+    mask.save(tmp_path / "SegmentationClass" / "a.png")
+    np.testing.assert_array_equal(targets(find_dataset(tmp_path))[0], BOTH)
+    mask.putpalette([0, 0, 0, 250, 50, 83, 51, 221, 255])
+    mask.save(tmp_path / "SegmentationClass" / "a.png")
+    np.testing.assert_array_equal(targets(find_dataset(tmp_path))[0], np.array([2, 0, 1], np.uint8)[BOTH])
+
+
+def test_faults_of_cvat(tmp_path: Path) -> None:
+    put_cvat(tmp_path, ("a",), {"train": ("a", "gone")})
+    assert "'gone' is not in JPEGImages or SegmentationClass" in faults_of(tmp_path)[0]
+    (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_text("a\n")
+    put_mask(tmp_path / "SegmentationClass" / "a.png", np.full((*SIZE, 3), 7, np.uint8))
+    with pytest.raises(DataError, match=r"a\.png: colours that belong to no class: #070707"):
+        targets(find_dataset(tmp_path))
+    (tmp_path / "labelmap.txt").write_text("a:0,0,0::\nb:0,0,300::\nc:0,0,0::\n")
+    number, twice = faults_of(tmp_path)
+    assert "line 2 is 'b:0,0,300::', not name:r,g,b::" in number
+    assert "line 3 has the colour of 'a'" in twice
+
+
+def test_voc_with_classes_of_ones_own(tmp_path: Path) -> None:
+    put_image(tmp_path / "JPEGImages" / "a.jpg")
+    put_mask(tmp_path / "SegmentationClass" / "a.png", BOTH)
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_text("a\n")
+    (tmp_path / "classes.txt").write_text("ground\nroof\npond\n")
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.labels.class_names) == ("voc", ("ground", "roof", "pond"))
+    np.testing.assert_array_equal(targets(dataset)[0], BOTH)
+
+
+def test_masks_in_colours_of_the_folder_layout(tmp_path: Path) -> None:
+    put_image(tmp_path / "images" / "train" / "a.png")
+    colors = np.array([(0, 0, 0), (1, 2, 3), (255, 255, 255)], np.uint8)
+    put_mask(tmp_path / "masks" / "train" / "a.png", colors[BOTH])
+    (tmp_path / "dataset.yaml").write_text("names: [a, b]\npalette: [[0, 0, 0], '#010203']\n")
+    np.testing.assert_array_equal(targets(find_dataset(tmp_path))[0], np.where(BOTH == 2, 255, BOTH))
+
+
+@pytest.mark.parametrize("kind", ["labelIds", "labelTrainIds"])
+def test_cityscapes(tmp_path: Path, kind: str) -> None:
+    stored = np.resize(np.array([7, 8, 33, 0, 31, 29], np.uint8), SIZE)
+    if kind == "labelTrainIds":
+        stored = np.resize(np.array([0, 1, 18, 255, 16, 255], np.uint8), SIZE)
+    for split, city in (("train", "aachen"), ("val", "lindau")):
+        name = f"{city}_000000_000019"
+        put_image(tmp_path / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png")
+        put_mask(tmp_path / "gtFine" / split / city / f"{name}_gtFine_{kind}.png", stored)
+    dataset = find_dataset(tmp_path)
+    assert (dataset.labels, dataset.split("val")[0].name) == (CITYSCAPES_LABELS, "lindau_000000_000019")
+    expected = np.resize(np.array([0, 1, 18, 255, 16, 255], np.uint8), SIZE)
+    np.testing.assert_array_equal(targets(dataset)[0], expected)
+    (tmp_path / "gtFine" / "val" / "lindau" / f"lindau_000000_000019_gtFine_{kind}.png").unlink()
+    assert f"_gtFine_{kind}.png: is not there, but its image is" in faults_of(tmp_path)[0]
+
+
+def test_ade20k(tmp_path: Path) -> None:
+    for folder in ("training", "validation"):
+        put_image(tmp_path / "images" / folder / "a.jpg")
+        put_mask(tmp_path / "annotations" / folder / "a.png", np.resize(np.array([0, 1, 150], np.uint8), SIZE))
+    dataset = find_dataset(tmp_path)
+    names = dataset.labels.class_names
+    assert (len(names), names[0], names[12], names[149]) == (150, "wall", "person", "flag")
+    assert dataset.labels == ade20k_labels()
+    np.testing.assert_array_equal(targets(dataset, "val")[0], np.resize(np.array([255, 0, 149], np.uint8), SIZE))
+    put_mask(tmp_path / "annotations" / "validation" / "a.png", np.full(SIZE, 151, np.uint8))
+    with pytest.raises(DataError, match="holds the labels 151"):
+        targets(dataset, "val")
+
+
+def test_json_that_is_no_annotation_is_no_data_set(tmp_path: Path) -> None:
+    put_json(tmp_path / "scores.json", {"mean_iou": 0.5})
+    with pytest.raises(DataError, match="is no layout that fullconv knows"):
+        find_dataset(tmp_path)
