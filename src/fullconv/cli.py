@@ -15,6 +15,7 @@ from fullconv.arguments import need_torch, parse_numbers, parse_recipe, parse_sp
 from fullconv.cli_bench import bench
 from fullconv.cli_model import export, import_, inspect
 from fullconv.cli_predict import evaluate, predict
+from fullconv.cli_report import report
 from fullconv.errors import FullconvError, Interrupted
 from fullconv.options import (
     Batch,
@@ -139,7 +140,7 @@ def demo(
     print(f"picture: {out / 'story.png'}")
 
 
-for command in (evaluate, predict, inspect, export):
+for command in (evaluate, report, predict, inspect, export):
     app.command()(command)
 app.command("import")(import_)
 
