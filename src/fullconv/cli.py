@@ -16,6 +16,7 @@ from fullconv.cli_bench import bench
 from fullconv.cli_convert import convert
 from fullconv.cli_model import export, import_, inspect
 from fullconv.cli_predict import evaluate, predict
+from fullconv.cli_report import report
 from fullconv.errors import FullconvError, Interrupted
 from fullconv.options import (
     Batch,
@@ -140,7 +141,7 @@ def demo(
     print(f"picture: {out / 'story.png'}")
 
 
-for command in (evaluate, predict, inspect, export, convert):
+for command in (evaluate, report, predict, inspect, export, convert):
     app.command()(command)
 app.command("import")(import_)
 

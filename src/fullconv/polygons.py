@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Region", "regions", "simplified"]
+__all__ = ["Region", "components", "regions", "simplified"]
 
 Ints = npt.NDArray[np.int64]
 Points = npt.NDArray[Any]
@@ -40,7 +40,7 @@ class Region:
 
 def regions(label_map: npt.NDArray[np.uint8]) -> list[Region]:
     """Every region of an H x W uint8 label map, in the order of their first pixels, row by row."""
-    component = _components(label_map)
+    component = components(label_map)
     corners, direction, following = _sides(component)
     firsts, pixels = np.unique(component, return_index=True, return_counts=True)[1:]
     rings: list[list[Ints]] = [[] for _ in firsts]
@@ -98,8 +98,8 @@ def _distances(points: Points, start: Points, end: Points) -> Points:
     return distances
 
 
-def _components(label_map: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-    """The number of each pixel's region, H x W: runs of pixels in rows, united where they touch above each other."""
+def components(label_map: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    """The number of each pixel's region, H x W int32 from 0: runs in rows, united where they touch vertically."""
     begins = np.ones(label_map.shape, bool)
     begins[:, 1:] = label_map[:, 1:] != label_map[:, :-1]
     run = (np.cumsum(begins, dtype=np.int32) - np.int32(1)).reshape(label_map.shape)

@@ -33,7 +33,9 @@ from fullconv.net.fcn import FCN, build, rebuild
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import transplant
-from fullconv.run.evaluate import evaluate
+from fullconv.report.measure import measure
+from fullconv.report.page import write_report
+from fullconv.report.source import read_source
 
 __all__ = ["Job", "TrainResult", "train"]
 
@@ -195,14 +197,15 @@ def _fit(trainer: Trainer, task: SegmentationTask, loaders: Loaders, keeper: Kee
 
 
 def _finish(dataset: DataSet, out: Path, seconds: float) -> TrainResult:
-    """Score the best weights as `evaluate` does, draw the pictures, and close the run."""
+    """Score the best weights as `evaluate` does, draw the pictures, write the report, and close the run."""
     runner = TorchRunner.load(out)
-    samples = dataset.split("val")
-    scores = evaluate(runner, (dataset.read(sample) for sample in samples))
+    found = measure(runner, dataset, "val")
+    scores = found.scores
     draw_curves(out / "metrics.csv", out / "curves.png")
     draw_sheet(runner, dataset, "val", out / "sheet.png")
     parameters = sum(p.numel() for p in runner.net.parameters())
     run = {"seconds": round(seconds, 1), "parameters": parameters, "network": runner.net.spec.name}
+    write_report(out / "report.html", found, read_source(out))
     write_text(out / "scores.json", json.dumps({**scores.to_dict(), "run": run}, indent=1))
     return TrainResult(scores, seconds, parameters)
 

@@ -1,0 +1,71 @@
+"""The command that writes what a model gets right and wrong as a page: report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fullconv.arguments import say
+from fullconv.errors import UsageError
+from fullconv.options import Trained
+from fullconv.terminal import progress_bar
+
+__all__ = ["report"]
+
+
+def report(
+    model: Trained,
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATA", help="Labelled images, as in evaluate.", show_default="what the run was trained on"
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(metavar="train|val|test|val736", help="Which images; val736 is of VOC.")
+    ] = "val",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The .html file to write.",
+            show_default="report.html in the run folder, else <model>-report.html here; other splits by name",
+        ),
+    ] = None,
+) -> None:
+    """Write what a model gets right and wrong as one page that needs no network.
+
+    Scores beside those of calling every pixel the most frequent class, with intervals; the IU of each class; what is
+    taken for what; errors at boundaries and in small regions; the worst, median and best images; curves, settings and
+    time. Training writes it, too: RUN/report.html.
+    """
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--out {out}: name a file that ends in .html")
+    from fullconv.data.layouts import find_dataset
+    from fullconv.errors import ModelError
+    from fullconv.report.measure import measure
+    from fullconv.report.page import write_report
+    from fullconv.report.source import read_source
+    from fullconv.run.load import load_runner
+    from fullconv.run.models import model_path
+
+    path = model_path(model)
+    runner = load_runner(path)
+    source = read_source(path, runner)
+    root = data or source.settings.get("data")
+    if root is None:
+        raise UsageError(f"{model} does not say what it was trained on: name the data, fullconv report {model} DATA")
+    dataset = find_dataset(root)
+    if dataset.about:
+        say(f"splits of {root}: {dataset.about}")
+    if runner.labels.class_names != dataset.labels.class_names:
+        ours, theirs = ", ".join(runner.labels.class_names), ", ".join(dataset.labels.class_names)
+        raise ModelError(f"{model} knows the classes {ours}; {root} has {theirs}")
+    with progress_bar() as bar:
+        found = measure(runner, dataset, split, lambda samples: bar.track(samples, description="measuring"))
+    name = "report.html" if split == "val" else f"report-{split}.html"
+    target = out or (path / name if path.is_dir() else Path(f"{path.stem}-{name}"))
+    write_report(target, found, source)
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(found.images)} images")

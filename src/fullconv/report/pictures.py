@@ -1,0 +1,89 @@
+"""The pictures of the report: image, truth, prediction and error of the worst, median and best images."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fullconv.image import overlay
+from fullconv.labels import LabelSet
+from fullconv.report.measure import ImageCounts, Measured, thumb_of
+
+__all__ = ["Sheet", "chosen", "error_picture", "jpeg_uri", "sheet_of"]
+
+WORST, MEDIAN, BEST = 12, 4, 4
+WRONG = (178, 52, 0)
+"""A dark orange: against the lightened grey it stands out by hue for every kind of colour vision, and by lightness."""
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The pictures of one image as data URIs, with its mean IU and the share of its labelled pixels that is wrong."""
+
+    name: str
+    mean_iou: float
+    wrong: float
+    image: str
+    truth: str
+    prediction: str
+    error: str
+
+
+def chosen(images: Sequence[ImageCounts]) -> dict[str, list[ImageCounts]]:
+    """The images to show, in groups by name, from the lowest mean IU to the highest; none without a labelled pixel."""
+    scored = [(iou, place, image) for place, image in enumerate(images) if (iou := image.mean_iou) is not None]
+    ranked = [image for *_, image in sorted(scored, key=lambda row: row[:2])]
+    if len(ranked) <= WORST + MEDIAN + BEST:
+        return {"All, worst first": ranked}
+    middle = min(max((len(ranked) - MEDIAN) // 2, WORST), len(ranked) - BEST - MEDIAN)
+    return {
+        "Worst": ranked[:WORST],
+        "Median": ranked[middle : middle + MEDIAN],
+        "Best": ranked[-BEST:],
+    }
+
+
+def sheet_of(measured: Measured, counts: ImageCounts) -> Sheet:
+    """Read the image and its target again, and draw them beside the prediction that was kept, all of one size."""
+    labels = measured.labels
+    image, target = measured.dataset.read(counts.sample)
+    truth, prediction = thumb_of(target), counts.unpacked()
+    size = (truth.shape[1], truth.shape[0])
+    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    pictures = (
+        small,
+        overlay(small, truth, labels, 0.75),
+        overlay(small, prediction, labels, 0.75),
+        error_picture(small, truth, prediction, labels),
+    )
+    mean_iou = counts.mean_iou
+    assert mean_iou is not None
+    wrong = 1 - float(counts.hit.sum() / counts.true.sum())
+    return Sheet(counts.sample.name, mean_iou, wrong, *map(jpeg_uri, pictures))
+
+
+def error_picture(image: UInt8, truth: UInt8, prediction: UInt8, labels: LabelSet) -> UInt8:
+    """H x W x 3: the image in light grey, wrong pixels in `WRONG`, ignored ones hatched; the label maps are H x W."""
+    grey = (np.asarray(Image.fromarray(image).convert("L")).astype(np.uint16) * 135 // 255 + 120).astype(np.uint8)
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    ignored = truth == labels.ignore_index
+    picture[(truth != prediction) & ~ignored] = WRONG
+    rows, columns = np.indices(truth.shape)
+    stripes = (rows + columns) % 8 < 3
+    picture[ignored & stripes] = 90
+    return picture
+
+
+def jpeg_uri(picture: UInt8) -> str:
+    """An H x W x 3 uint8 picture as a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="JPEG", quality=82, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

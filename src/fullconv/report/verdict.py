@@ -1,0 +1,117 @@
+"""What the scores mean in plain words: against calling every pixel one class, and where they are worth nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fullconv.metrics import Scores
+from fullconv.report.intervals import Bootstrap
+
+__all__ = ["Verdict", "judge", "majority_class", "majority_scores"]
+
+COLLAPSED = 0.1
+"""Share of the pixels beyond one class that a model must call otherwise to be more than that class everywhere."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`alarm` is why the model is not to be used, or empty; `remedies` what to try; `headline` holds either way."""
+
+    headline: str
+    alarm: str
+    remedies: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def majority_class(confusion: npt.NDArray[np.int64]) -> int:
+    """The class with most labelled pixels, the first one of equals."""
+    return int(confusion.sum(1).argmax())
+
+
+def majority_scores(scores: Scores) -> Scores:
+    """The scores of calling every pixel the majority class of the same truth."""
+    counts = np.zeros_like(scores.confusion)
+    counts[:, majority_class(scores.confusion)] = scores.confusion.sum(1)
+    return Scores.from_confusion(counts, scores.class_names)
+
+
+def judge(scores: Scores, found: Bootstrap, recipe: Mapping[str, Any]) -> Verdict:
+    """The verdict on a model; `recipe` has the values of its training as far as they are known."""
+    base = majority_scores(scores)
+    name = scores.class_names[majority_class(scores.confusion)]
+    points = 100 * (scores.mean_iou - base.mean_iou)
+    direction = "better" if points >= 0 else "worse"
+    headline = (
+        f"{abs(points):.1f} points of mean IU {direction} than calling every pixel “{name}” "
+        f"({100 * scores.mean_iou:.1f} against {100 * base.mean_iou:.1f})"
+    )
+    if found.gain is not None:
+        headline += f"; with other images of this kind, {100 * found.gain.low:+.1f} to {100 * found.gain.high:+.1f}"
+    alarms = [text for text in (_collapsed(scores), _no_gain(found, points, name)) if text]
+    notes = () if alarms else _unseen(scores)
+    return Verdict(headline + ".", " ".join(alarms), _remedies(recipe) if alarms else (), notes)
+
+
+def _collapsed(scores: Scores) -> str:
+    """Whether nearly every pixel is called one class although others are there."""
+    predicted, true = scores.confusion.sum(0), scores.confusion.sum(1)
+    top, total = int(predicted.argmax()), int(true.sum())
+    others = total - int(true[top])
+    called = total - int(predicted[top])
+    if not others or called >= COLLAPSED * others:
+        return ""
+    return (
+        f"The model calls {_percent(total - called, total)} of the pixels “{scores.class_names[top]}”, although "
+        f"{_percent(others, total)} of them belong to other classes: it has learnt the frequent class and "
+        "nothing else, whatever its pixel accuracy."
+    )
+
+
+def _no_gain(found: Bootstrap, points: float, name: str) -> str:
+    low = points if found.gain is None else 100 * found.gain.low
+    if low > 0:
+        return ""
+    return (
+        f"The model is not better than calling every pixel “{name}”, or no more so than chance in the choice of "
+        "images explains: do not use its label maps."
+    )
+
+
+def _unseen(scores: Scores) -> tuple[str, ...]:
+    predicted, true = scores.confusion.sum(0), scores.confusion.sum(1)
+    never = [f"“{name}”" for name, p, t in zip(scores.class_names, predicted, true, strict=True) if t and not p]
+    return (f"In the truth, but never predicted: {', '.join(never)}.",) if never else ()
+
+
+def _remedies(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    """Likely causes with what to do, those first that the recipe points at."""
+    advice = [
+        "The masks may not say what you think: look at the truth in the pictures below, and whether ids and classes "
+        "agree. A mask whose unlabelled pixels are a class teaches that class; make them the ignored label.",
+        "The training may have been too short: if the curves still rise, train for more epochs (--epochs).",
+        "The learning rate may not fit: if the loss falls neither fast nor far, try --lr ten times smaller, then ten "
+        "times larger.",
+    ]
+    epochs = recipe.get("epochs")
+    if isinstance(epochs, int) and epochs < 10:
+        advice.insert(0, f"It was trained for {epochs} epoch{'s' * (epochs > 1)} only: --epochs 40 is the default.")
+    power = recipe.get("class_weight_power")
+    if isinstance(power, int | float) and power < 0.5:
+        advice.append(f"Rare classes weigh little (class_weight_power {power:g}): try --set class_weight_power=0.5.")
+    return (
+        *advice,
+        "The objects may be smaller than the network can draw: a finer --stride (8 or 4) follows smaller things.",
+        "The backbone may know too little: start from pretrained weights (--weights pretrained).",
+    )
+
+
+def _percent(part: int, whole: int) -> str:
+    """To as many digits as it takes to tell nearly all from all."""
+    share = 100 * part / whole
+    digits = next((n for n in (1, 2, 3) if part in (0, whole) or 0 < float(f"{share:.{n}f}") < 100), 4)
+    return f"{share:.{digits}f} %"
