@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.run.polygons import components
+from fullconv.polygons import components
 
 __all__ = ["RADIUS", "RegionSizes", "SizeGroup", "near_boundary"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from fullconv.errors import ModelError
-from fullconv.run.onnx import OnnxRunner
+from fullconv.run.exported import ExportedRunner
 from fullconv.run.runner import Runner
 
 __all__ = ["Source", "read_source"]
@@ -47,7 +47,7 @@ def read_source(model: Path, runner: Runner | None = None) -> Source:
     Raises ModelError for files that cannot be read as such.
     """
     if not model.is_dir():
-        notes = runner.about.notes if isinstance(runner, OnnxRunner) else {}
+        notes = runner.about.notes if isinstance(runner, ExportedRunner) else {}
         return Source(model, {name: value for name, value in notes.items() if value and name != "scores"})
     settings, rows = model / "recipe.yaml", model / "metrics.csv"
     try:
