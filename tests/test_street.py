@@ -1,0 +1,56 @@
+"""The models that come with the package: what they say of themselves, and, beside CamVid, what they are worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fullconv
+from fullconv.data.layouts import find_dataset
+from fullconv.data.names import CAMVID_LABELS
+from fullconv.run.evaluate import evaluate
+from fullconv.run.exported import ExportedRunner
+from fullconv.run.load import load_runner
+from fullconv.run.models import bundled, bundled_names
+
+CAMVID = Path(__file__).parents[1] / ".." / "shared" / "camvid"
+MODELS = ("street", "street-int8")
+
+
+def test_the_models_are_small_and_have_cards():
+    assert tuple(bundled_names()) == MODELS
+    for name in MODELS:
+        assert bundled(name).stat().st_size < 10e6
+    assert "street.onnx" in (bundled("street").parent / "street.md").read_text()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_tells_its_classes_scores_and_licence(name):
+    runner = load_runner(bundled(name))
+    assert isinstance(runner, ExportedRunner)
+    assert runner.labels == CAMVID_LABELS
+    assert runner.about.notes["scores"]["mean_iou"] > 0.7
+    assert "CamVid" in runner.about.notes["licence"]
+    assert runner.exact
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("size", [(1, 1), (37, 53), (240, 320)])
+def test_a_model_labels_an_image_of_any_size(name, size):
+    image = np.full((*size, 3), 128, np.uint8)
+    assert fullconv.load(name).predict(image).label_map.shape == size
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not beside the project")
+@pytest.mark.parametrize(("name", "kind"), [("street", "onnx"), ("street-int8", "onnx"), ("street", "openvino")])
+def test_every_fifth_image_of_camvid_is_labelled_as_the_card_says(name, kind):
+    if kind == "openvino":
+        pytest.importorskip("openvino")
+    data = find_dataset(CAMVID)
+    samples = data.split("val")[::5]
+    whole = evaluate(load_runner(bundled("street")), (data.read(sample) for sample in samples))
+    found = evaluate(load_runner(bundled(name), kind), (data.read(sample) for sample in samples))
+    assert found.mean_iou > 0.66
+    assert abs(found.mean_iou - whole.mean_iou) < 0.01
