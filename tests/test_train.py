@@ -75,7 +75,7 @@ def test_run_folder(data: Path, whole: Path) -> None:
     files = {path.name for path in whole.iterdir()}
     assert files == {
         "recipe.yaml", "metrics.csv", "last.ckpt", "last.safetensors", "best.safetensors",
-        "curves.png", "sheet.png", "scores.json",
+        "curves.png", "sheet.png", "report.html", "scores.json",
     }  # fmt: skip
     rows = metrics(whole)
     assert [float(row["epoch"]) for row in rows] == [1, 2]
@@ -159,7 +159,15 @@ def test_sigkill_then_resume_gives_the_same_weights(data: Path, whole: Path, tmp
         assert now > seen
         seen = now
     subprocess.run(command, check=True, capture_output=True, env=environment)
-    assert {path.suffix for path in out.iterdir()} <= {".ckpt", ".safetensors", ".csv", ".png", ".json", ".yaml"}
+    assert {path.suffix for path in out.iterdir()} <= {
+        ".ckpt",
+        ".safetensors",
+        ".csv",
+        ".png",
+        ".html",
+        ".json",
+        ".yaml",
+    }
     assert_same_end(out, whole)
 
 

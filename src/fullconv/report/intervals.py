@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DRAWS", "SEED", "Bootstrap", "Interval", "bootstrap", "resamples"]
+__all__ = ["DRAWS", "LEVEL", "SEED", "Bootstrap", "Interval", "bootstrap", "resamples"]
 
-DRAWS, SEED = 1000, 0
+DRAWS = 1000
+SEED = 0
 LEVEL = 95
+"""Percent of the draws that an interval holds."""
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -65,7 +65,7 @@ def render(found: Findings) -> str:
 <body>
 <a class="skip" href="#main">To the report</a>
 <header>
-<h1>{esc(found.source.network)} on {esc(found.data)}</h1>
+<h1>{esc(title)}</h1>
 <nav aria-label="Sections"><ul>{links}</ul></nav>
 </header>
 <main id="main">
@@ -185,7 +185,7 @@ def _about(found: Findings) -> str:
     return section(
         "about",
         "What was measured",
-        table("Data, model and time", ["", ""], shown, "words"),
+        table("Data, model and time", ["what", "value"], shown, "words"),
         optimistic if found.chosen_here else "",
     )
 

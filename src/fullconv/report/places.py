@@ -9,10 +9,13 @@ import numpy.typing as npt
 
 from fullconv.polygons import components
 
-__all__ = ["RADIUS", "RegionSizes", "SizeGroup", "near_boundary"]
+__all__ = ["LEAST", "RADIUS", "RegionSizes", "SizeGroup", "near_boundary"]
 
 RADIUS = 3
 """Pixels, along rows and columns, within which another label makes a pixel one at a boundary."""
+
+LEAST = 10
+"""Pixels of the smallest regions that are counted: smaller ones are mostly noise of the masks."""
 
 UInt8 = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -58,10 +61,12 @@ class RegionSizes:
     """How much of the truth's regions is right, by their size in pixels.
 
     A region is a largest set of pixels of one class that hang together by their sides. Regions of one size are summed
-    up as (how many, pixels right, how many at least half right), so that memory follows the number of sizes.
+    up as (how many, pixels right, how many at least half right), so that memory follows the number of sizes. Those of
+    fewer than `LEAST` pixels are only counted, in `tiny`.
     """
 
     by_size: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    tiny: int = 0
 
     def add(self, target: UInt8, right: Mask, ignore_index: int) -> None:
         """Count the regions of one image, H x W both."""
@@ -69,6 +74,8 @@ class RegionSizes:
         sizes = np.bincount(component)
         hits = np.bincount(component, weights=right.ravel()).astype(np.int64)
         labelled = np.bincount(component, weights=(target != ignore_index).ravel()) > 0
+        self.tiny += int((labelled & (sizes < LEAST)).sum())
+        labelled &= sizes >= LEAST
         for size, hit in zip(sizes[labelled].tolist(), hits[labelled].tolist(), strict=True):
             count, pixels, found = self.by_size.get(size, (0, 0, 0))
             self.by_size[size] = (count + 1, pixels + hit, found + (2 * hit >= size))

@@ -8,7 +8,7 @@ from fullconv.report.charts import interval_chart
 from fullconv.report.findings import Findings
 from fullconv.report.intervals import DRAWS, LEVEL, SEED, Interval
 from fullconv.report.markup import class_name, details, esc, points, section, table
-from fullconv.report.places import RADIUS
+from fullconv.report.places import LEAST, RADIUS
 
 __all__ = ["classes_section", "confusions_section", "interval_text", "places_section", "scores_section"]
 
@@ -37,7 +37,7 @@ def scores_section(found: Findings) -> str:
     for key, name in names.items():
         ours, base = getattr(found.scores, key), getattr(found.baseline, key)
         rows.append([name, points(ours, 2), points(base, 2), f"{100 * (ours - base):+.2f}"])
-    head = ["", "model", f"every pixel “{esc(found.majority)}”", "gain"]
+    head = ["score", "model", f"every pixel “{esc(found.majority)}”", "gain"]
     count = int(found.scores.confusion.sum())
     caption = f"Percent, over {count:,} labelled pixels of {len(found.measured.images)} images counted together"
     return section(
@@ -114,7 +114,7 @@ def _matrix(found: Findings) -> str:
         if scores.confusion[i].any():
             rows.append([esc(name), *(_cell(share, i == j) for j, share in enumerate(shares[i].tolist()))])
     caption = "Rows are the true class, columns the predicted one; percent of the row’s pixels, shaded by it"
-    return table(caption, ["", *(esc(name) for name in scores.class_names)], rows, "matrix")
+    return table(caption, ["true class", *(esc(name) for name in scores.class_names)], rows, "matrix")
 
 
 def _cell(share: float, diagonal: bool) -> str:
@@ -136,18 +136,24 @@ def places_section(found: Findings) -> str:
         rows.append([name, points(zone.pixels / pixels), points(accuracy), points(errors)])
     head = ["where", "share of pixels", "pixel accuracy", "share of wrong pixels"]
     caption = f"Percent; a boundary is where another label lies within {RADIUS} pixels, along rows and columns"
-    sizes = []
-    for name, group in zip(_names(len(measured.regions.thirds())), measured.regions.thirds(), strict=True):
+    sizes, groups = [], measured.regions.thirds()
+    for name, group in zip(_names(len(groups)), groups, strict=True):
         extent = f"{group.least:,} to {group.most:,}" if group.most > group.least else f"{group.least:,}"
         share = points(group.found / group.regions)
         sizes.append([name, extent, f"{group.regions:,}", points(group.recall), share])
     size_head = ["regions of the truth", "pixels each", "regions", "recall, %", "mostly right, %"]
     size_caption = (
         "The truth’s connected regions by size, in thirds; recall is the share of a region’s pixels that are right, "
-        "averaged over regions, and mostly right are those with at least half"
+        "averaged over regions, and mostly right are those with at least half. "
+        f"{measured.regions.tiny:,} regions of fewer than {LEAST} pixels, mostly noise of the masks, are left out"
     )
-    return section("places", "Where the errors sit", table(caption, head, rows), table(size_caption, size_head, sizes))
+    return section(
+        "places",
+        "Where the errors sit",
+        table(caption, head, rows),
+        table(size_caption, size_head, sizes) if sizes else "",
+    )
 
 
 def _names(groups: int) -> list[str]:
-    return {1: ["all"], 2: ["smaller", "larger"]}.get(groups, ["small", "middle", "large"])
+    return {0: [], 1: ["all"], 2: ["smaller", "larger"]}.get(groups, ["small", "middle", "large"])

@@ -1,0 +1,353 @@
+"""The report says what the scores say, with intervals that a plain loop gives, and is one page that stands alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fullconv.cli import main
+from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.digits import write_digit_dataset
+from fullconv.data.layouts import find_dataset
+from fullconv.image import write_image, write_label_map
+from fullconv.labels import LabelSet
+from fullconv.learn.recipe import modern, override
+from fullconv.learn.train import Job, train
+from fullconv.metrics import Scores, confusion_matrix
+from fullconv.net.spec import NetSpec
+from fullconv.report.findings import Findings
+from fullconv.report.intervals import bootstrap, resamples
+from fullconv.report.measure import THUMB, Measured, measure
+from fullconv.report.page import render
+from fullconv.report.pictures import WRONG, chosen, error_picture
+from fullconv.report.places import LEAST, RegionSizes, near_boundary
+from fullconv.report.source import Source
+from fullconv.report.verdict import majority_class, majority_scores
+from fullconv.run.evaluate import evaluate
+from fullconv.run.polygons import regions
+from fullconv.tiling import Window
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")
+
+UInt8 = npt.NDArray[np.uint8]
+
+HOSTILE = LabelSet.named(["<b>&\"'", "</table><script>alert(1)</script>", "plain"])
+VOID = {"meta", "img", "br", "path", "circle", "rect", "polyline"}
+SECTIONS = ["scores", "classes", "confusions", "places", "pictures", "about"]
+
+small_maps = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
+    lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 2, 255]))
+)
+
+
+class Scripted:
+    """A runner that answers by a function of the image."""
+
+    exact, windows = True, (Window(1, 0, 0), Window(1, 0, 0))
+
+    def __init__(self, labels: LabelSet, share: float | None) -> None:
+        self.labels, self.share = labels, share
+
+    def label_maps(self, images: UInt8) -> UInt8:
+        """The first channel holds the truth; a share of the pixels is moved by a class, None calls all class 0."""
+        truth = images[..., 0] % self.labels.num_classes
+        if self.share is None:
+            return np.zeros_like(truth)
+        moved = np.random.default_rng(int(images.sum())).random(truth.shape) < self.share
+        return np.where(moved, (truth + 1) % self.labels.num_classes, truth).astype(np.uint8)
+
+    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
+        raise NotImplementedError
+
+
+class Page(HTMLParser):
+    """What a page holds, read strictly: every element that opens closes, in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.headings: list[int] = []
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        values = dict(attrs)
+        assert len(values) == len(attrs), "an attribute appears twice"
+        self.attributes.append((tag, values))
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.headings += [int(tag[1])] if re.fullmatch(r"h[1-6]", tag) else []
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+def make_data(folder: Path, labels: LabelSet, count: int = 5, side: int = 24) -> DataSet:
+    """Images whose first channel is their truth, in blocks, with a stripe of ignored pixels."""
+    rng, samples = np.random.default_rng(1), []
+    for number in range(count):
+        blocks = rng.choice(labels.num_classes, (side // 4, side // 4), p=[0.8, 0.15, 0.05]).astype(np.uint8)
+        truth = blocks.repeat(4, 0).repeat(4, 1)
+        sample = Sample(f"i{number}", folder / f"i{number}.png", folder / f"m{number}.png")
+        write_image(sample.image, np.repeat(truth[..., None], 3, axis=2))
+        target = truth.copy()
+        target[:2] = labels.ignore_index
+        write_label_map(sample.target, target, labels)
+        samples.append(sample)
+    return DataSet("folder", folder, labels, {"val": tuple(samples)})
+
+
+def make_page(folder: Path, share: float | None, labels: LabelSet = HOSTILE) -> tuple[Findings, str]:
+    dataset = make_data(folder, labels)
+    curves = tuple(
+        {"epoch": e, "train_loss": 1 / e, "mean_iou": e / 9, "pixel_accuracy": e / 5} for e in (1.0, 2.0, 3.0)
+    )  # fmt: skip
+    settings_of_run = {"data": "<data>", "network": {"stride": 8, "model": "a&b"}, "recipe": {"epochs": 3}}
+    found = Findings(measure(Scripted(labels, share), dataset, "val"), Source(folder, settings_of_run, curves))
+    return found, render(found)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr("sys.argv", ["fullconv", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    return int(exit_.value.code or 0)
+
+
+def test_the_bootstrap_is_that_of_a_plain_loop() -> None:
+    """Matrices of drawn images, summed one by one, and scored by `Scores`."""
+    rng, draws = np.random.default_rng(0), 60
+    matrices = rng.integers(0, 9, (6, 3, 3)) * np.array([4, 1, 0])[:, None]
+    counts = np.array([[m.diagonal(), m.sum(1), m.sum(0)] for m in matrices])
+    found = bootstrap(counts, 0, draws, seed=3)
+    means, gains, firsts = [], [], []
+    for times in resamples(6, draws, seed=3):
+        total = np.zeros((3, 3), np.int64)
+        for index, count in enumerate(times):
+            for _ in range(count):
+                total += matrices[index]
+        scores = Scores.from_confusion(total, "abc")
+        means.append(scores.mean_iou)
+        constant = np.zeros_like(total)
+        constant[:, 0] = total.sum(1)
+        gains.append(scores.mean_iou - Scores.from_confusion(constant, "abc").mean_iou)
+        firsts.append(scores.per_class_iou[0])
+    whole = Scores.from_confusion(matrices.sum(0), "abc")
+    for interval, drawn in ((found.mean_iou, means), (found.gain, gains), (found.per_class[0], firsts)):
+        assert interval is not None
+        assert (interval.low, interval.high) == pytest.approx(np.percentile(drawn, [2.5, 97.5]).tolist())
+    assert found.mean_iou is not None
+    assert found.mean_iou.value == whole.mean_iou
+
+
+def test_draws_are_of_as_many_images_and_repeat() -> None:
+    drawn = resamples(7, 50)
+    assert (drawn.sum(1) == 7).all()
+    assert np.array_equal(drawn, resamples(7, 50))
+    assert not np.array_equal(drawn, resamples(7, 50, seed=1))
+
+
+@given(arrays(np.int64, (4, 3, 3), elements=st.integers(0, 50)))
+@settings(max_examples=40)
+def test_intervals_hold_the_measured_value(matrices: npt.NDArray[np.int64]) -> None:
+    matrices[0, 0, 0] += 1
+    counts = np.array([[m.diagonal(), m.sum(1), m.sum(0)] for m in matrices])
+    scores = Scores.from_confusion(matrices.sum(0), "abc")
+    found = bootstrap(counts, majority_class(scores.confusion), 50)
+    assert found.mean_iou is not None
+    assert found.mean_iou.value == pytest.approx(scores.mean_iou)
+    for iou, interval in zip(scores.per_class_iou, found.per_class, strict=True):
+        if interval is None:
+            continue
+        assert interval.value == pytest.approx(iou)
+        assert 0 <= interval.low <= interval.value <= interval.high <= 1
+
+
+def test_one_image_has_no_interval() -> None:
+    assert bootstrap(np.ones((1, 3, 2), np.int64), 0).mean_iou is None
+
+
+@given(small_maps, st.integers(1, 4))
+def test_the_boundary_is_where_a_plain_search_finds_it(target: UInt8, radius: int) -> None:
+    found = near_boundary(target, radius)
+    for y, x in np.ndindex(*target.shape):
+        square = target[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1]
+        assert found[y, x] == (len(np.unique(square)) > 1)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25)
+def test_regions_are_those_of_the_polygons(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    target = rng.choice([0, 1, 255], (4, 4)).astype(np.uint8).repeat(4, 0).repeat(3, 1)
+    table = RegionSizes()
+    table.add(target, np.ones(target.shape, bool), 255)
+    table.add(target, np.zeros(target.shape, bool), 255)
+    sizes = sorted(r.pixels for r in regions(target) if r.label != 255 and r.pixels >= LEAST)
+    assert {size: count for size, (count, _, _) in table.by_size.items()} == {s: 2 * sizes.count(s) for s in sizes}
+    groups = table.thirds()
+    assert sum(group.regions for group in groups) == 2 * len(sizes)
+    assert all(group.recall == 0.5 and 2 * group.found == group.regions for group in groups)
+    assert all(a.most < b.least for a, b in pairwise(groups))
+
+
+def test_thirds_are_thirds() -> None:
+    table = RegionSizes({size: (1, size // 2, size > 6) for size in range(1, 10)})
+    assert [(g.least, g.most, g.regions, g.found) for g in table.thirds()] == [(1, 3, 3, 0), (4, 6, 3, 0), (7, 9, 3, 3)]
+
+
+def test_the_majority_baseline_by_hand() -> None:
+    """6 of 10 pixels are class 0: accuracy 0.6, mean accuracy 1 / 2, IU 0.6 and 0, and 0.6 * 0.6 by frequency."""
+    base = majority_scores(Scores.from_confusion(np.array([[1, 5], [4, 0]]), ["a", "b"]))
+    assert (base.pixel_accuracy, base.mean_accuracy, base.mean_iou, base.fw_iou) == pytest.approx((0.6, 0.5, 0.3, 0.36))
+    target = np.array([0] * 6 + [1] * 4)
+    again = Scores.from_confusion(confusion_matrix(target, np.zeros_like(target), 2), ["a", "b"])
+    assert base.to_dict() == again.to_dict()
+
+
+def test_one_pass_measures_what_evaluate_scores(tmp_path: Path) -> None:
+    dataset, runner = make_data(tmp_path, HOSTILE), Scripted(HOSTILE, 0.2)
+    found = measure(runner, dataset, "val")
+    samples = dataset.split("val")
+    assert found.scores.to_dict() == evaluate(runner, map(dataset.read, samples)).to_dict()
+    assert np.array_equal(found.counts().sum(0)[0], found.confusion.diagonal())
+    assert found.boundary.pixels + found.interior.pixels == found.confusion.sum()
+    wrong = found.confusion.sum() - found.confusion.trace()
+    assert found.boundary.wrong + found.interior.wrong == wrong
+    assert found.ignored == 5 * 2 * 24
+    for counts in found.images:
+        image, _ = dataset.read(counts.sample)
+        assert np.array_equal(counts.unpacked(), runner.label_maps(image[None])[0])
+
+
+def test_large_predictions_are_kept_small() -> None:
+    labels = LabelSet.named(["a", "b"])
+    found = Measured(labels, DataSet("folder", Path(), labels, {}), "val", np.zeros((2, 2), np.int64))
+    label_map = np.random.default_rng(0).integers(0, 2, (THUMB + 5, 3 * THUMB - 7), dtype=np.uint8)
+    found.add(Sample("a", Path(), Path()), label_map, label_map, 0.1)
+    small = found.images[0].unpacked()
+    assert max(small.shape) <= THUMB
+    assert np.array_equal(small, label_map[::3, ::3])
+
+
+def test_the_worst_come_first_and_none_twice(tmp_path: Path) -> None:
+    found, _ = make_page(tmp_path, 0.3)
+    base = found.measured.images[0]
+    images = [replace(base, hit=np.array([n, 0, 0]), true=np.array([100, 0, 0]), predicted=np.array([n, 0, 0]))
+              for n in np.random.default_rng(0).permutation(60)]  # fmt: skip
+    groups = {name: [image.hit[0] for image in group] for name, group in chosen(images).items()}
+    assert groups == {"Worst": [*range(12)], "Median": [*range(28, 32)], "Best": [*range(56, 60)]}
+    for count in (1, 20, 21, 23):
+        shown = [image.hit[0] for group in chosen(images[:count]).values() for image in group]
+        assert len(set(shown)) == len(shown) == min(count, 20)
+        assert shown == sorted(shown)
+
+
+def test_wrong_pixels_have_the_colour_and_no_others() -> None:
+    rng = np.random.default_rng(0)
+    truth, prediction = (rng.choice(choices, (40, 50)).astype(np.uint8) for choices in ([0, 1, 255], [0, 1]))
+    image = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    picture = error_picture(image, truth, prediction, LabelSet.named(["a", "b"]))
+    assert np.array_equal((picture == WRONG).all(-1), (truth != prediction) & (truth != 255))
+
+
+@pytest.mark.parametrize("share", [0.2, None])
+def test_the_page_is_whole_and_stands_alone(tmp_path: Path, share: float | None) -> None:
+    _, text = make_page(tmp_path, share)
+    page = Page(text)
+    assert len(set(page.ids)) == len(page.ids)
+    assert {*SECTIONS, "curves", "settings", "main"} <= set(page.ids)
+    assert page.headings[0] == 1
+    assert page.headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(page.headings))
+    for _, values in page.attributes:
+        assert not any(re.match(r"(?i)https?:|//", value or "") for value in values.values())
+        assert set((values.get("aria-labelledby") or "").split()) <= set(page.ids)
+        target = values.get("href") or ""
+        assert not target or target.removeprefix("#") in page.ids
+        assert (values.get("src") or "data:image/jpeg").startswith("data:image/jpeg")
+    assert not re.search(r"https?://|@import|url\(", text)
+    pictures = [values for tag, values in page.attributes if tag == "img"]
+    assert len(pictures) == 5 * 4
+    assert all(values["alt"] for values in pictures)
+    assert all(values.get("scope") in ("row", "col") for tag, values in page.attributes if tag == "th")
+    assert page.tags["caption"] == page.tags["table"] > 5
+
+
+def test_hostile_names_are_only_text(tmp_path: Path) -> None:
+    _, text = make_page(tmp_path, 0.2)
+    page = Page(text)
+    assert page.tags["script"] == page.tags["b"] == 0
+    cells = {cell for row in page.rows for cell in row}
+    assert set(HOSTILE.class_names) <= cells
+
+
+def test_a_model_that_calls_all_one_class_is_told_off(tmp_path: Path) -> None:
+    labels = LabelSet.named(["ground", "cat", "dog"])
+    found, text = make_page(tmp_path / "one", None, labels)
+    assert found.scores.pixel_accuracy > 0.7
+    assert "This model does not work" in text
+    assert "calls 100.0 % of the pixels “ground”" in text
+    assert "not better than calling every pixel “ground”" in text
+    assert "--epochs 40" in text
+    found, text = make_page(tmp_path / "good", 0.05, labels)
+    assert "This model does not work" not in text
+    assert found.verdict.alarm == ""
+    assert "better than calling every pixel “ground”" in text
+
+
+def test_training_writes_it_and_the_command_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_digit_dataset(tmp_path / "digits", train=4, val=2, size=(64, 64))
+    recipe = override(modern(), {"epochs": 1, "batch_size": 4, "crop": 64, "bf16": False, "lr": 1e-3})
+    run = tmp_path / "run"
+    train(find_dataset(data), Job(NetSpec("digits", 11, stride=32), recipe), run, tell=lambda _: None)
+    written = (run / "report.html").read_text()
+    stored = json.loads((run / "scores.json").read_text())
+    rows = {row[0]: row for row in Page(written).rows}
+    for name, key in (("Pixel accuracy", "pixel_accuracy"), ("Mean IU", "mean_iou")):
+        assert rows[name][1] == f"{100 * stored[key]:.2f}"
+    for name, iou in stored["per_class_iou"].items():
+        assert any(row[:2] == [name, "absent" if iou is None else f"{100 * iou:.1f}"] for row in Page(written).rows)
+    assert rows["recipe.epochs"][1] == "1"
+    assert call(monkeypatch, "report", run) == 0  # the data are those of recipe.yaml
+    timed = re.compile(r"<th[^>]*>time</th>.*")
+    assert timed.sub("", (run / "report.html").read_text()) == timed.sub("", written)
+    assert call(monkeypatch, "report", run, data, "--split", "train") == 0
+    assert "4 images" in capsys.readouterr().out
+    assert (run / "report-train.html").is_file()
+    assert call(monkeypatch, "report", run, "--out", tmp_path / "a.pdf") == 2
+    (run / "recipe.yaml").write_text("[broken")
+    assert call(monkeypatch, "report", run, data) == 4
+    (run / "recipe.yaml").unlink()
+    assert call(monkeypatch, "report", run) == 2
+    assert "name the data" in capsys.readouterr().err
