@@ -19,7 +19,7 @@ nav ul{display:flex;flex-wrap:wrap;gap:.25rem 1.1rem;list-style:none;padding:0;m
 h1{font-size:1.5rem;line-height:1.25;margin:1.5rem 0 .25rem;overflow-wrap:anywhere}
 h2{font-size:1.25rem;margin:2.5rem 0 .5rem;padding-top:.5rem;border-top:1px solid var(--rule)}
 h3{font-size:1rem;margin:1.5rem 0 .5rem}
-p{max-width:46rem;margin:.5rem 0}p,li,td,th,dd{overflow-wrap:anywhere}
+p{max-width:46rem;margin:.5rem 0}p,li,dd,.words td{overflow-wrap:anywhere}
 .big{font-size:2.25rem;line-height:1.1;font-weight:650;margin:.75rem 0 .25rem}
 .big small{font-size:1rem;font-weight:400;color:var(--soft)}
 .soft,caption,figcaption{color:var(--soft);font-size:.875rem}
@@ -29,7 +29,7 @@ p{max-width:46rem;margin:.5rem 0}p,li,td,th,dd{overflow-wrap:anywhere}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9375rem}
 caption{text-align:left;padding:.25rem 0;caption-side:top}
 th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top}
-tbody th{font-weight:400}th:first-child{text-align:left}thead th{vertical-align:bottom;border-bottom-width:2px}
+tbody th{font-weight:400;white-space:nowrap}.words tbody th{white-space:normal}th:first-child{text-align:left}thead th{vertical-align:bottom;border-bottom-width:2px}
 .words td,td.text,td.soft{text-align:left}
 .matrix th,.matrix td{padding:.2rem .4rem;font-size:.8125rem;overflow-wrap:normal;white-space:nowrap}
 .matrix td{background:rgb(0 114 178/calc(var(--s,0)*.55))}.matrix .diagonal{
