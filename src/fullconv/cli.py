@@ -13,6 +13,7 @@ import typer
 from fullconv import __version__
 from fullconv.arguments import need_torch, parse_numbers, parse_recipe, parse_spec, say, slug
 from fullconv.cli_bench import bench
+from fullconv.cli_data import check
 from fullconv.cli_model import export, import_, inspect
 from fullconv.cli_predict import evaluate, predict
 from fullconv.errors import FullconvError, Interrupted
@@ -139,7 +140,7 @@ def demo(
     print(f"picture: {out / 'story.png'}")
 
 
-for command in (evaluate, predict, inspect, export):
+for command in (check, evaluate, predict, inspect, export):
     app.command()(command)
 app.command("import")(import_)
 

@@ -131,8 +131,10 @@ def examine(found: Survey, on_sample: Callable[[int, int], None] = lambda done, 
     for record in records:
         findings += record.findings
     facts = _class_facts(dataset, records, wide)
+    widths = {fact.name: fact.width for fact in facts}
+    unnamed = found.dataset is not None and found.dataset.labels is UNNAMED
     told = {finding.kind for finding in findings}
-    findings += whole_findings(found.root, dataset, records, {fact.name: fact.width for fact in facts}, told)
+    findings += whole_findings(found.root, dataset, records, widths, told, unnamed)
     return Examination(found.root, found.name, dataset, tuple(records), grouped(findings), facts, gallery.thumbs())
 
 

@@ -24,7 +24,7 @@ MAIN_SHARE = 0.02
 """Values with this share of a mask's pixels are meant; rarer ones may come from smoothing."""
 
 FEWEST_BETWEEN = 4
-WIDEST_EDGE = 4
+WIDEST_EDGE = 6
 """Smoothed edges hold at least so many values between the classes, in strips of at most so many pixels."""
 
 JPEG_LEVELS = 48
@@ -70,21 +70,34 @@ def _of_numbers(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> M
     counts = np.bincount(stored.ravel(), minlength=256)
     if is_jpeg:
         return Mask(_size(stored), None, (_jpeg(path),), _snapped_jpeg(stored))
-    main = counts >= max(1, MAIN_SHARE * stored.size)
-    between = np.flatnonzero((counts > 0) & ~main)
-    unnamed = dataset.labels is UNNAMED
-    # Without names every number is legal: then only many rare values far above the number of the frequent ones tell.
-    strange = between if unnamed else between[~legal[table[between]]]
-    fewest = 2 * FEWEST_BETWEEN if unnamed else FEWEST_BETWEEN
-    smoothed = len(strange) >= fewest and (not unnamed or int(strange.max()) > 2 * (len(between) + int(main.sum())))
-    if smoothed and legal[table[main]].all() and _is_edge(np.isin(stored, strange)):
-        finding = Finding("antialiased", path, *_smoothed(len(between), "grey levels"))
-        return Mask(_size(stored), None, (finding,), table[_nearest(np.flatnonzero(main), stored)])
+    smoothed = _between(counts, legal[table], dataset.labels is UNNAMED)
+    if smoothed is not None:
+        main, between = smoothed
+        if _is_edge(np.isin(stored, between)):
+            finding = Finding("antialiased", path, *_smoothed(len(between), "grey levels"))
+            return Mask(_size(stored), None, (finding,), table[_nearest(main, stored)])
     target = table[stored]
     wrong = [label for label in labels_in(target) if not legal[label]]
     if wrong:
         return Mask(_size(stored), None, (_unknown_labels(dataset.labels, path, wrong),))
     return Mask(_size(stored), target)
+
+
+def _between(
+    counts: npt.NDArray[np.int64], legal: npt.NDArray[np.bool_], unnamed: bool
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]] | None:
+    """The values that are meant, and those between them that only smoothing makes, if there are enough of these.
+
+    Without names every number is legal: then rare values count, if they are many and far above their number.
+    """
+    frequent, held = counts >= max(1, MAIN_SHARE * counts.sum()), counts > 0
+    main = np.flatnonzero(frequent & legal)
+    strange = np.flatnonzero(held & (~frequent if unnamed else ~legal))
+    if len(main) < 2 or len(strange) < FEWEST_BETWEEN * (2 if unnamed else 1):
+        return None
+    inside = main[0] < strange[0] and strange[-1] < main[-1]
+    far = not unnamed or int(strange[-1]) > 2 * int(held.sum())
+    return (main, strange) if inside and far else None
 
 
 def _of_colors(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> Mask:
@@ -104,8 +117,7 @@ def _of_colors(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> Ma
     strange = found[~np.isin(found, known)]
     if not len(strange):
         return Mask(size, labels.from_colors(stored))
-    rare = (counts[~np.isin(found, known)] < MAIN_SHARE * codes.size).all()
-    if rare and len(strange) >= FEWEST_BETWEEN and _is_edge(~np.isin(codes, known)):
+    if len(strange) >= FEWEST_BETWEEN and _is_edge(~np.isin(codes, known)):
         finding = Finding("antialiased", path, *_smoothed(len(strange), "colours"))
         return Mask(size, None, (finding,), _snap(labels, stored))
     shown = ", ".join(f"#{code:06x}" for code in strange.tolist()[:5])

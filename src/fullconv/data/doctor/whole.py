@@ -30,8 +30,11 @@ def whole_findings(
     records: Sequence[Record],
     widths: Mapping[str, int | None],
     told: Collection[str],
+    unnamed: bool,
 ) -> Iterator[Finding]:
-    """The findings that take more than one sample; `widths`: pixels by class; `told`: the kinds found so far."""
+    """The findings that take more than one sample; `widths`: pixels by class; `told`: the kinds found so far;
+    `unnamed`: that no file names the classes.
+    """
     if not _EMPTY & set(told):
         for split in ("train", "val"):
             if not any(record.split == split for record in records):
@@ -44,8 +47,11 @@ def whole_findings(
     if dataset.labels.num_classes > 1 and usable and not sum(_counts(usable)[1:255]):
         yield from _one_class(root, usable)
         return
-    yield from _labels(dataset, usable)
-    yield from _absent(root, dataset, usable)
+    if unnamed and (levels := _grey_levels(dataset, usable)):
+        yield levels
+        return
+    yield from _odd_masks(dataset, usable)
+    yield from _absent(root, dataset, usable, unnamed)
     for name, width in widths.items():
         if width is not None and width < STRIDE:
             more = ", and larger images" if width < FINEST else ""
@@ -73,17 +79,20 @@ def _one_class(root: Path, usable: Sequence[Record]) -> Iterator[Finding]:
             yield Finding("mask-0-255", record.sample.target, found, "write 255 as 1")
 
 
-def _labels(dataset: DataSet, usable: Sequence[Record]) -> Iterator[Finding]:
+def _grey_levels(dataset: DataSet, usable: Sequence[Record]) -> Finding | None:
+    """Masks that hold few labels of many possible, by the rule of `find_dataset`."""
+    held, count = np.flatnonzero(_counts(usable)[:255]), dataset.labels.num_classes
+    if count <= 2 * len(held) + 1:
+        return None
+    last = next(record for record in usable if record.counts is not None and record.counts[held[-1]])
+    shown = ", ".join(map(str, held[:8].tolist()))
+    found = f"is one of the masks that hold {len(held)} labels ({shown}) of {count} possible, like grey levels"
+    return Finding("grey-levels", last.sample.target, found, "write class ids 0, 1, 2, ..., or name all classes")
+
+
+def _odd_masks(dataset: DataSet, usable: Sequence[Record]) -> Iterator[Finding]:
     """What single masks hold that is odd, but only beside others that are not."""
     names = dataset.labels.class_names
-    total = _counts(usable)[:255]
-    held = np.flatnonzero(total)
-    # As `find_dataset` does it: without names, the classes go up to the largest label.
-    if names[0] == "class_0" and len(names) > 2 * len(held) + 1:
-        last = next(record for record in usable if record.counts is not None and record.counts[held[-1]])
-        shown = ", ".join(map(str, held[:8].tolist()))
-        found = f"is one of the masks that hold {len(held)} labels ({shown}) of {len(names)} possible, like grey levels"
-        yield Finding("grey-levels", last.sample.target, found, "write class ids 0, 1, 2, ..., or name all classes")
     for record in usable:
         assert record.counts is not None
         if not record.counts[:255].any():
@@ -94,12 +103,17 @@ def _labels(dataset: DataSet, usable: Sequence[Record]) -> Iterator[Finding]:
             yield Finding("background-image", record.sample.target, found, "see whether an annotation is missing")
 
 
-def _absent(root: Path, dataset: DataSet, usable: Sequence[Record]) -> Iterator[Finding]:
+def _absent(root: Path, dataset: DataSet, usable: Sequence[Record], unnamed: bool) -> Iterator[Finding]:
+    everywhere = _counts(usable)
     for split in SPLITS:
         counts = _counts([record for record in usable if record.split == split])
         if not counts.any():
             continue
-        absent = [name for i, name in enumerate(dataset.labels.class_names) if not counts[i]]
+        absent = [
+            name
+            for i, name in enumerate(dataset.labels.class_names)
+            if not counts[i] and (everywhere[i] or not unnamed)
+        ]
         if absent:
             found = f"no mask of split {split!r} that can be used holds {', '.join(absent)}"
             what = "nothing is learnt of it" if split == "train" else "it gets no score"
