@@ -225,9 +225,7 @@ def colour_masks(root: Path) -> None:
 def antialiased_colours(root: Path) -> Path:
     colour_masks(root)
     path = mask(root, "b")
-    Image.open(path).resize((128, 96), Image.Resampling.BILINEAR).resize(SIZE[::-1], Image.Resampling.BILINEAR).save(
-        path
-    )
+    Image.open(path).filter(ImageFilter.GaussianBlur(0.7)).save(path)
     return path
 
 

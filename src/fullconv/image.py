@@ -258,7 +258,7 @@ def _is_html(path: Path) -> bool:
 def _check_file(path: Path) -> None:
     try:
         if path.is_dir():
-            raise DataError(f"{path}: a folder where an image file was expected")
+            raise DataError(f"{path}: a folder where an image file was expected; put the image there, or remove it")
         if not path.exists():
             raise DataError(f"{path}: no such file; check the path")
         if not path.is_file():

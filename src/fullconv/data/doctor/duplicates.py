@@ -41,8 +41,8 @@ def print_of(path: Path, rgb: UInt8) -> Print:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
     image = Image.fromarray(rgb)
-    small = image.resize((SMALL, SMALL), Image.Resampling.BOX)
-    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
+    small = image.resize((SMALL, SMALL), Image.Resampling.BILINEAR)
+    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BILINEAR)).astype(np.int16)
     return Print(digest, np.packbits(grey[:, 1:] > grey[:, :-1]), np.asarray(small))
 
 

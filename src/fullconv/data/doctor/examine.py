@@ -180,7 +180,7 @@ def _look(found: Survey, split: str, sample: Sample) -> tuple[Record, Picture | 
 def _size_finding(sample: Sample, size: tuple[int, int], mask: Mask) -> Finding:
     found = f"is {mask.size[1]}x{mask.size[0]} (width x height), but its image {sample.image} is {size[1]}x{size[0]}"
     if sample.reader is None and mask.size == size[::-1] and image_header(sample.image)[1] >= 5:
-        found += " when it is turned upright by its EXIF orientation; the mask is not turned"
+        found += " when it is turned upright by its EXIF orientation, and the mask is not"
         return Finding("exif-rotation", sample.target, found, "turn the mask, too")
     remedy = "resize the mask without interpolation, or export it again"
     return Finding("size-mismatch", sample.target, found, remedy)

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from fullconv.data.dataset import DataSet, Sample, labels_in
 from fullconv.data.doctor.findings import Finding
-from fullconv.data.doctor.objects import widths
 from fullconv.data.layouts import UNNAMED
 from fullconv.data.sbd import MASK_SUFFIX
 from fullconv.image import opened_image, stored_labels
@@ -25,7 +24,9 @@ MAIN_SHARE = 0.02
 
 FEWEST_BETWEEN = 4
 WIDEST_EDGE = 6
-"""Smoothed edges hold at least so many values between the classes, in strips of at most so many pixels."""
+FULL_SHARE = 0.01
+"""Smoothed edges hold at least so many values between the classes, in strips of at most so many pixels: in proportion
+to these pixels, there are hardly any squares beyond that side which are full of them."""
 
 JPEG_LEVELS = 48
 JPEG_SHARE = 0.95
@@ -154,9 +155,13 @@ def _nearest(values: npt.NDArray[np.intp], stored: UInt8) -> UInt8:
 
 
 def _is_edge(between: npt.NDArray[np.bool_]) -> bool:
-    """Whether the pixels between the classes lie in strips, not in areas of their own."""
-    narrow = widths(between)[between] <= WIDEST_EDGE
-    return bool(narrow.mean() >= JPEG_SHARE)
+    """Whether the pixels between the classes lie in strips: hardly a square wider than an edge is full of them."""
+    side = WIDEST_EDGE + 1
+    if min(between.shape) < side:
+        return True
+    sums = np.pad(between.astype(np.int32).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    full = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side] == side**2
+    return bool(full.sum() <= FULL_SHARE * between.sum())
 
 
 def _smoothed(count: int, what: str) -> tuple[str, str]:
