@@ -23,9 +23,9 @@ the command says of it. An error makes the command end with exit code 3; a warni
 """
 
 HANDLED = """
-Read without a word: masks as palette PNG (by index), with 1, 8 or 16 bits, or as TIFF whose nodata is then 255; images in
-CMYK, in 16 bits, turned by EXIF beside a mask that is turned, too; blanks and any script in names; folders that link to
-themselves; images of one pixel, or of one row.
+Read without a word: masks as palette PNG (by index), with 1, 8 or 16 bits, or as TIFF whose nodata is then 255; images
+in CMYK, in 16 bits, turned by EXIF beside a mask that is turned, too; blanks and any script in names; folders that link
+to themselves; images of one pixel, or of one row.
 """
 
 

@@ -11,17 +11,17 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
-import corpus
 import numpy as np
 import numpy.typing as npt
 import pytest
-from command_line import check
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
-from fullconv.data.doctor import examine as examining
+import corpus
+from command_line import check
 from fullconv.data.doctor.duplicates import print_of, same_images
 from fullconv.data.doctor.examine import Examination, examine
 from fullconv.data.doctor.findings import KINDS, of_fault
@@ -29,8 +29,8 @@ from fullconv.data.doctor.objects import WIDEST, median_width, width_counts, wid
 from fullconv.data.doctor.repair import repair
 from fullconv.data.doctor.sheet import write_sheet
 from fullconv.data.layouts import find_dataset, survey
-from fullconv.errors import DataError, UsageError
-from fullconv.image import opened_image, read_image, read_label_map, write_image
+from fullconv.errors import UsageError
+from fullconv.image import read_image, read_label_map, write_image
 
 CAMVID = Path(__file__).parents[1] / ".." / "shared" / "camvid"
 label_maps = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 3))
@@ -104,8 +104,7 @@ def test_a_warning_lets_training_read_every_sample(data: Path, name: str) -> Non
 
 def test_faults_come_together(data: Path) -> None:
     """What one file suffers from hides nothing of another; a kind stands once, however many files have it."""
-    for name in ("colour_masks",):
-        getattr(corpus, name)(data)
+    corpus.colour_masks(data)
     corpus.name_classes(data)
     corpus.image(data, "a").write_bytes(b"")
     corpus.image(data, "f").write_text("<html></html>")
@@ -118,25 +117,15 @@ def test_every_file_is_decoded_once(data: Path, monkeypatch: pytest.MonkeyPatch)
     (data / "dataset.yaml").unlink()
     shutil.copyfile(corpus.image(data, "b"), corpus.image(data, "e", split="val"))
     decoded = []
-    load = Image.Image.load
+    load = ImageFile.load
 
-    def counted(image: Image.Image) -> object:
-        name = getattr(getattr(image, "fp", None), "name", None)
-        if name is not None and getattr(image, "tile", None):
-            decoded.append(str(name))
+    def counted(image: ImageFile) -> object:
+        if image.tile:
+            assert image.fp is not None
+            decoded.append(str(image.fp.name))
         return load(image)
 
-    monkeypatch.setattr(Image.Image, "load", counted)
-    for kind in (Image.registered_extensions()[".png"],):
-        plugin = Image.OPEN[kind][0]
-        inner = plugin.load
-
-        def told(image: Image.Image, inner: object = inner) -> object:
-            if image.tile:
-                decoded.append(str(image.fp.name))
-            return inner(image)
-
-        monkeypatch.setattr(plugin, "load", told)
+    monkeypatch.setattr(ImageFile, "load", counted)
     examined(data)
     files = [str(path) for path in data.rglob("*.png")]
     assert sorted(decoded) == sorted(files)
@@ -338,7 +327,7 @@ def test_a_large_set_shows_faults_first_and_few_pictures(data: Path) -> None:
     corpus.image(data, "n099").write_bytes(b"")
     found = examined(data)
     assert found.thumbs[0].name == "n099"
-    assert 10 <= len(found.thumbs) <= 13
+    assert 10 <= len(found.thumbs) <= 14
     assert {thumb.split for thumb in found.thumbs} == {"train", "val"}
 
 

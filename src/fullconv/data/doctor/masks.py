@@ -40,7 +40,7 @@ class Mask:
     """`size` is (height, width). `target`, H x W uint8, holds class ids and 255; None where the labels are no ids.
 
     `snapped` is the target that the nearest classes give, of a mask that was smoothed or compressed; None where they
-    cannot be told. Of a mask of 0 and 255, `target` and `snapped` hold 0 and 255.
+    cannot be told.
     """
 
     size: tuple[int, int]
@@ -70,13 +70,13 @@ def _of_numbers(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> M
     legal[[*range(dataset.labels.num_classes), dataset.labels.ignore_index]] = True
     counts = np.bincount(stored.ravel(), minlength=256)
     if is_jpeg:
-        return Mask(_size(stored), None, (_jpeg(path),), _snapped_jpeg(stored))
+        return Mask(_size(stored), None, (_jpeg(path),), _snapped_jpeg(dataset.labels, stored))
     smoothed = _between(counts, legal[table], dataset.labels is UNNAMED)
     if smoothed is not None:
         main, between = smoothed
         if _is_edge(np.isin(stored, between)):
             finding = Finding("antialiased", path, *_smoothed(len(between), "grey levels"))
-            return Mask(_size(stored), None, (finding,), table[_nearest(main, stored)])
+            return Mask(_size(stored), None, (finding,), table[_nearest(dataset.labels, main, stored)])
     target = table[stored]
     wrong = [label for label in labels_in(target) if not legal[label]]
     if wrong:
@@ -92,6 +92,8 @@ def _between(
     Without names every number is legal: then rare values count, if they are many and far above their number.
     """
     frequent, held = counts >= max(1, MAIN_SHARE * counts.sum()), counts > 0
+    if counts[1] < counts[IGNORE_INDEX] and legal.sum() == 3:
+        frequent[1] = False  # of two classes, smoothed 0 and 255 pass through 1
     main = np.flatnonzero(frequent & legal)
     strange = np.flatnonzero(held & (~frequent if unnamed else ~legal))
     if len(main) < 2 or len(strange) < FEWEST_BETWEEN * (2 if unnamed else 1):
@@ -142,14 +144,18 @@ def _snap(labels: LabelSet, rgb: UInt8, levels: int | None = None) -> UInt8 | No
     return None if levels is not None and (best <= levels**2).mean() < JPEG_SHARE else target
 
 
-def _snapped_jpeg(stored: UInt8) -> UInt8 | None:
-    """0 and 255, where nearly all levels are at those ends; class ids lie too close together to survive JPEG."""
-    near = (stored <= JPEG_LEVELS) | (stored >= 255 - JPEG_LEVELS)
-    return np.where(stored < 128, 0, IGNORE_INDEX).astype(np.uint8) if near.mean() >= JPEG_SHARE else None
+def _snapped_jpeg(labels: LabelSet, stored: UInt8) -> UInt8 | None:
+    """0 and 1 for two classes, where nearly all levels are at both ends; ids lie too close together to survive JPEG."""
+    ends = [(stored <= JPEG_LEVELS).mean(), (stored >= 255 - JPEG_LEVELS).mean()]
+    clear = labels.num_classes == 2 and min(ends) >= MAIN_SHARE and sum(ends) >= JPEG_SHARE
+    return (stored >= 128).astype(np.uint8) if clear else None
 
 
-def _nearest(values: npt.NDArray[np.intp], stored: UInt8) -> UInt8:
-    table = values[np.abs(np.arange(256)[:, None] - values).argmin(1)]
+def _nearest(labels: LabelSet, main: npt.NDArray[np.intp], stored: UInt8) -> UInt8:
+    """The nearest of the values that are meant; of two classes, 0 and 255 are 0 and 1 unless 1 is meant, too."""
+    table = main[np.abs(np.arange(256)[:, None] - main).argmin(1)]
+    if labels.num_classes == 2 and main.tolist() == [0, IGNORE_INDEX]:
+        table = np.minimum(table, 1)
     found: UInt8 = table.astype(np.uint8)[stored]
     return found
 

@@ -13,6 +13,7 @@ import yaml
 
 from fullconv.data.dataset import DataSet
 from fullconv.data.doctor.examine import Examination
+from fullconv.data.doctor.findings import Finding
 from fullconv.data.doctor.masks import read_mask
 from fullconv.data.doctor.picture import Picture, read_picture
 from fullconv.data.doctor.record import Record
@@ -24,9 +25,11 @@ __all__ = ["Repair", "check_target", "repair"]
 
 UInt8 = npt.NDArray[np.uint8]
 
-BY_COPY = frozenset({"alpha", "grey-among-colour", "several-pages", "all-ignored", "background-image"})
-MENDED = frozenset({"exif-rotation", "jpeg-mask", "antialiased", "mixed-channels", "nodata-labelled"})
-"""Findings of single samples with which the pair is copied, and those that are repaired; others leave it out."""
+MENDED = frozenset({"exif-rotation", "jpeg-mask", "antialiased", "mixed-channels", "nodata-labelled", "mask-0-255"})
+"""Errors and warnings of single files that are repaired; other errors leave the pair out, other warnings do not."""
+
+BY_HAND = frozenset({"class-names", "grey-levels", "only-background"})
+"""Errors after which no label is sure."""
 
 # A mask stored for the image as the camera held it, turned as its EXIF orientation turns the image.
 _TURNS: dict[int, Callable[[UInt8], UInt8]] = {
@@ -65,18 +68,20 @@ def repair(found: Examination, folder: Path, on_sample: Callable[[int, int], Non
     in the first. Raises UsageError as `check_target`, DataError where nothing can be kept.
     """
     check_target(found.root, folder)
-    if found.dataset is None:
-        raise DataError(f"{found.root}: no pairs of images and masks were found; correct the folders by hand first")
+    unsure = [str(finding) for group in found.groups if group.kind in BY_HAND for finding in group.findings]
+    if found.dataset is None or unsure:
+        raise DataError(f"{found.root}: which pixel is of which class is not known; correct that by hand first", unsure)
     done: list[str] = []
     left_out = [str(finding) for group in found.groups for finding in group.findings
                 if group.kind in ("missing-mask", "orphan-mask", "duplicate-stem", "layout")]  # fmt: skip
-    twins = {finding.path for group in found.groups if group.kind == "in-two-splits" for finding in group.findings}
+    by_path = _by_path(found)
     names: set[tuple[str, str]] = set()
     binary, pairs = _is_binary(found), 0
     for index, record in enumerate(found.records):
-        reason = _reason(record, twins, names)
+        own = by_path.get(record.sample.image, []) + by_path.get(record.sample.target, [])
+        reason = _reason(record, own, names)
         if reason is None:
-            reason = _write_pair(found.dataset, record, binary, folder, done)
+            reason = _write_pair(found.dataset, record, {finding.kind for finding in own}, binary, folder, done)
         if reason is None:
             pairs += 1
             names.add((record.split, record.sample.name))
@@ -97,22 +102,32 @@ def _is_binary(found: Examination) -> bool:
     return found.dataset.labels.num_classes == 2 and (not usable or only_0_and_255(usable))
 
 
-def _reason(record: Record, twins: set[Path], names: set[tuple[str, str]]) -> str | None:
+def _by_path(found: Examination) -> dict[Path, list[Finding]]:
+    """The findings of each file."""
+    by_path: dict[Path, list[Finding]] = {}
+    for group in found.groups:
+        for finding in group.findings:
+            by_path.setdefault(finding.path, []).append(finding)
+    return by_path
+
+
+def _reason(record: Record, own: list[Finding], names: set[tuple[str, str]]) -> str | None:
     """Why a pair is left out; None where it is not."""
-    bad = [finding for finding in record.findings if finding.kind not in BY_COPY | MENDED]
-    if bad:
-        return str(bad[0])
-    if record.sample.image in twins and record.split != "train":
-        return f"{record.sample.image}: is in an earlier split, too"
+    for finding in own:
+        is_twin = finding.kind == "in-two-splits" and record.split != "train"
+        is_told = finding.kind in ("duplicate-stem", "missing-mask", "orphan-mask")
+        if is_twin or (finding.severity == "error" and finding.kind not in MENDED and not is_told):
+            return str(finding)
     if (record.split, record.sample.name) in names:
         return f"{record.sample.image}: another image of the split has its stem"
     return None
 
 
-def _write_pair(dataset: DataSet, record: Record, binary: bool, folder: Path, done: list[str]) -> str | None:
+def _write_pair(
+    dataset: DataSet, record: Record, kinds: set[str], binary: bool, folder: Path, done: list[str]
+) -> str | None:
     """Copy or write the two files and say what was changed; the reason where the mask cannot be repaired."""
     sample = record.sample
-    kinds = {finding.kind for finding in record.findings} & MENDED
     mask = read_mask(dataset, sample)
     target, what = mask.target, []
     if target is None:

@@ -35,10 +35,10 @@ class Thumb:
 
 
 class Gallery:
-    """Collects thumbs while samples pass: the first 60 at fault, and 12 good ones spread over all."""
+    """Collects thumbs while samples pass: the first 60 at fault, and about 12 good ones of all splits."""
 
     def __init__(self, total: int) -> None:
-        self._every = max(1, total // GOOD)
+        self._total = total
         self._at_fault: list[Thumb] = []
         self._good: list[Thumb] = []
         self._passed = 0
@@ -53,10 +53,12 @@ class Gallery:
         labels: LabelSet,
     ) -> None:
         """A sample: H x W x 3 uint8 and H x W uint8 of its size, None where it cannot be read."""
-        self._passed += 1
-        kept, most = (self._at_fault, AT_FAULT) if findings else (self._good, GOOD)
-        if len(kept) < most and (findings or (self._passed - 1) // self._every >= len(kept)):
-            kept.append(_thumb(split, name, tuple(findings), rgb, target, labels))
+        position, self._passed = self._passed, self._passed + 1
+        if findings and len(self._at_fault) < AT_FAULT:
+            self._at_fault.append(_thumb(split, name, tuple(findings), rgb, target, labels))
+        is_due = position >= len(self._good) * self._total / GOOD
+        if not findings and (is_due or all(thumb.split != split for thumb in self._good)):
+            self._good.append(_thumb(split, name, (), rgb, target, labels))
 
     def thumbs(self) -> tuple[Thumb, ...]:
         """Those at fault first."""
