@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fullconv.run.polygons import regions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -36,7 +37,6 @@ from fullconv.report.places import LEAST, RegionSizes, near_boundary
 from fullconv.report.source import Source
 from fullconv.report.verdict import majority_class, majority_scores
 from fullconv.run.evaluate import evaluate
-from fullconv.run.polygons import regions
 from fullconv.tiling import Window
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")

@@ -14,6 +14,7 @@ from fullconv import __version__
 from fullconv.arguments import need_torch, parse_numbers, parse_recipe, parse_spec, say, slug
 from fullconv.cli_bench import bench
 from fullconv.cli_convert import convert
+from fullconv.cli_data import check
 from fullconv.cli_model import export, import_, inspect
 from fullconv.cli_predict import evaluate, predict
 from fullconv.cli_report import report
@@ -141,7 +142,7 @@ def demo(
     print(f"picture: {out / 'story.png'}")
 
 
-for command in (evaluate, report, predict, inspect, export, convert):
+for command in (check, evaluate, report, predict, inspect, export, convert):
     app.command()(command)
 app.command("import")(import_)
 

@@ -6,9 +6,7 @@ plain arrays. A file that cannot be read is a `DataError` of one sentence: which
 
 from __future__ import annotations
 
-import os
 import threading
-import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from fullconv.errors import DataError, FullconvError, UsageError
+from fullconv.files import StrPath, atomic_write, write_text
 from fullconv.labels import LabelSet
 
 __all__ = [
@@ -31,10 +30,13 @@ __all__ = [
     "eight_bits",
     "image_header",
     "image_size",
+    "nodata_of",
+    "opened_image",
     "overlay",
     "read_image",
     "read_label_map",
     "rgb_of",
+    "stored_labels",
     "write_image",
     "write_label_map",
     "write_text",
@@ -50,7 +52,8 @@ IMAGE_SUFFIXES = frozenset({
 MAX_PIXELS = 2**30
 """Images with more pixels are refused: a small file can claim a size that exhausts the memory."""
 
-StrPath = str | os.PathLike[str]
+NODATA_TAG = 42113
+
 UInt8 = npt.NDArray[np.uint8]
 
 # Only these decoders see a user's file; of Pillow's others, EPS starts a program, and some decode nothing.
@@ -82,7 +85,7 @@ def read_image(path: StrPath) -> UInt8:
 
     Raises DataError for files that are missing, empty, damaged, not images or larger than `MAX_PIXELS`.
     """
-    with _opened(Path(path)) as image:
+    with opened_image(Path(path)) as image:
         return rgb_of(image, path)
 
 
@@ -110,7 +113,7 @@ def image_header(path: StrPath, limit: int | None = None) -> tuple[tuple[int, in
 
     Raises DataError as `image_size`; images of any size are taken unless there is a `limit` of pixels.
     """
-    with _opened(Path(path), limit) as image:
+    with opened_image(Path(path), limit) as image:
         width, height = image.size
         if isinstance(image, TiffImageFile):
             # Some releases of Pillow swap a rotated TIFF's size, others do not; the tags are the stored size.
@@ -122,23 +125,43 @@ def read_label_map(path: StrPath, labels: LabelSet | None = None) -> UInt8:
     """A mask file as an H x W uint8 label map of class ids, upright.
 
     The ids are the numbers stored: indices of a palette image (its colours are not read), values of a grey
-    one of 1 to 32 bits. Colour images need `labels` and go through `LabelSet.from_colors`; alpha is dropped.
+    one of 1 to 32 bits; the nodata value of a GeoTIFF is 255. Colour images need `labels` and go through
+    `LabelSet.from_colors`; alpha is dropped.
 
     Raises DataError as `read_image`, and for JPEG (whose compression changes labels), for ids above 255, and
     for colours that `labels` does not hold.
     """
-    with _opened(Path(path)) as image:
+    with opened_image(Path(path)) as image:
         if image.format in ("JPEG", "MPO"):
             raise DataError(f"{path}: a JPEG mask, whose compression changes labels; save masks as PNG")
-        maximum = _grey_maximum(image)
+        stored = stored_labels(image, path)
+    return stored if stored.ndim == 2 else _ids_from_colors(stored, path, labels)
+
+
+def stored_labels(image: ImageFile, path: StrPath) -> UInt8:
+    """An opened mask upright: H x W uint8 class ids where it stores numbers, H x W x 3 uint8 RGB where colours.
+
+    The value that a GeoTIFF names as its nodata is 255. Raises DataError as `read_label_map`, but not for JPEG.
+    """
+    with _told_of(path):
+        maximum, nodata = _grey_maximum(image), nodata_of(image)
         upright = _loaded_upright(image)
         if upright.mode in ("RGB", "RGBA"):
-            return _ids_from_colors(np.asarray(upright.convert("RGB")), path, labels)
+            return np.asarray(upright.convert("RGB"))
         if upright.mode in ("LA", "PA"):
             upright = upright.getchannel(0)
         if upright.mode not in ("1", "L", "P") and not upright.mode.startswith("I"):
             raise DataError(f"{path}: a mask of mode {upright.mode}; save masks as 8-bit indexed or grey PNG")
-        return _ids_from_grey(np.asarray(upright), maximum, path)
+        stored = np.asarray(upright)
+        return _ids_from_grey(stored if nodata is None else np.where(stored == nodata, 255, stored), maximum, path)
+
+
+def nodata_of(image: Image.Image) -> float | None:
+    """The value of pixels without data that a GeoTIFF names (GDAL's tag 42113, in ASCII); None where there is none."""
+    try:
+        return float(image.tag_v2[NODATA_TAG]) if isinstance(image, TiffImageFile) else None
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def write_label_map(path: StrPath, label_map: UInt8, labels: LabelSet) -> None:
@@ -167,12 +190,6 @@ def write_image(path: StrPath, rgb: UInt8) -> None:
         Image.fromarray(rgb).save(temporary, quality=95, subsampling=0)
 
 
-def write_text(path: StrPath, text: str) -> None:
-    """Write `text` as UTF-8 with line feeds. Raises FullconvError; replaced whole or not at all."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-
-
 def overlay(image: UInt8, label_map: UInt8, labels: LabelSet, alpha: float = 0.5) -> UInt8:
     """An H x W x 3 uint8 RGB image tinted with the colours of its H x W label map, as a new array.
 
@@ -197,43 +214,11 @@ def overlay(image: UInt8, label_map: UInt8, labels: LabelSet, alpha: float = 0.5
 
 
 @contextmanager
-def atomic_write(path: StrPath) -> Iterator[Path]:
-    """A temporary path beside `path`, with its suffix, that replaces `path` when the block ends well.
+def opened_image(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[ImageFile]:
+    """The image with only its header read. Whatever fails in the block is told as this file's fault.
 
-    Parent folders are made. The data is on the disk before the name changes, so whatever is killed, `path`
-    holds either the old content or the new. If the block fails the temporary file is removed.
-
-    Raises FullconvError when the file system refuses: a full disk, a read-only folder.
+    One image can be open at a time. Raises DataError as `read_image`.
     """
-    path = Path(path)
-    temporary = path.parent / f".{uuid.uuid4().hex}{path.suffix}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except OSError as error:
-        if error.filename not in {None, str(temporary), *map(str, path.parents)}:
-            raise
-        reason = error.strerror or error
-        raise FullconvError(f"{path}: cannot be written ({reason}); check the folder and the disk") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
-
-
-def _umask() -> int:
-    """What the process withholds from new files; some writers make theirs private, ours follow the user's rule."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-@contextmanager
-def _opened(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[ImageFile]:
-    """The image with only its header read. Whatever fails in the block is told as this file's fault."""
     _check_file(path)
     with _PILLOW, warnings.catch_warnings(), _told_of(path):
         warnings.simplefilter("ignore")
@@ -255,16 +240,25 @@ def _told_of(path: StrPath) -> Iterator[None]:
     except (FullconvError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image that can be read; save it as PNG, JPEG or TIFF") from None
+        what, remedy = "not an image that can be read", "save it as PNG, JPEG or TIFF"
+        if Path(path).is_file() and _is_html(Path(path)):
+            what, remedy = "a web page (HTML), not an image", "download the image itself"
+        raise DataError(f"{path}: {what}; {remedy}") from None
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: damaged or cut short ({reason}); copy or export it again") from error
 
 
+def _is_html(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return start.startswith((b"<!doctype html", b"<html"))
+
+
 def _check_file(path: Path) -> None:
     try:
         if path.is_dir():
-            raise DataError(f"{path}: a folder where an image file was expected")
+            raise DataError(f"{path}: a folder where an image file was expected; put the image there, or remove it")
         if not path.exists():
             raise DataError(f"{path}: no such file; check the path")
         if not path.is_file():
@@ -314,7 +308,9 @@ def eight_bits(grey: npt.NDArray[Any], path: StrPath) -> UInt8:
     """
     top = 1 if grey.dtype.kind == "f" else 65535
     low, high = grey.min(), grey.max()
-    if not (low >= 0 and high <= top):  # NaN fails this too
+    if not np.isfinite([low, high]).all():
+        raise DataError(f"{path}: has pixels that are NaN or infinite, where 0 to {top} can be read; fill them in")
+    if not (low >= 0 and high <= top):
         raise DataError(f"{path}: grey values from {low} to {high}, where 0 to {top} can be read; save 8 bits")
     if top == 1:
         return np.rint(grey * np.float32(255)).astype(np.uint8)

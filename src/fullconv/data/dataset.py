@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fullconv.data.sbd import MASK_SUFFIX, read_sbd_mask
 from fullconv.errors import DataError
-from fullconv.image import image_size, read_image, read_label_map
+from fullconv.image import image_header, image_size, read_image, read_label_map
 from fullconv.labels import LabelSet
 
 __all__ = ["DataSet", "Sample", "count_labels", "data_error", "labels_in", "size_fault"]
@@ -117,9 +117,12 @@ def labels_in(target: npt.NDArray[np.uint8]) -> list[int]:
 
 def size_fault(sample: Sample, image: Sequence[int], target: Sequence[int]) -> str:
     """The sentence for an image and a mask, each (height, width), that differ in size."""
+    remedy = "resize the mask without interpolation, or export it again"
+    if sample.reader is None and tuple(image) == tuple(target)[::-1] and image_header(sample.image)[1] >= 5:
+        remedy = "the image is turned upright by its EXIF orientation and the mask is not: turn the mask, too"
     return (
         f"{sample.target}: is {target[1]}x{target[0]} (width x height), but its image {sample.image} is "
-        f"{image[1]}x{image[0]}; resize the mask without interpolation, or export it again"
+        f"{image[1]}x{image[0]}; {remedy}"
     )
 
 

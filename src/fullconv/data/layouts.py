@@ -16,7 +16,7 @@ from fullconv.errors import DataError
 from fullconv.image import read_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["Survey", "find_dataset", "survey"]
+__all__ = ["UNNAMED", "Survey", "find_dataset", "survey"]
 
 EXPECTED = (
     "folder: images/{train,val} and masks/{train,val}, or flat images and masks; "
@@ -32,6 +32,10 @@ EXPECTED = (
     "Cityscapes: leftImg8bit/{train,val} and gtFine/{train,val}",
     "ADE20K: images/{training,validation} and annotations/{training,validation}",
 )
+
+
+UNNAMED = LabelSet.named([f"class_{i}" for i in range(255)])
+"""Stands in for the classes of a survey that reads no pixels, where no file names them."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,17 @@ def find_dataset(root: Path | str) -> DataSet:
     return found.dataset
 
 
-def survey(root: Path | str) -> Survey:
-    """As `find_dataset`, but with what can be used beside the faults; DataError only where no layout is recognised."""
+def survey(root: Path | str, decode: bool = True) -> Survey:
+    """As `find_dataset`, but with what can be used beside the faults; DataError only where no layout is recognised.
+
+    Without `decode` no mask is: classes that no file names are `UNNAMED`, and faults that need pixels are not found.
+    """
     root = Path(root)
     if not root.is_dir():
         raise DataError(
             f"{root}: {'is not a folder' if root.exists() else 'does not exist'}; give the data set's folder"
         )
-    recognised = _recognise(root)
+    recognised = _recognise(root, decode)
     if recognised is None:
         raise _unknown(root)
     name, build = recognised
@@ -74,7 +81,7 @@ def survey(root: Path | str) -> Survey:
     return Survey(root, name, dataset, tuple(faults))
 
 
-def _recognise(root: Path) -> Recognised | None:
+def _recognise(root: Path, decode: bool = True) -> Recognised | None:
     """The layout's name, and what reads it: it adds every fault to a list and gives the samples without one."""
     found = recognise_masks(root)
     if found is not None:
@@ -87,7 +94,7 @@ def _recognise(root: Path) -> Recognised | None:
     if not (root / "images").is_dir() or not (root / "masks").is_dir():
         found = recognise_annotations(root)
     if found is None and (root / "images").is_dir():
-        return "folder", partial(_folder, root)
+        return "folder", partial(_folder, root, decode)
     return found
 
 
@@ -99,7 +106,7 @@ def _unknown(root: Path) -> DataError:
     return DataError(f"{root}: is no layout that fullconv knows; it holds {held or 'nothing'}.{hint}", EXPECTED)
 
 
-def _folder(root: Path, faults: list[str]) -> DataSet | None:
+def _folder(root: Path, decode: bool, faults: list[str]) -> DataSet | None:
     named = None
     try:
         named = find_labels(root)
@@ -108,7 +115,9 @@ def _folder(root: Path, faults: list[str]) -> DataSet | None:
     splits = _folder_splits(root / "images", root / "masks", faults)
     every = [sample for samples in splits.values() for sample in samples]
     labels, color_masks = named or (None, False)
-    if labels is None and not faults:
+    if not decode:
+        labels = labels or UNNAMED
+    elif labels is None and not faults:
         labels = _labels_from_masks(root, every, faults)
     elif labels is not None and labels.num_classes > 1 and not faults:
         faults += _only_zero(root, every, labels if color_masks else None)

@@ -10,7 +10,18 @@ from fullconv.data.sbd import MASK_SUFFIX
 from fullconv.errors import DataError
 from fullconv.image import IMAGE_SUFFIXES, image_size
 
-__all__ = ["faulty", "files_by_stem", "is_image", "pairs", "same_size"]
+__all__ = ["PairFault", "faulty", "files_by_stem", "is_image", "pairs", "same_size"]
+
+
+class PairFault(str):
+    """A fault's sentence with the pair that it keeps out of the data set."""
+
+    sample: Sample
+
+    def __new__(cls, text: str, sample: Sample) -> PairFault:
+        fault = super().__new__(cls, text)
+        fault.sample = sample
+        return fault
 
 
 def files_by_stem(folder: Path, faults: list[str], suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
@@ -56,26 +67,27 @@ def pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
 
 
 def same_size(samples: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...]:
-    """The samples whose image and mask have readable headers of one size; the others become faults.
+    """The samples whose image and mask have readable headers of one size; the others become faults (`PairFault`).
 
     Masks that no image file holds (SBD's, and those with a `reader`) have no header that tells their size:
     `count_labels` and `DataSet.read` compare that.
     """
     kept = []
     for sample in samples:
-        before = len(faults)
+        found = []
         if sample.target.suffix.lower() in (".jpg", ".jpeg"):
-            faults.append(f"{sample.target}: JPEG compression changes labels; export the mask as PNG")
+            found.append(f"{sample.target}: JPEG compression changes labels; export the mask as PNG")
         is_file = sample.reader is None and sample.target.suffix != MASK_SUFFIX
         sizes = []
         for path in (sample.image, sample.target)[: 2 if is_file else 1]:
             try:
                 sizes.append(image_size(path))
             except DataError as error:
-                faults.append(str(error))
+                found.append(str(error))
         if len(sizes) == 2 and sizes[0] != sizes[1]:
-            faults.append(size_fault(sample, *sizes))
-        if len(faults) == before:
+            found.append(size_fault(sample, *sizes))
+        faults += [PairFault(text, sample) for text in found]
+        if not found:
             kept.append(sample)
     return tuple(kept)
 

@@ -29,7 +29,8 @@ p{max-width:46rem;margin:.5rem 0}p,li,dd,.words td{overflow-wrap:anywhere}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9375rem}
 caption{text-align:left;padding:.25rem 0;caption-side:top}
 th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top}
-tbody th{font-weight:400;white-space:nowrap}.words tbody th{white-space:normal}th:first-child{text-align:left}thead th{vertical-align:bottom;border-bottom-width:2px}
+tbody th{font-weight:400;white-space:nowrap}.words tbody th{white-space:normal}
+th:first-child{text-align:left}thead th{vertical-align:bottom;border-bottom-width:2px}
 .words td,td.text,td.soft{text-align:left}
 .matrix th,.matrix td{padding:.2rem .4rem;font-size:.8125rem;overflow-wrap:normal;white-space:nowrap}
 .matrix td{background:rgb(0 114 178/calc(var(--s,0)*.55))}.matrix .diagonal{

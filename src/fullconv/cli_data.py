@@ -1,0 +1,122 @@
+"""The command that looks at a data set before anything is trained on it: check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from fullconv.arguments import say
+from fullconv.errors import DataError, FullconvError
+from fullconv.options import Data
+from fullconv.terminal import print_table, progress_bar
+
+if TYPE_CHECKING:
+    from fullconv.data.doctor.examine import Examination
+
+__all__ = ["check"]
+
+T = TypeVar("T")
+
+SHOWN = 5
+"""Findings of one kind on the terminal."""
+
+
+def check(
+    data: Data,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The sheet.", show_default="<data>-check.html in the current folder"),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every finding there, too.")
+    ] = None,
+    fix: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a repaired copy into this new folder.")] = None,
+) -> None:
+    """Find all that is wrong with a data set before training does.
+
+    Decodes every image and mask once, names each fault with its file and remedy, shows what training will face, and
+    writes a sheet with thumbnails. DATA is never changed. Exit code 3 where training would stop or go wrong.
+    """
+    from fullconv.data.doctor.examine import examine
+    from fullconv.data.doctor.repair import check_target
+    from fullconv.data.doctor.sheet import write_sheet
+    from fullconv.data.layouts import survey
+    from fullconv.image import write_text
+
+    if fix is not None:
+        check_target(data, fix)
+    found = _counted("checking", lambda tell: examine(survey(data, decode=False), tell))
+    _print(found)
+    sheet = html or _sheet_for(data)
+    if sheet is not None:
+        write_sheet(sheet, found)
+        say(f"sheet: {sheet}")
+    if json_file is not None:
+        write_text(json_file, json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
+    if fix is not None:
+        _fix(found, fix)
+    print(found.verdict())
+    if found.errors:
+        raise typer.Exit(DataError.exit_code)
+
+
+def _counted(name: str, work: Callable[[Callable[[int, int], None]], T]) -> T:
+    with progress_bar() as bar:
+        task = bar.add_task(name, total=None)
+        return work(lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def _sheet_for(data: Path) -> Path | None:
+    """The sheet that nobody named: in the current folder, but not inside the data."""
+    here, root = Path.cwd().resolve(), data.resolve()
+    if here == root or root in here.parents:
+        say("sheet: not written inside the data; name a file with --html FILE")
+        return None
+    return Path(f"{root.name}-check.html")
+
+
+def _print(found: Examination) -> None:
+    """The findings by kind, errors first, then what training will face."""
+    from fullconv.data.doctor.sheet import class_rows
+
+    for group in found.groups:
+        print(f"{group.severity}: {group.kind} ({len(group.findings)})")
+        for finding in group.findings[:SHOWN]:
+            print(f"  {finding.path}: {finding.found}" + ("" if group.remedy else f"; {finding.remedy}"))
+        if len(group.findings) > SHOWN:
+            print(f"  and {len(group.findings) - SHOWN} more")
+        if group.remedy:
+            print(f"  -> {group.remedy}")
+    if found.groups:
+        print()
+    splits = ", ".join(f"{count} {split}" for split, count in found.samples().items())
+    print(f"{found.root} ({found.layout} layout): {splits or 'no samples'}; images of {found.sizes()}")
+    if found.classes:
+        print_table(class_rows(found.classes))
+    print("time and memory: train measures two steps and prints both before it starts")
+
+
+def _fix(found: Examination, folder: Path) -> None:
+    """Repair, and check the copy as any other data set."""
+    from fullconv.data.doctor.examine import examine
+    from fullconv.data.doctor.repair import repair
+    from fullconv.data.layouts import survey
+
+    try:
+        made = _counted("repairing", lambda tell: repair(found, folder, tell))
+    except DataError as error:
+        raise FullconvError(f"nothing was repaired: {error}") from error
+    again = _counted("checking the copy", lambda tell: examine(survey(folder, decode=False), tell))
+    for title, lines in (("repaired", made.done), ("left out", made.left_out)):
+        if lines:
+            print(f"{title} ({len(lines)}):")
+        for line in lines:
+            print(f"  {line}")
+    print(f"{folder}: {made.pairs} pairs; {again.verdict()}")
+    for group in again.groups:
+        print(f"  still there: {group.severity}: {group.kind} ({len(group.findings)}), {group.findings[0]}")
+    print(f"{found.root}, which is as it was:")

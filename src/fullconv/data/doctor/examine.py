@@ -1,0 +1,218 @@
+"""Every file of a data set decoded once: what is wrong with it, and what training will face."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.doctor.duplicates import print_of
+from fullconv.data.doctor.findings import Finding, Group, grouped, of_error, of_fault
+from fullconv.data.doctor.masks import Mask, read_mask
+from fullconv.data.doctor.objects import WIDEST, median_width, width_counts
+from fullconv.data.doctor.picture import Picture, read_picture
+from fullconv.data.doctor.record import Record
+from fullconv.data.doctor.thumbs import Gallery, Thumb
+from fullconv.data.doctor.whole import whole_findings
+from fullconv.data.layouts import UNNAMED, Survey
+from fullconv.data.pairing import PairFault
+from fullconv.errors import DataError
+from fullconv.image import image_header
+from fullconv.labels import LabelSet
+
+__all__ = ["ClassFacts", "Examination", "examine"]
+
+MEASURED = 400
+"""Objects are measured on at most so many masks, evenly spread: it takes as long as decoding them."""
+
+SPLITS = ("train", "val", "test")
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """A class: its share of the pixels with a class, the images that have it, and its median width in pixels."""
+
+    name: str
+    share: float
+    images: int
+    width: int | None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All that was found. `dataset` has the classes that the masks hold where no file names them."""
+
+    root: Path
+    layout: str
+    dataset: DataSet | None
+    records: tuple[Record, ...]
+    groups: tuple[Group, ...]
+    classes: tuple[ClassFacts, ...]
+    thumbs: tuple[Thumb, ...] = field(repr=False)
+
+    @property
+    def errors(self) -> int:
+        """How many findings stop training or spoil it."""
+        return sum(len(group.findings) for group in self.groups if group.severity == "error")
+
+    @property
+    def warnings(self) -> int:
+        """How many findings are worth a look."""
+        return sum(len(group.findings) for group in self.groups if group.severity == "warning")
+
+    def verdict(self) -> str:
+        """The last line."""
+        counts = [
+            f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((self.errors, "error"), (self.warnings, "warning"))
+        ]
+        return f"{', '.join(counts)}: training {'would stop or go wrong' if self.errors else 'can start'}"
+
+    def sizes(self) -> str:
+        """The sizes of the images, width x height, by number of pixels."""
+        found = sorted(
+            {record.size for record in self.records if record.size}, key=lambda size: (size[0] * size[1], size)
+        )
+        shown = [f"{width}x{height}" for height, width in found]
+        if len(shown) < 2:
+            return shown[0] if shown else "none"
+        return f"{len(shown)} sizes from {shown[0]} to {shown[-1]} (width x height)"
+
+    def samples(self) -> dict[str, int]:
+        """How many samples each split has, with those at fault."""
+        return dict(Counter(record.split for record in self.records))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, strings and numbers, for JSON."""
+        return {
+            "data": str(self.root),
+            "layout": self.layout,
+            "errors": self.errors,
+            "warnings": self.warnings,
+            "findings": [group.to_dict() for group in self.groups],
+            "samples": self.samples(),
+            "sizes": sorted({record.size for record in self.records if record.size}),
+            "classes": [vars(facts) for facts in self.classes],
+        }
+
+
+def examine(found: Survey, on_sample: Callable[[int, int], None] = lambda done, total: None) -> Examination:
+    """Decode every image and mask of a survey that decoded none, each at most once, and look at them together.
+
+    Memory holds one sample at a time and about 6 KB of each. `on_sample` is told how many are done, of how many.
+    """
+    pairs = list(_pairs(found))
+    findings = [of_fault(fault) for fault in found.faults if not isinstance(fault, PairFault)]
+    records: list[Record] = []
+    wide, gallery = np.zeros((256, WIDEST + 1), np.int64), Gallery(len(pairs))
+    seen: dict[tuple[Path, Path], Record] = {}
+    every = max(1, len(pairs) // MEASURED)
+    for index, (split, sample) in enumerate(pairs):
+        key = sample.image, sample.target
+        if sample.reader is None and key in seen:
+            records.append(replace(seen[key], split=split, findings=()))
+        else:
+            record, picture, target = _look(found, split, sample)
+            if target is not None and index % every == 0:
+                wide += width_counts(target)
+            labels = found.dataset.labels if found.dataset else UNNAMED
+            gallery.add(split, sample.name, record.findings, None if picture is None else picture.rgb, target, labels)
+            seen[key] = record
+            records.append(record)
+        on_sample(index + 1, len(pairs))
+    dataset = _named(found.dataset, records)
+    for record in records:
+        findings += record.findings
+    facts = _class_facts(dataset, records, wide)
+    widths = {fact.name: fact.width for fact in facts}
+    unnamed = found.dataset is not None and found.dataset.labels is UNNAMED
+    told = {finding.kind for finding in findings}
+    findings += whole_findings(found.root, dataset, records, widths, told, unnamed)
+    return Examination(found.root, found.name, dataset, tuple(records), grouped(findings), facts, gallery.thumbs())
+
+
+def _pairs(found: Survey) -> Iterator[tuple[str, Sample]]:
+    """Every pair of files with its split: those in order, and those that the survey left out."""
+    for split in SPLITS:
+        for sample in found.dataset.splits.get(split, ()) if found.dataset else ():
+            yield split, sample
+    at_fault = {(fault.sample.image, fault.sample.target): fault.sample
+                for fault in found.faults if isinstance(fault, PairFault)}  # fmt: skip
+    for sample in at_fault.values():
+        folder = sample.image.parent.name
+        yield folder if folder in SPLITS else "train", sample
+
+
+def _look(found: Survey, split: str, sample: Sample) -> tuple[Record, Picture | None, npt.NDArray[np.uint8] | None]:
+    """One sample decoded: what is kept of it, its image, and its target where it can be used."""
+    findings: list[Finding] = []
+    picture, mask, look = None, None, None
+    try:
+        picture = read_picture(sample.image)
+        look = print_of(sample.image, picture.rgb)
+        findings += picture.findings
+    except DataError as error:
+        findings.append(of_error(str(error)))
+    try:
+        mask = read_mask(found.dataset, sample) if found.dataset else None
+        findings += mask.findings if mask else ()
+    except DataError as error:
+        findings.append(of_error(str(error)))
+    size = None if picture is None else (picture.rgb.shape[0], picture.rgb.shape[1])
+    target = None if mask is None else mask.target
+    if mask is not None and size is not None and mask.size != size:
+        findings.append(_size_finding(sample, size, mask))
+        target = None
+    counts = None if target is None else np.bincount(target.ravel(), minlength=256)
+    if target is not None and picture is not None:
+        findings += _nodata(sample, picture, target)
+    record = Record(split, sample, tuple(findings), size, picture.bands if picture else 0, counts, look)
+    return record, picture, target
+
+
+def _size_finding(sample: Sample, size: tuple[int, int], mask: Mask) -> Finding:
+    found = f"is {mask.size[1]}x{mask.size[0]} (width x height), but its image {sample.image} is {size[1]}x{size[0]}"
+    if sample.reader is None and mask.size == size[::-1] and image_header(sample.image)[1] >= 5:
+        found += " when it is turned upright by its EXIF orientation, and the mask is not"
+        return Finding("exif-rotation", sample.target, found, "turn the mask, too")
+    remedy = "resize the mask without interpolation, or export it again"
+    return Finding("size-mismatch", sample.target, found, remedy)
+
+
+def _nodata(sample: Sample, picture: Picture, target: npt.NDArray[np.uint8]) -> list[Finding]:
+    """Pixels without data that carry a class are trained on as they are: training reads no nodata of images."""
+    if picture.nodata is None or picture.nodata.shape != target.shape:
+        return []
+    share = float((picture.nodata & (target != 255)).mean())
+    found = f"has a class on {100 * share:.2g} % of its pixels where its image {sample.image} has no data"
+    remedy = "label them 255; training does not know the image's nodata"
+    return [Finding("nodata-labelled", sample.target, found, remedy)] if share else []
+
+
+def _named(dataset: DataSet | None, records: list[Record]) -> DataSet | None:
+    """The data set with as many classes as its masks hold where no file names them; two at least."""
+    if dataset is None or dataset.labels is not UNNAMED:
+        return dataset
+    total = sum((record.counts for record in records if record.counts is not None), np.zeros(256, np.int64))
+    count = max(2, int(np.flatnonzero(total[:255]).max(initial=0)) + 1)
+    return replace(dataset, labels=LabelSet.named([f"class_{i}" for i in range(count)]))
+
+
+def _class_facts(dataset: DataSet | None, records: list[Record], wide: Ints) -> tuple[ClassFacts, ...]:
+    counts = [record.counts for record in records if record.counts is not None]
+    if dataset is None or not counts:
+        return ()
+    names = dataset.labels.class_names
+    by_image = np.stack(counts)[:, : len(names)]
+    total, images = by_image.sum(0), (by_image > 0).sum(0)
+    shares = total / max(1, int(total.sum()))
+    return tuple(
+        ClassFacts(name, float(shares[i]), int(images[i]), median_width(wide[i])) for i, name in enumerate(names)
+    )

@@ -1,0 +1,58 @@
+"""One image of a data set, decoded once, with what its file says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import SAMPLESPERPIXEL, TiffImageFile
+
+from fullconv.data.doctor.findings import Finding
+from fullconv.image import nodata_of, opened_image, rgb_of
+
+__all__ = ["Picture", "read_picture"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`rgb`, H x W x 3 uint8, upright; `bands` in the file; `nodata`, H x W, where the file says there is no data."""
+
+    rgb: npt.NDArray[np.uint8]
+    bands: int
+    nodata: npt.NDArray[np.bool_] | None
+    findings: tuple[Finding, ...]
+
+
+def read_picture(path: Path) -> Picture:
+    """The image with its findings: pages and alpha that are left out. Raises DataError as `read_image`."""
+    with opened_image(path) as image:
+        bands, value = _bands(image), nodata_of(image)
+        findings = []
+        pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        if pages > 1:
+            found = f"has {pages} pages or frames, of which the first is read"
+            findings.append(Finding("several-pages", path, found, "save the others as images of their own, or go on"))
+        if bands == 2:
+            findings.append(Finding("alpha", path, "is grey with alpha, which is dropped", "flatten it, or go on"))
+        rgb = rgb_of(image, path)
+        nodata = None if value is None else _equal(np.asarray(image), value)
+    return Picture(rgb, bands, nodata, tuple(findings))
+
+
+def _bands(image: ImageFile) -> int:
+    """1 grey, 2 grey with alpha, 3 colours, 4 and more colours and others; palettes and CMYK are colours."""
+    if image.mode in ("CMYK", "P"):
+        return 3
+    if isinstance(image, TiffImageFile) and image.mode in ("RGB", "RGBA", "RGBX"):
+        return int(image.tag_v2.get(SAMPLESPERPIXEL, 3))
+    return len(image.getbands())
+
+
+def _equal(stored: npt.NDArray[np.generic], value: float) -> npt.NDArray[np.bool_] | None:
+    """H x W: where all bands hold the value; None where it is nowhere."""
+    same = stored == value
+    found: npt.NDArray[np.bool_] = same.all(2) if same.ndim == 3 else same
+    return found if found.any() else None

@@ -1,0 +1,56 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fullconv.errors import FullconvError
+
+__all__ = ["StrPath", "atomic_write", "write_text"]
+
+StrPath = str | os.PathLike[str]
+
+
+def write_text(path: StrPath, text: str) -> None:
+    """Write `text` as UTF-8 with line feeds. Raises FullconvError; replaced whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def atomic_write(path: StrPath) -> Iterator[Path]:
+    """A temporary path beside `path`, with its suffix, that replaces `path` when the block ends well.
+
+    Parent folders are made. The data is on the disk before the name changes, so whatever is killed, `path`
+    holds either the old content or the new. If the block fails the temporary file is removed.
+
+    Raises FullconvError when the file system refuses: a full disk, a read-only folder.
+    """
+    path = Path(path)
+    temporary = path.parent / f".{uuid.uuid4().hex}{path.suffix}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        if error.filename not in {None, str(temporary), *map(str, path.parents)}:
+            raise
+        reason = error.strerror or error
+        raise FullconvError(f"{path}: cannot be written ({reason}); check the folder and the disk") from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def _umask() -> int:
+    """What the process withholds from new files; some writers make theirs private, ours follow the user's rule."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

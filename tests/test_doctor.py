@@ -1,0 +1,362 @@
+"""The doctor finds exactly the fault that was made, says where, and a repaired copy has nothing left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import runpy
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
+from PIL.ImageFile import ImageFile
+
+import corpus
+from command_line import check
+from fullconv.data.doctor.duplicates import print_of, same_images
+from fullconv.data.doctor.examine import Examination, examine
+from fullconv.data.doctor.findings import KINDS, of_fault
+from fullconv.data.doctor.objects import WIDEST, median_width, width_counts, widths
+from fullconv.data.doctor.repair import repair
+from fullconv.data.doctor.sheet import write_sheet
+from fullconv.data.layouts import find_dataset, survey
+from fullconv.errors import UsageError
+from fullconv.image import read_image, read_label_map, write_image
+
+CAMVID = Path(__file__).parents[1] / ".." / "shared" / "camvid"
+label_maps = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 3))
+
+
+def examined(root: Path) -> Examination:
+    return examine(survey(root, decode=False))
+
+
+def tree(root: Path) -> dict[str, str]:
+    """Every file and link below a folder, with a digest of what it holds."""
+    return {
+        str(path.relative_to(root)): os.readlink(path)
+        if path.is_symlink()
+        else hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for a data set, beside the one that commands run in."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    root = tmp_path / "data"
+    root.mkdir()
+    return root
+
+
+@pytest.mark.parametrize("name", corpus.FAULTS)
+def test_the_fault_is_found_and_nothing_else(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    kind, make = corpus.FAULTS[name]
+    place = make(data)
+    before = tree(data)
+    code = check(monkeypatch, data, "--json", "found.json")
+    output = capsys.readouterr()
+    told = json.loads(Path("found.json").read_text(encoding="utf-8"))
+    assert [group["kind"] for group in told["findings"]] == [kind]
+    assert str(place) in [finding["path"] for finding in told["findings"][0]["findings"]]
+    assert (code, told["findings"][0]["severity"]) == ((3, "error") if KINDS[kind] == "error" else (0, "warning"))
+    assert f"{KINDS[kind]}: {kind} (" in output.out
+    assert str(place) in output.out
+    assert output.out.splitlines()[-1].endswith("would stop or go wrong" if code else "can start")
+    assert "Traceback" not in output.out + output.err
+    assert str(place) in Path("data-check.html").read_text(encoding="utf-8")
+    assert tree(data) == before
+
+
+@pytest.mark.parametrize("name", corpus.HANDLED)
+def test_what_is_handled_is_not_complained_of(data: Path, name: str) -> None:
+    place = corpus.HANDLED[name](data)
+    root = next(folder for folder in (place, *place.parents) if (folder / "images").is_dir())
+    found = examined(root)
+    assert (found.groups, found.errors, found.warnings) == ((), 0, 0)
+    dataset = find_dataset(root)
+    for split in ("train", "val"):
+        for sample in dataset.split(split):
+            dataset.read(sample)
+
+
+@pytest.mark.parametrize("name", [name for name, (kind, _) in corpus.FAULTS.items() if KINDS[kind] == "warning"])
+def test_a_warning_lets_training_read_every_sample(data: Path, name: str) -> None:
+    corpus.FAULTS[name][1](data)
+    dataset = find_dataset(data)
+    for sample in (*dataset.split("train"), *dataset.split("val")):
+        dataset.read(sample)
+
+
+def test_faults_come_together(data: Path) -> None:
+    """What one file suffers from hides nothing of another; a kind stands once, however many files have it."""
+    corpus.colour_masks(data)
+    corpus.name_classes(data)
+    corpus.image(data, "a").write_bytes(b"")
+    corpus.image(data, "f").write_text("<html></html>")
+    kinds = {group.kind: len(group.findings) for group in examined(data).groups}
+    assert kinds == {"missing-mask": 1, "empty-file": 1, "no-colour-table": 5}
+
+
+def test_every_file_is_decoded_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus.base(data)
+    (data / "dataset.yaml").unlink()
+    shutil.copyfile(corpus.image(data, "b"), corpus.image(data, "e", split="val"))
+    decoded = []
+    load = ImageFile.load
+
+    def counted(image: ImageFile) -> object:
+        if image.tile:
+            assert image.fp is not None
+            decoded.append(str(image.fp.name))
+        return load(image)
+
+    monkeypatch.setattr(ImageFile, "load", counted)
+    examined(data)
+    files = [str(path) for path in data.rglob("*.png")]
+    assert sorted(decoded) == sorted(files)
+
+
+REPAIRED = {
+    "missing_mask": 4, "orphan_mask": 4, "duplicate_stem": 5, "zero_bytes": 4, "truncated_image": 4, "html_image": 4,
+    "truncated_mask": 4, "not_finite": 4, "symlink_loop": 4, "mixed_channels": 5, "size_mismatch": 4,
+    "exif_rotation": 5, "jpeg_mask": 4, "mask_0_255": 5, "antialiased_grey": 5, "antialiased_colours": 5,
+    "unknown_label": 4, "unknown_colour": 4, "copied_to_val": 4, "resized_to_val": 4, "nodata_labelled": 5,
+    "misspelt_key": None, "no_colour_table": None,
+}  # fmt: skip
+"""How many of the five pairs are in the repaired copy, which has no error; None where nothing can be."""
+
+
+@pytest.mark.parametrize("name", REPAIRED)
+def test_the_repaired_copy_is_in_order_and_the_source_untouched(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    corpus.FAULTS[name][1](data)
+    before, folder = tree(data), data.with_name("fixed")
+    expected, severity = REPAIRED[name], KINDS[corpus.FAULTS[name][0]]
+    code = check(monkeypatch, data, "--fix", folder)
+    assert tree(data) == before
+    if expected is None:
+        assert code in (1, 3)
+        assert "Traceback" not in capsys.readouterr().err
+        return
+    assert code == (3 if severity == "error" else 0)
+    assert examined(folder).errors == 0
+    dataset = find_dataset(folder)
+    pairs = [dataset.read(sample) for split in ("train", "val") for sample in dataset.split(split)]
+    assert len(pairs) == expected
+
+
+def test_repairs_give_the_labels_that_were_meant(data: Path) -> None:
+    """0 and 255 become 0 and 1; smoothed edges snap to within a pixel; a mask is turned as its image is."""
+    corpus.mask_0_255(data)
+    repair(examined(data), data.with_name("binary"))
+    meant = (corpus.label_map(1) == 1).astype(np.uint8)
+    assert np.array_equal(read_label_map(corpus.mask(data.with_name("binary"), "b")), meant)
+
+    for name in ("antialiased_grey", "antialiased_colours", "exif_rotation"):
+        root, folder = data.with_name(name), data.with_name(f"{name}_fixed")
+        corpus.FAULTS[name][1](root)
+        repair(examined(root), folder)
+        sample = next(sample for sample in find_dataset(folder).split("train") if sample.name == "b")
+        target = find_dataset(folder).read_target(sample)
+        if name == "exif_rotation":
+            assert np.array_equal(target, np.rot90(corpus.label_map(1), -1))
+        else:
+            wanted = meant if name == "antialiased_grey" else corpus.label_map(1)
+            assert (target != wanted).mean() < 0.02
+
+
+def test_jpeg_masks_are_kept_where_they_snap(data: Path) -> None:
+    corpus.colour_masks(data)
+    path = corpus.mask(data, "b")
+    Image.open(path).save(path.with_suffix(".jpg"), quality=92, subsampling=0)
+    path.unlink()
+    folder = data.with_name("fixed")
+    done = repair(examined(data), folder)
+    assert (done.pairs, done.left_out) == (5, ())
+    dataset = find_dataset(folder)
+    sample = next(sample for sample in dataset.split("train") if sample.name == "b")
+    assert (dataset.read_target(sample) != corpus.label_map(1)).mean() < 0.02
+
+
+def test_untouched_files_are_copied_byte_by_byte(data: Path) -> None:
+    corpus.base(data)
+    folder = data.with_name("fixed")
+    assert repair(examined(data), folder).done == ()
+    ours = {name: digest for name, digest in tree(data).items() if name != "dataset.yaml"}
+    assert {name: digest for name, digest in tree(folder).items() if name != "dataset.yaml"} == ours
+
+
+def test_repair_refuses_what_would_touch_the_source(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus.base(data)
+    found, before = examined(data), tree(data.parent)
+    for folder in (data, data / "images" / "new", data.parent):
+        with pytest.raises(UsageError):
+            repair(found, folder)
+        assert check(monkeypatch, data, "--fix", folder) == 2
+    assert tree(data.parent) == before
+
+
+def test_nothing_is_written_into_the_data_unasked(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus.base(data)
+    before = tree(data)
+    monkeypatch.chdir(data / "images")
+    assert check(monkeypatch, data) == 0
+    assert tree(data) == before
+
+
+def test_no_layout_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pictures").mkdir()
+    assert check(monkeypatch, tmp_path) == 3
+    assert check(monkeypatch, tmp_path / "nowhere") == 3
+
+
+@given(label_maps)
+def test_the_width_is_the_shorter_of_two_runs(target: npt.NDArray[np.uint8]) -> None:
+    found = widths(target)
+    for (y, x), label in np.ndenumerate(target):
+        runs = []
+        for line, at in ((target[y], x), (target[:, x], y)):
+            before = next((k for k in range(at + 1) if line[at - k] != label), at + 1)
+            after = next((k for k in range(len(line) - at) if line[at + k] != label), len(line) - at)
+            runs.append(before + after - 1)
+        assert found[y, x] == min(runs)
+    counts = width_counts(target)
+    for label in range(4):
+        held = np.sort(found[target == label])
+        assert median_width(counts[label]) == (int(held[(len(held) - 1) // 2]) if len(held) else None)
+        assert counts[label].sum() == len(held)
+
+
+def test_a_pole_is_as_wide_as_it_is() -> None:
+    target = np.zeros((200, 300), np.uint8)
+    target[20:180, 50:53], target[100:105, 60:250] = 1, 2
+    counts = width_counts(target)
+    assert [median_width(row) for row in counts[:4]] == [WIDEST, 3, 5, None]
+
+
+def prints(tmp_path: Path) -> Iterator[tuple[Path, npt.NDArray[np.uint8]]]:
+    for seed in range(20):
+        path = tmp_path / f"{seed}.png"
+        write_image(path, corpus.scene(seed, (60, 80)))
+        yield path, read_image(path)
+
+
+def test_an_image_is_known_again_and_others_are_not(tmp_path: Path) -> None:
+    first = [print_of(path, rgb) for path, rgb in prints(tmp_path)]
+    assert list(same_images(first[:10], first[10:])) == []
+    changed = []
+    for seed in range(20):
+        path = tmp_path / f"{seed}.jpg"
+        Image.fromarray(corpus.scene(seed, (60, 80))).resize((120, 90)).save(path, quality=60)
+        changed.append(print_of(path, read_image(path)))
+    assert list(same_images(first, changed)) == [(seed, seed, False) for seed in range(20)]
+    assert list(same_images(first, first)) == [(seed, seed, True) for seed in range(20)]
+
+
+def test_flat_images_are_the_same_by_their_bytes_only(tmp_path: Path) -> None:
+    looks = []
+    for name, options in (("a", {}), ("b", {"compress_level": 0})):
+        path = tmp_path / f"{name}.png"
+        Image.fromarray(np.full((40, 50, 3), 99, np.uint8)).save(path, **options)
+        looks.append(print_of(path, read_image(path)))
+    assert list(same_images(looks[:1], looks[1:])) == []
+    assert list(same_images(looks[:1], looks[:1])) == [(0, 0, True)]
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed in turn, and collects what a page asks for."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.seen: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """One more open element."""
+        self.seen.add(tag)
+        if tag == "img":
+            self.images.append(dict(attrs))
+        assert not {"onclick", "href"} & {name for name, _ in attrs}
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """The last one is closed."""
+        assert self.open.pop() == tag
+
+
+def test_the_sheet_is_one_offline_page_with_words_for_every_picture(data: Path, tmp_path: Path) -> None:
+    root = corpus.unicode_and_blanks(data)
+    corpus.image(root, "a").write_bytes(b"")
+    (root / "images" / "train" / "<script>.png").write_bytes(b"")
+    sheet = tmp_path / "sheet.html"
+    write_sheet(sheet, examined(root))
+    page = Page()
+    page.feed(sheet.read_text(encoding="utf-8"))
+    assert page.open == []
+    assert not {"script", "link", "iframe"} & page.seen
+    assert {"h1", "h2", "h3", "details", "summary", "meter"} <= page.seen
+    assert len(page.images) == 3 * 4 + 1  # of the empty image's pair, only the mask
+    assert all(image["src"].startswith("data:image/jpeg;base64,") and image["alt"] for image in page.images)
+
+
+def test_a_large_set_shows_faults_first_and_few_pictures(data: Path) -> None:
+    corpus.base(data)
+    for number in range(100):
+        shutil.copyfile(corpus.image(data, "a"), corpus.image(data, f"n{number:03}"))
+        shutil.copyfile(corpus.mask(data, "a"), corpus.mask(data, f"n{number:03}"))
+    corpus.image(data, "n099").write_bytes(b"")
+    found = examined(data)
+    assert found.thumbs[0].name == "n099"
+    assert 10 <= len(found.thumbs) <= 14
+    assert {thumb.split for thumb in found.thumbs} == {"train", "val"}
+
+
+def test_every_kind_is_made_by_the_corpus() -> None:
+    assert {kind for kind, _ in corpus.FAULTS.values()} == set(KINDS) - {"empty-polygon"}
+
+
+def test_a_fault_of_any_reader_becomes_a_finding() -> None:
+    finding = of_fault("/x/a.json: shape 3 is an empty polygon; remove it")
+    assert (finding.kind, finding.severity, finding.path) == ("empty-polygon", "warning", Path("/x/a.json"))
+    assert of_fault("what nobody expected").kind == "layout"
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="needs the CamVid data beside the project")
+def test_camvid_is_in_order_but_for_its_poles(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for folder in (split, f"{split}annot"):
+            (tmp_path / folder).mkdir()
+            for path in sorted((CAMVID / folder).glob("*.png"))[::20]:
+                shutil.copyfile(path, tmp_path / folder / path.name)
+    found = examined(tmp_path)
+    assert [group.kind for group in found.groups] == ["thin-objects"]
+    assert "class pole are 3 px" in found.groups[0].findings[0].found
+    folder = tmp_path / "fixed"
+    with pytest.raises(UsageError, match="inside the data"):
+        repair(found, folder)
+
+
+def test_the_page_of_faults_is_current() -> None:
+    made = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "make_faults.py"))
+    page = (Path(__file__).parents[1] / "docs" / "faults.md").read_text(encoding="utf-8")
+    assert page == made["document"](), "run python docs/make_faults.py"
