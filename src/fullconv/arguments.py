@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fullconv.learn.recipe import Recipe
     from fullconv.net.spec import NetSpec
 
-__all__ = ["need_torch", "parse_numbers", "parse_recipe", "parse_size", "parse_spec", "say", "slug"]
+__all__ = ["need_torch", "parse_numbers", "parse_recipe", "parse_size", "parse_spec", "recipe_values", "say", "slug"]
 
 
 def need_torch() -> None:
@@ -83,14 +83,10 @@ def parse_numbers(text: str | None) -> list[int] | None:
         raise UsageError(f"--epochs-each {text}: write whole numbers with commas, as 10,6,6,10") from error
 
 
-def parse_recipe(
-    name: str, epochs: int | None, batch: int | None, crop: int | None, lr: float | None, others: list[str] | None
-) -> Recipe:
-    """The recipe `name` with other values; UsageError for names and values that it does not have."""
-    from fullconv.learn.recipe import RECIPES, override
-
-    if name not in RECIPES:
-        raise UsageError(f"--recipe {name}: there is {' and '.join(repr(known) for known in RECIPES)}")
+def recipe_values(
+    epochs: int | None, batch: int | None, crop: int | None, lr: float | None, others: list[str] | None
+) -> dict[str, Any]:
+    """The values of the recipe that the options give; UsageError for a --set that is no NAME=VALUE."""
     values: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "crop": crop, "lr": lr}
     given = {key: value for key, value in values.items() if value is not None}
     for entry in others or ():
@@ -98,4 +94,13 @@ def parse_recipe(
         if not equals:
             raise UsageError(f"--set {entry}: write it as NAME=VALUE")
         given[key.strip().replace("-", "_")] = value
+    return given
+
+
+def parse_recipe(name: str, given: dict[str, Any]) -> Recipe:
+    """The recipe `name` with the values that are given; UsageError for names and values that it does not have."""
+    from fullconv.learn.recipe import RECIPES, override
+
+    if name not in RECIPES:
+        raise UsageError(f"--recipe {name}: there is {' and '.join(repr(known) for known in RECIPES)}")
     return override(RECIPES[name](), given)

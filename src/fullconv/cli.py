@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from fullconv import __version__
-from fullconv.arguments import need_torch, parse_numbers, parse_recipe, parse_spec, say, slug
+from fullconv.arguments import need_torch, parse_numbers, parse_recipe, parse_spec, recipe_values, say, slug
 from fullconv.cli_bench import bench
 from fullconv.cli_convert import convert
 from fullconv.cli_data import check
@@ -47,7 +47,12 @@ app.add_typer(bench)
 def train(
     data: Data,
     model: Model = "mobilenet_v2",
-    stride: Annotated[int, typer.Option(metavar="32|16|8|4", help="Prediction stride, in pixels.")] = 8,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            metavar="32|16|8|4", help="Prediction stride, in pixels.", show_default="8, or 4 for thin objects"
+        ),
+    ] = None,
     weights: Weights = "pretrained",
     head_width: HeadWidth = None,
     upsample: Upsampling = "fixed",
@@ -64,20 +69,54 @@ def train(
     ] = None,
     resume: Resume = False,
 ) -> None:
-    """Train one network on labelled images."""
+    """Train one network on labelled images.
+
+    What is not asked for is chosen by the data, with the reason: stride, epochs, batch and class weights. The run
+    folder then holds the weights, model.onnx to predict with, and report.html.
+    """
     need_torch()
+    from fullconv.data.fingerprint import read_fingerprint
     from fullconv.data.layouts import find_dataset
+    from fullconv.learn.choose import choose_recipe, choose_stride
     from fullconv.learn.train import Job
     from fullconv.learn.train import train as run
 
     dataset = find_dataset(data)
-    spec = parse_spec(model, dataset.labels.num_classes, stride, head_width, upsample, padding, dilate, recipe)
+    given = recipe_values(epochs, batch, crop, lr, set_)
+    numbers, choices = parse_recipe(recipe, given), []
+    if recipe == "modern":
+        found = read_fingerprint(dataset)
+        if stride is None and dilate is None:
+            stride, why = choose_stride(found)
+            choices.append(why)
+        numbers, more = choose_recipe(found, numbers, given.__contains__)
+        choices += more
+    spec = parse_spec(model, dataset.labels.num_classes, stride or 8, head_width, upsample, padding, dilate, recipe)
     spec = replace(spec, at_once=recipe == "paper")
-    job = Job(spec, parse_recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
+    job = Job(spec, numbers, None if weights == "none" else weights)
     folder = out or Path("runs") / f"{data.resolve().name}-{spec.name.lower()}-{slug(model)}"
+    for choice in choices:
+        say(str(choice))
     result = run(dataset, job, folder, resume=resume, tell=say)
     print_scores(result.scores)
-    say(f"run folder: {folder}")
+    if result.alarm:
+        say(f"attention: {result.alarm} Causes and remedies are in {folder / 'report.html'}; no model.onnx is written.")
+    else:
+        say(f"run folder: {folder}, with report.html{_exported(folder)}")
+
+
+def _exported(run: Path) -> str:
+    """Write model.onnx beside the best weights, unless it is there; what to say of it."""
+    from fullconv.errors import ModelError
+    from fullconv.export.file import export as write
+
+    target = run / "model.onnx"
+    try:
+        if not target.exists():
+            write(run, target)
+    except ModelError as error:
+        return f"; no model.onnx, because {error}"
+    return f" and model.onnx ({target.stat().st_size / 1e6:.1f} MB)"
 
 
 @app.command()
@@ -116,7 +155,9 @@ def ladder(
 
     dataset = find_dataset(data)
     spec = parse_spec(model, dataset.labels.num_classes, 32, head_width, upsample, padding, dilate, recipe)
-    job = Job(spec, parse_recipe(recipe, epochs, batch, crop, lr, set_), None if weights == "none" else weights)
+    job = Job(
+        spec, parse_recipe(recipe, recipe_values(epochs, batch, crop, lr, set_)), None if weights == "none" else weights
+    )
     folder = out or Path("runs") / f"{data.resolve().name}-ladder-{slug(model)}"
     rungs = climb(dataset, job, folder, epochs_each=parse_numbers(epochs_each), resume=resume, tell=say)
     print_table(table(rungs, published(dataset)))
@@ -167,5 +208,11 @@ def main() -> None:
             traceback.print_exc()
         say(f"fullconv: {error}")
         sys.exit(error.exit_code)
+    except (OSError, MemoryError) as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        what = str(error) or "the memory is not enough; use smaller images, a smaller --crop or --batch, or --tile"
+        say(f"fullconv: {what}")
+        sys.exit(FullconvError.exit_code)
     except KeyboardInterrupt:
         sys.exit(Interrupted.exit_code)

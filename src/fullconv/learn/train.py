@@ -55,11 +55,15 @@ class Job:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The scores of the best weights on the validation images, seconds of training, parameters."""
+    """The scores of the best weights on the validation images, seconds of training, parameters.
+
+    `alarm` is why the network is not to be used, or empty: it calls nearly everything one class, or gains nothing.
+    """
 
     scores: Scores
     seconds: float
     parameters: int
+    alarm: str = ""
 
 
 def train(
@@ -204,13 +208,14 @@ def _finish(dataset: DataSet, out: Path, seconds: float) -> TrainResult:
     draw_curves(out / "metrics.csv", out / "curves.png")
     draw_sheet(runner, dataset, "val", out / "sheet.png")
     parameters = sum(p.numel() for p in runner.net.parameters())
-    run = {"seconds": round(seconds, 1), "parameters": parameters, "network": runner.net.spec.name}
-    write_report(out / "report.html", found, read_source(out))
+    run: dict[str, Any] = {"seconds": round(seconds, 1), "parameters": parameters, "network": runner.net.spec.name}
+    run["alarm"] = write_report(out / "report.html", found, read_source(out)).alarm
     write_text(out / "scores.json", json.dumps({**scores.to_dict(), "run": run}, indent=1))
-    return TrainResult(scores, seconds, parameters)
+    return TrainResult(scores, seconds, parameters, run["alarm"])
 
 
 def _read_result(out: Path) -> TrainResult:
     """The result of a finished run."""
     values = json.loads((out / "scores.json").read_text(encoding="utf-8"))
-    return TrainResult(Scores.from_dict(values), values["run"]["seconds"], values["run"]["parameters"])
+    run = values["run"]
+    return TrainResult(Scores.from_dict(values), run["seconds"], run["parameters"], run.get("alarm", ""))

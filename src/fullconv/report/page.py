@@ -26,6 +26,7 @@ from fullconv.report.sections import (
 )
 from fullconv.report.source import Source
 from fullconv.report.style import STYLE
+from fullconv.report.verdict import Verdict
 from fullconv.run.onnx import usable_cores
 
 __all__ = ["render", "write_report"]
@@ -33,9 +34,11 @@ __all__ = ["render", "write_report"]
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def write_report(path: Path, measured: Measured, source: Source) -> None:
-    """Write the page. FullconvError if it cannot be written; DataError where an image has gone since."""
-    write_text(path, render(Findings(measured, source)))
+def write_report(path: Path, measured: Measured, source: Source) -> Verdict:
+    """Write the page, and give its verdict. FullconvError if it cannot be written; DataError where an image has gone."""
+    found = Findings(measured, source)
+    write_text(path, render(found))
+    return found.verdict
 
 
 def render(found: Findings) -> str:

@@ -1,0 +1,116 @@
+"""Kill a training, again and again, at random moments: is a checkpoint ever unreadable, is the best model ever lost?
+
+    python benchmarks/kills.py [--kills 200] [--seed 0] [--folder DIR]
+
+A small network is trained on drawn cells (cells.py), once undisturbed, and once in sittings that each end by SIGKILL
+after a random time, until all kills are used up; then it is resumed to its end. After every kill the files of the run
+folder are opened: `last.ckpt` as the trainer reads it, `best.safetensors` as `predict` does, `metrics.csv` for the
+best score so far, which must never fall. In the end both runs' weights are compared, number by number. Sittings are
+forked from one process that has imported everything, so that most of their time is training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from fullconv.data.layouts import find_dataset
+from fullconv.learn.keeper import load_state
+from fullconv.learn.recipe import modern, override
+from fullconv.learn.train import Job, train
+from fullconv.net.checkpoint import load_net
+from fullconv.net.spec import NetSpec
+
+VALUES = {"epochs": 60, "val_every": 2, "batch_size": 2, "crop": 64, "save_minutes": 0.003, "bf16": False}
+LONGEST = 6.0
+
+
+def sitting(data: Path, out: Path) -> int:
+    """Fork a process that trains, or goes on, to the end; its number."""
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+        status = 1
+        try:
+            spec = NetSpec("mobilenet_v2", 3, 8)
+            train(find_dataset(data), Job(spec, override(modern(), VALUES)), out, resume=True, tell=lambda text: None)
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def readable(out: Path, best: float) -> tuple[int, float]:
+    """The step that a resumed run would go on from, and the best score; raises where a file cannot be read."""
+    state, _ = load_state(out / "last.ckpt") if (out / "last.ckpt").exists() else (None, None)
+    if state is None:
+        return 0, best
+    if state.best is not None:
+        load_net(out / "best.safetensors")
+        if state.best < best:
+            raise SystemExit(f"the best score fell from {best} to {state.best}")
+        best = state.best
+    return state.step, best
+
+
+def killed(data: Path, out: Path, kills: int, chance: random.Random) -> int:
+    """Train in sittings that are killed; the kills that met a training, after which it is resumed to its end."""
+    met, best, fresh = 0, -1.0, 0
+    while met < kills:
+        child = sitting(data, out)
+        time.sleep(chance.uniform(0.2, LONGEST))
+        done, _ = os.waitpid(child, os.WNOHANG)
+        if done:  # it came to its end: begin another run beside it
+            fresh += 1
+            out, best = out.with_name(f"killed-{fresh}"), -1.0
+            continue
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        met += 1
+        step, best = readable(out, best)
+        if met % 10 == 0:
+            print(f"{met:>4} kills, run {fresh}, step {step}, best mean IU {100 * max(best, 0):.1f}", flush=True)
+    _, status = os.waitpid(sitting(data, out), 0)
+    if status:
+        raise SystemExit("the run could not be resumed to its end")
+    return fresh
+
+
+def main() -> None:
+    """Print a line for every ten kills, and the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="for data and runs; a temporary one")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        data = folder / "cells"
+        maker = Path(__file__).with_name("cells.py")
+        subprocess.run([sys.executable, maker, data, "--count", "10", "--size", "96x80"], check=True)
+        _, status = os.waitpid(sitting(data, folder / "undisturbed"), 0)
+        if status:
+            raise SystemExit("the undisturbed run failed")
+        fresh = killed(data, folder / "killed-0", options.kills, random.Random(options.seed))
+        expected = load_file(folder / "undisturbed" / "best.safetensors")
+        for number in range(fresh + 1):
+            found = load_file(folder / f"killed-{number}" / "best.safetensors")
+            differ = [name for name in expected if not torch.equal(expected[name], found[name])]
+            print(f"run {number}: {len(differ)} of {len(expected)} tensors differ from those of the undisturbed run")
+
+
+if __name__ == "__main__":
+    main()
