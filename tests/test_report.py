@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,13 +19,16 @@ from hypothesis.extra.numpy import arrays
 
 from fullconv.cli import main
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.digits import write_digit_dataset
+from fullconv.data.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.data.layouts import find_dataset
+from fullconv.export import export
 from fullconv.image import write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.learn.recipe import modern, override
 from fullconv.learn.train import Job, train
 from fullconv.metrics import Scores, confusion_matrix
+from fullconv.net.checkpoint import Saved, save_net
+from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
 from fullconv.report.findings import Findings
 from fullconv.report.intervals import bootstrap, resamples
@@ -38,13 +40,13 @@ from fullconv.report.source import Source
 from fullconv.report.verdict import majority_class, majority_scores
 from fullconv.run.evaluate import evaluate
 from fullconv.tiling import Window
+from html_page import Page
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")
 
 UInt8 = npt.NDArray[np.uint8]
 
 HOSTILE = LabelSet.named(["<b>&\"'", "</table><script>alert(1)</script>", "plain"])
-VOID = {"meta", "img", "br", "path", "circle", "rect", "polyline"}
 SECTIONS = ["scores", "classes", "confusions", "places", "pictures", "about"]
 
 small_maps = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
@@ -70,44 +72,6 @@ class Scripted:
 
     def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
         raise NotImplementedError
-
-
-class Page(HTMLParser):
-    """What a page holds, read strictly: every element that opens closes, in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.headings: list[int] = []
-        self.tags: Counter[str] = Counter()
-        self.attributes: list[tuple[str, dict[str, str | None]]] = []
-        self.rows: list[list[str]] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        values = dict(attrs)
-        assert len(values) == len(attrs), "an attribute appears twice"
-        self.attributes.append((tag, values))
-        self.ids += [values["id"] or ""] if "id" in values else []
-        self.headings += [int(tag[1])] if re.fullmatch(r"h[1-6]", tag) else []
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
 
 
 def make_data(folder: Path, labels: LabelSet, count: int = 5, side: int = 24) -> DataSet:
@@ -324,6 +288,25 @@ def test_a_model_that_calls_all_one_class_is_told_off(tmp_path: Path) -> None:
     assert "better than calling every pixel “ground”" in text
 
 
+def test_an_exported_file_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And has the numbers of the run, with the settings that it keeps, but no curves."""
+    data = write_digit_dataset(tmp_path / "digits", train=2, val=2, size=(64, 64))
+    net = build(NetSpec("digits", 11, stride=32))
+    save_net(tmp_path / "net.safetensors", net.state_dict(), Saved(net.spec, DIGIT_LABELS))
+    pages = []
+    assert call(monkeypatch, "report", tmp_path / "net.safetensors", data, "--out", tmp_path / "torch.html") == 0
+    export(tmp_path / "net.safetensors", tmp_path / "net.onnx")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "report", tmp_path / "net.onnx", data) == 0
+    for name in ("torch.html", "net-report.html"):
+        page = Page((tmp_path / name).read_text(encoding="utf-8"))
+        pages.append({row[0]: row[1:] for row in page.rows})
+        assert "curves" not in page.ids
+    assert pages[0]["Mean IU"] == pages[1]["Mean IU"]
+    assert pages[1]["network.model"] == ["digits"]
+
+
 def test_training_writes_it_and_the_command_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -346,6 +329,10 @@ def test_training_writes_it_and_the_command_again(
     assert "4 images" in capsys.readouterr().out
     assert (run / "report-train.html").is_file()
     assert call(monkeypatch, "report", run, "--out", tmp_path / "a.pdf") == 2
+    table = (run / "metrics.csv").read_text()
+    (run / "metrics.csv").write_text("epoch,loss\n1,2\n")
+    assert call(monkeypatch, "report", run, data) == 4
+    (run / "metrics.csv").write_text(table)
     (run / "recipe.yaml").write_text("[broken")
     assert call(monkeypatch, "report", run, data) == 4
     (run / "recipe.yaml").unlink()

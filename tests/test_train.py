@@ -159,15 +159,8 @@ def test_sigkill_then_resume_gives_the_same_weights(data: Path, whole: Path, tmp
         assert now > seen
         seen = now
     subprocess.run(command, check=True, capture_output=True, env=environment)
-    assert {path.suffix for path in out.iterdir()} <= {
-        ".ckpt",
-        ".safetensors",
-        ".csv",
-        ".png",
-        ".html",
-        ".json",
-        ".yaml",
-    }
+    suffixes = {".ckpt", ".safetensors", ".csv", ".png", ".html", ".json", ".yaml"}
+    assert {path.suffix for path in out.iterdir()} <= suffixes
     assert_same_end(out, whole)
 
 

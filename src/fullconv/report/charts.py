@@ -13,7 +13,7 @@ from fullconv.report.markup import esc, points
 __all__ = ["Line", "interval_chart", "line_chart"]
 
 WIDTH, HEIGHT = 420, 240
-LEFT, RIGHT, TOP, BOTTOM = 46, 92, 14, 38
+LEFT, RIGHT, TOP, BOTTOM = 46, 104, 14, 38
 ROW, NAMES = 22, 120
 
 

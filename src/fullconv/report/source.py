@@ -17,10 +17,12 @@ from fullconv.run.runner import Runner
 
 __all__ = ["Source", "read_source"]
 
+COLUMNS = ("epoch", "train_loss", "mean_iou", "pixel_accuracy")
+
 
 @dataclass(frozen=True)
 class Source:
-    """The model's path, its settings (nested, as in recipe.yaml) and one row a validation of metrics.csv."""
+    """The model's path, its settings (nested, as in recipe.yaml) and `COLUMNS` of metrics.csv, a row a validation."""
 
     model: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -55,11 +57,11 @@ def read_source(model: Path, runner: Runner | None = None) -> Source:
         if not isinstance(values, dict):
             raise ModelError(f"{settings}: holds no settings by name; restore the file, or move it away")
         curves = _curves(rows) if rows.is_file() else ()
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{model}: recipe.yaml or metrics.csv is damaged ({error}); restore it, or move it") from error
     return Source(model, json.loads(json.dumps(values, default=str)), curves)
 
 
 def _curves(table: Path) -> tuple[dict[str, float], ...]:
     with table.open(encoding="utf-8", newline="") as file:
-        return tuple({name: float(value) for name, value in row.items()} for row in csv.DictReader(file))
+        return tuple({name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(file))
