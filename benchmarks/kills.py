@@ -55,15 +55,14 @@ def sitting(data: Path, out: Path) -> int:
 
 def readable(out: Path, best: float) -> tuple[int, float]:
     """The step that a resumed run would go on from, and the best score; raises where a file cannot be read."""
-    state, _ = load_state(out / "last.ckpt") if (out / "last.ckpt").exists() else (None, None)
-    if state is None:
+    if not (out / "last.ckpt").exists():
         return 0, best
-    if state.best is not None:
+    state, _ = load_state(out / "last.ckpt")
+    if state.best >= 0:
         load_net(out / "best.safetensors")
-        if state.best < best:
-            raise SystemExit(f"the best score fell from {best} to {state.best}")
-        best = state.best
-    return state.step, best
+    if state.best < best:
+        raise SystemExit(f"the best score fell from {best} to {state.best}")
+    return state.step, state.best
 
 
 def killed(data: Path, out: Path, kills: int, chance: random.Random) -> int:

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Folder of images and masks: folder, CamVid, VOC or VOC with SBD layout.")
+    Path, typer.Argument(metavar="DATA", help="Folder of labelled images, in any layout of docs/formats.md.")
 ]
 Trained = Annotated[
     str,

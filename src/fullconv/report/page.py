@@ -35,7 +35,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(path: Path, measured: Measured, source: Source) -> Verdict:
-    """Write the page, and give its verdict. FullconvError if it cannot be written; DataError where an image has gone."""
+    """Write the page; its verdict. FullconvError if it cannot be written, DataError where an image has gone since."""
     found = Findings(measured, source)
     write_text(path, render(found))
     return found.verdict
