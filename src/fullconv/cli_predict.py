@@ -10,7 +10,7 @@ import typer
 
 from fullconv.arguments import need_torch, say
 from fullconv.errors import FullconvError, UsageError
-from fullconv.options import Data, Trained
+from fullconv.options import Data, RunnerName, Trained
 from fullconv.terminal import print_scores, print_table, progress_bar
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the scores there too; - prints only them.")
     ] = None,
+    runner: RunnerName = None,
 ) -> None:
     """Score a model on labelled images.
 
@@ -43,12 +44,12 @@ def evaluate(
     samples = dataset.split(split)
     if dataset.about:
         say(f"splits of {data}: {dataset.about}")
-    runner = _load(model, None)
-    if runner.labels.class_names != dataset.labels.class_names:
-        ours, theirs = ", ".join(runner.labels.class_names), ", ".join(dataset.labels.class_names)
+    loaded = _load(model, runner)
+    if loaded.labels.class_names != dataset.labels.class_names:
+        ours, theirs = ", ".join(loaded.labels.class_names), ", ".join(dataset.labels.class_names)
         raise ModelError(f"{model} knows the classes {ours}; {data} has {theirs}")
     with progress_bar() as bar:
-        scores = score(runner, (dataset.read(sample) for sample in bar.track(samples, description="scoring")))
+        scores = score(loaded, (dataset.read(sample) for sample in bar.track(samples, description="scoring")))
     text = json.dumps(scores.to_dict(), indent=1)
     if str(json_file) == "-":
         print(text)
@@ -84,10 +85,7 @@ def predict(
     prove: Annotated[
         bool, typer.Option("--prove", help="Predict each image whole, too, and print how far the tiles differ.")
     ] = False,
-    runner: Annotated[
-        str | None,
-        typer.Option(metavar="onnx|openvino|torch", help="What computes the network.", show_default="by the model"),
-    ] = None,
+    runner: RunnerName = None,
     patchwise: Annotated[
         bool, typer.Option("--patchwise", help="Slide over the image, one patch for each label; slow, for comparison.")
     ] = False,

@@ -19,6 +19,7 @@ __all__ = [
     "Rate",
     "RecipeName",
     "Resume",
+    "RunnerName",
     "Set",
     "Trained",
     "Upsampling",
@@ -91,3 +92,9 @@ Set = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Any other value of the recipe, as in recipe.yaml; repeatable."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
+RunnerName = Annotated[
+    str | None,
+    typer.Option(
+        "--runner", metavar="onnx|openvino|torch", help="What computes the network.", show_default="by the model"
+    ),
+]
