@@ -264,8 +264,6 @@ def test_the_examples_of_the_page_run_in_their_order(
 ) -> None:
     av = pytest.importorskip("av")
     monkeypatch.chdir(tmp_path)
-    Path("runs").mkdir()
-    Path("runs/street").symlink_to(run)
     write_image("photos/photo.jpg", noise(40, 56))
     write_image("photos/more/other.png", noise(33, 41))
     with av.open("clip.mp4", "w") as container:
