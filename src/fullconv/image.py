@@ -31,6 +31,8 @@ __all__ = [
     "eight_bits",
     "image_header",
     "image_size",
+    "loaded_upright",
+    "opened_image",
     "overlay",
     "read_image",
     "read_label_map",
@@ -82,7 +84,7 @@ def read_image(path: StrPath) -> UInt8:
 
     Raises DataError for files that are missing, empty, damaged, not images or larger than `MAX_PIXELS`.
     """
-    with _opened(Path(path)) as image:
+    with opened_image(Path(path)) as image:
         return rgb_of(image, path)
 
 
@@ -90,7 +92,7 @@ def rgb_of(image: Image.Image, path: StrPath = "the image") -> UInt8:
     """An opened Pillow image as `read_image` gives its file, with the same errors, which name `path`."""
     with _told_of(path):
         _check_pixels(image, path)
-        upright = _loaded_upright(image)
+        upright = loaded_upright(image)
         if upright.mode == "F" or upright.mode.startswith("I"):
             return np.repeat(eight_bits(np.asarray(upright), path)[..., None], 3, axis=2)
         return np.array(upright.convert("RGB"))
@@ -110,7 +112,7 @@ def image_header(path: StrPath, limit: int | None = None) -> tuple[tuple[int, in
 
     Raises DataError as `image_size`; images of any size are taken unless there is a `limit` of pixels.
     """
-    with _opened(Path(path), limit) as image:
+    with opened_image(Path(path), limit) as image:
         width, height = image.size
         if isinstance(image, TiffImageFile):
             # Some releases of Pillow swap a rotated TIFF's size, others do not; the tags are the stored size.
@@ -127,11 +129,11 @@ def read_label_map(path: StrPath, labels: LabelSet | None = None) -> UInt8:
     Raises DataError as `read_image`, and for JPEG (whose compression changes labels), for ids above 255, and
     for colours that `labels` does not hold.
     """
-    with _opened(Path(path)) as image:
+    with opened_image(Path(path)) as image:
         if image.format in ("JPEG", "MPO"):
             raise DataError(f"{path}: a JPEG mask, whose compression changes labels; save masks as PNG")
         maximum = _grey_maximum(image)
-        upright = _loaded_upright(image)
+        upright = loaded_upright(image)
         if upright.mode in ("RGB", "RGBA"):
             return _ids_from_colors(np.asarray(upright.convert("RGB")), path, labels)
         if upright.mode in ("LA", "PA"):
@@ -232,7 +234,7 @@ def _umask() -> int:
 
 
 @contextmanager
-def _opened(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[ImageFile]:
+def opened_image(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[ImageFile]:
     """The image with only its header read. Whatever fails in the block is told as this file's fault."""
     _check_file(path)
     with _PILLOW, warnings.catch_warnings(), _told_of(path):
@@ -299,7 +301,8 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _UPRIGHT else 1
 
 
-def _loaded_upright(image: Image.Image) -> Image.Image:
+def loaded_upright(image: Image.Image) -> Image.Image:
+    """The decoded image, turned as its EXIF orientation says."""
     if isinstance(image, TiffImageFile):
         image.load()  # Pillow turns a TIFF as it loads, and then clears its orientation
     orientation = _orientation(image)
