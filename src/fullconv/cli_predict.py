@@ -38,6 +38,7 @@ def evaluate(
     from fullconv.errors import ModelError
     from fullconv.image import write_text
     from fullconv.run.evaluate import evaluate as score
+    from fullconv.run.runner import takes
 
     dataset = find_dataset(data)
     samples = dataset.split(split)
@@ -47,6 +48,7 @@ def evaluate(
     if runner.labels.class_names != dataset.labels.class_names:
         ours, theirs = ", ".join(runner.labels.class_names), ", ".join(dataset.labels.class_names)
         raise ModelError(f"{model} knows the classes {ours}; {data} has {theirs}")
+    dataset = dataset.read_as(*takes(runner))
     with progress_bar() as bar:
         scores = score(runner, (dataset.read(sample) for sample in bar.track(samples, description="scoring")))
     text = json.dumps(scores.to_dict(), indent=1)
@@ -178,10 +180,11 @@ def _tell_trade(tiled: TiledRunner, paths: list[Path]) -> None:
         return
     from fullconv.run.proof import trade
     from fullconv.run.rasters import open_raster
+    from fullconv.run.runner import takes
 
     for path in paths:
         try:
-            with open_raster(path) as raster:
+            with open_raster(path, *takes(tiled)) as raster:
                 found = trade(tiled, raster)
         except (FullconvError, OSError):  # told again, and kept, when it is predicted
             continue
@@ -199,11 +202,12 @@ def _prove(tiled: TiledRunner, paths: list[Path]) -> None:
     """Print how far tiles differ from the whole; FullconvError if labels do that are no ties."""
     from fullconv.run.proof import TIE, prove
     from fullconv.run.rasters import open_raster
+    from fullconv.run.runner import takes
 
     rows = [["image", "pixels", "tiles", "labels that differ", "ties", "logits differ by", "of a range of", "margin"]]
     broken = []
     for path in paths:
-        with open_raster(path) as raster:
+        with open_raster(path, *takes(tiled)) as raster:
             height, width = raster.size
             found = prove(tiled, raster.read(range(height), range(width))[0])
         counts = [f"{count:,}" for count in (found.pixels, found.tiles, found.differing, found.ties)]
