@@ -60,6 +60,8 @@ TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MOST_BANDS_FIRST = 32
 """Arrays with no more rows than this and more columns and bands are taken for bands x rows x columns, and refused."""
 
+PILLOWS_BANDS = 4
+
 _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 2, 3, 5, 6, 8
 
 UInt8 = npt.NDArray[np.uint8]
@@ -161,7 +163,7 @@ def rgb_view(image: UInt8) -> UInt8:
 def to_bytes(stored: npt.NDArray[Any], value_range: ValueRange | None, path: StrPath) -> UInt8:
     """Numbers of any type and shape to uint8, by the rules of `read_bands`; DataError in the name of `path`."""
     if stored.dtype == np.uint8:
-        return np.ascontiguousarray(stored)
+        return np.array(stored, order="C")  # a mapped file is read only
     if stored.dtype.kind not in "uif":
         raise DataError(f"{path}: pixels of type {stored.dtype}; save integers or floats")
     if stored.dtype.kind == "f" and not np.isfinite(stored).all():
@@ -196,7 +198,7 @@ def open_array(path: Path) -> npt.NDArray[Any]:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif" or array.ndim not in (2, 3):
         found = f"{' x '.join(map(str, array.shape))} {array.dtype}" if isinstance(array, np.ndarray) else "an archive"
         raise DataError(f"{path}: is {found}; an image is height x width x bands of integers or floats")
-    stored = array.reshape(*array.shape[:2], -1)
+    stored = array if array.ndim == 3 else array[..., None]
     height, width, bands = stored.shape
     if not 0 < height * width <= MAX_PIXELS or bands == 0:
         raise DataError(f"{path}: {width} x {height} pixels of {_counted(bands)}; 1 to {MAX_PIXELS} pixels can be read")
@@ -227,14 +229,14 @@ def tiff_tags(path: Path) -> ImageFileDirectory_v2:
 
 
 def _beyond_pillow(path: Path) -> bool:
-    """Whether it is an array, or a TIFF of a kind that Pillow does not know."""
+    """Whether it is an array, or a TIFF of a kind that Pillow does not decode."""
     if is_array(path):
         return True
     try:
         if not path.is_file() or not is_tiff(path):
             return False
         with opened_image(path, None):
-            return False
+            return int(tiff_tags(path).get(SAMPLESPERPIXEL, 1)) > PILLOWS_BANDS
     except OSError:
         return False
     except DataError:
@@ -266,8 +268,8 @@ def _stored(path: Path, value_range: ValueRange | None) -> npt.NDArray[Any]:
     deep = _beyond_pillow(path)
     if not deep and is_tiff(path):
         tags = tiff_tags(path)
-        bits = np.max(tags.get(BITSPERSAMPLE, 1))
-        deep = bits > 8 and int(tags.get(SAMPLESPERPIXEL, 1)) > 1
+        bits, samples = np.max(tags.get(BITSPERSAMPLE, 1)), int(tags.get(SAMPLESPERPIXEL, 1))
+        deep = samples == 2 or (bits > 8 and samples > 1)
     if deep:
         _checked_size(path, tiff_tags(path))
         return _tiff_bands(path)

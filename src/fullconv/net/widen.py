@@ -22,12 +22,15 @@ def widened(dense: Surgery, channels: int) -> Surgery:
     See `wide_kernel` for the weights. Raises ModelError where something else than a convolution reads the image.
     """
     image = next(node for node in dense.module.graph.nodes if node.op == "placeholder")
-    for name in dict.fromkeys(_readers(dense.module, image)):
-        conv = dense.module.get_submodule(name)
-        assert isinstance(conv, nn.Conv2d)
-        conv.weight = nn.Parameter(wide_kernel(conv.weight.detach(), channels))
-        conv.in_channels = channels
-        dense.coerced.append(f"{name}: kernel of 3 channels became one of {channels}")
+    for name in dict.fromkeys(_kernels(dense.module, image)):
+        owner, _, own = name.rpartition(".")
+        module, kernel = dense.module.get_submodule(owner), dense.module.get_parameter(name)
+        if kernel.shape[1] != 3:
+            raise ModelError(f"{owner} convolves red, green and blue apart: it can take RGB only")
+        setattr(module, own, nn.Parameter(wide_kernel(kernel.detach(), channels)))
+        if isinstance(module, nn.Conv2d):
+            module.in_channels = channels
+        dense.coerced.append(f"{owner}: kernel of 3 channels became one of {channels}")
     return dense
 
 
@@ -42,16 +45,19 @@ def wide_kernel(kernel: Tensor, channels: int) -> Tensor:
     return torch.cat([kept, mean.expand(-1, channels - kept.shape[1], -1, -1)], 1) * (3 / channels)
 
 
-def _readers(graph: fx.GraphModule, image: fx.Node) -> list[str]:
-    """The convolutions that read the image itself or in a frame of padding."""
+def _kernels(graph: fx.GraphModule, image: fx.Node) -> list[str]:
+    """The parameters that convolve the image itself or in a frame of padding."""
     found: list[str] = []
     for node in image.users:
         what = str(getattr(node.target, "__name__", node.target))
         layer = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if isinstance(layer, nn.Conv2d) and layer.groups == 1:
-            found.append(str(node.target))
+        weight = node.args[1] if what == "conv2d" and len(node.args) > 1 else None
+        if isinstance(layer, nn.Conv2d):
+            found.append(f"{node.target}.weight")
+        elif isinstance(weight, fx.Node) and weight.op == "get_attr":
+            found.append(str(weight.target))
         elif isinstance(layer, nn.ZeroPad2d | nn.Identity) or what == "pad":
-            found += _readers(graph, node)
+            found += _kernels(graph, node)
         elif what not in _SHAPES:
             raise ModelError(f"{what} reads the image before any convolution: it can take RGB only")
     return found
