@@ -126,6 +126,7 @@ def test_from_training_to_the_exported_file(tmp_path, monkeypatch, capsys, kind)
     assert f"channels  {channels}, mean 0." in capsys.readouterr().err.replace("   ", " ").replace("  ", "  ")
     spec = read_saved(run).spec
     assert (spec.channels, spec.value_range) == (channels, (0.0, 10200.0) if "range" in extra else None)
+    assert type_in(monkeypatch, "train", data, *shape, *options, "--out", run, "--resume") == 0, capsys.readouterr()
     assert type_in(monkeypatch, "export", run) == 0, capsys.readouterr()
     for model in (run, run / "model.onnx"):
         assert type_in(monkeypatch, "evaluate", model, data) == 0, capsys.readouterr()
@@ -260,6 +261,24 @@ def test_tiffs_of_many_bands(tmp_path, monkeypatch, reader, interleave):
     for channels in (3, 4, 6):
         with pytest.raises(DataError, match=f"a.tif: has 5 bands, the model takes {channels}"):
             read_bands(path, channels)
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
+def test_windows_are_parts_of_the_whole(tmp_path, capfd, count, dtype, interleave):
+    """Whatever is stored, and with nothing but the library's answer: Pillow would log what it does not read."""
+    image = np.random.default_rng(count).integers(0, 256, (30, 40, count))
+    path = tmp_path / "a.tif"
+    scale = {np.uint8: 1, np.uint16: 257, np.float32: 1 / 255}[dtype]
+    write_tiff(path, (image * scale).astype(dtype), interleave=interleave)
+    for value_range in (None, (0.0, 200.0 * scale)):
+        whole = read_bands(path, count, value_range)
+        with open_raster(path, count, value_range) as raster:
+            assert np.array_equal(raster.read(range(5, 20), range(7, 40))[0], whole[5:20, 7:40])
+            assert raster.size == band_size(path)
+    assert np.array_equal(read_bands(path, count), image)
+    assert capfd.readouterr().err == ""
 
 
 def test_without_a_reader_of_bands_the_extra_is_named(tmp_path, monkeypatch):

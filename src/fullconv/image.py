@@ -6,6 +6,7 @@ plain arrays. A file that cannot be read is a `DataError` of one sentence: which
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import uuid
@@ -72,6 +73,9 @@ _UPRIGHT = {
 
 # Pillow's pixel limit and Python's warning filters belong to the process: one thread changes them at a time.
 _PILLOW = threading.Lock()
+
+# What Pillow logs of a file, and would print, is told by our errors, or is read by others than Pillow.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def read_image(path: StrPath) -> UInt8:

@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import (
     IMAGELENGTH,
     IMAGEWIDTH,
     PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
     SAMPLESPERPIXEL,
     ImageFileDirectory_v2,
 )
@@ -60,7 +61,7 @@ TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MOST_BANDS_FIRST = 32
 """Arrays with no more rows than this and more columns and bands are taken for bands x rows x columns, and refused."""
 
-PILLOWS_BANDS = 4
+PILLOWS_BANDS, SEPARATE = 4, 2
 
 _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 2, 3, 5, 6, 8
 
@@ -132,7 +133,10 @@ def read_bands(path: StrPath, channels: int = 3, value_range: ValueRange | None 
     header = band_header(path)
     if not header.gives(channels):
         raise DataError(wrong_bands(path, header.bands, channels))
-    return to_bytes(_fitted(_stored(path, value_range), channels), value_range, path)
+    stored = _stored(path, value_range)
+    if value_range is None and channels == 3 == stored.shape[2] and stored.dtype == np.uint16 and not is_array(path):
+        stored = (stored >> 8).astype(np.uint8)
+    return to_bytes(_fitted(stored, channels), value_range, path)
 
 
 def image_bands(image: Image.Image, channels: int, value_range: ValueRange | None = None) -> UInt8:
@@ -236,7 +240,9 @@ def _beyond_pillow(path: Path) -> bool:
         if not path.is_file() or not is_tiff(path):
             return False
         with opened_image(path, None):
-            return int(tiff_tags(path).get(SAMPLESPERPIXEL, 1)) > PILLOWS_BANDS
+            tags = tiff_tags(path)
+        planes = tags.get(PLANAR_CONFIGURATION) == SEPARATE and np.max(tags.get(BITSPERSAMPLE, 1)) > 8
+        return planes or int(tags.get(SAMPLESPERPIXEL, 1)) > PILLOWS_BANDS
     except OSError:
         return False
     except DataError:

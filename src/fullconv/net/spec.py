@@ -49,7 +49,7 @@ class NetSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and YAML."""
-        return asdict(self)
+        return {**asdict(self), "value_range": None if self.value_range is None else list(self.value_range)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetSpec:

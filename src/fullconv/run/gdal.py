@@ -41,14 +41,16 @@ class _GdalRaster:
         check_block(path, height * width * np.dtype(source.dtypes[0]).itemsize * count)
         self._source, self._path = source, path
         colored = source.colorinterp
-        palette = ColorInterp.palette in colored
+        palette = colored[0] == ColorInterp.palette
         read, self.note = bands_read(path, 3 if palette else count, ColorInterp.alpha in colored, channels)
         self._bands = [1] if palette else list(range(1, read + 1))
         if ColorInterp.cyan in colored:
             raise DataError(f"{path}: CMYK colours; convert it to RGB")
         if ColorInterp.alpha in colored and count in (2, 4):
             self.note = ""
-        self._masked = source.driver == "GTiff" and source.mask_flag_enums[0] != [MaskFlags.all_valid]
+        flags = source.mask_flag_enums[0]
+        says_alpha = MaskFlags.alpha in flags and channels == count  # then it is a channel like others
+        self._masked = source.driver == "GTiff" and flags != [MaskFlags.all_valid] and not says_alpha
         self._coding = replace(_coding(source, path), channels=channels, value_range=value_range)
         located = source.crs is not None or not source.transform.is_identity
         self.origin = Origin(source.crs, source.transform) if located else None

@@ -99,6 +99,8 @@ class Coding:
         """h x w x bands of any numbers to h x w x `channels` uint8, black where `empty`; one band stands for RGB."""
         if self.palette is not None or (self.channels == 3 and self.value_range is None):
             return self._rgb(stored, empty)
+        if self.channels == 1 and self.value_range is None:
+            return self._rgb(stored, empty)[..., :1]
         if empty is not None:
             stored = np.where(empty[..., None], stored.dtype.type(0), stored)
         found = to_bytes(stored, self.value_range, self.path)

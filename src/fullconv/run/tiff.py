@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -58,8 +57,8 @@ class _TiffRaster:
         self._count = min(self._count, count)
         if page.photometric == 3 and page.colormap is not None:
             palette = (page.colormap.T >> 8).astype(np.uint8)
-        self._coding = Coding(path, palette, int(np.max(page.bitspersample)), page.photometric == 0)
-        self._coding = replace(self._coding, channels=channels, value_range=value_range)
+        bits = int(np.max(page.bitspersample))
+        self._coding = Coding(path, palette, bits, page.photometric == 0, channels, value_range)
         self._nodata = page.nodata if NODATA_TAG in page.tags else None
         tags = tuple(_copied(page.tags[code]) for code in GEO_TAGS if code in page.tags)
         self.origin = Origin(tags=tags) if tags else None
