@@ -26,7 +26,7 @@ def test_names_in_text_may_have_a_byte_order_mark_and_crlf(tmp_path):
     ("text", "faults"),
     [
         ("nmaes: [a, b]\n", ["did you mean 'names'", "'names' must be a list"]),
-        (NAMES + "train: x\n", ["unknown key 'train'; the keys are names and palette"]),
+        (NAMES + "train: x\n", ["unknown key 'train'; the keys are names, palette, channels and range"]),
         ("names: {0: a, 2: b}\npallete: 1\n", ["did you mean 'palette'", "must be 0 to 1, found [0, 2]"]),
         ("names: [no, 1]\n", ["False is not text", "1 is not text"]),
         (NAMES + "palette: [red, [0, 0, 256]]\n", ["'red' is neither", "[0, 0, 256] is neither"]),

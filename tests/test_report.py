@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fullconv.run.polygons import regions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -30,6 +29,7 @@ from fullconv.metrics import Scores, confusion_matrix
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
+from fullconv.polygons import regions
 from fullconv.report.findings import Findings
 from fullconv.report.intervals import bootstrap, resamples
 from fullconv.report.measure import THUMB, Measured, measure

@@ -39,6 +39,7 @@ def evaluate(
     from fullconv.errors import ModelError
     from fullconv.image import write_text
     from fullconv.run.evaluate import evaluate as score
+    from fullconv.run.runner import takes
 
     dataset = find_dataset(data)
     samples = dataset.split(split)
@@ -48,6 +49,7 @@ def evaluate(
     if loaded.labels.class_names != dataset.labels.class_names:
         ours, theirs = ", ".join(loaded.labels.class_names), ", ".join(dataset.labels.class_names)
         raise ModelError(f"{model} knows the classes {ours}; {data} has {theirs}")
+    dataset = dataset.read_as(*takes(loaded))
     with progress_bar() as bar:
         scores = score(loaded, (dataset.read(sample) for sample in bar.track(samples, description="scoring")))
     text = json.dumps(scores.to_dict(), indent=1)
@@ -176,10 +178,11 @@ def _tell_trade(tiled: TiledRunner, paths: list[Path]) -> None:
         return
     from fullconv.run.proof import trade
     from fullconv.run.rasters import open_raster
+    from fullconv.run.runner import takes
 
     for path in paths:
         try:
-            with open_raster(path) as raster:
+            with open_raster(path, *takes(tiled)) as raster:
                 found = trade(tiled, raster)
         except (FullconvError, OSError):  # told again, and kept, when it is predicted
             continue
@@ -197,11 +200,12 @@ def _prove(tiled: TiledRunner, paths: list[Path]) -> None:
     """Print how far tiles differ from the whole; FullconvError if labels do that are no ties."""
     from fullconv.run.proof import TIE, prove
     from fullconv.run.rasters import open_raster
+    from fullconv.run.runner import takes
 
     rows = [["image", "pixels", "tiles", "labels that differ", "ties", "logits differ by", "of a range of", "margin"]]
     broken = []
     for path in paths:
-        with open_raster(path) as raster:
+        with open_raster(path, *takes(tiled)) as raster:
             height, width = raster.size
             found = prove(tiled, raster.read(range(height), range(width))[0])
         counts = [f"{count:,}" for count in (found.pixels, found.tiles, found.differing, found.ties)]

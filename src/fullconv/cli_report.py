@@ -50,6 +50,7 @@ def report(
     from fullconv.report.source import read_source
     from fullconv.run.load import load_runner
     from fullconv.run.models import model_path
+    from fullconv.run.runner import takes
 
     path = model_path(model)
     runner = load_runner(path)
@@ -64,7 +65,9 @@ def report(
         ours, theirs = ", ".join(runner.labels.class_names), ", ".join(dataset.labels.class_names)
         raise ModelError(f"{model} knows the classes {ours}; {root} has {theirs}")
     with progress_bar() as bar:
-        found = measure(runner, dataset, split, lambda samples: bar.track(samples, description="measuring"))
+        found = measure(
+            runner, dataset.read_as(*takes(runner)), split, lambda samples: bar.track(samples, description="measuring")
+        )
     name = "report.html" if split == "val" else f"report-{split}.html"
     target = out or (path / name if path.is_dir() else Path(f"{path.stem}-{name}"))
     write_report(target, found, source)

@@ -6,6 +6,7 @@ plain arrays. A file that cannot be read is a `DataError` of one sentence: which
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ __all__ = [
     "eight_bits",
     "image_header",
     "image_size",
+    "loaded_upright",
     "nodata_of",
     "opened_image",
     "overlay",
@@ -74,6 +76,9 @@ _UPRIGHT = {
 # Pillow's pixel limit and Python's warning filters belong to the process: one thread changes them at a time.
 _PILLOW = threading.Lock()
 
+# What Pillow logs of a file, and would print, is told by our errors, or is read by others than Pillow.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
 
 def read_image(path: StrPath) -> UInt8:
     """An image file as H x W x 3 uint8 RGB, 0..255, upright (its EXIF orientation is applied).
@@ -93,7 +98,7 @@ def rgb_of(image: Image.Image, path: StrPath = "the image") -> UInt8:
     """An opened Pillow image as `read_image` gives its file, with the same errors, which name `path`."""
     with _told_of(path):
         _check_pixels(image, path)
-        upright = _loaded_upright(image)
+        upright = loaded_upright(image)
         if upright.mode == "F" or upright.mode.startswith("I"):
             return np.repeat(eight_bits(np.asarray(upright), path)[..., None], 3, axis=2)
         return np.array(upright.convert("RGB"))
@@ -145,7 +150,7 @@ def stored_labels(image: ImageFile, path: StrPath) -> UInt8:
     """
     with _told_of(path):
         maximum, nodata = _grey_maximum(image), nodata_of(image)
-        upright = _loaded_upright(image)
+        upright = loaded_upright(image)
         if upright.mode in ("RGB", "RGBA"):
             return np.asarray(upright.convert("RGB"))
         if upright.mode in ("LA", "PA"):
@@ -293,7 +298,8 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _UPRIGHT else 1
 
 
-def _loaded_upright(image: Image.Image) -> Image.Image:
+def loaded_upright(image: Image.Image) -> Image.Image:
+    """The decoded image, turned as its EXIF orientation says."""
     if isinstance(image, TiffImageFile):
         image.load()  # Pillow turns a TIFF as it loads, and then clears its orientation
     orientation = _orientation(image)

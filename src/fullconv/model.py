@@ -11,20 +11,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fullconv.errors import UsageError
-from fullconv.image import read_image, rgb_of
+from fullconv.data.bands import image_bands, read_bands, wrong_bands
+from fullconv.errors import DataError, UsageError
+from fullconv.image import rgb_of
 from fullconv.labels import LabelSet
 from fullconv.run.inputs import expand_inputs
 from fullconv.run.load import load_runner
 from fullconv.run.models import model_path
 from fullconv.run.result import Result, segment
-from fullconv.run.runner import Runner
+from fullconv.run.runner import Runner, takes
 from fullconv.run.video import is_video, video_frames
 
 __all__ = ["ImageLike", "Model", "load_model"]
 
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
-"""A file, an opened Pillow image, or H x W x 3 uint8 RGB."""
+"""A file, an opened Pillow image, or H x W x C uint8, RGB unless the model takes other channels."""
 
 
 class Model:
@@ -44,15 +45,19 @@ class Model:
     def predict(self, image: ImageLike) -> Result:
         """Label every pixel of one image: a file, a Pillow image, or an H x W x 3 uint8 array of RGB, 0..255.
 
-        Files and Pillow images are turned upright. Raises UsageError for anything else, DataError for files that
-        cannot be read, ModelError where the model cannot run on it, MemoryError where it is too large.
+        A model of other channels takes H x W x C uint8, and files and Pillow images with those bands. Files and Pillow
+        images are turned upright. Raises UsageError for anything else, DataError for files that cannot be read,
+        ModelError where the model cannot run on it, MemoryError where it is too large.
         """
+        channels, value_range = takes(self._runner)
         if isinstance(image, str | os.PathLike):
             path = Path(image)
-            return segment(self._runner, read_image(path), path.stem, path)
+            return segment(self._runner, read_bands(path, channels, value_range), path.stem, path)
+        if isinstance(image, Image.Image) and (channels != 3 or value_range is not None):
+            return segment(self._runner, image_bands(image, channels, value_range), "image")
         if isinstance(image, Image.Image):
             return segment(self._runner, rgb_of(image, getattr(image, "filename", "") or "the image"), "image")
-        return segment(self._runner, _checked(image), "image")
+        return segment(self._runner, _checked(image, channels), "image")
 
     def predict_many(self, images: str | os.PathLike[str] | Iterable[ImageLike]) -> Iterator[Result]:
         """The results of many images, one at a time, in their order.
@@ -65,6 +70,8 @@ class Model:
             images = expand_inputs([os.fspath(images)])
         for image in images:
             if isinstance(image, str | os.PathLike) and is_video(path := Path(image)):
+                if takes(self._runner)[0] != 3:
+                    raise DataError(wrong_bands(path, 3, takes(self._runner)[0]))
                 for number, frame in enumerate(video_frames(path), 1):
                     yield segment(self._runner, frame, f"{path.stem}/frame-{number:06d}")
             else:
@@ -79,19 +86,20 @@ def load_model(model: str | os.PathLike[str]) -> Model:
     return Model(load_runner(model_path(model)))
 
 
-def _checked(image: object) -> npt.NDArray[np.uint8]:
+def _checked(image: object, channels: int) -> npt.NDArray[np.uint8]:
     """The array, copied, as results compute from it later; UsageError that says how to make one of what was given."""
-    wanted = "an image is a path, a Pillow image, or an H x W x 3 uint8 array of RGB, 0 to 255"
+    kind = "RGB" if channels == 3 else "the model's channels"
+    wanted = f"an image is a path, a Pillow image, or an H x W x {channels} uint8 array of {kind}, 0 to 255"
     if not isinstance(image, np.ndarray):
         raise UsageError(f"{wanted}; this is {type(image).__name__}")
     found = f"this array is {' x '.join(map(str, image.shape)) or 'a number'} {image.dtype}"
-    if image.ndim == 2:
+    if image.ndim == 2 and channels == 3:
         raise UsageError(f"{wanted}; {found}: stack a grey image three times, as np.stack([a] * 3, -1)")
-    if image.ndim == 3 and image.shape[2] != 3 and image.shape[0] == 3:
+    if image.ndim == 3 and image.shape[2] != channels and image.shape[0] == channels:
         raise UsageError(f"{wanted}; {found}: move the channels to the end, as a.transpose(1, 2, 0)")
-    if image.ndim == 3 and image.shape[2] == 4:
+    if image.ndim == 3 and image.shape[2] == 4 and channels == 3:
         raise UsageError(f"{wanted}; {found}: leave the fourth channel out, as a[..., :3]")
-    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
+    if image.ndim != 3 or image.shape[2] != channels or not image.size:
         raise UsageError(f"{wanted}; {found}")
     if image.dtype != np.uint8:
         raise UsageError(f"{wanted}; {found}: scale it to 0 to 255, then a.round().astype(np.uint8)")

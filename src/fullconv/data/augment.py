@@ -12,8 +12,10 @@ from torchvision.transforms import v2
 
 from fullconv.labels import IGNORE_INDEX
 
-__all__ = ["Augmentation", "RandomScale"]
+__all__ = ["GREY", "Augmentation", "BandJitter", "RandomScale"]
 
+GREY = (124, 116, 104)
+"""ImageNet's mean colour, RGB bytes."""
 
 EXACT = v2.InterpolationMode.NEAREST_EXACT
 
@@ -40,19 +42,50 @@ class RandomScale(v2.Transform):  # type: ignore[misc]
         return self._call_kernel(v2.functional.resize, inpt, params["size"])
 
 
-class Augmentation:
-    """Scale, crop, flip and colour; padding is mean grey in the image and 255 in the label map.
+class BandJitter(v2.Transform):  # type: ignore[misc]
+    """Brightness and contrast of images of any channels: c * (b * x) + (1 - c) * the channel's mean of b * x.
 
-    Called with uint8 3 x H x W and H x W, it gives uint8 3 x crop x crop and crop x crop, or with `crop` 0 the
-    whole pair. All its chance comes from `seed`, so that a sample depends on nothing that ran before it.
+    One b and one c from 1 - strength to 1 + strength for all channels, so that their ratios keep their sense.
     """
 
-    def __init__(self, crop: int, scale: tuple[float, float], flip: float, color: float) -> None:
-        fill = {tv_tensors.Image: (124, 116, 104), tv_tensors.Mask: IGNORE_INDEX}
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """One pair of factors."""
+        low = max(0.0, 1 - self.strength)
+        brightness, contrast = (low + (1 + self.strength - low) * torch.rand(2)).tolist()
+        return {"brightness": brightness, "contrast": contrast}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Change the image; the label map stays."""
+        if isinstance(inpt, tv_tensors.Mask):
+            return inpt
+        lit = inpt.as_subclass(Tensor).float() * params["brightness"]
+        mean = lit.mean((-2, -1), keepdim=True)
+        changed = (lit - mean) * params["contrast"] + mean
+        return tv_tensors.wrap(changed.round().clamp(0, 255).to(torch.uint8), like=inpt)
+
+
+class Augmentation:
+    """Scale, crop, flip and colour; padding is `fill` in the image, a byte for each channel, and 255 in the label map.
+
+    Called with uint8 C x H x W and H x W, it gives uint8 C x crop x crop and crop x crop, or with `crop` 0 the
+    whole pair. Other images than RGB have no saturation that could change. All its chance comes from `seed`, so that
+    a sample depends on nothing that ran before it.
+    """
+
+    def __init__(
+        self, crop: int, scale: tuple[float, float], flip: float, color: float, fill: tuple[int, ...] = GREY
+    ) -> None:
+        filled = {tv_tensors.Image: fill, tv_tensors.Mask: IGNORE_INDEX}
         steps: list[v2.Transform] = [RandomScale(scale), v2.RandomHorizontalFlip(flip)]
         if crop:
-            steps.insert(1, v2.RandomCrop(crop, pad_if_needed=True, fill=fill))
-        if color > 0:
+            steps.insert(1, v2.RandomCrop(crop, pad_if_needed=True, fill=filled))
+        if color > 0 and len(fill) != 3:
+            steps.append(BandJitter(color))
+        elif color > 0:
             steps.append(v2.ColorJitter(brightness=color, contrast=color, saturation=color))
         self.pipeline = v2.Compose(steps)
 

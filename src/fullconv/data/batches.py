@@ -20,7 +20,7 @@ Position = tuple[int, int]
 """(epoch, index of the sample)."""
 
 Item = tuple[Tensor, Tensor, str]
-"""uint8 3 x H x W image, uint8 H x W label map, name."""
+"""uint8 C x H x W image, uint8 H x W label map, name."""
 
 
 def seed_of(*parts: int) -> int:
@@ -45,7 +45,7 @@ class Pairs(Dataset[Item]):
         return len(self.samples)
 
     def decoded(self, index: int) -> tuple[Tensor, Tensor]:
-        """The pair as it lies on the disk: uint8 3 x H x W and H x W."""
+        """The pair as it lies on the disk: uint8 C x H x W and H x W."""
         if index in self._cache:
             return self._cache[index]
         image, target = self.dataset.read(self.samples[index])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.data.bands import ValueRange, band_size, read_bands
 from fullconv.data.sbd import MASK_SUFFIX, read_sbd_mask
 from fullconv.errors import DataError
-from fullconv.image import image_header, image_size, read_image, read_label_map
+from fullconv.image import image_header, read_label_map
 from fullconv.labels import LabelSet
 
 __all__ = ["DataSet", "Sample", "count_labels", "data_error", "labels_in", "size_fault"]
@@ -40,7 +41,8 @@ class DataSet:
     `remap` lists (label in the file, label in the target). `color_masks` says that the user gave colours
     to the classes, so that RGB masks can be read; without it they are refused rather than guessed at.
     `about` is a sentence on where the splits come from, if their names do not say it. `unusable` has the faults of
-    splits that nobody needs unless they are asked for.
+    splits that nobody needs unless they are asked for. Images are read with `channels`, 3 being RGB, and `value_range`
+    becomes 0..255 (`bands.read_bands`).
     """
 
     layout: str
@@ -51,6 +53,8 @@ class DataSet:
     color_masks: bool = False
     about: str = ""
     unusable: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    channels: int = 3
+    value_range: ValueRange | None = None
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """The samples of one split, at least one.
@@ -68,15 +72,23 @@ class DataSet:
         return samples
 
     def read(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """The image, H x W x 3 uint8 RGB, and its target, H x W uint8.
+        """The image, H x W x `channels` uint8, and its target, H x W uint8.
 
         The target holds class ids below `labels.num_classes`, and `labels.ignore_index`.
         Raises DataError for a file that cannot be read, other labels, or two sizes.
         """
-        image, target = read_image(sample.image), self.read_target(sample)
+        image, target = self.read_image(sample), self.read_target(sample)
         if image.shape[:2] != target.shape:
             raise DataError(size_fault(sample, image.shape[:2], target.shape))
         return image, target
+
+    def read_image(self, sample: Sample) -> npt.NDArray[np.uint8]:
+        """The image alone, H x W x `channels` uint8. Raises DataError as `bands.read_bands`."""
+        return read_bands(sample.image, self.channels, self.value_range)
+
+    def read_as(self, channels: int, value_range: ValueRange | None) -> DataSet:
+        """The same samples, with images as a model takes them."""
+        return replace(self, channels=channels, value_range=value_range)
 
     def read_target(self, sample: Sample) -> npt.NDArray[np.uint8]:
         """The target alone, H x W uint8; see `read`."""
@@ -146,7 +158,7 @@ def count_labels(dataset: DataSet, split: str) -> npt.NDArray[np.int64]:
     faults: list[str] = []
     for sample in dataset.split(split):
         try:
-            target, size = dataset.read_target(sample), image_size(sample.image)
+            target, size = dataset.read_target(sample), band_size(sample.image)
             if target.shape != size:
                 faults.append(size_fault(sample, size, target.shape))
             counts += np.bincount(target.ravel(), minlength=256)

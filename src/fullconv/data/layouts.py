@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from fullconv.data.bands import BAND_SUFFIXES
+from fullconv.data.channels import with_channels
 from fullconv.data.dataset import DataSet, Sample, labels_in
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks
 from fullconv.data.names import CAMVID_LABELS, find_labels
@@ -78,6 +80,8 @@ def survey(root: Path | str, decode: bool = True) -> Survey:
     name, build = recognised
     faults: list[str] = []
     dataset = build(faults)
+    if dataset is not None:
+        dataset = with_channels(dataset, faults)
     return Survey(root, name, dataset, tuple(faults))
 
 
@@ -142,7 +146,7 @@ def _folder_splits(images: Path, masks: Path, faults: list[str]) -> dict[str, tu
 def _stray(images: Path, folders: list[str]) -> list[str]:
     """What would be left out silently because `images` is divided into splits."""
     faults = [f"{images / name}: is not a split; name it train, val or test" for name in folders if name not in SPLITS]
-    loose = [path for path in sorted(images.iterdir()) if is_image(path)]
+    loose = [path for path in sorted(images.iterdir()) if is_image(path, BAND_SUFFIXES)]
     if loose:
         faults.append(
             f"{loose[0]}: {len(loose)} image(s) lie beside the folders {', '.join(folders)}; "

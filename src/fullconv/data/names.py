@@ -12,9 +12,14 @@ import yaml
 from fullconv.errors import DataError
 from fullconv.labels import LabelSet
 
-__all__ = ["CAMVID_LABELS", "VOC_LABELS", "find_labels", "labels_for"]
+__all__ = ["CAMVID_LABELS", "DESCRIPTION", "VOC_LABELS", "find_labels", "labels_for", "read_description"]
 
-KEYS = ("names", "palette")
+DESCRIPTION = "dataset.yaml"
+
+PIXEL_KEYS = ("channels", "range")
+"""What dataset.yaml may say of the images; `channels.with_channels` reads it."""
+
+KEYS = ("names", "palette", *PIXEL_KEYS)
 
 _CAMVID_COLORS = {
     "sky": (128, 128, 128),
@@ -59,17 +64,16 @@ def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
     """The labels of `classes.txt` or `dataset.yaml` in `root`, and whether colours were given; None without.
 
     `classes.txt` holds one name a line, in the order of the ids. `dataset.yaml` holds `names`, a list or a
-    map from id to name, and optionally `palette`, in the same form, of `[r, g, b]` or `"#rrggbb"`.
-    Raises DataError with all faults of the file.
+    map from id to name, and optionally `palette`, in the same form, of `[r, g, b]` or `"#rrggbb"`; one that only tells
+    of the images has no labels. Raises DataError with all faults of the file.
     """
-    text, described = root / "classes.txt", root / "dataset.yaml"
-    if text.is_file() and described.is_file():
+    text, described = root / "classes.txt", root / DESCRIPTION
+    names_classes = described.is_file() and not read_description(described).keys() <= set(PIXEL_KEYS)
+    if text.is_file() and names_classes:
         raise DataError(f"{root}: has both classes.txt and dataset.yaml; keep one of them")
     if text.is_file():
         return _label_set(text, _text_names(text), None), False
-    if described.is_file():
-        return _read_yaml(described)
-    return None
+    return _read_yaml(described) if names_classes else None
 
 
 def labels_for(num_classes: int, path: Path | None = None) -> LabelSet:
@@ -101,13 +105,19 @@ def _text_names(path: Path) -> list[str]:
     return lines
 
 
-def _read_yaml(path: Path) -> tuple[LabelSet, bool]:
+def read_description(path: Path) -> dict[Any, Any]:
+    """The keys of dataset.yaml and their values, unchecked. DataError for what is no map of YAML."""
     try:
         values = yaml.safe_load(_text(path))
     except yaml.YAMLError as error:
         raise DataError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict) or not values:
         raise DataError(f"{path}: holds no keys; write `names:` and a list of class names")
+    return values
+
+
+def _read_yaml(path: Path) -> tuple[LabelSet, bool]:
+    values = read_description(path)
     faults = [_unknown_key(path, key) for key in values if key not in KEYS]
     names = _entries(path, values, "names", faults)
     palette = _entries(path, values, "palette", faults) if "palette" in values else None
@@ -124,8 +134,8 @@ def _read_yaml(path: Path) -> tuple[LabelSet, bool]:
 
 
 def _unknown_key(path: Path, key: Any) -> str:
-    near = difflib.get_close_matches(str(key).lower(), KEYS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"the keys are {' and '.join(KEYS)}"
+    near = difflib.get_close_matches(str(key).lower(), KEYS, n=1, cutoff=0.7)
+    hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(KEYS[:-1])} and {KEYS[-1]}"
     return f"{path}: unknown key {key!r}; {hint}"
 
 

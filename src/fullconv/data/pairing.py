@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from fullconv.data.bands import ARRAY_SUFFIX, BAND_SUFFIXES, band_size
 from fullconv.data.dataset import Sample, data_error, size_fault
 from fullconv.data.sbd import MASK_SUFFIX
 from fullconv.errors import DataError
@@ -30,8 +31,10 @@ def files_by_stem(folder: Path, faults: list[str], suffixes: Collection[str] = I
         faults.append(f"{folder}: this folder is absent; create it, or correct its name")
         return {}
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix.lower() == ARRAY_SUFFIX, path)):
         if not _has_suffix(path, suffixes):
+            continue
+        if path.stem in files and path.suffix.lower() == ARRAY_SUFFIX:  # an image's own, such as its features
             continue
         if path.stem in files:
             faults.append(f"{path}: has the same stem as {files[path.stem].name}; rename or remove one")
@@ -41,14 +44,14 @@ def files_by_stem(folder: Path, faults: list[str], suffixes: Collection[str] = I
     return files
 
 
-def is_image(path: Path) -> bool:
+def is_image(path: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
     """Whether a search for images takes this name: a known suffix, and not hidden."""
-    return _has_suffix(path, IMAGE_SUFFIXES)
+    return _has_suffix(path, suffixes)
 
 
 def pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
     """The images and masks of two folders that share a stem; what is left over goes to `faults`."""
-    image_files, mask_files = files_by_stem(images, faults), files_by_stem(masks, faults)
+    image_files, mask_files = files_by_stem(images, faults, BAND_SUFFIXES), files_by_stem(masks, faults)
     both = sorted(image_files.keys() & mask_files.keys())
     if not (image_files and mask_files):
         return ()
@@ -81,7 +84,7 @@ def same_size(samples: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...
         sizes = []
         for path in (sample.image, sample.target)[: 2 if is_file else 1]:
             try:
-                sizes.append(image_size(path))
+                sizes.append(band_size(path) if path == sample.image else image_size(path))
             except DataError as error:
                 found.append(str(error))
         if len(sizes) == 2 and sizes[0] != sizes[1]:

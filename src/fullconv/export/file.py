@@ -64,11 +64,12 @@ def export(
     about = describe(net, saved, _notes(model, saved, licence))
     if int8 is not None and int8.labels.class_names != saved.labels.class_names:
         raise ModelError(f"{model} and {int8.root} have different classes; calibrate on data of the model's own")
+    read = about.channels, about.value_range
     with atomic_write(out) as temporary, TemporaryDirectory() as folder:
         checked = temporary if int8 is None else Path(folder) / "float.onnx"
         onnx.save(assemble(net, about), checked)
         difference, classes = check_file(checked, net)
-        found = None if int8 is None else quantize(checked, temporary, int8, force)
+        found = None if int8 is None else quantize(checked, temporary, int8.read_as(*read), force)
     return Exported(out, difference, classes, found)
 
 
@@ -91,6 +92,7 @@ def describe(net: FCN, saved: Saved, notes: dict[str, Any]) -> About:
         net.mean.numel(),
         kernel,
         notes,
+        net.spec.value_range,
     )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from fullconv.data.augment import Augmentation
+from fullconv.data.augment import GREY, Augmentation
+from fullconv.data.bands import band_size
 from fullconv.data.batches import BatchOrder, Pairs
 from fullconv.data.dataset import DataSet
-from fullconv.image import image_size
 from fullconv.learn.fixed import Maps, calibrate
 from fullconv.learn.plan import best_device
 from fullconv.learn.recipe import Recipe
@@ -22,13 +22,13 @@ __all__ = ["Loaders"]
 
 
 class Loaders(LightningDataModule):
-    """Training batches from any step on, and validation images one at a time."""
+    """Training batches from any step on, and validation images one at a time; crops are padded with `fill`."""
 
-    def __init__(self, dataset: DataSet, recipe: Recipe) -> None:
+    def __init__(self, dataset: DataSet, recipe: Recipe, fill: tuple[int, ...] = GREY) -> None:
         super().__init__()
         self.recipe = recipe
         self.crop = _largest_crop(dataset) if recipe.crop is None else recipe.crop
-        augmentation = Augmentation(self.crop, recipe.scale, recipe.flip, recipe.color)
+        augmentation = Augmentation(self.crop, recipe.scale, recipe.flip, recipe.color, fill)
         self.train_pairs = Pairs(dataset, "train", augmentation, recipe.seed)
         self.val_pairs = Pairs(dataset, "val")
         self.train_set: Pairs | Maps = self.train_pairs
@@ -83,7 +83,7 @@ def _largest_crop(dataset: DataSet, most: int = 352) -> int:
     """The longest side of the training images, rounded up to the coarsest stride, `most` at the most."""
     longest = 0
     for sample in dataset.split("train"):
-        longest = max(longest, *image_size(sample.image))
+        longest = max(longest, *band_size(sample.image))
         if longest >= most:
             return most
     return min(most, -(-longest // 32) * 32)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fullconv.data.bands import band_size
 from fullconv.data.dataset import DataSet
-from fullconv.image import image_size
 from fullconv.learn.loss import banded_loss
 from fullconv.learn.recipe import Recipe
 from fullconv.learn.task import Batch, SegmentationTask, scores_of
@@ -55,6 +55,7 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, steps: int
         ("data", f"{dataset.root} ({dataset.layout} layout): {splits}"),
         *([("splits", dataset.about)] if dataset.about else []),
         ("images", _sizes(dataset)),
+        *([("channels", _channels(net))] if dataset.channels != 3 else []),
         ("classes", f"{dataset.labels.num_classes}: {', '.join(dataset.labels.class_names)}"),
         ("network", f"{net.spec.name} on {net.spec.model}, {_millions(everything, learning)}"),
         ("crops", crops),
@@ -106,9 +107,15 @@ def _memory() -> str:
 
 def _sizes(dataset: DataSet, most: int = 200) -> str:
     """The sizes of up to `most` training images, height x width."""
-    sizes = sorted({image_size(sample.image) for sample in dataset.split("train")[:most]})
+    sizes = sorted({band_size(sample.image) for sample in dataset.split("train")[:most]})
     (low, high), (last_low, last_high) = sizes[0], sizes[-1]
     return f"{low}x{high}" if len(sizes) == 1 else f"{len(sizes)} sizes from {low}x{high} to {last_low}x{last_high}"
+
+
+def _channels(net: FCN) -> str:
+    """How many they are, and what each is shifted and scaled by, 0..1."""
+    mean, std = (" ".join(f"{value:.2f}" for value in values.flatten().tolist()) for values in (net.mean, net.std))
+    return f"{net.spec.channels}, mean {mean}, deviation {std}"
 
 
 def _millions(everything: int, learning: int) -> str:

@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from fullconv.data.bands import rgb_view
 from fullconv.data.dataset import DataSet
 from fullconv.image import atomic_write, overlay, write_image
 from fullconv.labels import LabelSet
@@ -79,7 +80,7 @@ def draw_sheet(runner: Runner, dataset: DataSet, split: str, path: Path, rows: i
     strips = []
     for index in picks:
         image, target = dataset.read(samples[index])
-        prediction = label_maps(runner, image[None])[0]
+        prediction, image = label_maps(runner, image[None])[0], rgb_view(image)
         truth = overlay(image, target, dataset.labels, 0.75)
         strips.append(_strip([image, truth, overlay(image, prediction, dataset.labels, 0.75)], height))
     width = max(strip.shape[1] for strip in strips)

@@ -16,6 +16,8 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loops.progress import _ProcessedTracker
 
+from fullconv.data.augment import GREY
+from fullconv.data.channels import channel_statistics
 from fullconv.data.dataset import DataSet, count_labels
 from fullconv.errors import UsageError
 from fullconv.image import write_text
@@ -72,16 +74,18 @@ def train(
     """Train, or go on where `out` holds an unfinished run and `resume` is set; a finished one is only read.
 
     The plan goes to `tell` before the first step. Raises UsageError where `out` holds a run and `resume` is
-    not set, or where that run has other settings; Interrupted after a signal, with everything saved.
+    not set, or where that run has other settings; Interrupted after a signal, with everything saved. The network takes
+    the channels of the data, whatever `job` says.
     """
+    job = replace(job, spec=replace(job.spec, channels=dataset.channels, value_range=dataset.value_range))
     _open_run(out, _settings(dataset, job), resume)
     if (out / "scores.json").is_file():
         return _read_result(out)
     state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
     recipe = job.recipe
     torch.manual_seed(recipe.seed)
-    net = _network(job).to(memory_format=torch.channels_last)
-    loaders, bf16 = Loaders(dataset, recipe), has_bf16(recipe)
+    net = _network(job, dataset).to(memory_format=torch.channels_last)
+    loaders, bf16 = Loaders(dataset, recipe, _mean_bytes(net)), has_bf16(recipe)
     _freeze(net, recipe)
     if net.spec.fixed:
         with counting("computing feature maps") as bar:
@@ -123,7 +127,7 @@ def _open_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
         if not resume:
             raise UsageError(f"{out} already holds a run: add --resume to go on with it, or name another --out")
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        before["network"] = NetSpec(**before["network"]).to_dict()  # what it lacks had no other value then
+        before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # what it lacks had no other value then
         differ = [
             f"{name} was {old!r}, now {new!r}"
             for name, (old, new) in _compared(before, json.loads(json.dumps(dict(values)))).items()
@@ -146,15 +150,23 @@ def _compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tu
     return differ
 
 
-def _network(job: Job) -> FCN:
-    """The network before the first step."""
+def _network(job: Job, dataset: DataSet) -> FCN:
+    """The network before the first step; other channels than RGB are normalised by the training images."""
     if job.start is None:
-        return build(job.spec, job.weights)
+        net = build(job.spec, job.weights)
+        if dataset.channels != 3:
+            net.normalise(*channel_statistics(dataset))
+        return net
     before, saved = load_net(job.start)
     own = saved.spec
     net = rebuild(replace(job.spec, head_width=own.head_width, head_norm=own.head_norm, norm=own.norm))
     transplant(before, net)
     return net
+
+
+def _mean_bytes(net: FCN) -> tuple[int, ...]:
+    """What crops are padded with: the mean of each channel, which is nothing to the network."""
+    return GREY if net.spec.channels == 3 else tuple(round(255 * value) for value in net.mean.flatten().tolist())
 
 
 def _freeze(net: FCN, recipe: Recipe) -> None:

@@ -134,6 +134,6 @@ def _description(file: Any, path: Path) -> Saved:
         raise ModelError(f"{path} was not written by fullconv: it has no description of its network")
     try:
         values = json.loads(meta)
-        return Saved(NetSpec(**values["spec"]), LabelSet.from_dict(values["labels"]), values["notes"])
+        return Saved(NetSpec.from_dict(values["spec"]), LabelSet.from_dict(values["labels"]), values["notes"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} has a description that this version of fullconv cannot read: {error!r}") from error

@@ -24,6 +24,7 @@ from fullconv.net.surgery import Surgery, convolutionalize
 from fullconv.net.trace import Node, Taps
 from fullconv.net.unpooling import Pool, keep_indices, poolings, skip_geometry
 from fullconv.net.upsample import Unpool, Upsample
+from fullconv.net.widen import CHANNEL_MEAN_STD, widened
 from fullconv.tiling import Window
 
 __all__ = ["FCN", "Scale", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
@@ -35,7 +36,7 @@ AT_ONCE_SCALES = {16: 1e-2, 8: 1e-4, 4: 1e-4}
 class FCN(nn.Module):
     """A fully convolutional network with skips.
 
-    Input: N x 3 x H x W, RGB, uint8 in 0..255 or floats in 0..1, H and W from 1 on.
+    Input: N x C x H x W, RGB where `spec.channels` is 3, uint8 in 0..255 or floats in 0..1, H and W from 1 on.
     Output: logits, N x num_classes x H x W, in the type of `mean`: float32, under autocast too.
 
     The backbone is the dense classifier up to its last feature map; the head its hidden linear layers as
@@ -53,8 +54,12 @@ class FCN(nn.Module):
         self.spec = spec
         if spec.padding == "reference":
             dense = reference_padding(dense, spec.model)
-        for name, value in zip(("mean", "std"), mean_std(spec.model), strict=True):
-            self.register_buffer(name, torch.tensor(value).view(3, 1, 1))
+        norms = mean_std(spec.model)
+        if spec.channels != 3:
+            dense = widened(dense, spec.channels)
+            norms = (CHANNEL_MEAN_STD[0],) * spec.channels, (CHANNEL_MEAN_STD[1],) * spec.channels
+        for name, values in zip(("mean", "std"), norms, strict=True):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1))
         nodes = dense.nodes
         names = skip_nodes(dense.module, nodes, dense.features, spec)
         self.head = head_of(dense, nodes, spec)
@@ -91,6 +96,11 @@ class FCN(nn.Module):
         alone = (Window.of(g.field) for g in self.geometry)
         vertical, horizontal = (replace(window, period=lcm(window.period, self._multiple)) for window in alone)
         return vertical, horizontal
+
+    def normalise(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Shift and scale each channel, 0..1, by these from now on."""
+        for buffer, values in ((self.mean, mean), (self.std, std)):
+            buffer.copy_(torch.tensor(values).view_as(buffer))
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits at the size of the image."""
@@ -184,12 +194,15 @@ def build(spec: NetSpec, weights: str | Path | None = None) -> FCN:
     """
     if spec.stride not in (32, 16, 8, 4):
         raise UsageError(f"stride {spec.stride}: a prediction stride is 32, 16, 8 or 4")
+    published = str(weights).endswith(".caffemodel")
+    if published and spec.channels != 3:
+        raise UsageError(f"{weights}: Caffe's weights take RGB in its own units, not {spec.channels} channels")
     model, missing = classifier(spec.model, weights)
     dense = dilate(convolutionalize(model, input_size(spec.model)), spec.dilate)
     hidden = [f"{name}.weight" for name in dense.linears[:-1]]
     fresh = bool(hidden) and (spec.head_width is not None or any(name in missing for name in hidden))
     net = FCN(dense, replace(spec, head_norm=spec.norm and fresh))
-    if str(weights).endswith(".caffemodel"):
+    if published:
         net.mean, net.std = caffe_mean_std()
     return net
 

@@ -45,10 +45,19 @@ class TorchRunner:
         return self._labels
 
     @property
-    def mean_color(self) -> tuple[int, int, int]:
-        """The RGB bytes that the network takes for zero, all but the rounding."""
-        red, green, blue = (round(255 * float(value)) for value in self.net.mean.flatten())
-        return red, green, blue
+    def channels(self) -> int:
+        """Those of the images that it takes."""
+        return self.net.spec.channels
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The numbers in files that become 0 and 255, where their type does not say it."""
+        return self.net.spec.value_range
+
+    @property
+    def mean_color(self) -> tuple[int, ...]:
+        """The bytes, one for each channel, that the network takes for zero, all but the rounding."""
+        return tuple(round(255 * float(value)) for value in self.net.mean.flatten())
 
     @property
     def windows(self) -> tuple[Window, Window]:
@@ -61,13 +70,13 @@ class TorchRunner:
         return self.net.exact
 
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """N x H x W x 3 uint8 RGB to N x K x H x W float32."""
+        """N x H x W x C uint8 to N x K x H x W float32."""
         with self._running(images) as batch:
             result: npt.NDArray[np.float32] = self.net(batch).float().cpu().numpy()
         return result
 
     def label_maps(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """N x H x W x 3 uint8 RGB to N x H x W uint8 class ids; logits are upsampled for some rows at a time."""
+        """N x H x W x C uint8 to N x H x W uint8 class ids; logits are upsampled for some rows at a time."""
         height, width = images.shape[1:3]
         with self._running(images) as batch:
             scores = self.net.scores(self.net.encode(batch), (height, width))
@@ -116,10 +125,9 @@ class TorchClassifier:
         return self._size
 
     @property
-    def mean_color(self) -> tuple[int, int, int]:
+    def mean_color(self) -> tuple[int, ...]:
         """The RGB bytes that the classifier takes for zero, all but the rounding."""
-        red, green, blue = (round(255 * value) for value in IMAGENET_MEAN)
-        return red, green, blue
+        return tuple(round(255 * value) for value in IMAGENET_MEAN)
 
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """N x height x width x 3 uint8 RGB to N x K float32."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ class NetSpec:
     at-once training does, in place of batch norm. `padding` is the least with which the output covers the image,
     or that of the published nets (see `padding.reference_padding`). `dilate` is the stride at which the backbone's
     maps stay (`dilate.dilate`), no finer than the prediction stride; None keeps the classifier's own strides.
+    `channels` are those of the image, 3 being RGB (`widen.widened`); `value_range` the numbers in files that became
+    0 and 255, None where they are bytes or the rules of `read_image` were enough.
     """
 
     model: str
@@ -35,6 +38,8 @@ class NetSpec:
     at_once: bool = False
     padding: Padding = "minimal"
     dilate: int | None = None
+    channels: int = 3
+    value_range: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:
@@ -44,4 +49,13 @@ class NetSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and YAML."""
-        return asdict(self)
+        return {**asdict(self), "value_range": None if self.value_range is None else list(self.value_range)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> NetSpec:
+        """The inverse of `to_dict`, also behind JSON; what older files lack had no other value then than the default.
+
+        TypeError for names that it does not have.
+        """
+        bounds = values.get("value_range")
+        return cls(**{**values, "value_range": None if bounds is None else (float(bounds[0]), float(bounds[1]))})

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fullconv.data.bands import rgb_view
 from fullconv.image import overlay
 from fullconv.labels import LabelSet
 from fullconv.report.measure import ImageCounts, Measured, thumb_of
@@ -57,7 +58,7 @@ def sheet_of(measured: Measured, counts: ImageCounts) -> Sheet:
     image, target = measured.dataset.read(counts.sample)
     truth, prediction = thumb_of(target), counts.unpacked()
     size = (truth.shape[1], truth.shape[0])
-    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    small = np.asarray(Image.fromarray(rgb_view(image)).resize(size, Image.Resampling.LANCZOS))
     pictures = (
         small,
         overlay(small, truth, labels, 0.75),

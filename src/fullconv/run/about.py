@@ -34,7 +34,7 @@ _NAMES: tuple[str, ...] = (
     "exact",
     "channels",
 )
-_NAMES += ("upsamplings", "lead", "kernel")
+_NAMES += ("value_range", "upsamplings", "lead", "kernel")
 
 Float32 = npt.NDArray[np.float32]
 
@@ -45,8 +45,9 @@ class About:
 
     `upsamplings` (vertical, horizontal) put the file's `logits` onto pixels, and `lead` is what the image is padded by
     before it: pixel p is cell `crop + lead + p` of the transposed convolution. `kernel` is its learned one, K x K x
-    rows x columns float32, from classes to classes; None is the bilinear one. `notes`, under names of
-    `NOTES`, are for people: the recipe, scores with the data they were measured on, where the weights come from.
+    rows x columns float32, from classes to classes; None is the bilinear one. `notes`, under names of `NOTES`,
+    are for people: the recipe, scores with the data they were measured on, where the weights come from. The image has
+    `channels`, 3 being RGB; `value_range` are the numbers in files that became 0 and 255 in training, if any were said.
     """
 
     labels: LabelSet
@@ -58,6 +59,7 @@ class About:
     channels: int = 3
     kernel: Float32 | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    value_range: tuple[float, float] | None = None
 
     def to_metadata(self) -> dict[str, str]:
         """Names and JSON values, for the file's metadata_props."""
@@ -68,6 +70,7 @@ class About:
             "windows": [asdict(window) for window in self.windows],
             "exact": self.exact,
             "channels": self.channels,
+            "value_range": self.value_range,
             "upsamplings": [{**asdict(up), "peak": str(up.peak)} for up in self.upsamplings],
             "lead": self.lead,
             **self.notes,
@@ -99,6 +102,7 @@ class About:
             shape = (labels.num_classes, labels.num_classes, first.kernel, second.kernel)
             kernel = np.frombuffer(base64.b64decode(values["kernel"]), "<f4").reshape(shape).astype(np.float32)
         top, left = values["lead"]
+        bounds = values.get("value_range")
         return cls(
             labels,
             (vertical, horizontal),
@@ -109,6 +113,7 @@ class About:
             int(values["channels"]),
             kernel,
             {name: values[name] for name in NOTES if name in values},
+            None if bounds is None else (float(bounds[0]), float(bounds[1])),
         )
 
     @property

@@ -18,8 +18,8 @@ UInt8 = npt.NDArray[np.uint8]
 def evaluate(runner: Runner, pairs: Iterable[tuple[UInt8, UInt8]]) -> Scores:
     """The scores of a model over pairs of an image and its target, each at its own resolution.
 
-    Images are H x W x 3 uint8 RGB, targets H x W uint8 class ids or the ignored label. One pair is in memory
-    at a time, and all pixels are counted in one confusion matrix, as in the paper.
+    Images are H x W x C uint8 as the runner takes them, targets H x W uint8 class ids or the ignored label. One pair
+    is in memory at a time, and all pixels are counted in one confusion matrix, as in the paper.
 
     Raises DataError for targets that do not fit their image or the classes, or if no pixel is labelled.
     """

@@ -38,6 +38,16 @@ class ExportedRunner:
         """Whether they depend on no others; not so with global context."""
         return self.about.exact
 
+    @property
+    def channels(self) -> int:
+        """Those of the images that it takes."""
+        return self.about.channels
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The numbers in files that become 0 and 255, where their type does not say it."""
+        return self.about.value_range
+
     def logits(self, images: UInt8) -> Float32:
         """N x H x W x C uint8 to N x K x H x W float32; beside the result, memory holds some rows of it."""
         return full_size_logits(self._scores(images), self.about, (images.shape[1], images.shape[2]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as Place
 
+from fullconv.data.bands import ValueRange
 from fullconv.errors import DataError
-from fullconv.run.rasters import Coding, Mask, Origin, check_block
+from fullconv.run.rasters import Coding, Mask, Origin, bands_read, check_block
 
 __all__ = ["BLOCK", "gdal_raster", "write_geotiff"]
 
@@ -32,21 +34,24 @@ UInt8 = npt.NDArray[np.uint8]
 class _GdalRaster:
     """An open rasterio data set as a `Raster`."""
 
-    def __init__(self, source: Any, path: Path) -> None:
+    def __init__(self, source: Any, path: Path, channels: int, value_range: ValueRange | None) -> None:
         self.size = (source.height, source.width)
         (height, width), count = source.block_shapes[0], source.count
         self.by_rows = width >= source.width
         check_block(path, height * width * np.dtype(source.dtypes[0]).itemsize * count)
         self._source, self._path = source, path
-        self._bands = [1, 2, 3] if count >= 3 else [1]
-        self.note = "" if count in (1, 3) else f"{count} bands, of which the first {len(self._bands)} are read"
         colored = source.colorinterp
+        palette = colored[0] == ColorInterp.palette
+        read, self.note = bands_read(path, 3 if palette else count, ColorInterp.alpha in colored, channels)
+        self._bands = [1] if palette else list(range(1, read + 1))
         if ColorInterp.cyan in colored:
             raise DataError(f"{path}: CMYK colours; convert it to RGB")
         if ColorInterp.alpha in colored and count in (2, 4):
             self.note = ""
-        self._masked = source.driver == "GTiff" and source.mask_flag_enums[0] != [MaskFlags.all_valid]
-        self._coding = _coding(source, path)
+        flags = source.mask_flag_enums[0]
+        says_alpha = MaskFlags.alpha in flags and channels == count  # then it is a channel like others
+        self._masked = source.driver == "GTiff" and flags != [MaskFlags.all_valid] and not says_alpha
+        self._coding = replace(_coding(source, path), channels=channels, value_range=value_range)
         located = source.crs is not None or not source.transform.is_identity
         self.origin = Origin(source.crs, source.transform) if located else None
 
@@ -61,7 +66,7 @@ class _GdalRaster:
                 f"{self._path}: damaged or cut short ({_reason(error)}); copy or export it again"
             ) from error
         empty = None if valid is None else valid == 0
-        return self._coding.rgb(np.moveaxis(stored, 0, -1), empty), empty
+        return self._coding.bytes_of(np.moveaxis(stored, 0, -1), empty), empty
 
 
 def _coding(source: Any, path: Path) -> Coding:
@@ -76,7 +81,9 @@ def _coding(source: Any, path: Path) -> Coding:
 
 
 @contextmanager
-def gdal_raster(path: Path, driver: str) -> Iterator[_GdalRaster]:
+def gdal_raster(
+    path: Path, driver: str, channels: int = 3, value_range: ValueRange | None = None
+) -> Iterator[_GdalRaster]:
     """An image as a `Raster`, through one of GDAL's drivers; DataError if it cannot open it."""
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -85,7 +92,7 @@ def gdal_raster(path: Path, driver: str) -> Iterator[_GdalRaster]:
         except RasterioError as error:
             raise DataError(f"{path}: damaged or cut short ({_reason(error)}); copy or export it again") from error
         with source:
-            yield _GdalRaster(source, path)
+            yield _GdalRaster(source, path, channels, value_range)
 
 
 def write_geotiff(

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from glob import has_magic
 from pathlib import Path
 
+from fullconv.data.bands import BAND_SUFFIXES
 from fullconv.errors import DataError, UsageError
-from fullconv.image import IMAGE_SUFFIXES
 from fullconv.run.result import file_identity
 from fullconv.run.video import VIDEO_SUFFIXES, is_video
 
@@ -109,7 +109,7 @@ def _images_below(folder: Path, out: Path | None) -> Iterator[Path]:
             continue
         entered.add(real)
         children = [child for child in path.iterdir() if not child.name.startswith(".")]
-        images = [child for child in children if child.suffix.lower() in IMAGE_SUFFIXES or child.is_dir()]
+        images = [child for child in children if child.suffix.lower() in BAND_SUFFIXES or child.is_dir()]
         pending.extend(sorted(images, reverse=True))
 
 
@@ -124,7 +124,7 @@ def _globbed(pattern: Path) -> Iterator[Path]:
     except ValueError:  # such as `a**`
         return
     hidden_too = any(part.startswith(".") for part in rest)
-    suffixes = IMAGE_SUFFIXES | ({pattern.suffix.lower()} & VIDEO_SUFFIXES)
+    suffixes = BAND_SUFFIXES | ({pattern.suffix.lower()} & VIDEO_SUFFIXES)
     for path in matches:
         hidden = any(part.startswith(".") for part in path.relative_to(base).parts)
         if path.suffix.lower() in suffixes and not path.is_dir() and (hidden_too or not hidden):

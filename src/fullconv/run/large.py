@@ -1,8 +1,8 @@
 """Images of any size: read in windows, labelled tile by tile, written in bands; a kill costs one tile.
 
-An image goes this way if it has more than `LARGE` pixels, or if tiles are asked for and it is a TIFF, which is read in
-windows at no price. Memory then does not grow with its height, and with its width only where the file is stored by
-rows (PNG, JPEG, TIFF in strips), of which the rows of a tile are kept.
+An image goes this way if it has more than `LARGE` pixels, or if tiles are asked for and it is a TIFF or an array,
+which are read in windows at no price. Memory then does not grow with its height, and with its width only
+where the file is stored by rows (PNG, JPEG, TIFF in strips), of which the rows of a tile are kept.
 
 The label map is TIFF where the image is georeferenced or has more than `PNG_PIXELS`, which few programs open as PNG;
 else it is PNG. Pixels without data get the ignored label, which is the TIFF's nodata value.
@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.data.bands import is_array, is_tiff, rgb_view
 from fullconv.errors import FullconvError, MissingExtra
 from fullconv.image import atomic_write, overlay
 from fullconv.labels import LabelSet
 from fullconv.run.journal import PartFile
 from fullconv.run.png import write_png
-from fullconv.run.rasters import Origin, Raster, header, is_tiff, open_raster
-from fullconv.run.runner import Runner, label_maps
+from fullconv.run.rasters import Origin, Raster, header, open_raster
+from fullconv.run.runner import Runner, label_maps, takes
 from fullconv.run.tiles import Tile, TiledRunner
 
 __all__ = [
@@ -89,12 +90,12 @@ def goes_in_windows(runner: Runner, path: Path) -> bool:
     """
     (height, width), _ = header(path)
     tiled = isinstance(runner, TiledRunner)
-    return (height * width > LARGE and (runner.exact or tiled)) or (tiled and is_tiff(path))
+    return (height * width > LARGE and (runner.exact or tiled)) or (tiled and (is_array(path) or is_tiff(path)))
 
 
-def large_targets(path: Path, targets: Mapping[str, Path]) -> dict[str, Path]:
-    """The targets of a large image, by kind, with the suffixes that they get."""
-    with open_raster(path) as raster:
+def large_targets(path: Path, targets: Mapping[str, Path], runner: Runner | None = None) -> dict[str, Path]:
+    """The targets of a large image, by kind, with the suffixes that they get; `runner` is what labels it."""
+    with open_raster(path, *(() if runner is None else takes(runner))) as raster:
         located, pixels = raster.origin is not None, raster.size[0] * raster.size[1]
     suffix = ".tif" if located or pixels > PNG_PIXELS else ".png"
     return {
@@ -125,7 +126,7 @@ def predict_large(
     """
     tiled = runner if isinstance(runner, TiledRunner) else TiledRunner(runner, default_tile(runner))
     beside = beside or next(iter(targets.values()))
-    with open_raster(path) as raster, _told(beside):
+    with open_raster(path, *takes(tiled)) as raster, _told(beside):
         tiles = tiled.tiles(raster.size)
         with PartFile(beside, raster.size, _about(tiled, path, raster.size), _probe(tiled.runner)) as part:
             resumed = part.done
@@ -169,7 +170,7 @@ def _about(tiled: TiledRunner, path: Path, size: tuple[int, int]) -> dict[str, A
 
 def _probe(runner: Runner) -> list[float]:
     """What the model says to a small fixed picture, by which it is known again."""
-    noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64, takes(runner)[0]), np.uint8)
     return [round(float(value), 6) for value in runner.logits(noise)[0, :, ::16, ::16].ravel()]
 
 
@@ -178,7 +179,7 @@ def _tinted(part: PartFile, raster: Raster, labels: LabelSet) -> Iterator[UInt8]
     top = 0
     for band in part.bands(BAND):
         image, _ = raster.read(range(top, top + len(band)), range(raster.size[1]))
-        yield overlay(image, band, labels)
+        yield overlay(rgb_view(image), band, labels)
         top += len(band)
 
 

@@ -8,9 +8,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.data.bands import ValueRange
 from fullconv.errors import UsageError
 from fullconv.labels import LabelSet
-from fullconv.run.runner import Runner, largest
+from fullconv.run.runner import Runner, largest, takes
 from fullconv.tiling import Window
 
 __all__ = ["PatchClassifier", "PatchwiseRunner"]
@@ -18,7 +19,7 @@ __all__ = ["PatchClassifier", "PatchwiseRunner"]
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Score = Callable[[Bytes, npt.NDArray[np.int64]], Floats]
-Color = tuple[int, int, int]
+Color = tuple[int, ...]
 
 
 class PatchClassifier(Protocol):
@@ -36,7 +37,7 @@ class PatchClassifier(Protocol):
 
     @property
     def mean_color(self) -> Color:
-        """The RGB bytes that come nearest to no input at all."""
+        """The bytes, one for each channel, that come nearest to no input at all."""
         ...
 
     def logits(self, images: Bytes) -> Floats:
@@ -48,7 +49,7 @@ class PatchwiseRunner:
     """A `Runner` that labels every `step`-th pixel from a patch of its own, `batch` patches at a time.
 
     The pixels lie in the middles of squares of `step` pixels, and each square takes the logits of its pixel. Patches
-    that reach beyond the image are filled up with `fill`, RGB bytes.
+    that reach beyond the image are filled up with `fill`, a byte for each channel.
 
     Over a skip network, the logits of a labelled pixel are those of the whole image wherever its window lies inside the
     image. Nearer to the border they are not: there a patch continues the image with its mean colour, and the
@@ -63,11 +64,12 @@ class PatchwiseRunner:
         fill: Color,
         step: int = 8,
         batch: int = 16,
+        value_range: ValueRange | None = None,
     ) -> None:
         if step < 1 or batch < 1:
             raise UsageError(f"patches {step} pixels apart in batches of {batch}: both are 1 at the least")
         self._score, self._labels, self.windows, self.fill = score, labels, windows, fill
-        self.step, self.batch = step, batch
+        self.step, self.batch, self.channels, self.value_range = step, batch, len(fill), value_range
 
     @classmethod
     def over(cls, runner: Runner, fill: Color, step: int = 8, batch: int = 16) -> PatchwiseRunner:
@@ -77,7 +79,7 @@ class PatchwiseRunner:
             logits = runner.logits(patches)
             return logits[np.arange(len(patches)), :, places[:, 0], places[:, 1]]
 
-        return cls(score, runner.windows, runner.labels, fill, step, batch)
+        return cls(score, runner.windows, runner.labels, fill, step, batch, takes(runner)[1])
 
     @classmethod
     def sliding(cls, classifier: PatchClassifier, step: int = 8, batch: int = 16) -> PatchwiseRunner:
@@ -98,11 +100,11 @@ class PatchwiseRunner:
         return False
 
     def label_maps(self, images: Bytes) -> Bytes:
-        """N x H x W x 3 uint8 RGB to N x H x W uint8 class ids."""
+        """N x H x W x C uint8 to N x H x W uint8 class ids."""
         return largest(self.logits(images))
 
     def logits(self, images: Bytes) -> Floats:
-        """N x H x W x 3 uint8 RGB to N x K x H x W float32, constant on squares of `step` pixels."""
+        """N x H x W x C uint8 to N x K x H x W float32, constant on squares of `step` pixels."""
         count, height, width = images.shape[:3]
         rows, columns = self._pixels(height), self._pixels(width)
         coarse = np.empty((count, self._labels.num_classes, len(rows), len(columns)), np.float32)
@@ -121,7 +123,9 @@ class PatchwiseRunner:
         starts = np.array([(tall.start(y), wide.start(x)) for y, x in pixels.tolist()])
         low, high = np.minimum(starts.min(0), 0), starts.max(0) + np.array([tall.size, wide.size])
         frame = [(int(-low[a]), max(0, int(high[a]) - image.shape[a])) for a in (0, 1)]
-        padded = np.stack([np.pad(image[..., c], frame, constant_values=self.fill[c]) for c in range(3)], -1)
+        padded = np.stack(
+            [np.pad(image[..., c], frame, constant_values=self.fill[c]) for c in range(len(self.fill))], -1
+        )
         for first in range(0, len(pixels), self.batch):
             part = slice(first, first + self.batch)
             corners = (starts[part] - low).tolist()

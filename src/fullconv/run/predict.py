@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.errors import FullconvError, Interrupted, UsageError
-from fullconv.image import read_image
+from fullconv.data.bands import read_bands, wrong_bands
+from fullconv.errors import DataError, FullconvError, Interrupted, UsageError
 from fullconv.run.georeference import georeference
 from fullconv.run.inputs import output_names
 from fullconv.run.large import LargeOptions, goes_in_windows, large_targets, predict_large
 from fullconv.run.outputs import AREAS_FILE, DEFAULT_SAVES, areas, areas_rows, check_kinds, result_paths, write_areas
 from fullconv.run.result import file_identity, segment
-from fullconv.run.runner import Runner
+from fullconv.run.runner import Runner, takes
 from fullconv.run.video import is_video, need_video, video_frames
 
 __all__ = ["PredictReport", "predict_files"]
@@ -103,7 +103,7 @@ def _attempt(work: _Work, path: Path, name: Path) -> str | None:
         if not is_video(path) and goes_in_windows(work.runner, path):
             _predict_large(work, path, name)
             return None
-        for image, part, source in _pictures(path, name):
+        for image, part, source in _pictures(work.runner, path, name):
             _predict(work, image, part, source, str(source or path / part.name))
     except Interrupted:
         raise
@@ -114,11 +114,13 @@ def _attempt(work: _Work, path: Path, name: Path) -> str | None:
     return None
 
 
-def _pictures(path: Path, name: Path) -> Iterator[tuple[UInt8, Path, Path | None]]:
+def _pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[UInt8, Path, Path | None]]:
     """The image of a file or the frames of a video: the pixels, the name of the results, and the image's own file."""
     if not is_video(path):
-        yield read_image(path), name, path
+        yield read_bands(path, *takes(runner)), name, path
         return
+    if takes(runner)[0] != 3:
+        raise DataError(wrong_bands(path, 3, takes(runner)[0]))
     for number, frame in enumerate(video_frames(path), 1):
         yield frame, name / f"frame-{number:06d}", None
 
@@ -135,7 +137,7 @@ def _predict(work: _Work, image: UInt8, name: Path, source: Path | None, what: s
 def _predict_large(work: _Work, path: Path, name: Path) -> None:
     labels = result_paths(work.out, name, {"labels"})
     wanted = {kind: file for kind, file in result_paths(work.out, name, work.kinds).items() if work.large.writes(kind)}
-    targets = large_targets(path, {**labels, **wanted})
+    targets = large_targets(path, {**labels, **wanted}, work.runner)
     work.refuse_inputs(targets.values(), str(path))
     files = {kind: targets[kind] for kind in wanted}
     result = predict_large(work.runner, path, files, work.large.on_tile, beside=targets["labels"])

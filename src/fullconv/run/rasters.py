@@ -1,8 +1,8 @@
 """Images read window by window: GeoTIFF and BigTIFF, PNG and JPEG through GDAL, TIFF through tifffile, others whole.
 
-Pixels come as `image.read_image` gives them, by the same rules of bit depths. Of more than three bands the first three
-are read, of two the first one, and `note` says so. A TIFF's nodata value, mask or alpha tells which pixels hold no
-data; they come out black.
+Pixels come as `bands.read_bands` gives them, by the same rules of bit depths. Where RGB is wanted, of more than three
+bands the first three are read, of two the first one, and `note` says so. A TIFF's nodata value, mask or alpha tells
+which pixels hold no data; they come out black. Arrays in .npy files are read where they lie.
 """
 
 from __future__ import annotations
@@ -18,21 +18,34 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH
 
+from fullconv.data.bands import (
+    TIFF_STARTS,
+    ValueRange,
+    band_size,
+    is_array,
+    is_tiff,
+    open_array,
+    read_bands,
+    tiff_tags,
+    to_bytes,
+    wrong_bands,
+)
 from fullconv.errors import DataError
-from fullconv.image import eight_bits, image_header, image_size, read_image
+from fullconv.image import eight_bits, image_header
 
 __all__ = [
+    "ArrayRaster",
     "Bands",
     "Coding",
     "Mask",
     "Origin",
     "Raster",
     "WholeRaster",
+    "bands_read",
     "check_block",
     "header",
-    "is_tiff",
     "open_raster",
 ]
 
@@ -61,7 +74,7 @@ class Raster(Protocol):
     note: str
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
-        """A window as h x w x 3 uint8 RGB, and which pixels hold no data, h x w; None where all do.
+        """A window as h x w x C uint8, RGB where C is 3, and which pixels hold no data, h x w; None where all do.
 
         Raises DataError for damage, and for values that 8 bits cannot stand for.
         """
@@ -70,14 +83,30 @@ class Raster(Protocol):
 
 @dataclass(frozen=True)
 class Coding:
-    """What a file's numbers mean: entries of a palette (n x 3 uint8), grey of 1, 2 or 4 `bits`, or white at 0."""
+    """What a file's numbers mean: entries of a palette (n x 3 uint8), grey of 1, 2 or 4 `bits`, or white at 0.
+
+    `channels` are those that are wanted, and `value_range` the numbers that become 0 and 255.
+    """
 
     path: Path
     palette: UInt8 | None = None
     bits: int = 8
     inverted: bool = False
+    channels: int = 3
+    value_range: ValueRange | None = None
 
-    def rgb(self, stored: npt.NDArray[Any], empty: Mask | None) -> UInt8:
+    def bytes_of(self, stored: npt.NDArray[Any], empty: Mask | None) -> UInt8:
+        """h x w x bands of any numbers to h x w x `channels` uint8, black where `empty`; one band stands for RGB."""
+        if self.palette is not None or (self.channels == 3 and self.value_range is None):
+            return self._rgb(stored, empty)
+        if self.channels == 1 and self.value_range is None:
+            return self._rgb(stored, empty)[..., :1]
+        if empty is not None:
+            stored = np.where(empty[..., None], stored.dtype.type(0), stored)
+        found = to_bytes(stored, self.value_range, self.path)
+        return self._black(found if found.shape[2] == self.channels else np.repeat(found, self.channels, axis=2), empty)
+
+    def _rgb(self, stored: npt.NDArray[Any], empty: Mask | None) -> UInt8:
         """h x w x 1 or 3 numbers of any type to h x w x 3 uint8 RGB, black where `empty`."""
         if stored.dtype.kind not in "buif" or stored.dtype == np.int8:
             raise DataError(f"{self.path}: pixels of type {stored.dtype}; save 8 or 16 bits without sign")
@@ -102,6 +131,19 @@ class Coding:
         return rgb
 
 
+def bands_read(path: Path, count: int, alpha: bool, channels: int) -> tuple[int, str]:
+    """How many of a file's `count` bands are read for `channels`, and a note where that leaves some out.
+
+    Raises DataError where a file has not the bands of a model that does not take RGB.
+    """
+    if channels == 3:
+        read = 3 if count >= 3 else 1
+        return read, "" if count in (1, 3) else f"{count} bands, of which the first {read} are read"
+    if channels not in (count, count - alpha):
+        raise DataError(wrong_bands(path, count, channels))
+    return channels, ""
+
+
 def check_block(path: Path, size: int) -> None:
     """DataError where a block of the file holds more bytes than may be decoded at once."""
     if size > LARGEST_BLOCK:
@@ -112,12 +154,15 @@ def check_block(path: Path, size: int) -> None:
 
 
 @contextmanager
-def open_raster(path: Path) -> Iterator[Raster]:
-    """The image as it is best read in windows.
+def open_raster(path: Path, channels: int = 3, value_range: ValueRange | None = None) -> Iterator[Raster]:
+    """The image as it is best read in windows, of `channels` and with `value_range` as in `bands.read_bands`.
 
     Through rasterio where it is installed, else TIFF through tifffile where that is; whole where neither can, or where
     its orientation says that the pixels lie turned. Raises DataError for files that are damaged or not images.
     """
+    if is_array(path):
+        yield ArrayRaster(path, channels, value_range)
+        return
     upright = header(path)[1] == 1
     with ExitStack() as stack:
         found: Raster
@@ -125,51 +170,34 @@ def open_raster(path: Path) -> Iterator[Raster]:
         if upright and driver and find_spec("rasterio"):
             from fullconv.run.gdal import gdal_raster
 
-            found = stack.enter_context(gdal_raster(path, driver))
+            found = stack.enter_context(gdal_raster(path, driver, channels, value_range))
         elif upright and is_tiff(path) and find_spec("tifffile"):
             from fullconv.run.tiff import tiff_raster
 
-            found = stack.enter_context(tiff_raster(path))
+            found = stack.enter_context(tiff_raster(path, channels, value_range))
         else:
-            found = WholeRaster(path)
-        yield Bands(found) if found.by_rows else found
+            found = WholeRaster(path, channels, value_range)
+        yield Bands(found, channels) if found.by_rows else found
 
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_DRIVERS = {"GTiff": _TIFF, "PNG": (b"\x89PNG",), "JPEG": (b"\xff\xd8\xff",)}
+_DRIVERS = {"GTiff": TIFF_STARTS, "PNG": (b"\x89PNG",), "JPEG": (b"\xff\xd8\xff",)}
 """GDAL's drivers that are used, by a file's first bytes; others may follow links to other files or to the network."""
 
 
 def header(path: Path) -> tuple[tuple[int, int], int]:
-    """(height, width) as stored and the EXIF orientation, as `image.image_header`; also of TIFFs unknown to Pillow.
+    """(height, width) as stored and the EXIF orientation, as `image.image_header`; also of arrays and any TIFF.
 
-    Those are what cameras do not write: several bands of floats, five bands of 16 bits. Raises DataError.
+    Pillow does not know what cameras do not write: several bands of floats, five bands of 16 bits. Raises DataError.
     """
+    if is_array(path):
+        return band_size(path), 1
     try:
         return image_header(path)
     except DataError:
         if not path.is_file() or not is_tiff(path):
             raise
-        try:
-            tags = _tiff_tags(path)
-            return (int(tags[IMAGELENGTH]), int(tags[IMAGEWIDTH])), int(tags.get(ExifTags.Base.Orientation, 1))
-        except Exception:  # the tags are damaged, and the first error says so
-            pass
-        raise
-
-
-def _tiff_tags(path: Path) -> ImageFileDirectory_v2:
-    with path.open("rb") as file:
-        start = file.read(8)
-        directory = ImageFileDirectory_v2(start + (file.read(8) if b"+" in start[:4] else b""))
-        file.seek(directory.next)
-        directory.load(file)
-    return directory
-
-
-def is_tiff(path: Path) -> bool:
-    """Whether the file is a TIFF or a BigTIFF, by its first bytes."""
-    return _starts(path, _TIFF)
+        tags = tiff_tags(path)
+        return (int(tags[IMAGELENGTH]), int(tags[IMAGEWIDTH])), int(tags.get(ExifTags.Base.Orientation, 1))
 
 
 def _starts(path: Path, starts: tuple[bytes, ...]) -> bool:
@@ -184,9 +212,9 @@ class WholeRaster:
     origin: Origin | None = None
     note = ""
 
-    def __init__(self, path: Path) -> None:
-        self.size = image_size(path)
-        self._path = path
+    def __init__(self, path: Path, channels: int = 3, value_range: ValueRange | None = None) -> None:
+        self.size = band_size(path)
+        self._path, self._channels, self._range = path, channels, value_range
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
         """As `Raster.read`."""
@@ -194,7 +222,28 @@ class WholeRaster:
 
     @cached_property
     def _pixels(self) -> UInt8:
-        return read_image(self._path)
+        return read_bands(self._path, self._channels, self._range)
+
+
+class ArrayRaster:
+    """A .npy file, of which a window's numbers are read."""
+
+    by_rows = False
+    origin: Origin | None = None
+    note = ""
+
+    def __init__(self, path: Path, channels: int, value_range: ValueRange | None) -> None:
+        self._array = open_array(path)
+        bands = self._array.shape[2]
+        if bands != channels and (bands, channels) != (1, 3):
+            raise DataError(wrong_bands(path, bands, channels))
+        self.size = (self._array.shape[0], self._array.shape[1])
+        self._coding = Coding(path, channels=channels, value_range=value_range)
+
+    def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
+        """As `Raster.read`."""
+        window = np.array(self._array[rows.start : rows.stop, columns.start : columns.stop])
+        return self._coding.bytes_of(window, None), None
 
 
 class Bands:
@@ -206,10 +255,11 @@ class Bands:
 
     by_rows = True
 
-    def __init__(self, raster: Raster) -> None:
+    def __init__(self, raster: Raster, channels: int = 3) -> None:
+        self._channels = channels
         self.size, self.origin, self.note, self._raster = raster.size, raster.origin, raster.note, raster
         self._rows = range(0)
-        self._pixels: UInt8 = np.empty((0, self.size[1], 3), np.uint8)
+        self._pixels: UInt8 = np.empty((0, self.size[1], channels), np.uint8)
         self._empty: Mask | None = None
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
@@ -223,7 +273,7 @@ class Bands:
     def _move(self, rows: range) -> None:
         """Hold `rows`: shared ones from before, the others from the file."""
         shared = range(rows.start, self._rows.stop) if rows.start in self._rows else range(rows.start, rows.start)
-        pixels = np.empty((len(rows), self.size[1], 3), np.uint8)
+        pixels = np.empty((len(rows), self.size[1], self._channels), np.uint8)
         empty = np.zeros(pixels.shape[:2], np.bool_)
         if shared:
             kept = slice(rows.start - self._rows.start, None)

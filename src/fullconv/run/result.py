@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fullconv.data.bands import rgb_view
 from fullconv.errors import ModelError, UsageError
 from fullconv.image import overlay, write_image, write_label_map
 from fullconv.labels import LabelSet
@@ -37,8 +38,8 @@ Floats = npt.NDArray[np.float32]
 class Result:
     """What a model says about an image; made by `segment` and by `fullconv.load(...).predict`.
 
-    `image` is H x W x 3 uint8 RGB, upright; `label_map` H x W uint8 class ids, at the same size. `name` is that of its
-    files, and `path` the image's own file, where it has one.
+    `image` is H x W x C uint8, RGB where the model takes that, upright; `label_map` H x W uint8 class ids, at the same
+    size. `name` is that of its files, and `path` the image's own file, where it has one.
     """
 
     image: UInt8
@@ -68,8 +69,11 @@ class Result:
         return None if self.path is None else georeference(self.path)
 
     def overlay(self, alpha: float = 0.5) -> UInt8:
-        """The image tinted with the colours of its classes, H x W x 3 uint8 RGB; `alpha` is the colours' share."""
-        return overlay(self.image, self.label_map, self.labels, alpha)
+        """The image tinted with the colours of its classes, H x W x 3 uint8 RGB; `alpha` is the colours' share.
+
+        Of images that are not RGB it is `bands.rgb_view` that is tinted.
+        """
+        return overlay(rgb_view(self.image), self.label_map, self.labels, alpha)
 
     def probabilities(self) -> npt.NDArray[np.float16]:
         """K x H x W float16, the softmax of the logits."""
@@ -119,7 +123,9 @@ class Result:
                 outputs.write_json(target, self.polygons())
             elif kind == "labelme":
                 image_path = None if self.path is None else _relative(self.path, target.parent)
-                outputs.write_json(target, outputs.labelme(self.label_map, self.labels, self.image, image_path))
+                outputs.write_json(
+                    target, outputs.labelme(self.label_map, self.labels, rgb_view(self.image), image_path)
+                )
 
     def _counts(self) -> npt.NDArray[np.int64]:
         return np.bincount(self.label_map.ravel(), minlength=256)
@@ -141,13 +147,13 @@ class Result:
         pictures = "".join(
             f'<img alt="{what} of {html.escape(self.name)}" src="data:image/jpeg;base64,{_jpeg(picture)}"'
             f' style="max-width:49%;margin-right:1%;display:inline-block">'
-            for what, picture in (("image", self.image), ("overlay", self.overlay()))
+            for what, picture in (("image", rgb_view(self.image)), ("overlay", self.overlay()))
         )
         return f"<div>{pictures}<div>{legend}</div></div>"
 
 
 def segment(runner: Runner, image: UInt8, name: str, path: Path | None = None, keep_logits: bool = False) -> Result:
-    """Label an H x W x 3 uint8 RGB image.
+    """Label an H x W x C uint8 image of the channels that the runner takes.
 
     With `keep_logits`, for who needs them anyhow, the network runs once, and the labels are the largest of them.
     """

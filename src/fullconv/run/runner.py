@@ -7,11 +7,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.data.bands import ValueRange
 from fullconv.errors import ModelError
 from fullconv.labels import LabelSet
 from fullconv.tiling import Window
 
-__all__ = ["Runner", "label_maps", "largest"]
+__all__ = ["Runner", "label_maps", "largest", "takes"]
 
 ROWS = 64
 
@@ -21,7 +22,8 @@ UInt8 = npt.NDArray[np.uint8]
 class Runner(Protocol):
     """Something that segments a batch of images: PyTorch, ONNX Runtime, or tiles over either.
 
-    Images are N x H x W x C uint8, 0..255, of any H and W >= 1, C being 3 (RGB) but for networks made for other ones.
+    Images are N x H x W x C uint8, 0..255, of any H and W >= 1. C is 3 (RGB) unless there is an attribute `channels`;
+    `value_range` says which numbers in files become 0 and 255, if it is there and not None: see `takes`.
     Raises MemoryError when a batch does not fit, ModelError when the model cannot run it.
     """
 
@@ -47,6 +49,11 @@ class Runner(Protocol):
     def label_maps(self, images: UInt8) -> UInt8:
         """Images to N x H x W class ids, the class of the largest logit; the first one of equals."""
         ...
+
+
+def takes(runner: Runner) -> tuple[int, ValueRange | None]:
+    """The channels of the images that a runner takes, and the numbers in files that become 0 and 255 for it."""
+    return getattr(runner, "channels", 3), getattr(runner, "value_range", None)
 
 
 def label_maps(runner: Runner, images: UInt8) -> UInt8:

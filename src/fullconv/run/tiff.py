@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from fullconv.data.bands import ValueRange
 from fullconv.errors import DataError
-from fullconv.run.rasters import Coding, Mask, Origin, check_block
+from fullconv.run.rasters import Coding, Mask, Origin, bands_read, check_block
 
 __all__ = ["BLOCK", "tiff_raster", "write_tiff"]
 
@@ -37,7 +38,7 @@ class _TiffRaster:
 
     by_rows = False
 
-    def __init__(self, file: tifffile.TiffFile, path: Path) -> None:
+    def __init__(self, file: tifffile.TiffFile, path: Path, channels: int, value_range: ValueRange | None) -> None:
         page = file.pages.first
         self._file, self._page, self._path = file.filehandle, page, path
         self.size = (page.imagelength, page.imagewidth)
@@ -48,13 +49,16 @@ class _TiffRaster:
         self._block = (rows, page.tilewidth if page.is_tiled else self.size[1])
         self.by_rows = self._block[1] >= self.size[1]
         check_block(path, self._block[0] * self._block[1] * page.dtype.itemsize * count)
-        self._count = 3 if count >= 3 else 1
         self._separate = count > 1 and page.planarconfig == 2
-        self.note = "" if count in (1, 3) else f"{count} bands, of which the first {self._count} are read"
         palette = None
+        alpha = any(int(role) in (1, 2) for role in page.extrasamples)
+        seen = 3 if page.photometric == 3 else count
+        self._count, self.note = bands_read(path, seen, alpha, channels)
+        self._count = min(self._count, count)
         if page.photometric == 3 and page.colormap is not None:
             palette = (page.colormap.T >> 8).astype(np.uint8)
-        self._coding = Coding(path, palette, int(np.max(page.bitspersample)), page.photometric == 0)
+        bits = int(np.max(page.bitspersample))
+        self._coding = Coding(path, palette, bits, page.photometric == 0, channels, value_range)
         self._nodata = page.nodata if NODATA_TAG in page.tags else None
         tags = tuple(_copied(page.tags[code]) for code in GEO_TAGS if code in page.tags)
         self.origin = Origin(tags=tags) if tags else None
@@ -71,7 +75,7 @@ class _TiffRaster:
         if self._nodata is not None:
             missing = np.isnan(stored) if np.isnan(self._nodata) else stored == self._nodata
             empty = missing.all(axis=2)
-        return self._coding.rgb(stored, empty), empty
+        return self._coding.bytes_of(stored, empty), empty
 
     def _blocks(self, rows: range, columns: range) -> Iterator[tuple[int, int]]:
         """Blocks, by row and column, of which a window has pixels."""
@@ -107,7 +111,7 @@ def _copied(tag: Any) -> tuple[int, int, int, Any, bool]:
 
 
 @contextmanager
-def tiff_raster(path: Path) -> Iterator[_TiffRaster]:
+def tiff_raster(path: Path, channels: int = 3, value_range: ValueRange | None = None) -> Iterator[_TiffRaster]:
     """A TIFF as a `Raster`; DataError if tifffile cannot open it."""
     try:
         file = tifffile.TiffFile(path)
@@ -115,7 +119,7 @@ def tiff_raster(path: Path) -> Iterator[_TiffRaster]:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: damaged or cut short ({reason}); copy or export it again") from error
     with file:
-        yield _TiffRaster(file, path)
+        yield _TiffRaster(file, path, channels, value_range)
 
 
 def write_tiff(

@@ -7,9 +7,10 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.data.bands import ValueRange
 from fullconv.errors import UsageError
 from fullconv.labels import LabelSet
-from fullconv.run.runner import Runner, label_maps
+from fullconv.run.runner import Runner, label_maps, takes
 from fullconv.tiling import Cut, Window
 
 __all__ = ["Tile", "TiledRunner"]
@@ -58,6 +59,16 @@ class TiledRunner:
     def exact(self) -> bool:
         """Whether the logits are those of the whole image."""
         return self.runner.exact and all(own.covers(need) for own, need in zip(self._cut, self.windows, strict=True))
+
+    @property
+    def channels(self) -> int:
+        """Those of the images that it takes."""
+        return takes(self.runner)[0]
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """The numbers in files that become 0 and 255, where their type does not say it."""
+        return takes(self.runner)[1]
 
     def tiles(self, size: tuple[int, int]) -> list[Tile]:
         """An image of `size` (height, width) in tiles, row by row; one tile if it is not larger."""

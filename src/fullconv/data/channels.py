@@ -1,0 +1,110 @@
+"""What a data set's images hold: how many channels, which numbers become 0 and 255, their mean and spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fullconv.data.bands import ARRAY_SUFFIX, BandHeader, ValueRange, band_header
+from fullconv.data.dataset import DataSet
+from fullconv.data.names import DESCRIPTION, read_description
+from fullconv.errors import DataError
+
+__all__ = ["SAMPLED", "channel_statistics", "with_channels"]
+
+SAMPLED = 200
+"""Images that mean and spread are taken from."""
+
+MANY_BANDED = (".tif", ".tiff", ARRAY_SUFFIX)
+"""Suffixes of the files that may hold other channels than RGB without a word in dataset.yaml."""
+
+
+def with_channels(dataset: DataSet, faults: list[str]) -> DataSet:
+    """The data set with the channels of its images and the range of their numbers.
+
+    They are what `channels` and `range` in dataset.yaml say. Without the first, images of one or three bands, alpha
+    apart, are RGB, and TIFFs and arrays of other numbers of bands have so many channels, if all images agree. Images
+    that do not are faults; headers alone are read.
+    """
+    before = len(faults)
+    path = dataset.root / DESCRIPTION
+    channels, value_range = _described(path, faults)
+    if channels is None and len(faults) == before:
+        channels = _found(dataset, path, faults)
+    elif channels is not None:
+        for image, header in _headers(dataset, every=True):
+            if not header.gives(channels):
+                faults.append(
+                    f"{image}: has {header.bands} band(s), but {path} says `channels: {channels}`; correct one of them"
+                )
+    return replace(dataset, channels=channels or 3, value_range=value_range)
+
+
+def channel_statistics(dataset: DataSet, split: str = "train") -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, 0..1, over the pixels of `SAMPLED` images spread over the split.
+
+    A channel that hardly varies gets the deviation of one step of 255, so that it can be divided by.
+    """
+    samples = dataset.split(split)
+    counts = np.zeros((dataset.channels, 256), np.int64)
+    for sample in samples[:: -(-len(samples) // SAMPLED)]:
+        image = dataset.read_image(sample)
+        for channel, own in enumerate(counts):
+            own += np.bincount(image[..., channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    total = counts.sum(1)
+    mean = counts @ values / total
+    spread = np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 0)).clip(1 / 255)
+    return tuple(mean.tolist()), tuple(spread.tolist())
+
+
+def _described(path: Path, faults: list[str]) -> tuple[int | None, ValueRange | None]:
+    """Channels and range as dataset.yaml says them; of a file that is none, its own reader tells."""
+    try:
+        values: dict[Any, Any] = read_description(path) if path.is_file() else {}
+    except DataError:
+        return None, None
+    channels, bounds = values.get("channels"), values.get("range")
+    if channels is not None and (type(channels) is not int or channels < 1):
+        faults.append(f"{path}: 'channels' must be a whole number from 1 on, found {channels!r}")
+        channels = None
+    numbers = isinstance(bounds, list) and len(bounds) == 2 and all(type(n) in (int, float) for n in bounds)
+    if bounds is not None and not (numbers and bounds[0] < bounds[1]):
+        faults.append(f"{path}: 'range' must be [low, high], the numbers that become 0 and 255, found {bounds!r}")
+        bounds = None
+    return channels, None if bounds is None else (float(bounds[0]), float(bounds[1]))
+
+
+def _found(dataset: DataSet, path: Path, faults: list[str]) -> int | None:
+    """The channels that all images have; a fault that names two files where they do not."""
+    first: dict[int, Path] = {}
+    for image, header in _headers(dataset, every=False):
+        first.setdefault(header.channels, image)
+    if len(first) > 1:
+        (one, image), (other, second) = list(first.items())[:2]
+        faults.append(
+            f"{second}: has {other} channels, but {image} has {one}; "
+            f"give all images the same bands, or say which number to read in {path}, as `channels: 3`"
+        )
+        return None
+    return next(iter(first), None)
+
+
+def _headers(dataset: DataSet, every: bool) -> Iterator[tuple[Path, BandHeader]]:
+    """The images with their headers, RGB for those whose suffix tells it unless `every` one is opened.
+
+    Unreadable ones are left out, as they are faults already.
+    """
+    for samples in dataset.splits.values():
+        for sample in samples:
+            try:
+                if every or sample.image.suffix.lower() in MANY_BANDED:
+                    yield sample.image, band_header(sample.image)
+                else:
+                    yield sample.image, BandHeader((1, 1), 3)
+            except DataError:
+                continue

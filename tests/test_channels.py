@@ -1,0 +1,565 @@
+"""Images of one, four and more channels: what is read, what the network makes of it, and how it is exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+import tifffile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import fullconv
+from fullconv.cli import main
+from fullconv.data import bands
+from fullconv.data.augment import Augmentation, BandJitter
+from fullconv.data.bands import band_header, band_size, read_bands, rgb_view, to_bytes
+from fullconv.data.channels import channel_statistics
+from fullconv.data.layouts import find_dataset
+from fullconv.errors import DataError, MissingExtra, ModelError, UsageError
+from fullconv.image import read_image, read_label_map, write_label_map
+from fullconv.labels import LabelSet
+from fullconv.net.backbones import classifier
+from fullconv.net.checkpoint import Saved, load_net, read_saved, save_net
+from fullconv.net.fcn import build, rebuild
+from fullconv.net.inspect import inspect_fcn
+from fullconv.net.runner import TorchRunner
+from fullconv.net.spec import NetSpec
+from fullconv.net.surgery import convolutionalize
+from fullconv.net.widen import wide_kernel, widened
+from fullconv.run.load import load_runner
+from fullconv.run.patchwise import PatchwiseRunner
+from fullconv.run.rasters import open_raster
+from fullconv.run.runner import takes
+from nets import lively
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::Warning:lightning"),
+    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+]
+
+LABELS = LabelSet.named(["ground", "water", "wood"])
+Numbers = npt.NDArray[np.generic]
+
+
+def scene(seed: int, channels: int) -> tuple[npt.NDArray[np.uint8], Numbers]:
+    """72 x 88 x C bytes and their label map: the last channel alone tells the classes."""
+    random = np.random.default_rng(seed)
+    target = random.integers(0, 3, (3, 4), np.uint8).repeat(24, 0).repeat(22, 1)
+    image = random.integers(90, 130, (*target.shape, channels), np.uint8)
+    image[..., -1] = 40 + 80 * target + random.integers(0, 30, target.shape)
+    return image, target
+
+
+def write_tiff(path: Path, image: Numbers, **profile: object) -> None:
+    height, width, count = image.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", height=height, width=width, count=count, dtype=image.dtype, **profile
+    ) as file:
+        file.write(np.moveaxis(image, -1, 0))
+
+
+def write_folder(
+    root: Path, channels: int, suffix: str, write: Callable[[Path, Numbers], None], extra: str = "", train: int = 6
+) -> Path:
+    for split, count, seed in (("train", train, 0), ("val", 2, 100)):
+        (root / "images" / split).mkdir(parents=True)
+        for number in range(count):
+            image, target = scene(seed + number, channels)
+            write(root / "images" / split / f"{number}{suffix}", image)
+            write_label_map(root / "masks" / split / f"{number}.png", target, LABELS)
+    (root / "dataset.yaml").write_text(f"names: [ground, water, wood]\n{extra}")
+    return root
+
+
+def type_in(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr("sys.argv", ["fullconv", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    return int(exit_.value.code or 0)
+
+
+def reflectances(path: Path, image: Numbers) -> None:
+    np.save(path, image.astype(np.float32) * 40)
+
+
+def deep_tiff(path: Path, image: Numbers) -> None:
+    write_tiff(path, image.astype(np.uint16) * 257)
+
+
+def rgba(path: Path, image: Numbers) -> None:
+    Image.fromarray(image, "RGBA").save(path)
+
+
+def grey(path: Path, image: Numbers) -> None:
+    Image.fromarray(image[..., 0]).save(path)
+
+
+KINDS = {
+    "five bands of floats": (5, ".npy", reflectances, "range: [0, 10200]\n"),
+    "four bands of 16 bits": (4, ".tif", deep_tiff, ""),
+    "alpha as a channel": (4, ".png", rgba, "channels: 4\n"),
+    "one channel": (1, ".png", grey, "channels: 1\n"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_from_training_to_the_exported_file(tmp_path, monkeypatch, capsys, kind):
+    """By the command line; torch and the ONNX file read the same bytes and give the same labels."""
+    channels, suffix, write, extra = KINDS[kind]
+    data, run = write_folder(tmp_path / "data", channels, suffix, write, extra), tmp_path / "run"
+    options = ["--epochs", "2", "--batch", "2", "--crop", "64", "--lr", "0.001", "--set", "ema=0"]
+    shape = ["--model", "digits", "--weights", "none", "--stride", "8"]
+    assert type_in(monkeypatch, "train", data, *shape, *options, "--out", run) == 0, capsys.readouterr()
+    assert f"channels  {channels}, mean 0." in capsys.readouterr().err.replace("   ", " ").replace("  ", "  ")
+    spec = read_saved(run).spec
+    assert (spec.channels, spec.value_range) == (channels, (0.0, 10200.0) if "range" in extra else None)
+    assert type_in(monkeypatch, "train", data, *shape, *options, "--out", run, "--resume") == 0, capsys.readouterr()
+    assert type_in(monkeypatch, "export", run) == 0, capsys.readouterr()
+    for model in (run, run / "model.onnx"):
+        assert type_in(monkeypatch, "evaluate", model, data) == 0, capsys.readouterr()
+    images = data / "images" / "val"
+    outs = {}
+    for name, model in (("torch", run), ("onnx", run / "model.onnx")):
+        outs[name] = tmp_path / name
+        assert type_in(monkeypatch, "predict", model, images, "--out", outs[name]) == 0, capsys.readouterr()
+    runner, exported = load_runner(run), load_runner(run / "model.onnx")
+    assert takes(runner) == takes(exported) == (channels, spec.value_range)
+    for number in range(2):
+        image = read_bands(images / f"{number}{suffix}", *takes(runner))
+        assert np.array_equal(image, scene(100 + number, channels)[0])
+        ours, theirs = (one.logits(image[None]) for one in (runner, exported))
+        assert np.abs(ours - theirs).max() < 1e-3 * max(1, np.abs(ours).max())
+        labels = [read_label_map(out / f"{number}.png") for out in outs.values()]
+        sure = np.diff(np.sort(ours[0], 0)[-2:], axis=0)[0] > 1e-3
+        assert np.array_equal(labels[0][sure], labels[1][sure])
+        assert labels[0].shape == image.shape[:2]
+        assert read_image(outs["onnx"] / "overlays" / f"{number}.jpg").shape == (*image.shape[:2], 3)
+
+
+@given(
+    channels=st.integers(1, 9).filter(lambda n: n != 3),
+    kernel=arrays(np.float32, (2, 3, 3, 3), elements=st.floats(-4, 4, width=32)),
+    seed=st.integers(0, 1000),
+)
+def test_equal_channels_get_the_response_of_grey(channels, kernel, seed):
+    weights = torch.from_numpy(kernel)
+    wide = wide_kernel(weights, channels)
+    assert wide.shape == (2, channels, 3, 3)
+    image = torch.rand(1, 1, 8, 9, generator=torch.Generator().manual_seed(seed))
+    ours = nn.functional.conv2d(image.expand(-1, channels, -1, -1), wide)
+    torch.testing.assert_close(ours, nn.functional.conv2d(image.expand(-1, 3, -1, -1), weights), atol=1e-4, rtol=1e-4)
+    if channels > 3:
+        torch.testing.assert_close(wide[:, :3] * channels / 3, weights)
+
+
+@pytest.mark.parametrize("name", ["digits", "mobilenet_v2", "resnet18", "tf_efficientnet_b0"])
+@pytest.mark.parametrize("channels", [1, 6])
+def test_a_wide_network_sees_grey_as_the_one_of_rgb(name, channels):
+    """Whatever the classifier, also where padding comes before its first convolution; and padding of the image is 0."""
+    if name.startswith("tf_") and find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    torch.manual_seed(0)
+    model = classifier(name)[0].eval()
+    dense = convolutionalize(model, (96, 96))
+    wide = widened(convolutionalize(model, (96, 96)), channels)
+    assert any(f"one of {channels}" in entry for entry in wide.coerced)
+    image = torch.randn(1, 1, 96, 96)
+    with torch.no_grad():
+        expected = dense.module.eval()(image.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(
+            wide.module.eval()(image.expand(-1, channels, -1, -1)), expected, atol=1e-4, rtol=1e-3
+        )
+
+
+def test_pretrained_kernels_are_kept_and_the_mean_is_added():
+    """What a build of other channels starts from is the file's weights, not a random start."""
+    plain, wide = (build(NetSpec("mobilenet_v2", 3, 16, channels=n), "pretrained") for n in (3, 5))
+    ours, theirs = (net.state_dict()["backbone.features.0.0.weight"] for net in (wide, plain))
+    torch.testing.assert_close(ours[:, :3], theirs * 3 / 5)
+    torch.testing.assert_close(ours[:, 3:], (theirs.mean(1, keepdim=True) * 3 / 5).expand(-1, 2, -1, -1))
+    same = wide.state_dict().keys() - {"backbone.features.0.0.weight", "mean", "std"}
+    assert all(torch.equal(plain.state_dict()[name], wide.state_dict()[name]) for name in same)
+
+
+def test_what_reads_the_image_otherwise_is_refused():
+    """GoogLeNet scales red, green and blue one by one; Caffe's weights have units of their own."""
+    with pytest.raises(ModelError, match="reads the image before any convolution"):
+        rebuild(NetSpec("googlenet", 3, 32, channels=4))
+    with pytest.raises(UsageError, match="not 4 channels"):
+        build(NetSpec("vgg16", 3, 32, channels=4), "vgg.caffemodel")
+
+
+def test_mean_and_deviation_are_those_of_the_training_images(tmp_path):
+    data = write_folder(tmp_path, 5, ".npy", np.save)
+    mean, deviation = channel_statistics(find_dataset(data))
+    pixels = np.concatenate([scene(number, 5)[0].reshape(-1, 5) for number in range(6)]) / 255
+    np.testing.assert_allclose(mean, pixels.mean(0))
+    np.testing.assert_allclose(deviation, pixels.std(0))
+
+
+def test_a_channel_that_is_constant_can_be_divided_by(tmp_path):
+    data = write_folder(tmp_path, 5, ".npy", lambda path, image: np.save(path, np.full_like(image, 7)))
+    mean, deviation = channel_statistics(find_dataset(data))
+    np.testing.assert_allclose(mean, 7 / 255)
+    np.testing.assert_allclose(deviation, 1 / 255)
+
+
+@given(
+    stored=arrays(np.uint16, (3, 4, 2)),
+    low=st.integers(-1000, 40_000),
+    width=st.integers(1, 60_000),
+)
+def test_the_range_becomes_bytes_and_the_rest_is_clipped(stored, low, width):
+    found = to_bytes(stored, (low, low + width), "a.npy")
+    exact = np.clip((stored.astype(np.float64) - low) / width, 0, 1) * 255
+    assert found.dtype == np.uint8
+    assert np.abs(found - exact).max() <= 0.5 + 1e-2
+
+
+def test_without_a_range_numbers_follow_the_rules_of_images():
+    deep = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 8, 2)
+    assert np.array_equal(to_bytes(deep, None, "a").ravel(), np.arange(256))
+    assert np.array_equal(to_bytes(np.arange(256).reshape(1, -1, 2) / 255, None, "a").ravel(), np.arange(256))
+    same = np.arange(12, dtype=np.uint8).reshape(2, 3, 2)
+    assert np.array_equal(to_bytes(same, (0, 1000), "a"), same)
+    with pytest.raises(DataError, match=r"a: values from 0.0 to 10000.0.*`range: \[0.0, 10000.0\]`"):
+        to_bytes(np.array([[[0.0, 1e4]]], np.float16), None, "a")
+    with pytest.raises(DataError, match="a: pixels of type complex"):
+        to_bytes(np.zeros((2, 2, 2), np.complex64), None, "a")
+
+
+@pytest.mark.parametrize("reader", ["rasterio", "tifffile"])
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+def test_tiffs_of_many_bands(tmp_path, monkeypatch, reader, interleave):
+    """Whole and in windows, by either library; pixels of the nodata value are 0."""
+    monkeypatch.setattr(bands, "find_spec", lambda name: name == reader)
+    monkeypatch.setattr("fullconv.run.rasters.find_spec", lambda name: name == reader)
+    image, path = scene(1, 5)[0].astype(np.float32), tmp_path / "a.tif"
+    image[3:9, 5:20] = np.nan
+    write_tiff(path, image, interleave=interleave, nodata=np.nan)
+    header = band_header(path)
+    assert (header.size, header.bands, header.channels) == ((72, 88), 5, 5) == (band_size(path), 5, 5)
+    expected = np.nan_to_num(image).astype(np.uint8)
+    assert np.array_equal(read_bands(path, 5, (0, 255)), expected)
+    with open_raster(path, 5, (0, 255)) as raster:
+        window, empty = raster.read(range(2, 40), range(4, 60))
+    assert np.array_equal(window, expected[2:40, 4:60])
+    assert np.array_equal(empty, np.isnan(image[2:40, 4:60, 0]))
+    for channels in (3, 4, 6):
+        with pytest.raises(DataError, match=f"a.tif: has 5 bands, the model takes {channels}"):
+            read_bands(path, channels)
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
+def test_windows_are_parts_of_the_whole(tmp_path, capfd, count, dtype, interleave):
+    """Whatever is stored, and with nothing but the library's answer: Pillow would log what it does not read."""
+    image = np.random.default_rng(count).integers(0, 256, (30, 40, count))
+    path = tmp_path / "a.tif"
+    scale = {np.uint8: 1, np.uint16: 257, np.float32: 1 / 255}[dtype]
+    write_tiff(path, (image * scale).astype(dtype), interleave=interleave)
+    for value_range in (None, (0.0, 200.0 * scale)):
+        whole = read_bands(path, count, value_range)
+        with open_raster(path, count, value_range) as raster:
+            assert np.array_equal(raster.read(range(5, 20), range(7, 40))[0], whole[5:20, 7:40])
+            assert raster.size == band_size(path)
+    assert np.array_equal(read_bands(path, count), image)
+    assert capfd.readouterr().err == ""
+
+
+def test_without_a_reader_of_bands_the_extra_is_named(tmp_path, monkeypatch):
+    write_tiff(tmp_path / "a.tif", scene(1, 5)[0].astype(np.uint16))
+    monkeypatch.setattr(bands, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"fullconv\[geo\]"):
+        read_bands(tmp_path / "a.tif", 5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "gives"),
+    [
+        ("L", ".png", {1: 1, 3: 3}),
+        ("LA", ".png", {1: 1, 2: 2, 3: 3}),
+        ("RGB", ".tif", {3: 3}),
+        ("RGBA", ".png", {3: 3, 4: 4}),
+        ("RGBA", ".tif", {3: 3, 4: 4}),
+        ("P", ".png", {3: 3}),
+        ("CMYK", ".tif", {3: 3}),
+        ("I;16", ".tif", {1: 1, 3: 3}),
+        ("1", ".png", {1: 1, 3: 3}),
+    ],
+)
+def test_what_an_image_gives(tmp_path, mode, suffix, gives):
+    """RGB unless other channels are asked for, of which those of alpha and of grey can be had; the header knows."""
+    path, random = tmp_path / f"a{suffix}", np.random.default_rng(0)
+    source = Image.fromarray(random.integers(0, 256, (6, 7, 4), np.uint8), "RGBA")
+    image = Image.fromarray(random.integers(0, 65536, (6, 7), np.uint16)) if mode == "I;16" else source.convert(mode)
+    image.save(path)
+    header = band_header(path)
+    assert (header.channels, header.size) == (3, (6, 7))
+    assert {n for n in range(1, 8) if header.gives(n)} == set(gives)
+    for channels in range(1, 6):
+        if channels not in gives:
+            with pytest.raises(DataError, match=f"the model takes {channels}"):
+                read_bands(path, channels)
+            continue
+        found = read_bands(path, channels)
+        assert (found.shape, found.dtype) == ((6, 7, channels), np.uint8)
+        if channels == 3:
+            assert np.array_equal(found, read_image(path))
+        elif mode in ("L", "LA", "RGBA"):
+            assert np.array_equal(
+                found.squeeze(),
+                np.asarray(image)[..., :channels].squeeze() if channels > 1 else np.asarray(image.getchannel(0)),
+            )
+
+
+def test_turned_photographs_stay_upright_with_other_channels(tmp_path):
+    image = Image.fromarray(scene(1, 4)[0], "RGBA")
+    exif = image.getexif()
+    exif[274] = 6
+    image.save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_bands(tmp_path / "a.png", 4), np.rot90(scene(1, 4)[0], -1))
+    assert band_size(tmp_path / "a.png") == (88, 72)
+
+
+def test_a_range_stretches_grey_of_twelve_bits(tmp_path):
+    """Also to RGB, and in windows; colours of 16 bits in PNG are not read to the last bit and refused."""
+    deep = np.random.default_rng(0).integers(0, 4096, (30, 40), np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", deep)
+    expected = np.rint(deep / 4095 * 255)
+    for path in (tmp_path / "a.png", tmp_path / "a.tif"):
+        found = read_bands(path, 3, (0, 4095))
+        assert np.abs(found - expected[..., None]).max() <= 1
+        assert np.array_equal(read_bands(path, 1, (0, 4095)), found[..., :1])
+        with open_raster(path, 3, (0, 4095)) as raster:
+            assert np.array_equal(raster.read(range(30), range(40))[0], found)
+    colors = deep[..., None].repeat(3, 2)
+    with rasterio.open(tmp_path / "b.png", "w", driver="PNG", height=30, width=40, count=3, dtype=np.uint16) as file:
+        file.write(np.moveaxis(colors, -1, 0))
+    with pytest.raises(DataError, match="colours of 16 bits"):
+        read_bands(tmp_path / "b.png", 3, (0, 4095))
+    write_tiff(tmp_path / "b.tif", colors, photometric="RGB")
+    assert np.abs(read_bands(tmp_path / "b.tif", 3, (0, 4095)) - expected[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        (np.array([[[0.5, np.nan]]]), "holds NaN or infinite values; replace them"),
+        (np.full((4, 5, 6), np.inf, np.float32), "holds NaN or infinite values"),
+        (np.zeros((5, 40, 60)), "bands come last: save np.moveaxis"),
+        (np.zeros((2, 3, 4, 5)), "is 2 x 3 x 4 x 5 float64; an image is height x width x bands"),
+        (np.array([["a"]]), "<U1; an image is height"),
+        (np.array([{}]), "cannot be read as an array"),
+        (np.zeros((0, 4, 5)), "4 x 0 pixels"),
+    ],
+)
+def test_arrays_that_are_no_image_are_refused_in_a_sentence(tmp_path, array, sentence):
+    path = tmp_path / "a.npy"
+    np.save(path, array, allow_pickle=True)
+    with pytest.raises(DataError) as caught:
+        read_bands(path, array.shape[-1] if array.ndim > 2 else 1)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00v\x00"])
+def test_what_is_no_array_at_all(tmp_path, content):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.npy: cannot be read as an array"):
+        read_bands(tmp_path / "a.npy", 5)
+    with pytest.raises(DataError, match=r"b\.npy: cannot be read as an array.*No such file"):
+        read_bands(tmp_path / "b.npy", 5)
+
+
+def test_mixed_channels_name_two_files(tmp_path):
+    data = write_folder(tmp_path, 5, ".npy", np.save)
+    odd = data / "images" / "train" / "3.npy"
+    np.save(odd, scene(3, 4)[0])
+    with pytest.raises(DataError) as caught:
+        find_dataset(data)
+    (fault,) = caught.value.faults
+    assert f"{odd}: has 4 channels, but {data / 'images' / 'train' / '0.npy'} has 5" in fault
+    (data / "dataset.yaml").write_text("names: [ground, water, wood]\nchannels: 5\n")
+    with pytest.raises(DataError) as caught:
+        find_dataset(data)
+    (fault,) = caught.value.faults
+    assert str(odd) in fault
+    assert "has 4 band(s)" in fault
+    assert "says `channels: 5`" in fault
+
+
+def test_dataset_yaml_may_tell_of_the_images_alone(tmp_path):
+    """The classes then come from the masks or from classes.txt, as without the file."""
+    data = write_folder(tmp_path, 1, ".png", grey)
+    assert (find_dataset(data).channels, find_dataset(data).value_range) == (3, None)
+    (data / "dataset.yaml").write_text("channels: 1\nrange: [0, 4095]\n")
+    found = find_dataset(data)
+    assert (found.channels, found.value_range, found.labels.class_names[-1]) == (1, (0.0, 4095.0), "class_2")
+    (data / "classes.txt").write_text("ground\nwater\nwood\n")
+    assert find_dataset(data).labels == LABELS
+    image, target = find_dataset(data).read(find_dataset(data).split("val")[0])
+    assert (image.shape, target.shape) == ((72, 88, 1), (72, 88))
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ("channels: 0\n", "'channels' must be a whole number from 1 on, found 0"),
+        ("channels: true\n", "found True"),
+        ("chanels: 4\n", "did you mean 'channels'?"),
+        ("range: [1, 1]\n", "'range' must be [low, high]"),
+        ("range: 255\n", "found 255"),
+    ],
+)
+def test_faults_in_what_dataset_yaml_says_of_the_images(tmp_path, extra, sentence):
+    data = write_folder(tmp_path, 5, ".npy", np.save, extra)
+    with pytest.raises(DataError) as caught:
+        find_dataset(data)
+    assert [sentence in fault for fault in caught.value.faults] == [True]
+
+
+def test_arrays_beside_images_are_not_images(tmp_path):
+    """What is kept beside the photographs, such as their features, changes nothing."""
+    data = write_folder(tmp_path, 4, ".png", rgba)
+    np.save(data / "images" / "train" / "0.npy", np.zeros(3))
+    found = find_dataset(data)
+    assert found.channels == 3
+    assert {sample.image.suffix for sample in found.split("train")} == {".png"}
+
+
+def test_files_from_before_there_were_channels_load(tmp_path):
+    net = build(NetSpec("digits", 3, 32))
+    save_net(tmp_path / "new.safetensors", net.state_dict(), Saved(net.spec, LABELS))
+    with safe_open(tmp_path / "new.safetensors", "pt") as file:
+        meta = json.loads(file.metadata()["fullconv"])
+    del meta["spec"]["channels"], meta["spec"]["value_range"]
+    old = tmp_path / "old.safetensors"
+    save_file(load_file(tmp_path / "new.safetensors"), old, {"fullconv": json.dumps(meta)})
+    found, saved = load_net(old)
+    assert saved.spec == net.spec
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in found.state_dict().items())
+
+
+def test_a_range_survives_the_file(tmp_path):
+    net = build(NetSpec("digits", 3, 32, channels=5, value_range=(-1.5, 10_000.0)))
+    net.normalise((0.1, 0.2, 0.3, 0.4, 0.5), (0.05,) * 5)
+    save_net(tmp_path / "a.safetensors", net.state_dict(), Saved(net.spec, LABELS))
+    found, saved = load_net(tmp_path / "a.safetensors")
+    assert saved.spec == net.spec
+    assert torch.equal(found.mean, net.mean)
+    assert takes(TorchRunner(found, LABELS)) == (5, (-1.5, 10_000.0))
+    rows = {row.name: row for row in inspect_fcn(saved.spec).rows}
+    assert rows["backbone.features.0"].params == 5 * 24 * 4 * 4
+
+
+@pytest.fixture(scope="module")
+def five() -> TorchRunner:
+    torch.manual_seed(3)
+    return TorchRunner(lively(build(NetSpec("digits", 3, 8, channels=5))), LABELS)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif"])
+def test_tiles_read_many_bands_in_windows(tmp_path, monkeypatch, five, suffix):
+    """Labels of tiles are those of the whole; the proof of the command line finds the same."""
+    path = tmp_path / f"a{suffix}"
+    image = np.random.default_rng(0).integers(0, 256, (300, 280, 5), np.uint8)
+    np.save(path, image) if suffix == ".npy" else write_tiff(path, image, tiled=True, blockxsize=64, blockysize=64)
+    save_net(tmp_path / "a.safetensors", five.net.state_dict(), Saved(five.net.spec, LABELS))
+    arguments = ["predict", tmp_path / "a.safetensors", path, "--tile", "260", "--save", "labels,overlay", "--prove"]
+    assert type_in(monkeypatch, *arguments, "--out", tmp_path / "out") == 0
+    labels = read_label_map(tmp_path / "out" / "a.png")
+    whole = five.label_maps(image[None])[0]
+    assert np.mean(labels != whole) < 1e-4
+    assert len(np.unique(whole)) > 1
+    assert (tmp_path / "out" / "overlays" / "a.png").is_file()
+
+
+def test_what_the_model_does_not_take_is_told(tmp_path, monkeypatch, capsys, five):
+    """Files with fewer bands or more, and videos; the others are still done."""
+    save_net(tmp_path / "a.safetensors", five.net.state_dict(), Saved(five.net.spec, LABELS))
+    (tmp_path / "images").mkdir()
+    for count in (4, 5, 6):
+        np.save(tmp_path / "images" / f"{count}.npy", scene(1, count)[0])
+    Image.fromarray(scene(1, 3)[0]).save(tmp_path / "images" / "3.png")
+    assert type_in(monkeypatch, "predict", tmp_path / "a.safetensors", tmp_path / "images", "--out", tmp_path) == 1
+    told = capsys.readouterr().err
+    for name, count in (("3.png", 3), ("4.npy", 4), ("6.npy", 6)):
+        assert f"{name}: has {count} bands, the model takes 5" in told
+    assert (tmp_path / "5.png").is_file()
+
+
+def test_the_python_face_takes_the_channels_of_its_model(tmp_path, five):
+    save_net(tmp_path / "a.safetensors", five.net.state_dict(), Saved(five.net.spec, LABELS))
+    model, image = fullconv.load(tmp_path / "a.safetensors"), scene(1, 5)[0]
+    np.save(tmp_path / "a.npy", image)
+    result = model.predict(tmp_path / "a.npy")
+    assert np.array_equal(result.label_map, model.predict(image).label_map)
+    assert result.overlay().shape == (72, 88, 3)
+    with pytest.raises(UsageError, match="H x W x 5 uint8 array of the model's channels"):
+        model.predict(image[..., :3])
+    with pytest.raises(DataError, match="the image: has 3 bands, the model takes 5"):
+        model.predict(Image.fromarray(image[..., :3]))
+    alpha = TorchRunner(build(NetSpec("digits", 3, 8, channels=4)), LABELS)
+    save_net(tmp_path / "b.safetensors", alpha.net.state_dict(), Saved(alpha.net.spec, LABELS))
+    assert (
+        fullconv.load(tmp_path / "b.safetensors").predict(Image.fromarray(image[..., :4], "RGBA")).image.shape[2] == 4
+    )
+
+
+def test_patches_have_the_channels_too(five):
+    image = scene(1, 5)[0][None, :40, :44]
+    slow = PatchwiseRunner.over(five, five.mean_color, step=8, batch=4)
+    assert (len(five.mean_color), takes(slow)) == (5, (5, None))
+    assert slow.logits(image).shape == (1, 3, 40, 44)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_pairs_of_any_channels_are_augmented(channels):
+    """Padding is the fill of each channel; a jitter of brightness alone keeps what the channels are to each other."""
+    fill = tuple(range(10, 10 + channels))
+    image = torch.randint(0, 100, (channels, 40, 50)).to(torch.uint8)
+    target = torch.randint(0, 5, (40, 50)).to(torch.uint8)
+    augmentation = Augmentation(96, (0.5, 1.0), 0.5, 0.3, fill)
+    first, again, other = (augmentation(image, target, seed) for seed in (1, 1, 2))
+    assert first[0].shape == (channels, 96, 96)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+    plain, labels = Augmentation(96, (1.0, 1.0), 0.0, 0.0, fill)(image, target, 1)
+    assert torch.equal(plain[:, labels == 255][:, 0], torch.tensor(fill, dtype=torch.uint8))
+    assert (labels == 255).sum() >= 96 * 96 - 40 * 50
+
+
+def test_jitter_is_brightness_and_contrast_about_the_mean_of_each_channel():
+    from torchvision import tv_tensors
+
+    image = torch.randint(60, 120, (4, 30, 30)).to(torch.uint8)
+    found = BandJitter(0.3).transform(tv_tensors.Image(image), {"brightness": 1.2, "contrast": 0.8})
+    lit = 1.2 * image.float()
+    expected = 0.8 * lit + 0.2 * lit.mean((1, 2), keepdim=True)
+    assert (found.as_subclass(torch.Tensor).float() - expected).abs().max() <= 0.5 + 1e-3
+    mask = tv_tensors.Mask(image[0])
+    assert BandJitter(0.3).transform(mask, {}) is mask
+
+
+def test_what_is_shown_of_an_image():
+    image = scene(1, 5)[0]
+    assert np.array_equal(rgb_view(image), image[..., :3])
+    for count in (1, 2):
+        assert np.array_equal(rgb_view(image[..., :count]), image[..., :1].repeat(3, 2))
