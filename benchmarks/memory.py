@@ -1,12 +1,12 @@
 """Peak memory of predicting large images, each in a process of its own: it must not grow with the image.
 
-    pip install -e ".[train,geo]"
-    python benchmarks/memory.py [--sides 1000,4000,16000,30000] [--model mobilenet_v2] [--stride 8] [--tile 1536]
-                                [--kind tiles|strips|png|jpeg] [--folder DIR] [--threads N]
+    pip install -e ".[geo]"
+    python benchmarks/memory.py [--sides 1000,4000,16000,30000] [--model street] [--tile 1536]
+                                [--kind tiles|strips|png|jpeg] [--folder DIR]
 
 Prints a markdown table. The images are squares of random colours, made beside the results in a folder that stays where
 --folder names one: stopped, a run goes on with the tiles that are missing, and what is done is not done again
-(`memory.json`). Peak memory is VmHWM (Linux) of the process that predicts, with Python, torch and the network in it;
+(`memory.json`). Peak memory is VmHWM (Linux) of the process that predicts, with Python and the network in it;
 the seconds are those of the last process, so that of an image that was resumed they tell of a part. Files are TIFF in
 tiles, TIFF in strips, PNG or JPEG.
 """
@@ -56,14 +56,12 @@ def make_image(path: Path, side: int, kind: str) -> None:
 
 def predict_one(options: argparse.Namespace) -> None:
     """In a process of its own: predict, and print the peak as JSON."""
-    import torch
-    from tiling import network
-
     from fullconv.run.large import large_targets, predict_large
+    from fullconv.run.load import load_runner
+    from fullconv.run.models import model_path
     from fullconv.run.tiles import TiledRunner
 
-    torch.set_num_threads(options.threads)
-    runner = network(options.model, options.stride)
+    runner = load_runner(model_path(options.model))
     before, start = resident("VmHWM"), time.perf_counter()
     tiled = TiledRunner(runner, options.tile)
     targets = large_targets(options.image, {"labels": options.image.with_name(f"labels-{options.image.name}")})
@@ -84,8 +82,7 @@ def measure(side: int, folder: Path, options: argparse.Namespace) -> dict[str, A
     path = folder / f"{options.kind}-{side}{SUFFIXES[options.kind]}"
     if not path.exists():
         make_image(path, side, options.kind)
-    words = ["--image", path, "--model", options.model, "--stride", options.stride]
-    words += ["--tile", options.tile, "--threads", options.threads]
+    words = ["--image", path, "--model", options.model, "--tile", options.tile]
     run = subprocess.run([sys.executable, __file__, *map(str, words)], stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(run.stdout)
     return {**found, "file": path.stat().st_size}
@@ -95,12 +92,10 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", default="1000,4000,16000,30000")
-    parser.add_argument("--model", default="mobilenet_v2")
-    parser.add_argument("--stride", type=int, default=8)
+    parser.add_argument("--model", default="street", help="of fullconv predict")
     parser.add_argument("--tile", type=int, default=1536)
     parser.add_argument("--kind", choices=SUFFIXES, default="tiles")
     parser.add_argument("--folder", type=Path, help="for images, results and memory.json; a temporary one")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--image", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -116,11 +111,11 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         records = folder / "memory.json"
         known: dict[str, Any] = json.loads(records.read_text("utf-8")) if records.exists() else {}
-        print(f"{options.model}, stride {options.stride}, tiles of {options.tile}, {options.threads} threads\n")
+        print(f"{options.model}, tiles of {options.tile}\n")
         print("| image | file | MiB of pixels | peak MiB | of it before the image | tiles | s |")
         print(f"|---|---|{'---:|' * 5}", flush=True)
         for side in map(int, options.sides.split(",")):
-            key = f"{options.kind} {side} {options.model} {options.stride} {options.tile} {options.threads}"
+            key = f"{options.kind} {side} {options.model} {options.tile}"
             if key not in known:
                 known[key] = measure(side, folder, options)
                 records.write_text(json.dumps(known, indent=1) + "\n", "utf-8")

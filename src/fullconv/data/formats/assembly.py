@@ -10,11 +10,11 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from fullconv.data.bands import band_size
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.formats.shapes import Area, Size, draw
 from fullconv.data.splits import SPLITS, hash_split
 from fullconv.errors import DataError
-from fullconv.image import image_size
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["BACKGROUNDS", "IGNORED", "AnnotatedImage", "Classes", "assemble", "classes_of", "parse"]
@@ -134,7 +134,7 @@ def _sample(
         )
     seen.setdefault(entry.image, entry.source)
     try:
-        size = image_size(entry.image)
+        size = band_size(entry.image)
     except DataError as error:
         faults.append(str(error))
         return None

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from fullconv.data.bands import band_size
 from fullconv.data.dataset import DataSet, Sample, data_error, size_fault
 from fullconv.data.formats import cvat
 from fullconv.data.formats.assembly import IGNORED, classes_of
@@ -22,7 +23,7 @@ from fullconv.data.formats.runs import count_runs, pack_counts
 from fullconv.data.formats.shapes import fill_rings
 from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError, UsageError
-from fullconv.image import atomic_write, image_size, write_label_map, write_text
+from fullconv.image import atomic_write, write_label_map, write_text
 from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.polygons import Region, regions
 
@@ -124,7 +125,7 @@ def _write(
     records, faults = [], []
     for item in items:
         try:
-            target, size = dataset.read_target(item.sample), image_size(item.sample.image)
+            target, size = dataset.read_target(item.sample), band_size(item.sample.image)
             if target.shape != size:
                 raise DataError(size_fault(item.sample, size, target.shape))
         except DataError as error:
@@ -221,7 +222,7 @@ def _coco_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, 
         for item, found in records:
             if item.split != split:
                 continue
-            height, width = image_size(item.sample.image)
+            height, width = band_size(item.sample.image)
             number = len(images) + 1
             images.append({"id": number, "file_name": _image_name(item), "width": width, "height": height})
             annotations += [{"id": len(annotations) + 1 + i, "image_id": number} | one for i, one in enumerate(found)]
