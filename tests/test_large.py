@@ -87,6 +87,21 @@ def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         monkeypatch.setattr(module, "find_spec", lambda name: None if name in names else find_spec(name))
 
 
+def test_a_small_geotiff_keeps_its_place_without_tiles(tmp_path: Path, reader: str) -> None:
+    pixels = picture(30, 40)
+    pixels[5:9, 6:20] = 0
+    path = geotiff(tmp_path / "a.tif", pixels, nodata=0)
+    report = predict_files(Shifted(), [path], tmp_path / "out", {"labels", "overlay", "areas"})
+    assert not report.failed
+    expected = Shifted().label_maps(pixels[None])[0]
+    expected[(pixels == 0).all(2)] = 255
+    with rasterio.open(tmp_path / "out" / "a.tif") as found:
+        np.testing.assert_array_equal(found.read(1), expected)
+        assert (found.crs, found.transform, found.nodata) == ("EPSG:32633", TRANSFORM, 255)
+    assert (tmp_path / "out" / "overlays" / "a.jpg").is_file()
+    assert not (tmp_path / "out" / "a.png").exists()
+
+
 @pytest.mark.parametrize("options", [{}, {"compress": "deflate"}, {"tiled": False}, {"interleave": "band"}])
 def test_a_geotiff_keeps_its_place_and_gets_the_labels_of_the_whole(
     tmp_path: Path, reader: str, options: dict[str, object]

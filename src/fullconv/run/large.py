@@ -26,7 +26,7 @@ from fullconv.image import atomic_write, overlay
 from fullconv.labels import LabelSet
 from fullconv.run.journal import PartFile
 from fullconv.run.png import write_png
-from fullconv.run.rasters import Origin, Raster, header, open_raster
+from fullconv.run.rasters import Mask, Origin, Raster, header, open_raster
 from fullconv.run.runner import Runner, label_maps, takes
 from fullconv.run.tiles import Tile, TiledRunner
 
@@ -37,8 +37,10 @@ __all__ = [
     "LargeResult",
     "default_tile",
     "goes_in_windows",
+    "ground_of",
     "large_targets",
     "predict_large",
+    "write_located",
 ]
 
 LARGE = 64_000_000
@@ -101,6 +103,24 @@ def large_targets(path: Path, targets: Mapping[str, Path], runner: Runner | None
     return {
         kind: target.with_name(target.name.removesuffix(target.suffix) + suffix) for kind, target in targets.items()
     }
+
+
+def ground_of(runner: Runner, path: Path) -> tuple[Origin, Mask | None] | None:
+    """Where a georeferenced TIFF lies, and which of its pixels hold no data, H x W; None for other images."""
+    if not is_tiff(path):
+        return None
+    with open_raster(path, *takes(runner)) as raster:
+        if raster.origin is None:
+            return None
+        height, width = raster.size
+        return raster.origin, raster.read(range(height), range(width))[1]
+
+
+def write_located(path: Path, label_map: UInt8, labels: LabelSet, origin: Origin) -> None:
+    """An H x W label map as a GeoTIFF with the palette, whose nodata is the ignored label."""
+    bands = (label_map[top : top + BAND] for top in range(0, label_map.shape[0], BAND))
+    height, width = label_map.shape
+    _write(path, (height, width), bands, labels, origin)
 
 
 def default_tile(runner: Runner) -> int:

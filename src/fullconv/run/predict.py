@@ -14,7 +14,14 @@ from fullconv.data.bands import read_bands, wrong_bands
 from fullconv.errors import DataError, FullconvError, Interrupted, UsageError
 from fullconv.run.georeference import georeference
 from fullconv.run.inputs import output_names
-from fullconv.run.large import LargeOptions, goes_in_windows, large_targets, predict_large
+from fullconv.run.large import (
+    LargeOptions,
+    goes_in_windows,
+    ground_of,
+    large_targets,
+    predict_large,
+    write_located,
+)
 from fullconv.run.outputs import AREAS_FILE, DEFAULT_SAVES, areas, areas_rows, check_kinds, result_paths, write_areas
 from fullconv.run.result import file_identity, segment
 from fullconv.run.runner import Runner, takes
@@ -127,9 +134,16 @@ def _pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[UInt8, P
 
 def _predict(work: _Work, image: UInt8, name: Path, source: Path | None, what: str) -> None:
     targets = result_paths(work.out, name, work.kinds)
+    ground = None if source is None else ground_of(work.runner, source)
+    if ground is not None and "labels" in targets:
+        targets["labels"] = targets["labels"].with_name(f"{name.name}.tif")
     work.refuse_inputs(targets.values(), what)
     result = segment(work.runner, image, str(name), source, keep_logits="probabilities" in work.kinds)
+    if ground is not None and ground[1] is not None:
+        result.label_map = np.where(ground[1], np.uint8(result.labels.ignore_index), result.label_map)
     rows = areas_rows(what, result.areas()) if "areas" in work.kinds else []
+    if ground is not None and "labels" in targets:
+        write_located(targets.pop("labels"), result.label_map, result.labels, ground[0])
     result.write(targets)
     work.areas.extend(rows)
 
