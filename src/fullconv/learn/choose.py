@@ -50,7 +50,7 @@ def choose_recipe(found: Fingerprint, recipe: Recipe, given: Callable[[str], boo
         recipe = replace(recipe, batch_size=max(2, found.images))
         choices.append(Choice("batch", str(recipe.batch_size), f"there are {found.images} training images"))
     if not given("epochs"):
-        steps = max(1, found.images // recipe.batch_size)
+        steps = -(-found.images // recipe.batch_size)
         wanted = STEPS * sqrt(found.images / IMAGES)
         every = recipe.val_every if given("val_every") else max(1, round(wanted / steps / VALIDATIONS))
         epochs = every * max(1, round(wanted / steps / every))
