@@ -35,6 +35,7 @@ import onnxruntime
 import segmentation_models_pytorch as smp
 import torch
 import torchvision
+from tiling import picture
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -70,14 +71,6 @@ class Labelled(nn.Module):
         found = self.net(images)
         logits: Tensor = found["out"] if isinstance(found, dict) else found
         return logits.argmax(1)
-
-
-def picture(size: tuple[int, int]) -> UInt8:
-    """H x W x 3 uint8: coarse blobs with noise."""
-    chance = np.random.default_rng(0)
-    blobs = chance.integers(0, 192, (size[0] // 32 + 1, size[1] // 32 + 1, 3), np.uint8).repeat(32, 0).repeat(32, 1)
-    pixels: UInt8 = blobs[: size[0], : size[1]] + chance.integers(0, 64, (*size, 3), np.uint8)
-    return pixels
 
 
 def data(folder: Path, image: UInt8, labels: LabelSet) -> Path:
@@ -220,7 +213,7 @@ def main() -> None:
     about = ", ".join(f"{name} {version(name)}" for name in libraries)
     about += f", Python {platform.python_version()}, {options.threads} threads, medians of {options.rounds} rounds"
     print(f"{about}\n", flush=True)
-    image, factor = read_image(options.image) if options.image else picture((360, 480)), torch.rand(GEMM, GEMM)
+    image, factor = read_image(options.image) if options.image else picture(360, 480), torch.rand(GEMM, GEMM)
     records = []
     for net in options.nets.split(","):
         with tempfile.TemporaryDirectory() as folder:

@@ -77,20 +77,16 @@ def train(
     need_torch()
     from fullconv.data.fingerprint import read_fingerprint
     from fullconv.data.layouts import find_dataset
-    from fullconv.learn.choose import choose_recipe, choose_stride
+    from fullconv.learn.choose import Choice, choose
     from fullconv.learn.train import Job
     from fullconv.learn.train import train as run
 
     dataset = find_dataset(data)
     given = recipe_values(epochs, batch, crop, lr, set_)
-    numbers, choices = parse_recipe(recipe, given), []
+    numbers, choices = parse_recipe(recipe, given), list[Choice]()
+    stride = stride or (8 if dilate else None)
     if recipe == "modern":
-        found = read_fingerprint(dataset)
-        if stride is None and dilate is None:
-            stride, why = choose_stride(found)
-            choices.append(why)
-        numbers, more = choose_recipe(found, numbers, given.__contains__)
-        choices += more
+        stride, numbers, choices = choose(read_fingerprint(dataset), stride, numbers, given.__contains__)
     spec = parse_spec(model, dataset.labels.num_classes, stride or 8, head_width, upsample, padding, dilate, recipe)
     spec = replace(spec, at_once=recipe == "paper")
     job = Job(spec, numbers, None if weights == "none" else weights)

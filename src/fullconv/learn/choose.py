@@ -9,7 +9,7 @@ from math import sqrt
 from fullconv.data.fingerprint import Fingerprint
 from fullconv.learn.recipe import Recipe
 
-__all__ = ["Choice", "choose_recipe", "choose_stride"]
+__all__ = ["Choice", "choose", "choose_recipe", "choose_stride"]
 
 THIN = 8
 """Objects of fewer pixels across vanish between the cells of stride 8."""
@@ -31,6 +31,17 @@ class Choice:
 
     def __str__(self) -> str:
         return f"{self.name:<8} {self.value}: {self.reason}"
+
+
+def choose(
+    found: Fingerprint, stride: int | None, recipe: Recipe, given: Callable[[str], bool]
+) -> tuple[int, Recipe, list[Choice]]:
+    """Stride and recipe, with the reasons; a `stride` that was asked for stays, as do the values that are `given`."""
+    recipe, choices = choose_recipe(found, recipe, given)
+    if stride is not None:
+        return stride, recipe, choices
+    stride, why = choose_stride(found)
+    return stride, recipe, [why, *choices]
 
 
 def choose_stride(found: Fingerprint) -> tuple[int, Choice]:
