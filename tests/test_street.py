@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,23 @@ def test_a_model_tells_its_classes_scores_and_licence(name):
 def test_a_model_labels_an_image_of_any_size(name, size):
     image = np.full((*size, 3), 128, np.uint8)
     assert fullconv.load(name).predict(image).label_map.shape == size
+
+
+SIGNAL_AFTER_TWO_MODELS = """
+import os, signal
+import fullconv
+models = [fullconv.load("street", "openvino") for _ in range(2)]
+while models:
+    models.pop(0)
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_heard_after_openvinos_models_are_gone():
+    pytest.importorskip("openvino")
+    found = subprocess.run([sys.executable, "-c", SIGNAL_AFTER_TWO_MODELS], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "heard\n"), found.stderr
 
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not beside the project")

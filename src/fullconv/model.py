@@ -16,7 +16,7 @@ from fullconv.errors import DataError, UsageError
 from fullconv.image import rgb_of
 from fullconv.labels import LabelSet
 from fullconv.run.inputs import expand_inputs
-from fullconv.run.load import load_runner
+from fullconv.run.load import RunnerKind, load_runner
 from fullconv.run.models import model_path
 from fullconv.run.result import Result, segment
 from fullconv.run.runner import Runner, takes
@@ -78,12 +78,13 @@ class Model:
                 yield self.predict(image)
 
 
-def load_model(model: str | os.PathLike[str]) -> Model:
-    """A run folder, a weights file, or the name of a model that comes with fullconv.
+def load_model(model: str | os.PathLike[str], runner: RunnerKind | None = None) -> Model:
+    """A run folder, a weights file, an .onnx file, or the name of a model that comes with fullconv.
 
-    Raises ModelError for what is no model, MissingExtra where what runs it is not installed.
+    `runner` None is torch for run folders and weights, ONNX Runtime for .onnx files. Raises ModelError for what is no
+    model, UsageError for a runner that cannot run it, MissingExtra where what runs it is not installed.
     """
-    return Model(load_runner(model_path(model)))
+    return Model(load_runner(model_path(model), runner))
 
 
 def _checked(image: object, channels: int) -> npt.NDArray[np.uint8]:

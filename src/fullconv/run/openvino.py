@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ class OpenVinoFile:
         if not path.is_file():
             raise ModelError(f"there is no model {path}; name a .onnx file that fullconv export wrote")
         try:
-            core = openvino.Core()
+            core = _core()
             whole = core.read_model(path)
             about = About.from_metadata(_metadata(whole))
             model = openvino.Model([whole.output("logits")], whole.get_parameters())
@@ -63,6 +64,12 @@ class OpenVinoFile:
                 raise MemoryError(f"an image of {size} does not fit in memory") from error
             raise ModelError(f"the network fails on {size} pixels: {' '.join(str(error).split())[:300]}") from error
         return found
+
+
+@cache
+def _core() -> openvino.Core:
+    """One for the process: where two end, OpenVINO leaves the thread a freed signal stack, and the next signal kills it."""
+    return openvino.Core()
 
 
 def _metadata(model: Any) -> dict[str, str]:
