@@ -68,7 +68,7 @@ class OpenVinoFile:
 
 @cache
 def _core() -> openvino.Core:
-    """One for the process: where two end, OpenVINO leaves the thread a freed signal stack, and the next signal kills it."""
+    """One a process: where two end, OpenVINO leaves the thread a freed signal stack, and the next signal kills it."""
     return openvino.Core()
 
 
