@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.image import write_image, write_label_map, write_text
+from fullconv.files import write_text
+from fullconv.image import write_image, write_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 LABELS = LabelSet.named(["background", "cell", "nucleus"])

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fullconv.image import write_text
+from fullconv.files import write_text
 
 SCORES = ("pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
 

@@ -41,7 +41,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fullconv.data.layouts import find_dataset
 from fullconv.export.file import export
-from fullconv.image import read_image, write_image, write_label_map, write_text
+from fullconv.files import write_text
+from fullconv.image import read_image, write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.net.checkpoint import Saved, load_net, save_net
 from fullconv.net.fcn import rebuild

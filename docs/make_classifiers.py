@@ -29,7 +29,7 @@ from torch import nn
 from torch.nn import functional
 
 from fullconv.errors import FullconvError
-from fullconv.image import write_text
+from fullconv.files import write_text
 from fullconv.net.backbones import classifier, input_size
 from fullconv.net.fcn import FCN
 from fullconv.net.spec import NetSpec

@@ -11,7 +11,7 @@ from typing import Any
 from typer.main import get_command
 
 from fullconv.cli import app
-from fullconv.image import write_text
+from fullconv.files import write_text
 from fullconv.learn.recipe import Recipe, modern, paper
 
 TARGET = Path(__file__).with_name("commands.md")

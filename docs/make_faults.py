@@ -11,7 +11,7 @@ from typing import Any
 from fullconv.data.doctor.examine import examine
 from fullconv.data.doctor.findings import KINDS, Finding
 from fullconv.data.layouts import survey
-from fullconv.image import write_text
+from fullconv.files import write_text
 
 TARGET = Path(__file__).with_name("faults.md")
 CORPUS = Path(__file__).parents[1] / "tests" / "corpus.py"

@@ -17,8 +17,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 from torch.nn import functional
 
+from fullconv.files import atomic_write
 from fullconv.geometry import Field, aligned_crop, bilinear_kernel
-from fullconv.image import atomic_write
 from fullconv.net.upsample import Upsample
 
 IMAGES = Path(__file__).with_name("images")

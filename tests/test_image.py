@@ -17,17 +17,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageOps
 
 from fullconv.errors import DataError, FullconvError, UsageError
-from fullconv.image import (
-    IMAGE_SUFFIXES,
-    atomic_write,
-    image_size,
-    overlay,
-    read_image,
-    read_label_map,
-    write_image,
-    write_label_map,
-    write_text,
-)
+from fullconv.files import atomic_write, write_text
+from fullconv.image import IMAGE_SUFFIXES, image_size, overlay, read_image, read_label_map, write_image, write_label_map
 from fullconv.labels import LabelSet
 
 UInt8 = npt.NDArray[np.uint8]

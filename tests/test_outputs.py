@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fullconv.errors import DataError, MissingExtra, UsageError
-from fullconv.image import read_image, read_label_map, write_image, write_text
+from fullconv.files import write_text
+from fullconv.image import read_image, read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.polygons import regions, simplified
 from fullconv.run import georeference as geo

@@ -46,7 +46,7 @@ def _dense(
     if rounds < 1:
         raise UsageError(f"--rounds {rounds}: at least 1")
     need_torch()
-    from fullconv.image import write_text
+    from fullconv.files import write_text
     from fullconv.learn.bench import bench_dense
     from fullconv.learn.views import QUICK, Budget, compare_views
 

@@ -45,7 +45,7 @@ def check(
     from fullconv.data.doctor.repair import check_target
     from fullconv.data.doctor.sheet import write_sheet
     from fullconv.data.layouts import survey
-    from fullconv.image import write_text
+    from fullconv.files import write_text
 
     if fix is not None:
         check_target(data, fix)

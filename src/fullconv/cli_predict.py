@@ -37,7 +37,7 @@ def evaluate(
     """
     from fullconv.data.layouts import find_dataset
     from fullconv.errors import ModelError
-    from fullconv.image import write_text
+    from fullconv.files import write_text
     from fullconv.run.evaluate import evaluate as score
     from fullconv.run.runner import takes
 

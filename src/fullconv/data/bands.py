@@ -27,6 +27,7 @@ from fullconv.files import StrPath
 from fullconv.image import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
+    damaged,
     eight_bits,
     image_size,
     loaded_upright,
@@ -144,7 +145,7 @@ def image_bands(image: Image.Image, channels: int, value_range: ValueRange | Non
     try:
         stored = _decoded(image)
     except OSError as error:
-        raise DataError(f"the image: damaged or cut short ({error}); copy or export it again") from error
+        raise damaged("the image", error) from error
     alpha = stored.shape[2] in (2, 4)
     if not BandHeader(stored.shape[:2], stored.shape[2], alpha).gives(channels):
         raise DataError(wrong_bands("the image", stored.shape[2], channels))
@@ -227,8 +228,7 @@ def tiff_tags(path: Path) -> ImageFileDirectory_v2:
             directory.load(file)
         int(directory[IMAGELENGTH]), int(directory[IMAGEWIDTH])
     except Exception as error:  # damaged tags raise nearly everything
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: damaged or cut short ({reason}); copy or export it again") from error
+        raise damaged(path, error) from error
     return directory
 
 
@@ -315,8 +315,7 @@ def _through_rasterio(path: Path) -> tuple[npt.NDArray[Any], float | None]:
             with rasterio.open(path, driver="GTiff") as source:
                 return np.moveaxis(source.read(), 0, -1), source.nodata
         except RasterioError as error:
-            reason = " ".join(str(error).split())
-            raise DataError(f"{path}: damaged or cut short ({reason}); copy or export it again") from error
+            raise damaged(path, error) from error
 
 
 def _through_tifffile(path: Path) -> tuple[npt.NDArray[Any], float | None]:

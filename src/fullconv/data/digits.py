@@ -18,7 +18,8 @@ import yaml
 from PIL import Image, ImageFilter
 
 from fullconv.errors import MissingExtra, UsageError
-from fullconv.image import write_image, write_label_map, write_text
+from fullconv.files import write_text
+from fullconv.image import write_image, write_label_map
 from fullconv.labels import LabelSet
 
 __all__ = ["DIGIT_LABELS", "digit_patches", "digit_samples", "digit_scenes", "write_digit_dataset"]

@@ -19,8 +19,8 @@ from fullconv.errors import ModelError
 from fullconv.export.body import OPSET, exported_body
 from fullconv.export.graph import Graph, PadTable, add_fusion, add_labels, add_padding
 from fullconv.export.quantize import Quantized, quantize
+from fullconv.files import atomic_write
 from fullconv.geometry import bilinear_kernel
-from fullconv.image import atomic_write
 from fullconv.net.checkpoint import Saved, load_net
 from fullconv.net.fcn import FCN
 from fullconv.net.upsample import Upsample

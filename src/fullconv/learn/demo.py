@@ -13,7 +13,7 @@ from typing import Any
 from fullconv.data.digits import digit_scenes, write_digit_dataset
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import Interrupted, UsageError
-from fullconv.image import write_text
+from fullconv.files import write_text
 from fullconv.learn.demo_classifier import Comparison, accuracy, compare, save_classifier, train_classifier
 from fullconv.learn.demo_picture import draw_story
 from fullconv.learn.ladder import Rung, climb, table

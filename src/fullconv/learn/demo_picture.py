@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.patheffects import withStroke
 
 from fullconv.data.digits import DIGIT_LABELS, digit_scenes
-from fullconv.image import atomic_write
+from fullconv.files import atomic_write
 from fullconv.learn.demo_classifier import cell_fields, dense_map, framed
 from fullconv.learn.ladder import Rung
 from fullconv.net.backbones import classifier, input_size

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fullconv.errors import Interrupted, ModelError
-from fullconv.image import atomic_write, write_text
+from fullconv.files import atomic_write, write_text
 from fullconv.learn.task import SegmentationTask
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, save_net

@@ -10,7 +10,7 @@ from pathlib import Path
 from fullconv.data.dataset import DataSet
 from fullconv.data.voc import is_paper_val
 from fullconv.errors import UsageError
-from fullconv.image import write_text
+from fullconv.files import write_text
 from fullconv.learn.report import draw_ladder
 from fullconv.learn.train import Job, TrainResult, train
 

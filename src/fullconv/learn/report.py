@@ -17,7 +17,8 @@ from PIL import Image
 
 from fullconv.data.bands import rgb_view
 from fullconv.data.dataset import DataSet
-from fullconv.image import atomic_write, overlay, write_image
+from fullconv.files import atomic_write
+from fullconv.image import overlay, write_image
 from fullconv.labels import LabelSet
 from fullconv.run.runner import Runner, label_maps
 

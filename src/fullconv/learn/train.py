@@ -20,7 +20,7 @@ from fullconv.data.augment import GREY
 from fullconv.data.channels import channel_statistics
 from fullconv.data.dataset import DataSet, count_labels
 from fullconv.errors import UsageError
-from fullconv.image import write_text
+from fullconv.files import write_text
 from fullconv.learn.fixed import freeze_all_but_score
 from fullconv.learn.keeper import Keeper, RunState, load_state
 from fullconv.learn.loaders import Loaders

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fullconv.errors import ModelError
-from fullconv.image import atomic_write
+from fullconv.files import atomic_write
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import classifier, input_size
 from fullconv.net.fcn import FCN, rebuild

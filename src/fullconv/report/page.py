@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fullconv import __version__
-from fullconv.image import write_text
+from fullconv.files import write_text
 from fullconv.report.charts import Line, line_chart
 from fullconv.report.findings import Findings
 from fullconv.report.intervals import LEVEL

@@ -18,6 +18,7 @@ from rasterio.windows import Window as Place
 
 from fullconv.data.bands import ValueRange
 from fullconv.errors import DataError
+from fullconv.image import damaged
 from fullconv.run.rasters import Coding, Mask, Origin, bands_read, check_block
 
 __all__ = ["BLOCK", "gdal_raster", "write_geotiff"]
@@ -62,9 +63,7 @@ class _GdalRaster:
             stored = self._source.read(self._bands, window=place)
             valid = self._source.dataset_mask(window=place) if self._masked else None
         except RasterioError as error:
-            raise DataError(
-                f"{self._path}: damaged or cut short ({_reason(error)}); copy or export it again"
-            ) from error
+            raise damaged(self._path, error) from error
         empty = None if valid is None else valid == 0
         return self._coding.bytes_of(np.moveaxis(stored, 0, -1), empty), empty
 
@@ -90,7 +89,7 @@ def gdal_raster(
         try:
             source = rasterio.open(path, driver=driver)
         except RasterioError as error:
-            raise DataError(f"{path}: damaged or cut short ({_reason(error)}); copy or export it again") from error
+            raise damaged(path, error) from error
         with source:
             yield _GdalRaster(source, path, channels, value_range)
 
@@ -128,8 +127,4 @@ def write_geotiff(
                     target.write(stacked, window=Place(0, top, size[1], len(band)))
                     top += len(band)
         except RasterioError as error:
-            raise OSError(_reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())
+            raise OSError(" ".join(str(error).split())) from error

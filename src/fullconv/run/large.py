@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from fullconv.data.bands import is_array, is_tiff, rgb_view
 from fullconv.errors import FullconvError, MissingExtra
-from fullconv.image import atomic_write, overlay
+from fullconv.files import atomic_write
+from fullconv.image import overlay
 from fullconv.labels import LabelSet
 from fullconv.run.journal import PartFile
 from fullconv.run.png import write_png

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fullconv.errors import UsageError
-from fullconv.image import atomic_write, write_text
+from fullconv.files import atomic_write, write_text
 from fullconv.labels import LabelSet
 from fullconv.polygons import Ints, Region, regions, simplified
 from fullconv.run.georeference import Georeference

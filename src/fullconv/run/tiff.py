@@ -17,6 +17,7 @@ import tifffile
 
 from fullconv.data.bands import ValueRange
 from fullconv.errors import DataError
+from fullconv.image import damaged
 from fullconv.run.rasters import Coding, Mask, Origin, bands_read, check_block
 
 __all__ = ["BLOCK", "tiff_raster", "write_tiff"]
@@ -116,8 +117,7 @@ def tiff_raster(path: Path, channels: int = 3, value_range: ValueRange | None = 
     try:
         file = tifffile.TiffFile(path)
     except Exception as error:  # as above
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: damaged or cut short ({reason}); copy or export it again") from error
+        raise damaged(path, error) from error
     with file:
         yield _TiffRaster(file, path, channels, value_range)
 

@@ -19,7 +19,8 @@ from fullconv.data.doctor.picture import Picture, read_picture
 from fullconv.data.doctor.record import Record
 from fullconv.data.doctor.whole import only_0_and_255
 from fullconv.errors import DataError, UsageError
-from fullconv.image import atomic_write, image_header, write_image, write_label_map, write_text
+from fullconv.files import atomic_write, write_text
+from fullconv.image import image_header, write_image, write_label_map
 
 __all__ = ["Repair", "check_target", "repair"]
 

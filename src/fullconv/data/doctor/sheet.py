@@ -11,7 +11,7 @@ from fullconv.data.doctor.examine import ClassFacts, Examination
 from fullconv.data.doctor.findings import Group
 from fullconv.data.doctor.objects import WIDEST
 from fullconv.data.doctor.thumbs import Thumb
-from fullconv.image import write_text
+from fullconv.files import write_text
 
 __all__ = ["class_rows", "write_sheet"]
 

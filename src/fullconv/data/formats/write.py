@@ -23,7 +23,8 @@ from fullconv.data.formats.runs import count_runs, pack_counts
 from fullconv.data.formats.shapes import fill_rings
 from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError, UsageError
-from fullconv.image import atomic_write, write_label_map, write_text
+from fullconv.files import atomic_write, write_text
+from fullconv.image import write_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.polygons import Region, regions
 
