@@ -18,6 +18,9 @@ __all__ = ["OpenVinoFile", "Precision"]
 
 Precision = Literal["f32", "bf16"]
 
+KERNELS = 256
+"""Compiled kernels that OpenVINO keeps: its own 5000 grow to a gigabyte where every image has another size."""
+
 
 class OpenVinoFile:
     """Runs a file of `fullconv export` on the CPU, in the precision that OpenVINO finds best for it.
@@ -44,6 +47,7 @@ class OpenVinoFile:
             settings: dict[str, Any] = {
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_NUM_THREADS": threads or usable_cores(),
+                "CPU_RUNTIME_CACHE_CAPACITY": KERNELS,
             }
             settings |= {"INFERENCE_PRECISION_HINT": precision} if precision else {}
             request = core.compile_model(model, "CPU", settings).create_infer_request()
