@@ -261,6 +261,8 @@ def test_eight_bits_between_pixels_and_scores(run, scenes, tmp_path):
     exact = export(run, tmp_path / "float.onnx").path
     small, images = load_runner(done.path), digit_scenes(1, (64, 80))[0]
     assert small.about.notes["quantized"]["int8_mean_iou"] == done.quantized.int8_mean_iou
+    assert small.about.notes["scores"]["mean_iou"] == done.quantized.int8_mean_iou
+    assert small.about.notes["scores"]["data"] == str(scenes)
     theirs, ours = load_runner(exact).logits(images), small.logits(images)
     assert 0 < np.abs(ours - theirs).mean() < 0.2 * theirs.std()
     assert done.path.stat().st_size < 0.5 * exact.stat().st_size

@@ -168,7 +168,7 @@ def test_many_images_come_one_at_a_time_and_in_order(tmp_path: Path) -> None:
     assert runner.calls == []
     assert next(results).name == "a"
     assert len(runner.calls) == 1
-    assert [result.name for result in results] == ["b", "c"]
+    assert [result.name for result in results] == ["b", "sub/c"]
     mixed = Model(runner).predict_many([noise(2, 3), tmp_path / "b.png", Image.new("RGB", (4, 5))])
     assert [(result.name, result.label_map.shape) for result in mixed] == [
         ("image", (2, 3)),
@@ -254,6 +254,13 @@ def test_bundled_names_are_files_inside_the_package(tmp_path: Path, monkeypatch:
         fullconv.load("runs/lost")
 
 
+def test_results_of_a_folder_have_names_of_their_own(tmp_path: Path, run: Path) -> None:
+    for name in ("a/photo.png", "b/photo.png", "b/photo.jpg"):
+        write_image(tmp_path / name, noise(20, 30))
+    found = {result.name for result in fullconv.load(run).predict_many(tmp_path)}
+    assert found == {"a/photo", "b/photo.png", "b/photo.jpg"}
+
+
 def examples() -> list[str]:
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     return re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
@@ -281,7 +288,9 @@ def test_the_examples_of_the_page_run_in_their_order(
     assert "lost.jpg: no such file" in told
     assert "top left corner" in told
     made = {path.as_posix() for path in Path("results").rglob("*.*")}
-    saved = "photo.png other.png overlays/photo.jpg probabilities/photo.npz polygons/photo.geojson labelme/photo.json"
+    saved = (
+        "photo.png more/other.png overlays/photo.jpg probabilities/photo.npz polygons/photo.geojson labelme/photo.json"
+    )
     frames = "clip/frame-000001.png clip/frame-000002.png"
     assert made == {f"results/{name}" for name in f"{saved} {frames} areas.csv".split()}
     assert {row[0] for row in read_areas(Path("results/areas.csv"))} == {"photos/photo.jpg", "photos/more/other.png"}

@@ -16,6 +16,7 @@ SOURCE = Path(fullconv.__file__).parent
 FLOORS = {
     "__init__": 0,
     "errors": 0,
+    "cores": 1,
     "geometry": 1,
     "files": 1,
     "labels": 1,

@@ -23,7 +23,6 @@ from fullconv.net.upsample import Upsample
 from fullconv.run.about import About
 from fullconv.run.full_size import full_size_labels, full_size_logits
 from fullconv.run.load import load_runner
-from fullconv.run.onnx import usable_cores
 from fullconv.run.runner import largest
 from fullconv.tiling import Window
 
@@ -123,33 +122,17 @@ def test_files_that_are_no_models_of_ours(tmp_path, kind):
 
 
 def test_each_runner_takes_its_own_files(tmp_path):
+    with pytest.raises(UsageError, match="no runner 'cuda'; choose from onnx, openvino, torch"):
+        load_runner(tmp_path, "cuda")
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(ModelError, match=r"photo\.jpg is no model"):
+        load_runner(tmp_path / "photo.jpg")
     with pytest.raises(UsageError, match="the torch runner takes a run folder"):
         load_runner(tmp_path / "net.onnx", "torch")
     with pytest.raises(UsageError, match="the onnx runner takes an"):
         load_runner(tmp_path, "onnx")
     with pytest.raises(UsageError, match="the openvino runner takes an"):
         load_runner(tmp_path, "openvino")
-
-
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({}, 6),
-        ({"cpu.max": "max 100000"}, 6),
-        ({"cpu.max": "150000 100000"}, 2),
-        ({"cpu.max": "50000 100000"}, 1),
-        ({"cpu.max": "900000 100000"}, 6),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 6),
-        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
-    ],
-)
-def test_threads_follow_the_quota(tmp_path, monkeypatch, files, cores):
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
-    monkeypatch.setattr(onnx_module, "CGROUP", tmp_path)
-    monkeypatch.setattr(onnx_module.os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
-    assert usable_cores() == cores
 
 
 def test_the_runner_needs_no_torch():

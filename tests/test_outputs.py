@@ -322,6 +322,20 @@ def test_the_table_of_areas_holds_every_image_and_class(tmp_path: Path) -> None:
         read_areas(tmp_path / "theirs.csv")
 
 
+def test_a_second_run_keeps_the_areas_of_other_images_and_leaves_other_tables_alone(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.png" for name in "abc"]
+    for path in paths:
+        write_image(path, image_of(np.zeros((2, 5), np.uint8)))
+    predict_files(StrongestChannel(), paths[:2], tmp_path / "out", ["areas"])
+    predict_files(StrongestChannel(), paths[1:], tmp_path / "out", ["areas"])
+    rows = read_areas(tmp_path / "out/areas.csv")
+    assert [row[0] for row in rows[::3]] == [str(path) for path in paths]
+    write_text(tmp_path / "mine/areas.csv", "field,hectares\n")
+    with pytest.raises(UsageError, match="not a table of areas that fullconv wrote"):
+        predict_files(StrongestChannel(), paths, tmp_path / "mine", ["areas", "labels"])
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["areas.csv"]
+
+
 def test_a_stopped_run_leaves_the_areas_so_far(tmp_path: Path) -> None:
     for name in "ab":
         write_image(tmp_path / f"{name}.png", image_of(np.zeros((2, 5), np.uint8)))

@@ -23,7 +23,7 @@ from fullconv.net.fcn import FCN, build
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
-from fullconv.run.proof import TIE, Proof, prove, trade
+from fullconv.run.proof import SAMPLE, TIE, Proof, prove, spread, trade
 from fullconv.run.rasters import open_raster
 from fullconv.run.runner import largest
 from fullconv.run.tiles import TiledRunner
@@ -185,7 +185,9 @@ def test_a_smaller_halo_is_told_to_be_one(tmp_path: Path) -> None:
         found = trade(less, raster)
         assert trade(full, raster) is None
     assert found is not None
-    tiles = less.tiles((300, 300))[: found.tiles]
+    tiles = spread(less.tiles((300, 300)))
+    assert len(tiles) == found.tiles == SAMPLE
+    assert {rows.keep.start for rows, _ in tiles} != {0}
     ours = less.label_maps(image[None])[0]
     wrong = sum(int((ours[r.outer, c.outer] != whole[r.outer, c.outer]).sum()) for r, c in tiles)
     assert found.differing == wrong > 0
@@ -238,11 +240,14 @@ def test_the_command_proves_and_trades(
     assert predict(monkeypatch, *start, "--prove") == 0, capsys.readouterr().err
     row = capsys.readouterr().out.splitlines()[-1].split()
     assert row[1:5] == ["75,000", "8", "0", "0"]
+    (tmp_path / "b.png").write_text("no image")
+    assert predict(monkeypatch, start[0], tmp_path / "b.png", *start[1:], "--prove") == 1  # and the others are proved
+    assert capsys.readouterr().out.splitlines()[-1].split()[1:5] == ["75,000", "8", "0", "0"]
     whole = TorchRunner(net.eval(), DIGIT_LABELS, "cpu").label_maps(image[None])[0]
     np.testing.assert_array_equal(read_label_map(tmp_path / "out" / "a.png"), whole)
     assert predict(monkeypatch, *start, "--halo", "8", "--prove") == 1
     said = capsys.readouterr().err
-    assert "halo 8 instead of 78: on the first 4 tiles" in said
+    assert "halo 8 instead of 78: on 4 tiles" in said
     assert "differ from those of the whole image on 1 of 1 images" in said
     assert predict(monkeypatch, *start[:-2], "--prove") == 2
     assert predict(monkeypatch, *start, "--patchwise") == 2

@@ -125,10 +125,8 @@ def export(
 
     dataset = None if data is None else find_dataset(data)
     done = write(model, target, licence=licence, int8=dataset, force=force)
-    print(
-        f"{target}: {target.stat().st_size / 1e6:.1f} MB; logits within {done.difference:.1g} of torch's, "
-        f"labels equal but for ties ({done.classes} classes seen)"
-    )
+    close = f"logits within {done.difference:.1g} of torch's, labels equal but for ties ({done.classes} classes seen)"
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB" + (f"; {close}" if done.quantized is None else ""))
     if done.quantized is not None:
         found = done.quantized
         print(

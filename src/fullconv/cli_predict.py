@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -67,7 +68,9 @@ def predict(
         list[str],
         typer.Argument(metavar="IMAGE|DIR|GLOB|VIDEO|-", help="Images, folders, patterns, videos; - for a list."),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results, named as the images.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results, named as the images.")] = Path(
+        "labelled"
+    ),
     save: Annotated[
         str | None,
         typer.Option(
@@ -135,21 +138,18 @@ def predict(
         large = LargeOptions(save is not None and "overlay" in kinds, on_tile, say)
         report = predict_files(loaded, paths, out, kinds, lambda path, message: bar.advance(task), large)
     print(f"{len(report.done)} of {len(paths)} images labelled in {out}")
+    if prove:
+        _prove(tiled, report.done)
     if report.failed:
         lines = "".join(f"\n  - {message}" for _, message in report.failed)
         raise FullconvError(f"{len(report.failed)} of {len(paths)} images failed{lines}")
-    if prove:
-        _prove(tiled, paths)
 
 
 def _load(model: str, kind: str | None) -> Runner:
     """The runner of a model; UsageError for a kind that is not known."""
-    from fullconv.run.load import RunnerKind, load_runner
+    from fullconv.run.load import load_runner
     from fullconv.run.models import model_path
 
-    kinds = get_args(RunnerKind)
-    if kind is not None and kind not in kinds:
-        raise UsageError(f"--runner {kind}: choose from {', '.join(kinds)}")
     return load_runner(model_path(model), kind)  # type: ignore[arg-type]
 
 
@@ -189,22 +189,23 @@ def _tell_trade(tiled: TiledRunner, paths: list[Path]) -> None:
         if found is not None:
             need = max(max(window.before, window.after) for window in tiled.windows)
             say(
-                f"halo {tiled.halo} instead of {need}: on the first {found.tiles} tiles of {path}, {found.differing:,} "
+                f"halo {tiled.halo} instead of {need}: on {found.tiles} tiles of {path}, {found.differing:,} "
                 f"of {found.pixels:,} labels ({100 * found.share:.2f} %) differ from the exact ones, and they take "
                 f"{100 * found.saved:.0f} % less time"
             )
             return
 
 
-def _prove(tiled: TiledRunner, paths: list[Path]) -> None:
-    """Print how far tiles differ from the whole; FullconvError if labels do that are no ties."""
+def _prove(tiled: TiledRunner, paths: Iterable[Path]) -> None:
+    """Print how far tiles differ from the whole, videos aside; FullconvError if labels do that are no ties."""
     from fullconv.run.proof import TIE, prove
     from fullconv.run.rasters import open_raster
     from fullconv.run.runner import takes
+    from fullconv.run.video import is_video
 
     rows = [["image", "pixels", "tiles", "labels that differ", "ties", "logits differ by", "of a range of", "margin"]]
-    broken = []
-    for path in paths:
+    broken, images = [], [path for path in paths if not is_video(path)]
+    for path in images:
         with open_raster(path, *takes(tiled)) as raster:
             height, width = raster.size
             found = prove(tiled, raster.read(range(height), range(width))[0])
@@ -216,6 +217,6 @@ def _prove(tiled: TiledRunner, paths: list[Path]) -> None:
     print_table(rows)
     if broken:
         raise FullconvError(
-            f"labels from tiles differ from those of the whole image on {len(broken)} of {len(paths)} images, by more "
+            f"labels from tiles differ from those of the whole image on {len(broken)} of {len(images)} images, by more "
             f"than ties (two logits within {TIE:g} of their range)"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,7 +16,7 @@ from fullconv.data.bands import image_bands, read_bands, wrong_bands
 from fullconv.errors import DataError, UsageError
 from fullconv.image import rgb_of
 from fullconv.labels import LabelSet
-from fullconv.run.inputs import expand_inputs
+from fullconv.run.inputs import expand_inputs, output_names
 from fullconv.run.load import RunnerKind, load_runner
 from fullconv.run.models import model_path
 from fullconv.run.result import Result, segment
@@ -63,19 +64,24 @@ class Model:
         """The results of many images, one at a time, in their order.
 
         `images` is a folder, a glob, a video, or an iterable of what `predict` takes and of videos. A video gives a
-        result for each frame, named frame-000001 and so on below its own name. Raises as `predict`, at the image that
+        result for each frame, named frame-000001 and so on below its own name. The names of a folder or glob are those
+        of `inputs.output_names`, no two of which are equal; others are stems. Raises as `predict`, at the image that
         fails.
         """
+        names: Iterable[Path | None] = repeat(None)
         if isinstance(images, str | os.PathLike):
             images = expand_inputs([os.fspath(images)])
-        for image in images:
+            names = output_names(images)
+        for image, name in zip(images, names, strict=False):
             if isinstance(image, str | os.PathLike) and is_video(path := Path(image)):
                 if takes(self._runner)[0] != 3:
                     raise DataError(wrong_bands(path, 3, takes(self._runner)[0]))
                 for number, frame in enumerate(video_frames(path), 1):
-                    yield segment(self._runner, frame, f"{path.stem}/frame-{number:06d}")
+                    yield segment(self._runner, frame, f"{name or path.stem}/frame-{number:06d}")
             else:
-                yield self.predict(image)
+                result = self.predict(image)
+                result.name = str(name or result.name)
+                yield result
 
 
 def load_model(model: str | os.PathLike[str], runner: RunnerKind | None = None) -> Model:

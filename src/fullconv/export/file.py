@@ -33,8 +33,8 @@ __all__ = ["SIZES", "TOLERANCE", "Exported", "assemble", "check_file", "describe
 SIZES = ((1, 1, 1), (2, 37, 53), (1, 97, 131), (1, 256, 320))
 """Images, height and width of the batches on which a file is compared with torch."""
 
-TOLERANCE = 1e-3
-"""How far its logits may be from torch's, relative to the largest of them where that is above 1."""
+TOLERANCE, RELATIVE = 1e-3, 1e-5
+"""How far its logits may be from torch's, and as a share of the largest of them where that allows more."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,8 @@ def pad_table(net: FCN, axis: int) -> PadTable:
 def check_file(path: Path, net: FCN) -> tuple[float, int]:
     """The largest difference of a file's logits from the network's on images of all `SIZES`, and the classes seen.
 
-    ModelError where it is above `TOLERANCE`, or where labels differ at pixels whose two largest logits do not tie.
+    ModelError where it is above both `TOLERANCE` and `RELATIVE`, or where labels differ at pixels whose two largest
+    logits do not tie.
     """
     file, random = OnnxFile.load(path), np.random.default_rng(0)
     runner = ExportedRunner(file.about, file.scores)
@@ -163,7 +164,7 @@ def check_file(path: Path, net: FCN) -> tuple[float, int]:
             batch = torch.from_numpy(images).permute(0, 3, 1, 2)
             scores = net.scores(net.encode(batch), size[1:])
             logits = net.upsampled(scores, size[1:])
-        bound = TOLERANCE * max(1.0, float(scores.abs().max()))
+        bound = max(TOLERANCE, RELATIVE * float(scores.abs().max()))
         found = (("logits", file.scores(images), scores), ("full-size logits", runner.logits(images), logits))
         for name, ours, theirs in found:
             apart = float(np.abs(ours - theirs.numpy()).max()) if ours.shape == theirs.shape else np.inf

@@ -20,6 +20,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import ModelError
+from fullconv.metrics import Scores
 from fullconv.run.evaluate import evaluate
 from fullconv.run.load import load_runner
 from fullconv.run.onnx import OnnxFile
@@ -88,18 +89,20 @@ def quantize(source: Path, target: Path, dataset: DataSet, force: bool = False) 
     it may be; `target` is then left to the caller.
     """
     exact = load_runner(source)
-    before = _mean_iou(exact, dataset)
+    before = _scores(exact, dataset)
     most = len([node for node in onnx.load(source).graph.node if node.op_type == "Conv"])
     for kept in (kept for kept in KEPT if kept <= most // 4):
         _write(source, target, dataset, kept)
         small = load_runner(target)
-        after = _mean_iou(small, dataset)
-        if before - after <= LOSS:
+        after = _scores(small, dataset)
+        if before.mean_iou - after.mean_iou <= LOSS:
             break
-    found = Quantized(before, after, *_seconds(exact, small, dataset), kept)
+    found = Quantized(before.mean_iou, after.mean_iou, *_seconds(exact, small, dataset), kept)
     if found.faults and not force:
         raise ModelError(f"the int8 file is not worth it: {' and '.join(found.faults)}; --force writes it all the same")
-    _describe(target, found)
+    own = {**after.to_dict(), "data": str(dataset.root), "split": "val"}
+    own.pop("confusion")
+    _describe(target, found, own)
     return found
 
 
@@ -126,8 +129,8 @@ def _write(source: Path, target: Path, dataset: DataSet, kept: int) -> None:
         logging.getLogger().removeFilter(_without_advice)
 
 
-def _mean_iou(runner: Runner, dataset: DataSet) -> float:
-    return evaluate(runner, (dataset.read(sample) for sample in dataset.split("val"))).mean_iou
+def _scores(runner: Runner, dataset: DataSet) -> Scores:
+    return evaluate(runner, (dataset.read(sample) for sample in dataset.split("val")))
 
 
 def _seconds(exact: Runner, small: Runner, dataset: DataSet) -> tuple[float, float]:
@@ -162,10 +165,10 @@ def _convolutional(model: onnx.ModelProto, kept: int) -> list[str]:
     return [node.name for node, convolutions in zip(ours, seen, strict=True) if convolutions > kept]
 
 
-def _describe(path: Path, found: Quantized) -> None:
-    """Add the measurements to the file's metadata."""
+def _describe(path: Path, found: Quantized, scores: dict[str, Any]) -> None:
+    """Put its own scores and the measurements into the file's metadata."""
     about = OnnxFile.load(path).about
-    about = replace(about, notes={**about.notes, "quantized": asdict(found)})
+    about = replace(about, notes={**about.notes, "scores": scores, "quantized": asdict(found)})
     model = onnx.load(path)
     del model.metadata_props[:]
     helper.set_model_props(model, about.to_metadata())

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD
@@ -35,8 +36,9 @@ class TorchRunner:
 
     @classmethod
     def load(cls, path: Path, device: str | None = None) -> TorchRunner:
-        """From a run folder or a weights file."""
+        """From a run folder or a weights file, on no more threads than the process has cores."""
         net, saved = load_net(path)
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
         return cls(net, saved.labels, device)
 
     @property

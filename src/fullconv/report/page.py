@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fullconv import __version__
+from fullconv.cores import usable_cores
 from fullconv.files import write_text
 from fullconv.report.charts import Line, line_chart
 from fullconv.report.findings import Findings
@@ -27,7 +28,6 @@ from fullconv.report.sections import (
 from fullconv.report.source import Source
 from fullconv.report.style import STYLE
 from fullconv.report.verdict import Verdict
-from fullconv.run.onnx import usable_cores
 
 __all__ = ["render", "write_report"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.run.about import About, Float32
 
-__all__ = ["OnnxFile", "usable_cores"]
-
-CGROUP = Path("/sys/fs/cgroup")
+__all__ = ["OnnxFile"]
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -73,20 +70,3 @@ class OnnxFile:
             raise ModelError(f"the network fails on {size} pixels: {error}") from error
         found: npt.NDArray[Any] = result
         return found
-
-
-def usable_cores() -> int:
-    """The cores that the process may use: those that it is bound to, or the container's quota, whichever are fewer."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([bound, *_quotas()]))
-
-
-def _quotas() -> Sequence[int]:
-    """The processor quota of control groups of version 2 or 1, rounded up to whole cores."""
-    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        try:
-            quota, period = " ".join((CGROUP / name).read_text() for name in names).split()
-            return [-(-int(quota) // int(period))] if int(quota) > 0 else []
-        except (OSError, ValueError):  # no such file, or "max": no limit
-            continue
-    return []

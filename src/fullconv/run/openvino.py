@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
+from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.run.about import About, Float32
-from fullconv.run.onnx import usable_cores
 
 __all__ = ["OpenVinoFile", "Precision"]
 

@@ -6,7 +6,7 @@ import base64
 import csv
 import io
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ __all__ = [
     "probabilities",
     "read_areas",
     "result_paths",
+    "update_areas",
     "write_areas",
     "write_json",
     "write_probabilities",
@@ -149,6 +150,12 @@ def write_areas(path: Path, rows: Iterable[Row]) -> None:
     writer.writerow(_HEAD)
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def update_areas(path: Path, rows: Sequence[Row]) -> None:
+    """Replace the rows of these images in the table, or begin it; the others stay. UsageError as `read_areas`."""
+    images = {row[0] for row in rows}
+    write_areas(path, [*(row for row in read_areas(path) if row[0] not in images), *rows])
 
 
 def read_areas(path: Path) -> list[Row]:

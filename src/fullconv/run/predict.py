@@ -22,7 +22,16 @@ from fullconv.run.large import (
     predict_large,
     write_located,
 )
-from fullconv.run.outputs import AREAS_FILE, DEFAULT_SAVES, areas, areas_rows, check_kinds, result_paths, write_areas
+from fullconv.run.outputs import (
+    AREAS_FILE,
+    DEFAULT_SAVES,
+    areas,
+    areas_rows,
+    check_kinds,
+    read_areas,
+    result_paths,
+    update_areas,
+)
 from fullconv.run.result import file_identity, segment
 from fullconv.run.runner import Runner, takes
 from fullconv.run.video import is_video, need_video, video_frames
@@ -52,14 +61,15 @@ def predict_files(
 
     The words in `save` are those of `outputs.SAVES`; `outputs.result_paths` says where each goes. A video's frames are
     `<name>/frame-000001` and so on. The areas of all images are in one table, `out/areas.csv`, written at the end, also
-    when the run is stopped. An image that cannot be read, computed or written is reported, and the others are still
-    done; an input is never overwritten. `on_done(path, message)` is called after each, with None for success.
+    when the run is stopped; rows of other images that are in it stay. An image that cannot be read, computed or written
+    is reported, and the others are still done; an input is never overwritten. `on_done(path, message)` is called after
+    each, with None for success.
 
     Large images (see `run.large`) are read and written in windows, with the tiles of `runner` where it is a
     `TiledRunner`: label map, areas, and an overlay if `large` says so, as `.tif` where PNG does not suit.
 
-    Raises UsageError, before any work, if `save` asks for something else or `out` is a file, and MissingExtra for
-    videos without PyAV.
+    Raises UsageError, before any work, if `save` asks for something else, `out` is a file or its `areas.csv` is none
+    of ours, and MissingExtra for videos without PyAV.
     """
     check_kinds(save)
     if os.path.exists(out) and not os.path.isdir(out):
@@ -68,6 +78,7 @@ def predict_files(
     work = _Work(runner, out, frozenset(save), frozenset(map(file_identity, paths)), [], large or LargeOptions())
     if "areas" in save:
         work.refuse_inputs([out / AREAS_FILE], "the table of areas")
+        read_areas(out / AREAS_FILE)
     if any(map(is_video, paths)):
         need_video()
     done, failed = [], []
@@ -82,7 +93,7 @@ def predict_files(
                 on_done(path, message)
     finally:
         if "areas" in save:
-            write_areas(out / AREAS_FILE, work.areas)
+            update_areas(out / AREAS_FILE, work.areas)
     return PredictReport(tuple(done), tuple(failed))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -12,13 +13,13 @@ from fullconv.run.rasters import Raster
 from fullconv.run.runner import label_maps
 from fullconv.run.tiles import Tile, TiledRunner
 
-__all__ = ["TIE", "Proof", "Trade", "prove", "trade"]
+__all__ = ["TIE", "Proof", "Trade", "prove", "spread", "trade"]
 
 TIE = 1e-4
 """Two logits are a tie if they are closer than this share of the range of all logits: float rounding decides there."""
 
-SAMPLE = 4
-"""Tiles that `trade` measures."""
+SAMPLE = 8
+"""Tiles that `trade` measures, evenly spread over the image."""
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -47,7 +48,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Trade:
-    """What a smaller halo costs and saves on the first tiles of an image: labels that differ, and seconds."""
+    """What a smaller halo costs and saves on some tiles of an image: labels that differ, and seconds."""
 
     tiles: int
     pixels: int
@@ -94,7 +95,7 @@ def prove(tiled: TiledRunner, image: UInt8) -> Proof:
 
 
 def trade(tiled: TiledRunner, raster: Raster) -> Trade | None:
-    """Measure a smaller halo on the first tiles of an image against the network's own halo.
+    """Measure a smaller halo on `SAMPLE` tiles of an image against the network's own halo.
 
     None where nothing is traded, or nothing exact is there to compare with: one tile, no smaller halo, a network with
     global context.
@@ -103,7 +104,7 @@ def trade(tiled: TiledRunner, raster: Raster) -> Trade | None:
     if tiled.exact or not tiled.runner.exact or len(tiles) == 1:
         return None
     found = Trade(0, 0, 0, 0.0, 0.0)
-    for tile in tiles[:SAMPLE]:
+    for tile in spread(tiles):
         axes = zip(tiled.windows, tile, raster.size, strict=True)
         vertical, horizontal = (window.cut(cut.keep, n) for window, cut, n in axes)
         if found.tiles == 0:
@@ -118,6 +119,12 @@ def trade(tiled: TiledRunner, raster: Raster) -> Trade | None:
             found.exact_seconds + exact_seconds,
         )
     return found
+
+
+def spread(tiles: Sequence[Tile]) -> list[Tile]:
+    """`SAMPLE` of them, evenly spread: the first ones are the top of the image, which is often sky."""
+    count = min(SAMPLE, len(tiles))
+    return [tiles[(2 * index + 1) * len(tiles) // (2 * count)] for index in range(count)]
 
 
 def _timed(tiled: TiledRunner, raster: Raster, tile: Tile) -> tuple[UInt8, float]:

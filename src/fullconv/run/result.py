@@ -106,8 +106,7 @@ class Result:
         if "areas" in kinds:
             targets["areas"] = Path(folder) / AREAS_FILE
             image = str(self.path or name or self.name)
-            others = [row for row in outputs.read_areas(targets["areas"]) if row[0] != image]
-            outputs.write_areas(targets["areas"], [*others, *outputs.areas_rows(image, self.areas())])
+            outputs.update_areas(targets["areas"], outputs.areas_rows(image, self.areas()))
         return targets
 
     def write(self, targets: dict[str, Path]) -> None:
