@@ -37,13 +37,14 @@ def problem(arguments: argparse.Namespace) -> tuple[FCN, Tensor, Tensor, Tensor]
 
 
 def run(way: str, net: FCN, score: Tensor, target: Tensor, weights: Tensor) -> tuple[float, Tensor]:
-    """Loss and gradient of the score map, once."""
+    """Loss and gradients of the score map and of a learned kernel, once; that of the score map."""
     if way == "banded":
         loss = banded_loss(net, score, target, weights)
     else:
         logits = net.upsampled(score, (target.shape[1], target.shape[2]))
         loss = functional.cross_entropy(logits, target.long(), weights, ignore_index=255)
-    (gradient,) = torch.autograd.grad(loss, score)
+    learned = net.get_submodule(net.upscores[-1]).parameters()
+    gradient, *_ = torch.autograd.grad(loss, [score, *learned])
     return loss.item(), gradient
 
 

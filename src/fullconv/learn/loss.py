@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from fullconv.labels import IGNORE_INDEX
 from fullconv.net.fcn import FCN
+from fullconv.net.upsample import Upsample
 
 __all__ = ["banded_logits", "banded_loss"]
 
@@ -36,7 +38,8 @@ def banded_loss(net: FCN, score: Tensor, target: Tensor, weights: Tensor, normal
     def upsample(coarse: Tensor, rows: range) -> Tensor:
         return net.upsampled(coarse, size, rows)
 
-    total: Tensor = _BandedLoss.apply(upsample, score, target, weights, *learned)
+    bands = list(_bands(net, (len(score), score.shape[1], *size)))
+    total: Tensor = _BandedLoss.apply(upsample, bands, score, target, weights, *learned)
     if not normalized:
         return total
     counts = torch.bincount(target.flatten(), minlength=IGNORE_INDEX + 1)[: len(weights)]
@@ -45,16 +48,24 @@ def banded_loss(net: FCN, score: Tensor, target: Tensor, weights: Tensor, normal
 
 def banded_logits(net: FCN, score: Tensor, size: tuple[int, int]) -> Iterator[tuple[range, Tensor]]:
     """Rows of pixels, and their logits, N x K x rows x W: together `net.upsampled(score, size)`."""
-    for rows in _bands((len(score), score.shape[1], *size)):
+    for rows in _bands(net, (len(score), score.shape[1], *size)):
         yield rows, net.upsampled(score, size, rows)
 
 
-def _bands(shape: tuple[int, ...]) -> Iterator[range]:
-    """The rows of N x K x H x W logits in bands of at most `BAND_BYTES`, at least one row each."""
+def _bands(net: FCN, shape: tuple[int, ...]) -> Iterator[range]:
+    """The rows of N x K x H x W logits in bands of at most `BAND_BYTES`, at least one row each.
+
+    A learned kernel of K x K is gone through for each band, in whole rows of cells: so its bands are fewer, four times
+    as large, and all but the first begin with a row of cells.
+    """
     count, classes, height, width = shape
-    rows = max(1, BAND_BYTES // (4 * count * classes * width))
-    for top in range(0, height, rows):
-        yield range(top, min(top + rows, height))
+    final = net.get_submodule(net.upscores[-1])
+    most, step, first = BAND_BYTES, 1, 0
+    if isinstance(final, Upsample) and final.mode == "learned":
+        most, step = 4 * BAND_BYTES, final.axes[0].factor
+        first = -final.axes[0].crop % step
+    rows = max(1, most // (4 * count * classes * width) // step) * step
+    yield from (range(*edges) for edges in pairwise([0, *range(first or rows, height, rows), height]))
 
 
 class _BandedLoss(torch.autograd.Function):
@@ -64,6 +75,7 @@ class _BandedLoss(torch.autograd.Function):
     def forward(
         ctx: Any,
         upsample: Callable[[Tensor, range], Tensor],
+        bands: list[range],
         score: Tensor,
         target: Tensor,
         weights: Tensor,
@@ -72,7 +84,7 @@ class _BandedLoss(torch.autograd.Function):
         sources = [score.detach().requires_grad_(), *learned] if any(ctx.needs_input_grad) else []
         gradients = [torch.zeros_like(source) for source in sources]
         total = score.new_zeros(())
-        for rows in _bands((len(score), score.shape[1], *target.shape[-2:])):
+        for rows in bands:
             with torch.set_grad_enabled(bool(sources)):
                 logits = upsample(sources[0] if sources else score, rows)
                 wanted = target[:, rows.start : rows.stop].long()
@@ -88,4 +100,4 @@ class _BandedLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, seed: Tensor) -> tuple[Tensor | None, ...]:
         score, *learned = (seed * gradient for gradient in ctx.saved_tensors)
-        return None, score, None, None, *learned
+        return None, None, score, None, None, *learned

@@ -23,7 +23,8 @@ class Upsample(nn.Module):
     from `geometry.aligned_crop`. `fixed` has no parameters (the paper's learning rate 0) and is computed as two
     products with the banded matrices of the separable kernel: the same numbers as the transposed convolution,
     in a fraction of its time on a CPU (benchmarks/upsample.py). `learned` starts from the same numbers and owns
-    a full K x K kernel, so that classes can mix. `resize` stretches the map to the finer one's size, as
+    a full K x K kernel, so that classes can mix; it is computed block by block, without waste on a few rows.
+    `resize` stretches the map to the finer one's size, as
     `interpolate` does, and asks no geometry: where the sizes are not in the ratio of the strides, cells are
     shifted, by another amount in each image. `unpool` is `fixed`, for what is left to do behind `Unpool`.
     """
@@ -63,18 +64,42 @@ class Upsample(nn.Module):
 
     def _window(self, coarse: Tensor, size: tuple[int, int], top: int, left: int) -> Tensor:
         vertical, horizontal = self.axes
+        if self.mode == "learned" and (vertical.kernel, horizontal.kernel) != (1, 1):
+            return self._blocks(coarse, size, top, left)
         rows = vertical.sources(top, size[0], coarse.shape[2])
         columns = horizontal.sources(left, size[1], coarse.shape[3])
         coarse = coarse[:, :, rows.start : rows.stop, columns.start : columns.stop]
         top, left = top - rows.start * vertical.factor, left - columns.start * horizontal.factor
         if vertical.kernel == horizontal.kernel == 1:
             return _cut(coarse, size, top, left)
-        if self.mode != "learned":
-            down = _band(vertical, coarse.shape[2], size[0], top, coarse)
-            across = _band(horizontal, coarse.shape[3], size[1], left, coarse)
-            return down @ coarse @ across.T
-        stride = (vertical.factor, horizontal.factor)
-        return _cut(functional.conv_transpose2d(coarse, self.weight, stride=stride), size, top, left)
+        down = _band(vertical, coarse.shape[2], size[0], top, coarse)
+        across = _band(horizontal, coarse.shape[3], size[1], left, coarse)
+        return down @ coarse @ across.T
+
+    def _blocks(self, coarse: Tensor, size: tuple[int, int], top: int, left: int) -> Tensor:
+        """The learned kernel block by block: a convolution gives each cell's block of factor x factor outputs.
+
+        An output sees as many cells as the kernel is factors long; so the kernel is cut into one of that many cells
+        for each place in a block (polyphase), and no output outside of the blocks that are asked for is computed.
+        """
+        weight, spans, pads, taps, begins = self.weight.to(coarse.dtype), [], [], [], []
+        for axis, start, length, cells in zip(self.axes, (top, left), size, coarse.shape[2:], strict=True):
+            taps.append(-(-axis.kernel // axis.factor))
+            block, end = start // axis.factor, (start + length - 1) // axis.factor + 1
+            first = block - taps[-1] + 1
+            spans.append(slice(max(first, 0), max(min(end, cells), 0)))
+            pads.append((max(-first, 0), max(end - cells, 0)))
+            begins.append(start - block * axis.factor)
+        (high, wide), (down, across) = taps, (axis.factor for axis in self.axes)
+        lacking = (0, wide * across - weight.shape[3], 0, high * down - weight.shape[2])
+        places = functional.pad(weight, lacking).reshape(*weight.shape[:2], high, down, wide, across)
+        places = places.flip(2, 4).permute(1, 3, 5, 0, 2, 4).flatten(0, 2)
+        padded = functional.pad(coarse[:, :, spans[0], spans[1]], (*pads[1], *pads[0]))
+        blocks = functional.conv2d(padded, places)
+        blocks = blocks.reshape(len(blocks), -1, down, across, *blocks.shape[2:])
+        whole: Tensor = blocks.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+        (y, x), (height, width) = begins, size
+        return whole[:, :, y : y + height, x : x + width]
 
     def extra_repr(self) -> str:
         """Factor, kernel and mode for `print(net)`."""
