@@ -249,13 +249,25 @@ def test_above_the_limit_kinds_that_cannot_be_are_told_before_the_work(
     assert told == [f"{path}: has more than 64,000,000 pixels: without labelme, which would need all of them in memory"]
 
 
-def test_of_a_damaged_large_image_nothing_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_of_a_damaged_large_image_nothing_stays_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """Whether the labels meet the damage, or only the overlay does."""
     monkeypatch.setattr(large, "LARGE", 1000)
     path = geotiff(tmp_path / "a.tif", picture(256, 256), compress="deflate")
-    path.write_bytes(path.read_bytes()[:90000])
-    report = predict_files(TiledRunner(Shifted(), 64), [path], tmp_path / "out", ["labels"])
+    data = path.read_bytes()
+
+    def cut(done: int, tiles: int) -> None:
+        if done == tiles:
+            path.write_bytes(data[:90000])
+
+    if not late:
+        cut(1, 1)
+    options = LargeOptions(overlay=True, on_tile=cut if late else None)
+    report = predict_files(TiledRunner(Shifted(), 64), [path], tmp_path / "out", large=options)
     assert "damaged or cut short" in report.failed[0][1]
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [found.name for found in (tmp_path / "out").rglob("*") if "a.tif." in found.name] == []
 
 
 def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullconv.data.bands import rgb_view
-from fullconv.errors import DataError, FullconvError
+from fullconv.errors import FullconvError
 from fullconv.image import overlay
 from fullconv.labels import LabelSet
 from fullconv.run.journal import PartFile
@@ -129,12 +129,7 @@ def predict_large(
         with PartFile(beside, raster.size, _about(tiled, path, raster.size), _probe(tiled.runner)) as part:
             resumed = part.done
             for number in range(part.done, len(tiles)):
-                try:
-                    labels = _labels(tiled.runner, raster, tiles[number])
-                except DataError:  # nothing goes on from here
-                    part.remove()
-                    raise
-                part.write(tiles[number], labels)
+                part.write(tiles[number], _labels(tiled.runner, raster, tiles[number]))
                 if on_tile is not None:
                     on_tile(number + 1, len(tiles))
             counts = np.zeros(256, np.int64)

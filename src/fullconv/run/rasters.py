@@ -56,7 +56,10 @@ LARGEST_BLOCK = 2**28
 MOST_PIXELS = 2**40
 """More are no image's: a damaged header can claim them."""
 
-PLACE_LOST = "the labels of GeoTIFFs lose their georeference; to keep it, run: pip install 'fullconv[geo]'"
+PLACE_LOST = (
+    "GeoTIFFs are read without their georeference and nodata value, which the labels lose; "
+    "to keep them, run: pip install 'fullconv[geo]'"
+)
 
 GEO_KEYS = 34735
 """The tag of a TIFF's coordinate reference system."""
