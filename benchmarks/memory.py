@@ -1,4 +1,4 @@
-"""Peak memory of predicting large images, each in a process of its own: it must not grow with the image.
+"""Peak memory of predicting large images, each in a process of its own: in windows it must not grow with the image.
 
     pip install -e ".[geo]"
     python benchmarks/memory.py [--sides 1000,4000,16000,30000] [--model street] [--tile 1536]
@@ -6,9 +6,10 @@
 
 Prints a markdown table. The images are squares of random colours, made beside the results in a folder that stays where
 --folder names one: stopped, a run goes on with the tiles that are missing, and what is done is not done again
-(`memory.json`). Peak memory is VmHWM (Linux) of the process that predicts, with Python and the network in it;
-the seconds are those of the last process, so that of an image that was resumed they tell of a part. Files are TIFF in
-tiles, TIFF in strips, PNG or JPEG.
+(`memory.json`). Peak memory is VmHWM (Linux) of the process that predicts, with Python and the network in it; the
+seconds are those of the last process, so that of an image that was resumed they tell of a part. Files are TIFF in
+tiles, TIFF in strips, PNG or JPEG. With `--tile 0` an image is predicted as `fullconv predict` does by default: up to
+64 million pixels in memory, computed in tiles of its own choice, with an overlay.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
 from rasterio.shutil import copy
 from rasterio.windows import Window as Place
+
+if TYPE_CHECKING:
+    from fullconv.run.runner import Runner
 
 SUFFIXES = {"tiles": ".tif", "strips": ".tif", "png": ".png", "jpeg": ".jpg"}
 BAND = 512
@@ -56,18 +60,40 @@ def make_image(path: Path, side: int, kind: str) -> None:
 
 def predict_one(options: argparse.Namespace) -> None:
     """In a process of its own: predict, and print the peak as JSON."""
-    from fullconv.run.large import large_targets, predict_large
     from fullconv.run.load import load_runner
     from fullconv.run.models import model_path
-    from fullconv.run.tiles import TiledRunner
 
     runner = load_runner(model_path(options.model))
     before, start = resident("VmHWM"), time.perf_counter()
+    tiles, resumed = (in_windows if options.tile else by_default)(runner, options)
+    taken = {"seconds": time.perf_counter() - start, "tiles": tiles, "resumed": resumed}
+    print(json.dumps({**taken, "peak": resident("VmHWM"), "before": before}))
+
+
+def in_windows(runner: Runner, options: argparse.Namespace) -> tuple[int, int]:
+    """Read and written in windows: how many tiles, and how many of them were there from before."""
+    from fullconv.run.large import large_targets, predict_large
+    from fullconv.run.tiles import TiledRunner
+
     tiled = TiledRunner(runner, options.tile)
     targets = large_targets(options.image, {"labels": options.image.with_name(f"labels-{options.image.name}")})
     found = predict_large(tiled, options.image, targets)
-    taken = {"seconds": time.perf_counter() - start, "tiles": found.tiles, "resumed": found.resumed}
-    print(json.dumps({**taken, "peak": resident("VmHWM"), "before": before}))
+    return found.tiles, found.resumed
+
+
+def by_default(runner: Runner, options: argparse.Namespace) -> tuple[int, int]:
+    """As the command does it: how many tiles."""
+    from fullconv.run.large import goes_in_windows
+    from fullconv.run.predict import predict_files
+    from fullconv.run.rasters import header
+    from fullconv.run.tiles import TiledRunner, in_memory
+
+    assert not goes_in_windows(runner, options.image), "more than 64 million pixels: give a tile"
+    report = predict_files(runner, [options.image], options.image.with_name("results"))
+    assert not report.failed, report.failed
+    size, _ = header(options.image)
+    chosen = in_memory(runner, size)
+    return len(chosen.tiles(size)) if isinstance(chosen, TiledRunner) else 1, 0
 
 
 def resident(field: str) -> int:
@@ -93,7 +119,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", default="1000,4000,16000,30000")
     parser.add_argument("--model", default="street", help="of fullconv predict")
-    parser.add_argument("--tile", type=int, default=1536)
+    parser.add_argument("--tile", type=int, default=1536, help="0: as predict does by default")
     parser.add_argument("--kind", choices=SUFFIXES, default="tiles")
     parser.add_argument("--folder", type=Path, help="for images, results and memory.json; a temporary one")
     parser.add_argument("--image", type=Path, help=argparse.SUPPRESS)
@@ -111,7 +137,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         records = folder / "memory.json"
         known: dict[str, Any] = json.loads(records.read_text("utf-8")) if records.exists() else {}
-        print(f"{options.model}, tiles of {options.tile}\n")
+        print(f"{options.model}, {f'tiles of {options.tile}' if options.tile else 'as by default'}\n")
         print("| image | file | MiB of pixels | peak MiB | of it before the image | tiles | s |")
         print(f"|---|---|{'---:|' * 5}", flush=True)
         for side in map(int, options.sides.split(",")):

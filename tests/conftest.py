@@ -11,4 +11,4 @@ torch.set_num_threads(1)
 settings.register_profile("fullconv", deadline=None, print_blob=True)
 settings.load_profile("fullconv")
 
-pytest_plugins = ["voc_tree"]
+pytest_plugins = ["voc_tree", "geotiffs"]

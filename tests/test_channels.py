@@ -478,6 +478,7 @@ def five() -> TorchRunner:
 @pytest.mark.parametrize("suffix", [".npy", ".tif"])
 def test_tiles_read_many_bands_in_windows(tmp_path, monkeypatch, five, suffix):
     """Labels of tiles are those of the whole; the proof of the command line finds the same."""
+    monkeypatch.setattr("fullconv.run.large.LARGE", 300 * 280 - 1)
     path = tmp_path / f"a{suffix}"
     image = np.random.default_rng(0).integers(0, 256, (300, 280, 5), np.uint8)
     np.save(path, image) if suffix == ".npy" else write_tiff(path, image, tiled=True, blockxsize=64, blockysize=64)

@@ -8,83 +8,27 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import rasterio
-import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from rasterio.transform import Affine
 
 from fullconv.errors import DataError, FullconvError
 from fullconv.image import read_image, read_label_map
-from fullconv.labels import LabelSet
-from fullconv.run import large, rasters
-from fullconv.run.large import LargeOptions, goes_in_windows, large_targets, predict_large
+from fullconv.run import large
+from fullconv.run.large import LargeOptions, large_targets, predict_large
 from fullconv.run.png import write_png
 from fullconv.run.predict import predict_files
 from fullconv.run.rasters import Bands, open_raster
-from fullconv.run.runner import largest
 from fullconv.run.tiles import TiledRunner
-from fullconv.tiling import Window
+from geotiffs import LABELS, TRANSFORM, Shifted, geotiff, hide, picture
 
 UInt8 = npt.NDArray[np.uint8]
-LABELS = LabelSet.named(["red", "green", "blue"])
-TRANSFORM = Affine(0.25, 0, 500000, 0, -0.25, 4649000)
-
-
-class Shifted:
-    """A runner that compares red three rows above, green five rows below and blue four columns on, zero outside."""
-
-    labels = LABELS
-    windows = (Window(3, 5), Window(0, 4))
-    exact = True
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
-        self.calls += 1
-        height, width = images.shape[1:3]
-        padded = np.pad(images.astype(np.float32), ((0, 0), (3, 5), (0, 4), (0, 0)))
-        red, green = padded[:, :height, :width, 0], padded[:, 8:, :width, 1]
-        return np.stack([red, green, padded[:, 3 : 3 + height, 4:, 2]], 1)
-
-    def label_maps(self, images: UInt8) -> UInt8:
-        return largest(self.logits(images))
-
-
-def picture(height: int, width: int, bands: int = 3, dtype: str = "uint8", seed: int = 0) -> npt.NDArray[np.generic]:
-    top = 1 if dtype == "float32" else np.iinfo(dtype).max
-    numbers = np.random.default_rng(seed).random((height, width, bands)) * top
-    return numbers.astype(dtype)
-
-
-def geotiff(path: Path, pixels: npt.NDArray[np.generic], **options: object) -> Path:
-    profile = {"tiled": True, "blockxsize": 32, "blockysize": 16, "crs": "EPSG:32633", "transform": TRANSFORM} | options
-    height, width, count = pixels.shape
-    with rasterio.open(
-        path, "w", driver="GTiff", height=height, width=width, count=count, dtype=pixels.dtype, **profile
-    ) as target:
-        target.write(np.moveaxis(pixels, -1, 0))
-    return path
-
-
-@pytest.fixture(params=["rasterio", "tifffile"])
-def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With rasterio, and as if it were not installed."""
-    hide(monkeypatch, "" if request.param == "rasterio" else "rasterio")
-    return str(request.param)
-
-
-def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    for module in (rasters, large):
-        monkeypatch.setattr(module, "find_spec", lambda name: None if name in names else find_spec(name))
 
 
 def test_a_small_geotiff_keeps_its_place_without_tiles(tmp_path: Path, reader: str) -> None:
@@ -109,8 +53,6 @@ def test_a_geotiff_keeps_its_place_and_gets_the_labels_of_the_whole(
     pixels = picture(70, 90)
     path = geotiff(tmp_path / "a.tif", pixels, **options)
     runner = TiledRunner(Shifted(), 32)
-    assert not goes_in_windows(Shifted(), path)
-    assert goes_in_windows(runner, path)
     targets = large_targets(path, {"labels": tmp_path / "out" / "a.png", "overlay": tmp_path / "out" / "a.jpg"})
     assert targets == {"labels": tmp_path / "out" / "a.tif", "overlay": tmp_path / "out" / "a.tif"}
     calls: list[tuple[int, int]] = []
@@ -156,48 +98,6 @@ def test_pixels_without_data_are_ignored(tmp_path: Path, reader: str, nodata: fl
     np.testing.assert_array_equal(labels[~empty], Shifted().label_maps(seen.astype(np.uint8)[None])[0][~empty])
 
 
-@pytest.mark.parametrize(("dtype", "bands"), [("uint16", 1), ("float32", 1), ("int32", 1), ("uint8", 1), ("uint8", 3)])
-def test_windows_hold_what_read_image_gives(tmp_path: Path, reader: str, dtype: str, bands: int) -> None:
-    pixels = picture(40, 50, bands, dtype) // (1 if dtype != "int32" else 65536)
-    whole = read_image(geotiff(tmp_path / "a.tif", pixels))
-    with open_raster(tmp_path / "a.tif") as raster:
-        for rows, columns in ((range(40), range(50)), (range(7, 39), range(20, 50)), (range(3, 4), range(49, 50))):
-            window, empty = raster.read(rows, columns)
-            np.testing.assert_array_equal(window, whole[rows.start : rows.stop, columns.start : columns.stop])
-            assert empty is None
-
-
-@pytest.mark.parametrize("kind", ["palette", "white at 0", "1 bit", "rotated"])
-def test_so_do_those_of_the_rarer_kinds(tmp_path: Path, reader: str, kind: str) -> None:
-    image = Image.fromarray(picture(40, 50).astype(np.uint8))
-    path = tmp_path / "a.tif"
-    if kind == "palette":
-        image.convert("P", palette=Image.Palette.ADAPTIVE).save(path)
-    elif kind == "1 bit":
-        image.convert("1").save(path)
-    elif kind == "white at 0":
-        tifffile.imwrite(path, np.asarray(image.convert("L")), photometric="miniswhite")
-    else:
-        image.save(path, tiffinfo={274: 6})
-    whole = read_image(path)
-    with open_raster(path) as raster:
-        assert raster.size == whole.shape[:2]
-        np.testing.assert_array_equal(raster.read(range(5, 30), range(3, 33))[0], whole[5:30, 3:33])
-
-
-def test_16_bit_colours_take_the_high_byte_and_more_bands_are_told(tmp_path: Path, reader: str) -> None:
-    pixels = picture(20, 33, 5, "uint16")
-    with open_raster(geotiff(tmp_path / "a.tif", pixels, photometric="minisblack")) as raster:
-        np.testing.assert_array_equal(raster.read(range(20), range(33))[0], pixels[..., :3] >> 8)
-        assert raster.note == "5 bands, of which the first 3 are read"
-
-
-def test_values_beyond_the_scale_are_refused(tmp_path: Path, reader: str) -> None:
-    path = geotiff(tmp_path / "a.tif", picture(20, 33, 1, "float32") * 7)
-    with open_raster(path) as raster, pytest.raises(DataError, match=r"a\.tif: grey values from"):
-        raster.read(range(20), range(33))
-
-
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
 def test_files_stored_by_rows_are_read_once(tmp_path: Path, reader: str, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
@@ -207,35 +107,6 @@ def test_files_stored_by_rows_are_read_once(tmp_path: Path, reader: str, suffix:
     np.testing.assert_array_equal(read_label_map(tmp_path / "b.png"), Shifted().label_maps(whole[None])[0])
     with open_raster(path) as raster:
         assert isinstance(raster, Bands) == (reader == "rasterio" or suffix == ".tif")
-
-
-class Rows:
-    """A raster of noise, stored by rows, that counts how often each row is read."""
-
-    by_rows, origin, note = True, None, ""
-
-    def __init__(self, height: int, width: int) -> None:
-        self.size, self.pixels = (height, width), picture(height, width).astype(np.uint8)
-        self.times = np.zeros(height, int)
-
-    def read(self, rows: range, columns: range) -> tuple[UInt8, npt.NDArray[np.bool_]]:
-        self.times[rows.start : rows.stop] += 1
-        window = self.pixels[rows.start : rows.stop, columns.start : columns.stop]
-        return window, window[..., 0] > 200
-
-
-@given(st.integers(1, 40), st.lists(st.tuples(st.integers(0, 20), st.integers(1, 12)), min_size=1, max_size=6))
-def test_bands_hold_what_was_asked_for_and_go_down_once(height: int, moves: list[tuple[int, int]]) -> None:
-    source, top = Rows(height, 7), 0
-    bands = Bands(source)
-    for step, length in moves:
-        top = min(top + step, height - 1)
-        rows = range(top, min(top + max(length, len(bands._rows) - step), height))
-        window, empty = bands.read(rows, range(2, 6))
-        expected = source.pixels[rows.start : rows.stop, 2:6]
-        np.testing.assert_array_equal(window, expected)
-        np.testing.assert_array_equal(empty if empty is not None else False, expected[..., 0] > 200)
-    assert source.times.max() == 1
 
 
 def test_an_overlay_is_written_where_one_is_asked_for(tmp_path: Path) -> None:
@@ -332,7 +203,9 @@ def test_what_has_changed_begins_anew(tmp_path: Path, change: str) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from test_large import Shifted, TiledRunner, predict_large
+from geotiffs import Shifted
+from fullconv.run.large import predict_large
+from fullconv.run.tiles import TiledRunner
 def on_tile(done, tiles):
     if done == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -376,15 +249,6 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FullconvError, match="cannot be written"):
         predict_large(TiledRunner(Shifted(), 32), path, {"labels": tmp_path / "file" / "b.tif"})
-
-
-def test_a_block_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
-    monkeypatch.setattr(rasters, "LARGEST_BLOCK", 1000)
-    with (
-        pytest.raises(DataError, match="write the file in tiles"),
-        open_raster(geotiff(tmp_path / "a.tif", picture(70, 90))),
-    ):
-        pass
 
 
 def test_predict_files_sends_large_images_that_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

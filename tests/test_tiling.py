@@ -23,11 +23,14 @@ from fullconv.net.fcn import FCN, build
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
+from fullconv.run import tiles
 from fullconv.run.proof import SAMPLE, TIE, Proof, prove, spread, trade
 from fullconv.run.rasters import open_raster
+from fullconv.run.result import segment
 from fullconv.run.runner import largest
 from fullconv.run.tiles import TiledRunner
-from fullconv.tiling import Window
+from fullconv.tiling import TRIED, Window, balanced
+from geotiffs import Shifted
 from test_any import Gate, Same, Stages, Upward, conv
 
 WINDOWS = st.builds(Window, st.integers(0, 40), st.integers(0, 40), st.sampled_from([1, 4, 7, 32]))
@@ -70,6 +73,53 @@ def test_tiles_are_no_longer_than_their_number_needs() -> None:
 def test_a_tile_within_its_halo_is_refused() -> None:
     with pytest.raises(UsageError, match="take 88 at the least"):
         Window(40, 40, 8).cuts(10, 87)
+
+
+def test_so_is_a_size_that_would_never_end() -> None:
+    with pytest.raises(UsageError, match="take larger tiles"):
+        Window(3, 5).cuts(2**40, 24)
+
+
+@given(WINDOWS, WINDOWS, st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 10**6))
+def test_a_balanced_tile_keeps_to_its_pixels_where_a_tile_can(
+    down: Window, across: Window, height: int, width: int, pixels: int
+) -> None:
+    """Up to the rows and columns that a cut may have more; and no two tiles for an image that is one."""
+    tile = balanced((down, across), (height, width), pixels)
+    rows, columns = down.cuts(height, tile[0]), across.cuts(width, tile[1])
+    computed = min(tile[0], height) * min(tile[1], width)
+    assert len(rows[0].read) < tile[0] + down.period
+    assert len(columns[0].read) < tile[1] + across.period
+    least = min(height, down.side(height, TRIED)) * min(width, across.side(width, TRIED))
+    assert computed <= max(pixels, least)
+    if height * width <= pixels:
+        assert len(rows) == len(columns) == 1
+
+
+class Measuring(Shifted):
+    """How many pixels it gets at once."""
+
+    def __init__(self, exact: bool = True) -> None:
+        super().__init__()
+        self.exact, self.pixels = exact, 0
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        self.pixels = max(self.pixels, images.shape[1] * images.shape[2])
+        return super().logits(images)
+
+
+@pytest.mark.parametrize("keep_logits", [False, True])
+@pytest.mark.parametrize("size", [(70, 90), (9, 700), (701, 8), (40, 50)])
+def test_a_large_image_is_computed_in_tiles_by_itself(monkeypatch, size: tuple[int, int], keep_logits: bool) -> None:
+    """With the labels and the logits of the whole; with global context only the whole has them."""
+    monkeypatch.setattr(tiles, "WHOLE", 2000)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    tiled, whole = Measuring(), Measuring(exact=False)
+    result, expected = (segment(runner, image, "a", keep_logits=keep_logits) for runner in (tiled, whole))
+    assert np.array_equal(result.label_map, expected.label_map)
+    assert np.array_equal(result.logits, expected.logits)
+    assert tiled.pixels <= 2000
+    assert whole.pixels == size[0] * size[1]
 
 
 class Small(nn.Module):

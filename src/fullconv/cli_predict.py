@@ -107,9 +107,9 @@ def predict(
     An image that fails is told at the end, and the others are still done. With --patchwise, MODEL may also be a
     classifier that was saved with its classes, as the demo's digits.safetensors.
 
-    Images of more than 64 million pixels are read and written in windows, and with --tile every TIFF is. Stopped, such
-    work goes on where it was. Their label map is DIR/<stem>.tif where the image is georeferenced or too large for PNG;
-    an overlay is written if --save asks for it.
+    The label map of a georeferenced TIFF is a GeoTIFF, DIR/<stem>.tif. Images of more than 64 million pixels are read
+    and written in windows; stopped, such work goes on where it was. They get labels, areas and, if --save asks for
+    it, an overlay, as TIFF where PNG is too small.
     """
     if not patchwise and (step is not None or batch is not None):
         raise UsageError("--step and --batch are for --patchwise")

@@ -12,6 +12,7 @@ The number is the exit code of the command line.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 __all__ = ["DataError", "FullconvError", "Interrupted", "MissingExtra", "ModelError", "UsageError"]
@@ -32,8 +33,10 @@ class UsageError(FullconvError):
 class MissingExtra(UsageError):
     """An optional dependency is not installed; the message holds the pip command."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed. Run: pip install 'fullconv[{extra}]'")
+    def __init__(self, package: str, extra: str, path: os.PathLike[str] | None = None) -> None:
+        """`path` is the file that needs it, where one does."""
+        what = "" if path is None else f"{os.fspath(path)}: "
+        super().__init__(f"{what}{package} is not installed. Run: pip install 'fullconv[{extra}]'")
 
 
 class DataError(FullconvError):

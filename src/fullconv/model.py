@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fullconv.data.bands import image_bands, read_bands, wrong_bands
+from fullconv.data.bands import image_bands, wrong_bands
 from fullconv.errors import DataError, UsageError
 from fullconv.image import rgb_of
 from fullconv.labels import LabelSet
 from fullconv.run.inputs import expand_inputs, output_names
 from fullconv.run.load import RunnerKind, load_runner
 from fullconv.run.models import model_path
+from fullconv.run.picture import read_picture
 from fullconv.run.result import Result, segment
 from fullconv.run.runner import Runner, takes
 from fullconv.run.video import is_video, video_frames
@@ -53,7 +54,7 @@ class Model:
         channels, value_range = takes(self._runner)
         if isinstance(image, str | os.PathLike):
             path = Path(image)
-            return segment(self._runner, read_bands(path, channels, value_range), path.stem, path)
+            return segment(self._runner, read_picture(path, channels, value_range), path.stem, path)
         if isinstance(image, Image.Image) and (channels != 3 or value_range is not None):
             return segment(self._runner, image_bands(image, channels, value_range), "image")
         if isinstance(image, Image.Image):

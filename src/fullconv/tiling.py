@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 from fullconv.errors import UsageError
 from fullconv.geometry import Field
 
-__all__ = ["Cut", "Window"]
+__all__ = ["MOST_TILES", "TRIED", "Cut", "Window", "balanced"]
+
+MOST_TILES = 2**22
+"""More are not made of one image: a damaged header can claim a size that would never end."""
+
+TRIED = 64
+"""Tiles along an axis up to which the best number is sought."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Window:
         """An axis of `size` pixels in tiles of one length, each pixel kept once.
 
         The length is `tile`, or up to `period` - 1 more, unless as many shorter ones do. An axis that is no longer than
-        this is not cut. Raises UsageError for tiles that have no pixel inside of their halo.
+        this is not cut. Raises UsageError for tiles that have no pixel inside of their halo, and for too many of them.
         """
         if tile < self.size:
             raise UsageError(
@@ -92,6 +98,8 @@ class Window:
         if size <= length:
             return [Cut(range(size), range(size))]
         count = self._count(size, length)
+        if count > MOST_TILES:
+            raise UsageError(f"{size:,} pixels are {count:,} tiles of {tile}; take larger tiles, or a smaller image")
         while length - self.period >= self.size and self._count(size, length - self.period) == count:
             length -= self.period
         starts = [*(number * self._step(length) for number in range(count - 1)), size - length]
@@ -100,6 +108,13 @@ class Window:
             Cut(range(start, start + length), range(*pair)) for start, pair in zip(starts, pairwise(edges), strict=True)
         ]
 
+    def side(self, size: int, count: int) -> int:
+        """The length for `cuts` that makes at most `count` tiles of an axis of `size` pixels."""
+        if count == 1:
+            return max(self.size, size)
+        kept = -(-(size - self.before - self.after) // count)
+        return max(self.size, self.before + self.after + -(-kept // self.period) * self.period)
+
     def _step(self, length: int) -> int:
         """From tile to tile: as far as their kept pixels still meet."""
         return (length - self.before - self.after) // self.period * self.period
@@ -107,3 +122,18 @@ class Window:
     def _count(self, size: int, length: int) -> int:
         """How many tiles of `length` an axis takes."""
         return 1 - (length - size) // self._step(length)
+
+
+def balanced(windows: tuple[Window, Window], size: tuple[int, int], pixels: int) -> tuple[int, int]:
+    """The tile (height, width) of about `pixels` at most with which an image of `size` takes the least computing."""
+    down, across = (
+        {window.side(length, count): count for count in range(TRIED, 0, -1)}
+        for window, length in zip(windows, size, strict=True)
+    )
+
+    def cost(tile: tuple[int, int]) -> tuple[int, int]:
+        height, width = tile
+        computed = min(height, size[0]) * min(width, size[1])
+        return max(0, computed - pixels), computed * down[height] * across[width]
+
+    return min(product(down, across), key=cost)

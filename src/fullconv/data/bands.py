@@ -221,7 +221,8 @@ def is_tiff(path: Path) -> bool:
 def tiff_tags(path: Path) -> ImageFileDirectory_v2:
     """The tags of a TIFF's first page, of any kind of pixels. Raises DataError where they are damaged."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             start = file.read(8)
             directory = ImageFileDirectory_v2(start + (file.read(8) if b"+" in start[:4] else b""))
             file.seek(directory.next)
@@ -299,7 +300,7 @@ def _tiff_bands(path: Path) -> npt.NDArray[Any]:
     elif find_spec("tifffile"):
         stored, nodata = _through_tifffile(path)
     else:
-        raise MissingExtra("rasterio", "geo")
+        raise MissingExtra("rasterio", "geo", path)
     if nodata is not None:
         stored[np.isnan(stored) if np.isnan(nodata) else stored == nodata] = 0
     return stored

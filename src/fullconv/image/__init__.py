@@ -13,6 +13,7 @@ from fullconv.image.opened import (
     loaded_upright,
     nodata_of,
     opened_image,
+    told_of,
 )
 from fullconv.image.rgb import IMAGE_SUFFIXES, eight_bits, overlay, read_image, rgb_of, write_image
 
@@ -31,6 +32,7 @@ __all__ = [
     "read_label_map",
     "rgb_of",
     "stored_labels",
+    "told_of",
     "write_image",
     "write_label_map",
 ]

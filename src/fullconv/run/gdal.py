@@ -18,8 +18,8 @@ from rasterio.windows import Window as Place
 
 from fullconv.data.bands import ValueRange
 from fullconv.errors import DataError
-from fullconv.image import damaged
-from fullconv.run.rasters import Coding, Mask, Origin, bands_read, check_block
+from fullconv.image import told_of
+from fullconv.run.rasters import Coding, Mask, Origin, bands_read
 
 __all__ = ["BLOCK", "gdal_raster", "write_geotiff"]
 
@@ -39,39 +39,42 @@ class _GdalRaster:
         self.size = (source.height, source.width)
         (height, width), count = source.block_shapes[0], source.count
         self.by_rows = width >= source.width
-        check_block(path, height * width * np.dtype(source.dtypes[0]).itemsize * count)
+        self.block_bytes = height * width * np.dtype(source.dtypes[0]).itemsize * count
         self._source, self._path = source, path
-        colored = source.colorinterp
+        colored = source.colorinterp  # once: later, rasterio raises what GDAL has said of odd tags since
         palette = colored[0] == ColorInterp.palette
         read, self.note = bands_read(path, 3 if palette else count, ColorInterp.alpha in colored, channels)
         self._bands = [1] if palette else list(range(1, read + 1))
         if ColorInterp.cyan in colored:
             raise DataError(f"{path}: CMYK colours; convert it to RGB")
-        if ColorInterp.alpha in colored and count in (2, 4):
-            self.note = ""
         flags = source.mask_flag_enums[0]
+        self.origin = _origin(source)
         says_alpha = MaskFlags.alpha in flags and channels == count  # then it is a channel like others
         self._masked = source.driver == "GTiff" and flags != [MaskFlags.all_valid] and not says_alpha
-        self._coding = replace(_coding(source, path), channels=channels, value_range=value_range)
-        located = source.crs is not None or not source.transform.is_identity
-        self.origin = Origin(source.crs, source.transform) if located else None
+        self._coding = replace(_coding(source, path, palette), channels=channels, value_range=value_range)
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
         """As `Raster.read`."""
         place = Place(columns.start, rows.start, len(columns), len(rows))
-        try:
+        with told_of(self._path):
             stored = self._source.read(self._bands, window=place)
             valid = self._source.dataset_mask(window=place) if self._masked else None
-        except RasterioError as error:
-            raise damaged(self._path, error) from error
         empty = None if valid is None else valid == 0
         return self._coding.bytes_of(np.moveaxis(stored, 0, -1), empty), empty
 
 
-def _coding(source: Any, path: Path) -> Coding:
+def _origin(source: Any) -> Origin | None:
+    points, crs = source.gcps
+    if points:
+        return Origin(crs, gcps=points)
+    located = source.crs is not None or not source.transform.is_identity
+    return Origin(source.crs, source.transform) if located else None
+
+
+def _coding(source: Any, path: Path, colored: bool) -> Coding:
     structure = source.tags(1, ns="IMAGE_STRUCTURE") | source.tags(ns="IMAGE_STRUCTURE")
     palette = None
-    if source.colorinterp[0] == ColorInterp.palette:
+    if colored:
         palette = np.zeros((2 ** (8 * np.dtype(source.dtypes[0]).itemsize), 3), np.uint8)
         for index, color in source.colormap(1).items():
             palette[index] = color[:3]
@@ -86,12 +89,12 @@ def gdal_raster(
     """An image as a `Raster`, through one of GDAL's drivers; DataError if it cannot open it."""
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
+        with told_of(path):
             source = rasterio.open(path, driver=driver)
-        except RasterioError as error:
-            raise damaged(path, error) from error
         with source:
-            yield _GdalRaster(source, path, channels, value_range)
+            with told_of(path):
+                raster = _GdalRaster(source, path, channels, value_range)
+            yield raster
 
 
 def write_geotiff(
@@ -110,7 +113,8 @@ def write_geotiff(
     origin = origin or Origin()
     profile: dict[str, Any] = {"driver": "GTiff", "dtype": "uint8", "height": size[0], "width": size[1]}
     profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "BIGTIFF": "IF_SAFER", "crs": origin.crs}
-    profile |= {"transform": origin.transform, "nodata": nodata, "count": 3 if palette is None else 1}
+    profile |= {"gcps": origin.gcps} if origin.gcps else {"transform": origin.transform}
+    profile |= {"nodata": nodata, "count": 3 if palette is None else 1}
     if palette is None:
         profile |= {"compress": "jpeg", "photometric": "ycbcr", "interleave": "pixel", "JPEG_QUALITY": 90}
     else:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import ExifTags
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from fullconv.data.bands import is_tiff, tiff_tags
 from fullconv.errors import DataError, MissingExtra
+from fullconv.run.rasters import GEO_KEYS
 
 __all__ = ["Georeference", "georeference"]
-
-_GEO_KEYS, _ORIENTATION = 34735, 274
 
 
 @dataclass(frozen=True)
@@ -51,24 +52,26 @@ def georeference(path: Path) -> Georeference | None:
     Only GeoTIFF asks for rasterio: MissingExtra where it is not installed. DataError if it cannot be read, and for
     pictures that are turned by their orientation tag as well, whose coordinates nobody can be sure of.
     """
-    if path.suffix.lower() not in (".tif", ".tiff"):
+    if not path.is_file() or not is_tiff(path):
         return None
     tags = _tags(path)
-    if tags is not None and _GEO_KEYS not in tags:
+    if tags is not None and GEO_KEYS not in tags:
         return None
     if find_spec("rasterio") is None:
         if tags is None:
             return None
-        raise MissingExtra("rasterio", "geo")
-    if tags is not None and tags.get(_ORIENTATION, 1) != 1:
+        raise MissingExtra("rasterio", "geo", path)
+    if tags is not None and tags.get(ExifTags.Base.Orientation, 1) != 1:
         raise DataError(f"{path}: a GeoTIFF with an orientation tag; export it upright")
     import rasterio
-    from rasterio.errors import RasterioError
+    from rasterio.errors import NotGeoreferencedWarning
 
     try:
-        with rasterio.open(path) as dataset:
-            crs, transform = dataset.crs, dataset.transform
-    except RasterioError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path, driver="GTiff") as dataset:
+                crs, transform = dataset.crs, dataset.transform
+    except Exception as error:  # GDAL's own errors are not rasterio's
         raise DataError(f"{path}: the georeference cannot be read ({error}); export it again") from error
     if not crs or transform.is_identity:
         return None
@@ -78,10 +81,9 @@ def georeference(path: Path) -> Georeference | None:
     return Georeference(":".join(authority) if authority else crs.to_wkt(), tuple(transform[:6]), square_metres)
 
 
-def _tags(path: Path) -> dict[int, Any] | None:
-    """The TIFF tags, without decoding; None if Pillow does not know this kind of TIFF."""
+def _tags(path: Path) -> ImageFileDirectory_v2 | None:
+    """The TIFF tags, without decoding; None where they are damaged, which has been told by who reads the image."""
     try:
-        with path.open("rb") as file, Image.open(file, formats=["TIFF"]) as image:
-            return dict(image.tag_v2)  # type: ignore[attr-defined]
-    except Exception:  # what is damaged has been told by who reads the image
+        return tiff_tags(path)
+    except DataError:
         return None

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.errors import DataError
 from fullconv.run.tiles import Tile
 
 __all__ = ["PartFile"]
@@ -53,6 +54,8 @@ class PartFile:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._labels.close()
         self._lines.close()
+        if isinstance(error, DataError):  # a damaged image: nothing will go on from here
+            self.remove()
 
     def write(self, tile: Tile, labels: UInt8) -> None:
         """Keep the h x w uint8 labels of the next tile's kept pixels."""

@@ -1,8 +1,8 @@
 """Images of any size: read in windows, labelled tile by tile, written in bands; a kill costs one tile.
 
-An image goes this way if it has more than `LARGE` pixels, or if tiles are asked for and it is a TIFF or an array,
-which are read in windows at no price. Memory then does not grow with its height, and with its width only
-where the file is stored by rows (PNG, JPEG, TIFF in strips), of which the rows of a tile are kept.
+An image goes this way if it has more than `LARGE` pixels. Memory then does not grow with its height, and with its width
+only where the file is stored by rows (PNG, JPEG, TIFF in strips), of which the rows of a tile are kept. A progressive
+JPEG is the exception: its last pass may change every pixel, so that the decoder holds about 8 bytes for each of them.
 
 The label map is TIFF where the image is georeferenced or has more than `PNG_PIXELS`, which few programs open as PNG;
 else it is PNG. Pixels without data get the ignored label, which is the TIFF's nodata value.
@@ -13,23 +13,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.bands import is_array, is_tiff, rgb_view
-from fullconv.errors import FullconvError, MissingExtra
-from fullconv.files import atomic_write
+from fullconv.data.bands import rgb_view
+from fullconv.errors import FullconvError
 from fullconv.image import overlay
 from fullconv.labels import LabelSet
 from fullconv.run.journal import PartFile
-from fullconv.run.png import write_png
-from fullconv.run.rasters import Mask, Origin, Raster, header, open_raster
+from fullconv.run.rasters import Raster, header, open_raster
 from fullconv.run.runner import Runner, label_maps, takes
 from fullconv.run.tiles import Tile, TiledRunner
+from fullconv.run.writing import BAND, check_writable, write_bands
 
 __all__ = [
     "LARGE",
@@ -38,10 +36,8 @@ __all__ = [
     "LargeResult",
     "default_tile",
     "goes_in_windows",
-    "ground_of",
     "large_targets",
     "predict_large",
-    "write_located",
 ]
 
 LARGE = 64_000_000
@@ -49,9 +45,6 @@ LARGE = 64_000_000
 
 PNG_PIXELS = 2**28
 """Pixels above which a result is a TIFF."""
-
-BAND = 512
-"""Rows that are written at once, the height of a written TIFF's tiles."""
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -74,7 +67,7 @@ class LargeResult:
 class LargeOptions:
     """What `predict_files` does with large images: an overlay only if `overlay`; `on_tile(done, all)` after each.
 
-    `tell` gets a sentence where not all bands of an image are read.
+    `tell` gets a sentence, of images of any size, where not all bands are read or not all kinds are written.
     """
 
     overlay: bool = False
@@ -92,8 +85,7 @@ def goes_in_windows(runner: Runner, path: Path) -> bool:
     Networks with global context get theirs whole, unless they come with tiles.
     """
     (height, width), _ = header(path)
-    tiled = isinstance(runner, TiledRunner)
-    return (height * width > LARGE and (runner.exact or tiled)) or (tiled and (is_array(path) or is_tiff(path)))
+    return height * width > LARGE and (runner.exact or isinstance(runner, TiledRunner))
 
 
 def large_targets(path: Path, targets: Mapping[str, Path], runner: Runner | None = None) -> dict[str, Path]:
@@ -104,24 +96,6 @@ def large_targets(path: Path, targets: Mapping[str, Path], runner: Runner | None
     return {
         kind: target.with_name(target.name.removesuffix(target.suffix) + suffix) for kind, target in targets.items()
     }
-
-
-def ground_of(runner: Runner, path: Path) -> tuple[Origin, Mask | None] | None:
-    """Where a georeferenced TIFF lies, and which of its pixels hold no data, H x W; None for other images."""
-    if not is_tiff(path):
-        return None
-    with open_raster(path, *takes(runner)) as raster:
-        if raster.origin is None:
-            return None
-        height, width = raster.size
-        return raster.origin, raster.read(range(height), range(width))[1]
-
-
-def write_located(path: Path, label_map: UInt8, labels: LabelSet, origin: Origin) -> None:
-    """An H x W label map as a GeoTIFF with the palette, whose nodata is the ignored label."""
-    bands = (label_map[top : top + BAND] for top in range(0, label_map.shape[0], BAND))
-    height, width = label_map.shape
-    _write(path, (height, width), bands, labels, origin)
 
 
 def default_tile(runner: Runner) -> int:
@@ -141,12 +115,15 @@ def predict_large(
     The tiles are those of `runner` if it is a `TiledRunner`, else of `default_tile`. `on_tile(done, all)` is called
     after each. If the work was stopped, however hard, it goes on where it was: the labels so far lie in hidden files
     beside `beside`, by default the first target, and are taken up if image, model, classes, tile and halo are the same.
+    Of a damaged image nothing is kept.
 
     Raises DataError for an image that cannot be read, UsageError for a network with global context without a halo,
     MissingExtra for a result that needs rasterio or tifffile, and FullconvError when the file system refuses.
     """
     tiled = runner if isinstance(runner, TiledRunner) else TiledRunner(runner, default_tile(runner))
     beside = beside or next(iter(targets.values()))
+    for target in targets.values():
+        check_writable(target)
     with open_raster(path, *takes(tiled)) as raster, _told(beside):
         tiles = tiled.tiles(raster.size)
         with PartFile(beside, raster.size, _about(tiled, path, raster.size), _probe(tiled.runner)) as part:
@@ -159,9 +136,9 @@ def predict_large(
             for band in part.bands(BAND):
                 counts += np.bincount(band.ravel(), minlength=256)
             if "labels" in targets:
-                _write(targets["labels"], part.size, part.bands(BAND), runner.labels, raster.origin)
+                write_bands(targets["labels"], part.size, part.bands(BAND), runner.labels, raster.origin)
             if "overlay" in targets:
-                _write(targets["overlay"], part.size, _tinted(part, raster, runner.labels), None, raster.origin)
+                write_bands(targets["overlay"], part.size, _tinted(part, raster, runner.labels), None, raster.origin)
         part.remove()
     return LargeResult(raster.size, tuple(counts.tolist()), len(tiles), resumed, raster.note)
 
@@ -202,27 +179,6 @@ def _tinted(part: PartFile, raster: Raster, labels: LabelSet) -> Iterator[UInt8]
         image, _ = raster.read(range(top, top + len(band)), range(raster.size[1]))
         yield overlay(rgb_view(image), band, labels)
         top += len(band)
-
-
-def _write(
-    target: Path, size: tuple[int, int], bands: Iterator[UInt8], labels: LabelSet | None, origin: Origin | None
-) -> None:
-    """Bands of labels, or of RGB where there is no label set, as TIFF or PNG."""
-    palette = None if labels is None else labels.colorize(np.arange(256, dtype=np.uint8))
-    nodata = None if labels is None else labels.ignore_index
-    with atomic_write(target) as temporary:
-        if target.suffix.lower() == ".png":
-            write_png(temporary, size, bands, palette)
-        elif find_spec("rasterio"):
-            from fullconv.run.gdal import write_geotiff
-
-            write_geotiff(temporary, size, bands, palette, origin, nodata)
-        elif find_spec("tifffile"):
-            from fullconv.run.tiff import write_tiff
-
-            write_tiff(temporary, size, bands, palette, origin, nodata)
-        else:
-            raise MissingExtra("rasterio", "geo")
 
 
 @contextmanager

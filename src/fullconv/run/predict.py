@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from fullconv.data.bands import read_bands, wrong_bands
+from fullconv.data.bands import wrong_bands
 from fullconv.errors import DataError, FullconvError, Interrupted, UsageError
 from fullconv.run.georeference import georeference
 from fullconv.run.inputs import output_names
 from fullconv.run.large import (
+    LARGE,
     LargeOptions,
     goes_in_windows,
-    ground_of,
     large_targets,
     predict_large,
-    write_located,
 )
 from fullconv.run.outputs import (
     AREAS_FILE,
@@ -32,13 +28,13 @@ from fullconv.run.outputs import (
     result_paths,
     update_areas,
 )
-from fullconv.run.result import file_identity, segment
+from fullconv.run.picture import Picture, read_picture
+from fullconv.run.rasters import PLACE_LOST
+from fullconv.run.result import file_identity, segment, targets_of
 from fullconv.run.runner import Runner, takes
 from fullconv.run.video import is_video, need_video, video_frames
 
 __all__ = ["PredictReport", "predict_files"]
-
-UInt8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ def predict_files(
     if os.path.exists(out) and not os.path.isdir(out):
         raise UsageError(f"{out}: the output is to be a folder, and this is a file; choose another")
     paths = list(dict.fromkeys(paths))
-    work = _Work(runner, out, frozenset(save), frozenset(map(file_identity, paths)), [], large or LargeOptions())
+    work = _Work(runner, out, frozenset(save), frozenset(map(file_identity, paths)), large or LargeOptions())
     if "areas" in save:
         work.refuse_inputs([out / AREAS_FILE], "the table of areas")
         read_areas(out / AREAS_FILE)
@@ -99,20 +95,28 @@ def predict_files(
 
 @dataclass(frozen=True)
 class _Work:
-    """What is the same for all inputs of a run, and the rows of its table."""
+    """What is the same for all inputs of a run, the rows of its table, and what is told but once."""
 
     runner: Runner
     out: Path
     kinds: frozenset[str]
     inputs: frozenset[str]
-    areas: list[tuple[str, ...]]
     large: LargeOptions
+    areas: list[tuple[str, ...]] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)
 
     def refuse_inputs(self, targets: Iterable[Path], what: str) -> None:
         """UsageError if a target is an input."""
         for target in targets:
             if file_identity(target) in self.inputs:
                 raise UsageError(f"{what}: its result would overwrite the input {target}; choose another folder")
+
+    def tell(self, path: Path | None, note: str) -> None:
+        """What a user should know of an image that is done; of an installation, once a run."""
+        line = note if note == PLACE_LOST else f"{path}: {note}"
+        if note and line not in self.told and self.large.tell is not None:
+            self.large.tell(line)
+        self.told.add(line)
 
 
 def _attempt(work: _Work, path: Path, name: Path) -> str | None:
@@ -121,8 +125,8 @@ def _attempt(work: _Work, path: Path, name: Path) -> str | None:
         if not is_video(path) and goes_in_windows(work.runner, path):
             _predict_large(work, path, name)
             return None
-        for image, part, source in _pictures(work.runner, path, name):
-            _predict(work, image, part, source, str(source or path / part.name))
+        for picture, part, source in _pictures(work.runner, path, name):
+            _predict(work, picture, part, source, str(source or path / part.name))
     except Interrupted:
         raise
     except (FullconvError, OSError) as error:
@@ -132,36 +136,31 @@ def _attempt(work: _Work, path: Path, name: Path) -> str | None:
     return None
 
 
-def _pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[UInt8, Path, Path | None]]:
-    """The image of a file or the frames of a video: the pixels, the name of the results, and the image's own file."""
+def _pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[Picture, Path, Path | None]]:
+    """The image of a file or the frames of a video: the picture, the name of the results, and the image's own file."""
     if not is_video(path):
-        yield read_bands(path, *takes(runner)), name, path
+        yield read_picture(path, *takes(runner)), name, path
         return
     if takes(runner)[0] != 3:
         raise DataError(wrong_bands(path, 3, takes(runner)[0]))
     for number, frame in enumerate(video_frames(path), 1):
-        yield frame, name / f"frame-{number:06d}", None
+        yield Picture(frame), name / f"frame-{number:06d}", None
 
 
-def _predict(work: _Work, image: UInt8, name: Path, source: Path | None, what: str) -> None:
-    targets = result_paths(work.out, name, work.kinds)
-    ground = None if source is None else ground_of(work.runner, source)
-    if ground is not None and "labels" in targets:
-        targets["labels"] = targets["labels"].with_name(f"{name.name}.tif")
+def _predict(work: _Work, picture: Picture, name: Path, source: Path | None, what: str) -> None:
+    targets = targets_of(work.out, name, work.kinds, picture.origin)
     work.refuse_inputs(targets.values(), what)
-    result = segment(work.runner, image, str(name), source, keep_logits="probabilities" in work.kinds)
-    if ground is not None and ground[1] is not None:
-        result.label_map = np.where(ground[1], np.uint8(result.labels.ignore_index), result.label_map)
+    work.tell(source, picture.note)
+    result = segment(work.runner, picture, str(name), source, keep_logits="probabilities" in work.kinds)
     rows = areas_rows(what, result.areas()) if "areas" in work.kinds else []
-    if ground is not None and "labels" in targets:
-        write_located(targets.pop("labels"), result.label_map, result.labels, ground[0])
     result.write(targets)
     work.areas.extend(rows)
 
 
 def _predict_large(work: _Work, path: Path, name: Path) -> None:
+    unwritten = _unwritten(work, path)
     labels = result_paths(work.out, name, {"labels"})
-    wanted = {kind: file for kind, file in result_paths(work.out, name, work.kinds).items() if work.large.writes(kind)}
+    wanted = result_paths(work.out, name, work.kinds - unwritten)
     targets = large_targets(path, {**labels, **wanted}, work.runner)
     work.refuse_inputs(targets.values(), str(path))
     files = {kind: targets[kind] for kind in wanted}
@@ -169,8 +168,20 @@ def _predict_large(work: _Work, path: Path, name: Path) -> None:
     if "areas" in work.kinds:
         found = areas(result.counts, work.runner.labels, georeference(path))
         work.areas.extend(areas_rows(str(path), found))
-    unwritten = sorted(work.kinds - {"areas"} - set(wanted))
-    lacking = f"for images of this size, no {' and '.join(unwritten)} is written" if unwritten else ""
-    if work.large.tell is not None:
-        for note in filter(None, (result.note, lacking)):
-            work.large.tell(f"{path}: {note}")
+    work.tell(path, result.note)
+
+
+def _unwritten(work: _Work, path: Path) -> set[str]:
+    """The kinds that a large image does not get, which is told; DataError where it gets none."""
+    unwritten = {kind for kind in work.kinds - {"areas"} if not work.large.writes(kind)}
+    words = " and ".join(sorted(unwritten))
+    if unwritten == work.kinds:
+        raise DataError(
+            f"{path}: has more than {LARGE:,} pixels, and {words} would need all of them in memory; "
+            "save labels, overlay or areas, or cut it into smaller images"
+        )
+    if unwritten == {"overlay"}:
+        work.tell(path, f"has more than {LARGE:,} pixels: an overlay is written only if it is asked for")
+    elif unwritten:
+        work.tell(path, f"has more than {LARGE:,} pixels: without {words}, which would need all of them in memory")
+    return unwritten

@@ -1,7 +1,7 @@
 """Images read window by window: GeoTIFF and BigTIFF, PNG and JPEG through GDAL, TIFF through tifffile, others whole.
 
-Pixels come as `bands.read_bands` gives them, by the same rules of bit depths. Where RGB is wanted, of more than three
-bands the first three are read, of two the first one, and `note` says so. A TIFF's nodata value, mask or alpha tells
+Pixels follow the rules of bit depths of `bands.read_bands`. Where RGB is wanted, of more than three bands the first
+three are read, of two the first one, and `note` says so. A TIFF's nodata value, mask or alpha tells
 which pixels hold no data; they come out black. Arrays in .npy files are read where they lie.
 """
 
@@ -36,6 +36,8 @@ from fullconv.errors import DataError
 from fullconv.image import eight_bits, image_header
 
 __all__ = [
+    "GEO_KEYS",
+    "PLACE_LOST",
     "ArrayRaster",
     "Bands",
     "Coding",
@@ -44,7 +46,6 @@ __all__ = [
     "Raster",
     "WholeRaster",
     "bands_read",
-    "check_block",
     "header",
     "open_raster",
 ]
@@ -52,23 +53,39 @@ __all__ = [
 LARGEST_BLOCK = 2**28
 """Bytes of the largest block, a tile or a strip of rows, that is decoded at once."""
 
+MOST_PIXELS = 2**40
+"""More are no image's: a damaged header can claim them."""
+
+PLACE_LOST = (
+    "GeoTIFFs are read without their georeference and nodata value, which the labels lose; "
+    "to keep them, run: pip install 'fullconv[geo]'"
+)
+
+GEO_KEYS = 34735
+"""The tag of a TIFF's coordinate reference system."""
+
 UInt8 = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where on Earth an image is: CRS and affine transform of rasterio, or else TIFF's tags as tifffile has them."""
+    """Where on Earth an image is: rasterio's CRS and affine transform or ground control points, or tifffile's tags."""
 
     crs: Any = None
     transform: Any = None
+    gcps: Any = None
     tags: tuple[tuple[int, int, int, Any, bool], ...] = ()
 
 
 class Raster(Protocol):
-    """An image of `size` (height, width) to be read in windows; `by_rows` where its blocks are as wide as itself."""
+    """An image of `size` (height, width) to be read in windows; `by_rows` where its blocks are as wide as itself.
+
+    A block, which is decoded at once, holds `block_bytes` of pixels; 0 where nothing is gained by smaller ones.
+    """
 
     size: tuple[int, int]
+    block_bytes: int
     by_rows: bool
     origin: Origin | None
     note: str
@@ -132,20 +149,20 @@ class Coding:
 
 
 def bands_read(path: Path, count: int, alpha: bool, channels: int) -> tuple[int, str]:
-    """How many of a file's `count` bands are read for `channels`, and a note where that leaves some out.
+    """How many of a file's `count` bands are read for `channels`, and a note where more than alpha is left out.
 
     Raises DataError where a file has not the bands of a model that does not take RGB.
     """
     if channels == 3:
         read = 3 if count >= 3 else 1
-        return read, "" if count in (1, 3) else f"{count} bands, of which the first {read} are read"
+        first = "the first 3 are" if read == 3 else "the first is"
+        return read, "" if count - alpha in (1, 3) else f"{count} bands, of which {first} read"
     if channels not in (count, count - alpha):
         raise DataError(wrong_bands(path, count, channels))
     return channels, ""
 
 
-def check_block(path: Path, size: int) -> None:
-    """DataError where a block of the file holds more bytes than may be decoded at once."""
+def _check_block(path: Path, size: int) -> None:
     if size > LARGEST_BLOCK:
         raise DataError(
             f"{path}: one block holds {size / 2**20:,.0f} MiB of pixels; "
@@ -154,16 +171,22 @@ def check_block(path: Path, size: int) -> None:
 
 
 @contextmanager
-def open_raster(path: Path, channels: int = 3, value_range: ValueRange | None = None) -> Iterator[Raster]:
+def open_raster(
+    path: Path, channels: int = 3, value_range: ValueRange | None = None, whole: bool = False
+) -> Iterator[Raster]:
     """The image as it is best read in windows, of `channels` and with `value_range` as in `bands.read_bands`.
 
     Through rasterio where it is installed, else TIFF through tifffile where that is; whole where neither can, or where
-    its orientation says that the pixels lie turned. Raises DataError for files that are damaged or not images.
+    its orientation says that the pixels lie turned. Raises DataError for files that are damaged or not images, and
+    unless it is to be read `whole`, for blocks of more than `LARGEST_BLOCK`.
     """
     if is_array(path):
         yield ArrayRaster(path, channels, value_range)
         return
-    upright = header(path)[1] == 1
+    (height, width), orientation = header(path)
+    if height * width > MOST_PIXELS:
+        raise DataError(f"{path}: {width} x {height} pixels, which no image has; copy or export it again")
+    upright = orientation == 1
     with ExitStack() as stack:
         found: Raster
         driver = next((name for name, starts in _DRIVERS.items() if _starts(path, starts)), None)
@@ -171,12 +194,14 @@ def open_raster(path: Path, channels: int = 3, value_range: ValueRange | None = 
             from fullconv.run.gdal import gdal_raster
 
             found = stack.enter_context(gdal_raster(path, driver, channels, value_range))
-        elif upright and is_tiff(path) and find_spec("tifffile"):
+        elif upright and is_tiff(path) and find_spec("tifffile") and _through_tifffile(path):
             from fullconv.run.tiff import tiff_raster
 
             found = stack.enter_context(tiff_raster(path, channels, value_range))
         else:
             found = WholeRaster(path, channels, value_range)
+        if not whole:
+            _check_block(path, found.block_bytes)
         yield Bands(found, channels) if found.by_rows else found
 
 
@@ -200,6 +225,14 @@ def header(path: Path) -> tuple[tuple[int, int], int]:
         return (int(tags[IMAGELENGTH]), int(tags[IMAGEWIDTH])), int(tags.get(ExifTags.Base.Orientation, 1))
 
 
+def _through_tifffile(path: Path) -> bool:
+    """Whether tifffile decodes it, or only tifffile could tell where it lies."""
+    from fullconv.run.tiff import NODATA_TAG, decodes
+
+    tags = tiff_tags(path)
+    return GEO_KEYS in tags or NODATA_TAG in tags or decodes(path)
+
+
 def _starts(path: Path, starts: tuple[bytes, ...]) -> bool:
     with path.open("rb") as file:
         return file.read(4).startswith(starts)
@@ -208,12 +241,14 @@ def _starts(path: Path, starts: tuple[bytes, ...]) -> bool:
 class WholeRaster:
     """An image that is decoded at once, up to `image.MAX_PIXELS`."""
 
+    block_bytes = 0
     by_rows = False
     origin: Origin | None = None
-    note = ""
 
     def __init__(self, path: Path, channels: int = 3, value_range: ValueRange | None = None) -> None:
         self.size = band_size(path)
+        placeless = find_spec("rasterio") is None and find_spec("tifffile") is None
+        self.note = PLACE_LOST if placeless and is_tiff(path) and GEO_KEYS in tiff_tags(path) else ""
         self._path, self._channels, self._range = path, channels, value_range
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
@@ -228,6 +263,7 @@ class WholeRaster:
 class ArrayRaster:
     """A .npy file, of which a window's numbers are read."""
 
+    block_bytes = 0
     by_rows = False
     origin: Origin | None = None
     note = ""
@@ -258,6 +294,7 @@ class Bands:
     def __init__(self, raster: Raster, channels: int = 3) -> None:
         self._channels = channels
         self.size, self.origin, self.note, self._raster = raster.size, raster.origin, raster.note, raster
+        self.block_bytes = raster.block_bytes
         self._rows = range(0)
         self._pixels: UInt8 = np.empty((0, self.size[1], channels), np.uint8)
         self._empty: Mask | None = None

@@ -23,9 +23,13 @@ from fullconv.labels import LabelSet
 from fullconv.run import outputs
 from fullconv.run.georeference import Georeference, georeference
 from fullconv.run.outputs import AREAS_FILE, DEFAULT_SAVES, Area
+from fullconv.run.picture import Picture
+from fullconv.run.rasters import Origin
 from fullconv.run.runner import Runner, label_maps, largest
+from fullconv.run.tiles import in_memory
+from fullconv.run.writing import write_located
 
-__all__ = ["Result", "file_identity", "segment"]
+__all__ = ["Result", "file_identity", "segment", "targets_of"]
 
 SHOWN = 480
 """Pixels of the longer side of what a notebook shows."""
@@ -39,7 +43,9 @@ class Result:
     """What a model says about an image; made by `segment` and by `fullconv.load(...).predict`.
 
     `image` is H x W x C uint8, RGB where the model takes that, upright; `label_map` H x W uint8 class ids, at the same
-    size. `name` is that of its files, and `path` the image's own file, where it has one.
+    size. `name` is that of its files, and `path` the image's own file, where it has one. Pixels without data, as TIFFs
+    name them, are black and have the ignored label. `origin` is where a georeferenced TIFF lies, for its label map, and
+    `note` says which of the file's bands were read, if not all.
     """
 
     image: UInt8
@@ -47,6 +53,8 @@ class Result:
     name: str
     path: Path | None
     runner: Runner
+    origin: Origin | None = None
+    note: str = ""
 
     def __repr__(self) -> str:
         height, width = self.label_map.shape
@@ -99,7 +107,7 @@ class Result:
         if isinstance(kinds, str):
             raise UsageError(f"kinds is {kinds!r}; give a list of words, as [{kinds!r}]")
         outputs.check_kinds(kinds)
-        targets = outputs.result_paths(Path(folder), Path(name or self.name), kinds)
+        targets = targets_of(Path(folder), Path(name or self.name), kinds, self.origin)
         if self.path is not None and file_identity(self.path) in map(file_identity, targets.values()):
             raise UsageError(f"{self.path}: its result would overwrite it; choose another folder or name")
         self.write(targets)
@@ -110,9 +118,11 @@ class Result:
         return targets
 
     def write(self, targets: dict[str, Path]) -> None:
-        """Write the kinds of `outputs.result_paths` to their files."""
+        """Write the kinds of `targets_of` to their files."""
         for kind, target in targets.items():
-            if kind == "labels":
+            if kind == "labels" and self.origin is not None:
+                write_located(target, self.label_map, self.labels, self.origin)
+            elif kind == "labels":
                 write_label_map(target, self.label_map, self.labels)
             elif kind == "overlay":
                 write_image(target, self.overlay())
@@ -151,17 +161,31 @@ class Result:
         return f"<div>{pictures}<div>{legend}</div></div>"
 
 
-def segment(runner: Runner, image: UInt8, name: str, path: Path | None = None, keep_logits: bool = False) -> Result:
-    """Label an H x W x C uint8 image of the channels that the runner takes.
+def segment(
+    runner: Runner, image: UInt8 | Picture, name: str, path: Path | None = None, keep_logits: bool = False
+) -> Result:
+    """Label an H x W x C uint8 image of the channels that the runner takes; above `tiles.WHOLE` pixels in tiles.
 
     With `keep_logits`, for who needs them anyhow, the network runs once, and the labels are the largest of them.
     """
-    if not keep_logits:
-        return Result(image, label_maps(runner, image[None])[0], name, path, runner)
-    logits = _logits(runner, image)
-    result = Result(image, largest(logits[None])[0], name, path, runner)
-    result.logits = logits
+    picture = image if isinstance(image, Picture) else Picture(image)
+    pixels, runner = picture.pixels, in_memory(runner, picture.pixels.shape[:2])
+    logits = _logits(runner, pixels) if keep_logits else None
+    label_map = label_maps(runner, pixels[None])[0] if logits is None else largest(logits[None])[0]
+    if picture.empty is not None:
+        label_map = np.where(picture.empty, np.uint8(runner.labels.ignore_index), label_map)
+    result = Result(pixels, label_map, name, path, runner, picture.origin, picture.note)
+    if logits is not None:
+        result.logits = logits
     return result
+
+
+def targets_of(folder: Path, name: Path, kinds: Collection[str], origin: Origin | None) -> dict[str, Path]:
+    """The files of `outputs.result_paths`; the label map of a georeferenced image is a TIFF."""
+    targets = outputs.result_paths(folder, name, kinds)
+    if origin is not None and "labels" in targets:
+        targets["labels"] = targets["labels"].with_name(f"{name.name}.tif")
+    return targets
 
 
 def file_identity(path: Path) -> str:

@@ -5,8 +5,10 @@ tifffile alone decodes what is stored plain or deflated; with imagecodecs beside
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,10 @@ import tifffile
 
 from fullconv.data.bands import ValueRange
 from fullconv.errors import DataError
-from fullconv.image import damaged
-from fullconv.run.rasters import Coding, Mask, Origin, bands_read, check_block
+from fullconv.image import told_of
+from fullconv.run.rasters import Coding, Mask, Origin, bands_read
 
-__all__ = ["BLOCK", "tiff_raster", "write_tiff"]
+__all__ = ["BLOCK", "NODATA_TAG", "decodes", "tiff_raster", "write_tiff"]
 
 BLOCK = 512
 """Side of the tiles of a written file; `bands` must come in so many rows."""
@@ -30,6 +32,12 @@ GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 
 NODATA_TAG = 42113
 """GDAL's: the value of pixels without data, in ASCII."""
+
+PLAIN = (1, 8, 32946)
+"""Compressions that tifffile decodes alone: none and deflate."""
+
+# What tifffile logs of a file, and would print, is told by our errors.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -44,12 +52,12 @@ class _TiffRaster:
         self._file, self._page, self._path = file.filehandle, page, path
         self.size = (page.imagelength, page.imagewidth)
         count = page.samplesperpixel
-        if page.imagedepth != 1 or page.dtype is None or page.photometric in (5, 8, 9):
+        if page.imagedepth != 1 or page.dtype is None or not _in_rgb(page):
             raise DataError(f"{path}: pixels of an unusual kind (photometric {page.photometric}); convert it to RGB")
         rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, self.size[0])
         self._block = (rows, page.tilewidth if page.is_tiled else self.size[1])
         self.by_rows = self._block[1] >= self.size[1]
-        check_block(path, self._block[0] * self._block[1] * page.dtype.itemsize * count)
+        self.block_bytes = self._block[0] * self._block[1] * page.dtype.itemsize * count
         self._separate = count > 1 and page.planarconfig == 2
         palette = None
         alpha = any(int(role) in (1, 2) for role in page.extrasamples)
@@ -88,9 +96,9 @@ class _TiffRaster:
         """Copy what one block holds of the window; a block without bytes is left as it is."""
         grid = [-(-n // side) for n, side in zip(self.size, self._block, strict=True)]
         index = (plane * grid[0] + block[0]) * grid[1] + block[1]
-        if not self._page.databytecounts[index]:
-            return
         try:
+            if not self._page.databytecounts[index]:
+                return
             self._file.seek(self._page.dataoffsets[index])
             packed = self._file.read(self._page.databytecounts[index])
             pixels: Any = self._page.decode(packed, index, jpegtables=self._page.jpegtables)[0]
@@ -107,6 +115,21 @@ class _TiffRaster:
         into[outer] = pixels[0][inner][..., : into.shape[2]]
 
 
+def decodes(path: Path) -> bool:
+    """Whether windows of the file can be read with what is installed; not if Pillow must turn its colours into RGB."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            return _in_rgb(page) and (page.compression in PLAIN or find_spec("imagecodecs") is not None)
+    except Exception:  # as above
+        return False
+
+
+def _in_rgb(page: Any) -> bool:
+    """Whether decoding gives grey, a palette's entries or RGB; of YCbCr only JPEG's does."""
+    return page.photometric in (0, 1, 2, 3) or (page.photometric == 6 and page.compression == 7)
+
+
 def _copied(tag: Any) -> tuple[int, int, int, Any, bool]:
     return tag.code, int(tag.dtype), tag.count, tag.value, True
 
@@ -114,12 +137,12 @@ def _copied(tag: Any) -> tuple[int, int, int, Any, bool]:
 @contextmanager
 def tiff_raster(path: Path, channels: int = 3, value_range: ValueRange | None = None) -> Iterator[_TiffRaster]:
     """A TIFF as a `Raster`; DataError if tifffile cannot open it."""
-    try:
+    with told_of(path):
         file = tifffile.TiffFile(path)
-    except Exception as error:  # as above
-        raise damaged(path, error) from error
     with file:
-        yield _TiffRaster(file, path, channels, value_range)
+        with told_of(path):
+            raster = _TiffRaster(file, path, channels, value_range)
+        yield raster
 
 
 def write_tiff(

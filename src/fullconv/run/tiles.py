@@ -11,9 +11,12 @@ from fullconv.data.bands import ValueRange
 from fullconv.errors import UsageError
 from fullconv.labels import LabelSet
 from fullconv.run.runner import Runner, label_maps, takes
-from fullconv.tiling import Cut, Window
+from fullconv.tiling import MOST_TILES, Cut, Window, balanced
 
-__all__ = ["Tile", "TiledRunner"]
+__all__ = ["WHOLE", "Tile", "TiledRunner", "in_memory"]
+
+WHOLE = 12 * 2**20
+"""Pixels above which an image is computed in tiles by itself, of about so many."""
 
 UInt8 = npt.NDArray[np.uint8]
 Tile = tuple[Cut, Cut]
@@ -21,7 +24,7 @@ Tile = tuple[Cut, Cut]
 
 
 class TiledRunner:
-    """A `Runner` over a runner, `tile` pixels at a time.
+    """A `Runner` over a runner, a square of `tile` pixels at a time, or (height, width) pixels.
 
     Tiles start on the network's grid, overlap by its halo, have one shape and end where the image ends, so that
     every kept pixel sees what it sees in the whole image: logits are equal up to float rounding. With `halo`, so
@@ -32,7 +35,7 @@ class TiledRunner:
     which no tile gives the labels of the whole image.
     """
 
-    def __init__(self, runner: Runner, tile: int, halo: int | None = None) -> None:
+    def __init__(self, runner: Runner, tile: int | tuple[int, int], halo: int | None = None) -> None:
         if halo is None and not runner.exact:
             raise UsageError(
                 "this network looks at the whole image at once, so tiles cannot give its labels; "
@@ -42,8 +45,9 @@ class TiledRunner:
             raise UsageError(f"a halo of {halo} pixels: it is 0 at the least")
         self.runner, self.tile, self.halo = runner, tile, halo
         self._cut = tuple(window.with_halo(halo) for window in runner.windows)
-        for window in self._cut:
-            window.cuts(1, tile)
+        self._sides = (tile, tile) if isinstance(tile, int) else tile
+        for window, side in zip(self._cut, self._sides, strict=True):
+            window.cuts(1, side)
 
     @property
     def labels(self) -> LabelSet:
@@ -71,8 +75,14 @@ class TiledRunner:
         return takes(self.runner)[1]
 
     def tiles(self, size: tuple[int, int]) -> list[Tile]:
-        """An image of `size` (height, width) in tiles, row by row; one tile if it is not larger."""
-        rows, columns = (window.cuts(n, self.tile) for window, n in zip(self._cut, size, strict=True))
+        """An image of `size` (height, width) in tiles, row by row; one tile if it is not larger.
+
+        Raises UsageError for more than `tiling.MOST_TILES`.
+        """
+        axes = zip(self._cut, size, self._sides, strict=True)
+        rows, columns = (window.cuts(length, side) for window, length, side in axes)
+        if len(rows) * len(columns) > MOST_TILES:
+            raise UsageError(f"{size[1]} x {size[0]} pixels are {len(rows) * len(columns):,} tiles; take larger ones")
         return list(product(rows, columns))
 
     def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
@@ -96,6 +106,13 @@ class TiledRunner:
         """The logits of one tile's kept pixels, N x K x h x w float32."""
         rows, columns = tile
         return self.runner.logits(_cut_out(images, tile))[:, :, rows.inner, columns.inner]
+
+
+def in_memory(runner: Runner, size: tuple[int, int]) -> Runner:
+    """The runner for an image of `size` (height, width) in memory: tiles above `WHOLE` pixels, where labels stay."""
+    if size[0] * size[1] <= WHOLE or not runner.exact or isinstance(runner, TiledRunner):
+        return runner
+    return TiledRunner(runner, balanced(runner.windows, size, WHOLE))
 
 
 def _cut_out(images: UInt8, tile: Tile) -> UInt8:

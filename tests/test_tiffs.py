@@ -1,0 +1,288 @@
+"""One TIFF, one answer: with tiles or without, by the command or from Python, whatever its pixels and tags are."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+import tifffile
+from PIL import Image
+from rasterio.control import GroundControlPoint
+
+import command_line
+from fullconv.errors import DataError, MissingExtra
+from fullconv.image import read_label_map
+from fullconv.model import Model
+from fullconv.run import georeference as geo
+from fullconv.run import large
+from fullconv.run.large import LargeOptions
+from fullconv.run.outputs import SAVES
+from fullconv.run.predict import predict_files
+from fullconv.run.rasters import PLACE_LOST
+from fullconv.run.tiles import TiledRunner
+from geotiffs import TRANSFORM, Shifted, geotiff, hide, picture
+
+UInt8 = npt.NDArray[np.uint8]
+SIZE = (70, 90)
+
+
+def smooth(bands: int = 3) -> UInt8:
+    """What JPEG keeps something of."""
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    waves = [128 + 120 * np.sin(rows / (3 + band) + columns / (7 - band)) for band in range(bands)]
+    return np.stack(waves, -1).astype(np.uint8)
+
+
+def masked(path: Path) -> None:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        geotiff(path, smooth(), photometric="rgb")
+        with rasterio.open(path, "r+") as target:
+            valid = np.full(SIZE, 255, np.uint8)
+            valid[:20] = 0
+            target.write_mask(valid)
+
+
+def with_alpha(path: Path, dtype: str = "uint8", premultiplied: bool = False) -> None:
+    pixels = smooth(4).astype(dtype) * (257 if dtype == "uint16" else 1)
+    pixels[:20, :, 3] = 0
+    options = {"alpha": "premultiplied" if premultiplied else "yes"}
+    geotiff(path, pixels, photometric="rgb", **options)
+
+
+def jpeg(path: Path) -> None:
+    geotiff(path, smooth(), photometric="ycbcr", compress="jpeg", blockxsize=64, blockysize=64)
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "mask": masked,
+    "alpha": with_alpha,
+    "premultiplied alpha": lambda path: with_alpha(path, premultiplied=True),
+    "alpha of 16 bits": lambda path: with_alpha(path, "uint16"),
+    "JPEG": jpeg,
+    "YCbCr": lambda path: Image.fromarray(smooth()).convert("YCbCr").save(path),
+    "LAB": lambda path: tifffile.imwrite(path, smooth(), photometric="cielab"),
+    "CMYK": lambda path: Image.fromarray(smooth()).convert("CMYK").save(path),
+    "LZW": lambda path: Image.fromarray(smooth()).save(path, compression="tiff_lzw"),
+    "palette": lambda path: Image.fromarray(smooth()).convert("P", palette=Image.Palette.ADAPTIVE).save(path),
+    "turned": lambda path: Image.fromarray(smooth()).save(path, tiffinfo={274: 6}),
+    "16 bits": lambda path: geotiff(path, picture(*SIZE, 3, "uint16"), photometric="rgb"),
+    "nodata": lambda path: geotiff(path, smooth() // 64 * 64, nodata=0),
+    "five bands": lambda path: geotiff(path, smooth(5), photometric="minisblack"),
+    "infrared": lambda path: geotiff(path, smooth(4), photometric="rgb", alpha="unspecified"),
+}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_gives_the_same_files_with_tiles_and_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reader: str, kind: str
+) -> None:
+    monkeypatch.setattr("fullconv.cli_predict._load", lambda model, kind: Shifted())
+    path = tmp_path / "a.tif"
+    KINDS[kind](path)
+    told, made = [], []
+    for tile in ((), ("--tile", "24")):
+        out = tmp_path / f"out{len(made)}"
+        code = command_line.predict(monkeypatch, "model", path, *tile, "--out", out, "--save", ",".join(set(SAVES)))
+        told.append((code, capsys.readouterr().err))
+        made.append(files_of(out))
+    assert made[0] == made[1]
+    assert told[0] == told[1]
+    if reader == "rasterio" or kind != "JPEG":
+        assert told[0][0] == 0
+        assert len(made[0]) == len(SAVES)
+    bands = {"five bands": "5 bands", "infrared": "4 bands"}.get(kind)
+    assert told[0][1] == (f"{path}: {bands}, of which the first 3 are read\n" if bands else told[0][1])
+
+
+@pytest.mark.parametrize("kind", ["mask", "nodata", "16 bits", "five bands"])
+def test_python_says_what_the_command_says(tmp_path: Path, kind: str) -> None:
+    """The same pixels without data, which no area or polygon counts, and a label map with its place."""
+    path = tmp_path / "a.tif"
+    KINDS[kind](path)
+    predict_files(Shifted(), [path], tmp_path / "command", SAVES)
+    result = Model(Shifted()).predict(path)
+    written = result.save(tmp_path / "python", SAVES)
+    assert written["labels"] == tmp_path / "python" / "a.tif"
+    assert files_of(tmp_path / "python") == files_of(tmp_path / "command")
+    with rasterio.open(written["labels"]) as found:
+        assert (found.crs, found.transform, found.nodata) == ("EPSG:32633", TRANSFORM, 255)
+        np.testing.assert_array_equal(found.read(1), result.label_map)
+    without = int((result.label_map == 255).sum())
+    assert bool(without) == (kind in ("mask", "nodata"))
+    assert sum(area.pixels for area in result.areas().values()) == result.label_map.size - without
+    assert sum(part["properties"]["pixels"] for part in result.polygons()["features"]) == SIZE[0] * SIZE[1] - without
+    assert result.note == ("5 bands, of which the first 3 are read" if kind == "five bands" else "")
+
+
+def test_ground_control_points_are_kept(tmp_path: Path) -> None:
+    path, corners = tmp_path / "a.tif", [(0, 0), (0, 90), (70, 0), (70, 90)]
+    points = [GroundControlPoint(row, column, 5e5 + column, 4.6e6 - row) for row, column in corners]
+    geotiff(path, smooth(), transform=None, gcps=points)
+    predict_files(Shifted(), [path], tmp_path / "out", ["labels"])
+    with rasterio.open(tmp_path / "out" / "a.tif") as found:
+        kept, crs = found.gcps
+        assert crs == "EPSG:32633"
+        assert [(point.row, point.col, point.x, point.y) for point in kept] == [
+            (point.row, point.col, point.x, point.y) for point in points
+        ]
+
+
+def with_entry(path: Path, code: int, kind: int) -> Path:
+    """A TIFF whose last tag becomes one that no program knows."""
+    Image.fromarray(smooth()).save(path, compression="tiff_deflate")
+    data = bytearray(path.read_bytes())
+    start = struct.unpack_from("<I", data, 4)[0]
+    count = struct.unpack_from("<H", data, start)[0]
+    entry = start + 2 + 12 * (count - 1)
+    struct.pack_into("<HHI", data, entry, code, kind, 1)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(("code", "kind"), [(439, 53), (65000, 4), (3072, 9), (64000, 2**16 - 1)])
+def test_odd_tags_cost_neither_the_image_nor_the_folder(tmp_path: Path, reader: str, code: int, kind: int) -> None:
+    first, second = with_entry(tmp_path / "a.tif", code, kind), tmp_path / "b.png"
+    Image.fromarray(smooth()).save(second)
+    report = predict_files(Shifted(), [first, second], tmp_path / "out", ["labels"])
+    assert report.done == (first, second), report.failed
+    np.testing.assert_array_equal(*(read_label_map(tmp_path / "out" / name) for name in ("a.png", "b.png")))
+
+
+@pytest.mark.parametrize("kind", ["strips", "size"])
+def test_damaged_tags_cost_the_image_alone(tmp_path: Path, reader: str, kind: str) -> None:
+    """Fewer strips than rows say, and a size that no image has."""
+    path, other = tmp_path / "a.tif", tmp_path / "b.png"
+    Image.fromarray(smooth()).save(other)
+    tifffile.imwrite(path, smooth(), rowsperstrip=16, photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        tags = file.pages.first.tags
+        if kind == "strips":
+            tags["StripOffsets"].overwrite(tags["StripOffsets"].value[:2])
+            tags["StripByteCounts"].overwrite(tags["StripByteCounts"].value[:2])
+        else:
+            tags["ImageWidth"].overwrite(2**31, dtype="I")
+            tags["ImageLength"].overwrite(2**31, dtype="I")
+    for runner in (Shifted(), TiledRunner(Shifted(), 16)):
+        report = predict_files(runner, [path, other], tmp_path / "out", ["labels"])
+        assert report.done[-1] == other
+        assert all("a.tif" in message and "\n" not in message for _, message in report.failed)
+        assert len(report.failed) == (kind == "size" or reader == "tifffile")
+
+
+NOISY = """
+import sys
+from pathlib import Path
+from geotiffs import Shifted
+from fullconv.run.predict import predict_files
+assert not predict_files(Shifted(), [Path(sys.argv[1])], Path(sys.argv[2]), ["labels", "areas", "polygons"]).failed
+"""
+
+
+def test_libraries_say_nothing_of_their_own(tmp_path: Path) -> None:
+    """Tags whose data lie behind the end of the file, and keys of a place without the place."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        smooth(),
+        photometric="rgb",
+        metadata=None,
+        extratags=[(34735, 3, 4, (1, 1, 0, 0), True), (65001, 2, 0, "x" * 50, True)],
+    )
+    with tifffile.TiffFile(path) as file:
+        entry = file.pages.first.tags[65001].offset
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, entry + 4, 10**6)
+    path.write_bytes(data)
+    environment = {"PYTHONPATH": ":".join([str(Path(__file__).parent), *sys.path]), "PATH": ""}
+    run = subprocess.run(
+        [sys.executable, "-c", NOISY, path, tmp_path / "out"], capture_output=True, env=environment, check=True
+    )
+    assert run.stderr == b""
+
+
+def test_a_place_that_is_lost_is_told_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "rasterio", "tifffile")
+    paths = [geotiff(tmp_path / name, smooth(), photometric="rgb") for name in ("a.tif", "b.tif")]
+    Image.fromarray(smooth()).save(tmp_path / "c.tif")
+    told: list[str] = []
+    report = predict_files(
+        Shifted(), [*paths, tmp_path / "c.tif"], tmp_path / "out", ["labels"], large=LargeOptions(tell=told.append)
+    )
+    assert len(report.done) == 3
+    assert told == [PLACE_LOST]
+    assert "pip install 'fullconv[geo]'" in told[0]
+    predict_files(Shifted(), [tmp_path / "c.tif"], tmp_path / "out", ["labels"], large=LargeOptions(tell=told.append))
+    assert told == [PLACE_LOST]
+
+
+def test_a_missing_extra_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = geotiff(tmp_path / "a.tif", smooth(), photometric="rgb")
+    monkeypatch.setattr(geo, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"a\.tif: rasterio is not installed\. Run: pip"):
+        geo.georeference(path)
+
+
+def test_above_the_limit_kinds_that_cannot_be_are_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large, "LARGE", SIZE[0] * SIZE[1] - 1)
+    path, runner, told = geotiff(tmp_path / "a.tif", smooth()), Shifted(), []
+    options = LargeOptions(tell=told.append)
+    report = predict_files(runner, [path], tmp_path / "out", ["polygons", "probabilities"], large=options)
+    assert "a.tif: has more than 64,000,000 pixels, and polygons and probabilities would" in report.failed[0][1]
+    assert runner.calls == 0
+    assert not told
+    assert predict_files(runner, [path], tmp_path / "out", ["labels", "labelme"], large=options).done == (path,)
+    assert told == [f"{path}: has more than 64,000,000 pixels: without labelme, which would need all of them in memory"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_of_a_damaged_large_image_nothing_stays_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """Whether the labels meet the damage, or only the overlay does."""
+    monkeypatch.setattr(large, "LARGE", 1000)
+    path = geotiff(tmp_path / "a.tif", picture(256, 256), compress="deflate")
+    data = path.read_bytes()
+
+    def cut(done: int, tiles: int) -> None:
+        if done == tiles:
+            path.write_bytes(data[:90000])
+
+    if not late:
+        cut(1, 1)
+    options = LargeOptions(overlay=True, on_tile=cut if late else None)
+    report = predict_files(TiledRunner(Shifted(), 64), [path], tmp_path / "out", large=options)
+    assert "damaged or cut short" in report.failed[0][1]
+    assert [found.name for found in (tmp_path / "out").rglob("*") if "a.tif." in found.name] == []
+
+
+def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "rasterio", "tifffile")
+    runner = Shifted()
+    with pytest.raises(MissingExtra, match=r"b\.tif: rasterio"):
+        large.predict_large(runner, geotiff(tmp_path / "a.tif", smooth()), {"labels": tmp_path / "b.tif"})
+    assert runner.calls == 0
+
+
+def test_a_size_that_no_image_has_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, smooth(), photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for name in ("ImageWidth", "ImageLength"):
+            file.pages.first.tags[name].overwrite(2**31, dtype="I")
+    with pytest.raises(DataError, match="which no image has"):
+        Model(Shifted()).predict(path)
