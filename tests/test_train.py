@@ -279,12 +279,25 @@ def test_class_weights() -> None:
         ({"epochs": 5, "val_every": 2}, "multiple of val_every"),
         ({"scale": "[2, 1]"}, "scale"),
         ({"lr": -1}, "lr must be above zero"),
+        ({"lr": float("nan")}, "lr must be a finite number"),
+        ({"weight_decay": float("inf")}, "weight_decay must be a finite number"),
+        ({"flip": 7}, "flip must be in 0 .. 1"),
+        ({"flip": -1}, "flip must be at least 0"),
+        ({"workers": -1}, "workers must be at least 0"),
+        ({"ema": 1}, "ema must be below 1"),
     ],
 )
 def test_recipe_refuses(values: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match="recipe: ") as caught:
         override(modern(), values)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("every", [1, 3, 7, 50])
+def test_epochs_that_nobody_gave_follow_the_validations(every: int) -> None:
+    recipe = override(modern(), {"val_every": str(every)})
+    assert recipe.epochs % every == 0
+    assert 0 <= recipe.epochs - modern().epochs < every
 
 
 def test_recipe_round_trip() -> None:

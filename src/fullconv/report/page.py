@@ -52,6 +52,7 @@ def render(found: Findings) -> str:
         "pictures": _pictures(found),
         "curves": _curves(found),
         "about": _about(found),
+        "choices": _choices(found),
         "settings": _settings(found),
     }
     links = "".join(f'<li><a href="#{name}">{name}</a></li>' for name, text in sections.items() if text)
@@ -193,8 +194,22 @@ def _about(found: Findings) -> str:
     )
 
 
+def _choices(found: Findings) -> str:
+    """What was decided before the first step, by the data or by hand, and why."""
+    choices = found.source.settings.get("choices")
+    if not isinstance(choices, Mapping):
+        return ""
+    rows = [
+        [esc(text) for text in (name, choice.get("value"), choice.get("reason"))]
+        for name, choice in choices.items()
+        if isinstance(choice, Mapping)
+    ]
+    return section("choices", "Choices", table("What was chosen, and why", ["what", "value", "why"], rows, "words"))
+
+
 def _settings(found: Findings) -> str:
-    rows = [[esc(name), esc(value)] for name, value in _flat(found.source.settings)]
+    told = {name: value for name, value in found.source.settings.items() if name != "choices"}
+    rows = [[esc(name), esc(value)] for name, value in _flat(told)]
     if not rows:
         return ""
     return section("settings", "Settings", table("Every setting of the run", ["setting", "value"], rows, "words"))
