@@ -153,8 +153,7 @@ def _curves(found: Findings) -> str:
         "curves",
         "Training",
         f"<p>The weights are those of epoch {best['epoch']:g}, the best of {len(rows)} "
-        f"validation{'s' * (len(rows) > 1)} by mean IU. Validations run in the training’s own precision, so the last "
-        "digits may differ from the scores above.</p>",
+        f"validation{'s' * (len(rows) > 1)} by mean IU. The scores above are of these weights, measured anew.</p>",
         '<div class="charts">',
         line_chart("chart-loss", "Training loss", "", epochs, [loss]),
         line_chart("chart-scores", "Validation, percent", " %", epochs, scores),
