@@ -30,9 +30,10 @@ from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
 from fullconv.polygons import regions
 from fullconv.report.findings import Findings
+from fullconv.report.markup import esc
 from fullconv.report.measure import THUMB, Measured, measure
-from fullconv.report.page import render
-from fullconv.report.pictures import WRONG, chosen, error_picture
+from fullconv.report.page import render, write_report
+from fullconv.report.pictures import WRONG, chosen, error_picture, outlines, tinted
 from fullconv.report.places import LEAST, RegionSizes, near_boundary
 from fullconv.report.source import Source
 from fullconv.run.evaluate import evaluate
@@ -198,7 +199,9 @@ def test_the_page_is_whole_and_stands_alone(tmp_path: Path, share: float | None)
     assert len(pictures) == 5 * 4
     assert all(values["alt"] for values in pictures)
     assert all(values.get("scope") in ("row", "col") for tag, values in page.attributes if tag == "th")
-    assert page.tags["caption"] == page.tags["table"] > 5
+    captions = [values["aria-label"] for _, values in page.attributes if values.get("class") == "scroll"]
+    assert len(captions) == page.tags["table"] > 5
+    assert all(f"<figcaption>{esc(caption)}</figcaption>" in text for caption in captions)
 
 
 def test_hostile_names_are_only_text(tmp_path: Path) -> None:
@@ -207,6 +210,29 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     assert page.tags["script"] == page.tags["b"] == 0
     cells = {cell for row in page.rows for cell in row}
     assert set(HOSTILE.class_names) <= cells
+
+
+def test_a_name_that_is_not_utf8_is_written_with_backslashes(tmp_path: Path) -> None:
+    """As Linux has them: the training is done by then, and must not end in an error."""
+    found, _ = make_page(tmp_path, 0.2)
+    image = found.measured.images[0]
+    found.measured.images[0] = replace(image, sample=replace(image.sample, name="caf\udce9"))
+    write_report(tmp_path / "report.html", found.measured, found.source)
+    assert "caf\\udce9: mean IU" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_lines_frame_the_rarer_class_and_black_is_not_tinted() -> None:
+    labels = LabelSet.named(["ground", "wire"])
+    truth = np.zeros((8, 9), np.uint8)
+    truth[:, 4] = 1
+    lines = outlines(truth)
+    assert np.array_equal(np.unique(np.nonzero(lines)[1]), [3, 5])
+    image = np.full((8, 9, 3), 90, np.uint8)
+    picture = tinted(image, truth, labels)
+    assert np.array_equal(picture[:, :3], image[:, :3])
+    assert (picture[:, [3, 5]] == 255).all()
+    assert (np.abs(picture[:, 4].astype(int) - labels.palette[1]) < 100).all()
+    assert not outlines(np.full((4, 4), 7, np.uint8)).any()
 
 
 def test_a_model_that_calls_all_one_class_is_told_off(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def render(found: Findings) -> str:
 
 def _headline(found: Findings) -> str:
     interval, images = found.bootstrap.mean_iou, len(found.measured.images)
-    spread = f"{LEVEL} % interval {interval_text(interval)}" if interval else "one image: no interval"
+    spread = f"{LEVEL}\u00a0%\u00a0interval {interval_text(interval)}" if interval else "one image: no interval"
     parts = []
     if found.verdict.alarm:
         remedies = "".join(f"<li>{esc(text)}</li>" for text in found.verdict.remedies)
@@ -110,7 +110,8 @@ def _pictures(found: Findings) -> str:
         f"<li>{class_name(name, color)}</li>" for name, color in zip(labels.class_names, labels.palette, strict=True)
     )
     parts = [
-        "<p>From left to right: image, truth, prediction, error. Sorted by mean IU over the classes of each image.</p>",
+        "<p>From left to right: image, truth, prediction, error. Sorted by mean IU over the classes of each image. "
+        "Lines part the classes, and what is of a black class is not tinted.</p>",
         f'<ul class="legend" aria-label="Colours of the classes">{legend}</ul>',
         '<p><span class="key wrong"></span>wrong <span class="key ignored"></span>not labelled, not counted</p>',
     ]
@@ -125,8 +126,8 @@ def _figure(sheet: Sheet) -> str:
     wrong = f"{points(sheet.wrong)} % of the labelled pixels wrong"
     shown = (
         (sheet.image, f"Image {name}"),
-        (sheet.truth, f"Truth of {name}, classes in colour"),
-        (sheet.prediction, f"Prediction for {name}, {score}"),
+        (sheet.truth, f"Truth of {name}: {esc(', '.join(sheet.true_classes))}"),
+        (sheet.prediction, f"Prediction for {name}, {score}: {esc(', '.join(sheet.predicted_classes))}"),
         (sheet.error, f"Errors on {name}: {wrong}, dark on the grey image"),
     )
     pictures = "".join(f'<img src="{uri}" alt="{alt}" loading="lazy">' for uri, alt in shown)
