@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -217,6 +218,24 @@ def test_masks_without_labels(tmp_path: Path) -> None:
         write_label_map(sample.target, np.full((64, 64), 255, np.uint8), dataset.labels)
     with pytest.raises(DataError, match="nothing to learn"):
         train(dataset, job(epochs=1), tmp_path / "other", tell=lambda _: None)
+
+
+def test_a_bad_validation_mask_is_told_before_the_first_step(data: Path, tmp_path: Path) -> None:
+    """With all others; an image is opened when it is needed, and then the way to find all is told."""
+    dataset = find_dataset(shutil.copytree(data, tmp_path / "data"))
+    told: list[str] = []
+    image = dataset.split("train")[3].image
+    image.write_bytes(image.read_bytes()[:-400])
+    with pytest.raises(DataError, match=rf"{image}: damaged(.|\n)*fullconv check .* finds all such files at once"):
+        train(dataset, job(), tmp_path / "run", tell=lambda _: None)
+    bad = [dataset.split(split)[1].target for split in ("train", "val")]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError) as caught:
+        train(dataset, job(), tmp_path / "other", tell=told.append)
+    assert len(caught.value.faults) == 2
+    assert all(str(path) in str(caught.value) for path in bad)
+    assert not told
 
 
 def test_plan_comes_first(data: Path, tmp_path: Path) -> None:

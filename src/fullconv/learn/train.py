@@ -140,7 +140,7 @@ def _prepared(dataset: DataSet, job: Job) -> _Prepared:
     if net.spec.fixed:
         with counting("computing feature maps") as bar:
             loaders.encode_with(net, bf16, lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total))
-    weights = class_weights(count_labels(dataset, "train"), recipe.class_weight_power)
+    weights = class_weights(count_labels(dataset, "train", "val"), recipe.class_weight_power)
     trainer = _trainer(recipe, bf16)
     steps = loaders.steps_per_epoch(trainer.world_size)
     task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs)
