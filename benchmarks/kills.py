@@ -4,14 +4,16 @@
 
 A small network is trained on drawn cells (cells.py), once undisturbed, and once in sittings that each end by SIGKILL
 after a random time, until all kills are used up; then it is resumed to its end. After every kill the files of the run
-folder are opened: `last.ckpt` as the trainer reads it, `best.safetensors` as `predict` does, `metrics.csv` for the
-best score so far, which must never fall. In the end both runs' weights are compared, number by number. Sittings are
-forked from one process that has imported everything, so that most of their time is training.
+folder are opened: `last.ckpt` as the trainer reads it, whose best score must never fall, `best.safetensors` as
+`predict` does, and `metrics.csv`, neither of which may know a lower one. In the end both runs' weights are compared,
+number by number; it exits with 1 where they differ. Sittings are forked from one process that has imported everything,
+so that most of their time is training.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import random
 import signal
@@ -58,10 +60,15 @@ def readable(out: Path, best: float) -> tuple[int, float]:
     if not (out / "last.ckpt").exists():
         return 0, best
     state, _ = load_state(out / "last.ckpt")
-    if state.best >= 0:
-        load_net(out / "best.safetensors")
     if state.best < best:
         raise SystemExit(f"the best score fell from {best} to {state.best}")
+    if state.best >= 0:
+        kept = load_net(out / "best.safetensors")[1].notes["val"]["mean_iou"]
+        with (out / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            told = max(float(row["mean_iou"]) for row in csv.DictReader(file))
+        for name, score in (("best.safetensors", kept), ("metrics.csv", told)):
+            if score < state.best:
+                raise SystemExit(f"the best score of {name} is {score}, where {state.best} was reached")
     return state.step, state.best
 
 
@@ -105,10 +112,14 @@ def main() -> None:
             raise SystemExit("the undisturbed run failed")
         fresh = killed(data, folder / "killed-0", options.kills, random.Random(options.seed))
         expected = load_file(folder / "undisturbed" / "best.safetensors")
+        worst = 0
         for number in range(fresh + 1):
             found = load_file(folder / f"killed-{number}" / "best.safetensors")
             differ = [name for name in expected if not torch.equal(expected[name], found[name])]
             print(f"run {number}: {len(differ)} of {len(expected)} tensors differ from those of the undisturbed run")
+            worst = max(worst, len(differ))
+        if worst:
+            raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,8 @@ def test_version(run: Callable[..., Outcome]) -> None:
         (["paint"], 2, "No such command"),
         (["train", "DATA", "--epochs", "few"], 2, "--epochs"),
         (["train", "DATA", "--stride", "7", "--model", "digits", "--weights", "none"], 2, "32, 16, 8 or 4"),
+        (["train", "DATA", "--stride", "0"], 2, "32, 16, 8 or 4"),
+        (["train", "DATA", "--lr", "nan"], 2, "lr must be a finite number"),
         (["train", "DATA", "--set", "flip"], 2, "NAME=VALUE"),
         (["train", "DATA", "--set", "flop=1"], 2, "did you mean 'flip'?"),
         (["train", "DATA", "--set", "flip=often"], 2, "flip='often'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,6 +220,24 @@ def test_masks_without_labels(tmp_path: Path) -> None:
         train(dataset, job(epochs=1), tmp_path / "other", tell=lambda _: None)
 
 
+def test_a_bad_validation_mask_is_told_before_the_first_step(data: Path, tmp_path: Path) -> None:
+    """With all others; an image is opened when it is needed, and then the way to find all is told."""
+    dataset = find_dataset(shutil.copytree(data, tmp_path / "data"))
+    told: list[str] = []
+    image = dataset.split("train")[3].image
+    image.write_bytes(image.read_bytes()[:-400])
+    with pytest.raises(DataError, match=rf"{image}: damaged(.|\n)*fullconv check .* finds all such files at once"):
+        train(dataset, job(), tmp_path / "run", tell=lambda _: None)
+    bad = [dataset.split(split)[1].target for split in ("train", "val")]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError) as caught:
+        train(dataset, job(), tmp_path / "other", tell=told.append)
+    assert len(caught.value.faults) == 2
+    assert all(str(path) in str(caught.value) for path in bad)
+    assert not told
+
+
 def test_plan_comes_first(data: Path, tmp_path: Path) -> None:
     told: list[str] = []
     train(find_dataset(data), job(epochs=1), tmp_path / "run", tell=told.append)
@@ -263,6 +282,23 @@ def test_fixed_learns_the_score_layer_alone(data: Path, tmp_path: Path) -> None:
     assert moved == {"score_fr.weight", "score_fr.bias"}
 
 
+def test_validation_is_in_float32_whatever_the_steps_compute_in(data: Path) -> None:
+    """So that the best of the validations is the best of what is delivered."""
+    dataset, counted = find_dataset(data), []
+    net = build(SPEC)
+    torch.manual_seed(0)
+    for score in [module for name, module in net.named_modules() if name.startswith("score_")]:
+        torch.nn.init.normal_(score.weight)  # type: ignore[arg-type]
+    image, target = dataset.read(dataset.split("val")[0])
+    batch = torch.from_numpy(image.transpose(2, 0, 1).copy())[None], torch.from_numpy(target)[None], ["a"]
+    for low in (False, True):
+        task = SegmentationTask(net, modern(), dataset.labels, torch.ones(11), 1).eval()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=low):
+            task.validation_step(batch, 0)
+        counted.append(task.confusion.compute())
+    assert torch.equal(*counted)
+
+
 def test_class_weights() -> None:
     counts = np.array([800, 100, 0, 100])
     assert class_weights(counts, 0).tolist() == [1, 1, 1, 1]
@@ -279,12 +315,25 @@ def test_class_weights() -> None:
         ({"epochs": 5, "val_every": 2}, "multiple of val_every"),
         ({"scale": "[2, 1]"}, "scale"),
         ({"lr": -1}, "lr must be above zero"),
+        ({"lr": float("nan")}, "lr must be a finite number"),
+        ({"weight_decay": float("inf")}, "weight_decay must be a finite number"),
+        ({"flip": 7}, "flip must be in 0 .. 1"),
+        ({"flip": -1}, "flip must be at least 0"),
+        ({"workers": -1}, "workers must be at least 0"),
+        ({"ema": 1}, "ema must be below 1"),
     ],
 )
 def test_recipe_refuses(values: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match="recipe: ") as caught:
         override(modern(), values)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("every", [1, 3, 7, 50])
+def test_epochs_that_nobody_gave_follow_the_validations(every: int) -> None:
+    recipe = override(modern(), {"val_every": str(every)})
+    assert recipe.epochs % every == 0
+    assert 0 <= recipe.epochs - modern().epochs < every
 
 
 def test_recipe_round_trip() -> None:

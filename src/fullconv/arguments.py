@@ -57,6 +57,8 @@ def parse_spec(
             raise UsageError(f"--{option} {value}: choose from {choices}")
     if dilate not in (None, 16, 8, 4):
         raise UsageError(f"--dilate {dilate}: choose from 16, 8, 4")
+    if stride not in (32, 16, 8, 4):
+        raise UsageError(f"--stride {stride}: a prediction stride is 32, 16, 8 or 4")
     return NetSpec(
         model,
         num_classes,

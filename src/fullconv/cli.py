@@ -6,7 +6,7 @@ import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from fullconv.cli_report import report
 from fullconv.errors import FullconvError, Interrupted
 from fullconv.options import (
     Batch,
+    ChosenModel,
     Crop,
     Data,
     Dilate,
@@ -31,11 +32,16 @@ from fullconv.options import (
     Rate,
     RecipeName,
     Resume,
+    RunFolder,
     Set,
+    Stride,
     Upsampling,
     Weights,
 )
 from fullconv.terminal import print_scores, print_table
+
+if TYPE_CHECKING:
+    from fullconv.learn.train import TrainResult
 
 __all__ = ["app", "main"]
 
@@ -46,13 +52,8 @@ app.add_typer(bench)
 @app.command()
 def train(
     data: Data,
-    model: Model = "mobilenet_v2",
-    stride: Annotated[
-        int | None,
-        typer.Option(
-            metavar="32|16|8|4", help="Prediction stride, in pixels.", show_default="8, or 4 for thin objects"
-        ),
-    ] = None,
+    model: ChosenModel = None,
+    stride: Stride = None,
     weights: Weights = "pretrained",
     head_width: HeadWidth = None,
     upsample: Upsampling = "fixed",
@@ -64,36 +65,38 @@ def train(
     crop: Crop = None,
     lr: Rate = None,
     set_: Set = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Run folder.", show_default="runs/<data>-<network>-<model>")
-    ] = None,
+    out: RunFolder = None,
     resume: Resume = False,
 ) -> None:
     """Train one network on labelled images.
 
-    What is not asked for is chosen by the data, with the reason: stride, epochs, batch and class weights. The run
-    folder then holds the weights, model.onnx to predict with, and report.html.
+    Backbone, stride, crop, batch, epochs and class weights are chosen by the data unless they are asked for, and told
+    with the reason. The run folder then holds the weights, model.onnx to predict with, and report.html.
     """
     need_torch()
     from fullconv.data.fingerprint import read_fingerprint
     from fullconv.data.layouts import find_dataset
-    from fullconv.learn.choose import Choice, choose
+    from fullconv.learn.choose import choose
     from fullconv.learn.train import Job
     from fullconv.learn.train import train as run
 
     dataset = find_dataset(data)
     given = recipe_values(epochs, batch, crop, lr, set_)
-    numbers, choices = parse_recipe(recipe, given), list[Choice]()
-    stride = stride or (8 if dilate else None)
-    if recipe == "modern":
-        stride, numbers, choices = choose(read_fingerprint(dataset), stride, numbers, given.__contains__)
-    spec = parse_spec(model, dataset.labels.num_classes, stride or 8, head_width, upsample, padding, dilate, recipe)
-    spec = replace(spec, at_once=recipe == "paper")
-    job = Job(spec, numbers, None if weights == "none" else weights)
-    folder = out or Path("runs") / f"{data.resolve().name}-{spec.name.lower()}-{slug(model)}"
-    for choice in choices:
+    numbers, paper, classes = parse_recipe(recipe, given), recipe == "paper", dataset.labels.num_classes
+    found = read_fingerprint(dataset)
+    chosen = choose(found, numbers, given, model=model, stride=stride, dilate=dilate, published=paper)
+    spec = parse_spec(chosen.model, classes, chosen.stride, head_width, upsample, padding, dilate, recipe)
+    job = Job(
+        replace(spec, at_once=paper), chosen.recipe, None if weights == "none" else weights, choices=chosen.choices
+    )
+    folder = out or Path("runs") / f"{data.resolve().name}-{spec.name.lower()}-{slug(chosen.model)}"
+    for choice in chosen.choices:
         say(str(choice))
-    result = run(dataset, job, folder, resume=resume, tell=say)
+    _told(run(dataset, job, folder, resume=resume, tell=say), folder)
+
+
+def _told(result: TrainResult, folder: Path) -> None:
+    """The scores, and what the run folder holds: model.onnx only of a network that has learnt something."""
     print_scores(result.scores)
     if result.alarm:
         say(f"attention: {result.alarm} Causes and remedies are in {folder / 'report.html'}; no model.onnx is written.")

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from fullconv.arguments import say
+from fullconv.arguments import need_torch, say
 from fullconv.errors import DataError, FullconvError
 from fullconv.options import Data
 from fullconv.terminal import print_table, progress_bar
 
 if TYPE_CHECKING:
+    from fullconv.data.dataset import DataSet
     from fullconv.data.doctor.examine import Examination
 
 __all__ = ["check"]
@@ -97,7 +98,23 @@ def _print(found: Examination) -> None:
     print(f"{found.root} ({found.layout} layout): {splits or 'no samples'}; images of {found.sizes()}")
     if found.classes:
         print_table(class_rows(found.classes))
-    print("time and memory: train measures two steps and prints both before it starts")
+    if not found.errors and found.dataset is not None:
+        _print_expected(found.dataset)
+
+
+def _print_expected(dataset: DataSet) -> None:
+    """How long `train` would take by default, and in how much memory, measured where it is installed."""
+    try:
+        need_torch()
+        from fullconv.learn.train import expect
+
+        rows = expect(dataset)
+    except FullconvError as error:
+        print(f"time and memory of a training cannot be measured: {error}")
+        return
+    print("fullconv train, by default:")
+    for name, value in rows:
+        print(f"  {name:<8} {value}")
 
 
 def _fix(found: Examination, folder: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 
 __all__ = [
     "Batch",
+    "ChosenModel",
     "Crop",
     "Data",
     "Dilate",
@@ -19,8 +20,10 @@ __all__ = [
     "Rate",
     "RecipeName",
     "Resume",
+    "RunFolder",
     "RunnerName",
     "Set",
+    "Stride",
     "Trained",
     "Upsampling",
     "Weights",
@@ -35,13 +38,13 @@ Trained = Annotated[
         metavar="MODEL", help="Run folder, weights file, .onnx file, or the name of a model that comes along."
     ),
 ]
-Model = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="Classifier: torchvision's and timm's by name (vgg16, alexnet, resnet18, resnet34, resnet50, "
-        "mobilenet_v2, ...), caffenet, digits, or FILE.py:FUNCTION for your own, whose code is run.",
-    ),
+CLASSIFIER = (
+    "Classifier: torchvision's and timm's by name (vgg16, alexnet, resnet18, resnet34, resnet50, "
+    "mobilenet_v2, ...), caffenet, digits, or FILE.py:FUNCTION for your own, whose code is run."
+)
+Model = Annotated[str, typer.Option(metavar="NAME", help=CLASSIFIER)]
+ChosenModel = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help=CLASSIFIER, show_default="mobilenet_v2")
 ]
 Weights = Annotated[
     str,
@@ -90,6 +93,13 @@ Rate = Annotated[
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any other value of the recipe, as in recipe.yaml; repeatable."),
+]
+Stride = Annotated[
+    int | None,
+    typer.Option(metavar="32|16|8|4", help="Prediction stride, in pixels.", show_default="8, or 4 for thin objects"),
+]
+RunFolder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Run folder.", show_default="runs/<data>-<network>-<model>")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
 RunnerName = Annotated[

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Sampler
 
 from fullconv.data.augment import Augmentation
 from fullconv.data.dataset import DataSet, Sample
+from fullconv.errors import DataError
 
 __all__ = ["BatchOrder", "Item", "Pairs", "Position", "seed_of"]
 
@@ -48,7 +49,10 @@ class Pairs(Dataset[Item]):
         """The pair as it lies on the disk: uint8 C x H x W and H x W."""
         if index in self._cache:
             return self._cache[index]
-        image, target = self.dataset.read(self.samples[index])
+        try:
+            image, target = self.dataset.read(self.samples[index])
+        except DataError as error:
+            raise DataError(f"{error}\nfullconv check {self.dataset.root} finds all such files at once") from error
         pair = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(target)
         size = pair[0].nbytes + pair[1].nbytes
         if size <= self._room:

@@ -148,22 +148,23 @@ def data_error(summary: str, faults: Sequence[str]) -> DataError:
     return error
 
 
-def count_labels(dataset: DataSet, split: str) -> npt.NDArray[np.int64]:
+def count_labels(dataset: DataSet, split: str, *checked: str) -> npt.NDArray[np.int64]:
     """The number of pixels of each class in a split, int64 of length K; ignored pixels are not counted.
 
-    Decodes every mask. Raises DataError that lists all the masks that `read_target` refuses or that have not the
-    size of their image.
+    Decodes every mask, those of the splits `checked`, too. Raises DataError that lists all the masks that `read_target`
+    refuses or that have not the size of their image.
     """
     counts = np.zeros(256, np.int64)
     faults: list[str] = []
-    for sample in dataset.split(split):
+    for counted, sample in [(name == split, sample) for name in (split, *checked) for sample in dataset.split(name)]:
         try:
             target, size = dataset.read_target(sample), band_size(sample.image)
             if target.shape != size:
                 faults.append(size_fault(sample, size, target.shape))
-            counts += np.bincount(target.ravel(), minlength=256)
+            counts += counted * np.bincount(target.ravel(), minlength=256)
         except DataError as error:
             faults.append(str(error))
     if faults:
-        raise data_error(f"{dataset.root}: masks of split {split!r} cannot be used", faults)
+        names = " and ".join(repr(name) for name in (split, *checked))
+        raise data_error(f"{dataset.root}: masks of {names} cannot be used", faults)
     return counts[: dataset.labels.num_classes]

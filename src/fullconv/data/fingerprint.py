@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fullconv.data.bands import band_size
 from fullconv.data.dataset import DataSet
 from fullconv.data.doctor.objects import WIDEST, median_width, width_counts
 
-__all__ = ["Fingerprint", "read_fingerprint"]
+__all__ = ["LARGEST", "Fingerprint", "crop_side", "read_fingerprint"]
+
+LARGEST = 352
+"""The side of crops of images that are as large or larger."""
 
 MOST = 100
 """Masks that are read, evenly spread over the training images."""
@@ -19,13 +23,15 @@ MOST = 100
 class Fingerprint:
     """Of the training images: their number, and for each class its share of the pixels and the width of its objects.
 
-    `widths` are medians over pixels (see `objects.widths`), in pixels, None for classes that were not seen.
+    `crop` is that of `crop_side`. `widths` are medians over pixels (see `objects.widths`), in pixels, None for classes
+    that were not seen.
     """
 
     images: int
     class_names: tuple[str, ...]
     shares: tuple[float, ...]
     widths: tuple[int | None, ...]
+    crop: int = LARGEST
 
     @property
     def thinnest(self) -> tuple[str, int] | None:
@@ -49,4 +55,15 @@ def read_fingerprint(dataset: DataSet) -> Fingerprint:
     counts = counts[:classes]
     total = max(1, int(counts.sum()))
     shares = tuple(float(pixels) / total for pixels in counts.sum(1))
-    return Fingerprint(len(samples), dataset.labels.class_names, shares, tuple(map(median_width, counts)))
+    widths = tuple(map(median_width, counts))
+    return Fingerprint(len(samples), dataset.labels.class_names, shares, widths, crop_side(dataset))
+
+
+def crop_side(dataset: DataSet) -> int:
+    """The longest side of the training images, rounded up to the coarsest stride, `LARGEST` at the most."""
+    longest = 0
+    for sample in dataset.split("train"):
+        longest = max(longest, *band_size(sample.image))
+        if longest >= LARGEST:
+            return LARGEST
+    return min(LARGEST, -(-longest // 32) * 32)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from fullconv.errors import DataError
-from fullconv.labels import LabelSet
+from fullconv.labels import LabelSet, voc_palette
 
 __all__ = ["CAMVID_LABELS", "DESCRIPTION", "VOC_LABELS", "find_labels", "labels_for", "read_description"]
 
@@ -55,7 +55,8 @@ VOC_LABELS = LabelSet.named(
         ),
         *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
         "tvmonitor",
-    ]
+    ],
+    voc_palette(21),
 )
 """The background and the twenty classes of PASCAL VOC."""
 

@@ -1,15 +1,17 @@
-"""What `train` decides by itself, from the data, and why: what was not asked for by hand."""
+"""What `train` decides by itself, from the data, and why; what was asked for stays, and is said to be."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from fullconv.data.fingerprint import Fingerprint
+from fullconv.data.fingerprint import LARGEST, Fingerprint
 from fullconv.learn.recipe import Recipe
 
-__all__ = ["Choice", "choose", "choose_recipe", "choose_stride"]
+__all__ = ["Choice", "Chosen", "choose", "choose_recipe", "choose_stride"]
+
+MODEL = "mobilenet_v2"
 
 THIN = 8
 """Objects of fewer pixels across vanish between the cells of stride 8."""
@@ -19,6 +21,8 @@ STEPS, IMAGES = 400, 20
 
 VALIDATIONS = 12
 UNEQUAL = 0.9
+
+ASKED, PUBLISHED = "as asked for", "as published"
 
 
 @dataclass(frozen=True)
@@ -30,53 +34,104 @@ class Choice:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.name:<8} {self.value}: {self.reason}"
+        return f"{self.name:<13} {self.value}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a training is made of, with the six reasons: backbone, stride, crop, batch, epochs, class weights."""
+
+    model: str
+    stride: int
+    recipe: Recipe
+    choices: tuple[Choice, ...]
 
 
 def choose(
-    found: Fingerprint, stride: int | None, recipe: Recipe, given: Callable[[str], bool]
-) -> tuple[int, Recipe, list[Choice]]:
-    """Stride and recipe, with the reasons; a `stride` that was asked for stays, as do the values that are `given`."""
-    recipe, choices = choose_recipe(found, recipe, given)
-    if stride is not None:
-        return stride, recipe, choices
-    stride, why = choose_stride(found)
-    return stride, recipe, [why, *choices]
+    found: Fingerprint,
+    recipe: Recipe,
+    given: Collection[str] = (),
+    *,
+    model: str | None = None,
+    stride: int | None = None,
+    dilate: int | None = None,
+    published: bool = False,
+) -> Chosen:
+    """Decide what is None, and the values of the recipe that are not `given`, which a `published` one keeps."""
+    reason = ASKED if model else "quick without a GPU, and its pretrained weights come with fullconv"
+    backbone = Choice("backbone", model or MODEL, reason)
+    step = choose_stride(found, stride, dilate, published)
+    recipe, choices = choose_recipe(found, recipe, given, published)
+    return Chosen(backbone.value, int(step.value), recipe, (backbone, step, *choices))
 
 
-def choose_stride(found: Fingerprint) -> tuple[int, Choice]:
-    """The prediction stride: 4 where objects of a class are thin, else 8."""
+def choose_stride(
+    found: Fingerprint, asked: int | None = None, dilate: int | None = None, published: bool = False
+) -> Choice:
+    """The prediction stride: 4 where objects of a class are thin, else 8; that which is asked for; `dilate` at most."""
+    if dilate is not None and (asked is None or asked > dilate):
+        return Choice("stride", str(min(asked or 8, dilate)), f"the backbone's maps are kept at stride {dilate}")
+    if asked is not None or published:
+        return Choice("stride", "8" if asked is None else str(asked), PUBLISHED if asked is None else ASKED)
     thin = found.thinnest
     if thin is not None and thin[1] < THIN:
-        reason = f"objects of class {thin[0]} are {thin[1]} px wide (median over their pixels)"
-        return 4, Choice("stride", "4", reason)
+        return Choice("stride", "4", f"objects of class {thin[0]} are {thin[1]} px wide (median over their pixels)")
     width = "unknown" if thin is None else f"{thin[1]} px or more"
-    return 8, Choice("stride", "8", f"the objects of every class are {width} wide")
+    return Choice("stride", "8", f"the objects of every class are {width} wide")
 
 
-def choose_recipe(found: Fingerprint, recipe: Recipe, given: Callable[[str], bool]) -> tuple[Recipe, list[Choice]]:
+def choose_recipe(
+    found: Fingerprint, recipe: Recipe, given: Collection[str], published: bool = False
+) -> tuple[Recipe, list[Choice]]:
     """The recipe with batch size, epochs and class weights by the data, but for the values that are `given`."""
     choices = []
-    if not given("batch_size") and recipe.crop != 0 and found.images < recipe.batch_size:
-        recipe = replace(recipe, batch_size=max(2, found.images))
-        choices.append(Choice("batch", str(recipe.batch_size), f"there are {found.images} training images"))
-    if not given("epochs"):
-        steps = -(-found.images // recipe.batch_size)
-        wanted = STEPS * sqrt(found.images / IMAGES)
-        every = recipe.val_every if given("val_every") else max(1, round(wanted / steps / VALIDATIONS))
-        epochs = every * max(1, round(wanted / steps / every))
-        recipe = replace(recipe, epochs=epochs, val_every=every)
-        reason = (
-            f"some {wanted:.0f} steps suit {found.images} images; scored every {every}"
-            if every > 1
-            else (f"some {wanted:.0f} steps suit {found.images} images")
-        )
-        choices.append(Choice("epochs", str(epochs), reason))
-    name, share = found.largest
-    if not given("class_weight_power") and share > UNEQUAL:
-        recipe = replace(recipe, class_weight_power=0.5)
-        choices.append(
-            Choice("weights", "0.5", f"{name} has {100 * share:.0f} % of the pixels: rare classes count more")
-        )
+    for name, field, rule in (
+        ("crop", "crop", _crop),
+        ("batch", "batch_size", _batch),
+        ("epochs", "epochs", _epochs),
+        ("class weights", "class_weight_power", _weights),
+    ):
+        reason = ASKED if field in given else PUBLISHED
+        if field not in given and not published:
+            recipe, reason = rule(found, recipe, given)
+        choices.append(Choice(name, _shown(field, getattr(recipe, field), found), reason))
     recipe.check()
     return recipe, choices
+
+
+def _shown(field: str, value: float | None, found: Fingerprint) -> str:
+    """The crop of None is that of the data, and of 0 the whole image."""
+    if field == "crop" and not value:
+        return str(found.crop) if value is None else "whole images"
+    return f"{value:g}"
+
+
+def _crop(found: Fingerprint, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:
+    if found.crop < LARGEST:
+        return recipe, "the longest side of the training images, rounded up to the coarsest stride"
+    return recipe, "the most that is taken of larger images by itself"
+
+
+def _batch(found: Fingerprint, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:
+    images = f"there {'is' if found.images == 1 else 'are'} {found.images} training image{'s' * (found.images != 1)}"
+    if recipe.crop == 0 or found.images >= recipe.batch_size:
+        return recipe, f"the recipe's; {images}"
+    return replace(recipe, batch_size=max(2, found.images)), images
+
+
+def _epochs(found: Fingerprint, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:
+    steps = -(-found.images // recipe.batch_size)
+    wanted = STEPS * sqrt(found.images / IMAGES)
+    every = recipe.val_every if "val_every" in given else max(1, round(wanted / steps / VALIDATIONS))
+    epochs = every * max(1, round(wanted / steps / every))
+    scored = f"; scored every {every}" if every > 1 else ""
+    suits = f"some {wanted:.0f} steps suit {found.images} image{'s' * (found.images != 1)}{scored}"
+    return replace(recipe, epochs=epochs, val_every=every), suits
+
+
+def _weights(found: Fingerprint, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:
+    name, share = found.largest
+    if share > UNEQUAL:
+        reason = f"{name} has {100 * share:.0f} % of the pixels: rare classes count more"
+        return replace(recipe, class_weight_power=0.5), reason
+    return recipe, f"mild, for no class has more than {100 * UNEQUAL:.0f} % of the pixels"

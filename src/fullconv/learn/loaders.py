@@ -9,9 +9,9 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fullconv.data.augment import GREY, Augmentation
-from fullconv.data.bands import band_size
 from fullconv.data.batches import BatchOrder, Pairs
 from fullconv.data.dataset import DataSet
+from fullconv.data.fingerprint import crop_side
 from fullconv.learn.fixed import Maps, calibrate
 from fullconv.learn.plan import best_device
 from fullconv.learn.recipe import Recipe
@@ -27,7 +27,7 @@ class Loaders(LightningDataModule):
     def __init__(self, dataset: DataSet, recipe: Recipe, fill: tuple[int, ...] = GREY) -> None:
         super().__init__()
         self.recipe = recipe
-        self.crop = _largest_crop(dataset) if recipe.crop is None else recipe.crop
+        self.crop = crop_side(dataset) if recipe.crop is None else recipe.crop
         augmentation = Augmentation(self.crop, recipe.scale, recipe.flip, recipe.color, fill)
         self.train_pairs = Pairs(dataset, "train", augmentation, recipe.seed)
         self.val_pairs = Pairs(dataset, "val")
@@ -71,19 +71,13 @@ class Loaders(LightningDataModule):
         """Training batches in this order."""
         return DataLoader(self.train_set, batch_sampler=order, num_workers=self.recipe.workers)
 
+    def val_example(self) -> Any:
+        """The first validation image, as `val_dataloader` gives it."""
+        return next(iter(DataLoader(self.val_set, sampler=[(0, 0)], batch_size=1)))
+
     def val_dataloader(self) -> DataLoader[Any]:
         """Each validation image once, at its own size."""
         assert self.trainer is not None
         positions = [(0, i) for i in range(len(self.val_pairs))]
         mine = positions[self.trainer.global_rank :: self.trainer.world_size]
         return DataLoader(self.val_set, sampler=mine, batch_size=1)
-
-
-def _largest_crop(dataset: DataSet, most: int = 352) -> int:
-    """The longest side of the training images, rounded up to the coarsest stride, `most` at the most."""
-    longest = 0
-    for sample in dataset.split("train"):
-        longest = max(longest, *band_size(sample.image))
-        if longest >= most:
-            return most
-    return min(most, -(-longest // 32) * 32)

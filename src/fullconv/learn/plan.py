@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fullconv.data.bands import band_size
 from fullconv.data.dataset import DataSet
-from fullconv.learn.loss import banded_loss
+from fullconv.learn.loss import banded_logits, banded_loss
 from fullconv.learn.recipe import Recipe
 from fullconv.learn.task import Batch, SegmentationTask, scores_of
 from fullconv.net.fcn import FCN
@@ -42,14 +42,15 @@ def has_bf16(recipe: Recipe) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, steps: int, bf16: bool) -> Plan:
-    """Run two steps on a copy of the network and put the plan into words."""
+def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Batch, steps: int, bf16: bool) -> Plan:
+    """Run two steps and validate one `image` on a copy of the network, and put the plan into words."""
     recipe, net, crop = task.recipe, task.net, "x".join(str(n) for n in batch[1].shape[-2:])
-    seconds = _measure(net, batch, task.weights, bf16)
+    seconds, each = _measure(net, batch, image, task.weights, bf16)
     learning = sum(p.numel() for p in net.parameters() if p.requires_grad)
     everything = sum(p.numel() for p in net.parameters())
     splits = ", ".join(f"{len(samples)} {name}" for name, samples in dataset.splits.items())
     left = steps * recipe.epochs - task.step
+    scoring = each * len(dataset.split("val")) * -(-left // (steps * recipe.val_every))
     crops = f"{crop}, batches of {recipe.batch_size}" if recipe.crop != 0 else f"whole images, such as {crop}"
     rows = (
         ("data", f"{dataset.root} ({dataset.layout} layout): {splits}"),
@@ -62,19 +63,18 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, steps: int
         ("numbers", "bfloat16 where it is safe, channels last" if bf16 else "float32, channels last"),
         ("rates", f"{task.base_rate():.2g} pretrained layers, {task.base_rate() * recipe.head_lr_scale:.2g} new ones"),
         ("epochs", f"{recipe.epochs} of {steps} steps" + (f", {task.step} steps are done" if task.step else "")),
-        ("time", f"{steps * seconds:.0f} s an epoch, {_duration(left * seconds)} to go, without validation "
-                 "(measured on 2 steps)"),
+        ("time", f"{steps * seconds:.0f} s an epoch, {_duration(left * seconds + scoring)} to go, "
+                 f"{_duration(scoring)} of it validation (measured on 2 steps and one validation image)"),
         ("memory", _memory()),
     )  # fmt: skip
     return Plan(rows, seconds)
 
 
-def _measure(net: FCN, batch: Batch, weights: Tensor, bf16: bool) -> float:
-    """Seconds of the second of two steps, forward and backward, on a copy that nothing remembers."""
+def _measure(net: FCN, batch: Batch, image: Batch, weights: Tensor, bf16: bool) -> tuple[float, float]:
+    """Seconds of the second of two steps, forward and backward, and of a validation, on a copy that is forgotten."""
     device = best_device()
     net, weights = copy.deepcopy(net).train().to(device), weights.to(device)
-    inputs, target = batch[0], batch[1].to(device)
-    inputs = [m.to(device) for m in inputs] if isinstance(inputs, list) else inputs.to(device)
+    inputs, target = _on(device, batch)
     seconds = 0.0
     with torch.random.fork_rng():
         for _ in range(2):
@@ -84,7 +84,18 @@ def _measure(net: FCN, batch: Batch, weights: Tensor, bf16: bool) -> float:
             torch.autograd.backward(loss)
             loss.item()
             seconds = time.perf_counter() - start
-    return seconds
+    inputs, target = _on(device, image)
+    start = time.perf_counter()
+    with torch.no_grad():
+        score = scores_of(net.eval(), inputs, target)
+        for _, logits in banded_logits(net, score, (target.shape[-2], target.shape[-1])):
+            int(logits.argmax(1).max())
+    return seconds, time.perf_counter() - start
+
+
+def _on(device: torch.device, batch: Batch) -> tuple[Tensor | list[Tensor], Tensor]:
+    inputs = batch[0]
+    return [m.to(device) for m in inputs] if isinstance(inputs, list) else inputs.to(device), batch[1].to(device)
 
 
 def best_device() -> torch.device:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import inf, isfinite
 from typing import Any, Literal
 
 import yaml
@@ -14,6 +15,12 @@ from pydantic import TypeAdapter, ValidationError
 from fullconv.errors import UsageError
 
 __all__ = ["RECIPES", "Recipe", "modern", "override", "paper"]
+
+ONE_OR_MORE = ("epochs", "val_every", "batch_size", "fixed_views", "frozen_stride")
+ZERO_OR_MORE = (
+    "crop", "flip", "ema", "warmup", "momentum", "bias_lr_scale", "head_lr_scale", "weight_decay", "power", "color",
+    "class_weight_power", "clip", "save_minutes", "workers",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,16 +97,19 @@ class Recipe:
 
     def check(self) -> None:
         """UsageError for values that no training can use."""
-        least = {"epochs": 1, "val_every": 1, "batch_size": 1, "fixed_views": 1, "frozen_stride": 1}
-        faults = [f"{name} must be at least {low}" for name, low in least.items() if getattr(self, name) < low]
-        faults += ["crop must be at least 0"] * (self.crop is not None and self.crop < 0)
+        values = {name: value for name, value in vars(self).items() if isinstance(value, int | float)}
+        faults = [f"{name} must be a finite number" for name, value in values.items() if not isfinite(value)]
+        least = dict.fromkeys(ONE_OR_MORE, 1) | dict.fromkeys(ZERO_OR_MORE, 0)
+        faults += [f"{name} must be at least {low}" for name, low in least.items() if values.get(name, low) < low]
+        faults += ["flip must be in 0 .. 1"] * (self.flip > 1)
+        faults += [f"{name} must be below 1" for name in ("ema", "warmup", "momentum") if values[name] >= 1]
         faults += ["whole images (crop 0) differ in size: batch_size must be 1"] * (
             self.crop == 0 and self.batch_size > 1
         )
         faults += ["epochs must be a multiple of val_every"] * (self.epochs % max(1, self.val_every) != 0)
-        faults += ["scale must be two numbers above zero, low and high"] * (not 0 < self.scale[0] <= self.scale[1])
-        faults += ["ema must be in 0 .. 1"] * (not 0 <= self.ema < 1)
-        faults += ["warmup must be in 0 .. 1"] * (not 0 <= self.warmup < 1)
+        faults += ["scale must be two numbers above zero, low and high"] * (
+            not 0 < self.scale[0] <= self.scale[1] < inf
+        )
         faults += ["lr must be above zero"] * (self.lr is not None and self.lr <= 0)
         if faults:
             raise UsageError(f"recipe: {'; '.join(faults)}")
@@ -142,8 +152,14 @@ RECIPES = {"modern": modern, "paper": paper}
 
 
 def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:
-    """The recipe with some values replaced; strings are read as YAML, so that `scale=[0.5,2]` works."""
+    """The recipe with some values replaced; strings are read as YAML, so that `scale=[0.5,2]` works.
+
+    Epochs that are not given follow a `val_every` that is: as many or more, up to its next multiple.
+    """
     parsed = {name: _parsed(name, v) if isinstance(v, str) else v for name, v in assignments.items()}
+    every = parsed.get("val_every")
+    if "epochs" not in parsed and isinstance(every, int) and every > 0:
+        parsed["epochs"] = -(-recipe.epochs // every) * every
     return Recipe.from_dict({**recipe.to_dict(), **parsed})
 
 

@@ -88,11 +88,12 @@ class SegmentationTask(LightningModule):
         self.confusion.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one image at its own resolution."""
+        """Count one image at its own resolution, in float32: the best is to be that of what is delivered."""
         inputs, target, _ = batch
-        score = scores_of(self.best, inputs, target)
-        for rows, logits in banded_logits(self.best, score, (target.shape[-2], target.shape[-1])):
-            self.confusion.update(logits.argmax(1), target[:, rows.start : rows.stop].long())
+        with torch.autocast(self.device.type, enabled=False):
+            score = scores_of(self.best, inputs, target)
+            for rows, logits in banded_logits(self.best, score, (target.shape[-2], target.shape[-1])):
+                self.confusion.update(logits.argmax(1), target[:, rows.start : rows.stop].long())
 
     def on_validation_epoch_end(self) -> None:
         """The scores of all processes' images together."""

@@ -19,14 +19,16 @@ from lightning.pytorch.loops.progress import _ProcessedTracker
 from fullconv.data.augment import GREY
 from fullconv.data.channels import channel_statistics
 from fullconv.data.dataset import DataSet, count_labels
+from fullconv.data.fingerprint import read_fingerprint
 from fullconv.errors import UsageError
 from fullconv.files import write_text
+from fullconv.learn.choose import Choice, choose
 from fullconv.learn.fixed import freeze_all_but_score
 from fullconv.learn.keeper import Keeper, RunState, load_state
 from fullconv.learn.loaders import Loaders
-from fullconv.learn.plan import has_bf16, make_plan
+from fullconv.learn.plan import Plan, has_bf16, make_plan
 from fullconv.learn.progress import ProgressBar, counting
-from fullconv.learn.recipe import Recipe
+from fullconv.learn.recipe import Recipe, modern
 from fullconv.learn.report import draw_curves, draw_sheet
 from fullconv.learn.task import SegmentationTask, class_weights, freeze_below
 from fullconv.metrics import Scores
@@ -39,20 +41,24 @@ from fullconv.report.measure import measure
 from fullconv.report.page import write_report
 from fullconv.report.source import read_source
 
-__all__ = ["Job", "TrainResult", "train"]
+__all__ = ["Job", "TrainResult", "default_job", "expect", "train"]
 
-FREE = {"save_minutes", "workers"}
-"""Recipe values that may differ on resuming: they change nothing in the outcome."""
+FREE = {"save_minutes", "workers", "choices", "fullconv", "torch"}
+"""Settings that may differ on resuming: the recipe's change nothing in the outcome."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that decides a run's outcome. `start` is a run whose weights the network begins with, where they fit."""
+    """All that decides a run's outcome. `start` is a run whose weights the network begins with, where they fit.
+
+    `choices` are why it is as it is, for the reader of the run folder.
+    """
 
     spec: NetSpec
     recipe: Recipe
     weights: str | None = None
     start: Path | None = None
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,11 +83,55 @@ def train(
     not set, or where that run has other settings; Interrupted after a signal, with everything saved. The network takes
     the channels of the data, whatever `job` says.
     """
-    job = replace(job, spec=replace(job.spec, channels=dataset.channels, value_range=dataset.value_range))
+    job = _of_channels(job, dataset)
     _open_run(out, _settings(dataset, job), resume)
     if (out / "scores.json").is_file():
         return _read_result(out)
     state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
+    run = _prepared(dataset, job)
+    _restore(run.task, state, checkpoint)
+    tell(run.plan(dataset).text())
+    saved = Saved(run.task.net.spec, dataset.labels, {"settings": _settings(dataset, job)})
+    keeper = Keeper(out, saved, state, run.steps, job.recipe.save_minutes)
+    keeper.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
+    _fit(run.trainer, run.task, run.loaders, keeper)
+    return _finish(dataset, out, keeper.state.seconds)
+
+
+def default_job(dataset: DataSet) -> Job:
+    """What the command `train` starts where nothing but the data is given."""
+    chosen = choose(read_fingerprint(dataset), modern())
+    spec = NetSpec(chosen.model, dataset.labels.num_classes, chosen.stride)
+    return Job(spec, chosen.recipe, "pretrained", choices=chosen.choices)
+
+
+def expect(dataset: DataSet) -> tuple[tuple[str, str], ...]:
+    """How long `default_job` would take, and in how much memory: rows of its plan, measured; nothing is written.
+
+    Raises what `train` raises before its first step.
+    """
+    plan = _prepared(dataset, _of_channels(default_job(dataset), dataset)).plan(dataset)
+    return tuple(row for row in plan.rows if row[0] in ("epochs", "time", "memory"))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A run before its first step: `steps` an epoch, in bfloat16 or not."""
+
+    task: SegmentationTask
+    loaders: Loaders
+    trainer: Trainer
+    steps: int
+    bf16: bool
+
+    def plan(self, dataset: DataSet) -> Plan:
+        """What is ahead, measured on the first batch and the first validation image."""
+        loaders = self.loaders
+        example = next(iter(loaders.loader(loaders.order(0))))
+        return make_plan(dataset, self.task, example, loaders.val_example(), self.steps, self.bf16)
+
+
+def _prepared(dataset: DataSet, job: Job) -> _Prepared:
     recipe = job.recipe
     torch.manual_seed(recipe.seed)
     net = _network(job, dataset).to(memory_format=torch.channels_last)
@@ -90,22 +140,20 @@ def train(
     if net.spec.fixed:
         with counting("computing feature maps") as bar:
             loaders.encode_with(net, bf16, lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total))
-    weights = class_weights(count_labels(dataset, "train"), recipe.class_weight_power)
+    weights = class_weights(count_labels(dataset, "train", "val"), recipe.class_weight_power)
     trainer = _trainer(recipe, bf16)
     steps = loaders.steps_per_epoch(trainer.world_size)
     task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs)
-    _restore(task, state, checkpoint)
-    example = next(iter(loaders.loader(loaders.order(0))))
-    tell(make_plan(dataset, task, example, steps, bf16).text())
-    saved = Saved(net.spec, dataset.labels, {"settings": _settings(dataset, job)})
-    keeper = Keeper(out, saved, state, steps, recipe.save_minutes)
-    keeper.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
-    _fit(trainer, task, loaders, keeper)
-    return _finish(dataset, out, keeper.state.seconds)
+    return _Prepared(task, loaders, trainer, steps, bf16)
+
+
+def _of_channels(job: Job, dataset: DataSet) -> Job:
+    return replace(job, spec=replace(job.spec, channels=dataset.channels, value_range=dataset.value_range))
 
 
 def _settings(dataset: DataSet, job: Job) -> dict[str, Any]:
     """What recipe.yaml says: everything that the outcome depends on."""
+    choices = {choice.name: {"value": choice.value, "reason": choice.reason} for choice in job.choices}
     return {
         "fullconv": version("fullconv"),
         "torch": version("torch"),
@@ -117,6 +165,7 @@ def _settings(dataset: DataSet, job: Job) -> dict[str, Any]:
         "weights": job.weights,
         "start": str(job.start) if job.start else None,
         "recipe": job.recipe.to_dict(),
+        **({"choices": choices} if choices else {}),
     }
 
 
@@ -143,9 +192,11 @@ def _compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tu
     differ: dict[str, tuple[Any, Any]] = {}
     for name in [*before, *(key for key in now if key not in before)]:
         old, new = before.get(name), now.get(name)
+        if name in FREE:
+            continue
         if isinstance(old, dict) and isinstance(new, dict):
             differ |= _compared(old, new)
-        elif old != new and name not in FREE | {"fullconv", "torch"}:
+        elif old != new:
             differ[name] = (old, new)
     return differ
 

@@ -48,7 +48,7 @@ class Findings:
     @cached_property
     def verdict(self) -> Verdict:
         """In plain words."""
-        return judge(self.scores, self.bootstrap, self.source.recipe)
+        return judge(self.scores, self.bootstrap, self.source)
 
     @property
     def data(self) -> str:

@@ -31,7 +31,8 @@ class Interval:
 class Bootstrap:
     """Intervals of the mean IU, of its gain over calling every pixel the majority class, and of each class' IU.
 
-    None where there is nothing to say: a class that is absent, or fewer than two images.
+    None where there is nothing to say: a class that is absent, or fewer than two images. The gain is over draws with
+    two classes or more in their truth: where there is one, calling every pixel that one cannot be beaten.
     """
 
     mean_iou: Interval | None
@@ -61,8 +62,9 @@ def bootstrap(counts: Ints, majority: int, draws: int = DRAWS, seed: int = SEED)
     sums = sums[sums[:, 1].sum(1) > 0]  # a draw of unlabelled images only has no scores
     iou, base = _ious(sums), _ious(_called(sums, majority))
     mean = np.nanmean(iou, axis=1)
-    per_class = tuple(_interval(iou[:, k]) for k in range(classes))
-    return Bootstrap(_interval(mean), _interval(mean - np.nanmean(base, axis=1)), per_class)
+    beatable = (sums[:, 1] > 0).sum(1) > 1
+    gain = np.where(beatable, mean - np.nanmean(base, axis=1), np.nan)
+    return Bootstrap(_interval(mean), _interval(gain), tuple(_interval(iou[:, k]) for k in range(classes)))
 
 
 def _called(sums: Ints, majority: int) -> Ints:

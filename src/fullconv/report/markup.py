@@ -9,8 +9,11 @@ __all__ = ["class_name", "details", "esc", "points", "section", "table"]
 
 
 def esc(text: object) -> str:
-    """The text with the characters escaped that HTML gives a meaning, in content and in quoted attributes."""
-    return escape(str(text), quote=True)
+    """The text with the characters escaped that HTML gives a meaning, in content and in quoted attributes.
+
+    What UTF-8 cannot hold, as the bytes of a file's name in another encoding, is written with backslashes.
+    """
+    return escape(str(text).encode("utf-8", "backslashreplace").decode("utf-8"), quote=True)
 
 
 def points(value: float | None, digits: int = 1) -> str:
@@ -24,15 +27,15 @@ def class_name(name: str, color: tuple[int, int, int]) -> str:
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """A table in a box of its own that scrolls; cells are HTML, the first of each row is its header."""
+    """A table in a box of its own that scrolls, below its caption; cells are HTML, the first of each row its header."""
     label = f' class="{kind}"' if kind else ""
-    lines = [f'<div class="scroll" tabindex="0" role="group" aria-label="{esc(caption)}"><table{label}>']
-    lines.append(f"<caption>{esc(caption)}</caption>")
+    lines = [f'<figure class="table"><figcaption>{esc(caption)}</figcaption>']
+    lines.append(f'<div class="scroll" tabindex="0" role="group" aria-label="{esc(caption)}"><table{label}>')
     lines.append("<thead><tr>" + "".join(f'<th scope="col">{cell}</th>' for cell in head) + "</tr></thead><tbody>")
     for first, *others in rows:
         cells = "".join(cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in others)
         lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
-    return "\n".join([*lines, "</tbody></table></div>"])
+    return "\n".join([*lines, "</tbody></table></div></figure>"])
 
 
 def section(name: str, title: str, *parts: str) -> str:

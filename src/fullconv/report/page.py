@@ -52,6 +52,7 @@ def render(found: Findings) -> str:
         "pictures": _pictures(found),
         "curves": _curves(found),
         "about": _about(found),
+        "choices": _choices(found),
         "settings": _settings(found),
     }
     links = "".join(f'<li><a href="#{name}">{name}</a></li>' for name, text in sections.items() if text)
@@ -83,7 +84,7 @@ def render(found: Findings) -> str:
 
 def _headline(found: Findings) -> str:
     interval, images = found.bootstrap.mean_iou, len(found.measured.images)
-    spread = f"{LEVEL} % interval {interval_text(interval)}" if interval else "one image: no interval"
+    spread = f"{LEVEL}\u00a0%\u00a0interval {interval_text(interval)}" if interval else "one image: no interval"
     parts = []
     if found.verdict.alarm:
         remedies = "".join(f"<li>{esc(text)}</li>" for text in found.verdict.remedies)
@@ -109,7 +110,8 @@ def _pictures(found: Findings) -> str:
         f"<li>{class_name(name, color)}</li>" for name, color in zip(labels.class_names, labels.palette, strict=True)
     )
     parts = [
-        "<p>From left to right: image, truth, prediction, error. Sorted by mean IU over the classes of each image.</p>",
+        "<p>From left to right: image, truth, prediction, error. Sorted by mean IU over the classes of each image. "
+        "Lines part the classes, and what is of a black class is not tinted.</p>",
         f'<ul class="legend" aria-label="Colours of the classes">{legend}</ul>',
         '<p><span class="key wrong"></span>wrong <span class="key ignored"></span>not labelled, not counted</p>',
     ]
@@ -124,8 +126,8 @@ def _figure(sheet: Sheet) -> str:
     wrong = f"{points(sheet.wrong)} % of the labelled pixels wrong"
     shown = (
         (sheet.image, f"Image {name}"),
-        (sheet.truth, f"Truth of {name}, classes in colour"),
-        (sheet.prediction, f"Prediction for {name}, {score}"),
+        (sheet.truth, f"Truth of {name}: {esc(', '.join(sheet.true_classes))}"),
+        (sheet.prediction, f"Prediction for {name}, {score}: {esc(', '.join(sheet.predicted_classes))}"),
         (sheet.error, f"Errors on {name}: {wrong}, dark on the grey image"),
     )
     pictures = "".join(f'<img src="{uri}" alt="{alt}" loading="lazy">' for uri, alt in shown)
@@ -152,8 +154,7 @@ def _curves(found: Findings) -> str:
         "curves",
         "Training",
         f"<p>The weights are those of epoch {best['epoch']:g}, the best of {len(rows)} "
-        f"validation{'s' * (len(rows) > 1)} by mean IU. Validations run in the training’s own precision, so the last "
-        "digits may differ from the scores above.</p>",
+        f"validation{'s' * (len(rows) > 1)} by mean IU. The scores above are of these weights, measured anew.</p>",
         '<div class="charts">',
         line_chart("chart-loss", "Training loss", "", epochs, [loss]),
         line_chart("chart-scores", "Validation, percent", " %", epochs, scores),
@@ -193,8 +194,22 @@ def _about(found: Findings) -> str:
     )
 
 
+def _choices(found: Findings) -> str:
+    """What was decided before the first step, by the data or by hand, and why."""
+    choices = found.source.settings.get("choices")
+    if not isinstance(choices, Mapping):
+        return ""
+    rows = [
+        [esc(text) for text in (name, choice.get("value"), choice.get("reason"))]
+        for name, choice in choices.items()
+        if isinstance(choice, Mapping)
+    ]
+    return section("choices", "Choices", table("What was chosen, and why", ["what", "value", "why"], rows, "words"))
+
+
 def _settings(found: Findings) -> str:
-    rows = [[esc(name), esc(value)] for name, value in _flat(found.source.settings)]
+    told = {name: value for name, value in found.source.settings.items() if name != "choices"}
+    rows = [[esc(name), esc(value)] for name, value in _flat(told)]
     if not rows:
         return ""
     return section("settings", "Settings", table("Every setting of the run", ["setting", "value"], rows, "words"))

@@ -12,11 +12,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from fullconv.data.bands import rgb_view
+from fullconv.data.dataset import labels_in
 from fullconv.image import overlay
 from fullconv.labels import LabelSet
 from fullconv.report.measure import ImageCounts, Measured, thumb_of
 
-__all__ = ["Sheet", "chosen", "error_picture", "jpeg_uri", "sheet_of"]
+__all__ = ["Sheet", "chosen", "error_picture", "jpeg_uri", "outlines", "sheet_of", "tinted"]
 
 WORST, MEDIAN, BEST = 12, 4, 4
 WRONG = (178, 52, 0)
@@ -27,7 +28,10 @@ UInt8 = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Sheet:
-    """The pictures of one image as data URIs, with its mean IU and the share of its labelled pixels that is wrong."""
+    """The pictures of one image as data URIs, with its mean IU and the share of its labelled pixels that is wrong.
+
+    `true_classes` and `predicted_classes` are the names of those that the pictures show.
+    """
 
     name: str
     mean_iou: float
@@ -36,6 +40,8 @@ class Sheet:
     truth: str
     prediction: str
     error: str
+    true_classes: tuple[str, ...]
+    predicted_classes: tuple[str, ...]
 
 
 def chosen(images: Sequence[ImageCounts]) -> dict[str, list[ImageCounts]]:
@@ -61,14 +67,47 @@ def sheet_of(measured: Measured, counts: ImageCounts) -> Sheet:
     small = np.asarray(Image.fromarray(rgb_view(image)).resize(size, Image.Resampling.LANCZOS))
     pictures = (
         small,
-        overlay(small, truth, labels, 0.75),
-        overlay(small, prediction, labels, 0.75),
+        tinted(small, truth, labels),
+        tinted(small, prediction, labels),
         error_picture(small, truth, prediction, labels),
     )
     mean_iou = counts.mean_iou
     assert mean_iou is not None
     wrong = 1 - float(counts.hit.sum() / counts.true.sum())
-    return Sheet(counts.sample.name, mean_iou, wrong, *map(jpeg_uri, pictures))
+    shown, true, predicted, errors = map(jpeg_uri, pictures)
+    names = _names(truth, labels), _names(prediction, labels)
+    return Sheet(counts.sample.name, mean_iou, wrong, shown, true, predicted, errors, *names)
+
+
+def _names(label_map: UInt8, labels: LabelSet) -> tuple[str, ...]:
+    return tuple(labels.class_names[label] for label in labels_in(label_map) if label < labels.num_classes)
+
+
+def tinted(image: UInt8, label_map: UInt8, labels: LabelSet) -> UInt8:
+    """H x W x 3: the image in the colours of its classes but black ones, with `outlines`; ignored pixels are hatched.
+
+    Lines and lightness tell classes apart where hues do not.
+    """
+    black = [label for label, color in enumerate(labels.palette) if color == (0, 0, 0)]
+    shown = np.where(np.isin(label_map, black), labels.ignore_index, label_map).astype(np.uint8)
+    picture = overlay(image, shown, labels, 0.6)
+    _hatch(picture, label_map == labels.ignore_index)
+    lines = outlines(label_map)
+    light = picture[lines].mean(-1, keepdims=True) > 110
+    picture[lines] = np.where(light, 0, 255)
+    return picture
+
+
+def outlines(label_map: UInt8) -> npt.NDArray[np.bool_]:
+    """H x W: pixels beside another label that has fewer pixels, so that small regions are framed and not covered."""
+    pixels = np.bincount(label_map.ravel(), minlength=256)
+    rank = np.argsort(np.argsort(pixels, kind="stable"))[label_map]
+    found = np.zeros(label_map.shape, bool)
+    found[:, 1:] |= rank[:, 1:] > rank[:, :-1]
+    found[:, :-1] |= rank[:, :-1] > rank[:, 1:]
+    found[1:] |= rank[1:] > rank[:-1]
+    found[:-1] |= rank[:-1] > rank[1:]
+    return found
 
 
 def error_picture(image: UInt8, truth: UInt8, prediction: UInt8, labels: LabelSet) -> UInt8:
@@ -77,10 +116,13 @@ def error_picture(image: UInt8, truth: UInt8, prediction: UInt8, labels: LabelSe
     picture = np.repeat(grey[..., None], 3, axis=2)
     ignored = truth == labels.ignore_index
     picture[(truth != prediction) & ~ignored] = WRONG
-    rows, columns = np.indices(truth.shape)
-    stripes = (rows + columns) % 8 < 3
-    picture[ignored & stripes] = 90
+    _hatch(picture, ignored)
     return picture
+
+
+def _hatch(picture: UInt8, where: npt.NDArray[np.bool_]) -> None:
+    rows, columns = np.indices(where.shape)
+    picture[where & ((rows + columns) % 8 < 3)] = 90
 
 
 def jpeg_uri(picture: UInt8) -> str:

@@ -63,7 +63,8 @@ def classes_section(found: Findings) -> str:
             f'<td class="soft">{_note(with_it[k], iou)}</td>',
         ])  # fmt: skip
         chart.append((name, iou, interval))
-    columns = ["class", "IU", f"{LEVEL} % interval", "recall", "share of truth", "share predicted", "images", "note"]
+    spread = f"{LEVEL}\u00a0%\u00a0interval"
+    columns = ["class", "IU", spread, "recall", "share of truth", "share predicted", "images", "note"]
     return section(
         "classes",
         "Classes",

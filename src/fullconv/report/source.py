@@ -37,6 +37,20 @@ class Source:
         return f"FCN-{spec['stride']}s{'-fixed' if spec.get('fixed') else ''} on {spec['model']}"
 
     @property
+    def stride(self) -> int:
+        """The network's prediction stride; 32, which all others are finer than, where it is not known."""
+        spec = self.settings.get("network")
+        stride = spec.get("stride") if isinstance(spec, Mapping) else None
+        return stride if isinstance(stride, int) else 32
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it began with weights, of the classifier or of another run, as far as that is known."""
+        weights = self.settings.get("weights")
+        known = weights if isinstance(weights, Mapping) else {"from": weights, "start": self.settings.get("start")}
+        return known.get("from") is not None or known.get("start") is not None
+
+    @property
     def recipe(self) -> Mapping[str, Any]:
         """The values of the training; none where they are not known."""
         found = self.settings.get("recipe")

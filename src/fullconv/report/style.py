@@ -22,16 +22,17 @@ h3{font-size:1rem;margin:1.5rem 0 .5rem}
 p{max-width:46rem;margin:.5rem 0}p,li,dd,.words td{overflow-wrap:anywhere}
 .big{font-size:2.25rem;line-height:1.1;font-weight:650;margin:.75rem 0 .25rem}
 .big small{font-size:1rem;font-weight:400;color:var(--soft)}
-.soft,caption,figcaption{color:var(--soft);font-size:.875rem}
+.soft,figcaption{color:var(--soft);font-size:.875rem}
 .alarm{border:3px solid var(--alarm);border-radius:.4rem;padding:.25rem 1rem .75rem;margin:1rem 0;max-width:50rem}
 .alarm h2{border:0;margin:.5rem 0}.alarm strong{font-size:1.1rem}
-.scroll{overflow-x:auto;max-width:100%;margin:.75rem 0}.scroll:focus-visible{outline:2px solid var(--a)}
+.scroll{overflow-x:auto;max-width:100%}.scroll:focus-visible{outline:2px solid var(--a)}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9375rem}
-caption{text-align:left;padding:.25rem 0;caption-side:top}
+.table{margin:.75rem 0}.table figcaption{max-width:46rem;padding:.25rem 0}
 th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top}
 tbody th{font-weight:400;white-space:nowrap}.words tbody th{white-space:normal}
 th:first-child{text-align:left}thead th{vertical-align:bottom;border-bottom-width:2px}
-.words td,td.text,td.soft{text-align:left}
+.words td,td.text,td.soft{text-align:left}td{white-space:nowrap}.words td{white-space:normal}
+td.soft{white-space:normal;min-width:14rem}
 .matrix th,.matrix td{padding:.2rem .4rem;font-size:.8125rem;overflow-wrap:normal;white-space:nowrap}
 .matrix td{background:rgb(0 114 178/calc(var(--s,0)*.55))}.matrix .diagonal{
 outline:1px solid var(--ink);outline-offset:-1px}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fullconv.metrics import Scores
 from fullconv.report.intervals import Bootstrap
+from fullconv.report.source import Source
 
 __all__ = ["Verdict", "judge", "majority_class", "majority_scores"]
+
+FEW_STEPS = 80
+"""Of a training; train chooses more for a single image."""
 
 COLLAPSED = 0.1
 """Share of the pixels beyond one class that a model must call otherwise to be more than that class everywhere."""
@@ -40,8 +43,8 @@ def majority_scores(scores: Scores) -> Scores:
     return Scores.from_confusion(counts, scores.class_names)
 
 
-def judge(scores: Scores, found: Bootstrap, recipe: Mapping[str, Any]) -> Verdict:
-    """The verdict on a model; `recipe` has the values of its training as far as they are known."""
+def judge(scores: Scores, found: Bootstrap, source: Source) -> Verdict:
+    """The verdict on a model; `source` has the settings of its training as far as they are known."""
     base = majority_scores(scores)
     name = scores.class_names[majority_class(scores.confusion)]
     points = 100 * (scores.mean_iou - base.mean_iou)
@@ -54,7 +57,7 @@ def judge(scores: Scores, found: Bootstrap, recipe: Mapping[str, Any]) -> Verdic
         headline += f"; with other images of this kind, {100 * found.gain.low:+.1f} to {100 * found.gain.high:+.1f}"
     alarms = [text for text in (_collapsed(scores), _no_gain(found, points, name)) if text]
     notes = () if alarms else _unseen(scores)
-    return Verdict(headline + ".", " ".join(alarms), _remedies(recipe) if alarms else (), notes)
+    return Verdict(headline + ".", " ".join(alarms), _remedies(source) if alarms else (), notes)
 
 
 def _collapsed(scores: Scores) -> str:
@@ -88,26 +91,46 @@ def _unseen(scores: Scores) -> tuple[str, ...]:
     return (f"In the truth, but never predicted: {', '.join(never)}.",) if never else ()
 
 
-def _remedies(recipe: Mapping[str, Any]) -> tuple[str, ...]:
-    """Likely causes with what to do, those first that the recipe points at."""
+def _remedies(source: Source) -> tuple[str, ...]:
+    """Likely causes with what to do, those first that the run's settings point at; none that it has tried."""
+    recipe = source.recipe
     advice = [
+        *_by_hand(source),
         "The masks may not say what you think: look at the truth in the pictures below, and whether ids and classes "
         "agree. A mask whose unlabelled pixels are a class teaches that class; make them the ignored label.",
         "The training may have been too short: if the curves still rise, train for more epochs (--epochs).",
         "The learning rate may not fit: if the loss falls neither fast nor far, try --lr ten times smaller, then ten "
         "times larger.",
     ]
-    epochs = recipe.get("epochs")
-    if isinstance(epochs, int) and epochs < 10:
-        advice.insert(0, f"It was trained for {epochs} epoch{'s' * (epochs > 1)} only: --epochs 40 is the default.")
     power = recipe.get("class_weight_power")
     if isinstance(power, int | float) and power < 0.5:
         advice.append(f"Rare classes weigh little (class_weight_power {power:g}): try --set class_weight_power=0.5.")
-    return (
-        *advice,
-        "The objects may be smaller than the network can draw: a finer --stride (8 or 4) follows smaller things.",
-        "The backbone may know too little: start from pretrained weights (--weights pretrained).",
-    )
+    finer = [stride for stride in (16, 8, 4) if stride < source.stride]
+    if finer:
+        words = " or ".join(map(str, finer))
+        advice.append(
+            f"The objects may be smaller than the network can draw: a finer --stride ({words}) follows smaller things."
+        )
+    known = "try another --model" if source.pretrained else "start from pretrained weights (--weights pretrained)"
+    return (*advice, f"The backbone may know too little: {known}.")
+
+
+def _by_hand(source: Source) -> list[str]:
+    """What was asked for and is far from what would have been chosen."""
+    found, recipe = [], source.recipe
+    epochs, batch = recipe.get("epochs"), recipe.get("batch_size")
+    samples = source.settings.get("samples")
+    images = samples.get("train") if isinstance(samples, Mapping) else None
+    if isinstance(epochs, int) and isinstance(batch, int) and isinstance(images, int):
+        steps = epochs * -(-images // max(1, batch))
+        if steps < FEW_STEPS:
+            found.append(
+                f"It was trained for {steps} step{'s' * (steps > 1)} only ({epochs} epoch{'s' * (epochs > 1)}): "
+                "without --epochs, train chooses as many as the number of images asks for."
+            )
+    if isinstance(recipe.get("lr"), int | float):
+        found.append(f"The learning rate was given by hand (--lr {recipe['lr']:g}): without it, it fits the network.")
+    return found
 
 
 def _percent(part: int, whole: int) -> str:

@@ -1,0 +1,126 @@
+"""What a model's scores are worth: intervals that a plain loop gives, the baseline, and the verdict with its advice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fullconv.metrics import Scores, confusion_matrix
+from fullconv.report.intervals import bootstrap, resamples
+from fullconv.report.source import Source
+from fullconv.report.verdict import Verdict, judge, majority_class, majority_scores
+
+BLIND = [[[905, 0], [95, 0]], [[952, 0], [48, 0]]]
+"""Of a model that calls all ok."""
+
+
+def test_the_bootstrap_is_that_of_a_plain_loop() -> None:
+    """Matrices of drawn images, summed one by one, and scored by `Scores`."""
+    rng, draws = np.random.default_rng(0), 60
+    matrices = rng.integers(0, 9, (6, 3, 3)) * np.array([4, 1, 0])[:, None]
+    counts = np.array([[m.diagonal(), m.sum(1), m.sum(0)] for m in matrices])
+    found = bootstrap(counts, 0, draws, seed=3)
+    means, gains, firsts = [], [], []
+    for times in resamples(6, draws, seed=3):
+        total = np.zeros((3, 3), np.int64)
+        for index, count in enumerate(times):
+            for _ in range(count):
+                total += matrices[index]
+        scores = Scores.from_confusion(total, "abc")
+        means.append(scores.mean_iou)
+        constant = np.zeros_like(total)
+        constant[:, 0] = total.sum(1)
+        gains.append(scores.mean_iou - Scores.from_confusion(constant, "abc").mean_iou)
+        firsts.append(scores.per_class_iou[0])
+    whole = Scores.from_confusion(matrices.sum(0), "abc")
+    for interval, drawn in ((found.mean_iou, means), (found.gain, gains), (found.per_class[0], firsts)):
+        assert interval is not None
+        assert (interval.low, interval.high) == pytest.approx(np.percentile(drawn, [2.5, 97.5]).tolist())
+    assert found.mean_iou is not None
+    assert found.mean_iou.value == whole.mean_iou
+
+
+def judged(matrices: Sequence[Sequence[Sequence[int]]], values: dict[str, Any] | None = None) -> Verdict:
+    """Of a model with these confusion matrices, one an image, of the classes ok and defect."""
+    stacked = np.array(matrices)
+    counts = np.array([[m.diagonal(), m.sum(1), m.sum(0)] for m in stacked])
+    scores = Scores.from_confusion(stacked.sum(0), ["ok", "defect"])
+    return judge(scores, bootstrap(counts, majority_class(scores.confusion)), Source(Path("run"), values or {}))
+
+
+@pytest.mark.parametrize("without", [1, 8, 60])
+def test_images_of_background_alone_raise_no_alarm(without: int) -> None:
+    """As defects have them: nothing can be gained on a draw of such images, which says nothing of the model."""
+    good = [[[900, 5], [10, 85]], [[950, 2], [8, 40]]]
+    assert judged([*good, *[[[1000, 0], [0, 0]]] * without]).alarm == ""
+    assert "not better" in judged([*BLIND, *[[[1000, 0], [0, 0]]] * without]).alarm
+    guessing = [[[450, 455], [47, 48]], [[476, 476], [24, 24]]]
+    assert "not better" in judged([*guessing, *[[[500, 500], [0, 0]]] * without]).alarm
+
+
+def test_draws_are_of_as_many_images_and_repeat() -> None:
+    drawn = resamples(7, 50)
+    assert (drawn.sum(1) == 7).all()
+    assert np.array_equal(drawn, resamples(7, 50))
+    assert not np.array_equal(drawn, resamples(7, 50, seed=1))
+
+
+@given(arrays(np.int64, (4, 3, 3), elements=st.integers(0, 50)))
+@settings(max_examples=40)
+def test_intervals_hold_the_measured_value(matrices: npt.NDArray[np.int64]) -> None:
+    matrices[0, 0, 0] += 1
+    counts = np.array([[m.diagonal(), m.sum(1), m.sum(0)] for m in matrices])
+    scores = Scores.from_confusion(matrices.sum(0), "abc")
+    found = bootstrap(counts, majority_class(scores.confusion), 50)
+    assert found.mean_iou is not None
+    assert found.mean_iou.value == pytest.approx(scores.mean_iou)
+    for iou, interval in zip(scores.per_class_iou, found.per_class, strict=True):
+        if interval is None:
+            continue
+        assert interval.value == pytest.approx(iou)
+        assert 0 <= interval.low <= interval.value <= interval.high <= 1
+
+
+def test_one_image_has_no_interval() -> None:
+    assert bootstrap(np.ones((1, 3, 2), np.int64), 0).mean_iou is None
+
+
+def test_the_majority_baseline_by_hand() -> None:
+    """6 of 10 pixels are class 0: accuracy 0.6, mean accuracy 1 / 2, IU 0.6 and 0, and 0.6 * 0.6 by frequency."""
+    base = majority_scores(Scores.from_confusion(np.array([[1, 5], [4, 0]]), ["a", "b"]))
+    assert (base.pixel_accuracy, base.mean_accuracy, base.mean_iou, base.fw_iou) == pytest.approx((0.6, 0.5, 0.3, 0.36))
+    target = np.array([0] * 6 + [1] * 4)
+    again = Scores.from_confusion(confusion_matrix(target, np.zeros_like(target), 2), ["a", "b"])
+    assert base.to_dict() == again.to_dict()
+
+
+def advice(**values: Any) -> str:
+    """What is advised where nothing was learnt with these settings."""
+    return " ".join(judged(BLIND, values).remedies)
+
+
+def test_the_advice_is_not_what_was_done() -> None:
+    assert "pretrained weights (--weights pretrained)" in advice(weights=None)
+    begun = advice(weights="pretrained")
+    assert "--weights" not in begun
+    assert "another --model" in begun
+    assert "a finer --stride (16 or 8 or 4)" in advice()
+    assert "a finer --stride (4)" in advice(network={"stride": 8, "model": "digits"})
+    assert "--stride" not in advice(network={"stride": 4, "model": "digits"})
+    assert "class_weight_power=0.5" not in advice(recipe={"class_weight_power": 0.5})
+
+
+def test_the_advice_looks_at_what_was_asked_for() -> None:
+    short = advice(recipe={"epochs": 2, "batch_size": 8}, samples={"train": 20})
+    assert "trained for 6 steps only (2 epochs): without --epochs, train chooses" in short
+    assert "steps only" not in advice(recipe={"epochs": 4, "batch_size": 8}, samples={"train": 5000})
+    assert "(--lr 1e-09)" in advice(recipe={"lr": 1e-9})
+    assert "by hand" not in advice(recipe={"lr": None})
