@@ -11,65 +11,38 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import ExifTags, Image, ImageFilter
+from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-__all__ = ["FAULTS", "HANDLED", "base"]
+from corpus_base import COLORS, STEMS, base, image, label_map, mask, masks, name_classes, save, scene
+from corpus_images import (
+    folder_for_an_image,
+    grey_among_colour,
+    grey_with_alpha,
+    html_image,
+    mixed_channels,
+    not_finite,
+    several_pages,
+    symlink_loop,
+    truncated_image,
+    zero_bytes,
+)
+from corpus_masks import (
+    all_ignored,
+    antialiased_colours,
+    antialiased_grey,
+    background_image,
+    colour_masks,
+    grey_levels,
+    jpeg_mask,
+    mask_0_255,
+    no_colour_table,
+    only_background,
+    unknown_colour,
+    unknown_label,
+)
 
-UInt8 = npt.NDArray[np.uint8]
-SIZE = (48, 64)
-COLORS = {"ground": (0, 0, 0), "roof": (200, 0, 0), "tree": (0, 160, 0)}
-STEMS = {"train": ("a", "b", "c"), "val": ("d", "e")}
-
-
-def scene(seed: int, size: tuple[int, int] = SIZE) -> UInt8:
-    """A smooth random picture, unlike those of other seeds."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC))
-
-
-def label_map(seed: int = 0, size: tuple[int, int] = SIZE) -> UInt8:
-    """Ground with a roof and a tree, each a third of the height, and a thin border of 255."""
-    target = np.zeros(size, np.uint8)
-    target[size[0] // 8 : size[0] // 2, size[1] // 8 : size[1] // 2] = 1
-    target[size[0] // 2 : -4, size[1] // 2 + seed % 8 :] = 2
-    target[0] = 255
-    return target
-
-
-def save(path: Path, array: npt.NDArray[np.generic], **options: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
-    return path
-
-
-def image(root: Path, stem: str, suffix: str = ".png", split: str = "train") -> Path:
-    return root / "images" / split / f"{stem}{suffix}"
-
-
-def mask(root: Path, stem: str, suffix: str = ".png", split: str = "train") -> Path:
-    return root / "masks" / split / f"{stem}{suffix}"
-
-
-def masks(root: Path) -> list[Path]:
-    return sorted((root / "masks").rglob("*.png"))
-
-
-def name_classes(root: Path, names: tuple[str, ...] = tuple(COLORS), palette: bool = False) -> None:
-    lines = [f"names: [{', '.join(names)}]"]
-    if palette:
-        lines.append(f"palette: [{', '.join(str(list(COLORS[name])) for name in names)}]")
-    (root / "dataset.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def base(root: Path) -> Path:
-    """Three pairs to train on and two to validate on, with nothing to find."""
-    for number, (split, stem) in enumerate((split, stem) for split, stems in STEMS.items() for stem in stems):
-        save(image(root, stem, split=split), scene(number))
-        save(mask(root, stem, split=split), label_map(number))
-    name_classes(root)
-    return root
+__all__ = ["FAULTS", "HANDLED", "base", "colour_masks", "image", "label_map", "mask", "name_classes", "scene"]
 
 
 def missing_mask(root: Path) -> Path:
@@ -120,60 +93,11 @@ def stray_split(root: Path) -> Path:
     return root / "images" / "validation"
 
 
-def zero_bytes(root: Path) -> Path:
-    base(root)
-    image(root, "b").write_bytes(b"")
-    return image(root, "b")
-
-
-def truncated_image(root: Path) -> Path:
-    base(root)
-    path = image(root, "b")
-    path.write_bytes(path.read_bytes()[:-1500])
-    return path
-
-
 def truncated_mask(root: Path) -> Path:
     base(root)
     path = mask(root, "b")
     path.write_bytes(path.read_bytes()[:-40])
     return path
-
-
-def html_image(root: Path) -> Path:
-    base(root)
-    image(root, "b").unlink()
-    path = image(root, "b", ".jpg")
-    path.write_text("<!DOCTYPE html>\n<html><title>404 Not Found</title></html>\n")
-    return path
-
-
-def not_finite(root: Path) -> Path:
-    base(root)
-    image(root, "b").unlink()
-    grey = np.full(SIZE, 0.5, np.float32)
-    grey[3, 4] = np.nan
-    return save(image(root, "b", ".tif"), grey)
-
-
-def folder_for_an_image(root: Path) -> Path:
-    base(root)
-    image(root, "b").unlink()
-    image(root, "b").mkdir()
-    return image(root, "b")
-
-
-def symlink_loop(root: Path) -> Path:
-    base(root)
-    image(root, "b").unlink()
-    image(root, "b").symlink_to(image(root, "b").name)
-    return image(root, "b")
-
-
-def mixed_channels(root: Path) -> Path:
-    base(root)
-    rgba = np.dstack([scene(1), np.full(SIZE, 200, np.uint8)])
-    return save(image(root, "b"), rgba)
 
 
 def size_mismatch(root: Path) -> Path:
@@ -190,80 +114,6 @@ def exif_rotation(root: Path) -> Path:
     return mask(root, "b")
 
 
-def jpeg_mask(root: Path) -> Path:
-    base(root)
-    mask(root, "b").unlink()
-    return save(mask(root, "b", ".jpg"), label_map(1), quality=90)
-
-
-def mask_0_255(root: Path) -> Path:
-    base(root)
-    name_classes(root, ("ground", "roof"))
-    for path in masks(root):
-        save(path, np.where(np.asarray(Image.open(path)) == 1, 255, 0).astype(np.uint8))
-    return mask(root, "b")
-
-
-def antialiased_grey(root: Path) -> Path:
-    base(root)
-    name_classes(root, ("ground", "roof"))
-    for path in masks(root):
-        save(path, (np.asarray(Image.open(path)) == 1).astype(np.uint8))
-    smooth = Image.fromarray(np.where(label_map(1) == 1, 255, 0).astype(np.uint8)).filter(ImageFilter.GaussianBlur(1))
-    smooth.save(mask(root, "b"))
-    return mask(root, "b")
-
-
-def colour_masks(root: Path) -> None:
-    base(root)
-    name_classes(root, palette=True)
-    table = np.array([*COLORS.values(), *[(255, 255, 255)] * 253], np.uint8)
-    for path in masks(root):
-        save(path, table[np.asarray(Image.open(path))])
-
-
-def antialiased_colours(root: Path) -> Path:
-    colour_masks(root)
-    path = mask(root, "b")
-    Image.open(path).filter(ImageFilter.GaussianBlur(0.7)).save(path)
-    return path
-
-
-def unknown_colour(root: Path) -> Path:
-    colour_masks(root)
-    rgb = np.array(Image.open(mask(root, "b")))
-    rgb[20:40, 4:20] = (1, 2, 3)
-    return save(mask(root, "b"), rgb)
-
-
-def no_colour_table(root: Path) -> Path:
-    colour_masks(root)
-    name_classes(root)
-    return mask(root, "b")
-
-
-def unknown_label(root: Path) -> Path:
-    base(root)
-    target = label_map(1)
-    target[20:40, 4:20] = 7
-    return save(mask(root, "b"), target)
-
-
-def grey_levels(root: Path) -> Path:
-    base(root)
-    (root / "dataset.yaml").unlink()
-    for path in masks(root):
-        save(path, label_map() * np.uint8(100))
-    return mask(root, "a")
-
-
-def only_background(root: Path) -> Path:
-    base(root)
-    for path in masks(root):
-        save(path, np.zeros(SIZE, np.uint8))
-    return root
-
-
 def absent_class(root: Path) -> Path:
     base(root)
     for stem in STEMS["val"]:
@@ -272,16 +122,6 @@ def absent_class(root: Path) -> Path:
         target[target == 2] = 1
         save(path, target)
     return root
-
-
-def all_ignored(root: Path) -> Path:
-    base(root)
-    return save(mask(root, "b"), np.full(SIZE, 255, np.uint8))
-
-
-def background_image(root: Path) -> Path:
-    base(root)
-    return save(mask(root, "b"), np.zeros(SIZE, np.uint8))
 
 
 def copied_to_val(root: Path) -> Path:
@@ -319,28 +159,6 @@ def nodata_labelled(root: Path) -> Path:
     tags[42113] = "0"
     save(image(root, "b", ".tif"), rgb, tiffinfo=tags)
     return return_to
-
-
-def grey_with_alpha(root: Path) -> Path:
-    base(root)
-    for number, (split, stem) in enumerate((split, stem) for split, stems in STEMS.items() for stem in stems):
-        grey = Image.fromarray(scene(number)).convert("LA" if stem == "b" else "L")
-        grey.save(image(root, stem, split=split))
-    return image(root, "b")
-
-
-def grey_among_colour(root: Path) -> Path:
-    base(root)
-    Image.fromarray(scene(1)).convert("L").save(image(root, "b"))
-    return image(root, "b")
-
-
-def several_pages(root: Path) -> Path:
-    base(root)
-    image(root, "b").unlink()
-    pages = [Image.fromarray(scene(number)) for number in (1, 50)]
-    pages[0].save(image(root, "b", ".tif"), save_all=True, append_images=pages[1:])
-    return image(root, "b", ".tif")
 
 
 FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
