@@ -32,14 +32,20 @@ from corpus_masks import (
     antialiased_colours,
     antialiased_grey,
     background_image,
+    class_of_no_mask,
     colour_masks,
+    colours_without_names,
     grey_levels,
     jpeg_mask,
+    jpegs_without_names,
+    levels_for_ids,
     mask_0_255,
     no_colour_table,
     only_background,
+    some_of_0_255,
     unknown_colour,
     unknown_label,
+    unlabelled_split,
 )
 
 __all__ = ["FAULTS", "HANDLED", "base", "colour_masks", "image", "label_map", "mask", "name_classes", "scene"]
@@ -73,6 +79,13 @@ def missing_folder(root: Path) -> Path:
     base(root)
     shutil.rmtree(root / "masks" / "val")
     return root / "masks" / "val"
+
+
+def no_masks(root: Path) -> Path:
+    base(root)
+    shutil.rmtree(root / "masks")
+    (root / "dataset.yaml").unlink()
+    return root / "masks" / "train"
 
 
 def empty_validation(root: Path) -> Path:
@@ -169,6 +182,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("duplicate-stem", duplicate_stem),
         ("no-common-stem", no_common_stem),
         ("missing-folder", missing_folder),
+        ("missing-folder", no_masks),
         ("empty-split", empty_validation),
         ("layout", stray_split),
         ("class-names", misspelt_key),
@@ -183,15 +197,21 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("size-mismatch", size_mismatch),
         ("exif-rotation", exif_rotation),
         ("jpeg-mask", jpeg_mask),
+        ("jpeg-mask", jpegs_without_names),
         ("mask-0-255", mask_0_255),
+        ("mask-0-255", some_of_0_255),
         ("antialiased", antialiased_grey),
         ("antialiased", antialiased_colours),
         ("unknown-label", unknown_label),
+        ("unknown-label", levels_for_ids),
         ("unknown-colour", unknown_colour),
         ("no-colour-table", no_colour_table),
+        ("no-colour-table", colours_without_names),
         ("grey-levels", grey_levels),
         ("only-background", only_background),
+        ("unlabelled-split", unlabelled_split),
         ("absent-class", absent_class),
+        ("absent-class", class_of_no_mask),
         ("all-ignored", all_ignored),
         ("background-image", background_image),
         ("in-two-splits", copied_to_val),

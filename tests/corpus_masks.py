@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from corpus_base import COLORS, SIZE, base, label_map, mask, masks, name_classes, save
+from corpus_base import COLORS, SIZE, STEMS, base, label_map, mask, masks, name_classes, save
 
 
 def jpeg_mask(root: Path) -> Path:
@@ -92,3 +92,47 @@ def all_ignored(root: Path) -> Path:
 def background_image(root: Path) -> Path:
     base(root)
     return save(mask(root, "b"), np.zeros(SIZE, np.uint8))
+
+
+def colours_without_names(root: Path) -> Path:
+    colour_masks(root)
+    (root / "dataset.yaml").unlink()
+    return mask(root, "b")
+
+
+def jpegs_without_names(root: Path) -> Path:
+    base(root)
+    (root / "dataset.yaml").unlink()
+    for path in masks(root):
+        save(path.with_suffix(".jpg"), np.array(Image.open(path)) * np.uint8(100))
+        path.unlink()
+    return mask(root, "b", ".jpg")
+
+
+def some_of_0_255(root: Path) -> Path:
+    base(root)
+    name_classes(root, ("ground", "roof"))
+    for path in masks(root):
+        top = 255 if path.stem in "bd" else 1
+        save(path, np.where(np.array(Image.open(path)) == 1, top, 0).astype(np.uint8))
+    return mask(root, "b")
+
+
+def levels_for_ids(root: Path) -> Path:
+    base(root)
+    for path in masks(root):
+        save(path, np.array([0, 128, 255], np.uint8)[np.array(Image.open(path)) % 255])
+    return mask(root, "b")
+
+
+def unlabelled_split(root: Path) -> Path:
+    base(root)
+    for stem in STEMS["val"]:
+        save(mask(root, stem, split="val"), np.full(SIZE, 255, np.uint8))
+    return root
+
+
+def class_of_no_mask(root: Path) -> Path:
+    base(root)
+    (root / "dataset.yaml").write_text("names: [ground, roof, tree, pond]\n", encoding="utf-8")
+    return root

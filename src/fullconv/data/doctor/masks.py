@@ -32,6 +32,9 @@ JPEG_LEVELS = 48
 JPEG_SHARE = 0.95
 """A JPEG mask snaps cleanly where this share of its pixels is this near to the value of a class."""
 
+MOST_LEVELS, LEVEL_ERROR = 16, 1
+"""Grey levels stand for class ids where they are few and far apart, and within rounding of their places."""
+
 WHITE = 0xFFFFFF
 
 
@@ -80,7 +83,8 @@ def _of_numbers(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> M
     target = table[stored]
     wrong = [label for label in labels_in(target) if not legal[label]]
     if wrong:
-        return Mask(_size(stored), None, (_unknown_labels(dataset.labels, path, wrong),))
+        remap = _levels(dataset.labels.num_classes, np.flatnonzero(counts).tolist())
+        return Mask(_size(stored), None, (_unknown_labels(dataset.labels, path, wrong, remap),))
     return Mask(_size(stored), target)
 
 
@@ -181,10 +185,21 @@ def _jpeg(path: Path) -> Finding:
     return Finding("jpeg-mask", path, "is a mask in JPEG, whose compression changes labels", "export the mask as PNG")
 
 
-def _unknown_labels(labels: LabelSet, path: Path, wrong: list[int]) -> Finding:
+def _unknown_labels(labels: LabelSet, path: Path, wrong: list[int], remap: str | None) -> Finding:
     shown = ", ".join(map(str, wrong[:8])) + (f" and {len(wrong) - 8} more" if len(wrong) > 8 else "")
     found = f"holds the labels {shown}, but the {labels.num_classes} classes are 0 to {labels.num_classes - 1}"
-    return Finding("unknown-label", path, found, "correct the mask, or name the classes that are missing")
+    return Finding("unknown-label", path, found, remap or "correct the mask, or name the classes that are missing")
+
+
+def _levels(classes: int, held: list[int]) -> str | None:
+    """What to do with values that are the grey levels from black to white of so many classes; None for others."""
+    if not 2 <= classes <= MOST_LEVELS:
+        return None
+    meant = [round(value * (classes - 1) / 255) for value in held]
+    apart = [abs(value - level * 255 / (classes - 1)) for value, level in zip(held, meant, strict=True)]
+    if max(apart) > LEVEL_ERROR:
+        return None
+    return f"write the grey levels {', '.join(map(str, held))} as the class ids {', '.join(map(str, meant))}"
 
 
 def _size(stored: UInt8) -> tuple[int, int]:

@@ -1,0 +1,44 @@
+"""What `fullconv check` says as a command: never a traceback, what can be repaired, and the sheet."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import corpus
+from command_line import check
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for a data set, beside the one that commands run in."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    root = tmp_path / "data"
+    root.mkdir()
+    return root
+
+
+NAMES = list(corpus.FAULTS)
+
+
+@pytest.mark.parametrize(("name", "other"), [*zip(NAMES, [*NAMES[7:], *NAMES[:7]], strict=True)])
+def test_no_faults_without_names_end_in_a_traceback(
+    data: Path, monkeypatch: pytest.MonkeyPatch, name: str, other: str
+) -> None:
+    """One fault, and two in one folder, where no file names the classes."""
+    corpus.FAULTS[name][1](data)
+    (data / "dataset.yaml").unlink(missing_ok=True)
+    assert check(monkeypatch, data) in (0, 3)
+    second = data.with_name("second")
+    second.mkdir()
+    corpus.FAULTS[other][1](second)
+    (second / "dataset.yaml").unlink(missing_ok=True)
+    for path in sorted(second.rglob("*")):
+        place = data / path.relative_to(second).with_name(path.name if path.is_dir() else f"x{path.name}")
+        if path.is_symlink() or path.is_file():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, place, follow_symlinks=False)
+    assert check(monkeypatch, data) in (0, 3)
