@@ -24,8 +24,8 @@ the command says of it. An error makes the command end with exit code 3; a warni
 
 HANDLED = """
 Read without a word: masks as palette PNG (by index), with 1, 8 or 16 bits, or as TIFF whose nodata is then 255; images
-in CMYK, in 16 bits, turned by EXIF beside a mask that is turned, too; blanks and any script in names; folders that link
-to themselves; images of one pixel, or of one row.
+in CMYK, in 1 or 16 bits, of any bands that all images have or dataset.yaml tells of, turned by EXIF beside a mask that
+is turned, too; blanks and any script in names; folders that link to themselves; images of one pixel, or of one row.
 """
 
 

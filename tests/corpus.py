@@ -16,13 +16,18 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from corpus_base import COLORS, STEMS, base, image, label_map, mask, masks, name_classes, save, scene
 from corpus_images import (
+    array_with_nan,
     folder_for_an_image,
+    four_declared,
     grey_among_colour,
     grey_with_alpha,
+    heights,
     html_image,
     mixed_channels,
     not_finite,
+    other_band_count,
     several_pages,
+    six_bands,
     symlink_loop,
     truncated_image,
     zero_bytes,
@@ -191,9 +196,10 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("truncated-file", truncated_image),
         ("truncated-file", truncated_mask),
         ("not-finite", not_finite),
+        ("not-finite", array_with_nan),
         ("unreadable-file", folder_for_an_image),
         ("unreadable-file", symlink_loop),
-        ("mixed-channels", mixed_channels),
+        ("band-count", other_band_count),
         ("size-mismatch", size_mismatch),
         ("exif-rotation", exif_rotation),
         ("jpeg-mask", jpeg_mask),
@@ -218,6 +224,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("in-two-splits", resized_to_val),
         ("thin-objects", thin_objects),
         ("nodata-labelled", nodata_labelled),
+        ("mixed-channels", mixed_channels),
         ("alpha", grey_with_alpha),
         ("grey-among-colour", grey_among_colour),
         ("several-pages", several_pages),
@@ -296,7 +303,7 @@ def extreme_sizes(root: Path) -> Path:
 # fmt: off
 HANDLED: dict[str, Callable[[Path], Path]] = {make.__name__: make for make in (
     base, palette_masks, turned_with_its_mask, sixteen_bits, cmyk, one_bit, unicode_and_blanks, loop_of_folders,
-    nodata_mask, extreme_sizes,
+    nodata_mask, extreme_sizes, six_bands, four_declared, heights,
 )}
 # fmt: on
 """What is handled without a word; they return the data set, or a file in it."""

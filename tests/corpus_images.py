@@ -7,7 +7,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from corpus_base import SIZE, STEMS, base, image, save, scene
+from corpus_base import SIZE, STEMS, UInt8, base, image, save, scene
+
+
+def images(root: Path) -> list[tuple[Path, UInt8]]:
+    """The images of the base set, taken away to be saved otherwise, with their pixels."""
+    paths = sorted((root / "images").rglob("*.png"))
+    pixels = [np.array(Image.open(path)) for path in paths]
+    for path in paths:
+        path.unlink()
+    return [*zip(paths, pixels, strict=True)]
+
+
+def describe(root: Path, keys: str) -> None:
+    (root / "dataset.yaml").write_text(f"names: [ground, roof, tree]\n{keys}", encoding="utf-8")
 
 
 def zero_bytes(root: Path) -> Path:
@@ -79,3 +92,43 @@ def several_pages(root: Path) -> Path:
     pages = [Image.fromarray(scene(number)) for number in (1, 50)]
     pages[0].save(image(root, "b", ".tif"), save_all=True, append_images=pages[1:])
     return image(root, "b", ".tif")
+
+
+def six_bands(root: Path) -> Path:
+    base(root)
+    describe(root, "range: [0, 1000]\n")
+    for path, rgb in images(root):
+        np.save(path.with_suffix(".npy"), np.dstack([rgb, rgb[::-1]]).astype(np.float32) * 3)
+    return root
+
+
+def other_band_count(root: Path) -> Path:
+    six_bands(root)
+    path = image(root, "b", ".npy")
+    np.save(path, np.load(path)[..., :5])
+    return path
+
+
+def array_with_nan(root: Path) -> Path:
+    six_bands(root)
+    path = image(root, "b", ".npy")
+    array = np.load(path)
+    array[3, 4, 5] = np.nan
+    np.save(path, array)
+    return path
+
+
+def four_declared(root: Path) -> Path:
+    base(root)
+    describe(root, "channels: 4\n")
+    for path, rgb in images(root):
+        save(path, np.dstack([rgb, rgb[::-1, :, 0]]))
+    return root
+
+
+def heights(root: Path) -> Path:
+    base(root)
+    describe(root, "range: [-50, 300]\n")
+    for path, rgb in images(root):
+        save(path.with_suffix(".tif"), rgb[..., 0].astype(np.float32) - 20)
+    return root

@@ -155,7 +155,11 @@ def _look(found: Survey, split: str, sample: Sample) -> tuple[Record, Picture | 
     findings: list[Finding] = []
     picture, mask, look = None, None, None
     try:
-        picture = read_picture(sample.image)
+        picture = (
+            read_picture(sample.image, found.dataset.channels, found.dataset.value_range)
+            if found.dataset
+            else read_picture(sample.image)
+        )
         look = print_of(sample.image, picture.rgb)
         findings += picture.findings
     except DataError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.data.channels import declared_channels
 from fullconv.data.dataset import DataSet
 from fullconv.data.doctor.duplicates import same_images
 from fullconv.data.doctor.findings import Finding
@@ -39,7 +40,8 @@ def whole_findings(
         for split in ("train", "val"):
             if not any(record.split == split for record in records):
                 yield Finding("empty-split", root, f"the split {split!r} has no samples", "add images and masks to it")
-    yield from _channels(records)
+    if dataset is None or (dataset.channels == 3 and "band-count" not in told and declared_channels(dataset) is None):
+        yield from _channels(records)
     yield from _in_two_splits(records)
     usable = [record for record in records if record.counts is not None]
     if dataset is None or not usable:
@@ -150,11 +152,12 @@ def _channels(records: Sequence[Record]) -> Iterator[Finding]:
     grey, colour, many = ([r for r in records if low <= r.bands <= high] for low, high in ((1, 2), (3, 3), (4, 99)))
     few = bool(grey or colour)
     for record in many:
-        found = f"has {record.bands} channels" + (
-            ", where other images have 1 or 3" if few else ", of which the first 3 are read"
-        )
-        remedy = "save all images as RGB" if few else "go on if alpha is all that is lost"
-        yield Finding("mixed-channels" if few else "alpha", record.sample.image, found, remedy)
+        found = f"has {record.bands} channels, of which the first 3 are read"
+        if few:
+            yield Finding("mixed-channels", record.sample.image, f"{found}, where other images have 1 or 3",
+                          "go on if alpha is all that is lost, or save it as RGB")  # fmt: skip
+        else:
+            yield Finding("alpha", record.sample.image, found, "go on if alpha is all that is lost")
     if colour or many:
         for record in grey:
             found = "is grey among images in colour, and read as RGB of equal channels"
