@@ -105,6 +105,26 @@ def misspelt_key(root: Path) -> Path:
     return root / "dataset.yaml"
 
 
+def misspelt_key_beside_names(root: Path) -> Path:
+    base(root)
+    (root / "classes.txt").write_text("ground\nroof\ntree\n", encoding="utf-8")
+    (root / "dataset.yaml").write_text("chanels: 4\n", encoding="utf-8")
+    return root / "dataset.yaml"
+
+
+def dataset_yml(root: Path) -> Path:
+    base(root)
+    return (root / "dataset.yaml").rename(root / "dataset.yml")
+
+
+def one_class_only(root: Path) -> Path:
+    base(root)
+    name_classes(root, ("roof",))
+    for path in masks(root):
+        save(path, np.where(np.array(Image.open(path)) == 1, 0, 255).astype(np.uint8))
+    return root
+
+
 def stray_split(root: Path) -> Path:
     base(root)
     save(root / "images" / "validation" / "f.png", scene(41))
@@ -191,6 +211,9 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("empty-split", empty_validation),
         ("layout", stray_split),
         ("class-names", misspelt_key),
+        ("class-names", misspelt_key_beside_names),
+        ("class-names", dataset_yml),
+        ("class-names", one_class_only),
         ("empty-file", zero_bytes),
         ("html-file", html_image),
         ("truncated-file", truncated_image),
