@@ -14,20 +14,20 @@ import numpy as np
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from corpus_base import COLORS, STEMS, base, image, label_map, mask, masks, name_classes, save, scene
+from corpus_base import STEMS, base, image, label_map, mask, masks, name_classes, save, scene
 from corpus_images import (
     array_with_nan,
     folder_for_an_image,
-    four_declared,
+    folder_loop_for_an_image,
     grey_among_colour,
     grey_with_alpha,
-    heights,
+    html_behind_a_comment,
     html_image,
     mixed_channels,
     not_finite,
     other_band_count,
+    phone_image,
     several_pages,
-    six_bands,
     symlink_loop,
     truncated_image,
     zero_bytes,
@@ -53,7 +53,7 @@ from corpus_masks import (
     unlabelled_split,
 )
 
-__all__ = ["FAULTS", "HANDLED", "base", "colour_masks", "image", "label_map", "mask", "name_classes", "scene"]
+__all__ = ["FAULTS", "base", "colour_masks", "image", "label_map", "mask", "name_classes", "scene"]
 
 
 def missing_mask(root: Path) -> Path:
@@ -129,6 +129,15 @@ def stray_split(root: Path) -> Path:
     base(root)
     save(root / "images" / "validation" / "f.png", scene(41))
     return root / "images" / "validation"
+
+
+def nested_pairs(root: Path) -> Path:
+    base(root)
+    for folder in ("images", "masks"):
+        place = root / folder / "train" / "more"
+        place.mkdir()
+        (root / folder / "train" / "c.png").rename(place / "c.png")
+    return root / "images" / "train" / "more"
 
 
 def truncated_mask(root: Path) -> Path:
@@ -210,18 +219,22 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("missing-folder", no_masks),
         ("empty-split", empty_validation),
         ("layout", stray_split),
+        ("layout", nested_pairs),
         ("class-names", misspelt_key),
         ("class-names", misspelt_key_beside_names),
         ("class-names", dataset_yml),
         ("class-names", one_class_only),
         ("empty-file", zero_bytes),
         ("html-file", html_image),
+        ("html-file", html_behind_a_comment),
         ("truncated-file", truncated_image),
         ("truncated-file", truncated_mask),
         ("not-finite", not_finite),
         ("not-finite", array_with_nan),
         ("unreadable-file", folder_for_an_image),
+        ("unreadable-file", folder_loop_for_an_image),
         ("unreadable-file", symlink_loop),
+        ("unreadable-file", phone_image),
         ("band-count", other_band_count),
         ("size-mismatch", size_mismatch),
         ("exif-rotation", exif_rotation),
@@ -254,79 +267,3 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     )
 }
 """By name: the one kind that the doctor must find, and what makes it."""
-
-
-def palette_masks(root: Path) -> Path:
-    base(root)
-    for path in masks(root):
-        indexed = Image.open(path)
-        indexed.putpalette([*[value for color in COLORS.values() for value in color], *[255] * 759])
-        indexed.save(path)
-    return root
-
-
-def turned_with_its_mask(root: Path) -> Path:
-    exif_rotation(root)
-    return save(mask(root, "b"), np.rot90(label_map(1), -1))
-
-
-def sixteen_bits(root: Path) -> Path:
-    base(root)
-    for number, (split, stem) in enumerate((split, stem) for split, stems in STEMS.items() for stem in stems):
-        save(image(root, stem, split=split), scene(number)[..., 0].astype(np.uint16) * np.uint16(257))
-        save(mask(root, stem, split=split), label_map(number).astype(np.uint16))
-    return root
-
-
-def cmyk(root: Path) -> Path:
-    base(root)
-    image(root, "b").unlink()
-    Image.fromarray(scene(1)).convert("CMYK").save(image(root, "b", ".jpg"))
-    return root
-
-
-def one_bit(root: Path) -> Path:
-    base(root)
-    name_classes(root, ("ground", "roof"))
-    for path in masks(root):
-        save(path, np.asarray(Image.open(path)) == 1)
-    return root
-
-
-def unicode_and_blanks(root: Path) -> Path:
-    root = base(root / "Bäume und Dächer")
-    for path in (image(root, "b"), mask(root, "b")):
-        path.rename(path.with_name("屋根 no. 1 <&>.png"))
-    return root
-
-
-def loop_of_folders(root: Path) -> Path:
-    base(root)
-    (root / "images" / "train" / "again").symlink_to(root)
-    return root
-
-
-def nodata_mask(root: Path) -> Path:
-    base(root)
-    mask(root, "b").unlink()
-    tags = ImageFileDirectory_v2()
-    tags[42113] = "99"
-    save(mask(root, "b", ".tif"), np.where(label_map(1) == 255, 99, label_map(1)).astype(np.uint8), tiffinfo=tags)
-    return root
-
-
-def extreme_sizes(root: Path) -> Path:
-    base(root)
-    for stem, size in (("one", (1, 1)), ("flat", (1, 400)), ("tall", (400, 1))):
-        save(image(root, stem), scene(60, size))
-        save(mask(root, stem), np.ones(size, np.uint8))
-    return root
-
-
-# fmt: off
-HANDLED: dict[str, Callable[[Path], Path]] = {make.__name__: make for make in (
-    base, palette_masks, turned_with_its_mask, sixteen_bits, cmyk, one_bit, unicode_and_blanks, loop_of_folders,
-    nodata_mask, extreme_sizes, six_bands, four_declared, heights,
-)}
-# fmt: on
-"""What is handled without a word; they return the data set, or a file in it."""

@@ -44,6 +44,22 @@ def html_image(root: Path) -> Path:
     return path
 
 
+def html_behind_a_comment(root: Path) -> Path:
+    base(root)
+    image(root, "b").unlink()
+    path = image(root, "b", ".jpg")
+    path.write_text('<?xml version="1.0"?>\n<!-- saved page -->\n<html><title>404 Not Found</title></html>\n')
+    return path
+
+
+def phone_image(root: Path) -> Path:
+    base(root)
+    image(root, "b").unlink()
+    path = image(root, "b", ".heic")
+    path.write_bytes(b"\0\0\0\x18ftypheic")
+    return path
+
+
 def not_finite(root: Path) -> Path:
     base(root)
     image(root, "b").unlink()
@@ -56,6 +72,13 @@ def folder_for_an_image(root: Path) -> Path:
     base(root)
     image(root, "b").unlink()
     image(root, "b").mkdir()
+    return image(root, "b")
+
+
+def folder_loop_for_an_image(root: Path) -> Path:
+    base(root)
+    image(root, "b").unlink()
+    image(root, "b").symlink_to(root)
     return image(root, "b")
 
 

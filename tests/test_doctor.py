@@ -21,6 +21,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 import corpus
+import corpus_handled
 from command_line import check
 from fullconv.data.doctor.duplicates import print_of, same_images
 from fullconv.data.doctor.examine import Examination, examine
@@ -82,9 +83,9 @@ def test_the_fault_is_found_and_nothing_else(
     assert tree(data) == before
 
 
-@pytest.mark.parametrize("name", corpus.HANDLED)
+@pytest.mark.parametrize("name", corpus_handled.HANDLED)
 def test_what_is_handled_is_not_complained_of(data: Path, name: str) -> None:
-    place = corpus.HANDLED[name](data)
+    place = corpus_handled.HANDLED[name](data)
     root = next(folder for folder in (place, *place.parents) if (folder / "images").is_dir())
     found = examined(root)
     assert (found.groups, found.errors, found.warnings) == ((), 0, 0)
@@ -305,7 +306,7 @@ class Page(HTMLParser):
 
 
 def test_the_sheet_is_one_offline_page_with_words_for_every_picture(data: Path, tmp_path: Path) -> None:
-    root = corpus.unicode_and_blanks(data)
+    root = corpus_handled.unicode_and_blanks(data)
     corpus.image(root, "a").write_bytes(b"")
     (root / "images" / "train" / "<script>.png").write_bytes(b"")
     sheet = tmp_path / "sheet.html"

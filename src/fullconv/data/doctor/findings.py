@@ -45,6 +45,7 @@ _SENTENCES = (
     ("has its stem; add the image", "orphan-mask"),
     ("no mask has the stem of an image", "no-common-stem"),
     ("empty polygon", "empty-polygon"),
+    ("images of this kind are not read", "unreadable-file"),
 )
 
 # What image.py says of a file that it cannot read.
