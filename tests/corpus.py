@@ -47,6 +47,7 @@ from corpus_masks import (
     mask_0_255,
     no_colour_table,
     only_background,
+    palette_in_another_order,
     some_of_0_255,
     unknown_colour,
     unknown_label,
@@ -262,6 +263,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("nodata-labelled", nodata_labelled),
         ("mixed-channels", mixed_channels),
         ("alpha", grey_with_alpha),
+        ("palette-order", palette_in_another_order),
         ("grey-among-colour", grey_among_colour),
         ("several-pages", several_pages),
     )

@@ -136,3 +136,13 @@ def class_of_no_mask(root: Path) -> Path:
     base(root)
     (root / "dataset.yaml").write_text("names: [ground, roof, tree, pond]\n", encoding="utf-8")
     return root
+
+
+def palette_in_another_order(root: Path) -> Path:
+    base(root)
+    name_classes(root, palette=True)
+    colors = [COLORS[name] for name in ("ground", "tree", "roof")]
+    indexed = Image.open(mask(root, "b"))
+    indexed.putpalette([*[value for color in colors for value in color], *[255] * 759])
+    indexed.save(mask(root, "b"))
+    return mask(root, "b")

@@ -24,7 +24,7 @@ KINDS: dict[str, Severity] = {
     "unlabelled-split": "error",
     "absent-class": "warning", "all-ignored": "warning", "background-image": "warning", "in-two-splits": "warning",
     "thin-objects": "warning", "nodata-labelled": "warning", "mixed-channels": "warning", "alpha": "warning",
-    "grey-among-colour": "warning", "several-pages": "warning", "empty-polygon": "warning",
+    "palette-order": "warning", "grey-among-colour": "warning", "several-pages": "warning", "empty-polygon": "warning",
 }
 # fmt: on
 """Every kind, in the order in which they are told: an error stops training or spoils it, a warning is for the eye."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +60,24 @@ def read_mask(dataset: DataSet, sample: Sample) -> Mask:
     with opened_image(sample.target) as image:
         is_jpeg = image.format in ("JPEG", "MPO")
         stored = stored_labels(image, sample.target)
+        colors = image.getpalette() if image.mode == "P" and dataset.color_masks else None
     if stored.ndim == 3:
         return _of_colors(dataset, sample.target, stored, is_jpeg)
-    return _of_numbers(dataset, sample.target, stored, is_jpeg)
+    mask = _of_numbers(dataset, sample.target, stored, is_jpeg)
+    order = None if colors is None else _palette_order(dataset.labels, sample.target, colors, labels_in(stored))
+    return replace(mask, findings=(*mask.findings, order)) if order else mask
+
+
+def _palette_order(labels: LabelSet, path: Path, colors: list[int], held: list[int]) -> Finding | None:
+    """An index that is read as one class and shown in the colour of another."""
+    for index in held:
+        color = tuple(colors[3 * index : 3 * index + 3])
+        if index < labels.num_classes and color != labels.palette[index] and color in labels.palette:
+            names = labels.class_names[index], labels.class_names[labels.palette.index(color)]
+            found = f"shows its index {index}, which is read as class {names[0]}, in the colour of class {names[1]}"
+            remedy = "order the classes in dataset.yaml by these indices, or save the mask in RGB"
+            return Finding("palette-order", path, found, remedy)
+    return None
 
 
 def _of_numbers(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> Mask:
