@@ -42,3 +42,21 @@ def test_no_faults_without_names_end_in_a_traceback(
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, place, follow_symlinks=False)
     assert check(monkeypatch, data) in (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("mask_0_255", 5), ("exif_rotation", 1), ("mixed_channels", 1), ("jpeg_mask", 0), ("grey_levels", 0), ("base", 0)],
+)
+def test_what_can_be_repaired_is_said_in_the_last_line(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, count: int
+) -> None:
+    (corpus.base if name == "base" else corpus.FAULTS[name][1])(data)
+    check(monkeypatch, data)
+    last = capsys.readouterr().out.splitlines()[-1]
+    if count:
+        assert last == f"fullconv check {data} --fix DIR repairs {count} of them"
+        assert check(monkeypatch, data, "--fix", "fixed") in (0, 3)
+        assert check(monkeypatch, "fixed") == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+    assert "--fix" not in last

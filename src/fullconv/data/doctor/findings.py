@@ -59,12 +59,16 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found in one place: its kind, the file or folder, what was found there, and what to do about it."""
+    """One thing found in one place: its kind, the file or folder, what was found there, and what to do about it.
+
+    Where a repair of the kind would have to guess what was meant, it is not `sure`.
+    """
 
     kind: str
     path: Path
     found: str
     remedy: str
+    sure: bool = True
 
     @property
     def severity(self) -> Severity:

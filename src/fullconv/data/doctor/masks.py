@@ -88,7 +88,7 @@ def _of_numbers(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> M
     legal[[*range(dataset.labels.num_classes), dataset.labels.ignore_index]] = True
     counts = np.bincount(stored.ravel(), minlength=256)
     if is_jpeg:
-        return Mask(_size(stored), None, (_jpeg(path),), _snapped_jpeg(dataset.labels, stored))
+        return _of_jpeg(path, stored, _snapped_jpeg(dataset.labels, stored))
     smoothed = _between(counts, legal[table], dataset.labels is UNNAMED)
     if smoothed is not None:
         main, between = smoothed
@@ -125,7 +125,7 @@ def _between(
 def _of_colors(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> Mask:
     size, labels = _size(stored), dataset.labels
     if is_jpeg:
-        return Mask(size, None, (_jpeg(path),), _snap(labels, stored, JPEG_LEVELS) if dataset.color_masks else None)
+        return _of_jpeg(path, stored, _snap(labels, stored, JPEG_LEVELS) if dataset.color_masks else None)
     codes = stored.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
     found, counts = np.unique(codes, return_counts=True)
     if not dataset.color_masks:
@@ -196,8 +196,9 @@ def _smoothed(count: int, what: str) -> tuple[str, str]:
     )
 
 
-def _jpeg(path: Path) -> Finding:
-    return Finding("jpeg-mask", path, "is a mask in JPEG, whose compression changes labels", "export the mask as PNG")
+def _of_jpeg(path: Path, stored: UInt8, snapped: UInt8 | None) -> Mask:
+    found, remedy = "is a mask in JPEG, whose compression changes labels", "export the mask as PNG"
+    return Mask(_size(stored), None, (Finding("jpeg-mask", path, found, remedy, snapped is not None),), snapped)
 
 
 def _unknown_labels(labels: LabelSet, path: Path, wrong: list[int], remap: str | None) -> Finding:
