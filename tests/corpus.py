@@ -14,7 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from corpus_base import STEMS, base, image, label_map, mask, masks, name_classes, save, scene
+from corpus_base import COLORS, STEMS, base, image, label_map, mask, masks, name_classes, save, scene
 from corpus_images import (
     array_with_nan,
     folder_for_an_image,
@@ -54,7 +54,7 @@ from corpus_masks import (
     unlabelled_split,
 )
 
-__all__ = ["FAULTS", "base", "colour_masks", "image", "label_map", "mask", "name_classes", "scene"]
+__all__ = ["COLORS", "FAULTS", "base", "colour_masks", "image", "label_map", "mask", "name_classes", "save", "scene"]
 
 
 def missing_mask(root: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,9 @@ import pytest
 
 import corpus
 from command_line import check
+from fullconv.data.doctor.examine import examine
+from fullconv.data.doctor.sheet import write_sheet
+from fullconv.data.layouts import survey
 
 
 @pytest.fixture
@@ -60,3 +65,59 @@ def test_what_can_be_repaired_is_said_in_the_last_line(
         assert check(monkeypatch, "fixed") == 0
         last = capsys.readouterr().out.splitlines()[-1]
     assert "--fix" not in last
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("mask_0_255", "mask-0-255"), ("mixed_channels", "mixed-channels"), ("background_image", "background-image"),
+     ("all_ignored", "all-ignored"), ("copied_to_val", "in-two-splits"), ("other_band_count", "band-count"),
+     ("truncated_mask", "truncated-file")],
+)  # fmt: skip
+def test_no_sample_at_fault_is_shown_as_a_good_one(data: Path, name: str, kind: str) -> None:
+    """What is found of the whole set is told beside the thumbnails of its files, and of no others."""
+    place = corpus.FAULTS[name][1](data)
+    found = examine(survey(data, decode=False))
+    paths = {finding.path for group in found.groups for finding in group.findings}
+    for record in found.records:
+        (thumb,) = [thumb for thumb in found.thumbs if thumb.name == record.sample.name]
+        told = [finding.kind for finding in thumb.findings]
+        assert told == [kind] * bool({record.sample.image, record.sample.target} & paths)
+    assert found.thumbs[0].findings
+    assert place in paths
+
+
+def test_samples_of_one_annotation_file_are_told_apart(tmp_path: Path) -> None:
+    images = [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 48} for i in range(6)]
+    shapes = [
+        {"id": i, "image_id": i, "category_id": 1, "segmentation": [[9, 9, 40, 9, 40, 40]], "iscrowd": 0, "area": 480}
+        for i in range(5)
+    ]
+    for i in range(6):
+        corpus.save(tmp_path / "images" / f"{i}.png", corpus.scene(i))
+    (tmp_path / "annotations").mkdir()
+    content = {"images": images, "annotations": shapes, "categories": [{"id": 1, "name": "roof"}]}
+    (tmp_path / "annotations" / "all.json").write_text(json.dumps(content))
+    found = examine(survey(tmp_path, decode=False))
+    told = {thumb.name: [finding.kind for finding in thumb.findings] for thumb in found.thumbs}
+    assert told == {**{f"{i}": [] for i in range(5)}, "5": ["background-image"]}
+    assert found.groups[0].findings[0].path == tmp_path / "images" / "5.png"
+
+
+def test_the_sheet_has_a_legend_of_the_colours_that_it_shows(data: Path) -> None:
+    corpus.colour_masks(data)
+    write_sheet(data.with_name("sheet.html"), examine(survey(data, decode=False)))
+    page = data.with_name("sheet.html").read_text(encoding="utf-8")
+    for name, (red, green, blue) in {**corpus.COLORS, "ignored": (255, 255, 255)}.items():
+        assert f'<span style="background:#{red:02x}{green:02x}{blue:02x}"></span>{name}</li>' in page
+    assert '<div class="scroll" tabindex="0"' in page
+
+
+def test_names_that_are_no_unicode_are_shown_escaped(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives of Latin-1 names give bytes that no text file can hold."""
+    corpus.base(data)
+    name = os.fsdecode(b"B\xe4ume.png")
+    corpus.image(data, "b").rename(corpus.image(data, "b").with_name(name))
+    assert check(monkeypatch, data, "--json", "found.json") == 3
+    assert "B\\udce4ume.png: no mask" in Path("data-check.html").read_text(encoding="utf-8").replace("</code>", ":")
+    told = json.loads(Path("found.json").read_text(encoding="utf-8"))
+    assert name in told["findings"][0]["findings"][0]["path"]

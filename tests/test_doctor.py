@@ -122,8 +122,7 @@ def test_every_file_is_decoded_once(data: Path, monkeypatch: pytest.MonkeyPatch)
     load = ImageFile.load
 
     def counted(image: ImageFile) -> object:
-        if image.tile:
-            assert image.fp is not None
+        if image.tile and hasattr(image.fp, "name"):  # thumbs are decoded from memory
             decoded.append(str(image.fp.name))
         return load(image)
 
@@ -316,7 +315,7 @@ def test_the_sheet_is_one_offline_page_with_words_for_every_picture(data: Path, 
     page.feed(sheet.read_text(encoding="utf-8"))
     assert page.open == []
     assert not {"script", "link", "iframe"} & page.seen
-    assert {"h1", "h2", "h3", "details", "summary", "meter"} <= page.seen
+    assert {"h1", "h2", "h3", "details", "summary", "meter", "ul"} <= page.seen
     assert len(page.images) == 3 * 4 + 1  # of the empty image's pair, only the mask
     assert all(image["src"].startswith("data:image/jpeg;base64,") and image["alt"] for image in page.images)
 
