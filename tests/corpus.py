@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from corpus_annotations import coco_of_another_size, coco_unknown_category, coco_without_an_image
 from corpus_base import COLORS, STEMS, base, image, label_map, mask, masks, name_classes, save, scene
 from corpus_images import (
     array_with_nan,
@@ -221,6 +222,9 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("empty-split", empty_validation),
         ("layout", stray_split),
         ("layout", nested_pairs),
+        ("layout", coco_unknown_category),
+        ("layout", coco_without_an_image),
+        ("layout", coco_of_another_size),
         ("class-names", misspelt_key),
         ("class-names", misspelt_key_beside_names),
         ("class-names", dataset_yml),

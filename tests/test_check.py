@@ -11,9 +11,11 @@ import pytest
 
 import corpus
 from command_line import check
+from corpus_annotations import coco, write_coco
 from fullconv.data.doctor.examine import examine
 from fullconv.data.doctor.sheet import write_sheet
 from fullconv.data.layouts import survey
+from fullconv.labels import voc_palette
 
 
 @pytest.fixture
@@ -87,20 +89,14 @@ def test_no_sample_at_fault_is_shown_as_a_good_one(data: Path, name: str, kind: 
 
 
 def test_samples_of_one_annotation_file_are_told_apart(tmp_path: Path) -> None:
-    images = [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 48} for i in range(6)]
-    shapes = [
-        {"id": i, "image_id": i, "category_id": 1, "segmentation": [[9, 9, 40, 9, 40, 40]], "iscrowd": 0, "area": 480}
-        for i in range(5)
-    ]
-    for i in range(6):
-        corpus.save(tmp_path / "images" / f"{i}.png", corpus.scene(i))
-    (tmp_path / "annotations").mkdir()
-    content = {"images": images, "annotations": shapes, "categories": [{"id": 1, "name": "roof"}]}
-    (tmp_path / "annotations" / "all.json").write_text(json.dumps(content))
+    contents = coco(tmp_path)
+    shapes = contents["instances_train.json"]["annotations"]
+    shapes[:] = [shape for shape in shapes if shape["image_id"] != 1]
+    write_coco(tmp_path, contents)
     found = examine(survey(tmp_path, decode=False))
     told = {thumb.name: [finding.kind for finding in thumb.findings] for thumb in found.thumbs}
-    assert told == {**{f"{i}": [] for i in range(5)}, "5": ["background-image"]}
-    assert found.groups[0].findings[0].path == tmp_path / "images" / "5.png"
+    assert told == {"train0": [], "train1": ["background-image"], "train2": [], "val0": [], "val1": []}
+    assert found.groups[0].findings[0].path == corpus.image(tmp_path, "train1")
 
 
 def test_the_sheet_has_a_legend_of_the_colours_that_it_shows(data: Path) -> None:
@@ -121,3 +117,14 @@ def test_names_that_are_no_unicode_are_shown_escaped(data: Path, monkeypatch: py
     assert "B\\udce4ume.png: no mask" in Path("data-check.html").read_text(encoding="utf-8").replace("</code>", ":")
     told = json.loads(Path("found.json").read_text(encoding="utf-8"))
     assert name in told["findings"][0]["findings"][0]["path"]
+
+
+def test_grey_levels_are_no_table_of_classes(data: Path) -> None:
+    """Where no file names the classes, those that no mask holds are not listed."""
+    corpus.FAULTS["grey_levels"][1](data)
+    found = examine(survey(data, decode=False))
+    assert [facts.name for facts in found.classes] == ["class_0", "class_100", "class_156", "class_200"]
+    write_sheet(data.with_name("sheet.html"), found)
+    page = data.with_name("sheet.html").read_text(encoding="utf-8")
+    red, green, blue = voc_palette(201)[200]
+    assert f'<span style="background:#{red:02x}{green:02x}{blue:02x}"></span>class_200</li>' in page

@@ -127,25 +127,18 @@ def examine(found: Survey, on_sample: Callable[[int, int], None] = lambda done, 
             records.append(record)
         on_sample(index + 1, len(pairs))
     dataset = _named(found.dataset, records)
-    facts = _class_facts(dataset, records, wide)
-    findings = _findings(found, dataset, records, {fact.name: fact.width for fact in facts})
+    unnamed = found.dataset is not None and found.dataset.labels is UNNAMED
+    facts = tuple(fact for fact in _class_facts(dataset, records, wide) if fact.images or not unnamed)
+    widths = {fact.name: fact.width for fact in facts}
+    findings = [of_fault(fault) for fault in found.faults if not isinstance(fault, PairFault)]
+    findings += (finding for record in records for finding in record.findings)
+    told = {finding.kind for finding in findings}
+    findings += whole_findings(found.root, dataset, records, widths, told, unnamed)
     own = [
         (record.split, record.sample.name, of) for record, of in zip(records, _of_each(records, findings), strict=True)
     ]
     thumbs = gallery.thumbs(own, dataset.labels if dataset else UNNAMED)
     return Examination(found.root, found.name, dataset, tuple(records), grouped(findings), facts, thumbs)
-
-
-def _findings(
-    found: Survey, dataset: DataSet | None, records: list[Record], widths: dict[str, int | None]
-) -> list[Finding]:
-    """All of them: of the survey, of single files, and of the whole."""
-    findings = [of_fault(fault) for fault in found.faults if not isinstance(fault, PairFault)]
-    for record in records:
-        findings += record.findings
-    unnamed = found.dataset is not None and found.dataset.labels is UNNAMED
-    told = {finding.kind for finding in findings}
-    return [*findings, *whole_findings(found.root, dataset, records, widths, told, unnamed)]
 
 
 def _of_each(records: list[Record], findings: list[Finding]) -> Iterator[tuple[Finding, ...]]:

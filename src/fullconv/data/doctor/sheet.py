@@ -92,7 +92,7 @@ def _group(group: Group) -> Iterator[str]:
 
 def _classes(classes: tuple[ClassFacts, ...]) -> Iterator[str]:
     if not classes:
-        yield "<p>No mask could be used.</p>"
+        yield "<p>No mask that can be used holds a class.</p>"
         return
     head, *rows = class_rows(classes)
     yield '<div class="scroll" tabindex="0" role="group" aria-label="classes"><table>\n<thead><tr>'
@@ -112,10 +112,11 @@ def _legend(found: Examination) -> Iterator[str]:
     """The colours of the classes that are there, as the masks and overlays show them."""
     if found.dataset is None or not found.classes:
         return
-    palette = zip(found.classes, found.dataset.labels.palette, strict=False)
-    colors = [(facts.name, color) for facts, color in palette if facts.images]
+    labels = found.dataset.labels
+    colors = dict(zip(labels.class_names, labels.palette, strict=True))
+    held = [(facts.name, colors[facts.name]) for facts in found.classes if facts.images]
     yield '<ul class="legend">'
-    for name, (red, green, blue) in [*colors, ("ignored", (255, 255, 255))]:
+    for name, (red, green, blue) in [*held, ("ignored", (255, 255, 255))]:
         yield f'<li><span style="background:#{red:02x}{green:02x}{blue:02x}"></span>{escape(name)}</li>'
     yield "</ul>"
 
