@@ -9,6 +9,7 @@ from pathlib import Path
 from fullconv.data.bands import BAND_SUFFIXES
 from fullconv.data.channels import with_channels
 from fullconv.data.dataset import DataSet, Sample, labels_in
+from fullconv.data.formats.assembly import BACKGROUNDS
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks
 from fullconv.data.names import CAMVID_LABELS, description_faults, find_labels
 from fullconv.data.pairing import faulty, is_image, pairs
@@ -84,7 +85,7 @@ def survey(root: Path | str, decode: bool = True) -> Survey:
     faults += [fault for fault in description_faults(described) if fault not in faults]
     if dataset is not None:
         dataset = with_channels(dataset, faults)
-        if dataset.labels.num_classes == 1:
+        if dataset.labels.num_classes == 1 and not (faults and dataset.labels.class_names[0] in BACKGROUNDS):
             faults.append(_only_one_name(dataset))
     return Survey(root, name, dataset, tuple(faults))
 
