@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
+import importlib
 import sys
 import tempfile
 from pathlib import Path
@@ -14,7 +14,7 @@ from fullconv.data.layouts import survey
 from fullconv.files import write_text
 
 TARGET = Path(__file__).with_name("faults.md")
-CORPUS = Path(__file__).parents[1] / "tests" / "corpus.py"
+TESTS = Path(__file__).parents[1] / "tests"
 
 HEAD = """# What `fullconv check` finds
 
@@ -24,16 +24,17 @@ the command says of it. An error makes the command end with exit code 3; a warni
 
 HANDLED = """
 Read without a word: masks as palette PNG (by index), with 1, 8 or 16 bits, or as TIFF whose nodata is then 255; images
-in CMYK, in 16 bits, turned by EXIF beside a mask that is turned, too; blanks and any script in names; folders that link
-to themselves; images of one pixel, or of one row.
+in CMYK, in 1 or 16 bits, of any bands that all images have or dataset.yaml tells of, turned by EXIF beside a mask that
+is turned, too; blanks and any script in names; folders that link to themselves; images of one pixel, or of one row.
 """
 
 
 def document() -> str:
     """The page."""
-    corpus = runpy.run_path(str(CORPUS))
+    sys.path.insert(0, str(TESTS))
+    corpus = importlib.import_module("corpus")
     rows = []
-    for name, (kind, make) in corpus["FAULTS"].items():
+    for name, (kind, make) in corpus.FAULTS.items():
         rows.append(_row(name, kind, make))
     table = ["| fault | kind | | what is said |", "|---|---|---|---|", *rows]
     return HEAD + "\n" + "\n".join(table) + "\n" + HANDLED

@@ -11,65 +11,51 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import ExifTags, Image, ImageFilter
+from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-__all__ = ["FAULTS", "HANDLED", "base"]
+from corpus_annotations import coco_of_another_size, coco_unknown_category, coco_without_an_image
+from corpus_base import COLORS, STEMS, base, image, label_map, mask, masks, name_classes, save, scene
+from corpus_images import (
+    array_with_nan,
+    folder_for_an_image,
+    folder_loop_for_an_image,
+    grey_among_colour,
+    grey_with_alpha,
+    html_behind_a_comment,
+    html_image,
+    mixed_channels,
+    not_finite,
+    other_band_count,
+    phone_image,
+    several_pages,
+    symlink_loop,
+    truncated_image,
+    zero_bytes,
+)
+from corpus_masks import (
+    all_ignored,
+    antialiased_colours,
+    antialiased_grey,
+    background_image,
+    class_of_no_mask,
+    colour_masks,
+    colours_without_names,
+    grey_levels,
+    jpeg_mask,
+    jpegs_without_names,
+    levels_for_ids,
+    mask_0_255,
+    no_colour_table,
+    only_background,
+    palette_in_another_order,
+    some_of_0_255,
+    unknown_colour,
+    unknown_label,
+    unlabelled_split,
+)
 
-UInt8 = npt.NDArray[np.uint8]
-SIZE = (48, 64)
-COLORS = {"ground": (0, 0, 0), "roof": (200, 0, 0), "tree": (0, 160, 0)}
-STEMS = {"train": ("a", "b", "c"), "val": ("d", "e")}
-
-
-def scene(seed: int, size: tuple[int, int] = SIZE) -> UInt8:
-    """A smooth random picture, unlike those of other seeds."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC))
-
-
-def label_map(seed: int = 0, size: tuple[int, int] = SIZE) -> UInt8:
-    """Ground with a roof and a tree, each a third of the height, and a thin border of 255."""
-    target = np.zeros(size, np.uint8)
-    target[size[0] // 8 : size[0] // 2, size[1] // 8 : size[1] // 2] = 1
-    target[size[0] // 2 : -4, size[1] // 2 + seed % 8 :] = 2
-    target[0] = 255
-    return target
-
-
-def save(path: Path, array: npt.NDArray[np.generic], **options: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
-    return path
-
-
-def image(root: Path, stem: str, suffix: str = ".png", split: str = "train") -> Path:
-    return root / "images" / split / f"{stem}{suffix}"
-
-
-def mask(root: Path, stem: str, suffix: str = ".png", split: str = "train") -> Path:
-    return root / "masks" / split / f"{stem}{suffix}"
-
-
-def masks(root: Path) -> list[Path]:
-    return sorted((root / "masks").rglob("*.png"))
-
-
-def name_classes(root: Path, names: tuple[str, ...] = tuple(COLORS), palette: bool = False) -> None:
-    lines = [f"names: [{', '.join(names)}]"]
-    if palette:
-        lines.append(f"palette: [{', '.join(str(list(COLORS[name])) for name in names)}]")
-    (root / "dataset.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def base(root: Path) -> Path:
-    """Three pairs to train on and two to validate on, with nothing to find."""
-    for number, (split, stem) in enumerate((split, stem) for split, stems in STEMS.items() for stem in stems):
-        save(image(root, stem, split=split), scene(number))
-        save(mask(root, stem, split=split), label_map(number))
-    name_classes(root)
-    return root
+__all__ = ["COLORS", "FAULTS", "base", "colour_masks", "image", "label_map", "mask", "name_classes", "save", "scene"]
 
 
 def missing_mask(root: Path) -> Path:
@@ -102,6 +88,13 @@ def missing_folder(root: Path) -> Path:
     return root / "masks" / "val"
 
 
+def no_masks(root: Path) -> Path:
+    base(root)
+    shutil.rmtree(root / "masks")
+    (root / "dataset.yaml").unlink()
+    return root / "masks" / "train"
+
+
 def empty_validation(root: Path) -> Path:
     base(root)
     shutil.rmtree(root / "images" / "val")
@@ -114,23 +107,39 @@ def misspelt_key(root: Path) -> Path:
     return root / "dataset.yaml"
 
 
+def misspelt_key_beside_names(root: Path) -> Path:
+    base(root)
+    (root / "classes.txt").write_text("ground\nroof\ntree\n", encoding="utf-8")
+    (root / "dataset.yaml").write_text("chanels: 4\n", encoding="utf-8")
+    return root / "dataset.yaml"
+
+
+def dataset_yml(root: Path) -> Path:
+    base(root)
+    return (root / "dataset.yaml").rename(root / "dataset.yml")
+
+
+def one_class_only(root: Path) -> Path:
+    base(root)
+    name_classes(root, ("roof",))
+    for path in masks(root):
+        save(path, np.where(np.array(Image.open(path)) == 1, 0, 255).astype(np.uint8))
+    return root
+
+
 def stray_split(root: Path) -> Path:
     base(root)
     save(root / "images" / "validation" / "f.png", scene(41))
     return root / "images" / "validation"
 
 
-def zero_bytes(root: Path) -> Path:
+def nested_pairs(root: Path) -> Path:
     base(root)
-    image(root, "b").write_bytes(b"")
-    return image(root, "b")
-
-
-def truncated_image(root: Path) -> Path:
-    base(root)
-    path = image(root, "b")
-    path.write_bytes(path.read_bytes()[:-1500])
-    return path
+    for folder in ("images", "masks"):
+        place = root / folder / "train" / "more"
+        place.mkdir()
+        (root / folder / "train" / "c.png").rename(place / "c.png")
+    return root / "images" / "train" / "more"
 
 
 def truncated_mask(root: Path) -> Path:
@@ -138,42 +147,6 @@ def truncated_mask(root: Path) -> Path:
     path = mask(root, "b")
     path.write_bytes(path.read_bytes()[:-40])
     return path
-
-
-def html_image(root: Path) -> Path:
-    base(root)
-    image(root, "b").unlink()
-    path = image(root, "b", ".jpg")
-    path.write_text("<!DOCTYPE html>\n<html><title>404 Not Found</title></html>\n")
-    return path
-
-
-def not_finite(root: Path) -> Path:
-    base(root)
-    image(root, "b").unlink()
-    grey = np.full(SIZE, 0.5, np.float32)
-    grey[3, 4] = np.nan
-    return save(image(root, "b", ".tif"), grey)
-
-
-def folder_for_an_image(root: Path) -> Path:
-    base(root)
-    image(root, "b").unlink()
-    image(root, "b").mkdir()
-    return image(root, "b")
-
-
-def symlink_loop(root: Path) -> Path:
-    base(root)
-    image(root, "b").unlink()
-    image(root, "b").symlink_to(image(root, "b").name)
-    return image(root, "b")
-
-
-def mixed_channels(root: Path) -> Path:
-    base(root)
-    rgba = np.dstack([scene(1), np.full(SIZE, 200, np.uint8)])
-    return save(image(root, "b"), rgba)
 
 
 def size_mismatch(root: Path) -> Path:
@@ -190,80 +163,6 @@ def exif_rotation(root: Path) -> Path:
     return mask(root, "b")
 
 
-def jpeg_mask(root: Path) -> Path:
-    base(root)
-    mask(root, "b").unlink()
-    return save(mask(root, "b", ".jpg"), label_map(1), quality=90)
-
-
-def mask_0_255(root: Path) -> Path:
-    base(root)
-    name_classes(root, ("ground", "roof"))
-    for path in masks(root):
-        save(path, np.where(np.asarray(Image.open(path)) == 1, 255, 0).astype(np.uint8))
-    return mask(root, "b")
-
-
-def antialiased_grey(root: Path) -> Path:
-    base(root)
-    name_classes(root, ("ground", "roof"))
-    for path in masks(root):
-        save(path, (np.asarray(Image.open(path)) == 1).astype(np.uint8))
-    smooth = Image.fromarray(np.where(label_map(1) == 1, 255, 0).astype(np.uint8)).filter(ImageFilter.GaussianBlur(1))
-    smooth.save(mask(root, "b"))
-    return mask(root, "b")
-
-
-def colour_masks(root: Path) -> None:
-    base(root)
-    name_classes(root, palette=True)
-    table = np.array([*COLORS.values(), *[(255, 255, 255)] * 253], np.uint8)
-    for path in masks(root):
-        save(path, table[np.asarray(Image.open(path))])
-
-
-def antialiased_colours(root: Path) -> Path:
-    colour_masks(root)
-    path = mask(root, "b")
-    Image.open(path).filter(ImageFilter.GaussianBlur(0.7)).save(path)
-    return path
-
-
-def unknown_colour(root: Path) -> Path:
-    colour_masks(root)
-    rgb = np.array(Image.open(mask(root, "b")))
-    rgb[20:40, 4:20] = (1, 2, 3)
-    return save(mask(root, "b"), rgb)
-
-
-def no_colour_table(root: Path) -> Path:
-    colour_masks(root)
-    name_classes(root)
-    return mask(root, "b")
-
-
-def unknown_label(root: Path) -> Path:
-    base(root)
-    target = label_map(1)
-    target[20:40, 4:20] = 7
-    return save(mask(root, "b"), target)
-
-
-def grey_levels(root: Path) -> Path:
-    base(root)
-    (root / "dataset.yaml").unlink()
-    for path in masks(root):
-        save(path, label_map() * np.uint8(100))
-    return mask(root, "a")
-
-
-def only_background(root: Path) -> Path:
-    base(root)
-    for path in masks(root):
-        save(path, np.zeros(SIZE, np.uint8))
-    return root
-
-
 def absent_class(root: Path) -> Path:
     base(root)
     for stem in STEMS["val"]:
@@ -272,16 +171,6 @@ def absent_class(root: Path) -> Path:
         target[target == 2] = 1
         save(path, target)
     return root
-
-
-def all_ignored(root: Path) -> Path:
-    base(root)
-    return save(mask(root, "b"), np.full(SIZE, 255, np.uint8))
-
-
-def background_image(root: Path) -> Path:
-    base(root)
-    return save(mask(root, "b"), np.zeros(SIZE, np.uint8))
 
 
 def copied_to_val(root: Path) -> Path:
@@ -321,28 +210,6 @@ def nodata_labelled(root: Path) -> Path:
     return return_to
 
 
-def grey_with_alpha(root: Path) -> Path:
-    base(root)
-    for number, (split, stem) in enumerate((split, stem) for split, stems in STEMS.items() for stem in stems):
-        grey = Image.fromarray(scene(number)).convert("LA" if stem == "b" else "L")
-        grey.save(image(root, stem, split=split))
-    return image(root, "b")
-
-
-def grey_among_colour(root: Path) -> Path:
-    base(root)
-    Image.fromarray(scene(1)).convert("L").save(image(root, "b"))
-    return image(root, "b")
-
-
-def several_pages(root: Path) -> Path:
-    base(root)
-    image(root, "b").unlink()
-    pages = [Image.fromarray(scene(number)) for number in (1, 50)]
-    pages[0].save(image(root, "b", ".tif"), save_all=True, append_images=pages[1:])
-    return image(root, "b", ".tif")
-
-
 FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     make.__name__: (kind, make)
     for kind, make in (
@@ -351,114 +218,58 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("duplicate-stem", duplicate_stem),
         ("no-common-stem", no_common_stem),
         ("missing-folder", missing_folder),
+        ("missing-folder", no_masks),
         ("empty-split", empty_validation),
         ("layout", stray_split),
+        ("layout", nested_pairs),
+        ("layout", coco_unknown_category),
+        ("layout", coco_without_an_image),
+        ("layout", coco_of_another_size),
         ("class-names", misspelt_key),
+        ("class-names", misspelt_key_beside_names),
+        ("class-names", dataset_yml),
+        ("class-names", one_class_only),
         ("empty-file", zero_bytes),
         ("html-file", html_image),
+        ("html-file", html_behind_a_comment),
         ("truncated-file", truncated_image),
         ("truncated-file", truncated_mask),
         ("not-finite", not_finite),
+        ("not-finite", array_with_nan),
         ("unreadable-file", folder_for_an_image),
+        ("unreadable-file", folder_loop_for_an_image),
         ("unreadable-file", symlink_loop),
-        ("mixed-channels", mixed_channels),
+        ("unreadable-file", phone_image),
+        ("band-count", other_band_count),
         ("size-mismatch", size_mismatch),
         ("exif-rotation", exif_rotation),
         ("jpeg-mask", jpeg_mask),
+        ("jpeg-mask", jpegs_without_names),
         ("mask-0-255", mask_0_255),
+        ("mask-0-255", some_of_0_255),
         ("antialiased", antialiased_grey),
         ("antialiased", antialiased_colours),
         ("unknown-label", unknown_label),
+        ("unknown-label", levels_for_ids),
         ("unknown-colour", unknown_colour),
         ("no-colour-table", no_colour_table),
+        ("no-colour-table", colours_without_names),
         ("grey-levels", grey_levels),
         ("only-background", only_background),
+        ("unlabelled-split", unlabelled_split),
         ("absent-class", absent_class),
+        ("absent-class", class_of_no_mask),
         ("all-ignored", all_ignored),
         ("background-image", background_image),
         ("in-two-splits", copied_to_val),
         ("in-two-splits", resized_to_val),
         ("thin-objects", thin_objects),
         ("nodata-labelled", nodata_labelled),
+        ("mixed-channels", mixed_channels),
         ("alpha", grey_with_alpha),
+        ("palette-order", palette_in_another_order),
         ("grey-among-colour", grey_among_colour),
         ("several-pages", several_pages),
     )
 }
 """By name: the one kind that the doctor must find, and what makes it."""
-
-
-def palette_masks(root: Path) -> Path:
-    base(root)
-    for path in masks(root):
-        indexed = Image.open(path)
-        indexed.putpalette([*[value for color in COLORS.values() for value in color], *[255] * 759])
-        indexed.save(path)
-    return root
-
-
-def turned_with_its_mask(root: Path) -> Path:
-    exif_rotation(root)
-    return save(mask(root, "b"), np.rot90(label_map(1), -1))
-
-
-def sixteen_bits(root: Path) -> Path:
-    base(root)
-    for number, (split, stem) in enumerate((split, stem) for split, stems in STEMS.items() for stem in stems):
-        save(image(root, stem, split=split), scene(number)[..., 0].astype(np.uint16) * np.uint16(257))
-        save(mask(root, stem, split=split), label_map(number).astype(np.uint16))
-    return root
-
-
-def cmyk(root: Path) -> Path:
-    base(root)
-    image(root, "b").unlink()
-    Image.fromarray(scene(1)).convert("CMYK").save(image(root, "b", ".jpg"))
-    return root
-
-
-def one_bit(root: Path) -> Path:
-    base(root)
-    name_classes(root, ("ground", "roof"))
-    for path in masks(root):
-        save(path, np.asarray(Image.open(path)) == 1)
-    return root
-
-
-def unicode_and_blanks(root: Path) -> Path:
-    root = base(root / "Bäume und Dächer")
-    for path in (image(root, "b"), mask(root, "b")):
-        path.rename(path.with_name("屋根 no. 1 <&>.png"))
-    return root
-
-
-def loop_of_folders(root: Path) -> Path:
-    base(root)
-    (root / "images" / "train" / "again").symlink_to(root)
-    return root
-
-
-def nodata_mask(root: Path) -> Path:
-    base(root)
-    mask(root, "b").unlink()
-    tags = ImageFileDirectory_v2()
-    tags[42113] = "99"
-    save(mask(root, "b", ".tif"), np.where(label_map(1) == 255, 99, label_map(1)).astype(np.uint8), tiffinfo=tags)
-    return root
-
-
-def extreme_sizes(root: Path) -> Path:
-    base(root)
-    for stem, size in (("one", (1, 1)), ("flat", (1, 400)), ("tall", (400, 1))):
-        save(image(root, stem), scene(60, size))
-        save(mask(root, stem), np.ones(size, np.uint8))
-    return root
-
-
-# fmt: off
-HANDLED: dict[str, Callable[[Path], Path]] = {make.__name__: make for make in (
-    base, palette_masks, turned_with_its_mask, sixteen_bits, cmyk, one_bit, unicode_and_blanks, loop_of_folders,
-    nodata_mask, extreme_sizes,
-)}
-# fmt: on
-"""What is handled without a word; they return the data set, or a file in it."""

@@ -395,7 +395,8 @@ def test_mixed_channels_name_two_files(tmp_path):
     with pytest.raises(DataError) as caught:
         find_dataset(data)
     (fault,) = caught.value.faults
-    assert f"{odd}: has 4 channels, but {data / 'images' / 'train' / '0.npy'} has 5" in fault
+    assert f"{odd}: has 4 channels, but {data / 'images' / 'train' / '0.npy'} has 5; give all images the same" in fault
+    assert "say which" not in fault
     (data / "dataset.yaml").write_text("names: [ground, water, wood]\nchannels: 5\n")
     with pytest.raises(DataError) as caught:
         find_dataset(data)
@@ -403,6 +404,21 @@ def test_mixed_channels_name_two_files(tmp_path):
     assert str(odd) in fault
     assert "has 4 band(s)" in fault
     assert "says `channels: 5`" in fault
+
+
+def test_the_remedy_of_mixed_channels_works(tmp_path):
+    """A number of channels is offered where every image gives it, and then the data set is read."""
+    data = write_folder(tmp_path, 3, ".tif", lambda path, rgb: Image.fromarray(rgb).save(path))
+    odd = data / "images" / "train" / "3.tif"
+    rgbx = np.dstack([scene(3, 3)[0], np.zeros(scene(3, 3)[0].shape[:2], np.uint8)])
+    Image.frombytes("RGBX", rgbx.shape[1::-1], rgbx.tobytes()).save(odd)
+    with pytest.raises(DataError) as caught:
+        find_dataset(data)
+    (fault,) = caught.value.faults
+    assert f"{odd}: has 4 channels, but" in fault
+    assert fault.endswith("`channels: 3`")
+    (data / "dataset.yaml").write_text("names: [ground, water, wood]\nchannels: 3\n")
+    assert find_dataset(data).channels == 3
 
 
 def test_dataset_yaml_may_tell_of_the_images_alone(tmp_path):

@@ -1,5 +1,7 @@
 import pytest
 
+import corpus
+from fullconv.data.layouts import find_dataset
 from fullconv.data.names import find_labels
 from fullconv.errors import DataError
 
@@ -35,6 +37,7 @@ def test_names_in_text_may_have_a_byte_order_mark_and_crlf(tmp_path):
         ("names: [a, a]\n", ["more than once: a"]),
         ("names: [a", ["is not YAML"]),
         ("- a\n", ["holds no keys"]),
+        (f"names: {'[' * 3000}{']' * 3000}\n", ["nested too deeply"]),
     ],
 )
 def test_faults_of_dataset_yaml(tmp_path, text, faults):
@@ -64,3 +67,21 @@ def test_two_files_of_names(tmp_path):
     (tmp_path / "classes.txt").write_text("ground\nroof\n")
     (tmp_path / "dataset.yaml").write_text(NAMES)
     assert "keep one" in faults_of(tmp_path)[0]
+
+
+def test_keys_are_checked_in_every_layout(tmp_path):
+    corpus.base(tmp_path)
+    for split in ("train", "val"):
+        (tmp_path / "images" / split).rename(tmp_path / split)
+        (tmp_path / "masks" / split).rename(tmp_path / f"{split}annot")
+    (tmp_path / "dataset.yaml").write_text("chanels: 4\n")
+    with pytest.raises(DataError) as caught:
+        find_dataset(tmp_path)
+    assert caught.value.faults == (f"{tmp_path / 'dataset.yaml'}: unknown key 'chanels'; did you mean 'channels'?",)
+
+
+def test_training_refuses_one_class(tmp_path):
+    corpus.FAULTS["one_class_only"][1](tmp_path)
+    with pytest.raises(DataError) as caught:
+        find_dataset(tmp_path)
+    assert "one class only, 'roof'; name the background, too" in caught.value.faults[0]

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -234,3 +235,16 @@ def test_train_and_evaluate(
     stored = json.loads((run / "scores.json").read_text())
     assert json.loads(after.read_text()) == {key: value for key, value in stored.items() if key != "run"}
     assert sum(map(sum, stored["confusion"])) == 736 * (32 * 40 - 20 * 20 + 16 * 16)
+
+
+def test_lists_and_files_may_write_accents_in_two_ways(tmp_path):
+    """macOS takes an accent from its letter: in the names of files, but not in what a list says, or the other way."""
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (tmp_path / folder).mkdir(parents=True)
+    for stem, form in (("\u00e9", "NFD"), ("\u00fc", "NFC")):
+        Image.new("RGB", (8, 6)).save(tmp_path / "JPEGImages" / f"{normalize(form, stem)}.jpg")
+        Image.new("L", (8, 6)).save(tmp_path / "SegmentationClass" / f"{stem}.png")
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    (lists / "train.txt").write_text("\u00e9\n", encoding="utf-8")
+    (lists / "val.txt").write_text(normalize("NFD", "\u00fc"), encoding="utf-8")
+    assert [sample.name for sample in find_dataset(tmp_path).split("val")] == ["\u00fc"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -200,6 +201,9 @@ def _root(
 
 def main() -> None:
     """The entry point: a user's mistake ends in one message and its exit code, never in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files may be no Unicode
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except FullconvError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -61,6 +62,9 @@ def check(
     if fix is not None:
         _fix(found, fix)
     print(found.verdict())
+    count = _repairable(found)
+    if count and fix is None:
+        print(f"fullconv check {shlex.quote(str(data))} --fix DIR repairs {count} of them")
     if found.errors:
         raise typer.Exit(DataError.exit_code)
 
@@ -115,6 +119,15 @@ def _print_expected(dataset: DataSet) -> None:
     print("fullconv train, by default:")
     for name, value in rows:
         print(f"  {name:<8} {value}")
+
+
+def _repairable(found: Examination) -> int:
+    """How many findings a repaired copy would not have."""
+    from fullconv.data.doctor.repair import BY_HAND, MENDED
+
+    if found.dataset is None or any(group.kind in BY_HAND for group in found.groups):
+        return 0
+    return sum(finding.sure for group in found.groups if group.kind in MENDED for finding in group.findings)
 
 
 def _fix(found: Examination, folder: Path) -> None:

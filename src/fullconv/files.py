@@ -16,9 +16,12 @@ StrPath = str | os.PathLike[str]
 
 
 def write_text(path: StrPath, text: str) -> None:
-    """Write `text` as UTF-8 with line feeds. Raises FullconvError; replaced whole or not at all."""
+    """Write `text` as UTF-8 with line feeds. Raises FullconvError; replaced whole or not at all.
+
+    What is no Unicode, as bytes of file names may be, is escaped with a backslash.
+    """
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 @contextmanager

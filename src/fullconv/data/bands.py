@@ -43,6 +43,7 @@ __all__ = [
     "ValueRange",
     "band_header",
     "band_size",
+    "beyond_pillow",
     "image_bands",
     "is_array",
     "is_tiff",
@@ -100,7 +101,7 @@ def band_header(path: StrPath) -> BandHeader:
     if is_array(path):
         array = open_array(path)
         return BandHeader((array.shape[0], array.shape[1]), array.shape[2])
-    if _beyond_pillow(path):
+    if beyond_pillow(path):
         tags = tiff_tags(path)
         return _tiff_header(tags, _checked_size(path, tags))
     size = image_size(path)
@@ -114,7 +115,7 @@ def band_header(path: StrPath) -> BandHeader:
 
 def band_size(path: StrPath) -> tuple[int, int]:
     """(height, width) of what `read_bands` returns, as `image.image_size`, whose files are opened but once."""
-    return band_header(path).size if _beyond_pillow(Path(path)) else image_size(path)
+    return band_header(path).size if beyond_pillow(Path(path)) else image_size(path)
 
 
 def read_bands(path: StrPath, channels: int = 3, value_range: ValueRange | None = None) -> UInt8:
@@ -129,7 +130,7 @@ def read_bands(path: StrPath, channels: int = 3, value_range: ValueRange | None 
     without a range; MissingExtra where neither rasterio nor tifffile is installed.
     """
     path = Path(path)
-    if channels == 3 and value_range is None and not _beyond_pillow(path):
+    if channels == 3 and value_range is None and not beyond_pillow(path):
         return read_image(path)
     header = band_header(path)
     if not header.gives(channels):
@@ -233,7 +234,7 @@ def tiff_tags(path: Path) -> ImageFileDirectory_v2:
     return directory
 
 
-def _beyond_pillow(path: Path) -> bool:
+def beyond_pillow(path: Path) -> bool:
     """Whether it is an array, or a TIFF of a kind that Pillow does not decode."""
     if is_array(path):
         return True
@@ -272,7 +273,7 @@ def _stored(path: Path, value_range: ValueRange | None) -> npt.NDArray[Any]:
     """H x W x bands of the file's own numbers."""
     if is_array(path):
         return open_array(path)
-    deep = _beyond_pillow(path)
+    deep = beyond_pillow(path)
     if not deep and is_tiff(path):
         tags = tiff_tags(path)
         bits, samples = np.max(tags.get(BITSPERSAMPLE, 1)), int(tags.get(SAMPLESPERPIXEL, 1))

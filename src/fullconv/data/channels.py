@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from fullconv.data.dataset import DataSet
 from fullconv.data.names import DESCRIPTION, read_description
 from fullconv.errors import DataError
 
-__all__ = ["SAMPLED", "channel_statistics", "with_channels"]
+__all__ = ["SAMPLED", "channel_statistics", "declared_channels", "with_channels"]
 
 SAMPLED = 200
 """Images that mean and spread are taken from."""
@@ -42,6 +43,11 @@ def with_channels(dataset: DataSet, faults: list[str]) -> DataSet:
                     f"{image}: has {header.bands} band(s), but {path} says `channels: {channels}`; correct one of them"
                 )
     return replace(dataset, channels=channels or 3, value_range=value_range)
+
+
+def declared_channels(dataset: DataSet) -> int | None:
+    """What dataset.yaml says of the channels; None where it says nothing that can be used."""
+    return _described(dataset.root / DESCRIPTION, [])[0]
 
 
 def channel_statistics(dataset: DataSet, split: str = "train") -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -80,18 +86,21 @@ def _described(path: Path, faults: list[str]) -> tuple[int | None, ValueRange | 
 
 
 def _found(dataset: DataSet, path: Path, faults: list[str]) -> int | None:
-    """The channels that all images have; a fault that names two files where they do not."""
-    first: dict[int, Path] = {}
-    for image, header in _headers(dataset, every=False):
-        first.setdefault(header.channels, image)
-    if len(first) > 1:
-        (one, image), (other, second) = list(first.items())[:2]
-        faults.append(
-            f"{second}: has {other} channels, but {image} has {one}; "
-            f"give all images the same bands, or say which number to read in {path}, as `channels: 3`"
-        )
+    """The channels that all images have; a fault for each that has others than most, beside one of these."""
+    headers = [*_headers(dataset, every=False)]
+    counts = Counter(header.channels for _, header in headers)
+    if not counts:
         return None
-    return next(iter(first), None)
+    most = counts.most_common(1)[0][0]
+    common = next(image for image, header in headers if header.channels == most)
+    given = [count for count in sorted(counts) if all(header.gives(count) for _, header in headers)]
+    remedy = "give all images the same bands"
+    if given:
+        remedy += f", or say which number to read in {path}, as `channels: {given[0]}`"
+    for image, header in headers:
+        if header.channels != most:
+            faults.append(f"{image}: has {header.channels} channels, but {common} has {most}; {remedy}")
+    return most if len(counts) == 1 else None
 
 
 def _headers(dataset: DataSet, every: bool) -> Iterator[tuple[Path, BandHeader]]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from fullconv.data.bands import BAND_SUFFIXES
 from fullconv.data.channels import with_channels
 from fullconv.data.dataset import DataSet, Sample, labels_in
+from fullconv.data.formats.assembly import BACKGROUNDS
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks
-from fullconv.data.names import CAMVID_LABELS, find_labels
+from fullconv.data.names import CAMVID_LABELS, description_faults, find_labels
 from fullconv.data.pairing import faulty, is_image, pairs
 from fullconv.data.splits import SPLITS, hash_split
 from fullconv.data.voc import find_voc, read_voc
@@ -80,8 +81,12 @@ def survey(root: Path | str, decode: bool = True) -> Survey:
     name, build = recognised
     faults: list[str] = []
     dataset = build(faults)
+    described = dataset.root if dataset is not None else root
+    faults += [fault for fault in description_faults(described) if fault not in faults]
     if dataset is not None:
         dataset = with_channels(dataset, faults)
+        if dataset.labels.num_classes == 1 and not (faults and dataset.labels.class_names[0] in BACKGROUNDS):
+            faults.append(_only_one_name(dataset))
     return Survey(root, name, dataset, tuple(faults))
 
 
@@ -196,6 +201,13 @@ def _only_zero(root: Path, samples: list[Sample], colors: LabelSet | None) -> li
         except DataError as error:
             return [str(error)]
     return [_one_class(root)]
+
+
+def _only_one_name(dataset: DataSet) -> str:
+    return (
+        f"{dataset.root}: has one class only, {dataset.labels.class_names[0]!r}; name the background, too, "
+        "and give its pixels its id"
+    )
 
 
 def _one_class(root: Path) -> str:

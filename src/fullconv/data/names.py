@@ -12,14 +12,24 @@ import yaml
 from fullconv.errors import DataError
 from fullconv.labels import LabelSet, voc_palette
 
-__all__ = ["CAMVID_LABELS", "DESCRIPTION", "VOC_LABELS", "find_labels", "labels_for", "read_description"]
+__all__ = [
+    "CAMVID_LABELS",
+    "DESCRIPTION",
+    "VOC_LABELS",
+    "description_faults",
+    "find_labels",
+    "labels_for",
+    "read_description",
+]
 
 DESCRIPTION = "dataset.yaml"
 
 PIXEL_KEYS = ("channels", "range")
 """What dataset.yaml may say of the images; `channels.with_channels` reads it."""
 
-KEYS = ("names", "palette", *PIXEL_KEYS)
+CLASS_KEYS = ("names", "palette")
+
+KEYS = (*CLASS_KEYS, *PIXEL_KEYS)
 
 _CAMVID_COLORS = {
     "sky": (128, 128, 128),
@@ -69,12 +79,23 @@ def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
     of the images has no labels. Raises DataError with all faults of the file.
     """
     text, described = root / "classes.txt", root / DESCRIPTION
-    names_classes = described.is_file() and not read_description(described).keys() <= set(PIXEL_KEYS)
-    if text.is_file() and names_classes:
+    keys = set(read_description(described)) if described.is_file() else set()
+    if not text.is_file():
+        return _read_yaml(described) if keys - set(PIXEL_KEYS) else None
+    if keys & set(CLASS_KEYS):
         raise DataError(f"{root}: has both classes.txt and dataset.yaml; keep one of them")
-    if text.is_file():
-        return _label_set(text, _text_names(text), None), False
-    return _read_yaml(described) if names_classes else None
+    return _label_set(text, _text_names(text), None), False
+
+
+def description_faults(root: Path) -> list[str]:
+    """Keys of dataset.yaml that nothing reads, whatever the layout, and a dataset.yml that nothing reads at all."""
+    path, other = root / DESCRIPTION, root / "dataset.yml"
+    if not path.is_file():
+        return [f"{other}: is not read under this name; rename it to {DESCRIPTION}"] if other.is_file() else []
+    try:
+        return _unknown_keys(path, read_description(path))
+    except DataError as error:
+        return [str(error)]
 
 
 def labels_for(num_classes: int, path: Path | None = None) -> LabelSet:
@@ -112,6 +133,8 @@ def read_description(path: Path) -> dict[Any, Any]:
         values = yaml.safe_load(_text(path))
     except yaml.YAMLError as error:
         raise DataError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise DataError(f"{path}: is not YAML of names: it is nested too deeply") from None
     if not isinstance(values, dict) or not values:
         raise DataError(f"{path}: holds no keys; write `names:` and a list of class names")
     return values
@@ -119,7 +142,7 @@ def read_description(path: Path) -> dict[Any, Any]:
 
 def _read_yaml(path: Path) -> tuple[LabelSet, bool]:
     values = read_description(path)
-    faults = [_unknown_key(path, key) for key in values if key not in KEYS]
+    faults = _unknown_keys(path, values)
     names = _entries(path, values, "names", faults)
     palette = _entries(path, values, "palette", faults) if "palette" in values else None
     for name in names:
@@ -132,6 +155,10 @@ def _read_yaml(path: Path) -> tuple[LabelSet, bool]:
     if faults:
         raise DataError(f"{path}: cannot be used", faults)
     return _label_set(path, names, None if palette is None else colors), palette is not None
+
+
+def _unknown_keys(path: Path, values: dict[Any, Any]) -> list[str]:
+    return [_unknown_key(path, key) for key in values if key not in KEYS]
 
 
 def _unknown_key(path: Path, key: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from fullconv.data.sbd import MASK_SUFFIX
 from fullconv.errors import DataError
 from fullconv.image import IMAGE_SUFFIXES, image_size
 
-__all__ = ["PairFault", "faulty", "files_by_stem", "is_image", "pairs", "same_size"]
+__all__ = ["PairFault", "faulty", "files_by_stem", "is_image", "pairs", "same_size", "stem_of"]
+
+
+OTHER_IMAGES = frozenset({".avif", ".dcm", ".dng", ".heic", ".heif", ".jp2", ".jxl"})
+"""Suffixes, in lower case, of images that are not read."""
 
 
 class PairFault(str):
@@ -34,14 +39,20 @@ def files_by_stem(folder: Path, faults: list[str], suffixes: Collection[str] = I
     for path in sorted(folder.iterdir(), key=lambda path: (path.suffix.lower() == ARRAY_SUFFIX, path)):
         if not _has_suffix(path, suffixes):
             continue
-        if path.stem in files and path.suffix.lower() == ARRAY_SUFFIX:  # an image's own, such as its features
+        stem = stem_of(path.stem)
+        if stem in files and path.suffix.lower() == ARRAY_SUFFIX:  # an image's own, such as its features
             continue
-        if path.stem in files:
-            faults.append(f"{path}: has the same stem as {files[path.stem].name}; rename or remove one")
-        files.setdefault(path.stem, path)
+        if stem in files:
+            faults.append(f"{path}: has the same stem as {files[stem].name}; rename or remove one")
+        files.setdefault(stem, path)
     if not files:
         faults.append(f"{folder}: the split is empty; put files here ({', '.join(sorted(suffixes))})")
     return files
+
+
+def stem_of(name: str) -> str:
+    """A stem as it is compared: an accent may be a character of its own in one name and not in the other (macOS)."""
+    return unicodedata.normalize("NFC", name)
 
 
 def is_image(path: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
@@ -52,6 +63,7 @@ def is_image(path: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
 def pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
     """The images and masks of two folders that share a stem; what is left over goes to `faults`."""
     image_files, mask_files = files_by_stem(images, faults, BAND_SUFFIXES), files_by_stem(masks, faults)
+    unread = _passed_over(images, image_files, faults)
     both = sorted(image_files.keys() & mask_files.keys())
     if not (image_files and mask_files):
         return ()
@@ -64,9 +76,26 @@ def pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
         return ()
     for stem in sorted(image_files.keys() - mask_files.keys()):
         faults.append(f"{image_files[stem]}: no mask has its stem; add {masks / stem}.png, or remove the image")
-    for stem in sorted(mask_files.keys() - image_files.keys()):
+    for stem in sorted(mask_files.keys() - image_files.keys() - unread):
         faults.append(f"{mask_files[stem]}: no image in {images} has its stem; add the image, or remove the mask")
     return same_size((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults)
+
+
+def _passed_over(images: Path, found: Collection[str], faults: list[str]) -> set[str]:
+    """The stems of images of kinds that are not read, which are faults, as are images in folders of the folder."""
+    unread = set()
+    for path in sorted(images.iterdir()) if images.is_dir() else ():
+        if path.name.startswith((".", "@")):  # @eaDir holds a disk station's thumbnails
+            continue
+        if path.suffix.lower() in OTHER_IMAGES and stem_of(path.stem) not in found:
+            unread.add(stem_of(path.stem))
+            faults.append(f"{path}: images of this kind are not read; save it as JPEG, PNG or TIFF")
+        elif path.is_dir():
+            inside = path.iterdir() if path.is_symlink() else path.rglob("*")
+            count = sum(is_image(file, BAND_SUFFIXES) for file in inside)
+            if count:
+                faults.append(f"{path}: {count} image(s) lie in a folder of {images}; move them there, and their masks")
+    return unread
 
 
 def same_size(samples: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...]:

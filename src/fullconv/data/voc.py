@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.names import VOC_LABELS
-from fullconv.data.pairing import files_by_stem, same_size
+from fullconv.data.pairing import files_by_stem, same_size, stem_of
 from fullconv.data.sbd import MASK_SUFFIX
 
 __all__ = ["PAPER_SPLIT", "Found", "find_voc", "is_paper_val", "paper_val", "read_voc"]
@@ -157,7 +157,7 @@ def _listed(path: Path, store: _Store, faults: list[str]) -> tuple[Sample, ...]:
         return ()
     seen: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        stem = line.strip()
+        stem = stem_of(line.strip())
         if not stem:
             continue
         absent = store.absent(stem)

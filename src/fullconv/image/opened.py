@@ -160,8 +160,8 @@ def _check_file(path: Path) -> None:
 
 def _is_html(path: Path) -> bool:
     with path.open("rb") as file:
-        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    return start.startswith((b"<!doctype html", b"<html"))
+        start = file.read(2048).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return start.startswith(b"<") and (b"<!doctype html" in start or b"<html" in start)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -106,36 +106,51 @@ class Examination:
 def examine(found: Survey, on_sample: Callable[[int, int], None] = lambda done, total: None) -> Examination:
     """Decode every image and mask of a survey that decoded none, each at most once, and look at them together.
 
-    Memory holds one sample at a time and about 6 KB of each. `on_sample` is told how many are done, of how many.
+    Memory holds one sample at a time and about 12 KB of each. `on_sample` is told how many are done, of how many.
     """
     pairs = list(_pairs(found))
-    findings = [of_fault(fault) for fault in found.faults if not isinstance(fault, PairFault)]
     records: list[Record] = []
-    wide, gallery = np.zeros((256, WIDEST + 1), np.int64), Gallery(len(pairs))
+    wide, gallery = np.zeros((256, WIDEST + 1), np.int64), Gallery()
     seen: dict[tuple[Path, Path], Record] = {}
     every = max(1, len(pairs) // MEASURED)
     for index, (split, sample) in enumerate(pairs):
         key = sample.image, sample.target
         if sample.reader is None and key in seen:
             records.append(replace(seen[key], split=split, findings=()))
+            gallery.skip()
         else:
             record, picture, target = _look(found, split, sample)
             if target is not None and index % every == 0:
                 wide += width_counts(target)
-            labels = found.dataset.labels if found.dataset else UNNAMED
-            gallery.add(split, sample.name, record.findings, None if picture is None else picture.rgb, target, labels)
+            gallery.add(None if picture is None else picture.rgb, target)
             seen[key] = record
             records.append(record)
         on_sample(index + 1, len(pairs))
     dataset = _named(found.dataset, records)
-    for record in records:
-        findings += record.findings
-    facts = _class_facts(dataset, records, wide)
-    widths = {fact.name: fact.width for fact in facts}
     unnamed = found.dataset is not None and found.dataset.labels is UNNAMED
+    facts = tuple(fact for fact in _class_facts(dataset, records, wide) if fact.images or not unnamed)
+    widths = {fact.name: fact.width for fact in facts}
+    findings = [of_fault(fault) for fault in found.faults if not isinstance(fault, PairFault)]
+    findings += (finding for record in records for finding in record.findings)
     told = {finding.kind for finding in findings}
     findings += whole_findings(found.root, dataset, records, widths, told, unnamed)
-    return Examination(found.root, found.name, dataset, tuple(records), grouped(findings), facts, gallery.thumbs())
+    own = [
+        (record.split, record.sample.name, of) for record, of in zip(records, _of_each(records, findings), strict=True)
+    ]
+    thumbs = gallery.thumbs(own, dataset.labels if dataset else UNNAMED)
+    return Examination(found.root, found.name, dataset, tuple(records), grouped(findings), facts, thumbs)
+
+
+def _of_each(records: list[Record], findings: list[Finding]) -> Iterator[tuple[Finding, ...]]:
+    """The findings of each record, by the files that are its own: many images may share one annotation file."""
+    by_path: dict[Path, list[Finding]] = {}
+    for finding in findings:
+        by_path.setdefault(finding.path, []).append(finding)
+    users = Counter(target for _, target in {(record.sample.image, record.sample.target) for record in records})
+    for record in records:
+        image, target = record.sample.image, record.sample.target
+        others = [*by_path.get(image, ()), *(by_path.get(target, ()) if users[target] == 1 else ())]
+        yield (*record.findings, *(finding for finding in others if finding not in record.findings))
 
 
 def _pairs(found: Survey) -> Iterator[tuple[str, Sample]]:
@@ -155,7 +170,11 @@ def _look(found: Survey, split: str, sample: Sample) -> tuple[Record, Picture | 
     findings: list[Finding] = []
     picture, mask, look = None, None, None
     try:
-        picture = read_picture(sample.image)
+        picture = (
+            read_picture(sample.image, found.dataset.channels, found.dataset.value_range)
+            if found.dataset
+            else read_picture(sample.image)
+        )
         look = print_of(sample.image, picture.rgb)
         findings += picture.findings
     except DataError as error:

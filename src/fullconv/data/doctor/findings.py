@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,21 +18,26 @@ KINDS: dict[str, Severity] = {
     "class-names": "error", "missing-folder": "error", "layout": "error", "empty-split": "error",
     "missing-mask": "error", "orphan-mask": "error", "duplicate-stem": "error", "no-common-stem": "error",
     "empty-file": "error", "html-file": "error", "truncated-file": "error", "not-finite": "error",
-    "unreadable-file": "error", "mixed-channels": "error", "size-mismatch": "error", "exif-rotation": "error",
+    "unreadable-file": "error", "band-count": "error", "size-mismatch": "error", "exif-rotation": "error",
     "jpeg-mask": "error", "mask-0-255": "error", "antialiased": "error", "unknown-label": "error",
     "unknown-colour": "error", "no-colour-table": "error", "grey-levels": "error", "only-background": "error",
+    "unlabelled-split": "error",
     "absent-class": "warning", "all-ignored": "warning", "background-image": "warning", "in-two-splits": "warning",
-    "thin-objects": "warning", "nodata-labelled": "warning", "alpha": "warning", "grey-among-colour": "warning",
-    "several-pages": "warning", "empty-polygon": "warning",
+    "thin-objects": "warning", "nodata-labelled": "warning", "mixed-channels": "warning", "alpha": "warning",
+    "palette-order": "warning", "grey-among-colour": "warning", "several-pages": "warning", "empty-polygon": "warning",
 }
 # fmt: on
 """Every kind, in the order in which they are told: an error stops training or spoils it, a warning is for the eye."""
 
+NAMING = ("dataset.yaml", "dataset.yml", "classes.txt")
+"""The files that name classes: what is wrong in them is of the kind `class-names`."""
+
 # Faults that the survey tells as sentences, by the words that only they have.
 _SENTENCES = (
-    ("unknown key", "class-names"),
-    ("dataset.yaml", "class-names"),
-    ("classes.txt", "class-names"),
+    ("band(s), but", "band-count"),
+    ("channels, but", "band-count"),
+    ("has both classes.txt and", "class-names"),
+    ("one class only", "class-names"),
     ("this folder is absent", "missing-folder"),
     ("the split is empty", "empty-split"),
     ("has the same stem as", "duplicate-stem"),
@@ -38,6 +45,7 @@ _SENTENCES = (
     ("has its stem; add the image", "orphan-mask"),
     ("no mask has the stem of an image", "no-common-stem"),
     ("empty polygon", "empty-polygon"),
+    ("images of this kind are not read", "unreadable-file"),
 )
 
 # What image.py says of a file that it cannot read.
@@ -51,12 +59,16 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found in one place: its kind, the file or folder, what was found there, and what to do about it."""
+    """One thing found in one place: its kind, the file or folder, what was found there, and what to do about it.
+
+    Where a repair of the kind would have to guess what was meant, it is not `sure`.
+    """
 
     kind: str
     path: Path
     found: str
     remedy: str
+    sure: bool = True
 
     @property
     def severity(self) -> Severity:
@@ -104,9 +116,10 @@ def grouped(findings: Iterable[Finding]) -> tuple[Group, ...]:
 
 
 def of_fault(text: str) -> Finding:
-    """A fault of `survey` as a finding, of the kind `layout` where its words tell no other."""
-    kind = next((kind for words, kind in _SENTENCES if words in text), "layout")
-    return _finding(kind, text)
+    """A fault of `survey` as a finding, of the kind `layout` where its words and its file tell no other."""
+    kind = next((kind for words, kind in _SENTENCES if words in text), None)
+    finding = _finding(kind or "layout", text)
+    return replace(finding, kind="class-names") if kind is None and finding.path.name in NAMING else finding
 
 
 def of_error(text: str) -> Finding:
@@ -116,6 +129,8 @@ def of_error(text: str) -> Finding:
 
 
 def _finding(kind: str, text: str) -> Finding:
-    place, _, sentence = text.partition(": ")
-    found, _, remedy = sentence.rpartition("; ")
-    return Finding(kind, Path(place), found or remedy, remedy if found else "correct it")
+    """The sentence taken apart; where names hold colons, its file is the longest that is there."""
+    ends = [match.start() for match in re.finditer(": ", text)] or [len(text)]
+    end = next((end for end in reversed(ends) if os.path.lexists(text[:end])), ends[0])
+    found, _, remedy = text[end + 2 :].rpartition("; ")
+    return Finding(kind, Path(text[:end]), found or remedy, remedy if found else "correct it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,9 @@ JPEG_LEVELS = 48
 JPEG_SHARE = 0.95
 """A JPEG mask snaps cleanly where this share of its pixels is this near to the value of a class."""
 
+MOST_LEVELS, LEVEL_ERROR = 16, 1
+"""Grey levels stand for class ids where they are few and far apart, and within rounding of their places."""
+
 WHITE = 0xFFFFFF
 
 
@@ -57,9 +60,24 @@ def read_mask(dataset: DataSet, sample: Sample) -> Mask:
     with opened_image(sample.target) as image:
         is_jpeg = image.format in ("JPEG", "MPO")
         stored = stored_labels(image, sample.target)
+        colors = image.getpalette() if image.mode == "P" and dataset.color_masks else None
     if stored.ndim == 3:
         return _of_colors(dataset, sample.target, stored, is_jpeg)
-    return _of_numbers(dataset, sample.target, stored, is_jpeg)
+    mask = _of_numbers(dataset, sample.target, stored, is_jpeg)
+    order = None if colors is None else _palette_order(dataset.labels, sample.target, colors, labels_in(stored))
+    return replace(mask, findings=(*mask.findings, order)) if order else mask
+
+
+def _palette_order(labels: LabelSet, path: Path, colors: list[int], held: list[int]) -> Finding | None:
+    """An index that is read as one class and shown in the colour of another."""
+    for index in held:
+        color = tuple(colors[3 * index : 3 * index + 3])
+        if index < labels.num_classes and color != labels.palette[index] and color in labels.palette:
+            names = labels.class_names[index], labels.class_names[labels.palette.index(color)]
+            found = f"shows its index {index}, which is read as class {names[0]}, in the colour of class {names[1]}"
+            remedy = "order the classes in dataset.yaml by these indices, or save the mask in RGB"
+            return Finding("palette-order", path, found, remedy)
+    return None
 
 
 def _of_numbers(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> Mask:
@@ -70,7 +88,7 @@ def _of_numbers(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> M
     legal[[*range(dataset.labels.num_classes), dataset.labels.ignore_index]] = True
     counts = np.bincount(stored.ravel(), minlength=256)
     if is_jpeg:
-        return Mask(_size(stored), None, (_jpeg(path),), _snapped_jpeg(dataset.labels, stored))
+        return _of_jpeg(path, stored, _snapped_jpeg(dataset.labels, stored))
     smoothed = _between(counts, legal[table], dataset.labels is UNNAMED)
     if smoothed is not None:
         main, between = smoothed
@@ -80,7 +98,8 @@ def _of_numbers(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> M
     target = table[stored]
     wrong = [label for label in labels_in(target) if not legal[label]]
     if wrong:
-        return Mask(_size(stored), None, (_unknown_labels(dataset.labels, path, wrong),))
+        remap = _levels(dataset.labels.num_classes, np.flatnonzero(counts).tolist())
+        return Mask(_size(stored), None, (_unknown_labels(dataset.labels, path, wrong, remap),))
     return Mask(_size(stored), target)
 
 
@@ -106,7 +125,7 @@ def _between(
 def _of_colors(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> Mask:
     size, labels = _size(stored), dataset.labels
     if is_jpeg:
-        return Mask(size, None, (_jpeg(path),), _snap(labels, stored, JPEG_LEVELS) if dataset.color_masks else None)
+        return _of_jpeg(path, stored, _snap(labels, stored, JPEG_LEVELS) if dataset.color_masks else None)
     codes = stored.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
     found, counts = np.unique(codes, return_counts=True)
     if not dataset.color_masks:
@@ -177,14 +196,26 @@ def _smoothed(count: int, what: str) -> tuple[str, str]:
     )
 
 
-def _jpeg(path: Path) -> Finding:
-    return Finding("jpeg-mask", path, "is a mask in JPEG, whose compression changes labels", "export the mask as PNG")
+def _of_jpeg(path: Path, stored: UInt8, snapped: UInt8 | None) -> Mask:
+    found, remedy = "is a mask in JPEG, whose compression changes labels", "export the mask as PNG"
+    return Mask(_size(stored), None, (Finding("jpeg-mask", path, found, remedy, snapped is not None),), snapped)
 
 
-def _unknown_labels(labels: LabelSet, path: Path, wrong: list[int]) -> Finding:
+def _unknown_labels(labels: LabelSet, path: Path, wrong: list[int], remap: str | None) -> Finding:
     shown = ", ".join(map(str, wrong[:8])) + (f" and {len(wrong) - 8} more" if len(wrong) > 8 else "")
     found = f"holds the labels {shown}, but the {labels.num_classes} classes are 0 to {labels.num_classes - 1}"
-    return Finding("unknown-label", path, found, "correct the mask, or name the classes that are missing")
+    return Finding("unknown-label", path, found, remap or "correct the mask, or name the classes that are missing")
+
+
+def _levels(classes: int, held: list[int]) -> str | None:
+    """What to do with values that are the grey levels from black to white of so many classes; None for others."""
+    if not 2 <= classes <= MOST_LEVELS:
+        return None
+    meant = [round(value * (classes - 1) / 255) for value in held]
+    apart = [abs(value - level * 255 / (classes - 1)) for value, level in zip(held, meant, strict=True)]
+    if max(apart) > LEVEL_ERROR:
+        return None
+    return f"write the grey levels {', '.join(map(str, held))} as the class ids {', '.join(map(str, meant))}"
 
 
 def _size(stored: UInt8) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import SAMPLESPERPIXEL, TiffImageFile
 
+from fullconv.data.bands import ValueRange, band_header, beyond_pillow, read_bands, rgb_view
 from fullconv.data.doctor.findings import Finding
 from fullconv.image import nodata_of, opened_image, rgb_of
 
@@ -26,20 +27,40 @@ class Picture:
     findings: tuple[Finding, ...]
 
 
-def read_picture(path: Path) -> Picture:
-    """The image with its findings: pages and alpha that are left out. Raises DataError as `read_image`."""
+def read_picture(path: Path, channels: int = 3, value_range: ValueRange | None = None) -> Picture:
+    """The image as training reads it, shown as RGB, with its findings: pages and alpha that are left out.
+
+    Where the file has other bands than `channels`, it is read with its own. Raises DataError as `bands.read_bands`.
+    """
+    if channels == 3 and value_range is None and not beyond_pillow(path):
+        return _read_rgb(path)
+    header = band_header(path)
+    image = read_bands(path, channels if header.gives(channels) else header.channels, value_range)
+    nodata, findings = None, []
+    if not beyond_pillow(path):
+        with opened_image(path) as opened:
+            findings, value = _pages(opened, path), nodata_of(opened)
+            nodata = None if value is None else _equal(np.asarray(opened), value)
+    return Picture(rgb_view(image), header.bands, nodata, tuple(findings))
+
+
+def _read_rgb(path: Path) -> Picture:
     with opened_image(path) as image:
         bands, value = _bands(image), nodata_of(image)
-        findings = []
-        pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        if pages > 1:
-            found = f"has {pages} pages or frames, of which the first is read"
-            findings.append(Finding("several-pages", path, found, "save the others as images of their own, or go on"))
+        findings = _pages(image, path)
         if bands == 2:
             findings.append(Finding("alpha", path, "is grey with alpha, which is dropped", "flatten it, or go on"))
         rgb = rgb_of(image, path)
         nodata = None if value is None else _equal(np.asarray(image), value)
     return Picture(rgb, bands, nodata, tuple(findings))
+
+
+def _pages(image: ImageFile, path: Path) -> list[Finding]:
+    pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if pages <= 1:
+        return []
+    found = f"has {pages} pages or frames, of which the first is read"
+    return [Finding("several-pages", path, found, "save the others as images of their own, or go on")]
 
 
 def _bands(image: ImageFile) -> int:
@@ -53,6 +74,6 @@ def _bands(image: ImageFile) -> int:
 
 def _equal(stored: npt.NDArray[np.generic], value: float) -> npt.NDArray[np.bool_] | None:
     """H x W: where all bands hold the value; None where it is nowhere."""
-    same = stored == value
+    same = np.isnan(stored) if np.isnan(value) else stored == value
     found: npt.NDArray[np.bool_] = same.all(2) if same.ndim == 3 else same
     return found if found.any() else None

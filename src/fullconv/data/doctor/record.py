@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -28,3 +29,8 @@ class Record:
     bands: int = 0
     counts: npt.NDArray[np.int64] | None = None
     look: Print | None = None
+
+    @property
+    def place(self) -> Path:
+        """The file that a finding on the labels names: the mask, or the image where a JSON file may hold many."""
+        return self.sample.image if self.sample.target.suffix.lower() == ".json" else self.sample.target

@@ -27,6 +27,8 @@ summary { cursor: pointer; padding: .3rem 0 } summary b { border: 1px solid; bor
 details.error summary b { background: #1b1b1b; color: #fff }
 table { border-collapse: collapse; width: 100% } th, td { text-align: right; padding: .2rem .5rem }
 th:first-child, td:first-child { text-align: left } tr { border-bottom: 1px solid #ccc }
+.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: 0 }
+.legend span { display: inline-block; width: 1em; height: 1em; border: 1px solid #555; margin-right: .3em }
 meter { width: 6rem } .scroll { overflow-x: auto }
 .sample { border-top: 1px solid #ccc; padding: .8rem 0 } .sample h3 { font-size: 1rem; margin: 0 }
 .three { display: flex; flex-wrap: wrap; gap: .5rem } figure { margin: 0 } figcaption { font-size: .85rem }
@@ -66,6 +68,7 @@ def _page(found: Examination) -> Iterator[str]:
     yield "<h2>Classes</h2>"
     yield from _classes(found.classes)
     yield "<h2>Samples</h2>\n<p>Those with findings of their own first, then a spread of others.</p>"
+    yield from _legend(found)
     yield '<div class="samples">'
     for thumb in found.thumbs:
         yield from _sample(thumb)
@@ -89,10 +92,10 @@ def _group(group: Group) -> Iterator[str]:
 
 def _classes(classes: tuple[ClassFacts, ...]) -> Iterator[str]:
     if not classes:
-        yield "<p>No mask could be used.</p>"
+        yield "<p>No mask that can be used holds a class.</p>"
         return
     head, *rows = class_rows(classes)
-    yield '<div class="scroll"><table>\n<thead><tr>'
+    yield '<div class="scroll" tabindex="0" role="group" aria-label="classes"><table>\n<thead><tr>'
     yield "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head) + '<th scope="col">share</th>'
     yield "</tr></thead>\n<tbody>"
     for facts, cells in zip(classes, rows, strict=True):
@@ -105,11 +108,24 @@ def _classes(classes: tuple[ClassFacts, ...]) -> Iterator[str]:
     )
 
 
+def _legend(found: Examination) -> Iterator[str]:
+    """The colours of the classes that are there, as the masks and overlays show them."""
+    if found.dataset is None or not found.classes:
+        return
+    labels = found.dataset.labels
+    colors = dict(zip(labels.class_names, labels.palette, strict=True))
+    held = [(facts.name, colors[facts.name]) for facts in found.classes if facts.images]
+    yield '<ul class="legend">'
+    for name, (red, green, blue) in [*held, ("ignored", (255, 255, 255))]:
+        yield f'<li><span style="background:#{red:02x}{green:02x}{blue:02x}"></span>{escape(name)}</li>'
+    yield "</ul>"
+
+
 def _sample(thumb: Thumb) -> Iterator[str]:
     name = escape(thumb.name)
     yield f'<section class="sample">\n<h3>{name} ({thumb.split})</h3>'
     kinds = sorted({f"{finding.severity}: {finding.kind}" for finding in thumb.findings})
-    yield f"<p>{'; '.join(kinds) or 'nothing found in its files'}</p>"
+    yield f"<p>{'; '.join(kinds) or 'nothing found'}</p>"
     yield '<div class="three">'
     for what, data in (("image", thumb.image), ("mask", thumb.mask), ("overlay", thumb.overlay)):
         if data is None:

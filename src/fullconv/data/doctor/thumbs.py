@@ -1,4 +1,4 @@
-"""Small pictures of samples for the sheet: those with findings first, and a spread of good ones."""
+"""Small pictures of samples for the sheet, chosen when all is found: those at fault, and a spread of good ones."""
 
 from __future__ import annotations
 
@@ -35,57 +35,51 @@ class Thumb:
 
 
 class Gallery:
-    """Collects thumbs while samples pass: the first 60 at fault, and about 12 good ones of all splits."""
+    """Keeps a small picture of each sample, about 6 KB, and shows 60 at fault and about 12 good ones of all splits."""
 
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._at_fault: list[Thumb] = []
-        self._good: list[Thumb] = []
-        self._passed = 0
+    def __init__(self) -> None:
+        self._small: list[tuple[bytes | None, bytes | None] | None] = []
 
-    def add(
-        self,
-        split: str,
-        name: str,
-        findings: Sequence[Finding],
-        rgb: UInt8 | None,
-        target: UInt8 | None,
-        labels: LabelSet,
-    ) -> None:
-        """A sample: H x W x 3 uint8 and H x W uint8 of its size, None where it cannot be read."""
-        position, self._passed = self._passed, self._passed + 1
-        if findings and len(self._at_fault) < AT_FAULT:
-            self._at_fault.append(_thumb(split, name, tuple(findings), rgb, target, labels))
-        is_due = position >= len(self._good) * self._total / GOOD
-        if not findings and (is_due or all(thumb.split != split for thumb in self._good)):
-            self._good.append(_thumb(split, name, (), rgb, target, labels))
+    def add(self, rgb: UInt8 | None, target: UInt8 | None) -> None:
+        """The next sample: H x W x 3 uint8 and H x W uint8 of its size, None where it cannot be read."""
+        shape = next((array.shape for array in (rgb, target) if array is not None), (1, 1))
+        scale = min(1.0, SIDE / max(shape[:2]))
+        size = max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+        image = None if rgb is None else Image.fromarray(rgb).resize(size, Image.Resampling.BOX)
+        mask = None if target is None else Image.fromarray(target).resize(size, Image.Resampling.NEAREST)
+        self._small.append((_encoded(image, "JPEG"), _encoded(mask, "PNG")))
 
-    def thumbs(self) -> tuple[Thumb, ...]:
-        """Those at fault first."""
-        return (*self._at_fault, *self._good)
+    def skip(self) -> None:
+        """The next sample is one that was there before."""
+        self._small.append(None)
+
+    def thumbs(self, samples: Sequence[tuple[str, str, tuple[Finding, ...]]], labels: LabelSet) -> tuple[Thumb, ...]:
+        """Those at fault first, errors before warnings; `samples`: split, name and findings of each that was added."""
+        shown = [index for index, small in enumerate(self._small) if small is not None]
+        at_fault = [index for index in shown if samples[index][2]]
+        at_fault.sort(key=lambda index: all(finding.severity != "error" for finding in samples[index][2]))
+        good = [index for index in shown if not samples[index][2]]
+        spread = {good[round(place)] for place in np.linspace(0, len(good) - 1, min(GOOD, len(good)))}
+        firsts = {samples[index][0]: index for index in reversed(good)}
+        picked = [*at_fault[:AT_FAULT], *sorted(spread | set(firsts.values()))]
+        return tuple(_thumb(*samples[index], *(self._small[index] or (None, None)), labels) for index in picked)
 
 
 def _thumb(
-    split: str, name: str, findings: tuple[Finding, ...], rgb: UInt8 | None, target: UInt8 | None, labels: LabelSet
+    split: str, name: str, findings: tuple[Finding, ...], image: bytes | None, mask: bytes | None, labels: LabelSet
 ) -> Thumb:
-    shape = next((array.shape for array in (rgb, target) if array is not None), (1, 1))
-    scale = min(1.0, SIDE / max(shape[:2]))
-    width, height = max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
-    small = small_target = None
-    if rgb is not None:
-        small = np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BOX))
+    target = None if mask is None else np.asarray(Image.open(io.BytesIO(mask)))
+    colors = both = None
     if target is not None:
-        small_target = np.asarray(Image.fromarray(target).resize((width, height), Image.Resampling.NEAREST))
-    both = None
-    if small is not None and small_target is not None:
-        both = overlay(small, small_target, labels)
-    colors = None if small_target is None else labels.colorize(small_target)
-    return Thumb(name, split, findings, _jpeg(small), _jpeg(colors), _jpeg(both))
+        colors = _encoded(Image.fromarray(labels.colorize(target)), "JPEG")
+    if target is not None and image is not None:
+        both = _encoded(Image.fromarray(overlay(np.asarray(Image.open(io.BytesIO(image))), target, labels)), "JPEG")
+    return Thumb(name, split, findings, image, colors, both)
 
 
-def _jpeg(rgb: UInt8 | None) -> bytes | None:
-    if rgb is None:
+def _encoded(image: Image.Image | None, kind: str) -> bytes | None:
+    if image is None:
         return None
     file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "JPEG", quality=80, subsampling=0)
+    image.save(file, kind, **({"quality": 80, "subsampling": 0} if kind == "JPEG" else {}))
     return file.getvalue()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.data.channels import declared_channels
 from fullconv.data.dataset import DataSet
 from fullconv.data.doctor.duplicates import same_images
 from fullconv.data.doctor.findings import Finding
@@ -39,96 +40,124 @@ def whole_findings(
         for split in ("train", "val"):
             if not any(record.split == split for record in records):
                 yield Finding("empty-split", root, f"the split {split!r} has no samples", "add images and masks to it")
-    yield from _channels(records)
+    if dataset is None or (dataset.channels == 3 and "band-count" not in told and declared_channels(dataset) is None):
+        yield from _channels(records)
     yield from _in_two_splits(records)
-    if dataset is None:
-        return
     usable = [record for record in records if record.counts is not None]
-    if dataset.labels.num_classes > 1 and usable and not sum(_counts(usable)[1:255]):
+    if dataset is None or not usable:
+        return
+    total = _counts(usable)
+    if dataset.labels.num_classes > 1 and total[0] and not total[1:255].any():
         yield from _one_class(root, usable)
         return
     if unnamed and (levels := _grey_levels(dataset, usable)):
         yield levels
         return
-    yield from _odd_masks(dataset, usable)
+    yield from _odd_masks(root, dataset, usable)
     yield from _absent(root, dataset, usable, unnamed)
-    for name, width in widths.items():
-        if width is not None and width < STRIDE:
-            more = ", and larger images" if width < FINEST else ""
-            found = (
-                f"objects of class {name} are {width} px wide (median over their pixels): stride {STRIDE} blurs them"
-            )
-            yield Finding("thin-objects", root, found, f"train with --stride {FINEST}{more}")
+    yield from _thin(root, widths)
 
 
 def only_0_and_255(records: Sequence[Record]) -> bool:
-    """Whether no mask holds a class above 0, and some hold 255: masks of two levels, or nothing labelled."""
-    usable = [record for record in records if record.counts is not None]
-    total = _counts(usable)
-    return bool(total[255] and not total[1:255].any())
+    """Whether 255 stands for a class: masks of 0 and 255, while no mask holds 255 beside a class above 0."""
+    held = [record.counts for record in records if record.counts is not None and record.counts[255]]
+    total = _counts(records)
+    both = any(counts[0] for counts in held) or (total[0] and not total[1:255].any())
+    return bool(held and both and not any(counts[1:255].any() for counts in held))
+
+
+def _is_white(record: Record) -> bool:
+    """Whether a mask holds 255, and no class above 0."""
+    return record.counts is not None and bool(record.counts[255] and not record.counts[1:255].any())
 
 
 def _one_class(root: Path, usable: Sequence[Record]) -> Iterator[Finding]:
     if not only_0_and_255(usable):
         remedy = "label the objects, or export the masks again as class ids 0, 1, 2, ..."
         yield Finding("only-background", root, "no mask holds a class above 0", remedy)
-        return
+    else:
+        yield from _white(usable, "is of 0 and 255, and 255 is ignored, so that no class above 0 is left")
+
+
+def _white(usable: Sequence[Record], found: str) -> Iterator[Finding]:
     for record in usable:
-        if record.counts is not None and record.counts[255]:
-            found = "is of 0 and 255, and 255 is ignored, so that no class above 0 is left"
-            yield Finding("mask-0-255", record.sample.target, found, "write 255 as 1")
+        if _is_white(record):
+            yield Finding("mask-0-255", record.place, found, "write 255 as 1")
 
 
 def _grey_levels(dataset: DataSet, usable: Sequence[Record]) -> Finding | None:
     """Masks that hold few labels of many possible, by the rule of `find_dataset`."""
     held, count = np.flatnonzero(_counts(usable)[:255]), dataset.labels.num_classes
-    if count <= 2 * len(held) + 1:
+    if not len(held) or count <= 2 * len(held) + 1:
         return None
     last = next(record for record in usable if record.counts is not None and record.counts[held[-1]])
     shown = ", ".join(map(str, held[:8].tolist()))
     found = f"is one of the masks that hold {len(held)} labels ({shown}) of {count} possible, like grey levels"
-    return Finding("grey-levels", last.sample.target, found, "write class ids 0, 1, 2, ..., or name all classes")
+    return Finding("grey-levels", last.place, found, "write class ids 0, 1, 2, ..., or name all classes")
 
 
-def _odd_masks(dataset: DataSet, usable: Sequence[Record]) -> Iterator[Finding]:
-    """What single masks hold that is odd, but only beside others that are not."""
+def _odd_masks(root: Path, dataset: DataSet, usable: Sequence[Record]) -> Iterator[Finding]:
+    """What single masks, or those of a split, hold that is odd, but only beside others that are not."""
     names = dataset.labels.class_names
+    blank = [split for split in ("train", "val") if _is_blank([r for r in usable if r.split == split])]
+    for split in blank:
+        found = f"no pixel of split {split!r} has a class: its masks hold only 255, which is ignored"
+        yield Finding("unlabelled-split", root, found, "label some of its images")
+    mixed = len(names) == 2 and only_0_and_255(usable)
+    if mixed:
+        yield from _white(usable, "is of 0 and 255 among masks of 0 and 1, and 255 is ignored")
     for record in usable:
         assert record.counts is not None
+        if record.split in blank or (mixed and _is_white(record)):
+            continue
         if not record.counts[:255].any():
-            found = "holds only 255: all of the image is ignored"
-            yield Finding("all-ignored", record.sample.target, found, "label it, or remove the pair")
+            yield Finding("all-ignored", record.place, "holds only 255: all of the image is ignored",
+                          "label it, or remove the pair")  # fmt: skip
         elif len(names) > 1 and not record.counts[1:255].any():
             found = f"holds no class but {names[0]} (0)"
-            yield Finding("background-image", record.sample.target, found, "see whether an annotation is missing")
+            yield Finding("background-image", record.place, found, "see whether an annotation is missing")
+
+
+def _is_blank(usable: Sequence[Record]) -> bool:
+    return bool(usable) and not _counts(usable)[:255].any()
 
 
 def _absent(root: Path, dataset: DataSet, usable: Sequence[Record], unnamed: bool) -> Iterator[Finding]:
     everywhere = _counts(usable)
+    names = dict(enumerate(dataset.labels.class_names))
+    nowhere = [name for i, name in names.items() if not everywhere[i]]
+    if nowhere and not unnamed:
+        found = f"no mask that can be used holds {', '.join(nowhere)}"
+        yield Finding("absent-class", root, found, "label some of it, or go on: it is not learnt and gets no score")
     for split in SPLITS:
         counts = _counts([record for record in usable if record.split == split])
-        if not counts.any():
-            continue
-        absent = [
-            name
-            for i, name in enumerate(dataset.labels.class_names)
-            if not counts[i] and (everywhere[i] or not unnamed)
-        ]
-        if absent:
+        absent = [name for i, name in names.items() if everywhere[i] and not counts[i]]
+        if absent and counts[:255].any():
             found = f"no mask of split {split!r} that can be used holds {', '.join(absent)}"
             what = "nothing is learnt of it" if split == "train" else "it gets no score"
             yield Finding("absent-class", root, found, f"move some images here: {what}")
+
+
+def _thin(root: Path, widths: Mapping[str, int | None]) -> Iterator[Finding]:
+    for name, width in widths.items():
+        if width is not None and width < STRIDE:
+            found = (
+                f"objects of class {name} are {width} px wide (median over their pixels): stride {STRIDE} blurs them"
+            )
+            more = "; larger images help more" if width < FINEST else ""
+            yield Finding("thin-objects", root, found, f"go on: train takes stride {FINEST} by itself{more}")
 
 
 def _channels(records: Sequence[Record]) -> Iterator[Finding]:
     grey, colour, many = ([r for r in records if low <= r.bands <= high] for low, high in ((1, 2), (3, 3), (4, 99)))
     few = bool(grey or colour)
     for record in many:
-        found = f"has {record.bands} channels" + (
-            ", where other images have 1 or 3" if few else ", of which the first 3 are read"
-        )
-        remedy = "save all images as RGB" if few else "go on if alpha is all that is lost"
-        yield Finding("mixed-channels" if few else "alpha", record.sample.image, found, remedy)
+        found = f"has {record.bands} channels, of which the first 3 are read"
+        if few:
+            yield Finding("mixed-channels", record.sample.image, f"{found}, where other images have 1 or 3",
+                          "go on if alpha is all that is lost, or save it as RGB")  # fmt: skip
+        else:
+            yield Finding("alpha", record.sample.image, found, "go on if alpha is all that is lost")
     if colour or many:
         for record in grey:
             found = "is grey among images in colour, and read as RGB of equal channels"

@@ -1,0 +1,130 @@
+"""What `fullconv check` says as a command: never a traceback, what can be repaired, and the sheet."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import corpus
+from command_line import check
+from corpus_annotations import coco, write_coco
+from fullconv.data.doctor.examine import examine
+from fullconv.data.doctor.sheet import write_sheet
+from fullconv.data.layouts import survey
+from fullconv.labels import voc_palette
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for a data set, beside the one that commands run in."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    root = tmp_path / "data"
+    root.mkdir()
+    return root
+
+
+NAMES = list(corpus.FAULTS)
+
+
+@pytest.mark.parametrize(("name", "other"), [*zip(NAMES, [*NAMES[7:], *NAMES[:7]], strict=True)])
+def test_no_faults_without_names_end_in_a_traceback(
+    data: Path, monkeypatch: pytest.MonkeyPatch, name: str, other: str
+) -> None:
+    """One fault, and two in one folder, where no file names the classes."""
+    corpus.FAULTS[name][1](data)
+    (data / "dataset.yaml").unlink(missing_ok=True)
+    assert check(monkeypatch, data) in (0, 3)
+    second = data.with_name("second")
+    second.mkdir()
+    corpus.FAULTS[other][1](second)
+    (second / "dataset.yaml").unlink(missing_ok=True)
+    for path in sorted(second.rglob("*")):
+        place = data / path.relative_to(second).with_name(path.name if path.is_dir() else f"x{path.name}")
+        if path.is_symlink() or path.is_file():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, place, follow_symlinks=False)
+    assert check(monkeypatch, data) in (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("mask_0_255", 5), ("exif_rotation", 1), ("mixed_channels", 1), ("jpeg_mask", 0), ("grey_levels", 0), ("base", 0)],
+)
+def test_what_can_be_repaired_is_said_in_the_last_line(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, count: int
+) -> None:
+    (corpus.base if name == "base" else corpus.FAULTS[name][1])(data)
+    check(monkeypatch, data)
+    last = capsys.readouterr().out.splitlines()[-1]
+    if count:
+        assert last == f"fullconv check {data} --fix DIR repairs {count} of them"
+        assert check(monkeypatch, data, "--fix", "fixed") in (0, 3)
+        assert check(monkeypatch, "fixed") == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+    assert "--fix" not in last
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("mask_0_255", "mask-0-255"), ("mixed_channels", "mixed-channels"), ("background_image", "background-image"),
+     ("all_ignored", "all-ignored"), ("copied_to_val", "in-two-splits"), ("other_band_count", "band-count"),
+     ("truncated_mask", "truncated-file")],
+)  # fmt: skip
+def test_no_sample_at_fault_is_shown_as_a_good_one(data: Path, name: str, kind: str) -> None:
+    """What is found of the whole set is told beside the thumbnails of its files, and of no others."""
+    place = corpus.FAULTS[name][1](data)
+    found = examine(survey(data, decode=False))
+    paths = {finding.path for group in found.groups for finding in group.findings}
+    for record in found.records:
+        (thumb,) = [thumb for thumb in found.thumbs if thumb.name == record.sample.name]
+        told = [finding.kind for finding in thumb.findings]
+        assert told == [kind] * bool({record.sample.image, record.sample.target} & paths)
+    assert found.thumbs[0].findings
+    assert place in paths
+
+
+def test_samples_of_one_annotation_file_are_told_apart(tmp_path: Path) -> None:
+    contents = coco(tmp_path)
+    shapes = contents["instances_train.json"]["annotations"]
+    shapes[:] = [shape for shape in shapes if shape["image_id"] != 1]
+    write_coco(tmp_path, contents)
+    found = examine(survey(tmp_path, decode=False))
+    told = {thumb.name: [finding.kind for finding in thumb.findings] for thumb in found.thumbs}
+    assert told == {"train0": [], "train1": ["background-image"], "train2": [], "val0": [], "val1": []}
+    assert found.groups[0].findings[0].path == corpus.image(tmp_path, "train1")
+
+
+def test_the_sheet_has_a_legend_of_the_colours_that_it_shows(data: Path) -> None:
+    corpus.colour_masks(data)
+    write_sheet(data.with_name("sheet.html"), examine(survey(data, decode=False)))
+    page = data.with_name("sheet.html").read_text(encoding="utf-8")
+    for name, (red, green, blue) in {**corpus.COLORS, "ignored": (255, 255, 255)}.items():
+        assert f'<span style="background:#{red:02x}{green:02x}{blue:02x}"></span>{name}</li>' in page
+    assert '<div class="scroll" tabindex="0"' in page
+
+
+def test_names_that_are_no_unicode_are_shown_escaped(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives of Latin-1 names give bytes that no text file can hold."""
+    corpus.base(data)
+    name = os.fsdecode(b"B\xe4ume.png")
+    corpus.image(data, "b").rename(corpus.image(data, "b").with_name(name))
+    assert check(monkeypatch, data, "--json", "found.json") == 3
+    assert "B\\udce4ume.png: no mask" in Path("data-check.html").read_text(encoding="utf-8").replace("</code>", ":")
+    told = json.loads(Path("found.json").read_text(encoding="utf-8"))
+    assert name in told["findings"][0]["findings"][0]["path"]
+
+
+def test_grey_levels_are_no_table_of_classes(data: Path) -> None:
+    """Where no file names the classes, those that no mask holds are not listed."""
+    corpus.FAULTS["grey_levels"][1](data)
+    found = examine(survey(data, decode=False))
+    assert [facts.name for facts in found.classes] == ["class_0", "class_100", "class_156", "class_200"]
+    write_sheet(data.with_name("sheet.html"), found)
+    page = data.with_name("sheet.html").read_text(encoding="utf-8")
+    red, green, blue = voc_palette(201)[200]
+    assert f'<span style="background:#{red:02x}{green:02x}{blue:02x}"></span>class_200</li>' in page
