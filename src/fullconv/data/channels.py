@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from fullconv.data.dataset import DataSet
 from fullconv.data.names import DESCRIPTION, read_description
 from fullconv.errors import DataError
 
-__all__ = ["SAMPLED", "channel_statistics", "with_channels"]
+__all__ = ["SAMPLED", "channel_statistics", "pixel_keys", "with_channels"]
 
 SAMPLED = 200
 """Images that mean and spread are taken from."""
@@ -42,6 +42,16 @@ def with_channels(dataset: DataSet, faults: list[str]) -> DataSet:
                     f"{image}: has {header.bands} band(s), but {path} says `channels: {channels}`; correct one of them"
                 )
     return replace(dataset, channels=channels or 3, value_range=value_range)
+
+
+def pixel_keys(dataset: DataSet, images: Iterable[Path]) -> dict[str, Any]:
+    """What a dataset.yaml beside copies of these images has to say so that they are read as they are here."""
+    values: dict[str, Any] = {}
+    if any(band_header(image).channels != dataset.channels for image in images):
+        values["channels"] = dataset.channels
+    if dataset.value_range is not None:
+        values["range"] = list(dataset.value_range)
+    return values
 
 
 def channel_statistics(dataset: DataSet, split: str = "train") -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 
-from fullconv.data.bands import band_size
+from fullconv.data.bands import ARRAY_SUFFIX, band_size
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.assembly import AnnotatedImage, assemble, classes_of, parse
 from fullconv.data.formats.coco import Runs
@@ -159,7 +159,7 @@ def _image(root: Path, subset: str, item: _Item) -> Path | None:
     named = item.image.path if item.image is not None else ""
     places = [root / "images" / subset, root / "images", root]
     names = [named] if named else []
-    names += [item.id + suffix for suffix in sorted(IMAGE_SUFFIXES)]
+    names += [item.id + suffix for suffix in (*sorted(IMAGE_SUFFIXES), ARRAY_SUFFIX)]
     try:
         return next((place / name for name in names for place in places if (place / name).is_file()), None)
     except (OSError, ValueError):  # a name that no file can have

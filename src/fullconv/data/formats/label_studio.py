@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 
+from fullconv.data.bands import BAND_SUFFIXES
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.assembly import AnnotatedImage, assemble, classes_of, parse
 from fullconv.data.formats.runs import brush_area
@@ -21,7 +22,6 @@ from fullconv.data.formats.shapes import Area, Floats, Size, ellipse, fill_rings
 from fullconv.data.pairing import is_image
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
-from fullconv.image import IMAGE_SUFFIXES
 
 __all__ = ["read_label_studio"]
 
@@ -84,7 +84,7 @@ def read_label_studio(root: Path, files: Sequence[Path], faults: list[str]) -> D
     """
     images: dict[str, list[Path]] = defaultdict(list)
     for image in sorted(root.rglob("*")):
-        if is_image(image):
+        if is_image(image, BAND_SUFFIXES):
             images[image.name].append(image)
     splits: dict[str, list[AnnotatedImage]] = {}
     left_out = 0
@@ -156,7 +156,7 @@ def _reference(task: _Task) -> str | None:
         parts = urlsplit(value)
         local = parse_qs(parts.query).get("d", [""])[0]
         name = local or unquote(parts.path)
-        if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
+        if PurePosixPath(name).suffix.lower() in BAND_SUFFIXES:
             return name
     return None
 

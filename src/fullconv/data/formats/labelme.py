@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from pydantic import FiniteFloat, TypeAdapter
 
+from fullconv.data.bands import ARRAY_SUFFIX, BAND_SUFFIXES
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.assembly import IGNORED, AnnotatedImage, Classes, assemble, classes_of, parse
 from fullconv.data.formats.shapes import Area, Floats, Patch, Size, ellipse, fill_rings
@@ -115,8 +116,9 @@ def _image(path: Path, named: str) -> Path | None:
             return image.resolve() if ".." in image.parts else image
     except (OSError, ValueError):  # a name that no file can have
         pass
-    beside = sorted(other for other in path.parent.glob(glob.escape(path.stem) + ".*") if is_image(other))
-    return beside[0] if beside else None
+    named_alike = path.parent.glob(glob.escape(path.stem) + ".*")
+    beside = [other for other in named_alike if is_image(other, BAND_SUFFIXES)]
+    return min(beside, key=lambda other: (other.suffix.lower() == ARRAY_SUFFIX, other), default=None)
 
 
 def _area(shape: _Shape) -> Area:
