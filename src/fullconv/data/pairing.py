@@ -15,13 +15,14 @@ __all__ = ["PairFault", "faulty", "files_by_stem", "is_image", "pairs", "same_si
 
 
 class PairFault(str):
-    """A fault's sentence with the pair that it keeps out of the data set."""
+    """A fault's sentence with the pair that it keeps out of the data set, and the split that the pair is of."""
 
     sample: Sample
+    of_split: str
 
-    def __new__(cls, text: str, sample: Sample) -> PairFault:
+    def __new__(cls, text: str, sample: Sample, split: str) -> PairFault:
         fault = super().__new__(cls, text)
-        fault.sample = sample
+        fault.sample, fault.of_split = sample, split
         return fault
 
 
@@ -49,7 +50,7 @@ def is_image(path: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
     return _has_suffix(path, suffixes)
 
 
-def pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
+def pairs(images: Path, masks: Path, faults: list[str], split: str = "train") -> tuple[Sample, ...]:
     """The images and masks of two folders that share a stem; what is left over goes to `faults`."""
     image_files, mask_files = files_by_stem(images, faults, BAND_SUFFIXES), files_by_stem(masks, faults)
     both = sorted(image_files.keys() & mask_files.keys())
@@ -66,10 +67,10 @@ def pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
         faults.append(f"{image_files[stem]}: no mask has its stem; add {masks / stem}.png, or remove the image")
     for stem in sorted(mask_files.keys() - image_files.keys()):
         faults.append(f"{mask_files[stem]}: no image in {images} has its stem; add the image, or remove the mask")
-    return same_size((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults)
+    return same_size((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults, split)
 
 
-def same_size(samples: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...]:
+def same_size(samples: Iterable[Sample], faults: list[str], split: str = "train") -> tuple[Sample, ...]:
     """The samples whose image and mask have readable headers of one size; the others become faults (`PairFault`).
 
     Masks that no image file holds (SBD's, and those with a `reader`) have no header that tells their size:
@@ -89,7 +90,7 @@ def same_size(samples: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...
                 found.append(str(error))
         if len(sizes) == 2 and sizes[0] != sizes[1]:
             found.append(size_fault(sample, *sizes))
-        faults += [PairFault(text, sample) for text in found]
+        faults += [PairFault(text, sample, split) for text in found]
         if not found:
             kept.append(sample)
     return tuple(kept)

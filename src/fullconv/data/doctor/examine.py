@@ -143,11 +143,9 @@ def _pairs(found: Survey) -> Iterator[tuple[str, Sample]]:
     for split in SPLITS:
         for sample in found.dataset.splits.get(split, ()) if found.dataset else ():
             yield split, sample
-    at_fault = {(fault.sample.image, fault.sample.target): fault.sample
+    at_fault = {(fault.sample.image, fault.sample.target): (fault.of_split, fault.sample)
                 for fault in found.faults if isinstance(fault, PairFault)}  # fmt: skip
-    for sample in at_fault.values():
-        folder = sample.image.parent.name
-        yield folder if folder in SPLITS else "train", sample
+    yield from at_fault.values()
 
 
 def _look(found: Survey, split: str, sample: Sample) -> tuple[Record, Picture | None, npt.NDArray[np.uint8] | None]:

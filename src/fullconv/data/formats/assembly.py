@@ -34,7 +34,8 @@ T = TypeVar("T")
 class AnnotatedImage:
     """One image with its shapes, each a label and its area; `size` is the (height, width) that `source` says.
 
-    `source` is the annotation file, and `size` None where it is silent.
+    `source` is the annotation file, and `size` None where it is silent. An image is not `whole` where some of its
+    shapes cannot be used, which the faults tell.
     """
 
     name: str
@@ -42,6 +43,7 @@ class AnnotatedImage:
     source: Path
     size: Size | None
     shapes: tuple[tuple[str, Area], ...]
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def _sample(
             f"{entry.source}: has the label {unknown[0]!r}, which the list of classes has not; "
             "add it to the list, or correct the label"
         )
-    if len(faults) > before:
+    if len(faults) > before or not entry.whole:
         return None
     shapes = tuple((classes.ids[label], area) for label, area in entry.shapes)
     reader = partial(draw, entry.source, size, shapes, classes.uncovered, by_area)

@@ -64,7 +64,7 @@ def read_cvat(root: Path, faults: list[str]) -> DataSet | None:
         of_split = [path for path in lists if split_of(path.stem) == split]
         if of_split:
             names = [name for path in of_split for name in _listed(path)]
-            splits[split] = _samples(root, names, images, masks, drawn, faults)
+            splits[split] = _samples(root, names, images, masks, drawn, faults, split)
     about = ""
     if not splits:
         names = list(dict.fromkeys(name for path in lists for name in _listed(path))) or sorted(masks)
@@ -132,6 +132,7 @@ def _samples(
     masks: dict[str, Path],
     drawn: LabelSet | None,
     faults: list[str],
+    split: str = "train",
 ) -> tuple[Sample, ...]:
     samples = []
     for name in names:
@@ -144,7 +145,7 @@ def _samples(
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
         faults.append(f"{root / LISTS}: {len(twice)} name(s) appear twice in a split, {twice[0]!r} first; remove one")
-    return same_size(samples, faults)
+    return same_size(samples, faults, split)
 
 
 def _read_mask(path: Path, labels: LabelSet) -> npt.NDArray[np.uint8]:

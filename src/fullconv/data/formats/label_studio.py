@@ -130,6 +130,7 @@ def _annotated(
         return None
     stated: Size | None = None
     shapes = []
+    before = len(faults)
     for number, result in enumerate(annotation.result, 1):
         size = (result.original_height, result.original_width)
         if not result.type.endswith("labels"):
@@ -144,7 +145,7 @@ def _annotated(
             shapes.append((result.value.names[0], area))
         except DataError as error:
             faults.append(f"{told}: region {number} {error}; correct or remove it")
-    return AnnotatedImage(found[0].stem, found[0], path, stated, tuple(shapes))
+    return AnnotatedImage(found[0].stem, found[0], path, stated, tuple(shapes), len(faults) == before)
 
 
 def _reference(task: _Task) -> str | None:

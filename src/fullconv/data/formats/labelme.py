@@ -104,7 +104,7 @@ def _annotated(root: Path, paths: Sequence[Path], faults: list[str]) -> list[Ann
                 faults.append(f"{path}: shape {number} ({shape.label}) {error}")
         stated = parsed.imageHeight, parsed.imageWidth
         size = None if stated[0] is None or stated[1] is None else (stated[0], stated[1])
-        found.append(AnnotatedImage(path.stem, image, path, size, tuple(shapes)))
+        found.append(AnnotatedImage(path.stem, image, path, size, tuple(shapes), len(shapes) == len(parsed.shapes)))
     return found
 
 
