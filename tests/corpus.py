@@ -6,6 +6,7 @@ that a message must name.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -343,6 +344,25 @@ def several_pages(root: Path) -> Path:
     return image(root, "b", ".tif")
 
 
+def labelme(root: Path) -> None:
+    """The good base set, but for its ignored border, as labelme has it."""
+    for number, (split, stem) in enumerate((split, stem) for split, stems in STEMS.items() for stem in stems):
+        path = save(root / split / f"{stem}.png", scene(number))
+        boxes = {"roof": [(8, 6), (32, 6), (32, 24), (8, 24)], "tree": [(40, 24), (64, 24), (64, 44), (40, 44)]}
+        shapes = [{"label": name, "points": points, "shape_type": "polygon"} for name, points in boxes.items()]
+        values = {"shapes": shapes, "imagePath": path.name, "imageHeight": SIZE[0], "imageWidth": SIZE[1]}
+        path.with_suffix(".json").write_text(json.dumps(values), encoding="utf-8")
+
+
+def empty_polygon(root: Path) -> Path:
+    labelme(root)
+    path = root / "train" / "b.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["shapes"].append({"label": "roof", "points": [(50, 9), (52, 9)], "shape_type": "polygon"})
+    path.write_text(json.dumps(values), encoding="utf-8")
+    return path
+
+
 FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     make.__name__: (kind, make)
     for kind, make in (
@@ -383,6 +403,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("alpha", grey_with_alpha),
         ("grey-among-colour", grey_among_colour),
         ("several-pages", several_pages),
+        ("empty-polygon", empty_polygon),
     )
 }
 """By name: the one kind that the doctor must find, and what makes it."""

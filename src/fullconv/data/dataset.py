@@ -33,6 +33,11 @@ class Sample:
     target: Path
     reader: Callable[[], npt.NDArray[np.uint8]] | None = None
 
+    @property
+    def of_image(self) -> str:
+        """The words that name the image in a sentence on `target`, where that file tells of many."""
+        return "" if self.reader is None or self.target.stem == self.image.stem else f"image {self.image}: "
+
 
 @dataclass(frozen=True)
 class DataSet:

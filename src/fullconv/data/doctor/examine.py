@@ -20,6 +20,7 @@ from fullconv.data.doctor.picture import Picture, read_picture
 from fullconv.data.doctor.record import Record
 from fullconv.data.doctor.thumbs import Gallery, Thumb
 from fullconv.data.doctor.whole import whole_findings
+from fullconv.data.formats.assembly import Drawing
 from fullconv.data.layouts import UNNAMED, Survey
 from fullconv.data.pairing import PairFault
 from fullconv.errors import DataError
@@ -161,6 +162,7 @@ def _look(found: Survey, split: str, sample: Sample) -> tuple[Record, Picture | 
     try:
         mask = read_mask(found.dataset, sample) if found.dataset else None
         findings += mask.findings if mask else ()
+        findings += map(of_fault, sample.reader.empty() if isinstance(sample.reader, Drawing) else ())
     except DataError as error:
         findings.append(of_error(str(error)))
     size = None if picture is None else (picture.rgb.shape[0], picture.rgb.shape[1])

@@ -75,7 +75,7 @@ def _one_class(root: Path, usable: Sequence[Record]) -> Iterator[Finding]:
         return
     for record in usable:
         if record.counts is not None and record.counts[255]:
-            found = "is of 0 and 255, and 255 is ignored, so that no class above 0 is left"
+            found = f"{record.sample.of_image}is of 0 and 255, and 255 is ignored, so that no class above 0 is left"
             yield Finding("mask-0-255", record.sample.target, found, "write 255 as 1")
 
 
@@ -96,10 +96,10 @@ def _odd_masks(dataset: DataSet, usable: Sequence[Record]) -> Iterator[Finding]:
     for record in usable:
         assert record.counts is not None
         if not record.counts[:255].any():
-            found = "holds only 255: all of the image is ignored"
+            found = f"{record.sample.of_image}holds only 255: all of the image is ignored"
             yield Finding("all-ignored", record.sample.target, found, "label it, or remove the pair")
         elif len(names) > 1 and not record.counts[1:255].any():
-            found = f"holds no class but {names[0]} (0)"
+            found = f"{record.sample.of_image}holds no class but {names[0]} (0)"
             yield Finding("background-image", record.sample.target, found, "see whether an annotation is missing")
 
 

@@ -190,8 +190,8 @@ def _area(segmentation: list[list[float]] | Runs, size: Size) -> Area:
             height, width = segmentation.size
             raise DataError(f"its runs are of {width}x{height} (width x height), its image is {size[1]}x{size[0]}")
         return partial(run_area, read_counts(segmentation.counts, size).astype(np.int32))
-    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
-        raise DataError("a polygon needs three corners or more, each of two numbers")
+    if any(len(polygon) % 2 for polygon in segmentation):
+        raise DataError("a polygon has an odd number of coordinates, where a corner has two")
     return partial(fill_each, tuple(np.array(polygon).reshape(-1, 2) for polygon in segmentation))
 
 

@@ -144,8 +144,8 @@ def _shapes(item: _Item, size: tuple[int, int], names: list[str]) -> tuple[tuple
 
 def _area(entry: _Annotation, size: tuple[int, int]) -> Area:
     if entry.type == "polygon":
-        if len(entry.points) < 6 or len(entry.points) % 2:
-            raise DataError("a polygon needs three corners or more, each of two numbers")
+        if len(entry.points) % 2:
+            raise DataError("a polygon has an odd number of coordinates, where a corner has two")
         return partial(fill_rings, (np.array(entry.points).reshape(-1, 2),))
     if entry.type == "mask" and entry.rle is not None:
         if entry.rle.size != size:

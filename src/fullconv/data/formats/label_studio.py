@@ -191,12 +191,12 @@ def _area(result: _Result, size: Size) -> Area:
             return partial(brush_area, bytes(value.rle))
         except ValueError:
             raise DataError("has a brush mask that is not a list of bytes") from None
-    if len(value.points) >= 3:
-        return partial(fill_rings, (np.array(value.points) * scale,))
-    if value.width > 0 and value.height > 0:
+    if value.points or result.type in ("polygonlabels", "brushlabels"):
+        return partial(fill_rings, (np.array(value.points).reshape(-1, 2) * scale,))
+    if (value.width > 0 and value.height > 0) or result.type == "rectanglelabels":
         width, height = (value.width, value.height) * scale
         return partial(fill_rings, (rectangle(x, y, width, height, turn),))
-    if value.radiusX > 0 and value.radiusY > 0:
+    if (value.radiusX > 0 and value.radiusY > 0) or result.type == "ellipselabels":
         radius_x, radius_y = (value.radiusX, value.radiusY) * scale
         return partial(fill_rings, (ellipse(x, y, radius_x, radius_y, turn),))
     raise DataError(f"of {result.type} covers no pixels")

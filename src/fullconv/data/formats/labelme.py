@@ -125,7 +125,7 @@ def _area(shape: _Shape) -> Area:
     """What a shape covers; DataError, without the name of the file, for what covers no pixels."""
     points = np.array(shape.points, np.float64).reshape(-1, 2)
     kind = shape.shape_type or "polygon"
-    if kind == "polygon" and len(points) >= 3:
+    if kind == "polygon":
         return partial(fill_rings, (points,))
     if kind == "rectangle" and len(points) == 2:
         (x0, y0), (x1, y1) = points
@@ -135,7 +135,7 @@ def _area(shape: _Shape) -> Area:
         return partial(fill_rings, (ellipse(float(points[0, 0]), float(points[0, 1]), radius, radius),))
     if kind == "mask" and shape.mask is not None and len(points) == 2:
         return _mask_area(shape.mask, points)
-    if kind in ("polygon", "rectangle", "circle", "mask"):
+    if kind in ("rectangle", "circle", "mask"):
         raise DataError(f"is a {kind} of {len(points)} points, which covers no pixels; draw it again")
     raise DataError(f"is a {kind}, which covers no pixels; draw a polygon, or remove it")
 
