@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.dataset import DataSet, Sample, lies_turned
 from fullconv.data.doctor.duplicates import print_of
 from fullconv.data.doctor.findings import Finding, Group, grouped, of_error, of_fault
 from fullconv.data.doctor.masks import Mask, read_mask
@@ -24,7 +24,6 @@ from fullconv.data.formats.assembly import Drawing
 from fullconv.data.layouts import UNNAMED, Survey
 from fullconv.data.pairing import PairFault
 from fullconv.errors import DataError
-from fullconv.image import image_header
 from fullconv.labels import LabelSet
 
 __all__ = ["ClassFacts", "Examination", "examine"]
@@ -179,7 +178,7 @@ def _look(found: Survey, split: str, sample: Sample) -> tuple[Record, Picture | 
 
 def _size_finding(sample: Sample, size: tuple[int, int], mask: Mask) -> Finding:
     found = f"is {mask.size[1]}x{mask.size[0]} (width x height), but its image {sample.image} is {size[1]}x{size[0]}"
-    if sample.reader is None and mask.size == size[::-1] and image_header(sample.image)[1] >= 5:
+    if sample.reader is None and mask.size == size[::-1] and lies_turned(sample.image, mask.size):
         found += " when it is turned upright by its EXIF orientation, and the mask is not"
         return Finding("exif-rotation", sample.target, found, "turn the mask, too")
     remedy = "resize the mask without interpolation, or export it again"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from fullconv.data.bands import band_size
-from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.dataset import DataSet, Sample, lies_turned
 from fullconv.data.formats.shapes import Area, Size, draw
 from fullconv.data.splits import SPLITS, hash_split
 from fullconv.errors import DataError
@@ -171,9 +171,13 @@ def _sample(
         faults.append(str(error))
         return None
     if entry.size is not None and entry.size != size:
+        found, remedy = "", "put back the image that was annotated, or export the annotations again"
+        if lies_turned(entry.image, entry.size):
+            found = " when it is turned upright by its EXIF orientation, and the shapes are not"
+            remedy = "remove the orientation from the file, or annotate the image upright"
         faults.append(
             f"{entry.source}: says that {entry.image} is {entry.size[1]}x{entry.size[0]} (width x height), but it is "
-            f"{size[1]}x{size[0]}; put back the image that was annotated, or export the annotations again"
+            f"{size[1]}x{size[0]}{found}; {remedy}"
         )
     unknown = sorted({label for label, _ in entry.shapes} - classes.ids.keys())
     if unknown:
