@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from fullconv.data.doctor.examine import examine
 from fullconv.data.doctor.findings import Finding
 from fullconv.data.layouts import find_dataset, survey
+from fullconv.errors import DataError
 
 SIZE = (6, 8)
 SQUARE = [(1, 1), (5, 1), (5, 5), (1, 5)]
@@ -134,3 +135,68 @@ def test_what_is_said_of_one_file_for_all_names_the_image(tmp_path: Path) -> Non
     put_json(tmp_path / "ls" / "train.json", tasks)
     (finding,) = findings(tmp_path / "ls", "truncated-file")
     assert finding.found == f"image {tmp_path / 'ls' / 'a.png'}: a brush mask is damaged or cut short"
+
+
+def faults_of(root: Path) -> tuple[str, ...]:
+    with pytest.raises(DataError) as caught:
+        find_dataset(root)
+    return caught.value.faults
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[2**70], [0, 10**400], [2**63 - 1, 2**63 - 1, 50], "oooooooN" * 3],
+    ids=["one", "endless", "wrapped", "packed"],
+)
+def test_runs_longer_than_any_image_are_a_sentence(tmp_path: Path, counts: Any) -> None:
+    file = coco(tmp_path, [{"size": SIZE, "counts": counts}])
+    (fault,) = faults_of(tmp_path)
+    assert fault.startswith(f"{file}: annotation number 0: ")
+    assert "the 8x6 of the image; export it again" in fault
+
+
+@pytest.mark.parametrize("side", [0, -6, 2**70, 10**400], ids=["none", "negative", "long", "endless"])
+def test_sides_that_no_image_has_are_a_sentence(tmp_path: Path, side: int) -> None:
+    file = label_studio(tmp_path, [SQUARE])
+    file.write_text(file.read_text().replace('"original_width": 8', f'"original_width": {side}'))
+    (fault,) = faults_of(tmp_path)
+    assert "original_width: input should be " in fault
+
+
+@pytest.mark.parametrize("name", ["annotations/train.json", "dataset.yaml"])
+def test_files_that_are_nested_too_deeply_are_a_sentence(tmp_path: Path, name: str) -> None:
+    file = coco_polygons(tmp_path, [SQUARE])
+    deep = "[" * 100_000 + "]" * 100_000
+    file.write_text(file.read_text()[:-1] + (f', "info": {deep}}}' if file == tmp_path / name else "}"))
+    (tmp_path / "dataset.yaml").write_text("channels: 3" if file == tmp_path / name else f"range: {deep}")
+    (fault,) = faults_of(tmp_path)
+    assert fault.startswith(f"{tmp_path / name}: ")
+
+
+@pytest.mark.parametrize("make", [labelme, coco_polygons])
+def test_an_image_that_its_exif_turns_away_from_its_shapes_is_told_so(
+    tmp_path: Path, make: Callable[[Path, list[Points]], Path]
+) -> None:
+    file = make(tmp_path, [SQUARE])
+    values = json.loads(file.read_text())
+    put_json(file, values | {"imageHeight": SIZE[0], "imageWidth": SIZE[1]})
+    exif, image = Image.Exif(), next(tmp_path.rglob("a.png"))
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(image, exif=exif)
+    (fault,) = faults_of(tmp_path)
+    assert fault == (
+        f"{file}: says that {image} is 8x6 (width x height), but it is 6x8 when it is turned upright by its EXIF "
+        "orientation, and the shapes are not; remove the orientation from the file, or annotate the image upright"
+    )
+    Image.fromarray(np.zeros((*SIZE[::-1], 3), np.uint8)).save(image)
+    assert "but it is 6x8; put back the image that was annotated" in faults_of(tmp_path)[0]
+
+
+def test_an_array_on_its_side_is_no_damaged_image(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder / "train").mkdir(parents=True)
+    np.save(tmp_path / "images" / "train" / "a.npy", np.zeros((*SIZE[::-1], 3), np.uint8))
+    put_image(tmp_path / "masks" / "train" / "a.png")
+    (tmp_path / "classes.txt").write_text("ground\ncat\n")
+    (fault,) = faults_of(tmp_path)
+    assert "resize the mask without interpolation" in fault

@@ -73,10 +73,11 @@ def channel_statistics(dataset: DataSet, split: str = "train") -> tuple[tuple[fl
 
 
 def _described(path: Path, faults: list[str]) -> tuple[int | None, ValueRange | None]:
-    """Channels and range as dataset.yaml says them; of a file that is none, its own reader tells."""
+    """Channels and range as dataset.yaml says them; what is wrong with the file goes to `faults`, but once."""
     try:
         values: dict[Any, Any] = read_description(path) if path.is_file() else {}
-    except DataError:
+    except DataError as error:
+        faults += [] if str(error) in faults else [str(error)]
         return None, None
     channels, bounds = values.get("channels"), values.get("range")
     if channels is not None and (type(channels) is not int or channels < 1):

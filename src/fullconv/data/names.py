@@ -121,6 +121,8 @@ def read_description(path: Path) -> dict[Any, Any]:
         values = yaml.safe_load(_text(path))
     except yaml.YAMLError as error:
         raise DataError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise DataError(f"{path}: is nested too deeply; write `names:` and a list of class names") from None
     if not isinstance(values, dict) or not values:
         raise DataError(f"{path}: holds no keys; write `names:` and a list of class names")
     return values

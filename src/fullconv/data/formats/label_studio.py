@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
-from pydantic import FiniteFloat, TypeAdapter
+from pydantic import Field, FiniteFloat, TypeAdapter
 
 from fullconv.data.bands import BAND_SUFFIXES
 from fullconv.data.dataset import DataSet
@@ -22,8 +22,12 @@ from fullconv.data.formats.shapes import Area, Floats, Size, ellipse, fill_rings
 from fullconv.data.pairing import is_image
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
+from fullconv.image import MAX_PIXELS
 
 __all__ = ["read_label_studio"]
+
+Side = Annotated[int, Field(gt=0, le=MAX_PIXELS)]
+"""Pixels of a side of an image."""
 
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
@@ -54,8 +58,8 @@ class _Value:
 class _Result:
     type: str = ""
     value: _Value = field(default_factory=_Value)
-    original_width: int | None = None
-    original_height: int | None = None
+    original_width: Side | None = None
+    original_height: Side | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,7 @@ def _shared(path: Path, wanted: PurePosixPath) -> int:
 def _area(result: _Result, size: Size) -> Area:
     """What a region covers; DataError for what covers no pixels. Positions are percent of the image's sides."""
     value = result.value
-    scale: Floats = np.array([size[1], size[0]]) / 100
+    scale: Floats = np.array([size[1], size[0]], np.float64) / 100
     x, y = (value.x, value.y) * scale
     turn = value.rotation or 0.0
     if value.rle:
