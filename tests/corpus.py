@@ -14,7 +14,12 @@ import numpy as np
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from corpus_annotations import coco_of_another_size, coco_unknown_category, coco_without_an_image
+from corpus_annotations import (
+    coco_of_another_size,
+    coco_unknown_category,
+    coco_without_an_image,
+    empty_polygon,
+)
 from corpus_base import COLORS, STEMS, base, image, label_map, mask, masks, name_classes, save, scene
 from corpus_images import (
     array_with_nan,
@@ -270,6 +275,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("palette-order", palette_in_another_order),
         ("grey-among-colour", grey_among_colour),
         ("several-pages", several_pages),
+        ("empty-polygon", empty_polygon),
     )
 }
 """By name: the one kind that the doctor must find, and what makes it."""

@@ -1,4 +1,4 @@
-"""Faults of annotations in COCO's form, for corpus.py."""
+"""Faults of annotations in the forms of COCO and labelme, for corpus.py."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from corpus_base import SIZE, image, save, scene
+from corpus_base import SIZE, STEMS, image, save, scene
 
-__all__ = ["coco", "coco_of_another_size", "coco_unknown_category", "coco_without_an_image", "write_coco"]
+__all__ = [
+    "coco",
+    "coco_of_another_size",
+    "coco_unknown_category",
+    "coco_without_an_image",
+    "empty_polygon",
+    "write_coco",
+]
 
 Content = dict[str, list[dict[str, Any]]]
 BOXES = {1: [8, 8, 30, 8, 30, 24, 8, 24], 2: [36, 20, 60, 20, 60, 44, 36, 44]}
@@ -55,3 +62,22 @@ def coco_of_another_size(root: Path) -> Path:
     contents = coco(root)
     contents["instances_train.json"]["images"][1]["width"] += 1
     return write_coco(root, contents)
+
+
+def _labelme(root: Path) -> None:
+    """The good base set, but for its ignored border, as labelme has it."""
+    for number, (split, stem) in enumerate((split, stem) for split, stems in STEMS.items() for stem in stems):
+        path = save(root / split / f"{stem}.png", scene(number))
+        boxes = {"roof": [(8, 6), (32, 6), (32, 24), (8, 24)], "tree": [(40, 24), (64, 24), (64, 44), (40, 44)]}
+        shapes = [{"label": name, "points": points, "shape_type": "polygon"} for name, points in boxes.items()]
+        values = {"shapes": shapes, "imagePath": path.name, "imageHeight": SIZE[0], "imageWidth": SIZE[1]}
+        path.with_suffix(".json").write_text(json.dumps(values), encoding="utf-8")
+
+
+def empty_polygon(root: Path) -> Path:
+    _labelme(root)
+    path = root / "train" / "b.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["shapes"].append({"label": "roof", "points": [(50, 9), (52, 9)], "shape_type": "polygon"})
+    path.write_text(json.dumps(values), encoding="utf-8")
+    return path

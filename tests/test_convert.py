@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -204,6 +205,12 @@ def test_names_that_files_cannot_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         convert(dataset, tmp_path / "out", "voc")
     assert [fault.split("'")[1] for fault in caught.value.faults] == ["__ignore__", "#1"]
+    blank = made(tmp_path / "blank", {"train": [NESTED]}, ("background", "cat", "cat "))
+    for to in ("folder", "voc", "labelme"):
+        with pytest.raises(DataError, match=r"'cat ' cannot be written"):
+            convert(blank, tmp_path / "out", to)
+    convert(blank, tmp_path / "blank-coco", "coco")
+    equal(blank, find_dataset(tmp_path / "blank-coco"))
     twice = made(tmp_path / "again", {"train": [NESTED], "val": [NESTED]})
     one = {split: (Sample("a", *(found[0].image,) * 2, found[0].reader),) for split, found in twice.splits.items()}
     same = DataSet("memory", twice.root, twice.labels, one)
@@ -211,6 +218,23 @@ def test_names_that_files_cannot_hold_are_refused(tmp_path: Path) -> None:
         convert(same, tmp_path / "out", "voc")
     convert(same, tmp_path / "out", "coco")
     equal(same, find_dataset(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("to", LAYOUTS)
+def test_file_names_that_are_no_text_are_refused_where_a_list_holds_them(tmp_path: Path, to: str) -> None:
+    root, name = tmp_path / "in", os.fsdecode(b"caf\xe9")
+    try:
+        write_image(root / f"{name}.png", np.zeros((*NESTED.shape, 3), np.uint8))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    sample = Sample(name, root / f"{name}.png", root, partial(as_it_is, NESTED))
+    dataset = DataSet("memory", root, LabelSet.named(NAMES[0]), {"train": (sample,)})
+    if to == "folder":
+        convert(dataset, tmp_path / "out", to)
+        equal(dataset, find_dataset(tmp_path / "out"))
+        return
+    with pytest.raises(DataError, match=r"caf\\xe9\.png: has a name that is not UTF-8, .*; rename it"):
+        convert(dataset, tmp_path / "out", to)
 
 
 def test_coco_tells_boxes_and_areas_and_keeps_holes_in_runs(tmp_path: Path) -> None:

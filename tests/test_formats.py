@@ -317,7 +317,7 @@ def test_all_faults_of_labelme_files_at_once(tmp_path: Path) -> None:
 def test_a_damaged_mask_of_labelme_is_told_when_it_is_read(tmp_path: Path) -> None:
     mask = base64.b64encode(b"\x89PNG no").decode()
     put_labelme(tmp_path / "train" / "a.json", [labelme_shape("dog", [[1, 1], [2, 2]], "mask", mask=mask)])
-    with pytest.raises(DataError, match=r"a\.json: has a damaged mask"):
+    with pytest.raises(DataError, match=r"a\.json: image .*a\.png: has a damaged mask"):
         targets(find_dataset(tmp_path))
 
 
@@ -400,7 +400,7 @@ def test_all_faults_of_coco_at_once(tmp_path: Path) -> None:
             *ON_TOP,
             {"category_id": 30, "segmentation": [flat(INNER)]},
             {"category_id": 10, "image_id": 77, "segmentation": [flat(INNER)]},
-            {"category_id": 10, "segmentation": [[1, 2, 3, 4]]},
+            {"category_id": 10, "segmentation": [[1, 2, 3, 4, 5]]},
             {"category_id": 10, "segmentation": {"size": list(SIZE), "counts": [1, 2]}},
             {"category_id": 10, "segmentation": {"size": [3, 3], "counts": [9]}},
             {"category_id": 10, "segmentation": [], "bbox": [0, 0, 1, 1]},
@@ -420,7 +420,7 @@ def test_all_faults_of_coco_at_once(tmp_path: Path) -> None:
         "val.json: at categories.0.name: field required",
         "annotation 2 is of category 30, which the file has not",
         "annotation 3 is of the image 77, which the file has not",
-        "annotation 4: a polygon needs three corners or more",
+        "annotation 4: a polygon has an odd number of coordinates",
         "annotation 5: its runs cover 3 pixels, not the 8x6 of the image",
         "annotation 6: its runs are of 3x3",
         "2 annotation(s) have a box at most",

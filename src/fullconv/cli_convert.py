@@ -23,8 +23,8 @@ def convert(
 ) -> None:
     """Write labelled images in another layout.
 
-    Reads every layout that train reads. What is written is exact: read again, it has the same splits, class names and
-    label maps, ignored pixels too, and the images are copied byte by byte. OUT is whole or not there.
+    Reads every layout that train reads. What is written is exact: read again, it has the same splits, class names,
+    images and label maps, ignored pixels too. Image files are copied byte by byte. OUT is whole or not there.
     """
     from fullconv.data.formats.write import convert as write
     from fullconv.data.layouts import find_dataset

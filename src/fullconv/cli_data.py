@@ -139,7 +139,8 @@ def _fix(found: Examination, folder: Path) -> None:
     try:
         made = _counted("repairing", lambda tell: repair(found, folder, tell))
     except DataError as error:
-        raise FullconvError(f"nothing was repaired: {error}") from error
+        print(found.verdict())
+        raise DataError(f"nothing was repaired: {error}") from error
     again = _counted("checking the copy", lambda tell: examine(survey(folder, decode=False), tell))
     for title, lines in (("repaired", made.done), ("left out", made.left_out)):
         if lines:

@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from fullconv.errors import FullconvError
 
-__all__ = ["StrPath", "atomic_write", "write_text"]
+__all__ = ["StrPath", "atomic_folder", "atomic_write", "write_text"]
 
 StrPath = str | os.PathLike[str]
 
@@ -50,6 +51,24 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(path: StrPath) -> Iterator[Path]:
+    """A folder to fill, `.NAME.partial` beside `path`, that becomes `path` when the block ends well.
+
+    `path` is absent or an empty folder. If the block fails, what was written is removed.
+    """
+    target = Path(path).resolve()
+    partial = target.parent / f".{target.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        yield partial
+        if target.exists():
+            target.rmdir()
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _umask() -> int:

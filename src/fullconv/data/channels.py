@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from fullconv.data.dataset import DataSet
 from fullconv.data.names import DESCRIPTION, read_description
 from fullconv.errors import DataError
 
-__all__ = ["SAMPLED", "channel_statistics", "declared_channels", "with_channels"]
+__all__ = ["SAMPLED", "channel_statistics", "declared_channels", "pixel_keys", "with_channels"]
 
 SAMPLED = 200
 """Images that mean and spread are taken from."""
@@ -50,6 +50,16 @@ def declared_channels(dataset: DataSet) -> int | None:
     return _described(dataset.root / DESCRIPTION, [])[0]
 
 
+def pixel_keys(dataset: DataSet, images: Iterable[Path]) -> dict[str, Any]:
+    """What a dataset.yaml beside copies of these images has to say so that they are read as they are here."""
+    values: dict[str, Any] = {}
+    if any(band_header(image).channels != dataset.channels for image in images):
+        values["channels"] = dataset.channels
+    if dataset.value_range is not None:
+        values["range"] = list(dataset.value_range)
+    return values
+
+
 def channel_statistics(dataset: DataSet, split: str = "train") -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, 0..1, over the pixels of `SAMPLED` images spread over the split.
 
@@ -69,10 +79,11 @@ def channel_statistics(dataset: DataSet, split: str = "train") -> tuple[tuple[fl
 
 
 def _described(path: Path, faults: list[str]) -> tuple[int | None, ValueRange | None]:
-    """Channels and range as dataset.yaml says them; of a file that is none, its own reader tells."""
+    """Channels and range as dataset.yaml says them; what is wrong with the file goes to `faults`, but once."""
     try:
         values: dict[Any, Any] = read_description(path) if path.is_file() else {}
-    except DataError:
+    except DataError as error:
+        faults += [] if str(error) in faults else [str(error)]
         return None, None
     channels, bounds = values.get("channels"), values.get("range")
     if channels is not None and (type(channels) is not int or channels < 1):

@@ -15,7 +15,7 @@ from fullconv.errors import DataError
 from fullconv.image import image_header, read_label_map
 from fullconv.labels import LabelSet
 
-__all__ = ["DataSet", "Sample", "count_labels", "data_error", "labels_in", "size_fault"]
+__all__ = ["DataSet", "Sample", "count_labels", "data_error", "labels_in", "lies_turned", "size_fault"]
 
 SHOWN_FAULTS = 50
 
@@ -127,10 +127,19 @@ def labels_in(target: npt.NDArray[np.uint8]) -> list[int]:
     return [int(label) for label in np.flatnonzero(np.bincount(target.ravel(), minlength=256))]
 
 
+def lies_turned(image: Path, size: Sequence[int]) -> bool:
+    """Whether an image file is stored with this (height, width), and its EXIF orientation lays it on its side."""
+    try:
+        stored, orientation = image_header(image)
+    except DataError:  # an array, or what is told elsewhere
+        return False
+    return orientation >= 5 and stored == tuple(size)
+
+
 def size_fault(sample: Sample, image: Sequence[int], target: Sequence[int]) -> str:
     """The sentence for an image and a mask, each (height, width), that differ in size."""
     remedy = "resize the mask without interpolation, or export it again"
-    if sample.reader is None and tuple(image) == tuple(target)[::-1] and image_header(sample.image)[1] >= 5:
+    if sample.reader is None and tuple(image) == tuple(target)[::-1] and lies_turned(sample.image, target):
         remedy = "the image is turned upright by its EXIF orientation and the mask is not: turn the mask, too"
     return (
         f"{sample.target}: is {target[1]}x{target[0]} (width x height), but its image {sample.image} is "

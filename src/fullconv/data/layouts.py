@@ -139,7 +139,7 @@ def _folder_splits(images: Path, masks: Path, faults: list[str]) -> dict[str, tu
         return hash_split(pairs(images, masks, faults))
     faults += _stray(images, folders)
     splits = {
-        split: pairs(images / split, masks / split, faults)
+        split: pairs(images / split, masks / split, faults, split)
         for split in SPLITS
         if split in folders and (split != "test" or (masks / split).is_dir())
     }
@@ -162,7 +162,7 @@ def _stray(images: Path, folders: list[str]) -> list[str]:
 
 def _camvid(root: Path, faults: list[str]) -> DataSet:
     splits = {
-        split: pairs(root / split, root / f"{split}annot", faults)
+        split: pairs(root / split, root / f"{split}annot", faults, split)
         for split in SPLITS
         if (root / f"{split}annot").is_dir() or (split != "test" and (root / split).is_dir())
     }

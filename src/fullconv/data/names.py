@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from fullconv.errors import DataError
+from fullconv.files import write_text
 from fullconv.labels import LabelSet, voc_palette
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "find_labels",
     "labels_for",
     "read_description",
+    "write_description",
 ]
 
 DESCRIPTION = "dataset.yaml"
@@ -134,10 +137,16 @@ def read_description(path: Path) -> dict[Any, Any]:
     except yaml.YAMLError as error:
         raise DataError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
-        raise DataError(f"{path}: is not YAML of names: it is nested too deeply") from None
+        raise DataError(f"{path}: is nested too deeply; write `names:` and a list of class names") from None
     if not isinstance(values, dict) or not values:
         raise DataError(f"{path}: holds no keys; write `names:` and a list of class names")
     return values
+
+
+def write_description(folder: Path, values: Mapping[str, Any]) -> None:
+    """The dataset.yaml of a folder, with these keys."""
+    text = yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, default_flow_style=None)
+    write_text(folder / DESCRIPTION, text)
 
 
 def _read_yaml(path: Path) -> tuple[LabelSet, bool]:

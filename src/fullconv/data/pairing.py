@@ -20,13 +20,14 @@ OTHER_IMAGES = frozenset({".avif", ".dcm", ".dng", ".heic", ".heif", ".jp2", ".j
 
 
 class PairFault(str):
-    """A fault's sentence with the pair that it keeps out of the data set."""
+    """A fault's sentence with the pair that it keeps out of the data set, and the split that the pair is of."""
 
     sample: Sample
+    of_split: str
 
-    def __new__(cls, text: str, sample: Sample) -> PairFault:
+    def __new__(cls, text: str, sample: Sample, split: str) -> PairFault:
         fault = super().__new__(cls, text)
-        fault.sample = sample
+        fault.sample, fault.of_split = sample, split
         return fault
 
 
@@ -60,7 +61,7 @@ def is_image(path: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
     return _has_suffix(path, suffixes)
 
 
-def pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
+def pairs(images: Path, masks: Path, faults: list[str], split: str = "train") -> tuple[Sample, ...]:
     """The images and masks of two folders that share a stem; what is left over goes to `faults`."""
     image_files, mask_files = files_by_stem(images, faults, BAND_SUFFIXES), files_by_stem(masks, faults)
     unread = _passed_over(images, image_files, faults)
@@ -78,7 +79,7 @@ def pairs(images: Path, masks: Path, faults: list[str]) -> tuple[Sample, ...]:
         faults.append(f"{image_files[stem]}: no mask has its stem; add {masks / stem}.png, or remove the image")
     for stem in sorted(mask_files.keys() - image_files.keys() - unread):
         faults.append(f"{mask_files[stem]}: no image in {images} has its stem; add the image, or remove the mask")
-    return same_size((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults)
+    return same_size((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults, split)
 
 
 def _passed_over(images: Path, found: Collection[str], faults: list[str]) -> set[str]:
@@ -98,7 +99,7 @@ def _passed_over(images: Path, found: Collection[str], faults: list[str]) -> set
     return unread
 
 
-def same_size(samples: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...]:
+def same_size(samples: Iterable[Sample], faults: list[str], split: str = "train") -> tuple[Sample, ...]:
     """The samples whose image and mask have readable headers of one size; the others become faults (`PairFault`).
 
     Masks that no image file holds (SBD's, and those with a `reader`) have no header that tells their size:
@@ -118,7 +119,7 @@ def same_size(samples: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...
                 found.append(str(error))
         if len(sizes) == 2 and sizes[0] != sizes[1]:
             found.append(size_fault(sample, *sizes))
-        faults += [PairFault(text, sample) for text in found]
+        faults += [PairFault(text, sample, split) for text in found]
         if not found:
             kept.append(sample)
     return tuple(kept)

@@ -170,7 +170,7 @@ def _listed(path: Path, store: _Store, faults: list[str]) -> tuple[Sample, ...]:
         seen.setdefault(stem, number)
     if not seen:
         faults.append(f"{path}: the split is empty; list the image stems, one a line")
-    return same_size(store.samples(seen), faults)
+    return same_size(store.samples(seen), faults, path.stem)
 
 
 def _paper_samples(store: _Store, train: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...]:
@@ -190,4 +190,4 @@ def _paper_samples(store: _Store, train: Iterable[Sample], faults: list[str]) ->
             f"{home}: {len(shared)} of the paper's {len(ids)} validation images are in the train list too ({shown}); "
             "take the list as it was published"
         )
-    return same_size(store.samples(ids), faults)
+    return same_size(store.samples(ids), faults, "val")

@@ -33,8 +33,11 @@ __all__ = ["SIZES", "TOLERANCE", "Exported", "assemble", "check_file", "describe
 SIZES = ((1, 1, 1), (2, 37, 53), (1, 97, 131), (1, 256, 320))
 """Images, height and width of the batches on which a file is compared with torch."""
 
-TOLERANCE, RELATIVE = 1e-3, 1e-5
-"""How far its logits may be from torch's, and as a share of the largest of them where that allows more."""
+TOLERANCE = 1e-3
+"""How far its logits may be from torch's."""
+
+RELATIVE = 1e-5
+"""The same as a share of the largest of them, where that allows more."""
 
 
 @dataclass(frozen=True)

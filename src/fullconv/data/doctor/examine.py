@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.dataset import DataSet, Sample, lies_turned
 from fullconv.data.doctor.duplicates import print_of
 from fullconv.data.doctor.findings import Finding, Group, grouped, of_error, of_fault
 from fullconv.data.doctor.masks import Mask, read_mask
@@ -20,10 +20,10 @@ from fullconv.data.doctor.picture import Picture, read_picture
 from fullconv.data.doctor.record import Record
 from fullconv.data.doctor.thumbs import Gallery, Thumb
 from fullconv.data.doctor.whole import whole_findings
+from fullconv.data.formats.assembly import Drawing
 from fullconv.data.layouts import UNNAMED, Survey
 from fullconv.data.pairing import PairFault
 from fullconv.errors import DataError
-from fullconv.image import image_header
 from fullconv.labels import LabelSet
 
 __all__ = ["ClassFacts", "Examination", "examine"]
@@ -158,11 +158,9 @@ def _pairs(found: Survey) -> Iterator[tuple[str, Sample]]:
     for split in SPLITS:
         for sample in found.dataset.splits.get(split, ()) if found.dataset else ():
             yield split, sample
-    at_fault = {(fault.sample.image, fault.sample.target): fault.sample
+    at_fault = {(fault.sample.image, fault.sample.target): (fault.of_split, fault.sample)
                 for fault in found.faults if isinstance(fault, PairFault)}  # fmt: skip
-    for sample in at_fault.values():
-        folder = sample.image.parent.name
-        yield folder if folder in SPLITS else "train", sample
+    yield from at_fault.values()
 
 
 def _look(found: Survey, split: str, sample: Sample) -> tuple[Record, Picture | None, npt.NDArray[np.uint8] | None]:
@@ -182,6 +180,7 @@ def _look(found: Survey, split: str, sample: Sample) -> tuple[Record, Picture | 
     try:
         mask = read_mask(found.dataset, sample) if found.dataset else None
         findings += mask.findings if mask else ()
+        findings += map(of_fault, sample.reader.empty() if isinstance(sample.reader, Drawing) else ())
     except DataError as error:
         findings.append(of_error(str(error)))
     size = None if picture is None else (picture.rgb.shape[0], picture.rgb.shape[1])
@@ -198,7 +197,7 @@ def _look(found: Survey, split: str, sample: Sample) -> tuple[Record, Picture | 
 
 def _size_finding(sample: Sample, size: tuple[int, int], mask: Mask) -> Finding:
     found = f"is {mask.size[1]}x{mask.size[0]} (width x height), but its image {sample.image} is {size[1]}x{size[0]}"
-    if sample.reader is None and mask.size == size[::-1] and image_header(sample.image)[1] >= 5:
+    if sample.reader is None and mask.size == size[::-1] and lies_turned(sample.image, mask.size):
         found += " when it is turned upright by its EXIF orientation, and the mask is not"
         return Finding("exif-rotation", sample.target, found, "turn the mask, too")
     remedy = "resize the mask without interpolation, or export it again"

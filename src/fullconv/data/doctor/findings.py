@@ -44,8 +44,8 @@ _SENTENCES = (
     ("no mask has its stem", "missing-mask"),
     ("has its stem; add the image", "orphan-mask"),
     ("no mask has the stem of an image", "no-common-stem"),
-    ("empty polygon", "empty-polygon"),
     ("images of this kind are not read", "unreadable-file"),
+    ("no pixel; draw again what is missing", "empty-polygon"),
 )
 
 # What image.py says of a file that it cannot read.

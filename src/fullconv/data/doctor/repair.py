@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
+from fullconv.data.channels import pixel_keys
 from fullconv.data.dataset import DataSet
 from fullconv.data.doctor.examine import Examination
 from fullconv.data.doctor.findings import Finding
@@ -18,8 +19,10 @@ from fullconv.data.doctor.masks import read_mask
 from fullconv.data.doctor.picture import Picture, read_picture
 from fullconv.data.doctor.record import Record
 from fullconv.data.doctor.whole import only_0_and_255
+from fullconv.data.names import write_description
+from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError, UsageError
-from fullconv.files import atomic_write, write_text
+from fullconv.files import atomic_folder, atomic_write
 from fullconv.image import image_header, write_image, write_label_map
 
 __all__ = ["Repair", "check_target", "repair"]
@@ -65,35 +68,35 @@ def repair(found: Examination, folder: Path, on_sample: Callable[[int, int], Non
 
     Untouched files are copied byte by byte, and the source is only read. Masks of 0 and 255 become 0 and 1; smoothed
     and JPEG masks snap to the nearest class where that is clear; a mask beside an image turned by EXIF is turned; of
-    images with more channels the first three are kept; pixels without data become 255; an image of two splits stays
-    in the first. Raises UsageError as `check_target`, DataError where nothing can be kept.
+    images with more channels than the data set has the first three are kept; pixels without data become 255; the same
+    file in two splits stays in the first, unless the other would lose its last pair. `folder` is whole or not there.
+    Raises UsageError as `check_target`, DataError where nothing can be kept.
     """
     check_target(found.root, folder)
     unsure = [str(finding) for group in found.groups if group.kind in BY_HAND for finding in group.findings]
     if found.dataset is None or unsure:
         raise DataError(f"{found.root}: which pixel is of which class is not known; correct that by hand first", unsure)
-    done: list[str] = []
-    left_out = [str(finding) for group in found.groups for finding in group.findings
-                if group.kind in ("missing-mask", "orphan-mask", "duplicate-stem", "layout")]  # fmt: skip
-    by_path = _by_path(found)
-    names: set[tuple[str, str]] = set()
-    binary, pairs = _is_binary(found), 0
-    for index, record in enumerate(found.records):
-        own = by_path.get(record.sample.image, []) + by_path.get(record.sample.target, [])
-        reason = _reason(record, own, names)
-        if reason is None:
-            reason = _write_pair(found.dataset, record, {finding.kind for finding in own}, binary, folder, done)
-        if reason is None:
-            pairs += 1
-            names.add((record.split, record.sample.name))
-        else:
-            left_out.append(reason)
-        if on_sample is not None:
-            on_sample(index + 1, len(found.records))
-    if not pairs:
-        raise DataError(f"{found.root}: no pair can be kept", left_out)
-    _write_names(found.dataset, folder)
-    return Repair(folder, pairs, tuple(done), tuple(left_out))
+    records = sorted(found.records, key=lambda record: SPLITS.index(record.split))
+    by_path, twins = _by_path(found), []
+    with atomic_folder(folder) as place:
+        copy = _Copy(found.dataset, place, _is_binary(found), _left_out(found))
+        for index, record in enumerate(records):
+            if copy.twin(record) is None:
+                copy.add(record, _own(record, by_path))
+            else:
+                twins.append(record)
+            if on_sample is not None:
+                on_sample(index + 1, len(records))
+        for record in twins:
+            if any(split == record.split for split, _ in copy.names):
+                image = record.sample.image
+                copy.left_out.append(f"{image}: is in split {record.split!r}, and the same file is {copy.twin(record)}")
+            else:
+                copy.add(record, _own(record, by_path))
+        if not copy.images:
+            raise DataError(f"{found.root}: no pair can be kept", copy.left_out)
+        write_description(place, _names(found.dataset) | pixel_keys(found.dataset, copy.images))
+    return Repair(folder, len(copy.images), tuple(copy.done), tuple(copy.left_out))
 
 
 def _is_binary(found: Examination) -> bool:
@@ -101,6 +104,12 @@ def _is_binary(found: Examination) -> bool:
     assert found.dataset is not None
     usable = [record for record in found.records if record.counts is not None]
     return found.dataset.labels.num_classes == 2 and (not usable or only_0_and_255(usable))
+
+
+def _left_out(found: Examination) -> list[str]:
+    """What is no pair."""
+    kinds = ("missing-mask", "orphan-mask", "duplicate-stem", "layout")
+    return [str(finding) for group in found.groups if group.kind in kinds for finding in group.findings]
 
 
 def _by_path(found: Examination) -> dict[Path, list[Finding]]:
@@ -112,59 +121,102 @@ def _by_path(found: Examination) -> dict[Path, list[Finding]]:
     return by_path
 
 
-def _reason(record: Record, own: list[Finding], names: set[tuple[str, str]]) -> str | None:
-    """Why a pair is left out; None where it is not."""
-    for finding in own:
-        is_twin = finding.kind == "in-two-splits" and record.split != "train"
-        is_told = finding.kind in ("duplicate-stem", "missing-mask", "orphan-mask")
-        if is_twin or (finding.severity == "error" and finding.kind not in MENDED and not is_told):
-            return str(finding)
-    if (record.split, record.sample.name) in names:
-        return f"{record.sample.image}: another image of the split has its stem"
-    return None
+def _own(record: Record, by_path: dict[Path, list[Finding]]) -> list[Finding]:
+    """The findings of one sample; its annotations may be in a file with those of others."""
+    of_mask = by_path.get(record.sample.target, []) if record.sample.reader is None else []
+    return [*record.findings, *by_path.get(record.sample.image, []), *of_mask]
 
 
-def _write_pair(
-    dataset: DataSet, record: Record, kinds: set[str], binary: bool, folder: Path, done: list[str]
-) -> str | None:
-    """Copy or write the two files and say what was changed; the reason where the mask cannot be repaired."""
-    sample = record.sample
-    mask = read_mask(dataset, sample)
-    target, what = mask.target, []
-    if target is None:
-        target = mask.snapped
+@dataclass
+class _Copy:
+    """The copy as it grows: what was written, and what was done and left out on the way.
+
+    `names` are of (split, name), `images` the files written, `first` the split and source of each by its digest.
+    """
+
+    dataset: DataSet
+    folder: Path
+    binary: bool
+    left_out: list[str]
+    done: list[str] = field(default_factory=list)
+    names: set[tuple[str, str]] = field(default_factory=set)
+    images: list[Path] = field(default_factory=list)
+    first: dict[bytes, tuple[str, Path]] = field(default_factory=dict)
+
+    def twin(self, record: Record) -> Path | None:
+        """The image of another split that was copied and is the same file."""
+        split, image = self.first.get(record.look.digest if record.look else b"", (record.split, None))
+        return None if split == record.split else image
+
+    def add(self, record: Record, own: list[Finding]) -> None:
+        """Copy or write the two files and say what was changed, or why they are left out."""
+        reason = self._reason(record, own)
+        if reason is None:
+            reason = self._write_pair(record, {finding.kind for finding in own})
+        if reason is not None:
+            self.left_out.append(reason)
+            return
+        self.names.add((record.split, _name(record)))
+        if record.look is not None:
+            self.first.setdefault(record.look.digest, (record.split, record.sample.image))
+
+    def _reason(self, record: Record, own: list[Finding]) -> str | None:
+        """Why a pair is left out; None where it is not."""
+        for finding in own:
+            is_told = finding.kind in ("duplicate-stem", "missing-mask", "orphan-mask")
+            if finding.severity == "error" and finding.kind not in MENDED and not is_told:
+                return str(finding)
+        if (record.split, _name(record)) in self.names:
+            return f"{record.sample.image}: another image of the split has its stem"
+        return None
+
+    def _write_pair(self, record: Record, kinds: set[str]) -> str | None:
+        """The reason where the mask cannot be repaired."""
+        sample = record.sample
+        mask = read_mask(self.dataset, sample)
+        target, what = mask.target, []
         if target is None:
-            return str(mask.findings[0])
-        what.append("labels snapped to the nearest class")
-    if binary and (target == 255).any():
-        target = np.where(target == 255, 1, target).astype(np.uint8)
-        what.append("255 written as 1")
-    picture = read_picture(sample.image) if kinds & {"mixed-channels", "nodata-labelled"} else None
-    if "exif-rotation" in kinds:
-        target = np.ascontiguousarray(_TURNS[image_header(sample.image)[1]](target))
-        what.append("mask turned upright")
-    if picture is not None and picture.nodata is not None:
-        target = np.where(picture.nodata, 255, target).astype(np.uint8)
-        what.append("pixels without data labelled 255")
-    _write_image(record, picture if "mixed-channels" in kinds else None, folder, what)
-    place = folder / "masks" / record.split / f"{sample.name}.png"
-    if not what and not dataset.remap and sample.reader is None and sample.target.suffix.lower() == ".png":
-        _copy(sample.target, place)
-    else:
-        write_label_map(place, target, dataset.labels)
-    if what:
-        done.append(f"{sample.target}: {', '.join(what)}")
-    return None
+            target = mask.snapped
+            if target is None:
+                return str(mask.findings[0])
+            what.append("labels snapped to the nearest class")
+        if self.binary and (target == 255).any():
+            target = np.where(target == 255, 1, target).astype(np.uint8)
+            what.append("255 written as 1")
+        if "exif-rotation" in kinds:
+            target = np.ascontiguousarray(_TURNS[image_header(sample.image)[1]](target))
+            what.append("mask turned upright")
+        picture = None
+        if kinds & {"mixed-channels", "nodata-labelled"}:
+            picture = read_picture(sample.image, self.dataset.channels, self.dataset.value_range)
+        if picture is not None and picture.nodata is not None:
+            target = np.where(picture.nodata, 255, target).astype(np.uint8)
+            what.append("pixels without data labelled 255")
+        place = self.folder / "masks" / record.split / f"{_name(record)}.png"
+        if not what and not self.dataset.remap and sample.reader is None and sample.target.suffix.lower() == ".png":
+            _copy(sample.target, place)
+        else:
+            write_label_map(place, target, self.dataset.labels)
+        if what:
+            self.done.append(f"{sample.target}: {', '.join(what)}")
+        as_rgb = "mixed-channels" in kinds and self.dataset.channels == 3
+        self._write_image(record, picture if as_rgb else None)
+        return None
+
+    def _write_image(self, record: Record, picture: Picture | None) -> None:
+        """Copied, or where a picture is given written as RGB."""
+        source = record.sample.image
+        place = self.folder / "images" / record.split / f"{_name(record)}{source.suffix if picture is None else '.png'}"
+        if picture is None:
+            _copy(source, place)
+        else:
+            write_image(place, picture.rgb)
+            self.done.append(f"{source}: written as RGB")
+        self.images.append(place)
 
 
-def _write_image(record: Record, picture: Picture | None, folder: Path, what: list[str]) -> None:
-    source = record.sample.image
-    place = folder / "images" / record.split / f"{record.sample.name}{source.suffix}"
-    if picture is None:
-        _copy(source, place)
-    else:
-        write_image(place.with_name(f"{record.sample.name}.png"), picture.rgb)
-        what.append("image written as RGB")
+def _name(record: Record) -> str:
+    return record.sample.name.replace("/", "_")
 
 
 def _copy(source: Path, place: Path) -> None:
@@ -172,9 +224,9 @@ def _copy(source: Path, place: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
-def _write_names(dataset: DataSet, folder: Path) -> None:
-    labels = dataset.labels
-    values: dict[str, object] = {"names": list(labels.class_names)}
+def _names(dataset: DataSet) -> dict[str, Any]:
+    """The classes as dataset.yaml has them; colours where the masks may be in them."""
+    values: dict[str, Any] = {"names": list(dataset.labels.class_names)}
     if dataset.color_masks:
-        values["palette"] = [list(color) for color in labels.palette]
-    write_text(folder / "dataset.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        values["palette"] = [list(color) for color in dataset.labels.palette]
+    return values

@@ -26,7 +26,7 @@ def read_ade20k(root: Path, faults: list[str]) -> DataSet:
     """
     labels = ade20k_labels()
     splits = {
-        split: pairs(root / "images" / folder, root / "annotations" / folder, faults)
+        split: pairs(root / "images" / folder, root / "annotations" / folder, faults, split)
         for split, folder in FOLDERS.items()
     }
     remap = ((0, IGNORE_INDEX), *((index + 1, index) for index in range(labels.num_classes)))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from fullconv.data.bands import band_size
-from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.dataset import DataSet, Sample, lies_turned
 from fullconv.data.formats.shapes import Area, Size, draw
 from fullconv.data.splits import SPLITS, hash_split
 from fullconv.errors import DataError
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["BACKGROUNDS", "IGNORED", "AnnotatedImage", "Classes", "assemble", "classes_of", "parse"]
+__all__ = ["BACKGROUNDS", "IGNORED", "AnnotatedImage", "Classes", "Drawing", "assemble", "classes_of", "parse"]
 
 IGNORED = "__ignore__"
 """The label of shapes whose pixels become `IGNORE_INDEX`, in labelme's tools too."""
@@ -34,7 +36,8 @@ T = TypeVar("T")
 class AnnotatedImage:
     """One image with its shapes, each a label and its area; `size` is the (height, width) that `source` says.
 
-    `source` is the annotation file, and `size` None where it is silent.
+    `source` is the annotation file, and `size` None where it is silent. An image is not `whole` where some of its
+    shapes cannot be used, which the faults tell.
     """
 
     name: str
@@ -42,6 +45,35 @@ class AnnotatedImage:
     source: Path
     size: Size | None
     shapes: tuple[tuple[str, Area], ...]
+    whole: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """The `reader` of a sample: draws the label map of an image of a size (height, width) from its shapes."""
+
+    entry: AnnotatedImage
+    size: Size
+    classes: Classes
+    by_area: bool
+
+    def __call__(self) -> npt.NDArray[np.uint8]:
+        """As `draw`, in the name of the file and the image."""
+        shapes = [(self.classes.ids[label], area) for label, area in self.entry.shapes]
+        try:
+            return draw(self.size, shapes, self.classes.uncovered, self.by_area)
+        except DataError as error:
+            raise DataError(f"{self.entry.source}: image {self.entry.image}: {error}") from None
+
+    def empty(self) -> Iterator[str]:
+        """A sentence for each label of which shapes cover no pixel; DataError for damaged ones."""
+        empty = Counter(label for label, area in self.entry.shapes if not area(self.size).mask.any())
+        for label, count in empty.items():
+            shapes = "a shape" if count == 1 else f"{count} shapes"
+            yield (
+                f"{self.entry.source}: {shapes} of {label!r} on {self.entry.image} cover{'s' * (count == 1)} no pixel; "
+                "draw again what is missing, or remove what is empty"
+            )
 
 
 @dataclass(frozen=True)
@@ -139,9 +171,13 @@ def _sample(
         faults.append(str(error))
         return None
     if entry.size is not None and entry.size != size:
+        found, remedy = "", "put back the image that was annotated, or export the annotations again"
+        if lies_turned(entry.image, entry.size):
+            found = " when it is turned upright by its EXIF orientation, and the shapes are not"
+            remedy = "remove the orientation from the file, or annotate the image upright"
         faults.append(
             f"{entry.source}: says that {entry.image} is {entry.size[1]}x{entry.size[0]} (width x height), but it is "
-            f"{size[1]}x{size[0]}; put back the image that was annotated, or export the annotations again"
+            f"{size[1]}x{size[0]}{found}; {remedy}"
         )
     unknown = sorted({label for label, _ in entry.shapes} - classes.ids.keys())
     if unknown:
@@ -149,8 +185,6 @@ def _sample(
             f"{entry.source}: has the label {unknown[0]!r}, which the list of classes has not; "
             "add it to the list, or correct the label"
         )
-    if len(faults) > before:
+    if len(faults) > before or not entry.whole:
         return None
-    shapes = tuple((classes.ids[label], area) for label, area in entry.shapes)
-    reader = partial(draw, entry.source, size, shapes, classes.uncovered, by_area)
-    return Sample(entry.name, entry.image, entry.source, reader)
+    return Sample(entry.name, entry.image, entry.source, Drawing(entry, size, classes, by_area))

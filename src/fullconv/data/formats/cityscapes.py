@@ -68,4 +68,4 @@ def _split(root: Path, split: str, kind: str, faults: list[str]) -> tuple[Sample
             samples.append(Sample(name, image, mask))
         else:
             faults.append(f"{mask}: is not there, but its image is; unpack gtFine whole, or make the masks of {kind}")
-    return same_size(samples, faults)
+    return same_size(samples, faults, split)

@@ -143,6 +143,7 @@ def _annotated(
     root: Path, split: str, path: Path, content: _File, categories: dict[int, str], faults: list[str]
 ) -> list[AnnotatedImage]:
     shapes: dict[int | str, list[tuple[str, Area]]] = {image.id: [] for image in content.images}
+    whole = dict.fromkeys(shapes, True)
     sizes = {image.id: (image.height, image.width) for image in content.images}
     if len(shapes) < len(content.images):
         faults.append(f"{path}: {len(content.images) - len(shapes)} image(s) repeat the id of another; export it again")
@@ -151,16 +152,21 @@ def _annotated(
         told = annotation.id if annotation.id is not None else f"number {number}"
         if annotation.image_id not in shapes:
             faults.append(f"{path}: annotation {told} is of the image {annotation.image_id}, which the file has not")
-        elif annotation.category_id not in categories:
+            continue
+        area = None
+        if annotation.category_id not in categories:
             faults.append(f"{path}: annotation {told} is of category {annotation.category_id}, which the file has not")
         elif not annotation.segmentation:
             boxes += 1
         else:
             try:
                 area = _area(annotation.segmentation, sizes[annotation.image_id])
-                shapes[annotation.image_id].append((categories[annotation.category_id], area))
             except DataError as error:
                 faults.append(f"{path}: annotation {told}: {error}; export it again")
+        if area is None:
+            whole[annotation.image_id] = False
+        else:
+            shapes[annotation.image_id].append((categories[annotation.category_id], area))
     if boxes:
         faults.append(
             f"{path}: {boxes} annotation(s) have a box at most, no segmentation; draw polygons or masks, "
@@ -174,7 +180,7 @@ def _annotated(
             faults.append(f"{path}: its image {image.file_name!r} is not in {places[0]}; put it there")
             continue
         name = image.file_name.replace("\\", "/").rpartition(".")[0] or image.file_name
-        found.append(AnnotatedImage(name, file, path, sizes[image.id], tuple(shapes[image.id])))
+        found.append(AnnotatedImage(name, file, path, sizes[image.id], tuple(shapes[image.id]), whole[image.id]))
     return found
 
 
@@ -184,8 +190,8 @@ def _area(segmentation: list[list[float]] | Runs, size: Size) -> Area:
             height, width = segmentation.size
             raise DataError(f"its runs are of {width}x{height} (width x height), its image is {size[1]}x{size[0]}")
         return partial(run_area, read_counts(segmentation.counts, size).astype(np.int32))
-    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
-        raise DataError("a polygon needs three corners or more, each of two numbers")
+    if any(len(polygon) % 2 for polygon in segmentation):
+        raise DataError("a polygon has an odd number of coordinates, where a corner has two")
     return partial(fill_each, tuple(np.array(polygon).reshape(-1, 2) for polygon in segmentation))
 
 

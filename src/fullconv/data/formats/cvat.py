@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fullconv.data.bands import ARRAY_SUFFIX, BAND_SUFFIXES
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.names import find_labels
 from fullconv.data.pairing import is_image, same_size
 from fullconv.data.splits import SPLITS, hash_split, split_of
 from fullconv.errors import DataError
-from fullconv.image import read_image, read_label_map
+from fullconv.image import IMAGE_SUFFIXES, read_image, read_label_map
 from fullconv.labels import LabelSet
 
 __all__ = ["IMAGES", "LABEL_MAP", "LISTS", "MASKS", "has_own_classes", "read_cvat"]
@@ -52,7 +54,7 @@ def read_cvat(root: Path, faults: list[str]) -> DataSet | None:
     if labels is None:
         return None
     masks = _by_name(root / MASKS)
-    images = _by_name(root / IMAGES)
+    images = _by_name(root / IMAGES, BAND_SUFFIXES)
     if not images:
         faults.append(f"{root / IMAGES}: has no image; export again with the images, or put them here")
         return None
@@ -62,7 +64,7 @@ def read_cvat(root: Path, faults: list[str]) -> DataSet | None:
         of_split = [path for path in lists if split_of(path.stem) == split]
         if of_split:
             names = [name for path in of_split for name in _listed(path)]
-            splits[split] = _samples(root, names, images, masks, drawn, faults)
+            splits[split] = _samples(root, names, images, masks, drawn, faults, split)
     about = ""
     if not splits:
         names = list(dict.fromkeys(name for path in lists for name in _listed(path))) or sorted(masks)
@@ -111,9 +113,10 @@ def _entry(line: str) -> tuple[str, Color | None]:
     return name, None
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    """Images by their path below the folder, without suffix, as lists name them."""
-    files = sorted(path for path in folder.rglob("*") if is_image(path))
+def _by_name(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """Images by their path below the folder, without suffix, as lists name them; arrays where there is no other."""
+    found = (path for path in folder.rglob("*") if is_image(path, suffixes))
+    files = sorted(found, key=lambda path: (path.suffix.lower() != ARRAY_SUFFIX, path))
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
 
 
@@ -129,6 +132,7 @@ def _samples(
     masks: dict[str, Path],
     drawn: LabelSet | None,
     faults: list[str],
+    split: str = "train",
 ) -> tuple[Sample, ...]:
     samples = []
     for name in names:
@@ -141,7 +145,7 @@ def _samples(
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
         faults.append(f"{root / LISTS}: {len(twice)} name(s) appear twice in a split, {twice[0]!r} first; remove one")
-    return same_size(samples, faults)
+    return same_size(samples, faults, split)
 
 
 def _read_mask(path: Path, labels: LabelSet) -> npt.NDArray[np.uint8]:

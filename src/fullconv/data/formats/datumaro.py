@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 
-from fullconv.data.bands import band_size
+from fullconv.data.bands import ARRAY_SUFFIX, band_size
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.assembly import AnnotatedImage, assemble, classes_of, parse
 from fullconv.data.formats.coco import Runs
@@ -144,8 +144,8 @@ def _shapes(item: _Item, size: tuple[int, int], names: list[str]) -> tuple[tuple
 
 def _area(entry: _Annotation, size: tuple[int, int]) -> Area:
     if entry.type == "polygon":
-        if len(entry.points) < 6 or len(entry.points) % 2:
-            raise DataError("a polygon needs three corners or more, each of two numbers")
+        if len(entry.points) % 2:
+            raise DataError("a polygon has an odd number of coordinates, where a corner has two")
         return partial(fill_rings, (np.array(entry.points).reshape(-1, 2),))
     if entry.type == "mask" and entry.rle is not None:
         if entry.rle.size != size:
@@ -159,7 +159,7 @@ def _image(root: Path, subset: str, item: _Item) -> Path | None:
     named = item.image.path if item.image is not None else ""
     places = [root / "images" / subset, root / "images", root]
     names = [named] if named else []
-    names += [item.id + suffix for suffix in sorted(IMAGE_SUFFIXES)]
+    names += [item.id + suffix for suffix in (*sorted(IMAGE_SUFFIXES), ARRAY_SUFFIX)]
     try:
         return next((place / name for name in names for place in places if (place / name).is_file()), None)
     except (OSError, ValueError):  # a name that no file can have

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
-from pydantic import FiniteFloat, TypeAdapter
+from pydantic import Field, FiniteFloat, TypeAdapter
 
+from fullconv.data.bands import BAND_SUFFIXES
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.assembly import AnnotatedImage, assemble, classes_of, parse
 from fullconv.data.formats.runs import brush_area
@@ -21,9 +22,12 @@ from fullconv.data.formats.shapes import Area, Floats, Size, ellipse, fill_rings
 from fullconv.data.pairing import is_image
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
-from fullconv.image import IMAGE_SUFFIXES
+from fullconv.image import MAX_PIXELS
 
 __all__ = ["read_label_studio"]
+
+Side = Annotated[int, Field(gt=0, le=MAX_PIXELS)]
+"""Pixels of a side of an image."""
 
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
@@ -54,8 +58,8 @@ class _Value:
 class _Result:
     type: str = ""
     value: _Value = field(default_factory=_Value)
-    original_width: int | None = None
-    original_height: int | None = None
+    original_width: Side | None = None
+    original_height: Side | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def read_label_studio(root: Path, files: Sequence[Path], faults: list[str]) -> D
     """
     images: dict[str, list[Path]] = defaultdict(list)
     for image in sorted(root.rglob("*")):
-        if is_image(image):
+        if is_image(image, BAND_SUFFIXES):
             images[image.name].append(image)
     splits: dict[str, list[AnnotatedImage]] = {}
     left_out = 0
@@ -130,6 +134,7 @@ def _annotated(
         return None
     stated: Size | None = None
     shapes = []
+    before = len(faults)
     for number, result in enumerate(annotation.result, 1):
         size = (result.original_height, result.original_width)
         if not result.type.endswith("labels"):
@@ -144,7 +149,7 @@ def _annotated(
             shapes.append((result.value.names[0], area))
         except DataError as error:
             faults.append(f"{told}: region {number} {error}; correct or remove it")
-    return AnnotatedImage(found[0].stem, found[0], path, stated, tuple(shapes))
+    return AnnotatedImage(found[0].stem, found[0], path, stated, tuple(shapes), len(faults) == before)
 
 
 def _reference(task: _Task) -> str | None:
@@ -156,7 +161,7 @@ def _reference(task: _Task) -> str | None:
         parts = urlsplit(value)
         local = parse_qs(parts.query).get("d", [""])[0]
         name = local or unquote(parts.path)
-        if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
+        if PurePosixPath(name).suffix.lower() in BAND_SUFFIXES:
             return name
     return None
 
@@ -182,7 +187,7 @@ def _shared(path: Path, wanted: PurePosixPath) -> int:
 def _area(result: _Result, size: Size) -> Area:
     """What a region covers; DataError for what covers no pixels. Positions are percent of the image's sides."""
     value = result.value
-    scale: Floats = np.array([size[1], size[0]]) / 100
+    scale: Floats = np.array([size[1], size[0]], np.float64) / 100
     x, y = (value.x, value.y) * scale
     turn = value.rotation or 0.0
     if value.rle:
@@ -190,12 +195,12 @@ def _area(result: _Result, size: Size) -> Area:
             return partial(brush_area, bytes(value.rle))
         except ValueError:
             raise DataError("has a brush mask that is not a list of bytes") from None
-    if len(value.points) >= 3:
-        return partial(fill_rings, (np.array(value.points) * scale,))
-    if value.width > 0 and value.height > 0:
+    if value.points or result.type in ("polygonlabels", "brushlabels"):
+        return partial(fill_rings, (np.array(value.points).reshape(-1, 2) * scale,))
+    if (value.width > 0 and value.height > 0) or result.type == "rectanglelabels":
         width, height = (value.width, value.height) * scale
         return partial(fill_rings, (rectangle(x, y, width, height, turn),))
-    if value.radiusX > 0 and value.radiusY > 0:
+    if (value.radiusX > 0 and value.radiusY > 0) or result.type == "ellipselabels":
         radius_x, radius_y = (value.radiusX, value.radiusY) * scale
         return partial(fill_rings, (ellipse(x, y, radius_x, radius_y, turn),))
     raise DataError(f"of {result.type} covers no pixels")

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from pydantic import FiniteFloat, TypeAdapter
 
+from fullconv.data.bands import ARRAY_SUFFIX, BAND_SUFFIXES
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.assembly import IGNORED, AnnotatedImage, Classes, assemble, classes_of, parse
 from fullconv.data.formats.shapes import Area, Floats, Patch, Size, ellipse, fill_rings
@@ -103,7 +104,7 @@ def _annotated(root: Path, paths: Sequence[Path], faults: list[str]) -> list[Ann
                 faults.append(f"{path}: shape {number} ({shape.label}) {error}")
         stated = parsed.imageHeight, parsed.imageWidth
         size = None if stated[0] is None or stated[1] is None else (stated[0], stated[1])
-        found.append(AnnotatedImage(path.stem, image, path, size, tuple(shapes)))
+        found.append(AnnotatedImage(path.stem, image, path, size, tuple(shapes), len(shapes) == len(parsed.shapes)))
     return found
 
 
@@ -115,15 +116,16 @@ def _image(path: Path, named: str) -> Path | None:
             return image.resolve() if ".." in image.parts else image
     except (OSError, ValueError):  # a name that no file can have
         pass
-    beside = sorted(other for other in path.parent.glob(glob.escape(path.stem) + ".*") if is_image(other))
-    return beside[0] if beside else None
+    named_alike = path.parent.glob(glob.escape(path.stem) + ".*")
+    beside = [other for other in named_alike if is_image(other, BAND_SUFFIXES)]
+    return min(beside, key=lambda other: (other.suffix.lower() == ARRAY_SUFFIX, other), default=None)
 
 
 def _area(shape: _Shape) -> Area:
     """What a shape covers; DataError, without the name of the file, for what covers no pixels."""
     points = np.array(shape.points, np.float64).reshape(-1, 2)
     kind = shape.shape_type or "polygon"
-    if kind == "polygon" and len(points) >= 3:
+    if kind == "polygon":
         return partial(fill_rings, (points,))
     if kind == "rectangle" and len(points) == 2:
         (x0, y0), (x1, y1) = points
@@ -133,7 +135,7 @@ def _area(shape: _Shape) -> Area:
         return partial(fill_rings, (ellipse(float(points[0, 0]), float(points[0, 1]), radius, radius),))
     if kind == "mask" and shape.mask is not None and len(points) == 2:
         return _mask_area(shape.mask, points)
-    if kind in ("polygon", "rectangle", "circle", "mask"):
+    if kind in ("rectangle", "circle", "mask"):
         raise DataError(f"is a {kind} of {len(points)} points, which covers no pixels; draw it again")
     raise DataError(f"is a {kind}, which covers no pixels; draw a polygon, or remove it")
 

@@ -20,9 +20,14 @@ CHANNELS = 4
 
 def read_counts(counts: str | Sequence[int], size: Size) -> Counts:
     """COCO's `counts`, plain or compressed, as int64; DataError if they are not of an image of `size`."""
-    found = _unpacked(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
-    if len(found) == 0 or found.min() < 0 or int(found.sum()) != size[0] * size[1]:
-        raise DataError(f"its runs cover {int(found.sum())} pixels, not the {size[1]}x{size[0]} of the image")
+    pixels = size[0] * size[1]
+    try:
+        found = _unpacked(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
+    except OverflowError:
+        raise DataError(f"a run is longer than the {size[1]}x{size[0]} of the image") from None
+    if len(found) == 0 or found.min() < 0 or found.max() > pixels or int(found.sum()) != pixels:
+        told = f"{found.sum(dtype=np.float64):.0f}"
+        raise DataError(f"its runs cover {told} pixels, not the {size[1]}x{size[0]} of the image")
     return found
 
 

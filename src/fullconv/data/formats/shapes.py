@@ -9,13 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from fullconv.errors import DataError
 
 __all__ = ["Area", "Floats", "Patch", "Size", "draw", "ellipse", "fill_each", "fill_rings", "rectangle"]
 
@@ -45,18 +42,13 @@ Area = Callable[[Size], Patch]
 """Gives the pixels of a shape in an image of a size (height, width). Raises DataError for damaged data."""
 
 
-def draw(
-    source: Path, size: Size, shapes: Sequence[tuple[int, Area]], uncovered: int, by_area: bool
-) -> npt.NDArray[np.uint8]:
+def draw(size: Size, shapes: Sequence[tuple[int, Area]], uncovered: int, by_area: bool) -> npt.NDArray[np.uint8]:
     """The H x W uint8 label map of (label, area) pairs; pixels without a shape become `uncovered`.
 
     Shapes are painted in their order, or with `by_area` from the one of most pixels to the one of fewest. Raises
-    DataError in the name of `source`.
+    DataError for a damaged one.
     """
-    try:
-        patches = [(label, area(size)) for label, area in shapes]
-    except DataError as error:
-        raise DataError(f"{source}: {error}") from None
+    patches = [(label, area(size)) for label, area in shapes]
     if by_area:
         patches.sort(key=lambda pair: -int(np.count_nonzero(pair[1].mask)))
     label_map = np.full(size, uncovered, np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from fullconv.data.bands import band_size
+from fullconv.data.channels import pixel_keys
 from fullconv.data.dataset import DataSet, Sample, data_error, size_fault
 from fullconv.data.formats import cvat
 from fullconv.data.formats.assembly import IGNORED, classes_of
@@ -21,9 +22,10 @@ from fullconv.data.formats.coco import UNCOVERED
 from fullconv.data.formats.labelme import LABELS_FILE
 from fullconv.data.formats.runs import count_runs, pack_counts
 from fullconv.data.formats.shapes import fill_rings
+from fullconv.data.names import write_description
 from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError, UsageError
-from fullconv.files import atomic_write, write_text
+from fullconv.files import atomic_folder, atomic_write, write_text
 from fullconv.image import write_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.polygons import Region, regions
@@ -44,11 +46,14 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Writer:
-    """A layout: where an image goes, what is written of a target, and what is written at the end of all records."""
+    """A layout: where an image goes, what is written of a target, and what is written at the end of all records.
+
+    `finish` returns what dataset.yaml says of the classes.
+    """
 
     image: Callable[[_Item], Path]
     target: Callable[[Path, _Item, UInt8, LabelSet], Any]
-    finish: Callable[[Path, LabelSet, Sequence[tuple[_Item, Any]]], None]
+    finish: Callable[[Path, LabelSet, Sequence[tuple[_Item, Any]]], dict[str, Any]]
 
 
 def convert(
@@ -57,8 +62,8 @@ def convert(
     """Write those of the splits that there are to the folder `out` in the layout `to`, one of `LAYOUTS`.
 
     Gives the number of samples of each. Images are copied byte by byte. `find_dataset(out)` gives the same splits,
-    class names and label maps. All is written beside `out` and gets its name at the end, so `out` is whole or not
-    there. `on_done` is called after each sample.
+    class names, images and label maps. All is written beside `out` and gets its name at the end, so `out` is whole or
+    not there. `on_done` is called after each sample.
 
     Raises UsageError if `to` is unknown or `out` is not new or empty, DataError with all samples that cannot be read,
     and FullconvError if something cannot be written.
@@ -69,21 +74,13 @@ def convert(
         raise UsageError(f"{out}: is not an empty folder; name a new one, so that nothing is mixed or lost")
     items = _items(dataset, splits, to)
     _check_names(dataset.labels, to)
-    target = out.resolve()
-    partial = target.parent / f".{target.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        _write(dataset, items, partial, _WRITERS[to], on_done)
-        if target.exists():
-            target.rmdir()
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with atomic_folder(out) as folder:
+        _write(dataset, items, folder, _WRITERS[to], on_done)
     return {split: sum(item.split == split for item in items) for split in SPLITS if split in splits}
 
 
 def _items(dataset: DataSet, splits: Sequence[str], to: str) -> list[_Item]:
-    """The samples under names without folders; DataError if two of them would write one file."""
+    """The samples under names without folders; DataError if two write one file or no list can hold one."""
     items = [
         _Item(split, sample.name.replace("/", "_"), sample)
         for split in SPLITS
@@ -102,9 +99,20 @@ def _items(dataset: DataSet, splits: Sequence[str], to: str) -> list[_Item]:
                 + (", or choose a layout with a folder for each split" if to == "voc" else "")
             )
         taken.setdefault(key, item.sample.image)
+        if to != "folder" and not _is_utf8(_image_name(item)):
+            shown = os.fsencode(item.sample.image).decode("utf-8", "backslashreplace")
+            faults.append(f"{shown}: has a name that is not UTF-8, which no list of files can hold; rename it")
     if faults:
         raise data_error(f"{dataset.root}: cannot be written as {to}", faults)
     return items
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_names(labels: LabelSet, to: str) -> None:
@@ -113,7 +121,7 @@ def _check_names(labels: LabelSet, to: str) -> None:
         f"the class {name!r} cannot be written as {to}; rename it"
         for name in labels.class_names
         if name == IGNORED
-        or (to in ("voc", "labelme") and (name != name.strip() or len(name.splitlines()) != 1))
+        or (to != "coco" and (name != name.strip() or len(name.splitlines()) != 1))
         or (to == "voc" and name.startswith("#"))
     ]
     if faults:
@@ -138,7 +146,10 @@ def _write(
             on_done()
     if faults:
         raise data_error(f"{dataset.root}: cannot be converted", faults)
-    writer.finish(folder, dataset.labels, records)
+    told = writer.finish(folder, dataset.labels, records)
+    told |= pixel_keys(dataset, (item.sample.image for item in items))
+    if told:
+        write_description(folder, told)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -162,11 +173,8 @@ def _folder_target(folder: Path, item: _Item, target: UInt8, labels: LabelSet) -
     write_label_map(folder / "masks" / item.split / f"{item.name}.png", target, labels)
 
 
-def _folder_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, Any]]) -> None:
-    values = {"names": list(labels.class_names), "palette": [list(color) for color in labels.palette]}
-    write_text(
-        folder / "dataset.yaml", yaml.safe_dump(values, allow_unicode=True, sort_keys=False, default_flow_style=None)
-    )
+def _folder_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, Any]]) -> dict[str, Any]:
+    return {"names": list(labels.class_names), "palette": [list(color) for color in labels.palette]}
 
 
 def _voc_image(item: _Item) -> Path:
@@ -177,7 +185,7 @@ def _voc_target(folder: Path, item: _Item, target: UInt8, labels: LabelSet) -> N
     write_label_map(folder / cvat.MASKS / f"{item.name}.png", target, labels)
 
 
-def _voc_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, Any]]) -> None:
+def _voc_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, Any]]) -> dict[str, Any]:
     for split in SPLITS:
         names = [item.name for item, _ in records if item.split == split]
         if names:
@@ -185,6 +193,7 @@ def _voc_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, A
     colors = (",".join(map(str, color)) for color in labels.palette)
     lines = [f"{name}:{color}::\n" for name, color in zip(labels.class_names, colors, strict=True)]
     write_text(folder / cvat.LABEL_MAP, "# label:color_rgb:parts:actions\n" + "".join(lines))
+    return {}
 
 
 def _shape_labels(labels: LabelSet) -> tuple[dict[int, str], int]:
@@ -213,7 +222,7 @@ def _coco_region(region: Region, shape: tuple[int, ...]) -> dict[str, Any]:
     return found | {"segmentation": segmentation}
 
 
-def _coco_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, Any]]) -> None:
+def _coco_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, Any]]) -> dict[str, Any]:
     names, uncovered = _shape_labels(labels)
     categories = [{"id": label + 1, "name": name} for label, name in names.items()]
     info = {"description": "pixels without an annotation are " + names[uncovered], UNCOVERED: names[uncovered]}
@@ -230,6 +239,7 @@ def _coco_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, 
         values = {"info": info, "images": images, "categories": categories, "annotations": annotations}
         if images:
             _write_json(folder / "annotations" / f"{split}.json", values)
+    return {}
 
 
 def _labelme_image(item: _Item) -> Path:
@@ -280,8 +290,9 @@ def _filled(region: Region) -> float:
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
-def _labelme_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, Any]]) -> None:
+def _labelme_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, Any]]) -> dict[str, Any]:
     write_text(folder / LABELS_FILE, "".join(f"{name}\n" for name in (IGNORED, *labels.class_names)))
+    return {}
 
 
 _WRITERS = {
