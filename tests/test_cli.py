@@ -257,7 +257,8 @@ def test_debug_shows_the_traceback_of_a_mistake(run: Callable[..., Outcome]) -> 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child alone")
-def test_ctrl_c_ends_quietly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_in_one_sentence(tmp_path: Path, number: signal.Signals) -> None:
     code = (
         "import signal, time, fullconv.cli\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent in the background ignores it
@@ -270,7 +271,7 @@ def test_ctrl_c_ends_quietly(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "Traceback" not in err
+    assert err.strip() == f"fullconv: stopped by {number.name}; every file that is written is whole"

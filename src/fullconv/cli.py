@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -205,7 +209,8 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # names of files may be no Unicode
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        with _stoppable():
+            app()
     except FullconvError as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
@@ -219,3 +224,22 @@ def main() -> None:
         sys.exit(FullconvError.exit_code)
     except KeyboardInterrupt:
         sys.exit(Interrupted.exit_code)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does, unless it is ignored; a training has its own way to save and go on."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    taken = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in taken:
+        signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number, handler in taken.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    say(f"fullconv: stopped by {signal.Signals(number).name}; every file that is written is whole")
+    raise KeyboardInterrupt
