@@ -146,7 +146,7 @@ def inspect_fcn(spec: NetSpec, size: Pair | None = None) -> Inspection:
     """
     size = size or input_size(spec.model)
     with torch.device("meta"):
-        net = rebuild(spec).eval()
+        net = rebuild(spec).eval().to("meta")
         padding = net.padding(size)
         padded = size[0] + sum(padding[0]), size[1] + sum(padding[1])
         nodes = trace(net.backbone, padded, spec.channels)
