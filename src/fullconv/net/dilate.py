@@ -106,10 +106,8 @@ class _Spread:
         before, after = (self.nodes[n.name].seen.taps for n in (maps[0], node)) if maps else (None, None)
         if len(maps) != 1 or before is None or after is None or before == after:
             return
-        coarse = any(
-            tap.field.stride > max(self.stride, old.field.stride) for old, tap in zip(before, after, strict=True)
-        )
-        if coarse or finer != (1, 1):
+        strides = [(old.field.stride, new.field.stride) for old, new in zip(before, after, strict=True)]
+        if finer != (1, 1) or any(old < new and new > self.stride for old, new in strides):
             name = f"{known.target} ({type(known.module).__name__})" if known.module else node.name
             raise ModelError(
                 f"{name} moves or merges places and is no module of torch.nn as Conv2d and MaxPool2d are: it has no "

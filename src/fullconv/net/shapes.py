@@ -64,7 +64,7 @@ def layers_of_call(kind: str, call: Call) -> tuple[Layer, Layer]:
 
 def covers_all(call: Call) -> bool:
     """Whether a pooling to one cell has a window that the forward computes from the size of its map."""
-    if call.kind not in ("avg_pool2d", "max_pool2d") or tuple(call.result.shape[-2:]) != (1, 1):
+    if call.module is not None or call.kind not in ("avg_pool2d", "max_pool2d") or call.result.shape[-2:] != (1, 1):
         return False
     kernel = call.node.args[1] if len(call.node.args) > 1 else call.node.kwargs.get("kernel_size")
     return any(isinstance(n, fx.Node) for n in (kernel if isinstance(kernel, tuple | list) else [kernel]))

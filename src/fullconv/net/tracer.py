@@ -224,7 +224,7 @@ class _Tracer(fx.Tracer):
         return iter([cast(Any, obj)[index] for index in range(length)])
 
 
-_OF_ITS_OWN = "its forward makes tensors of its own, which lie elsewhere than the image or count its places"
+_OF_ITS_OWN = "its forward makes tensors of its own, of places for instance: not supported"
 
 
 def _in_words(error: Exception) -> str:
