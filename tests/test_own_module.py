@@ -196,7 +196,7 @@ def test_the_command_line_keeps_the_whole_path_and_says_where_weights_come_from(
     monkeypatch.chdir(own.parent)
     spec = parse_spec("my_module.py:build", 2, 8, None, "fixed", "minimal", None, "modern")
     assert spec.model == f"{own.resolve()}:build"
-    assert "my_module.py: weights are those that build() gives" in capsys.readouterr().err
+    assert "my_module.py: its weights are those that build() gives" in capsys.readouterr().err
     with pytest.raises(ModelError, match=r"there is no file gone\.py"):
         parse_spec("gone.py:build", 2, 8, None, "fixed", "minimal", None, "modern")
 

@@ -86,8 +86,12 @@ def origin(name: str) -> str:
     """Where the PRETRAINED weights of a classifier come from if that is its own function, in words; else empty."""
     own = file_and_function(name)
     if own is not None:
-        return f"{own[0].name}: weights are those that {own[1]}() gives (--weights none: a head from scratch)"
-    return f"{name}: there are no pretrained weights, it starts from random ones" if name in _OURS else ""
+        return f"{own[0].name}: its weights are those that {own[1]}() gives, unless --weights says otherwise"
+    return (
+        f"{name}: there are no pretrained weights, it starts from random ones without --weights FILE"
+        if name in _OURS
+        else ""
+    )
 
 
 def is_classifier(name: str) -> bool:
