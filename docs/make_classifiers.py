@@ -31,6 +31,7 @@ from torch.nn import functional
 from fullconv.errors import FullconvError
 from fullconv.files import write_text
 from fullconv.net.backbones import classifier, input_size
+from fullconv.net.check import enlivened
 from fullconv.net.fcn import FCN
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import Surgery, convolutionalize
@@ -66,7 +67,7 @@ def measure(name: str) -> dict[str, Any]:
     torch.manual_seed(0)
     size = input_size(name)
     row: dict[str, Any] = {"size": list(size), "converted": False}
-    model = _enlivened(classifier(name)[0]).eval()
+    model = enlivened(classifier(name)[0]).eval()
     row["params"] = sum(p.numel() for p in model.parameters())
     try:
         dense = convolutionalize(model, size)
@@ -81,20 +82,11 @@ def measure(name: str) -> dict[str, Any]:
     return row
 
 
-def _enlivened(model: nn.Module) -> nn.Module:
-    """Without layers that start at zero, behind which nothing could be compared."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.numel() and not parameter.any():
-                parameter.normal_(0, 0.02)
-    return model
-
-
 def _difference(model: nn.Module, dense: Surgery) -> float:
     image = torch.rand(1, 3, *dense.size)
     with torch.no_grad():
         expected = model(image)
-        got = dense.module.eval()(image)
+        got = dense.as_given(dense.module.eval()(image))
     if got.shape != (*expected.shape, 1, 1):
         return float("inf")
     return float((got.flatten(1) - expected).abs().max() / expected.abs().max())
@@ -213,11 +205,11 @@ def _counts(by_family: dict[str, list[dict[str, Any]]]) -> list[str]:
         kinds = Counter(row["fidelity"] for row in done)
         equal = sum(row["logits"] <= EQUAL for row in done)
         fcn = [row for row in done if row.get("trained") and row.get("predicted")]
-        told = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        told = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()) if kind != "exact")
         lines += [
-            f"{title}: {len(rows)} models tried, {len(done)} convert ({told}), {equal} of them with equal "
-            f"logits at their own size (relative difference at most {EQUAL:.0e}); {len(fcn)} train and predict as "
-            f"FCN-8s; {len(rows) - len(done)} are refused.",
+            f"{title}: {len(rows)} models tried: {len(done)} converted ({told}), {_exact(kinds['exact'])}, "
+            f"{len(rows) - len(done)} refused. {equal} of the converted have equal logits at their own size (relative "
+            f"difference at most {EQUAL:.0e}); {len(fcn)} train and predict as FCN-8s.",
             "",
         ]
         if title == "timm":
@@ -228,6 +220,10 @@ def _counts(by_family: dict[str, list[dict[str, Any]]]) -> list[str]:
                 f"refused {len(none)} ({', '.join(none)})."
             ]
     return lines
+
+
+def _exact(count: int) -> str:
+    return f"{count} of them exact" + ("" if count else ", as all of them pad their maps")
 
 
 def main() -> None:

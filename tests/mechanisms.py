@@ -32,15 +32,17 @@ class Stages(nn.Module):
 class Gate(nn.Module):
     """Squeeze-and-excitation."""
 
-    def __init__(self, gate=torch.sigmoid) -> None:
+    def __init__(self, gate=torch.sigmoid, expand: bool = False) -> None:
         super().__init__()
+        self.as_map = expand
         self.reduce, self.expand, self.gate = nn.Conv2d(8, 2, 1), nn.Conv2d(2, 8, 1), gate
         for layer in (self.reduce, self.expand):
             nn.init.normal_(layer.weight, std=3)
 
     def forward(self, x: Tensor) -> Tensor:
         squeezed = x.mean((2, 3), keepdim=True)
-        return x * self.gate(self.expand(functional.relu(self.reduce(squeezed))))
+        gate = self.gate(self.expand(functional.relu(self.reduce(squeezed))))
+        return x * (gate.expand_as(x) if self.as_map else gate)
 
 
 class Last(nn.Module):

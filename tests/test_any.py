@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullconv.errors import ModelError
+from fullconv.errors import ModelError, UsageError
 from fullconv.labels import LabelSet, voc_palette
-from fullconv.net.check import check_dense
+from fullconv.net.backbones import input_size
+from fullconv.net.check import check_classifier, check_dense
 from fullconv.net.fcn import FCN
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
@@ -31,6 +33,7 @@ BLOCKS = {
     "dense": (Dense, "padding"),
     "same": (Same, "padding"),
     "gate": (Gate, "global context"),
+    "expanded gate": (lambda: Gate(expand=True), "global context"),
     "group norm": (lambda: nn.GroupNorm(2, 8), "global context"),
 }
 
@@ -81,7 +84,24 @@ class Both(nn.Module):
         return functional.linear(x, self.fc.weight, self.fc.bias)
 
 
+class Pooled(nn.Module):
+    """A map pooled to one cell in the ways of users' code, then a linear layer and perhaps a softmax."""
+
+    def __init__(self, pool: Callable[[Tensor], Tensor], end: nn.Module | None = None) -> None:
+        super().__init__()
+        self.pool, self.fc, self.end = pool, nn.Linear(8, 4), end or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self.fc(self.pool(x)))
+
+
 HEADS = {
+    "window of the shape": lambda: Pooled(lambda x: functional.avg_pool2d(x, x.shape[2:]).flatten(1)),
+    "maximum of the size": lambda: Pooled(lambda x: functional.max_pool2d(x, x.size()[2:]).view(x.size(0), -1)),
+    "mean of the places": lambda: Pooled(lambda x: x.flatten(2).mean(-1)),
+    "sum": lambda: Pooled(lambda x: x.sum((2, 3))),
+    "softmax": lambda: Pooled(lambda x: x.mean((2, 3)), nn.Softmax(-1)),
+    "log softmax": lambda: Pooled(lambda x: functional.adaptive_avg_pool2d(x, 1).flatten(1), nn.LogSoftmax(1)),
     "in place": lambda: pooled(nn.Flatten(), nn.Dropout(0.5, inplace=True), nn.Linear(8, 4)),
     "flat": lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Dropout(), nn.Linear(6, 4)),
     "max": lambda: nn.Sequential(nn.AdaptiveMaxPool2d((1, 2)), nn.Flatten(), nn.Linear(16, 4)),
@@ -113,6 +133,49 @@ def test_a_head_of_any_kind(name):
     assert torch.isfinite(loss)
     assert any(not torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True))
     assert net.eval()(torch.zeros(1, 3, 97, 131)).shape == (1, 3, 97, 131)
+
+
+def test_what_ends_in_a_softmax_gives_logits():
+    model = Stages(nn.Identity, HEADS["log softmax"]()).eval()
+    dense = convolutionalize(model, (32, 64))
+    assert dense.end == "log_softmax"
+    assert any(entry.endswith("log_softmax of the logits") for entry in dense.dropped)
+    image = torch.rand(1, 3, 32, 64)
+    torch.testing.assert_close(dense.module(image).flatten(1).log_softmax(1), model(image))
+
+
+def test_a_window_that_covers_all_names_the_function_it_replaces():
+    model = Stages(nn.Identity, Pooled(lambda x: functional.adaptive_avg_pool2d(x, 5).flatten(1))).eval()
+    model.head.fc = nn.Linear(8 * 25, 4)
+    with pytest.raises(ModelError, match=r"^adaptive_avg_pool2d pools \[7, 7\] cells to \[5, 5\]"):
+        convolutionalize(model, (224, 224))
+
+
+class Heat(nn.Module):
+    """Weighs the places by themselves."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * functional.softmax(x.flatten(2), -1).view_as(x)
+
+
+def test_a_small_image_and_a_vector_as_a_map_are_refused_in_a_sentence():
+    model = Stages(Same).eval()
+    dense = convolutionalize(model, SIZE)
+    with pytest.raises(UsageError, match="an image of 40x64 has no crop of 48x64"):
+        check_dense(model, dense, (40, 64))
+    with pytest.raises(ModelError, match="view_as gives the form of a map to what is none"):
+        convolutionalize(Stages(Heat), (64, 96))
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "timm/test_resnet"])
+def test_scales_near_zero_hide_nothing(name):
+    """Layer scales start at 1e-6 in ConvNeXt, and timm's last norms of residual branches at zero."""
+    if name.startswith("timm"):
+        pytest.importorskip("timm")
+    size = tuple(n + 32 for n in input_size(name))
+    found = check_classifier(name, size)
+    assert found.fidelity == "padding"
+    assert len(found.differing) == found.cells == 4
 
 
 def test_the_mode_is_asked_for_when_the_network_runs():

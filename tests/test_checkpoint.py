@@ -149,5 +149,3 @@ def test_the_features_that_come_along_need_no_network(monkeypatch):
     random, _ = classifier("mobilenet_v2")
     assert model.features[18][0].weight.std() > 0
     assert not torch.equal(model.features[0][0].weight, random.features[0][0].weight)
-    with pytest.raises(ModelError, match="digits has no ImageNet weights"):
-        classifier("digits", PRETRAINED)

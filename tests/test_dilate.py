@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fullconv.errors import ModelError, UsageError
 from fullconv.geometry import Layer
@@ -182,6 +183,19 @@ def test_mean_pooling_with_holes_is_the_mean_of_the_cells_that_it_meets() -> Non
     torch.testing.assert_close(pooled[:, :, 1, 2], cells[:, :, [1, 4]][..., [2, 4, 6]].mean((2, 3)))
 
 
+class Functional(nn.Module):
+    """Halves its map by a function, then pads by one."""
+
+    def __init__(self, pads: int = 0) -> None:
+        super().__init__()
+        self.conv, self.last, self.pads = nn.Conv2d(3, 3, 1, 2), nn.Linear(3, 2), pads
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x) if self.pads else functional.max_pool2d(x, 2)
+        x = functional.pad(x, (self.pads,) * 4) if self.pads else x
+        return self.last(x.mean((2, 3)))
+
+
 class Shared(nn.Module):
     """One convolution at two strides."""
 
@@ -197,6 +211,13 @@ class Shared(nn.Module):
     ("body", "size", "sentence"),
     [
         (Shared(), (4, 4), "conv is used at several strides"),
+        (Functional(), (4, 4), "max_pool2d moves or merges places and is no module"),
+        (Functional(1), (4, 4), "pad moves or merges places and is no module"),
+        (
+            nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 2, 1), nn.Flatten(), nn.Linear(8, 2)),
+            (4, 4),
+            r"0 \(PixelUnshuffle\) moves or merges places",
+        ),
         (
             nn.Sequential(
                 nn.Conv2d(3, 2, 1, 2), nn.Conv2d(2, 2, 4, padding="same"), nn.Flatten(), nn.Linear(32, 2)

@@ -21,6 +21,7 @@ from fullconv.net.inspect import inspect_classifier, inspect_fcn, inspect_model
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
 from fullconv.net.upsample import UpsampleMode
+from fullconv.terminal import print_inspection
 
 
 @pytest.mark.parametrize(
@@ -126,3 +127,12 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
         inspect_model("vgg17")
     with pytest.raises(ModelError, match="100x100"):
         inspect_classifier("vgg16", (100, 100))
+
+
+@pytest.mark.parametrize(("model", "told"), [("mobilenet_v3_small", True), ("resnet18", False)])
+def test_global_context_is_told_and_has_no_halo(model: str, told: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    for found in (inspect_classifier(model), inspect_fcn(NetSpec(model, 2, 8))):
+        print_inspection(found)
+        words = capsys.readouterr().out
+        assert ("global context at " in words) == told == bool(found.context)
+        assert ("; halo: " in words) == (found.skip is not None and not told)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import pytest
 import torch
 from torch import nn
 
+from fullconv.arguments import parse_spec
 from fullconv.errors import ModelError, UsageError
 from fullconv.labels import LabelSet, voc_palette
-from fullconv.net.backbones import classifier, input_size, is_classifier, load_weights, mean_std
+from fullconv.net.backbones import IMAGENET, PRETRAINED, classifier, input_size, is_classifier, load_weights, mean_std
 from fullconv.net.checkpoint import Saved, load_net, save_net
 from fullconv.net.fcn import FCN, build
+from fullconv.net.inspect import inspect_classifier, inspect_fcn
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
 from mechanisms import conv
@@ -140,3 +143,95 @@ def test_weights_may_lack_the_last_layer_only(own):
 def test_head_width_needs_a_hidden_layer(own):
     with pytest.raises(UsageError, match="has no hidden linear layer"):
         build(NetSpec(f"{own}:build", 2, head_width=5))
+
+
+READS = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(7)
+    rates = [rate.item() for rate in torch.linspace(0, 0.5, 3)]
+    hidden = [nn.Conv2d(4, 6, 8, 8), nn.Flatten(), nn.Linear(6 * 9, 8), nn.ReLU(), nn.Dropout(rates[1])]
+    model = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.ReLU(), *hidden, nn.Linear(8, 3))
+    model.input_size = 96
+    return model
+"""
+
+
+@pytest.mark.parametrize("name", ["regnet_x_400mf", "own"])
+def test_constructors_that_read_numbers_come_back(name, tmp_path):
+    file = tmp_path / "reads.py"
+    file.write_text(READS)
+    name = f"{file}:build" if name == "own" else name
+    net = build(NetSpec(name, 2, 32)).eval()
+    nn.init.normal_(net.score_fr.weight)
+    save_net(tmp_path / "best.safetensors", net.state_dict(), Saved(net.spec, LABELS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded, saved = load_net(tmp_path)
+        assert inspect_fcn(saved.spec).params == sum(p.numel() for p in net.parameters())
+        assert inspect_classifier(name).params == sum(p.numel() for p in classifier(name)[0].parameters())
+    image = torch.rand(1, 3, 64, 70)
+    assert torch.equal(loaded(image), net(image))
+
+
+def test_pretrained_is_what_ones_own_function_gives(tmp_path):
+    file = tmp_path / "reads.py"
+    file.write_text(READS)
+    name = f"{file}:build"
+    given = classifier(name)[0].state_dict()
+    net = build(NetSpec(name, 2, 32), PRETRAINED)
+    assert not net.spec.head_norm
+    assert torch.equal(net.state_dict()["backbone.0.weight"], given["0.weight"])
+    assert torch.equal(net.state_dict()["head.fc6.weight"].flatten(1), given["4.weight"])
+    assert build(NetSpec(name, 2, 32)).spec.head_norm
+    for other in ("digits", "caffenet"):  # random ones: nothing of them is worth keeping
+        random, missing = classifier(other, PRETRAINED)
+        assert missing == frozenset(random.state_dict())
+    with pytest.raises(ModelError, match=r"has no ImageNet weights; .* 'pretrained' or 'none'"):
+        classifier(name, IMAGENET)
+
+
+def test_the_command_line_keeps_the_whole_path_and_says_where_weights_come_from(own, monkeypatch, capsys):
+    monkeypatch.chdir(own.parent)
+    spec = parse_spec("my_module.py:build", 2, 8, None, "fixed", "minimal", None, "modern")
+    assert spec.model == f"{own.resolve()}:build"
+    assert "my_module.py: its weights are those that build() gives" in capsys.readouterr().err
+    with pytest.raises(ModelError, match=r"there is no file gone\.py"):
+        parse_spec("gone.py:build", 2, 8, None, "fixed", "minimal", None, "modern")
+
+
+def test_a_file_that_moved_with_its_run_is_found(own, tmp_path, monkeypatch):
+    net = build(NetSpec(f"{own}:build", 2, 8))
+    runs, others = tmp_path / "runs", tmp_path / "others"
+    others.mkdir()
+    save_net(runs / "one" / "best.safetensors", net.state_dict(), Saved(net.spec, LABELS))
+    for place in (runs / "one", runs, others):
+        own = own.rename(place / own.name)
+        monkeypatch.chdir(others)
+        assert load_net(runs / "one")[1].spec.model == f"{own.resolve()}:build"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"put my_module\.py there, beside the run folder, or into"):
+        load_net(runs / "one")
+
+
+def test_a_module_may_have_siblings_and_dataclasses(tmp_path):
+    (tmp_path / "widths_of_mine.py").write_text("WIDTH = 6\n")
+    file = tmp_path / "grown.py"
+    head = "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom widths_of_mine import WIDTH\n"
+    file.write_text(head + "@dataclass\nclass Widths:\n    first: int = WIDTH\n" + MODULE)
+    before = list(sys.path)
+    assert len(classifier(f"{file}:build")[0]) == 5
+    assert sys.path == before
+
+
+def test_the_size_of_ones_own_images_is_hinted_at(own):
+    own.write_text(MODULE.replace("    model.input_size = (40, 56)\n", ""))
+    with pytest.raises(ModelError, match=r"on a 224x224 image: .*give it an attribute input_size = \(height, width\)"):
+        build(NetSpec(f"{own}:build", 2, 8))
+
+
+def test_what_trains_on_several_devices_is_unwrapped(own):
+    own.write_text(MODULE + "\ndef parallel():\n    return nn.DataParallel(build())\n")
+    assert isinstance(classifier(f"{own}:parallel")[0], nn.Sequential)

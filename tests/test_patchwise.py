@@ -179,3 +179,10 @@ def test_the_command_takes_both_kinds_of_model(
     assert predict(monkeypatch, tmp_path, tmp_path / "a.png", "--out", tmp_path / "b", "--step", "2") == 2
     assert "for --patchwise" in capsys.readouterr().err
     assert predict(monkeypatch, file, tmp_path / "a.png", "--out", tmp_path / "b") == 4
+    (tmp_path / "model.onnx").touch()
+    for name in ("street", tmp_path / "model.onnx"):
+        capsys.readouterr()
+        assert predict(monkeypatch, name, tmp_path / "a.png", "--out", tmp_path / "b", "--patchwise") == 2
+        assert "slides a run folder or a .safetensors file, not" in capsys.readouterr().err
+    assert predict(monkeypatch, "gone", tmp_path / "a.png", "--out", tmp_path / "b", "--patchwise") == 4
+    assert "there is no model 'gone'" in capsys.readouterr().err

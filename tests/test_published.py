@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from typer.testing import CliRunner
 
 from caffe_side import (
@@ -26,13 +27,16 @@ from fullconv.cli import app
 from fullconv.data.names import VOC_LABELS, labels_for
 from fullconv.errors import DataError, ModelError, UsageError
 from fullconv.labels import LabelSet
+from fullconv.net.backbones import classifier, input_size
 from fullconv.net.caffe import caffenet
+from fullconv.net.check import check_dense, enlivened
 from fullconv.net.checkpoint import Saved, load_net, save_net
 from fullconv.net.fcn import build, rebuild
 from fullconv.net.inspect import inspect_fcn
 from fullconv.net.published import NETS, read_layers, read_published
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
+from fullconv.net.surgery import convolutionalize
 from nets import narrow_vgg16
 
 SIZES = [(1, 1), (2, 75), (37, 53), (64, 64), (95, 130), (161, 40)]
@@ -228,18 +232,23 @@ def test_import_writes_a_model(tmp_path: Path) -> None:
     assert_published(TorchRunner(net, found.labels, "cpu"), "fcn8s", random_layers("fcn8s"), (47, 61))
 
 
-def test_googlenet_makes_a_coarse_net() -> None:
-    """FCN-GoogLeNet of the paper's table 1, once the classifier can be had by name."""
-    try:
-        with torch.device("meta"):
-            net = build(NetSpec("googlenet", 21, 32)).eval()
-    except ModelError as error:
-        if "no classifier is called" in str(error):
-            pytest.skip("googlenet has no builder yet")
-        raise
-    with torch.device("meta"):
-        assert net(torch.zeros(1, 3, 65, 97)).shape == (1, 21, 65, 97)
+def test_googlenet_makes_a_coarse_net_that_learns() -> None:
+    """FCN-GoogLeNet of the paper's table 1: dense, it is the classifier on an image of its size; every layer learns."""
+    model = enlivened(classifier("googlenet")[0]).eval()
+    own = input_size("googlenet")
+    dense = convolutionalize(model, own)
+    assert check_dense(model, dense, own).largest < 1e-9
+    net = build(NetSpec("googlenet", 21, 32)).train()
     assert [tap.field.stride for tap in net.geometry[0].taps] == [32]
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    for _ in range(2):  # the score layer starts at zero, so that the backbone learns from the second step on
+        optimizer.zero_grad()
+        logits = net(torch.rand(2, 3, 65, 97, generator=torch.Generator().manual_seed(0)))
+        assert logits.shape == (2, 21, 65, 97)
+        target = torch.arange(2 * 65 * 97).view(2, 65, 97) % 21
+        torch.autograd.backward(functional.cross_entropy(logits, target))
+        optimizer.step()
+    assert not [name for name, value in net.named_parameters() if value.grad is None or not value.grad.any()]
 
 
 def test_twenty_one_classes_are_those_of_voc() -> None:

@@ -172,3 +172,35 @@ def test_a_forward_that_branches_on_data_is_refused():
 
     with pytest.raises(ModelError, match=r"Branching cannot be traced .* must not branch on data"):
         traced(Branching())
+
+
+class Masked(nn.Module):
+    """Takes a mask that nobody need give."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return x if mask is None else x * mask.view(1, 1, 1, -1)
+
+
+class Placed(nn.Module):
+    """Makes a tensor of its own with sizes that it counts."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.ones(x.shape[2], x.shape[3])
+
+
+class Written(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x[:, :1] = 0
+        return x
+
+
+def test_arguments_that_nobody_gives_have_their_defaults():
+    graph = traced(Masked(), (5, 6))
+    assert torch.equal(graph(image := torch.rand(1, 3, 5, 6)), image)
+    assert trace(graph, (7, 8))
+
+
+@pytest.mark.parametrize(("model", "sentence"), [(Placed(), "tensors of its own"), (Written(), "writes into parts")])
+def test_what_tracing_cannot_do_is_said_as_what_the_forward_does(model, sentence):
+    with pytest.raises(ModelError, match=f"its forward (makes )?{sentence}"):
+        traced(model, (5, 6))

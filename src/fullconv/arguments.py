@@ -47,7 +47,12 @@ def parse_spec(
     dilate: int | None,
     recipe: str,
 ) -> NetSpec:
-    """The network that the options describe; UsageError for words that are not known."""
+    """The network that the options describe; UsageError for words that are not known.
+
+    A FILE.py of one's own gets its whole path, and it is said where weights come from the function that builds a model.
+    """
+    from fullconv.net.backbones import origin
+    from fullconv.net.own import absolute
     from fullconv.net.spec import NetSpec, Padding
     from fullconv.net.upsample import UpsampleMode
 
@@ -59,6 +64,9 @@ def parse_spec(
         raise UsageError(f"--dilate {dilate}: choose from 16, 8, 4")
     if stride not in (32, 16, 8, 4):
         raise UsageError(f"--stride {stride}: a prediction stride is 32, 16, 8 or 4")
+    model = absolute(model)
+    if origin(model):
+        say(origin(model))
     return NetSpec(
         model,
         num_classes,

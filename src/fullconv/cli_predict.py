@@ -157,9 +157,12 @@ def _patchwise(name: str, step: int | None, batch: int | None) -> Runner:
     need_torch()
     from fullconv.net.checkpoint import holds_classifier
     from fullconv.net.runner import TorchClassifier, TorchRunner
+    from fullconv.run.models import model_path
     from fullconv.run.patchwise import PatchwiseRunner
 
-    model = Path(name)
+    model = model_path(name)
+    if model.suffix.lower() == ".onnx":
+        raise UsageError(f"--patchwise slides a run folder or a .safetensors file, not {model.name}")
     step, batch = 8 if step is None else step, 16 if batch is None else batch
     if holds_classifier(model):
         return PatchwiseRunner.sliding(TorchClassifier.load(model), step, batch)

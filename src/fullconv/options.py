@@ -51,7 +51,8 @@ Weights = Annotated[
     typer.Option(
         metavar="FILE",
         help="Weights of the classifier: a file, 'pretrained' (those that come with fullconv, for mobilenet_v2; else "
-        "the library's), 'imagenet' (the library's, from its cache or the network), or 'none'.",
+        "the library's; of FILE.py, what it gives), 'imagenet' (the library's, from its cache or the network), or "
+        "'none'.",
     ),
 ]
 HeadWidth = Annotated[

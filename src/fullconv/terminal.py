@@ -42,11 +42,18 @@ def print_inspection(found: Inspection) -> None:
     rows.append(["total", *[""] * 8, f"{found.params:,}", f"{found.macs:,}"])
     print(f"{found.name}, image of {_axes(found.size, square=False)}\n")
     print_table(rows)
+    if found.context:
+        more = f" and {len(found.context) - 3} more" if len(found.context) > 3 else ""
+        print(
+            f"\nglobal context at {', '.join(found.context[:3])}{more}: every cell depends on the whole image, so "
+            "labels from tiles are not the whole image's, and no halo makes them so"
+        )
     if found.skip is None:
         return
     (top, bottom), (left, right) = found.skip.padding
     halo = " and ".join(_axes(pair) for pair in zip(*found.skip.halo, strict=True))
-    print(f"\nimage padding: top {top}, bottom {bottom}, left {left}, right {right}; halo: {halo} before and after\n")
+    told = "" if found.context else f"; halo: {halo} before and after"
+    print(f"\nimage padding: top {top}, bottom {bottom}, left {left}, right {right}{told}\n")
     facts = [[up.name, *map(_axes, (up.factor, up.kernel, up.crop))] for up in found.skip.upsamplings]
     print_table([["upsampling", "factor", "kernel", "crop"], *facts])
 

@@ -84,14 +84,17 @@ def train(
     the channels of the data, whatever `job` says.
     """
     job = _of_channels(job, dataset)
-    _open_run(out, _settings(dataset, job), resume)
+    settings = _settings(dataset, job)
+    _check_run(out, settings, resume)
     if (out / "scores.json").is_file():
         return _read_result(out)
     state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
     run = _prepared(dataset, job)
+    if checkpoint is None:
+        write_text(out / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     _restore(run.task, state, checkpoint)
     tell(run.plan(dataset).text())
-    saved = Saved(run.task.net.spec, dataset.labels, {"settings": _settings(dataset, job)})
+    saved = Saved(run.task.net.spec, dataset.labels, {"settings": settings})
     keeper = Keeper(out, saved, state, run.steps, job.recipe.save_minutes)
     keeper.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
     _fit(run.trainer, run.task, run.loaders, keeper)
@@ -169,22 +172,20 @@ def _settings(dataset: DataSet, job: Job) -> dict[str, Any]:
     }
 
 
-def _open_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
-    """Write recipe.yaml into a new run folder, or check that the run in it may be resumed with these settings."""
-    path = out / "recipe.yaml"
-    if any((out / name).exists() for name in ("last.ckpt", "scores.json")):
-        if not resume:
-            raise UsageError(f"{out} already holds a run: add --resume to go on with it, or name another --out")
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # what it lacks had no other value then
-        differ = [
-            f"{name} was {old!r}, now {new!r}"
-            for name, (old, new) in _compared(before, json.loads(json.dumps(dict(values)))).items()
-        ]
-        if differ:
-            raise UsageError(f"{out} was trained with other settings, so it cannot be resumed: {'; '.join(differ)}")
+def _check_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
+    """UsageError where the folder holds a run that may not be resumed with these settings."""
+    if not any((out / name).exists() for name in ("last.ckpt", "scores.json")):
         return
-    write_text(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+    if not resume:
+        raise UsageError(f"{out} already holds a run: add --resume to go on with it, or name another --out")
+    before = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
+    before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # what it lacks had no other value then
+    differ = [
+        f"{name} was {old!r}, now {new!r}"
+        for name, (old, new) in _compared(before, json.loads(json.dumps(dict(values)))).items()
+    ]
+    if differ:
+        raise UsageError(f"{out} was trained with other settings, so it cannot be resumed: {'; '.join(differ)}")
 
 
 def _compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

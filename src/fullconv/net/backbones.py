@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from fullconv.errors import MissingExtra, ModelError
 from fullconv.net.caffe import caffenet, classifier_state
+from fullconv.net.own import file_and_function, from_file
 
 __all__ = [
     "CLASSIFIERS",
@@ -33,6 +33,7 @@ __all__ = [
     "is_classifier",
     "load_weights",
     "mean_std",
+    "origin",
     "read_state",
 ]
 
@@ -43,7 +44,10 @@ IMAGENET = "imagenet"
 """The `weights` that ask for the library's own, from its cache or the network."""
 
 PRETRAINED = "pretrained"
-"""The `weights` that ask for those that come with fullconv (MobileNetV2's features), and IMAGENET where none do."""
+"""The `weights` that ask for those that come with fullconv (MobileNetV2's features), and IMAGENET where none do.
+
+A classifier from a file, and those that are built here, have no IMAGENET: they are taken as their function gives them.
+"""
 
 _BUNDLED = Path(__file__).parents[1] / "models"
 
@@ -60,13 +64,17 @@ def classifier(name: str, weights: str | Path | None = None) -> tuple[nn.Module,
     "path/to/file.py:build". The last imports that file and calls its function `build`, which gives an nn.Module that
     maps N x 3 x H x W to N x K logits: code of the file runs, now and whenever a network that was made of it is loaded.
     `weights` is a .safetensors or .pth file with the classifier's own names, a .caffemodel of VGG16 or
-    CaffeNet, PRETRAINED, IMAGENET, or None for a random start.
+    CaffeNet, PRETRAINED, IMAGENET, or None for a random start (of a file's: what it gives, hidden layers from scratch).
     Raises ModelError for an unknown name and for weights that cannot be had or do not fit.
     """
     model = _built(name)
     if weights is None:
         return model, frozenset(model.state_dict())
     if str(weights) == PRETRAINED:
+        if name in _OURS:
+            return model, frozenset(model.state_dict())
+        if file_and_function(name) is not None:
+            return model, frozenset()
         bundled = _BUNDLED / f"{name}.safetensors"
         weights = bundled if bundled.is_file() else IMAGENET
     if Path(weights).suffix == ".caffemodel" and Path(weights).is_file():
@@ -76,9 +84,23 @@ def classifier(name: str, weights: str | Path | None = None) -> tuple[nn.Module,
     return model, load_weights(model, state, source=str(weights))
 
 
+def origin(name: str) -> str:
+    """Where the PRETRAINED weights of a classifier come from if that is its own function, in words; else empty."""
+    own = file_and_function(name)
+    if own is not None:
+        return f"{own[0].name}: its weights are those that {own[1]}() gives, unless --weights says otherwise"
+    return (
+        f"{name}: there are no pretrained weights, it starts from random ones without --weights FILE"
+        if name in _OURS
+        else ""
+    )
+
+
 def is_classifier(name: str) -> bool:
     """Whether `classifier` knows the name; a file is not opened for that."""
-    return name in _torchvision() or name in _OURS or _own(name) is not None or _timm_name(name) is not None
+    return (
+        name in _torchvision() or name in _OURS or file_and_function(name) is not None or _timm_name(name) is not None
+    )
 
 
 def input_size(name: str) -> tuple[int, int]:
@@ -106,21 +128,41 @@ def mean_std(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _built(name: str) -> nn.Module:
+    """The classifier, on torch's current device.
+
+    Constructors that need numbers, which the meta device has not, run on the CPU, and so do those of one's own.
+    """
+    meta = torch.get_default_device().type == "meta"
+    try:
+        model = _made(name)
+    except RuntimeError:
+        if not meta:
+            raise
+        with torch.device("cpu"):
+            model = _made(name)
+    return model.to("meta") if meta else model
+
+
+def _made(name: str) -> nn.Module:
     if name in _OURS:
         return _OURS[name][0]()
     if name in _torchvision():
         extra = {"init_weights": False, "transform_input": True} if name in _TRANSFORMING else {}
         model: nn.Module = torchvision.models.get_model(name, **extra)
         return model
-    own, theirs = _own(name), _timm_name(name)
+    own, theirs = file_and_function(name), _timm_name(name)
     if own is not None:
-        return _from_file(*own)
+        return from_file(*own)
     if theirs is not None:
         import timm
 
         found: nn.Module = timm.create_model(theirs)
         return found
     raise _unknown(name)
+
+
+def _as_built(name: str) -> bool:
+    return name in _OURS or file_and_function(name) is not None
 
 
 @cache
@@ -147,37 +189,9 @@ def _timm_name(name: str) -> str | None:
     return bare if timm.is_model(bare) else None
 
 
-def _own(name: str) -> tuple[Path, str] | None:
-    """File and function of "file.py:function"."""
-    match = re.fullmatch(r"(.+\.py):(\w+)", name)
-    return (Path(match[1]), match[2]) if match else None
-
-
-def _from_file(path: Path, function: str) -> nn.Module:
-    if not path.is_file():
-        raise ModelError(f"there is no file {path}, which a network of {path.name}:{function} is built from")
-    spec = importlib.util.spec_from_file_location(f"fullconv_model_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        build = getattr(module, function, None)
-        if not callable(build):
-            raise ModelError(f"{path} has no function {function}() that gives a classifier")
-        model = build()
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(f"{path}:{function}() failed: {type(error).__name__}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"{path}:{function}() gives {type(model).__name__}, not a torch.nn.Module")
-    return model
-
-
 def _config(name: str) -> dict[str, Any]:
     """Input size, mean and std as a classifier of timm or of a file says them."""
-    own, theirs = _own(name), _timm_name(name)
+    own, theirs = file_and_function(name), _timm_name(name)
     if own is None and theirs is not None:
         from timm.models import get_pretrained_cfg
 
@@ -185,7 +199,7 @@ def _config(name: str) -> dict[str, Any]:
         return dict(known.to_dict()) if known is not None else {}
     if own is None:
         raise _unknown(name)
-    model = _from_file(*own)
+    model = from_file(*own)
     said = getattr(model, "default_cfg", None)
     config: dict[str, Any] = dict(said) if isinstance(said, dict) else {}
     if hasattr(model, "input_size"):
@@ -286,8 +300,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _download(name: str) -> dict[str, Tensor]:
-    if name in _OURS or _own(name):
-        raise ModelError(f"{name} has no ImageNet weights; name a file with --weights FILE, or 'none'")
+    if _as_built(name):
+        raise ModelError(
+            f"{name} has no ImageNet weights; name a file with --weights FILE, or '{PRETRAINED}' or 'none'"
+        )
     if name not in _torchvision():
         return _download_timm(name)
     entry = _weights_of(name)

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from fullconv.errors import UsageError
 from fullconv.net.backbones import classifier, input_size
 from fullconv.net.surgery import Surgery, convolutionalize
 
-__all__ = ["DenseCheck", "check_classifier", "check_dense"]
+__all__ = ["DenseCheck", "check_classifier", "check_dense", "enlivened"]
 
 Pair = tuple[int, int]
 
@@ -85,17 +86,20 @@ def check_dense(model: nn.Module, dense: Surgery, size: Pair | None = None, seed
     """Compare the dense network with its classifier, crop by crop, on a random RGB image of `size`.
 
     Without a size it is the classifier's own and two strides more in both directions, so that there are 3 x 3 crops.
+    Raises UsageError for a size below the classifier's own.
     """
     strides = [int(tap.field.stride) for tap in dense.taps]
     steps = [max(stride, dense.multiple) for stride in strides]
     height, width = dense.size
     rows, columns = size or (height + 2 * steps[0], width + 2 * steps[1])
+    if rows < height or columns < width:
+        raise UsageError(f"an image of {rows}x{columns} has no crop of {height}x{width}, which the classifier takes")
     channels = next(iter(dense.nodes.values())).shape[0]
     image = torch.rand(1, channels, rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     ours, theirs = copy.deepcopy(dense.module).double().eval(), copy.deepcopy(model).double().eval()
     differences, scale = [], 0.0
     with torch.no_grad():
-        logits = ours(image)
+        logits = dense.as_given(ours(image))
         for i in range(min(logits.shape[2], (rows - height) // strides[0] + 1)):
             row = []
             for j in range(min(logits.shape[3], (columns - width) // strides[1] + 1)):
@@ -107,8 +111,25 @@ def check_dense(model: nn.Module, dense: Surgery, size: Pair | None = None, seed
     return DenseCheck((rows, columns), (strides[0], strides[1]), dense.fidelity, tuple(differences), scale)
 
 
+def enlivened(model: nn.Module) -> nn.Module:
+    """The model with its scales drawn from U(0.5, 1.5): those of norms, of layers and of residual branches.
+
+    Some start at zero or near it, and what lies behind them could not be told from nothing. They are the parameters of
+    one value all through, biases aside; matrices of zeros, where there are any, become small random ones.
+    """
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if not value.numel() or name.endswith("bias") or bool((value != value.flatten()[0]).any()):
+                continue
+            if value.numel() == max(value.shape, default=1):
+                value.uniform_(0.5, 1.5)
+            else:
+                value.normal_(0, 0.02)
+    return model
+
+
 def check_classifier(name: str, size: Pair | None = None) -> DenseCheck:
-    """`check_dense` of a classifier by name, with random weights."""
+    """`check_dense` of a classifier by name, with random weights and `enlivened`."""
     torch.manual_seed(0)
-    model = classifier(name)[0].eval()
+    model = enlivened(classifier(name)[0]).eval()
     return check_dense(model, convolutionalize(model, input_size(name)), size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fullconv.files import atomic_write
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import classifier, input_size
 from fullconv.net.fcn import FCN, rebuild
+from fullconv.net.own import located
 from fullconv.net.spec import NetSpec
 
 __all__ = [
@@ -108,7 +109,7 @@ def load_classifier(path: Path) -> tuple[nn.Module, tuple[int, int], LabelSet]:
         meta = (file.metadata() or {}).get(_CLASSIFIER)
     try:
         values = json.loads(meta or "")
-        name, labels = str(values["model"]), LabelSet.from_dict(values["labels"])
+        name, labels = located(str(values["model"]), path), LabelSet.from_dict(values["labels"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} has no description of a classifier that can be read: {error!r}") from error
     net, missing = classifier(name, path)
@@ -134,6 +135,8 @@ def _description(file: Any, path: Path) -> Saved:
         raise ModelError(f"{path} was not written by fullconv: it has no description of its network")
     try:
         values = json.loads(meta)
-        return Saved(NetSpec.from_dict(values["spec"]), LabelSet.from_dict(values["labels"]), values["notes"])
+        spec = NetSpec.from_dict(values["spec"])
+        spec = replace(spec, model=located(spec.model, path))
+        return Saved(spec, LabelSet.from_dict(values["labels"]), values["notes"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} has a description that this version of fullconv cannot read: {error!r}") from error

@@ -19,7 +19,7 @@ from fullconv.net.skips import taps_of
 from fullconv.net.surgery import Surgery
 from fullconv.net.trace import Node, layers_of, trace
 
-__all__ = ["DilatedAvgPool2d", "dilate"]
+__all__ = ["DilatedAvgPool2d", "PaddedMaxPool2d", "dilate"]
 
 Pair = tuple[int, int]
 
@@ -27,15 +27,25 @@ Pair = tuple[int, int]
 class DilatedAvgPool2d(nn.AvgPool2d):
     """Mean pooling whose window has holes: N x C x H x W to N x C x h x w. Padding counts as zeros."""
 
-    def __init__(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> None:
-        super().__init__(kernel, stride, padding)
+    def __init__(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, divisor: int | None = None) -> None:
+        super().__init__(kernel, stride, padding, divisor_override=divisor)
         self.dilation = dilation
 
     def forward(self, x: Tensor) -> Tensor:
         """The mean of the taps, as a convolution of each channel."""
         rows, columns = self.kernel_size  # type: ignore[misc]
-        taps = x.new_full((x.shape[1], 1, rows, columns), 1 / (rows * columns))
+        taps = x.new_full((x.shape[1], 1, rows, columns), 1 / (self.divisor_override or rows * columns))
         return functional.conv2d(x, taps, None, self.stride, self.padding, self.dilation, groups=x.shape[1])
+
+
+class PaddedMaxPool2d(nn.MaxPool2d):
+    """Max pooling that may pad by more than half its kernel, as torch's own may not, with holes between its taps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The maxima, padding never being one."""
+        rows, columns = self.padding  # type: ignore[misc]
+        padded = functional.pad(x, (columns, columns, rows, rows), value=-torch.inf)
+        return functional.max_pool2d(padded, self.kernel_size, self.stride, 0, self.dilation)
 
 
 def dilate(dense: Surgery, stride: int | None) -> Surgery:
@@ -63,7 +73,9 @@ def dilate(dense: Surgery, stride: int | None) -> Surgery:
         graph.get_submodule(name).training = module.training
     _Spread(graph, dense.nodes, stride).run()
     channels = next(iter(dense.nodes.values())).shape[0]
-    return replace(dense, module=graph, nodes=trace(graph, dense.size, channels))
+    room = [0 if dense.multiple > 1 else int(tap.field.stride) for tap in dense.taps]  # for windows of the last cells
+    size = dense.size[0] + room[0], dense.size[1] + room[1]
+    return replace(dense, module=graph, nodes=trace(graph, size, channels))
 
 
 class _Spread:
@@ -77,14 +89,30 @@ class _Spread:
     def run(self) -> None:
         """Rewrite each layer that has something to see at another scale."""
         for node in self.graph.graph.nodes:
-            if node.name not in self.nodes or not self.nodes[node.name].shape:
+            if node.name not in self.nodes or not self.nodes[node.name].is_map:
                 continue
             found = {self.finer[source.name] for source in node.all_input_nodes if source.name in self.finer}
             if len(found) > 1:
                 raise ModelError(f"{node.name} joins maps that stride {self.stride} leaves at different strides")
-            finer = found.pop() if found else (1, 1)
-            layers = layers_of(self.nodes[node.name].module) if self.nodes[node.name].module else None  # type: ignore[arg-type]
-            self.finer[node.name] = self._layer(node, layers, finer) if layers else finer
+            finer, known = found.pop() if found else (1, 1), self.nodes[node.name]
+            layers = layers_of(known.module) if known.module else None
+            if layers is None or isinstance(known.module, nn.PixelUnshuffle):
+                self._keeps(node, finer)
+            self.finer[node.name] = finer if layers is None else self._layer(node, layers, finer)
+
+    def _keeps(self, node: fx.Node, finer: Pair) -> None:
+        """Refuse what would have to see at another scale and is no layer that can be rewritten."""
+        known, maps = self.nodes[node.name], [n for n in node.all_input_nodes if self.nodes[n.name].is_map]
+        before, after = (self.nodes[n.name].seen.taps for n in (maps[0], node)) if maps else (None, None)
+        if len(maps) != 1 or before is None or after is None or before == after:
+            return
+        strides = [(old.field.stride, new.field.stride) for old, new in zip(before, after, strict=True)]
+        if finer != (1, 1) or any(old < new and new > self.stride for old, new in strides):
+            name = f"{known.target} ({type(known.module).__name__})" if known.module else node.name
+            raise ModelError(
+                f"{name} moves or merges places and is no module of torch.nn as Conv2d and MaxPool2d are: it has no "
+                f"dilated form, which stride {self.stride} needs"
+            )
 
     def _layer(self, node: fx.Node, layers: tuple[Layer, Layer], finer: Pair) -> Pair:
         """Put the rarefied layer into the graph and say how fine its output is."""
@@ -124,12 +152,18 @@ def _with_layers(name: str, module: nn.Module, layers: tuple[Layer, Layer]) -> n
         conv.weight, conv.bias = module.weight, module.bias
         return conv.train(module.training)
     kernel = layers[0].kernel, layers[1].kernel
+    if isinstance(module, nn.MaxPool2d) and any(2 * pad > size for pad, size in zip(padding, kernel, strict=True)):
+        if module.ceil_mode and stride != (1, 1):
+            raise ModelError(f"{name}: max pooling that rounds up and pads so much has no dilated form")
+        return PaddedMaxPool2d(kernel, stride, padding, dilation).train(module.training)
     if isinstance(module, nn.MaxPool2d):
         return nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=module.ceil_mode).train(module.training)
     assert isinstance(module, nn.AvgPool2d)
     if dilation == (1, 1):
-        pool = nn.AvgPool2d(kernel, stride, padding, module.ceil_mode, module.count_include_pad)
+        pool = nn.AvgPool2d(
+            kernel, stride, padding, module.ceil_mode, module.count_include_pad, module.divisor_override
+        )
         return pool.train(module.training)
     if module.ceil_mode or (any(padding) and not module.count_include_pad):
         raise ModelError(f"{name}: mean pooling that rounds up or leaves out its padding has no dilated form")
-    return DilatedAvgPool2d(kernel, stride, padding, dilation).train(module.training)
+    return DilatedAvgPool2d(kernel, stride, padding, dilation, module.divisor_override).train(module.training)

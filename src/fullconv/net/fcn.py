@@ -80,6 +80,7 @@ class FCN(nn.Module):
             for parts in zip(pools, *(g.alignments for g in self.geometry), strict=True)
         )
         self._multiple, self._size = dense.multiple, dense.size
+        self.context = dense.context
         self.exact = not dense.context and spec.upsample != "resize"
         self._strides = {name: taps[0].field.stride for name, taps in _owners(nodes)}
         self.backbone = _cut(dense.module, [*names.values(), dense.features], [pool for own in pools for pool in own])

@@ -87,12 +87,16 @@ class SkipFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The layers of a network for images of `size` (height, width); `skip` for a network that labels pixels."""
+    """The layers of a network for images of `size` (height, width); `skip` for a network that labels pixels.
+
+    `context` names where values of the whole image come back into the map, so that tiles differ from the whole.
+    """
 
     name: str
     size: Pair
     rows: tuple[LayerRow, ...]
     skip: SkipFacts | None = None
+    context: tuple[str, ...] = ()
 
     @property
     def params(self) -> int:
@@ -134,7 +138,7 @@ def inspect_classifier(name: str, size: Pair | None = None) -> Inspection:
         dense = convolutionalize(classifier(name)[0], input_size(name))
         nodes = trace(dense.module, size)
         held = {key: value.numel() for key, value in dense.module.named_parameters()}
-    return Inspection(f"{name}, convolutionalized", size, tuple(_node_rows(nodes, held)))
+    return Inspection(f"{name}, convolutionalized", size, tuple(_node_rows(nodes, held)), None, dense.context)
 
 
 def inspect_fcn(spec: NetSpec, size: Pair | None = None) -> Inspection:
@@ -146,7 +150,7 @@ def inspect_fcn(spec: NetSpec, size: Pair | None = None) -> Inspection:
     """
     size = size or input_size(spec.model)
     with torch.device("meta"):
-        net = rebuild(spec).eval()
+        net = rebuild(spec).eval().to("meta")
         padding = net.padding(size)
         padded = size[0] + sum(padding[0]), size[1] + sum(padding[1])
         nodes = trace(net.backbone, padded, spec.channels)
@@ -155,7 +159,8 @@ def inspect_fcn(spec: NetSpec, size: Pair | None = None) -> Inspection:
     lead = padding[0][0], padding[1][0]
     rows = [*_node_rows(nodes, held, lead, "backbone."), *_head_rows(net, nodes, lead), *_decoder_rows(net, maps, size)]
     halo = net.geometry[0].field.halo, net.geometry[1].field.halo
-    return Inspection(f"{spec.name} on {spec.model}", size, tuple(rows), SkipFacts(padding, _upsamplings(net), halo))
+    skip = SkipFacts(padding, _upsamplings(net), halo)
+    return Inspection(f"{spec.name} on {spec.model}", size, tuple(rows), skip, net.context)
 
 
 def _node_rows(

@@ -19,10 +19,10 @@ __all__ = [
 
 CELLWISE = frozenset((
     "abs", "add", "addcmul", "celu", "clamp", "clamp_max", "clamp_min", "clip", "clone", "contiguous", "cos",
-    "detach", "div", "elu", "eq", "erf", "exp", "float", "ge", "gelu", "gt", "half", "hardsigmoid", "hardswish",
-    "hardtanh", "identity", "le", "leaky_relu", "lerp", "log", "log1p", "logsigmoid", "lt", "maximum", "minimum",
-    "mish", "mul", "neg", "pow", "reciprocal", "relu", "relu6", "rsqrt", "rsub", "selu", "sigmoid", "sign", "silu",
-    "sin", "softplus", "softsign", "sqrt", "square", "stochastic_depth", "sub", "tanh", "threshold", "to",
+    "detach", "div", "elu", "eq", "erf", "exp", "expand_as", "float", "ge", "gelu", "gt", "half", "hardsigmoid",
+    "hardswish", "hardtanh", "identity", "le", "leaky_relu", "lerp", "log", "log1p", "logsigmoid", "lt", "maximum",
+    "minimum", "mish", "mul", "neg", "pow", "reciprocal", "relu", "relu6", "rsqrt", "rsub", "selu", "sigmoid", "sign",
+    "silu", "sin", "softplus", "softsign", "sqrt", "square", "stochastic_depth", "sub", "tanh", "threshold", "to",
     "truediv", "type", "type_as", "where",
 ))  # fmt: skip
 """Functions and methods that treat every cell alone, and join maps cell by cell."""
@@ -30,9 +30,11 @@ CELLWISE = frozenset((
 CHANNELWISE = frozenset((
     "alpha_dropout", "batch_norm", "dropout", "dropout2d", "feature_dropout", "local_response_norm", "prelu",
 ))  # fmt: skip
-POOLS = frozenset(["amax", "mean", "adaptive_avg_pool2d", "adaptive_max_pool2d"])
+POOLS = frozenset((
+    "adaptive_avg_pool2d", "adaptive_max_pool2d", "amax", "avg_pool2d", "max_pool2d", "mean", "sum",
+))  # fmt: skip
 REDUCTIONS = POOLS | frozenset((
-    "amin", "logsumexp", "max", "min", "norm", "prod", "std", "sum", "var", "std_mean", "var_mean",
+    "amin", "logsumexp", "max", "min", "norm", "prod", "std", "var", "std_mean", "var_mean",
 ))  # fmt: skip
 RESHAPES = frozenset(["flatten", "reshape", "reshape_as", "squeeze", "unflatten", "unsqueeze", "view", "view_as"])
 LAYERS = frozenset(["avg_pool2d", "conv2d", "conv_transpose2d", "max_pool2d", "pixel_unshuffle"])

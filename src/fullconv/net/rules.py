@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from fullconv.errors import ModelError
 from fullconv.geometry import Layer, Tap, same_sizes
+from fullconv.net import shapes
 from fullconv.net.operations import (
     ALONG,
     ATTENTION,
@@ -26,7 +27,6 @@ from fullconv.net.operations import (
     RESHAPES,
     STATISTICS,
 )  # fmt: skip
-from fullconv.net.shapes import after_reduction, after_reshape, layers_of_call, layers_of_module, pads_of, slices_of
 
 __all__ = ["Call", "Seen", "Taps", "follow"]
 
@@ -137,7 +137,8 @@ def _sizes(value: Any, axes: tuple[int, int]) -> tuple[int, ...]:
 
 
 def _taps(seen: Seen) -> Taps:
-    assert seen.taps is not None
+    if seen.taps is None:
+        raise ModelError("gives the form of a map to what is none: not supported")
     return seen.taps
 
 
@@ -167,9 +168,11 @@ def _layer(call: Call) -> Seen:
     if seen.kind != "map":
         return seen
     result = call.result[0] if isinstance(call.result, tuple) else call.result  # a pooling that keeps its indices
+    if shapes.covers_all(call):
+        return Seen("pooled")
     if seen.axes != (-2, -1) or result.dim() != 4:
         return _lost(call, "slides over a map whose last dimensions are not rows and columns")
-    layers = layers_of_module(call.module) if call.module is not None else layers_of_call(call.kind, call)
+    layers = shapes.layers_of_module(call.module) if call.module is not None else shapes.layers_of_call(call.kind, call)
     assert layers is not None
     dynamic = any(call.seen[n].kind == "pooled" for n in call.node.all_input_nodes)
     context = frozenset({call.label}) if dynamic else frozenset[str]()
@@ -190,13 +193,13 @@ def _reduction(call: Call) -> Seen:
     seen = call.seen[call.first]
     if call.kind in ("max", "min") and len(call.node.all_input_nodes) > 1:
         return _cellwise(call)
-    axes = after_reduction(call, seen.axes)
+    axes = shapes.after_reduction(call, seen.axes)
     return Seen("pooled") if axes is None else replace(seen, axes=axes)
 
 
 def _reshape(call: Call) -> Seen:
     seen, source = call.seen[call.first], call.values[call.first]
-    found = after_reshape(tuple(source.shape), tuple(call.result.shape), seen.axes)
+    found = shapes.after_reshape(tuple(source.shape), tuple(call.result.shape), seen.axes)
     if found is None:
         return Seen("pooled")
     axes, blocks = found
@@ -270,7 +273,7 @@ def _item(call: Call) -> Seen:
     seen, source = call.seen[call.first], call.values[call.first]
     if not isinstance(source, Tensor):
         return seen
-    found = slices_of(call.args[1], source, seen.axes)
+    found = shapes.slices_of(call.args[1], source, seen.axes)
     if found is None:
         return Seen("pooled")
     axes, cuts = found
@@ -284,7 +287,7 @@ def _item(call: Call) -> Seen:
 def _pad(call: Call) -> Seen:
     seen = _own(call)
     taps = list(_taps(seen))
-    pads: Sequence[int] = pads_of(call)
+    pads: Sequence[int] = shapes.pads_of(call)
     for i, axis in enumerate(seen.axes):
         at = 2 * (-axis - 1)
         before, after = (int(pads[at]), int(pads[at + 1])) if at < len(pads) else (0, 0)
@@ -324,14 +327,6 @@ def _normed(call: Call) -> Seen:
     return _lost(call, "normalizes over rows and columns of one size")
 
 
-def _statistics(call: Call) -> Seen:
-    return replace(_own(call), context=frozenset({call.label}))
-
-
-def _attention(call: Call) -> Seen:
-    return _lost(call, "mixes places with each other (attention): not supported")
-
-
 _RULES: tuple[tuple[frozenset[str], Callable[[Call], Seen]], ...] = (
     (CELLWISE, _cellwise),
     (CHANNELWISE, _own),
@@ -347,6 +342,6 @@ _RULES: tuple[tuple[frozenset[str], Callable[[Call], Seen]], ...] = (
     (frozenset({"pad"}), _pad),
     (frozenset({"interpolate"}), _interpolated),
     (frozenset({"linear", "layer_norm", "rms_norm"}), _normed),
-    (STATISTICS, _statistics),
-    (ATTENTION, _attention),
+    (STATISTICS, lambda call: replace(_own(call), context=frozenset({call.label}))),
+    (ATTENTION, lambda call: _lost(call, "mixes places with each other (attention): not supported")),
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from fullconv.errors import ModelError
 from fullconv.geometry import Layer
@@ -14,7 +14,15 @@ from fullconv.geometry import Layer
 if TYPE_CHECKING:
     from fullconv.net.rules import Call
 
-__all__ = ["after_reduction", "after_reshape", "layers_of_call", "layers_of_module", "pads_of", "slices_of"]
+__all__ = [
+    "after_reduction",
+    "after_reshape",
+    "covers_all",
+    "layers_of_call",
+    "layers_of_module",
+    "pads_of",
+    "slices_of",
+]
 
 Axes = tuple[int, int]
 
@@ -52,6 +60,14 @@ def layers_of_call(kind: str, call: Call) -> tuple[Layer, Layer]:
         ceil = bool(arg(5, "ceil_mode", False))
         return _layers(kernel, stride, arg(3, "padding", 0), arg(4, "dilation", 1), ceil)
     return _layers(kernel, stride, arg(3, "padding", 0), 1, bool(arg(4, "ceil_mode", False)))
+
+
+def covers_all(call: Call) -> bool:
+    """Whether a pooling to one cell has a window that the forward computes from the size of its map."""
+    if call.module is not None or call.kind not in ("avg_pool2d", "max_pool2d") or call.result.shape[-2:] != (1, 1):
+        return False
+    kernel = call.node.args[1] if len(call.node.args) > 1 else call.node.kwargs.get("kernel_size")
+    return any(isinstance(n, fx.Node) for n in (kernel if isinstance(kernel, tuple | list) else [kernel]))
 
 
 def _layers(

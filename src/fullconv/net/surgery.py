@@ -10,10 +10,10 @@ import copy
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from fullconv.errors import ModelError
-from fullconv.net.tail import Tail, last_layer
+from fullconv.net.tail import KEPT, Tail
 from fullconv.net.trace import Node, Taps, trace, traced
 
 __all__ = ["Surgery", "convolutionalize", "transplant"]
@@ -25,8 +25,9 @@ class Surgery:
 
     `features` names the node whose map the classifier's head starts from; `linears` the modules that are fully
     connected, first to last: linear layers and the 1 x 1 convolutions among them. `pools` names the nodes that pool
-    in windows where the classifier pooled everything. `copied` keeps its parameters as they were, `coerced` got
-    another shape or became another layer, `dropped` is gone; each entry is a module's name and what happened.
+    in windows where the classifier pooled everything; `end` is what the classifier does to its logits, and this network
+    does not. `copied` keeps its parameters as they were, `coerced` got another shape or became another layer, `dropped`
+    is gone; each entry is a module's name and what happened.
     `nodes` is the trace of `module` on an image of `size`.
     """
 
@@ -39,6 +40,11 @@ class Surgery:
     coerced: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     nodes: dict[str, Node] = field(default_factory=dict, repr=False)
+    end: Literal["", "softmax", "log_softmax"] = ""
+
+    def as_given(self, logits: Tensor) -> Tensor:
+        """What the classifier gives where these are its logits, N x K or N x K x h x w."""
+        return {"": logits, "softmax": logits.softmax(1), "log_softmax": logits.log_softmax(1)}[self.end]
 
     @property
     def taps(self) -> Taps:
@@ -81,12 +87,13 @@ def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), chann
     gives N x K x 1 x 1 with the same numbers; on a larger image, its cell (i, j) is what the classifier gives
     on the crop that starts at (i, j) times the stride: see `Surgery.fidelity` for how exactly. Global pooling before
     the head becomes a window of the size that it had; inside of the network (squeeze-and-excitation) it stays
-    global. "same" padding that depends on the size becomes that of `size`. State dict keys stay; what only
-    training uses (auxiliary heads) is dropped.
+    global. "same" padding that depends on the size becomes that of `size`. A softmax behind the logits, or its
+    logarithm, is dropped (`Surgery.end`). State dict keys stay; what only training uses (auxiliary heads) is dropped.
 
     Raises ModelError where the classifier cannot be traced, does not end in linear layers or 1 x 1 convolutions on
     pooled or flattened features, or mixes places in a way that has no geometry, as attention does.
     """
+    model = model.module if isinstance(model, nn.DataParallel) else model
     name = type(model).__name__
     graph = copy.deepcopy(traced(model, size, channels))
     tail = Tail(graph, trace(graph, size, channels), name)
@@ -95,14 +102,14 @@ def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), chann
     graph.delete_all_unused_submodules()
     graph.recompile()
     nodes = trace(graph, size, channels)
-    features, linears = last_layer(graph, nodes, tail)
+    features, linears = _last_layer(graph, nodes, tail)
     kept = dict(graph.named_modules())
     touched = {entry.split(":")[0] for entry in tail.coerced}
     owners = dict.fromkeys(key.rpartition(".")[0] for key in graph.state_dict())
     gone = [key for key, module in model.named_modules() if key not in kept and _owns(module)]
     dropped = [*tail.dropped, *(f"{key}: not used in evaluation" for key in gone)]
     copied = [owner for owner in owners if owner not in touched]
-    result = Surgery(graph, size, features, linears, tuple(tail.pools), copied, tail.coerced, dropped, nodes)
+    result = Surgery(graph, size, features, linears, tuple(tail.pools), copied, tail.coerced, dropped, nodes, tail.end)
     _check_larger(result, channels)
     return result
 
@@ -145,3 +152,35 @@ def _check_larger(dense: Surgery, channels: int) -> None:
             expected = tuple(tap.size(n) for tap, n in zip(node.taps, larger, strict=True))
             if expected != nodes[name].shape[1:]:
                 raise ModelError(f"{name} gives {nodes[name].shape[1:]} cells where its geometry says {expected}")
+
+
+def _last_layer(graph: fx.GraphModule, nodes: dict[str, Node], tail: Tail) -> tuple[str, tuple[str, ...]]:
+    """The node that the head starts from, and the fully connected modules on the way to the logits.
+
+    Where the head has none, as in SqueezeNet, the 1 x 1 convolution before its pooling is the last layer.
+    """
+    sources = {source.name for source in tail.sources}
+    if len(sources) != 1:
+        raise ModelError(f"the head of {tail.name} starts from {len(sources)} maps: not supported")
+    (features,) = sources
+    (output,) = (node for node in graph.graph.nodes if node.op == "output")
+    linears: list[str] = []
+    node = _before(output, nodes)
+    while node.name != features:
+        if isinstance(nodes[node.name].module, nn.Conv2d):
+            linears.append(str(node.target))
+        node = _before(node, nodes)
+    if linears:
+        return features, tuple(reversed(linears))
+    while not isinstance(nodes[node.name].module, nn.Conv2d):
+        if node.op == "placeholder" or nodes[node.name].kind not in KEPT:
+            raise ModelError(f"{tail.name} has no linear layer after a flatten: nothing to convolutionalize")
+        node = _before(node, nodes)
+    if any(layer.reach for layer in nodes[node.name].layers or ()):
+        raise ModelError(f"{tail.name} has no linear layer after a flatten: nothing to convolutionalize")
+    return _before(node, nodes).name, (str(node.target),)
+
+
+def _before(node: fx.Node, nodes: dict[str, Node]) -> fx.Node:
+    """The first map that goes into a node."""
+    return next(n for n in node.all_input_nodes if nodes[n.name].is_map)

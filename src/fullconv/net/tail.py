@@ -7,6 +7,7 @@ inside of the network is not in it: its result meets a map again.
 from __future__ import annotations
 
 from math import prod
+from typing import Literal
 
 from torch import fx, nn
 
@@ -16,17 +17,19 @@ from fullconv.net.operations import ATTENTION, CELLWISE, CHANNELWISE, POOLS, RES
 from fullconv.net.rules import Seen
 from fullconv.net.trace import Node
 
-__all__ = ["Tail", "last_layer"]
+__all__ = ["KEPT", "Tail"]
 
 _PLAIN = Seen()
-_KEPT = CELLWISE | CHANNELWISE
+KEPT = CELLWISE | CHANNELWISE
+"""The operations that leave every value where it is."""
 
 
 class Tail:
     """One pass over the head's nodes, in order.
 
     In the head, N x C values become N x C x h x w maps. `flat` remembers the C x h x w that a vector was flattened
-    from, until a linear layer meets it; `last` the values whose channels come last.
+    from, until a linear layer meets it; `last` the values whose channels come last; `places` the maps whose rows and
+    columns became one dimension. `end` is what the classifier makes of its logits, which the dense network does not.
     """
 
     def __init__(self, graph: fx.GraphModule, nodes: dict[str, Node], name: str) -> None:
@@ -36,7 +39,9 @@ class Tail:
         self.coerced: list[str] = []
         self.dropped: list[str] = []
         self.flat: dict[fx.Node, tuple[int, ...]] = {}
+        self.places: dict[fx.Node, fx.Node] = {}
         self.last: set[fx.Node] = set()
+        self.end: Literal["", "softmax", "log_softmax"] = ""
         self.new: dict[fx.Node, fx.Node] = {}
         self.turned: dict[fx.Node, fx.Node] = {}
         (output,) = (node for node in graph.graph.nodes if node.op == "output")
@@ -59,7 +64,10 @@ class Tail:
                 self.new[node] = self._inside(node, found, above)
         if result in self.last:
             self.new[result] = self._moved(self.new[result], (0, 3, 1, 2))
+        ends = [node for node in self.output.all_input_nodes if node is not result]
         self.output.args = (self.new[result],)
+        for node in ends:
+            self.graph.graph.erase_node(node)
         for node in reversed(head):
             if not node.users:
                 self.graph.graph.erase_node(node)
@@ -73,7 +81,7 @@ class Tail:
             found = self.nodes.get(node.name)
             if found is not None and found.kind in POOLS and found.is_map and found.kind.startswith("adaptive"):
                 size = "x".join(str(n) for n in found.shape[1:])
-                self.dropped.append(f"{node.target}: pooling {size} to its own size")
+                self.dropped.append(f"{found.target}: pooling {size} to its own size")
                 node.replace_all_uses_with(node.all_input_nodes[0])
                 self.graph.graph.erase_node(node)
 
@@ -81,6 +89,7 @@ class Tail:
         result = self.output.args[0]
         if not isinstance(result, fx.Node):
             raise ModelError(f"{self.name} gives several results, not one tensor of logits")
+        result = self._without_end(result)
         found = self.nodes[result.name]
         if found.seen.kind == "lost":
             raise ModelError(found.seen.reason)
@@ -90,6 +99,15 @@ class Tail:
                 f"{self.name} has no linear layer after a flatten: nothing to convolutionalize (it gives N x {shape})"
             )
         return result
+
+    def _without_end(self, result: fx.Node) -> fx.Node:
+        """The node before a softmax or its logarithm: they keep the order of the classes, and losses want logits."""
+        found = self.nodes[result.name]
+        if found.kind not in ("softmax", "log_softmax") or len(found.shape) != 1:
+            return result
+        self.end = "softmax" if found.kind == "softmax" else "log_softmax"
+        self.dropped.append(f"{found.target}: {found.kind} of the logits")
+        return result.all_input_nodes[0]
 
     def _head(self, result: fx.Node) -> list[fx.Node]:
         """The nodes with pooled values that the result needs, in order."""
@@ -111,6 +129,14 @@ class Tail:
             raise ModelError(f"{self._label(found)} works on {shape}, not on a map")
         if found.kind in POOLS:
             return self._pooled(node, source, shape, axes == (-3, -2))
+        if (
+            axes == (-2, -1)
+            and found.kind in RESHAPES
+            and len(found.shape) == 2
+            and found.shape == (shape[0], prod(shape[1:]))
+        ):
+            self.places[node] = source
+            return self.new.get(source, source)
         if axes != (-2, -1) or len(found.shape) not in (1, 3) or found.shape[0] not in (shape[0], prod(shape)):
             raise ModelError(f"{node.name} flattens {shape} to {found.shape}, not a map to a vector")
         self.flat[node] = shape
@@ -122,13 +148,18 @@ class Tail:
         """Pooling becomes a window of the size that it has here."""
         found = self.nodes[node.name]
         before = shape[:2] if last else shape[1:]
-        after = (1, 1) if found.kind in ("mean", "amax") or len(found.shape) == 1 else found.shape[1:]
+        after = (1, 1) if found.kind in ("mean", "amax", "sum") or len(found.shape) == 1 else found.shape[1:]
         if any(b % a for b, a in zip(before, after, strict=True)):
-            raise ModelError(f"{node.target} pools {list(before)} cells to {list(after)}: windows of unequal size")
+            raise ModelError(
+                f"{self._label(found)} pools {list(before)} cells to {list(after)}: windows of unequal size"
+            )
         window = (before[0] // after[0], before[1] // after[1])
-        pool = nn.MaxPool2d if found.kind in ("amax", "adaptive_max_pool2d") else nn.AvgPool2d
+        step = window if after != (1, 1) else (1, 1)
         name = str(node.target) if node.op == "call_module" else f"{node.name}_window"
-        self.graph.add_submodule(name, pool(window, window if after != (1, 1) else (1, 1)))
+        largest = found.kind in ("amax", "adaptive_max_pool2d", "max_pool2d")
+        divisor = 1 if found.kind == "sum" else None
+        pool = nn.MaxPool2d(window, step) if largest else nn.AvgPool2d(window, step, divisor_override=divisor)
+        self.graph.add_submodule(name, pool)
         start = self.new.get(source, source)
         if last:
             start = self.turned.get(source) or self._moved(start, (0, 3, 1, 2), node)
@@ -149,6 +180,11 @@ class Tail:
         """A vector becomes another one."""
         source = above[0]
         old = self.nodes[source.name]
+        if source in self.places:
+            if found.kind not in ("mean", "amax", "sum") or node.args[1:2] not in ((-1,), (2,)):
+                raise ModelError(f"{self._label(found)} works on the places of a flattened map: not supported")
+            origin = self.places[source]
+            return self._pooled(node, origin, self.nodes[origin.name].shape, False)
         if found.kind in RESHAPES or (found.kind == "getitem" and prod(found.shape) == prod(old.shape)):
             return self._reshaped(node, found, source)
         if found.kind == "permute" and len(found.shape) == 3:
@@ -168,7 +204,7 @@ class Tail:
             made.args, made.kwargs = (made.args[0], 1), {}
             self.flat[node] = (sum(self.flat[n][0] for n in above), 1, 1)
             return made
-        if found.kind in _KEPT:
+        if found.kind in KEPT:
             return self._cellwise(node, found, above)
         raise ModelError(f"{self._label(found)} in the head cannot be followed from cell to cell: not supported")
 
@@ -284,35 +320,3 @@ class Tail:
 
     def _label(self, found: Node) -> str:
         return f"{found.target} ({type(found.module).__name__})" if found.module is not None else found.name
-
-
-def last_layer(graph: fx.GraphModule, nodes: dict[str, Node], tail: Tail) -> tuple[str, tuple[str, ...]]:
-    """The node that the head starts from, and the fully connected modules on the way to the logits.
-
-    Where the head has none, as in SqueezeNet, the 1 x 1 convolution before its pooling is the last layer.
-    """
-    sources = {source.name for source in tail.sources}
-    if len(sources) != 1:
-        raise ModelError(f"the head of {tail.name} starts from {len(sources)} maps: not supported")
-    (features,) = sources
-    (output,) = (node for node in graph.graph.nodes if node.op == "output")
-    linears: list[str] = []
-    node = _before(output, nodes)
-    while node.name != features:
-        if isinstance(nodes[node.name].module, nn.Conv2d):
-            linears.append(str(node.target))
-        node = _before(node, nodes)
-    if linears:
-        return features, tuple(reversed(linears))
-    while not isinstance(nodes[node.name].module, nn.Conv2d):
-        if node.op == "placeholder" or nodes[node.name].kind not in _KEPT:
-            raise ModelError(f"{tail.name} has no linear layer after a flatten: nothing to convolutionalize")
-        node = _before(node, nodes)
-    if any(layer.reach for layer in nodes[node.name].layers or ()):
-        raise ModelError(f"{tail.name} has no linear layer after a flatten: nothing to convolutionalize")
-    return _before(node, nodes).name, (str(node.target),)
-
-
-def _before(node: fx.Node, nodes: dict[str, Node]) -> fx.Node:
-    """The first map that goes into a node."""
-    return next(n for n in node.all_input_nodes if nodes[n.name].is_map)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -49,9 +50,7 @@ def traced(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int =
     except ModelError:
         raise
     except Exception as error:
-        cause = str(error).strip().partition("\n")[0] or type(error).__name__
-        message = f"{name} cannot be traced by torch.fx: {cause}. Its forward must not branch on data."
-        raise ModelError(message) from error
+        raise ModelError(f"{name} cannot be traced by torch.fx: {_in_words(error)}") from error
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -152,6 +151,11 @@ class _Tracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Value(node, self)
 
+    def create_args_for_root(self, *args: Any, **others: Any) -> Any:
+        """Arguments beside the image have their defaults: a mask that may be given is not."""
+        forward, values = super().create_args_for_root(*args, **others)
+        return forward, [*values[:2], *(_default(v.node) if isinstance(v, _Value) else v for v in values[2:])]
+
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **others: Any) -> Any:
         if kind == "call_function" and target in _CHECKS:
             return None
@@ -160,8 +164,7 @@ class _Tracer(fx.Tracer):
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **others)
         node = proxy.node
         if kind == "placeholder":
-            default = node.args[0] if node.args else None
-            self.values[node] = self.example if not self.values else default
+            self.values[node] = self.example if not self.values else _default(node)
         elif kind != "output":
             self.values[node] = self._evaluate(node)
         return proxy
@@ -176,7 +179,11 @@ class _Tracer(fx.Tracer):
             cause = str(error).partition("\n")[0]
             if "meta tensors" in cause:
                 raise fx.proxy.TraceError("it reads a number out of the image") from error
-            raise ModelError(f"the network does not run on a {height}x{width} image: {cause}") from error
+            if _in_words(error) == _OF_ITS_OWN:
+                raise ModelError(f"{type(self.root).__name__} cannot be traced by torch.fx: {_OF_ITS_OWN}") from error
+            raise ModelError(
+                f"the network does not run on a {height}x{width} image: {cause}{_hint(self.root)}"
+            ) from error
         finally:
             self.inside = False
 
@@ -215,6 +222,32 @@ class _Tracer(fx.Tracer):
         value = self.values[obj.node]
         length = value.shape[0] if isinstance(value, Tensor) else len(value)
         return iter([cast(Any, obj)[index] for index in range(length)])
+
+
+_OF_ITS_OWN = "its forward makes tensors of its own, of places for instance: not supported"
+
+
+def _in_words(error: Exception) -> str:
+    """Why a forward cannot be followed; torch's own words where they say it."""
+    cause = str(error).strip().partition("\n")[0] or type(error).__name__
+    if "expected device" in cause or re.search(r"^(ones|zeros|full|empty|rand|randn)\(\) ", cause):
+        return _OF_ITS_OWN
+    if "item assignment" in cause:
+        return "its forward writes into parts of a tensor"
+    return f"{cause}. Its forward must not branch on data." if isinstance(error, fx.proxy.TraceError) else cause
+
+
+def _hint(model: nn.Module) -> str:
+    """What to do where the size of the image may be wrong: libraries know that of theirs."""
+    if type(model).__module__.startswith("torchvision.") or hasattr(model, "default_cfg"):
+        return ""
+    if hasattr(model, "input_size"):
+        return "; the size is that of its attribute input_size"
+    return "; if it is made for RGB images of another size, give it an attribute input_size = (height, width)"
+
+
+def _default(placeholder: fx.Node) -> Any:
+    return placeholder.args[0] if placeholder.args else None
 
 
 def _whole(value: Any) -> Any:

@@ -1,0 +1,45 @@
+"""What dilation meets beside convolutions: gates, scales, and pooling with much padding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fullconv.net.dilate import dilate
+from fullconv.net.fcn import rebuild
+from fullconv.net.spec import NetSpec
+from fullconv.net.surgery import convolutionalize
+
+
+class Scaled(nn.Module):
+    """ConvNeXt's scale of a branch behind a strided layer, and a gate by squeeze-and-excitation with a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.pool, self.fc = nn.Conv2d(3, 3, 2, 2), nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 3, 1)
+        self.scale, self.end = nn.Parameter(torch.rand(3, 1, 1)), nn.Conv2d(3, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        x = x * torch.sigmoid(self.fc(self.pool(x)))
+        return self.end(x + self.scale * x)
+
+
+def test_scales_and_gates_are_no_maps_that_could_disagree() -> None:
+    model = nn.Sequential(Scaled(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).eval()
+    assert [int(tap.field.stride) for tap in dilate(convolutionalize(model, (8, 8)), 1).taps] == [1, 1]
+
+
+def test_max_pooling_may_pad_by_more_than_half_its_kernel() -> None:
+    """GoogLeNet's branch of pooling with stride 1, behind strides that are dropped."""
+    body = [nn.Conv2d(3, 4, 2, 2), nn.MaxPool2d(2), nn.MaxPool2d(3, 1, 1, ceil_mode=True)]
+    model = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).double().eval()
+    coarse = convolutionalize(model, (16, 16))
+    fine = dilate(coarse, 1)
+    image = torch.randn(1, 3, 29, 33, dtype=torch.float64)
+    with torch.no_grad():
+        ours, theirs = fine.module(image)[:, :, ::4, ::4], coarse.module(image)
+    torch.testing.assert_close(ours[:, :, : theirs.shape[2], : theirs.shape[3]], theirs)
+    with torch.device("meta"):
+        net = rebuild(NetSpec("googlenet", 2, 8, dilate=8))
+        assert net(torch.zeros(1, 3, 65, 97)).shape == (1, 2, 65, 97)
