@@ -1,9 +1,9 @@
-"""One ONNX Runtime session for images of every size, against one of a fixed shape, each with and without an arena.
+"""One ONNX Runtime session for images of every size, against one of a fixed shape, each with and without its plans.
 
     python benchmarks/sessions.py [FILE.onnx] [--size 360x480] [--rounds 15]
 
-Without FILE it is the bundled `street`. Ours is the first row: any shape, no arena and no memory pattern, which would
-be kept for each size. All run by turns; ratios are taken within a round.
+Without FILE it is the bundled `street`. Ours is the first row: any shape, an arena that keeps the memory of the largest
+call, no pattern of memory for each size. All run by turns; ratios are taken within a round.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from fullconv.cores import usable_cores
 from fullconv.run.models import bundled
 
 
-def session(path: Path, size: tuple[int, int] | None, arena: bool) -> onnxruntime.InferenceSession:
+def session(path: Path, size: tuple[int, int] | None, arena: bool, pattern: bool) -> onnxruntime.InferenceSession:
     """As `run.onnx` makes them, but for what is compared; `size` (height, width) fixes the shape."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
+    options.enable_cpu_mem_arena, options.enable_mem_pattern = arena, pattern
     for name, length in zip("NHW", (1, *size) if size else (), strict=False):
         options.add_free_dimension_override_by_name(name, length)
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -38,8 +38,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     height, width = (int(side) for side in options.size.split("x"))
-    ways = list(product((False, True), repeat=2))
-    sessions = [session(options.file, (height, width) if fixed else None, arena) for fixed, arena in ways]
+    kinds = [(fixed, arena, pattern) for fixed, pattern, arena in product((False, True), (False, True), (True, False))]
+    ways = [(fixed, arena, pattern) for fixed, arena, pattern in kinds if arena or not pattern]
+    sessions = [session(options.file, (height, width) if fixed else None, *keeps) for fixed, *keeps in ways]
     image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
     seconds = np.empty((options.rounds + 1, len(ways)))
     for number in range(options.rounds + 1):
@@ -49,10 +50,11 @@ def main() -> None:
             seconds[number, place] = time.perf_counter() - start
     kept = seconds[1:]
     ratios = np.percentile(kept / kept[:, :1], (25, 50, 75), axis=0)
-    print("| shape | arena and pattern | ms | x ours |\n|---|---|---:|---:|")
-    for place, (fixed, arena) in enumerate(ways):
+    print("| shape | keeps | ms | x ours |\n|---|---|---:|---:|")
+    for place, (fixed, arena, pattern) in enumerate(ways):
         low, middle, high = ratios[:, place]
-        shape, memory = "fixed" if fixed else "any", "yes" if arena else "no"
+        shape = "fixed" if fixed else "any"
+        memory = "arena, pattern" if pattern else "arena" if arena else "nothing"
         spread = f"{middle:.2f} ({low:.2f} to {high:.2f})"
         print(f"| {shape} | {memory} | {1000 * np.median(kept[:, place]):.1f} | {spread} |")
 

@@ -21,9 +21,9 @@ UInt8 = npt.NDArray[np.uint8]
 class OnnxFile:
     """Runs a file of `fullconv export` with ONNX Runtime on the CPU.
 
-    One session takes every size: fixed shapes are no faster, and each would cost a session. What ONNX Runtime would
-    keep from call to call, an arena and a plan of memory for each size, is off, so that calls of many sizes do not add
-    up; it saves nothing that can be measured (benchmarks/memory_runner.py).
+    One session takes every size: fixed shapes are no faster, and each would cost a session (benchmarks/sessions.py).
+    ONNX Runtime's arena keeps the memory of the largest call, without which images of a megapixel take nearly twice as
+    long; its plan of memory for each size is off, so that calls of many sizes do not add up (memory_runner.py).
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, about: About) -> None:
@@ -37,7 +37,6 @@ class OnnxFile:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False
         options.enable_mem_pattern = False
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
