@@ -273,11 +273,14 @@ def _upsample_row(name: str, net: FCN, coarse: Pair, fine: Pair, seen: tuple[Fie
 
 def _upsample_macs(module: Upsample, classes: int, coarse: Pair, fine: Pair, start: Pair) -> int:
     kernel = prod(axis.kernel for axis in module.axes)
+    if module.mode == "learned":  # whole blocks of factor x factor pixels, with kernels of whole cells
+        ways = list(zip(module.axes, start, fine, strict=True))
+        blocks = [(begin + length - 1) // axis.factor - begin // axis.factor + 1 for axis, begin, length in ways]
+        reach = [-(-axis.kernel // axis.factor) * axis.factor for axis in module.axes]
+        return classes**2 * prod(reach) * prod(blocks) if kernel > 1 else 0
     if module.mode != "resize":
         used = [len(up.sources(*way)) for up, *way in zip(module.axes, start, fine, coarse, strict=True)]
         coarse = used[0], used[1]
-    if module.mode == "learned":
-        return classes**2 * kernel * prod(coarse) if kernel > 1 else 0
     return classes * (fine[0] * coarse[0] * coarse[1] + fine[0] * coarse[1] * fine[1]) * (kernel > 1)
 
 
