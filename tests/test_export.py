@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from dataclasses import replace
@@ -20,11 +21,12 @@ from fullconv.errors import ModelError
 from fullconv.export import export
 from fullconv.export import file as file_module
 from fullconv.export import quantize as quantize_module
-from fullconv.export.file import assemble, describe, pad_table
+from fullconv.export.file import _origin, assemble, describe, pad_table
 from fullconv.export.graph import PadTable
 from fullconv.export.quantize import Quantized
 from fullconv.image import write_image, write_label_map
 from fullconv.labels import LabelSet
+from fullconv.net.backbones import bundled_weights
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn import FCN, rebuild
 from fullconv.net.runner import TorchRunner
@@ -168,6 +170,15 @@ def test_a_run_folder_becomes_a_file_that_tells_all(run, tmp_path):
     assert (notes["weights"]["from"], notes["weights"]["step"]) == ("digits.safetensors", 7)
     assert notes["network"]["stride"] == runner.about.stride == 8
     assert type(load_runner(run)).__name__ == "TorchRunner"
+
+
+def test_weights_that_come_along_are_named_with_their_hash():
+    bundled = bundled_weights("mobilenet_v2")
+    digest = hashlib.sha256(bundled.read_bytes()).hexdigest()
+    saved = Saved(NetSpec("mobilenet_v2", 11, 8), DIGIT_LABELS)
+    assert _origin(saved, "pretrained") == f"mobilenet_v2.safetensors of fullconv, sha256 {digest}"
+    assert _origin(saved, "vgg.pth") == "vgg.pth"
+    assert _origin(Saved(NetSpec("digits", 11, 8), DIGIT_LABELS), "pretrained") == "pretrained"
 
 
 @pytest.mark.parametrize("wrong", ["crop", "color", "padding", "labels alone"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from fullconv.export.graph import Graph, PadTable, add_fusion, add_labels, add_p
 from fullconv.export.quantize import Quantized, quantize
 from fullconv.files import atomic_write
 from fullconv.geometry import bilinear_kernel
+from fullconv.net.backbones import PRETRAINED, bundled_weights
 from fullconv.net.checkpoint import Saved, load_net
 from fullconv.net.fcn import FCN
 from fullconv.net.upsample import Upsample
@@ -223,7 +225,8 @@ def _notes(model: Path, saved: Saved, licence: str | None) -> dict[str, Any]:
         scores.pop("confusion", None)
     if scores:
         scores |= {"data": settings.get("data"), "split": "val"}
-    weights = {"file": str(model), "from": settings.get("weights"), "start": settings.get("start")}
+    weights = {"file": str(model), "from": _origin(saved, settings.get("weights")), "start": settings.get("start")}
+    weights |= {name: settings[name] for name in ("fullconv", "torch") if name in settings}
     weights |= {name: saved.notes[name] for name in ("imported", "net", "step") if name in saved.notes}
     return {
         "network": saved.spec.to_dict(),
@@ -232,3 +235,11 @@ def _notes(model: Path, saved: Saved, licence: str | None) -> dict[str, Any]:
         "weights": weights,
         "licence": licence,
     }
+
+
+def _origin(saved: Saved, weights: str | None) -> str | None:
+    """What a run's weights began with; of those that come along the file and its hash, since there may be others."""
+    bundled = bundled_weights(saved.spec.model) if weights == PRETRAINED else None
+    if bundled is None:
+        return weights
+    return f"{bundled.name} of fullconv, sha256 {hashlib.sha256(bundled.read_bytes()).hexdigest()}"

@@ -27,6 +27,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "PRETRAINED",
+    "bundled_weights",
     "classifier",
     "digit_net",
     "input_size",
@@ -75,13 +76,18 @@ def classifier(name: str, weights: str | Path | None = None) -> tuple[nn.Module,
             return model, frozenset(model.state_dict())
         if file_and_function(name) is not None:
             return model, frozenset()
-        bundled = _BUNDLED / f"{name}.safetensors"
-        weights = bundled if bundled.is_file() else IMAGENET
+        weights = bundled_weights(name) or IMAGENET
     if Path(weights).suffix == ".caffemodel" and Path(weights).is_file():
         state = classifier_state(Path(weights), name, model)
     else:
         state = _download(name) if str(weights) == IMAGENET else read_state(Path(weights))
     return model, load_weights(model, state, source=str(weights))
+
+
+def bundled_weights(name: str) -> Path | None:
+    """The pretrained weights of a classifier that come with fullconv, beside a card of their origin."""
+    path = _BUNDLED / f"{name}.safetensors"
+    return path if path.is_file() else None
 
 
 def origin(name: str) -> str:
