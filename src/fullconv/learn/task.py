@@ -20,6 +20,7 @@ from fullconv.learn.loss import banded_logits, banded_loss
 from fullconv.learn.recipe import Recipe
 from fullconv.metrics import Scores
 from fullconv.net.fcn import FCN
+from fullconv.net.runner import largest
 
 __all__ = ["Batch", "SegmentationTask", "class_weights", "freeze_below", "scores_of"]
 
@@ -93,7 +94,7 @@ class SegmentationTask(LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             score = scores_of(self.best, inputs, target)
             for rows, logits in banded_logits(self.best, score, (target.shape[-2], target.shape[-1])):
-                self.confusion.update(logits.argmax(1), target[:, rows.start : rows.stop].long())
+                self.confusion.update(largest(logits), target[:, rows.start : rows.stop].long())
 
     def on_validation_epoch_end(self) -> None:
         """The scores of all processes' images together."""

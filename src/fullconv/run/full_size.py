@@ -31,7 +31,7 @@ def _labels(scores: Float32, about: About, size: tuple[int, int]) -> UInt8:
     """K x h x w scores to H x W labels."""
     classes, height, width = scores.shape
     rows, columns = (up.factor for up in about.upsamplings)
-    best = np.pad(_first_largest(scores), 1, mode="edge")
+    best = np.pad(largest(scores[None])[0], 1, mode="edge")
     corner = best[:-1, :-1]
     mixed = (corner != best[:-1, 1:]) | (corner != best[1:, :-1]) | (corner != best[1:, 1:])
     blocks = np.empty((height + 1, rows, width + 1, columns), np.uint8)
@@ -43,20 +43,11 @@ def _labels(scores: Float32, about: About, size: tuple[int, int]) -> UInt8:
         y, x = down[first : first + step], across[first : first + step]
         quads = np.stack([padded[:, y + i, x + j].ravel() for i in (0, 1) for j in (0, 1)])
         logits = (about.blocks @ quads).reshape(rows * columns, classes, -1)
-        found = _first_largest(logits.transpose(1, 0, 2)).reshape(rows, columns, -1)
+        found = largest(logits.transpose(1, 0, 2)[None])[0].reshape(rows, columns, -1)
         blocks[y, :, x, :] = found.transpose(2, 0, 1)
     top, left = about.start
     whole = blocks.reshape((height + 1) * rows, (width + 1) * columns)
     return np.ascontiguousarray(whole[top : top + size[0], left : left + size[1]])
-
-
-def _first_largest(logits: Float32) -> UInt8:
-    """K x ... to the index of the largest of K, the first one of equals; `argmax` takes several times as long."""
-    most, best = logits[0].copy(), np.zeros(logits.shape[1:], np.uint8)
-    for index in range(1, len(logits)):
-        np.copyto(best, index, where=logits[index] > most, casting="unsafe")
-        np.maximum(most, logits[index], out=most)
-    return best
 
 
 def full_size_logits(scores: Float32, about: About, size: tuple[int, int]) -> Float32:
