@@ -25,6 +25,9 @@ IMAGE_SUFFIXES = frozenset({
 
 UInt8 = npt.NDArray[np.uint8]
 
+ROWS = 256
+"""Rows that are tinted at a time: what they take meanwhile is five times their own size."""
+
 _LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".jfif": 65500, ".gif": 65535, ".webp": 16383}
 
 
@@ -98,12 +101,16 @@ def overlay(image: UInt8, label_map: UInt8, labels: LabelSet, alpha: float = 0.5
     ids = np.arange(256, dtype=np.uint8)
     colors = labels.colorize(ids).astype(np.uint16)
     is_class = (ids < labels.num_classes) & (ids != labels.ignore_index)
-    # 255 * 256 + 128 fits 16 bits, so a 12 megapixel photograph is blended without floats.
-    tinted = image.astype(np.uint16)
-    tinted *= 256 - weight
-    tinted += (colors * weight + 128).astype(np.uint16)[label_map]
-    tinted >>= 8
-    return np.where(is_class[label_map][..., None], tinted.astype(np.uint8), image)
+    shares = (colors * weight + 128).astype(np.uint16)
+    result = np.empty_like(image)
+    for top in range(0, len(image), ROWS):
+        rows = slice(top, top + ROWS)
+        tinted = image[rows].astype(np.uint16)  # 255 * 256 + 128 fits 16 bits: no floats are needed
+        tinted *= 256 - weight
+        tinted += shares[label_map[rows]]
+        tinted >>= 8
+        result[rows] = np.where(is_class[label_map[rows]][..., None], tinted.astype(np.uint8), image[rows])
+    return result
 
 
 def _size(array: UInt8) -> str:

@@ -15,7 +15,7 @@ from fullconv.tiling import MOST_TILES, Cut, Window, balanced
 
 __all__ = ["WHOLE", "Tile", "TiledRunner", "in_memory"]
 
-WHOLE = 6 * 2**20
+WHOLE = 4 * 2**20
 """Pixels above which an image is computed in tiles by itself, of about so many."""
 
 UInt8 = npt.NDArray[np.uint8]
