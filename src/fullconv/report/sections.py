@@ -65,6 +65,8 @@ def classes_section(found: Findings) -> str:
         chart.append((name, iou, interval))
     spread = f"{LEVEL}\u00a0%\u00a0interval"
     columns = ["class", "IU", spread, "recall", "share of truth", "share predicted", "images", "note"]
+    if not any(map(_note, with_it, scores.per_class_iou)):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     return section(
         "classes",
         "Classes",
