@@ -19,19 +19,31 @@ __all__ = ["DataError", "FullconvError", "Interrupted", "MissingExtra", "ModelEr
 
 
 class FullconvError(Exception):
-    """The root. `exit_code` is what the command line ends with."""
+    """The root. `exit_code` is what the command line ends with; `code` names the kind of fault and stays stable.
+
+    The wording of a message may change at any time. Programs and tests compare `code`.
+    """
 
     exit_code = 1
+    code = "failed"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
 
 
 class UsageError(FullconvError):
     """The command or call asks for something that cannot be."""
 
     exit_code = 2
+    code = "usage"
 
 
 class MissingExtra(UsageError):
     """An optional dependency is not installed; the message holds the pip command."""
+
+    code = "missing-extra"
 
     def __init__(self, package: str, extra: str, path: os.PathLike[str] | None = None) -> None:
         """`path` is the file that needs it, where one does."""
@@ -43,20 +55,23 @@ class DataError(FullconvError):
     """Bad images, masks or folders. `faults` lists every one that was found, one sentence each."""
 
     exit_code = 3
+    code = "data"
 
-    def __init__(self, summary: str, faults: Sequence[str] = ()) -> None:
+    def __init__(self, summary: str, faults: Sequence[str] = (), *, code: str | None = None) -> None:
         self.summary = summary
         self.faults = tuple(faults)
-        super().__init__("\n".join([summary, *(f"  - {fault}" for fault in self.faults)]))
+        super().__init__("\n".join([summary, *(f"  - {fault}" for fault in self.faults)]), code=code)
 
 
 class ModelError(FullconvError):
     """A model, its weights or its run folder cannot be used."""
 
     exit_code = 4
+    code = "model"
 
 
 class Interrupted(FullconvError):
     """Stopped by a signal after the state was saved."""
 
     exit_code = 130
+    code = "interrupted"
