@@ -21,6 +21,7 @@ FLOORS = {
     "files": 1,
     "labels": 1,
     "image": 2,
+    "images": 2,
     "metrics": 2,
     "polygons": 2,
     "tiling": 2,

@@ -34,6 +34,7 @@ from fullconv.image import (
     opened_image,
     read_image,
 )
+from fullconv.images.input_format import ValueRange
 
 __all__ = [
     "ARRAY_SUFFIX",
@@ -68,8 +69,6 @@ PILLOWS_BANDS, SEPARATE = 4, 2
 _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 2, 3, 5, 6, 8
 
 UInt8 = npt.NDArray[np.uint8]
-ValueRange = tuple[float, float]
-"""The numbers in a file that become 0 and 255."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,3 @@
+"""Files to arrays and back: one reader for every command."""
+
+__all__: list[str] = []
