@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullconv.files import write_text
-from fullconv.image import write_image, write_label_map
+from fullconv.images import write_image, write_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 LABELS = LabelSet.named(["background", "cell", "nucleus"])

@@ -42,7 +42,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fullconv.data.layouts import find_dataset
 from fullconv.export.file import export
 from fullconv.files import write_text
-from fullconv.image import read_image, write_image, write_label_map
+from fullconv.images import read_image, write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.net.checkpoint import Saved, load_net, save_net
 from fullconv.net.fcn import rebuild
@@ -214,7 +214,7 @@ def main() -> None:
     about = ", ".join(f"{name} {version(name)}" for name in libraries)
     about += f", Python {platform.python_version()}, {options.threads} threads, medians of {options.rounds} rounds"
     print(f"{about}\n", flush=True)
-    image, factor = read_image(options.image) if options.image else picture(360, 480), torch.rand(GEMM, GEMM)
+    image, factor = read_image(options.image).pixels if options.image else picture(360, 480), torch.rand(GEMM, GEMM)
     records = []
     for net in options.nets.split(","):
         with tempfile.TemporaryDirectory() as folder:

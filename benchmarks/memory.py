@@ -83,15 +83,15 @@ def in_windows(runner: Runner, options: argparse.Namespace) -> tuple[int, int]:
 
 def by_default(runner: Runner, options: argparse.Namespace) -> tuple[int, int]:
     """As the command does it: how many tiles."""
+    from fullconv.images import read_header
     from fullconv.run.large import goes_in_windows
     from fullconv.run.predict import predict_files
-    from fullconv.run.rasters import header
     from fullconv.run.tiles import TiledRunner, in_memory
 
     assert not goes_in_windows(runner, options.image), "more than 64 million pixels: give a tile"
     report = predict_files(runner, [options.image], options.image.with_name("results"))
     assert not report.failed, report.failed
-    size, _ = header(options.image)
+    size = read_header(options.image, None).stored
     chosen = in_memory(runner, size)
     return len(chosen.tiles(size)) if isinstance(chosen, TiledRunner) else 1, 0
 

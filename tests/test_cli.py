@@ -19,7 +19,7 @@ from PIL import Image
 from fullconv import __version__
 from fullconv.cli import app, main
 from fullconv.data.digits import DIGIT_LABELS, write_digit_dataset
-from fullconv.image import read_label_map
+from fullconv.images import read_label_map
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import CLASSIFIERS
 from fullconv.net.checkpoint import Saved, save_net

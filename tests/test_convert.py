@@ -21,7 +21,7 @@ from fullconv.data.formats.shapes import fill_rings
 from fullconv.data.formats.write import LAYOUTS, convert
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError, UsageError
-from fullconv.image import write_image
+from fullconv.images import write_image
 from fullconv.labels import LabelSet
 from fullconv.polygons import regions
 

@@ -31,7 +31,7 @@ from fullconv.data.doctor.repair import repair
 from fullconv.data.doctor.sheet import write_sheet
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.errors import UsageError
-from fullconv.image import read_image, read_label_map, write_image
+from fullconv.images import read_image, read_label_map, write_image
 
 CAMVID = Path(__file__).parents[1] / ".." / "shared" / "camvid"
 label_maps = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 3))
@@ -255,7 +255,7 @@ def prints(tmp_path: Path) -> Iterator[tuple[Path, npt.NDArray[np.uint8]]]:
     for seed in range(20):
         path = tmp_path / f"{seed}.png"
         write_image(path, corpus.scene(seed, (60, 80)))
-        yield path, read_image(path)
+        yield path, read_image(path).pixels
 
 
 def test_an_image_is_known_again_and_others_are_not(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_an_image_is_known_again_and_others_are_not(tmp_path: Path) -> None:
     for seed in range(20):
         path = tmp_path / f"{seed}.jpg"
         Image.fromarray(corpus.scene(seed, (60, 80))).resize((120, 90)).save(path, quality=60)
-        changed.append(print_of(path, read_image(path)))
+        changed.append(print_of(path, read_image(path).pixels))
     assert list(same_images(first, changed)) == [(seed, seed, False) for seed in range(20)]
     assert list(same_images(first, first)) == [(seed, seed, True) for seed in range(20)]
 
@@ -275,7 +275,7 @@ def test_flat_images_are_the_same_by_their_bytes_only(tmp_path: Path) -> None:
     for name, options in (("a", {}), ("b", {"compress_level": 0})):
         path = tmp_path / f"{name}.png"
         Image.fromarray(np.full((40, 50, 3), 99, np.uint8)).save(path, **options)
-        looks.append(print_of(path, read_image(path)))
+        looks.append(print_of(path, read_image(path).pixels))
     assert list(same_images(looks[:1], looks[1:])) == []
     assert list(same_images(looks[:1], looks[:1])) == [(0, 0, True)]
 

@@ -24,7 +24,7 @@ from fullconv.export import quantize as quantize_module
 from fullconv.export.file import _origin, assemble, describe, pad_table
 from fullconv.export.graph import PadTable
 from fullconv.export.quantize import Quantized
-from fullconv.image import write_image, write_label_map
+from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import bundled_weights
 from fullconv.net.checkpoint import Saved, save_net

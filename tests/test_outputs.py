@@ -21,10 +21,9 @@ from PIL import Image
 
 from fullconv.errors import DataError, MissingExtra, UsageError
 from fullconv.files import write_text
-from fullconv.image import read_image, read_label_map, write_image
+from fullconv.images import read_image, read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.polygons import regions, simplified
-from fullconv.run import georeference as geo
 from fullconv.run import video
 from fullconv.run.georeference import Georeference, georeference
 from fullconv.run.inputs import expand_inputs, output_names
@@ -44,6 +43,7 @@ from fullconv.run.result import segment
 from fullconv.run.runner import largest
 from fullconv.run.video import video_frames
 from fullconv.tiling import Window
+from geotiffs import hide
 
 UInt8 = npt.NDArray[np.uint8]
 LABELS = LabelSet.named(["red", "green, or so", "blue"])
@@ -215,7 +215,7 @@ def test_a_geotiff_without_rasterio_is_told_with_the_pip_command(
 ) -> None:
     write_geotiff(tmp_path / "a.tif", np.zeros((2, 3, 3), np.uint8), 32633, (1.0, 0.0, 0.0, 0.0, -1.0, 9.0))
     write_image(tmp_path / "b.tif", np.zeros((2, 3, 3), np.uint8))
-    monkeypatch.setattr(geo, "find_spec", lambda name: None)
+    hide(monkeypatch, "rasterio")
     paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
     report = predict_files(StrongestChannel(), paths, tmp_path / "out", ["areas"])
     assert report.done == (paths[1],)
@@ -363,7 +363,7 @@ def test_neither_the_table_nor_a_polygon_file_replaces_an_input(tmp_path: Path) 
     (tmp_path / "a.png").rename(tmp_path / "areas.csv")
     with pytest.raises(UsageError, match="overwrite"):
         predict_files(StrongestChannel(), [tmp_path / "areas.csv"], tmp_path, ["areas"])
-    result = segment(StrongestChannel(), read_image(tmp_path / "areas.csv"), "x", tmp_path / "x.png")
+    result = segment(StrongestChannel(), read_image(tmp_path / "areas.csv").pixels, "x", tmp_path / "x.png")
     with pytest.raises(UsageError, match="overwrite"):
         result.save(tmp_path, ["labels"])
 

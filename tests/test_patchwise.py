@@ -14,7 +14,7 @@ from command_line import predict
 from fullconv.data.digits import DIGIT_LABELS, digit_scenes
 from fullconv.errors import ModelError, UsageError
 from fullconv.geometry import Field, Layer
-from fullconv.image import read_label_map, write_image
+from fullconv.images import read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD, digit_net, input_size
 from fullconv.net.checkpoint import Saved, holds_classifier, load_classifier, read_saved, save_classifier, save_net

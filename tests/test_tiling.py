@@ -16,7 +16,7 @@ from torch import nn
 from command_line import predict
 from fullconv.data.digits import DIGIT_LABELS
 from fullconv.errors import UsageError
-from fullconv.image import read_label_map, write_image
+from fullconv.images import open_image, read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn import FCN, build
@@ -25,7 +25,6 @@ from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
 from fullconv.run import tiles
 from fullconv.run.proof import SAMPLE, TIE, Proof, prove, spread, trade
-from fullconv.run.rasters import open_raster
 from fullconv.run.result import segment
 from fullconv.run.runner import largest
 from fullconv.run.tiles import TiledRunner
@@ -231,7 +230,7 @@ def test_a_smaller_halo_is_told_to_be_one(tmp_path: Path) -> None:
     assert not less.exact
     write_image(tmp_path / "a.png", image := noise(300, 300))
     whole = runner.label_maps(image[None])[0]
-    with open_raster(tmp_path / "a.png") as raster:
+    with open_image(tmp_path / "a.png") as raster:
         found = trade(less, raster)
         assert trade(full, raster) is None
     assert found is not None

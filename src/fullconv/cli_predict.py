@@ -50,9 +50,9 @@ def evaluate(
     if loaded.labels.class_names != dataset.labels.class_names:
         ours, theirs = ", ".join(loaded.labels.class_names), ", ".join(dataset.labels.class_names)
         raise ModelError(f"{model} knows the classes {ours}; {data} has {theirs}")
-    dataset = dataset.read_as(*takes(loaded))
+    dataset = dataset.read_as(takes(loaded))
     with progress_bar() as bar:
-        scores = score(loaded, (dataset.read(sample) for sample in bar.track(samples, description="scoring")))
+        scores = score(loaded, dataset, bar.track(samples, description="scoring"))
     text = json.dumps(scores.to_dict(), indent=1)
     if str(json_file) == "-":
         print(text)
@@ -179,14 +179,14 @@ def _tell_trade(tiled: TiledRunner, paths: list[Path]) -> None:
         return
     if tiled.exact:
         return
+    from fullconv.images import open_image
     from fullconv.run.proof import trade
-    from fullconv.run.rasters import open_raster
     from fullconv.run.runner import takes
 
     for path in paths:
         try:
-            with open_raster(path, *takes(tiled)) as raster:
-                found = trade(tiled, raster)
+            with open_image(path, takes(tiled)) as reader:
+                found = trade(tiled, reader)
         except (FullconvError, OSError):  # told again, and kept, when it is predicted
             continue
         if found is not None:
@@ -201,17 +201,17 @@ def _tell_trade(tiled: TiledRunner, paths: list[Path]) -> None:
 
 def _prove(tiled: TiledRunner, paths: Iterable[Path]) -> None:
     """Print how far tiles differ from the whole, videos aside; FullconvError if labels do that are no ties."""
+    from fullconv.images import open_image
     from fullconv.run.proof import TIE, prove
-    from fullconv.run.rasters import open_raster
     from fullconv.run.runner import takes
     from fullconv.run.video import is_video
 
     rows = [["image", "pixels", "tiles", "labels that differ", "ties", "logits differ by", "of a range of", "margin"]]
     broken, images = [], [path for path in paths if not is_video(path)]
     for path in images:
-        with open_raster(path, *takes(tiled)) as raster:
-            height, width = raster.size
-            found = prove(tiled, raster.read(range(height), range(width))[0])
+        with open_image(path, takes(tiled)) as reader:
+            height, width = reader.size
+            found = prove(tiled, reader.read(range(height), range(width))[0])
         counts = [f"{count:,}" for count in (found.pixels, found.tiles, found.differing, found.ties)]
         sizes = [f"{size:.3g}" for size in (found.largest, found.logit_range, found.margin)]
         rows.append([str(path), *counts, *sizes])

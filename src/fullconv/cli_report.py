@@ -66,7 +66,7 @@ def report(
         raise ModelError(f"{model} knows the classes {ours}; {root} has {theirs}")
     with progress_bar() as bar:
         found = measure(
-            runner, dataset.read_as(*takes(runner)), split, lambda samples: bar.track(samples, description="measuring")
+            runner, dataset.read_as(takes(runner)), split, lambda samples: bar.track(samples, description="measuring")
         )
     name = "report.html" if split == "val" else f"report-{split}.html"
     target = out or (path / name if path.is_dir() else Path(f"{path.stem}-{name}"))

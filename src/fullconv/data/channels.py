@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from fullconv.data.bands import ARRAY_SUFFIX, BandHeader, ValueRange, band_header
 from fullconv.data.dataset import DataSet
 from fullconv.data.names import DESCRIPTION, read_description
 from fullconv.errors import DataError
+from fullconv.images import ImageHeader, ValueRange, read_header
+from fullconv.images.arrays import ARRAY_SUFFIX
 
 __all__ = ["SAMPLED", "channel_statistics", "declared_channels", "pixel_keys", "with_channels"]
 
@@ -53,7 +54,7 @@ def declared_channels(dataset: DataSet) -> int | None:
 def pixel_keys(dataset: DataSet, images: Iterable[Path]) -> dict[str, Any]:
     """What a dataset.yaml beside copies of these images has to say so that they are read as they are here."""
     values: dict[str, Any] = {}
-    if any(band_header(image).channels != dataset.channels for image in images):
+    if any(read_header(image).channels != dataset.channels for image in images):
         values["channels"] = dataset.channels
     if dataset.value_range is not None:
         values["range"] = list(dataset.value_range)
@@ -61,18 +62,19 @@ def pixel_keys(dataset: DataSet, images: Iterable[Path]) -> dict[str, Any]:
 
 
 def channel_statistics(dataset: DataSet, split: str = "train") -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, 0..1, over the pixels of `SAMPLED` images spread over the split.
+    """Mean and standard deviation of each channel, 0..1, over the pixels with data of `SAMPLED` images of the split.
 
     A channel that hardly varies gets the deviation of one step of 255, so that it can be divided by.
     """
     samples = dataset.split(split)
     counts = np.zeros((dataset.channels, 256), np.int64)
     for sample in samples[:: -(-len(samples) // SAMPLED)]:
-        image = dataset.read_image(sample)
+        picture = dataset.read_picture(sample)
+        pixels = picture.pixels if picture.empty is None else picture.pixels[~picture.empty]
         for channel, own in enumerate(counts):
-            own += np.bincount(image[..., channel].ravel(), minlength=256)
+            own += np.bincount(pixels[..., channel].ravel(), minlength=256)
     values = np.arange(256) / 255
-    total = counts.sum(1)
+    total = counts.sum(1).clip(1)
     mean = counts @ values / total
     spread = np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 0)).clip(1 / 255)
     return tuple(mean.tolist()), tuple(spread.tolist())
@@ -114,7 +116,7 @@ def _found(dataset: DataSet, path: Path, faults: list[str]) -> int | None:
     return most if len(counts) == 1 else None
 
 
-def _headers(dataset: DataSet, every: bool) -> Iterator[tuple[Path, BandHeader]]:
+def _headers(dataset: DataSet, every: bool) -> Iterator[tuple[Path, ImageHeader]]:
     """The images with their headers, RGB for those whose suffix tells it unless `every` one is opened.
 
     Unreadable ones are left out, as they are faults already.
@@ -123,8 +125,8 @@ def _headers(dataset: DataSet, every: bool) -> Iterator[tuple[Path, BandHeader]]
         for sample in samples:
             try:
                 if every or sample.image.suffix.lower() in MANY_BANDED:
-                    yield sample.image, band_header(sample.image)
+                    yield sample.image, read_header(sample.image)
                 else:
-                    yield sample.image, BandHeader((1, 1), 3)
+                    yield sample.image, ImageHeader((1, 1), 3)
             except DataError:
                 continue

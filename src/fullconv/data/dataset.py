@@ -9,10 +9,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.bands import ValueRange, band_size, read_bands
 from fullconv.data.sbd import MASK_SUFFIX, read_sbd_mask
 from fullconv.errors import DataError
-from fullconv.image import image_header, read_label_map
+from fullconv.images import (
+    InputFormat,
+    Picture,
+    ValueRange,
+    image_size,
+    read_empty,
+    read_header,
+    read_image,
+    read_label_map,
+)
 from fullconv.labels import LabelSet
 
 __all__ = ["DataSet", "Sample", "count_labels", "data_error", "labels_in", "lies_turned", "size_fault"]
@@ -42,7 +50,7 @@ class DataSet:
     to the classes, so that RGB masks can be read; without it they are refused rather than guessed at.
     `about` is a sentence on where the splits come from, if their names do not say it. `unusable` has the faults of
     splits that nobody needs unless they are asked for. Images are read with `channels`, 3 being RGB, and `value_range`
-    becomes 0..255 (`bands.read_bands`).
+    becomes 0..255 (`images.read_image`).
     """
 
     layout: str
@@ -72,42 +80,62 @@ class DataSet:
         return samples
 
     def read(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """The image, H x W x `channels` uint8, and its target, H x W uint8.
+        """Read the image, H x W x `channels` uint8, and its target, H x W uint8.
 
-        The target holds class ids below `labels.num_classes`, and `labels.ignore_index`.
+        The target holds class ids below `labels.num_classes`, and
+        `labels.ignore_index`, which pixels without data have, too.
         Raises DataError for a file that cannot be read, other labels, or two sizes.
         """
-        image, target = self.read_image(sample), self.read_target(sample)
-        if image.shape[:2] != target.shape:
-            raise DataError(size_fault(sample, image.shape[:2], target.shape))
-        return image, target
+        picture, mask = self.read_picture(sample), self.read_mask(sample)
+        return picture.pixels, self._ignoring(picture.empty, mask, sample, picture.pixels.shape[:2])
 
-    def read_image(self, sample: Sample) -> npt.NDArray[np.uint8]:
-        """The image alone, H x W x `channels` uint8. Raises DataError as `bands.read_bands`."""
-        return read_bands(sample.image, self.channels, self.value_range)
-
-    def read_as(self, channels: int, value_range: ValueRange | None) -> DataSet:
-        """The same samples, with images as a model takes them."""
-        return replace(self, channels=channels, value_range=value_range)
+    def read_picture(self, sample: Sample) -> Picture:
+        """Read the image alone, with the pixels that hold no data. Raises DataError as `images.read_image`."""
+        return read_image(sample.image, self.input)
 
     def read_target(self, sample: Sample) -> npt.NDArray[np.uint8]:
-        """The target alone, H x W uint8; see `read`."""
+        """Read the target alone, H x W uint8, as `read` gives it; an image is decoded only if it may lack data."""
+        mask, empty = self.read_mask(sample), read_empty(sample.image, self.input)
+        return mask if empty is None else self._ignoring(empty, mask, sample, empty.shape)
+
+    def _ignoring(
+        self, empty: npt.NDArray[np.bool_] | None, mask: npt.NDArray[np.uint8], sample: Sample, size: tuple[int, ...]
+    ) -> npt.NDArray[np.uint8]:
+        if mask.shape != size:
+            raise DataError(size_fault(sample, size, mask.shape), code="size-mismatch")
+        return mask if empty is None else np.where(empty, np.uint8(self.labels.ignore_index), mask)
+
+    @property
+    def input(self) -> InputFormat:
+        """How files become images."""
+        return InputFormat(self.channels, self.value_range)
+
+    def read_as(self, input: InputFormat) -> DataSet:
+        """Return the same samples, with images as a model takes them."""
+        return replace(self, channels=input.channels, value_range=input.value_range)
+
+    def read_mask(self, sample: Sample) -> npt.NDArray[np.uint8]:
+        """Read the labels as their file says them, H x W uint8, pixels without data in the image included."""
         if sample.reader is not None:
             target = sample.reader()
         elif sample.target.suffix == MASK_SUFFIX:
             target = read_sbd_mask(sample.target)
         else:
             target = read_label_map(sample.target, self.labels if self.color_masks else None)
+        return self.classes_of(target, sample.target)
+
+    def classes_of(self, stored: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np.uint8]:
+        """Turn the numbers in the file `path`, of any shape, into class ids. Raises DataError for other labels."""
         if self.remap:
             table = np.arange(256, dtype=np.uint8)
             for old, new in self.remap:
                 table[old] = new
-            target = table[target]
+            stored = table[stored]
         allowed = {*range(self.labels.num_classes), self.labels.ignore_index}
-        bad = [label for label in labels_in(target) if label not in allowed]
+        bad = [label for label in labels_in(stored) if label not in allowed]
         if bad:
-            raise DataError(self._label_fault(sample.target, bad))
-        return target
+            raise DataError(self._label_fault(path, bad), code="unknown-label")
+        return stored
 
     def _label_fault(self, path: Path, bad: list[int]) -> str:
         count = self.labels.num_classes
@@ -130,10 +158,10 @@ def labels_in(target: npt.NDArray[np.uint8]) -> list[int]:
 def lies_turned(image: Path, size: Sequence[int]) -> bool:
     """Whether an image file is stored with this (height, width), and its EXIF orientation lays it on its side."""
     try:
-        stored, orientation = image_header(image)
-    except DataError:  # an array, or what is told elsewhere
+        header = read_header(image)
+    except DataError:  # the fault is reported where the image is read
         return False
-    return orientation >= 5 and stored == tuple(size)
+    return header.orientation >= 5 and header.stored == tuple(size)
 
 
 def size_fault(sample: Sample, image: Sequence[int], target: Sequence[int]) -> str:
@@ -167,7 +195,7 @@ def count_labels(dataset: DataSet, split: str, *checked: str) -> npt.NDArray[np.
     faults: list[str] = []
     for counted, sample in [(name == split, sample) for name in (split, *checked) for sample in dataset.split(name)]:
         try:
-            target, size = dataset.read_target(sample), band_size(sample.image)
+            target, size = dataset.read_target(sample), image_size(sample.image)
             if target.shape != size:
                 faults.append(size_fault(sample, size, target.shape))
             counts += counted * np.bincount(target.ravel(), minlength=256)

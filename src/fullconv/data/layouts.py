@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fullconv.data.bands import BAND_SUFFIXES
 from fullconv.data.channels import with_channels
 from fullconv.data.dataset import DataSet, Sample, labels_in
 from fullconv.data.formats.assembly import BACKGROUNDS
@@ -16,7 +15,7 @@ from fullconv.data.pairing import faulty, is_image, pairs
 from fullconv.data.splits import SPLITS, hash_split
 from fullconv.data.voc import find_voc, read_voc
 from fullconv.errors import DataError
-from fullconv.image import read_label_map
+from fullconv.images import BAND_SUFFIXES, read_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["UNNAMED", "Survey", "find_dataset", "survey"]

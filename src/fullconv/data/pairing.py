@@ -6,11 +6,11 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from fullconv.data.bands import ARRAY_SUFFIX, BAND_SUFFIXES, band_size
 from fullconv.data.dataset import Sample, data_error, size_fault
 from fullconv.data.sbd import MASK_SUFFIX
 from fullconv.errors import DataError
-from fullconv.image import IMAGE_SUFFIXES, image_size
+from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, image_size
+from fullconv.images.arrays import ARRAY_SUFFIX
 
 __all__ = ["PairFault", "faulty", "files_by_stem", "is_image", "pairs", "same_size", "stem_of"]
 
@@ -114,7 +114,7 @@ def same_size(samples: Iterable[Sample], faults: list[str], split: str = "train"
         sizes = []
         for path in (sample.image, sample.target)[: 2 if is_file else 1]:
             try:
-                sizes.append(band_size(path) if path == sample.image else image_size(path))
+                sizes.append(image_size(path))
             except DataError as error:
                 found.append(str(error))
         if len(sizes) == 2 and sizes[0] != sizes[1]:

@@ -22,6 +22,7 @@ from fullconv.export.graph import Graph, PadTable, add_fusion, add_labels, add_p
 from fullconv.export.quantize import Quantized, quantize
 from fullconv.files import atomic_write
 from fullconv.geometry import bilinear_kernel
+from fullconv.images import InputFormat
 from fullconv.net.backbones import PRETRAINED, bundled_weights
 from fullconv.net.checkpoint import Saved, load_net
 from fullconv.net.fcn import FCN
@@ -69,12 +70,12 @@ def export(
     about = describe(net, saved, _notes(model, saved, licence))
     if int8 is not None and int8.labels.class_names != saved.labels.class_names:
         raise ModelError(f"{model} and {int8.root} have different classes; calibrate on data of the model's own")
-    read = about.channels, about.value_range
+    read = InputFormat(about.channels, about.value_range)
     with atomic_write(out) as temporary, TemporaryDirectory() as folder:
         checked = temporary if int8 is None else Path(folder) / "float.onnx"
         onnx.save(assemble(net, about), checked)
         difference, classes = check_file(checked, net)
-        found = None if int8 is None else quantize(checked, temporary, int8.read_as(*read), force)
+        found = None if int8 is None else quantize(checked, temporary, int8.read_as(read), force)
     return Exported(out, difference, classes, found)
 
 

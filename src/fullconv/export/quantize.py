@@ -130,7 +130,7 @@ def _write(source: Path, target: Path, dataset: DataSet, kept: int) -> None:
 
 
 def _scores(runner: Runner, dataset: DataSet) -> Scores:
-    return evaluate(runner, (dataset.read(sample) for sample in dataset.split("val")))
+    return evaluate(runner, dataset, dataset.split("val"))
 
 
 def _seconds(exact: Runner, small: Runner, dataset: DataSet) -> tuple[float, float]:

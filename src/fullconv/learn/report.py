@@ -15,10 +15,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from fullconv.data.bands import rgb_view
 from fullconv.data.dataset import DataSet
 from fullconv.files import atomic_write
-from fullconv.image import overlay, write_image
+from fullconv.images import overlay, rgb_view, write_image
 from fullconv.labels import LabelSet
 from fullconv.run.runner import Runner, label_maps
 

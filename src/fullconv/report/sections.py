@@ -9,6 +9,7 @@ from fullconv.report.findings import Findings
 from fullconv.report.intervals import DRAWS, LEVEL, SEED, Interval
 from fullconv.report.markup import class_name, details, esc, points, section, table
 from fullconv.report.places import LEAST, RADIUS
+from fullconv.run.evaluate import PIECE_PIXELS
 
 __all__ = ["classes_section", "confusions_section", "interval_text", "places_section", "scores_section"]
 
@@ -150,11 +151,15 @@ def places_section(found: Findings) -> str:
         "averaged over regions, and mostly right are those with at least half. "
         f"{measured.regions.tiny:,} regions of fewer than {LEAST} pixels, mostly noise of the masks, are left out"
     )
+    left_out = measured.without_regions
+    images = f"{left_out} image{'s' * (left_out > 1)} of more than {PIECE_PIXELS:,} pixels"
+    note = f"<p>The regions of {images} are not counted.</p>"
     return section(
         "places",
         "Where the errors sit",
         table(caption, head, rows),
         table(size_caption, size_head, sizes) if sizes else "",
+        note if left_out else "",
     )
 
 

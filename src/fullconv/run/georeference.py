@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,9 @@ import numpy.typing as npt
 from PIL import ExifTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from fullconv.data.bands import is_tiff, tiff_tags
 from fullconv.errors import DataError, MissingExtra
-from fullconv.run.rasters import GEO_KEYS
+from fullconv.images.available import is_installed
+from fullconv.images.tags import GEO_KEYS, is_tiff, tiff_tags
 
 __all__ = ["Georeference", "georeference"]
 
@@ -57,7 +56,7 @@ def georeference(path: Path) -> Georeference | None:
     tags = _tags(path)
     if tags is not None and GEO_KEYS not in tags:
         return None
-    if find_spec("rasterio") is None:
+    if not is_installed("rasterio"):
         if tags is None:
             return None
         raise MissingExtra("rasterio", "geo", path)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from glob import has_magic
 from pathlib import Path
 
-from fullconv.data.bands import BAND_SUFFIXES
 from fullconv.errors import DataError, UsageError
+from fullconv.images import BAND_SUFFIXES
 from fullconv.run.result import file_identity
 from fullconv.run.video import VIDEO_SUFFIXES, is_video
 

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.bands import rgb_view
 from fullconv.errors import FullconvError
-from fullconv.image import overlay
+from fullconv.images import RGB, open_image, overlay, read_header, rgb_view
+from fullconv.images.base import ImageReader
+from fullconv.images.reader import MAX_IN_MEMORY_PIXELS
 from fullconv.labels import LabelSet
 from fullconv.run.journal import PartFile
-from fullconv.run.rasters import Raster, header, open_raster
 from fullconv.run.runner import Runner, label_maps, takes
 from fullconv.run.tiles import Tile, TiledRunner
 from fullconv.run.writing import BAND, check_writable, write_bands
@@ -40,7 +40,7 @@ __all__ = [
     "predict_large",
 ]
 
-LARGE = 64_000_000
+LARGE = MAX_IN_MEMORY_PIXELS
 """Pixels above which an image is predicted in windows."""
 
 PNG_PIXELS = 2**28
@@ -80,18 +80,17 @@ class LargeOptions:
 
 
 def goes_in_windows(runner: Runner, path: Path) -> bool:
-    """Whether an image is for `predict_large`; from its header. Raises DataError as `image.image_size`.
+    """Whether an image is for `predict_large`; from its header. Raises DataError as `read_header`.
 
     Networks with global context get theirs whole, unless they come with tiles.
     """
-    (height, width), _ = header(path)
-    return height * width > LARGE and (runner.exact or isinstance(runner, TiledRunner))
+    return read_header(path, None).pixels > LARGE and (runner.exact or isinstance(runner, TiledRunner))
 
 
 def large_targets(path: Path, targets: Mapping[str, Path], runner: Runner | None = None) -> dict[str, Path]:
     """The targets of a large image, by kind, with the suffixes that they get; `runner` is what labels it."""
-    with open_raster(path, *(() if runner is None else takes(runner))) as raster:
-        located, pixels = raster.origin is not None, raster.size[0] * raster.size[1]
+    with open_image(path, RGB if runner is None else takes(runner)) as reader:
+        located, pixels = reader.geo is not None, reader.size[0] * reader.size[1]
     suffix = ".tif" if located or pixels > PNG_PIXELS else ".png"
     return {
         kind: target.with_name(target.name.removesuffix(target.suffix) + suffix) for kind, target in targets.items()
@@ -124,29 +123,29 @@ def predict_large(
     beside = beside or next(iter(targets.values()))
     for target in targets.values():
         check_writable(target)
-    with open_raster(path, *takes(tiled)) as raster, _told(beside):
-        tiles = tiled.tiles(raster.size)
-        with PartFile(beside, raster.size, _about(tiled, path, raster.size), _probe(tiled.runner)) as part:
+    with open_image(path, takes(tiled)) as reader, _told(beside):
+        tiles = tiled.tiles(reader.size)
+        with PartFile(beside, reader.size, _about(tiled, path, reader.size), _probe(tiled.runner)) as part:
             resumed = part.done
             for number in range(part.done, len(tiles)):
-                part.write(tiles[number], _labels(tiled.runner, raster, tiles[number]))
+                part.write(tiles[number], _labels(tiled.runner, reader, tiles[number]))
                 if on_tile is not None:
                     on_tile(number + 1, len(tiles))
             counts = np.zeros(256, np.int64)
             for band in part.bands(BAND):
                 counts += np.bincount(band.ravel(), minlength=256)
             if "labels" in targets:
-                write_bands(targets["labels"], part.size, part.bands(BAND), runner.labels, raster.origin)
+                write_bands(targets["labels"], part.size, part.bands(BAND), runner.labels, reader.geo)
             if "overlay" in targets:
-                write_bands(targets["overlay"], part.size, _tinted(part, raster, runner.labels), None, raster.origin)
+                write_bands(targets["overlay"], part.size, _tinted(part, reader, runner.labels), None, reader.geo)
         part.remove()
-    return LargeResult(raster.size, tuple(counts.tolist()), len(tiles), resumed, raster.note)
+    return LargeResult(reader.size, tuple(counts.tolist()), len(tiles), resumed, reader.note)
 
 
-def _labels(runner: Runner, raster: Raster, tile: Tile) -> UInt8:
+def _labels(runner: Runner, reader: ImageReader, tile: Tile) -> UInt8:
     """The labels of a tile's kept pixels; a tile without data is not computed."""
     rows, columns = tile
-    image, empty = raster.read(rows.read, columns.read)
+    image, empty = reader.read(rows.read, columns.read)
     kept = None if empty is None else empty[rows.inner, columns.inner]
     ignored = np.uint8(runner.labels.ignore_index)
     if kept is not None and kept.all():
@@ -168,15 +167,15 @@ def _about(tiled: TiledRunner, path: Path, size: tuple[int, int]) -> dict[str, A
 
 def _probe(runner: Runner) -> list[float]:
     """What the model says to a small fixed picture, by which it is known again."""
-    noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64, takes(runner)[0]), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64, takes(runner).channels), np.uint8)
     return [round(float(value), 6) for value in runner.logits(noise)[0, :, ::16, ::16].ravel()]
 
 
-def _tinted(part: PartFile, raster: Raster, labels: LabelSet) -> Iterator[UInt8]:
+def _tinted(part: PartFile, reader: ImageReader, labels: LabelSet) -> Iterator[UInt8]:
     """The overlay in bands."""
     top = 0
     for band in part.bands(BAND):
-        image, _ = raster.read(range(top, top + len(band)), range(raster.size[1]))
+        image, _ = reader.read(range(top, top + len(band)), range(reader.size[1]))
         yield overlay(rgb_view(image), band, labels)
         top += len(band)
 

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.bands import ValueRange
 from fullconv.errors import UsageError
+from fullconv.images.input_format import ValueRange
 from fullconv.labels import LabelSet
 from fullconv.run.runner import Runner, largest, takes
 from fullconv.tiling import Window
@@ -79,7 +79,7 @@ class PatchwiseRunner:
             logits = runner.logits(patches)
             return logits[np.arange(len(patches)), :, places[:, 0], places[:, 1]]
 
-        return cls(score, runner.windows, runner.labels, fill, step, batch, takes(runner)[1])
+        return cls(score, runner.windows, runner.labels, fill, step, batch, takes(runner).value_range)
 
     @classmethod
     def sliding(cls, classifier: PatchClassifier, step: int = 8, batch: int = 16) -> PatchwiseRunner:

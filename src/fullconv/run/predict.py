@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fullconv.data.bands import wrong_bands
 from fullconv.errors import DataError, FullconvError, Interrupted, UsageError
+from fullconv.images import Picture, read_image
+from fullconv.images.pillow import GEO_LOST
+from fullconv.images.values import wrong_bands
 from fullconv.run.georeference import georeference
 from fullconv.run.inputs import output_names
 from fullconv.run.large import (
@@ -28,8 +30,6 @@ from fullconv.run.outputs import (
     result_paths,
     update_areas,
 )
-from fullconv.run.picture import Picture, read_picture
-from fullconv.run.rasters import PLACE_LOST
 from fullconv.run.result import file_identity, segment, targets_of
 from fullconv.run.runner import Runner, takes
 from fullconv.run.video import is_video, need_video, video_frames
@@ -113,7 +113,7 @@ class _Work:
 
     def tell(self, path: Path | None, note: str) -> None:
         """What a user should know of an image that is done; of an installation, once a run."""
-        line = note if note == PLACE_LOST else f"{path}: {note}"
+        line = note if note == GEO_LOST else f"{path}: {note}"
         if note and line not in self.told and self.large.tell is not None:
             self.large.tell(line)
         self.told.add(line)
@@ -139,16 +139,16 @@ def _attempt(work: _Work, path: Path, name: Path) -> str | None:
 def _pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[Picture, Path, Path | None]]:
     """The image of a file or the frames of a video: the picture, the name of the results, and the image's own file."""
     if not is_video(path):
-        yield read_picture(path, *takes(runner)), name, path
+        yield read_image(path, takes(runner)), name, path
         return
-    if takes(runner)[0] != 3:
-        raise DataError(wrong_bands(path, 3, takes(runner)[0]))
+    if takes(runner).channels != 3:
+        raise wrong_bands(path, 3, takes(runner).channels)
     for number, frame in enumerate(video_frames(path), 1):
         yield Picture(frame), name / f"frame-{number:06d}", None
 
 
 def _predict(work: _Work, picture: Picture, name: Path, source: Path | None, what: str) -> None:
-    targets = targets_of(work.out, name, work.kinds, picture.origin)
+    targets = targets_of(work.out, name, work.kinds, picture.geo)
     work.refuse_inputs(targets.values(), what)
     work.tell(source, picture.note)
     result = segment(work.runner, picture, str(name), source, keep_logits="probabilities" in work.kinds)

@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.run.rasters import Raster
+from fullconv.images.base import ImageReader
 from fullconv.run.runner import label_maps
 from fullconv.run.tiles import Tile, TiledRunner
 
@@ -94,23 +94,23 @@ def prove(tiled: TiledRunner, image: UInt8) -> Proof:
     )
 
 
-def trade(tiled: TiledRunner, raster: Raster) -> Trade | None:
+def trade(tiled: TiledRunner, reader: ImageReader) -> Trade | None:
     """Measure a smaller halo on `SAMPLE` tiles of an image against the network's own halo.
 
     None where nothing is traded, or nothing exact is there to compare with: one tile, no smaller halo, a network with
     global context.
     """
-    tiles = tiled.tiles(raster.size)
+    tiles = tiled.tiles(reader.size)
     if tiled.exact or not tiled.runner.exact or len(tiles) == 1:
         return None
     found = Trade(0, 0, 0, 0.0, 0.0)
     for tile in spread(tiles):
-        axes = zip(tiled.windows, tile, raster.size, strict=True)
+        axes = zip(tiled.windows, tile, reader.size, strict=True)
         vertical, horizontal = (window.cut(cut.keep, n) for window, cut, n in axes)
         if found.tiles == 0:
-            _timed(tiled, raster, tile)  # the first call is the slowest
-        exact, exact_seconds = _timed(tiled, raster, (vertical, horizontal))
-        ours, seconds = _timed(tiled, raster, tile)
+            _timed(tiled, reader, tile)  # the first call is the slowest
+        exact, exact_seconds = _timed(tiled, reader, (vertical, horizontal))
+        ours, seconds = _timed(tiled, reader, tile)
         found = Trade(
             found.tiles + 1,
             found.pixels + ours.size,
@@ -127,10 +127,10 @@ def spread(tiles: Sequence[Tile]) -> list[Tile]:
     return [tiles[(2 * index + 1) * len(tiles) // (2 * count)] for index in range(count)]
 
 
-def _timed(tiled: TiledRunner, raster: Raster, tile: Tile) -> tuple[UInt8, float]:
+def _timed(tiled: TiledRunner, reader: ImageReader, tile: Tile) -> tuple[UInt8, float]:
     """The labels of a tile's kept pixels, and the seconds that they took once it was read."""
     rows, columns = tile
-    image, _ = raster.read(rows.read, columns.read)
+    image, _ = reader.read(rows.read, columns.read)
     start = perf_counter()
     labels = label_maps(tiled.runner, image[None])[0][rows.inner, columns.inner]
     return labels, perf_counter() - start

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.bands import ValueRange
 from fullconv.errors import ModelError
+from fullconv.images.input_format import InputFormat
 from fullconv.labels import LabelSet
 from fullconv.tiling import Window
 
@@ -49,9 +49,9 @@ class Runner(Protocol):
         ...
 
 
-def takes(runner: Runner) -> tuple[int, ValueRange | None]:
-    """The channels of the images that a runner takes, and the numbers in files that become 0 and 255 for it."""
-    return getattr(runner, "channels", 3), getattr(runner, "value_range", None)
+def takes(runner: Runner) -> InputFormat:
+    """Return how files become the arrays that a runner takes."""
+    return InputFormat(getattr(runner, "channels", 3), getattr(runner, "value_range", None))
 
 
 def label_maps(runner: Runner, images: UInt8) -> UInt8:

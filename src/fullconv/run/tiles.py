@@ -7,8 +7,8 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.bands import ValueRange
 from fullconv.errors import UsageError
+from fullconv.images.input_format import ValueRange
 from fullconv.labels import LabelSet
 from fullconv.run.runner import Runner, label_maps, takes
 from fullconv.tiling import MOST_TILES, Cut, Window, balanced
@@ -67,12 +67,12 @@ class TiledRunner:
     @property
     def channels(self) -> int:
         """Those of the images that it takes."""
-        return takes(self.runner)[0]
+        return takes(self.runner).channels
 
     @property
     def value_range(self) -> ValueRange | None:
         """The numbers in files that become 0 and 255, where their type does not say it."""
-        return takes(self.runner)[1]
+        return takes(self.runner).value_range
 
     def tiles(self, size: tuple[int, int]) -> list[Tile]:
         """An image of `size` (height, width) in tiles, row by row; one tile if it is not larger.

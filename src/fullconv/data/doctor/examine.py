@@ -16,7 +16,7 @@ from fullconv.data.doctor.duplicates import print_of
 from fullconv.data.doctor.findings import Finding, Group, grouped, of_error, of_fault
 from fullconv.data.doctor.masks import Mask, read_mask
 from fullconv.data.doctor.objects import WIDEST, median_width, width_counts
-from fullconv.data.doctor.picture import Picture, read_picture
+from fullconv.data.doctor.picture import InspectedPicture, inspect_picture
 from fullconv.data.doctor.record import Record
 from fullconv.data.doctor.thumbs import Gallery, Thumb
 from fullconv.data.doctor.whole import whole_findings
@@ -24,6 +24,7 @@ from fullconv.data.formats.assembly import Drawing
 from fullconv.data.layouts import UNNAMED, Survey
 from fullconv.data.pairing import PairFault
 from fullconv.errors import DataError
+from fullconv.images import RGB
 from fullconv.labels import LabelSet
 
 __all__ = ["ClassFacts", "Examination", "examine"]
@@ -163,16 +164,14 @@ def _pairs(found: Survey) -> Iterator[tuple[str, Sample]]:
     yield from at_fault.values()
 
 
-def _look(found: Survey, split: str, sample: Sample) -> tuple[Record, Picture | None, npt.NDArray[np.uint8] | None]:
+def _look(
+    found: Survey, split: str, sample: Sample
+) -> tuple[Record, InspectedPicture | None, npt.NDArray[np.uint8] | None]:
     """One sample decoded: what is kept of it, its image, and its target where it can be used."""
     findings: list[Finding] = []
     picture, mask, look = None, None, None
     try:
-        picture = (
-            read_picture(sample.image, found.dataset.channels, found.dataset.value_range)
-            if found.dataset
-            else read_picture(sample.image)
-        )
+        picture = inspect_picture(sample.image, found.dataset.input if found.dataset else RGB)
         look = print_of(sample.image, picture.rgb)
         findings += picture.findings
     except DataError as error:
@@ -188,9 +187,13 @@ def _look(found: Survey, split: str, sample: Sample) -> tuple[Record, Picture | 
     if mask is not None and size is not None and mask.size != size:
         findings.append(_size_finding(sample, size, mask))
         target = None
-    counts = None if target is None else np.bincount(target.ravel(), minlength=256)
-    if target is not None and picture is not None:
-        findings += _nodata(sample, picture, target)
+    counts = None
+    if target is not None:
+        empty = None if picture is None else picture.empty
+        counts = np.bincount(target.ravel() if empty is None else target[~empty], minlength=256)
+        if empty is not None:
+            findings += _nodata(sample, empty, target)
+            target = np.where(empty, np.uint8(255), target)
     record = Record(split, sample, tuple(findings), size, picture.bands if picture else 0, counts, look)
     return record, picture, target
 
@@ -204,13 +207,11 @@ def _size_finding(sample: Sample, size: tuple[int, int], mask: Mask) -> Finding:
     return Finding("size-mismatch", sample.target, found, remedy)
 
 
-def _nodata(sample: Sample, picture: Picture, target: npt.NDArray[np.uint8]) -> list[Finding]:
-    """Pixels without data that carry a class are trained on as they are: training reads no nodata of images."""
-    if picture.nodata is None or picture.nodata.shape != target.shape:
-        return []
-    share = float((picture.nodata & (target != 255)).mean())
+def _nodata(sample: Sample, empty: npt.NDArray[np.bool_], target: npt.NDArray[np.uint8]) -> list[Finding]:
+    """Pixels without data that carry a class are ignored: by a nodata value that is wrong, many would be."""
+    share = float((empty & (target != 255)).mean())
     found = f"has a class on {100 * share:.2g} % of its pixels where its image {sample.image} has no data"
-    remedy = "label them 255; training does not know the image's nodata"
+    remedy = "go on, they are ignored; if the image does have data there, correct its nodata value, mask or alpha"
     return [Finding("nodata-labelled", sample.target, found, remedy)] if share else []
 
 

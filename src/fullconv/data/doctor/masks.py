@@ -12,7 +12,7 @@ from fullconv.data.dataset import DataSet, Sample, labels_in
 from fullconv.data.doctor.findings import Finding
 from fullconv.data.layouts import UNNAMED
 from fullconv.data.sbd import MASK_SUFFIX
-from fullconv.image import opened_image, stored_labels
+from fullconv.images import opened_image, stored_labels
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["Mask", "read_mask"]
@@ -55,7 +55,7 @@ class Mask:
 def read_mask(dataset: DataSet, sample: Sample) -> Mask:
     """The mask with its findings. Raises DataError where nothing can be decoded."""
     if sample.reader is not None or sample.target.suffix == MASK_SUFFIX:
-        target = dataset.read_target(sample)
+        target = dataset.read_mask(sample)
         return Mask(_size(target), target)
     with opened_image(sample.target) as image:
         is_jpeg = image.format in ("JPEG", "MPO")

@@ -16,14 +16,14 @@ from fullconv.data.dataset import DataSet
 from fullconv.data.doctor.examine import Examination
 from fullconv.data.doctor.findings import Finding
 from fullconv.data.doctor.masks import read_mask
-from fullconv.data.doctor.picture import Picture, read_picture
+from fullconv.data.doctor.picture import InspectedPicture, inspect_picture
 from fullconv.data.doctor.record import Record
 from fullconv.data.doctor.whole import only_0_and_255
 from fullconv.data.names import write_description
 from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError, UsageError
 from fullconv.files import atomic_folder, atomic_write
-from fullconv.image import image_header, write_image, write_label_map
+from fullconv.images import read_header, write_image, write_label_map
 
 __all__ = ["Repair", "check_target", "repair"]
 
@@ -184,13 +184,13 @@ class _Copy:
             target = np.where(target == 255, 1, target).astype(np.uint8)
             what.append("255 written as 1")
         if "exif-rotation" in kinds:
-            target = np.ascontiguousarray(_TURNS[image_header(sample.image)[1]](target))
+            target = np.ascontiguousarray(_TURNS[read_header(sample.image).orientation](target))
             what.append("mask turned upright")
         picture = None
         if kinds & {"mixed-channels", "nodata-labelled"}:
-            picture = read_picture(sample.image, self.dataset.channels, self.dataset.value_range)
-        if picture is not None and picture.nodata is not None:
-            target = np.where(picture.nodata, 255, target).astype(np.uint8)
+            picture = inspect_picture(sample.image, self.dataset.input)
+        if picture is not None and picture.empty is not None:
+            target = np.where(picture.empty, 255, target).astype(np.uint8)
             what.append("pixels without data labelled 255")
         place = self.folder / "masks" / record.split / f"{_name(record)}.png"
         if not what and not self.dataset.remap and sample.reader is None and sample.target.suffix.lower() == ".png":
@@ -203,7 +203,7 @@ class _Copy:
         self._write_image(record, picture if as_rgb else None)
         return None
 
-    def _write_image(self, record: Record, picture: Picture | None) -> None:
+    def _write_image(self, record: Record, picture: InspectedPicture | None) -> None:
         """Copied, or where a picture is given written as RGB."""
         source = record.sample.image
         place = self.folder / "images" / record.split / f"{_name(record)}{source.suffix if picture is None else '.png'}"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fullconv.data.doctor.findings import Finding
-from fullconv.image import overlay
+from fullconv.images import overlay
 from fullconv.labels import LabelSet
 
 __all__ = ["Gallery", "Thumb"]

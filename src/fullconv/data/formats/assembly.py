@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from fullconv.data.bands import band_size
 from fullconv.data.dataset import DataSet, Sample, lies_turned
 from fullconv.data.formats.shapes import Area, Size, draw
 from fullconv.data.splits import SPLITS, hash_split
 from fullconv.errors import DataError
+from fullconv.images import image_size
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["BACKGROUNDS", "IGNORED", "AnnotatedImage", "Classes", "Drawing", "assemble", "classes_of", "parse"]
@@ -166,7 +166,7 @@ def _sample(
         )
     seen.setdefault(entry.image, entry.source)
     try:
-        size = band_size(entry.image)
+        size = image_size(entry.image)
     except DataError as error:
         faults.append(str(error))
         return None

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fullconv.data.bands import ARRAY_SUFFIX, BAND_SUFFIXES
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.names import find_labels
 from fullconv.data.pairing import is_image, same_size
 from fullconv.data.splits import SPLITS, hash_split, split_of
 from fullconv.errors import DataError
-from fullconv.image import IMAGE_SUFFIXES, read_image, read_label_map
+from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, read_image, read_label_map
+from fullconv.images.arrays import ARRAY_SUFFIX
 from fullconv.labels import LabelSet
 
 __all__ = ["IMAGES", "LABEL_MAP", "LISTS", "MASKS", "has_own_classes", "read_cvat"]
@@ -153,7 +153,7 @@ def _read_mask(path: Path, labels: LabelSet) -> npt.NDArray[np.uint8]:
     if _has_ids(path, labels):
         return read_label_map(path)
     try:
-        return labels.from_colors(read_image(path))
+        return labels.from_colors(read_image(path).pixels)
     except DataError as error:
         raise DataError(f"{path}: {error}; add them to {LABEL_MAP}") from None
 

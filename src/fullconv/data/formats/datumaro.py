@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 
-from fullconv.data.bands import ARRAY_SUFFIX, band_size
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.assembly import AnnotatedImage, assemble, classes_of, parse
 from fullconv.data.formats.coco import Runs
@@ -18,7 +17,8 @@ from fullconv.data.formats.runs import read_counts, run_area
 from fullconv.data.formats.shapes import Area, fill_rings
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
-from fullconv.image import IMAGE_SUFFIXES
+from fullconv.images import IMAGE_SUFFIXES, image_size
+from fullconv.images.arrays import ARRAY_SUFFIX
 
 __all__ = ["read_datumaro"]
 
@@ -116,7 +116,7 @@ def _annotated(root: Path, path: Path, content: _File, names: list[str], faults:
             continue
         size = item.image.size if item.image is not None else None
         try:
-            shapes = _shapes(item, size or band_size(image), names)
+            shapes = _shapes(item, size or image_size(image), names)
             found.append(AnnotatedImage(item.id, image, path, size, shapes))
         except DataError as error:
             faults += [f"{path}: item {item.id!r}: {fault}" for fault in error.faults] or [str(error)]

@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 from pydantic import Field, FiniteFloat, TypeAdapter
 
-from fullconv.data.bands import BAND_SUFFIXES
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.assembly import AnnotatedImage, assemble, classes_of, parse
 from fullconv.data.formats.runs import brush_area
@@ -22,7 +21,7 @@ from fullconv.data.formats.shapes import Area, Floats, Size, ellipse, fill_rings
 from fullconv.data.pairing import is_image
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
-from fullconv.image import MAX_PIXELS
+from fullconv.images import BAND_SUFFIXES, MAX_PIXELS
 
 __all__ = ["read_label_studio"]
 

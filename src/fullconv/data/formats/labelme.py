@@ -14,13 +14,14 @@ import numpy as np
 from PIL import Image
 from pydantic import FiniteFloat, TypeAdapter
 
-from fullconv.data.bands import ARRAY_SUFFIX, BAND_SUFFIXES
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.assembly import IGNORED, AnnotatedImage, Classes, assemble, classes_of, parse
 from fullconv.data.formats.shapes import Area, Floats, Patch, Size, ellipse, fill_rings
 from fullconv.data.pairing import is_image
 from fullconv.data.splits import SPLITS, split_of
 from fullconv.errors import DataError
+from fullconv.images import BAND_SUFFIXES
+from fullconv.images.arrays import ARRAY_SUFFIX
 
 __all__ = ["LABELS_FILE", "read_labelme"]
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.bands import band_size
 from fullconv.data.channels import pixel_keys
 from fullconv.data.dataset import DataSet, Sample, data_error, size_fault
 from fullconv.data.formats import cvat
@@ -26,7 +25,7 @@ from fullconv.data.names import write_description
 from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError, UsageError
 from fullconv.files import atomic_folder, atomic_write, write_text
-from fullconv.image import write_label_map
+from fullconv.images import image_size, write_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.polygons import Region, regions
 
@@ -134,7 +133,7 @@ def _write(
     records, faults = [], []
     for item in items:
         try:
-            target, size = dataset.read_target(item.sample), band_size(item.sample.image)
+            target, size = dataset.read_mask(item.sample), image_size(item.sample.image)
             if target.shape != size:
                 raise DataError(size_fault(item.sample, size, target.shape))
         except DataError as error:
@@ -232,7 +231,7 @@ def _coco_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, 
         for item, found in records:
             if item.split != split:
                 continue
-            height, width = band_size(item.sample.image)
+            height, width = image_size(item.sample.image)
             number = len(images) + 1
             images.append({"id": number, "file_name": _image_name(item), "width": width, "height": height})
             annotations += [{"id": len(annotations) + 1 + i, "image_id": number} | one for i, one in enumerate(found)]

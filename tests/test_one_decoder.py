@@ -1,0 +1,271 @@
+"""Training, scoring and prediction read the same pixels from a file, or refuse it with the same error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+import tifffile
+from PIL import Image
+
+from fullconv.data.channels import channel_statistics
+from fullconv.data.dataset import DataSet, Sample, count_labels
+from fullconv.errors import FullconvError
+from fullconv.images import (
+    InputFormat,
+    open_image,
+    open_label_map,
+    read_header,
+    read_image,
+    read_label_map,
+    write_label_map,
+)
+from fullconv.labels import LabelSet
+from fullconv.metrics import Scores, confusion_matrix
+from fullconv.model import Model
+from fullconv.report.measure import Measured, measure
+from fullconv.report.pictures import sheet_of
+from fullconv.run import evaluate as scoring
+from fullconv.run import large
+from fullconv.run.evaluate import evaluate
+from fullconv.run.predict import predict_files
+from fullconv.run.runner import largest
+from fullconv.run.tiles import TiledRunner
+from fullconv.tiling import Window
+from geotiffs import LABELS, Shifted, geotiff, hide, picture
+from image_kinds import EVERY_KIND, SIZE, decoder_table, smooth
+
+UInt8 = npt.NDArray[np.uint8]
+MISSING = {"rasterio": (), "tifffile": ("rasterio",), "neither": ("rasterio", "tifffile")}
+
+
+class Channels(Shifted):
+    """Compares the first and the last channel, of images of any number of channels."""
+
+    def __init__(self, channels: int, value_range: tuple[float, float] | None = None) -> None:
+        super().__init__()
+        self.channels, self.value_range = channels, value_range
+
+    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
+        first, last = images[..., 0].astype(np.float32), images[..., -1].astype(np.float32)
+        return np.stack([first, last + 1, np.full_like(first, 100)], 1)
+
+
+@pytest.fixture(params=MISSING)
+def installed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is installed beside Pillow and NumPy: rasterio and tifffile, tifffile alone, or neither."""
+    hide(monkeypatch, *MISSING[request.param])
+    return str(request.param)
+
+
+def labelled(folder: Path, kind: str, input: InputFormat = InputFormat()) -> tuple[Path, DataSet]:  # noqa: B008
+    """A file of this kind with a random mask of its size, as a data set."""
+    suffix, make = EVERY_KIND[kind]
+    path, mask = folder / f"a{suffix}", folder / "mask.png"
+    make(path)
+    try:
+        size = read_header(path).size
+    except FullconvError:
+        size = SIZE
+    truth = np.random.default_rng(1).choice(np.array([0, 1, 2, 255], np.uint8), size)
+    write_label_map(mask, truth, LABELS)
+    sample = Sample("a", path, mask)
+    return path, DataSet("folder", folder, LABELS, {"val": (sample,)}, channels=input.channels,
+                         value_range=input.value_range)  # fmt: skip
+
+
+def outcome(read: Callable[[], Any]) -> Any:
+    """What it gives, or the code of the error."""
+    try:
+        return read()
+    except FullconvError as error:
+        return error.code
+
+
+def assert_same(one: Any, other: Any) -> None:
+    if isinstance(one, str) or isinstance(other, str):
+        assert isinstance(one, str), f"only one of them is refused: {other}"
+        assert isinstance(other, str), f"only one of them is refused: {one}"
+        assert one == other
+        return
+    for first, second in zip(one, other, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def in_windows(path: Path, input: InputFormat) -> tuple[UInt8, npt.NDArray[np.bool_]]:
+    with open_image(path, input) as reader:
+        height, width = reader.size
+        pixels, empty = np.zeros((height, width, input.channels), np.uint8), np.zeros(reader.size, np.bool_)
+        for top in range(0, height, 32):
+            for left in range(0, width, 40):
+                rows, columns = range(top, min(top + 32, height)), range(left, min(left + 40, width))
+                here = slice(top, rows.stop), slice(left, columns.stop)
+                pixels[here], missing = reader.read(rows, columns)
+                empty[here] = False if missing is None else missing
+    return pixels, empty
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+@pytest.mark.parametrize("input", [InputFormat(), InputFormat(1), InputFormat(5), InputFormat(3, (0.0, 200.0))], ids=str)
+def test_training_reads_what_prediction_reads(tmp_path: Path, installed: str, kind: str, input: InputFormat) -> None:
+    path, dataset = labelled(tmp_path, kind, input)
+    sample = dataset.split("val")[0]
+
+    def trained_on() -> tuple[UInt8, npt.NDArray[np.bool_]]:
+        image, target = dataset.read(sample)
+        np.testing.assert_array_equal(target, dataset.read_target(sample))
+        ignored = target != dataset.read_mask(sample)
+        assert not (ignored & (target != 255)).any()
+        return image, ignored | (target == 255)
+
+    def predicted() -> tuple[UInt8, npt.NDArray[np.bool_]]:
+        result = Model(Channels(input.channels, input.value_range)).predict(path)
+        return result.image, (result.label_map == 255) | (dataset.read_mask(sample) == 255)
+
+    whole = outcome(predicted)
+    assert_same(outcome(trained_on), whole)
+    windows = outcome(lambda: in_windows(path, input))
+    if isinstance(windows, tuple):
+        windows = windows[0], windows[1] | (dataset.read_mask(sample) == 255)
+    assert_same(windows, whole)
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+@pytest.mark.parametrize("limit", ["whole", "windows"])
+def test_scores_are_those_of_the_label_maps_that_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str, kind: str, limit: str
+) -> None:
+    """`evaluate` of the model, and the truth compared with what `predict` wrote, ignored where that is."""
+    if limit == "windows":
+        monkeypatch.setattr(large, "LARGE", 1000)
+        monkeypatch.setattr("fullconv.images.reader.MAX_IN_MEMORY_PIXELS", 1000)
+        monkeypatch.setattr(large, "default_tile", lambda runner: 24)
+    path, dataset = labelled(tmp_path, kind)
+    samples = dataset.split("val")
+    report = predict_files(Shifted(), [path], tmp_path / "out", ["labels"])
+    if report.failed:
+        with pytest.raises(FullconvError) as refused:
+            evaluate(Shifted(), dataset, samples)
+        if "damaged" not in report.failed[0][1]:  # what a decoder says of damage depends on the window that met it
+            assert str(refused.value) == report.failed[0][1]
+        return
+    written = read_label_map(next((tmp_path / "out").glob("a.*")))
+    truth = np.where(written == 255, 255, dataset.read_mask(samples[0])).astype(np.uint8)
+    expected = Scores.from_confusion(confusion_matrix(truth, written, 3), LABELS.class_names)
+    assert evaluate(Shifted(), dataset, samples).to_dict() == expected.to_dict()
+
+
+def test_pixels_without_data_have_no_part_in_training(tmp_path: Path) -> None:
+    """Neither their labels count, nor their blackness in the channels' mean."""
+    pixels = np.full((20, 30, 3), 200, np.uint8)
+    pixels[:10] = 0
+    image = geotiff(tmp_path / "a.tif", pixels, nodata=0)
+    write_label_map(tmp_path / "a.png", np.ones((20, 30), np.uint8), LABELS)
+    dataset = DataSet("folder", tmp_path, LABELS, {"train": (Sample("a", image, tmp_path / "a.png"),)})
+    assert count_labels(dataset, "train").tolist() == [0, 300, 0]
+    mean, _ = channel_statistics(dataset)
+    assert mean == pytest.approx((200 / 255,) * 3)
+
+
+def ids(dtype: str = "uint8", top: int = 3) -> npt.NDArray[Any]:
+    return np.random.default_rng(0).integers(0, top, (60, 50)).astype(dtype)
+
+
+COLORS = LabelSet(("a", "b", "c"), ((0, 0, 0), (200, 30, 30), (40, 60, 90)))
+MASKS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "palette": (".png", lambda path: write_label_map(path, ids(), COLORS)),
+    "grey": (".png", lambda path: Image.fromarray(ids()).save(path)),
+    "1 bit": (".png", lambda path: Image.fromarray(ids(top=2) > 0).save(path)),
+    "palette of 4 bits": (".png", lambda path: of_palette().save(path, bits=4)),
+    "16 bits": (".png", lambda path: Image.fromarray(ids("uint16")).save(path)),
+    "grey with alpha": (".png", lambda path: Image.merge("LA", [Image.fromarray(ids())] * 2).save(path)),
+    "colours": (".png", lambda path: Image.fromarray(COLORS.colorize(ids())).save(path)),
+    "colours with alpha": (".png", lambda path: Image.fromarray(COLORS.colorize(ids())).convert("RGBA").save(path)),
+    "BMP": (".bmp", lambda path: Image.fromarray(ids()).save(path)),
+    "TIFF": (".tif", lambda path: tifffile.imwrite(path, ids())),
+    "TIFF in tiles": (".tif", lambda path: geotiff(path, ids()[..., None], nodata=1)),
+    "TIFF of 16 bits": (".tif", lambda path: tifffile.imwrite(path, ids("uint16"), compression="zlib")),
+    "TIFF, palette": (".tif", lambda path: of_palette().save(path)),
+    "TIFF, white at 0": (".tif", lambda path: tifffile.imwrite(path, ids(), photometric="miniswhite")),
+    "TIFF, colours": (".tif", lambda path: Image.fromarray(COLORS.colorize(ids())).save(path)),
+    "TIFF, 1 bit": (".tif", lambda path: Image.fromarray(ids(top=2) > 0).save(path)),
+    "TIFF, signed": (".tif", lambda path: tifffile.imwrite(path, ids("int32"))),
+    "TIFF, negative": (".tif", lambda path: tifffile.imwrite(path, ids("int32") - 1)),
+    "TIFF, floats": (".tif", lambda path: tifffile.imwrite(path, ids("float32"))),
+    "too large labels": (".png", lambda path: Image.fromarray(ids("uint16", 999)).save(path)),
+    "JPEG": (".jpg", lambda path: Image.fromarray(ids()).save(path)),
+    "turned": (".tif", lambda path: Image.fromarray(ids()).save(path, tiffinfo={274: 6})),
+}
+
+
+def of_palette() -> Image.Image:
+    image = Image.fromarray(ids())
+    image.putpalette(COLORS.colorize(np.arange(16, dtype=np.uint8)).tobytes())
+    return image
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_windows_of_a_mask_hold_what_the_whole_mask_does(tmp_path: Path, installed: str, kind: str) -> None:
+    suffix, make = MASKS[kind]
+    path = tmp_path / f"a{suffix}"
+    make(path)
+
+    def windows() -> tuple[UInt8]:
+        with open_label_map(path, COLORS) as reader:
+            found = np.zeros(reader.size, np.uint8)
+            for top in range(0, reader.size[0], 16):
+                rows = range(top, min(top + 16, reader.size[0]))
+                for columns in (range(20), range(20, reader.size[1])):
+                    found[top : rows.stop, columns.start : columns.stop] = reader.read(rows, columns)
+        return (found,)
+
+    assert_same(outcome(windows), outcome(lambda: (read_label_map(path, COLORS),)))
+
+
+def numbers(found: Measured) -> list[Any]:
+    zones = [(zone.pixels, zone.wrong) for zone in (found.boundary, found.interior)]
+    images = [(image.shape, image.unpacked().tolist(), image.hit.tolist()) for image in found.images]
+    return [found.scores.to_dict(), zones, found.ignored, images]
+
+
+@pytest.mark.parametrize("how", ["windows", "strips"])
+def test_a_report_of_pieces_says_what_one_of_whole_images_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """But for the regions of the truth, which only whole images have."""
+    pixels = picture(400, 350)
+    pixels[:90, :150] = 0
+    image = geotiff(tmp_path / "a.tif", pixels, nodata=0)
+    write_label_map(tmp_path / "a.png", np.kron(ids()[:40, :35], np.ones((10, 10), np.uint8)), LABELS)
+    dataset = DataSet("folder", tmp_path, LABELS, {"val": (Sample("a", image, tmp_path / "a.png"),)})
+    whole = measure(Shifted(), dataset, "val")
+    if how == "windows":
+        monkeypatch.setattr(large, "LARGE", 1000)
+        monkeypatch.setattr("fullconv.report.pictures.LARGE", 1000)
+        runner = TiledRunner(Shifted(), 64)
+    else:
+        monkeypatch.setattr(scoring, "PIECE_PIXELS", 5000)
+        runner = Shifted()
+    pieces = measure(runner, dataset, "val")
+    ignored = dataset.read_target(dataset.split("val")[0]) == 255
+    assert ignored[:90, :150].all()
+    expected, found = numbers(whole), numbers(pieces)
+    assert found[:3] == expected[:3]
+    assert (whole.without_regions, pieces.without_regions) == (0, 1)
+    assert whole.regions.by_size
+    assert not pieces.regions.by_size
+    small, large_one = whole.images[0].unpacked(), pieces.images[0].unpacked()
+    np.testing.assert_array_equal(small[~ignored[::2, ::2]], large_one[~ignored[::2, ::2]])
+    assert sheet_of(pieces, pieces.images[0]).true_classes == sheet_of(whole, whole.images[0]).true_classes
+
+
+def test_docs_name_the_decoder_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docs/formats.md` holds the table that the code gives."""
+    table = decoder_table(tmp_path, lambda *names: hide(monkeypatch, *names))
+    text = (Path(__file__).parent.parent / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert table in text, table
