@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,10 +15,13 @@ import numpy.typing as npt
 import rasterio
 import tifffile
 from PIL import ExifTags, Image
+from rasterio.errors import NotGeoreferencedWarning
 
+from fullconv.errors import FullconvError
+from fullconv.images import InputFormat, decoder_of, read_header, read_image
 from geotiffs import geotiff, picture
 
-__all__ = ["EVERY_KIND", "SIZE", "TIFFS", "Kind", "jpeg", "smooth"]
+__all__ = ["EVERY_KIND", "SIZE", "TIFFS", "Kind", "decoder_table", "smooth"]
 
 UInt8 = npt.NDArray[np.uint8]
 Kind = Callable[[Path], object]
@@ -104,8 +110,11 @@ def of_tifffile(pixels: Callable[[], npt.NDArray[Any]], **options: Any) -> Kind:
 
 def deep_png(path: Path) -> None:
     """Colours of 16 bits, which Pillow cannot write."""
-    with rasterio.open(path, "w", driver="PNG", height=SIZE[0], width=SIZE[1], count=3, dtype="uint16") as target:
-        target.write(np.moveaxis(picture(*SIZE, 3, "uint16"), -1, 0))
+    shape = {"height": SIZE[0], "width": SIZE[1], "count": 3, "dtype": "uint16"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver="PNG", **shape) as target:
+            target.write(np.moveaxis(picture(*SIZE, 3, "uint16"), -1, 0))
 
 
 def cut(kind: Kind, share: float) -> Kind:
@@ -233,9 +242,6 @@ OTHERS: dict[str, tuple[str, Kind]] = {
 
 def packed_png(bits: int) -> bytes:
     """Grey of 2 or 4 bits, which Pillow cannot write."""
-    import struct
-    import zlib
-
     levels = smooth(1)[..., 0] >> (8 - bits)
     per_byte = 8 // bits
     width = -(-SIZE[1] // per_byte) * per_byte
@@ -260,23 +266,24 @@ EVERY_KIND: dict[str, tuple[str, Kind]] = {
 
 def decoder_table(folder: Path, hide: Callable[..., None]) -> str:
     """The table of docs/formats.md: kinds of files in rows by the library that decodes them; `hide` hides packages."""
-    from fullconv.errors import FullconvError
-    from fullconv.images import decoder_of, read_image
-
     rows: dict[tuple[str, ...], list[str]] = {}
     for number, (name, (suffix, make)) in enumerate(EVERY_KIND.items()):
-        path = folder / f"{number}{suffix}"
+        path, cells = folder / f"{number}{suffix}", []
         make(path)
-        cells = []
         for hidden in ((), ("rasterio",), ("rasterio", "tifffile")):
             hide(*hidden)
-            try:
-                cells.append(decoder_of(path))
-                read_image(path)
-            except FullconvError as error:
-                if error.code not in ("band-count", "not-finite"):
-                    cells[len(cells) - 1 :] = [f"refused ({error.code})"]
+            cells.append(_decoder(path))
         rows.setdefault(tuple(cells), []).append(name)
     hide()
     head = ["| with rasterio | with tifffile alone | with neither | kinds of files |", "|---|---|---|---|"]
-    return "\n".join([*head, *(f"| {' | '.join(cells)} | {'; '.join(names)} |" for cells, names in rows.items())]) + "\n"
+    body = [f"| {' | '.join(cells)} | {'; '.join(names)} |" for cells, names in rows.items()]
+    return "\n".join([*head, *body]) + "\n"
+
+
+def _decoder(path: Path) -> str:
+    try:
+        header, decoder = read_header(path), decoder_of(path)
+        read_image(path, InputFormat(header.channels))
+    except FullconvError as error:
+        return f"refused: `{error.code}`"
+    return decoder
