@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from fractions import Fraction
+    from pathlib import Path
+    from typing import Any
 
     from rich.progress import Progress
 
@@ -24,8 +27,10 @@ __all__ = [
     "print_scores",
     "print_table",
     "print_views",
+    "prints_json",
     "progress_bar",
     "show_log",
+    "write_results",
 ]
 
 
@@ -50,6 +55,27 @@ def show_log() -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+def write_results(json_file: Path | None, values: Mapping[str, Any], show: Callable[[], None]) -> None:
+    """Let `show` print results for people, and write `values` to `json_file`, if there is one.
+
+    For `-`, print JSON instead. JSON is ASCII, which every terminal and every program reads.
+    """
+    from fullconv.files import write_text
+
+    text = json.dumps(values, indent=1)
+    if prints_json(json_file):
+        print(text)
+        return
+    show()
+    if json_file is not None:
+        write_text(json_file, text)
+
+
+def prints_json(json_file: Path | None) -> bool:
+    """Whether standard output is for JSON alone."""
+    return str(json_file) == "-"
 
 
 def print_scores(scores: Scores) -> None:
