@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fullconv.data.bands import image_bands, wrong_bands
-from fullconv.errors import DataError, UsageError
+from fullconv.errors import UsageError
 from fullconv.image import rgb_of
 from fullconv.labels import LabelSet
 from fullconv.run.inputs import expand_inputs, output_names
@@ -76,7 +76,7 @@ class Model:
         for image, name in zip(images, names, strict=False):
             if isinstance(image, str | os.PathLike) and is_video(path := Path(image)):
                 if takes(self._runner)[0] != 3:
-                    raise DataError(wrong_bands(path, 3, takes(self._runner)[0]))
+                    raise wrong_bands(path, 3, takes(self._runner)[0])
                 for number, frame in enumerate(video_frames(path), 1):
                     yield segment(self._runner, frame, f"{name or path.stem}/frame-{number:06d}")
             else:

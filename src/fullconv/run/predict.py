@@ -142,7 +142,7 @@ def _pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[Picture,
         yield read_picture(path, *takes(runner)), name, path
         return
     if takes(runner)[0] != 3:
-        raise DataError(wrong_bands(path, 3, takes(runner)[0]))
+        raise wrong_bands(path, 3, takes(runner)[0])
     for number, frame in enumerate(video_frames(path), 1):
         yield Picture(frame), name / f"frame-{number:06d}", None
 
@@ -178,7 +178,8 @@ def _unwritten(work: _Work, path: Path) -> set[str]:
     if unwritten == work.kinds:
         raise DataError(
             f"{path}: has more than {LARGE:,} pixels, and {words} would need all of them in memory; "
-            "save labels, overlay or areas, or cut it into smaller images"
+            "save labels, overlay or areas, or cut it into smaller images",
+            code="too-large",
         )
     if unwritten == {"overlay"}:
         work.tell(path, f"has more than {LARGE:,} pixels: an overlay is written only if it is asked for")
