@@ -44,9 +44,10 @@ FAULTS_HEAD = """
 """
 
 HANDLED = """
-Read without a finding: masks as palette PNG (by index), with 1, 8 or 16 bits, or as TIFF whose nodata is then 255; images
-in CMYK, in 1 or 16 bits, of any bands that all images have or dataset.yaml tells of, turned by EXIF beside a mask that
-is turned, too; blanks and any script in names; folders that link to themselves; images of one pixel, or of one row.
+Read without a finding: masks as palette PNG (by index), with 1, 8 or 16 bits, or as TIFF whose nodata is then 255;
+images in CMYK, in 1 or 16 bits, of any bands that all images have or that dataset.yaml describes, turned by EXIF with a
+mask that is turned, too; blanks and any script in names; folders that link to themselves; images of one pixel, or of
+one row.
 """
 
 

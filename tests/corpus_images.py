@@ -160,7 +160,7 @@ def heights(root: Path) -> Path:
 def damaged_array(root: Path) -> Path:
     six_bands(root)
     path = image(root, "b", ".npy")
-    path.write_bytes(path.read_bytes()[20:])
+    path.write_bytes(path.read_bytes()[:8])
     return path
 
 

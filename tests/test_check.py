@@ -37,6 +37,7 @@ def test_no_faults_without_names_end_in_a_traceback(
     data: Path, monkeypatch: pytest.MonkeyPatch, name: str, other: str
 ) -> None:
     """One fault, and two in one folder, where no file names the classes."""
+
     def code_and_errors() -> tuple[int, bool]:
         code = check(monkeypatch, data, "--json", "found.json")
         return code, json.loads(Path("found.json").read_text(encoding="utf-8"))["errors"] > 0

@@ -131,7 +131,7 @@ def _fix(found: Examination, folder: Path) -> None:
         made = _counted("repairing", lambda tell: repair(found, folder, tell))
     except DataError as error:
         print(found.verdict())
-        raise DataError(f"nothing was repaired: {error}") from error
+        raise DataError(f"nothing was repaired: {error}", code=error.code) from error
     again = _counted("checking the copy", lambda tell: examine(survey(folder, decode=False), tell))
     for title, lines in (("repaired", made.done), ("left out", made.left_out)):
         if lines:

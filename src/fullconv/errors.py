@@ -93,10 +93,14 @@ class DataError(FullconvError):
         error.faults = (fault,)
         return error
 
+    @property
+    def kind(self) -> str:
+        """The code, if it is a kind of fault; otherwise `unreadable-file`."""
+        return self.code if self.code in KINDS else "unreadable-file"
+
     def faults_at(self, path: Path) -> tuple[Fault, ...]:
         """Return the faults; where the error carries none, one that gives its message in the name of `path`."""
-        kind = self.code if self.code in KINDS else "unreadable-file"
-        return self.faults or (Fault(kind, path, str(self), "correct it"),)
+        return self.faults or (Fault(self.kind, path, str(self), "correct it"),)
 
 
 class ModelError(FullconvError):

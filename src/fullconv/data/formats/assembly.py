@@ -123,7 +123,7 @@ def classes_of(names: Sequence[str], complete: bool = False) -> Classes:
 def shape_fault(path: Path, place: str, error: DataError, sample: str | None = None, split: str | None = None) -> Fault:
     """Return what is wrong with a shape as a fault of its file; `place` says which shape, or of which image."""
     remedy = "draw the shape again, or export the annotations again"
-    return Fault(error.code, path, f"{place}: {error}", remedy, sample, split)
+    return Fault(error.kind, path, f"{place}: {error}", remedy, sample, split)
 
 
 def class_fault(path: Path, error: DataError) -> Fault:

@@ -145,7 +145,7 @@ def _shapes(
             shapes.append((names[entry.label_id], _area(entry, size)))
         except DataError as error:
             problem = f"item {item.id!r}: annotation {number} ({entry.type}): {error}"
-            faults.append(Fault(error.code, path, problem, "correct or remove it", item.id))
+            faults.append(Fault(error.kind, path, problem, "correct or remove it", item.id))
     return tuple(shapes), faults
 
 

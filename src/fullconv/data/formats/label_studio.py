@@ -155,7 +155,7 @@ def _annotated(
             shapes.append((result.value.names[0], area))
         except DataError as error:
             problem = f"task {task.id}: region {number} {error}"
-            faults.append(Fault(error.code, path, problem, "correct or remove it", found[0].stem, split))
+            faults.append(Fault(error.kind, path, problem, "correct or remove it", found[0].stem, split))
     return AnnotatedImage(found[0].stem, found[0], path, stated, tuple(shapes), len(faults) == before)
 
 

@@ -111,7 +111,8 @@ def _annotated(root: Path, paths: Sequence[Path], faults: list[Fault]) -> list[A
             except DataError as error:
                 problem = f"shape {number} ({shape.label}) {error}"
                 split = split_of(path.parent.name)
-                faults.append(Fault(error.code, path, problem, "draw it again, or remove it", path.stem, split))
+                remedy = "draw a polygon, or remove it" if error.code == "unsupported-shape" else "draw it again"
+                faults.append(Fault(error.kind, path, problem, remedy, path.stem, split))
         stated = parsed.imageHeight, parsed.imageWidth
         size = None if stated[0] is None or stated[1] is None else (stated[0], stated[1])
         found.append(AnnotatedImage(path.stem, image, path, size, tuple(shapes), len(shapes) == len(parsed.shapes)))
