@@ -76,7 +76,6 @@ class DataError(FullconvError):
         details: Sequence[str] = (),
         code: str | None = None,
     ) -> None:
-        self.summary = summary
         self.faults = tuple(faults)
         self.details = tuple(details)
         lines = [*map(str, faults), *details]
