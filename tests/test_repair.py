@@ -106,6 +106,29 @@ def test_one_bad_annotation_leaves_out_its_image_alone(data: Path) -> None:
         np.testing.assert_array_equal(find_dataset(data).read_target(one), dataset.read_target(other))
 
 
+def test_a_mask_in_colours_of_no_class_is_left_out_once(data: Path) -> None:
+    corpus.base(data)
+    voc = data.with_name("voc")
+    convert(find_dataset(data), voc, "voc")
+    path = corpus.save(voc / "SegmentationClass" / "b.png", np.full((*corpus_base.SIZE, 3), 9, np.uint8))
+    made, dataset = repaired(voc)
+    assert [(fault.kind, fault.path) for fault in made.left_out] == [("unknown-colour", path)]
+    assert names(dataset) == {"train": "ac", "val": "de"}
+
+
+def test_a_shape_that_cannot_be_drawn_leaves_its_image_out_once(data: Path) -> None:
+    corpus.base(data)
+    root = data.with_name("labelme")
+    convert(find_dataset(data), root, "labelme")
+    file = root / "train" / "b.json"
+    values = json.loads(file.read_text())
+    values["shapes"].append({"label": "roof", "points": [[1, 1], [2, 2]], "shape_type": "mask", "mask": "AAAA"})
+    file.write_text(json.dumps(values))
+    made, dataset = repaired(root)
+    assert [(fault.kind, fault.path) for fault in made.left_out] == [("damaged-shape", file)]
+    assert names(dataset) == {"train": "ac", "val": "de"}
+
+
 @pytest.mark.parametrize("to", ["labelme", "coco"])
 def test_one_image_that_cannot_be_read_is_left_out_alone(data: Path, to: str) -> None:
     corpus.base(data)

@@ -107,14 +107,14 @@ def _is_binary(found: Examination) -> bool:
 
 def _left_out(found: Examination) -> list[Fault]:
     """The errors of files that are in no pair."""
-    paired = {record.sample.image for record in found.records}
-    paired |= {record.sample.target for record in found.records if record.sample.reader is None}
+    paired = {path for record in found.records for path in (record.sample.image, record.place)}
+    of_pairs = {fault for record in found.records for fault in record.faults}
     return [
         fault
         for group in found.groups
         if group.severity == "error" and group.kind not in _OF_FOLDERS
         for fault in group.faults
-        if fault.path not in paired
+        if fault.path not in paired and fault not in of_pairs
     ]
 
 
