@@ -223,9 +223,9 @@ def test_all_arguments_without_images_are_listed_at_once(tmp_path: Path) -> None
     wrong = [str(tmp_path / name) for name in ("missing.png", "bare", "*.gif", "a**", "n" * 300)]
     with pytest.raises(DataError) as caught:
         expand_inputs([wrong[0], str(tmp_path / "a.png"), *wrong[1:], ""])
-    assert len(caught.value.faults) == 6
-    for argument, fault in zip([*wrong, "(empty)"], caught.value.faults, strict=True):
-        assert fault.startswith(f"{argument}: ")
+    assert (caught.value.code, len(caught.value.details)) == ("no-input", 6)
+    for argument, line in zip([*wrong, "(empty)"], caught.value.details, strict=True):
+        assert line.startswith(f"{argument}: ")
 
 
 def test_links_are_followed_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fullconv.choices import Backend
 from fullconv.data.bands import image_bands, wrong_bands
-from fullconv.errors import DataError, UsageError
+from fullconv.errors import UsageError
 from fullconv.image import rgb_of
 from fullconv.labels import LabelSet
 from fullconv.run.inputs import expand_inputs, output_names
@@ -78,7 +78,7 @@ class Model:
             if isinstance(image, str | os.PathLike) and is_video(path := Path(image)):
                 channels = self._runner.info.input.channels
                 if channels != 3:
-                    raise DataError(wrong_bands(path, 3, channels))
+                    raise wrong_bands(path, 3, channels)
                 for number, frame in enumerate(video_frames(path), 1):
                     yield segment(self._runner, frame, f"{name or path.stem}/frame-{number:06d}")
             else:

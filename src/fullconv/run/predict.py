@@ -204,6 +204,6 @@ def _pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[Picture,
         yield read_picture(path, images.channels, images.value_range), name, path
         return
     if images.channels != 3:
-        raise DataError(wrong_bands(path, 3, images.channels), code="wrong-bands")
+        raise wrong_bands(path, 3, images.channels)
     for number, frame in enumerate(video_frames(path), 1):
         yield Picture(frame), name / f"frame-{number:06d}", None
