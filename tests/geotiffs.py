@@ -13,6 +13,7 @@ from rasterio.transform import Affine
 
 from fullconv.images import available
 from fullconv.labels import LabelSet
+from fullconv.model_info import ModelInfo
 from fullconv.run.runner import largest
 from fullconv.tiling import Window
 
@@ -24,9 +25,7 @@ TRANSFORM = Affine(0.25, 0, 500000, 0, -0.25, 4649000)
 class Shifted:
     """A runner that compares red three rows above, green five rows below and blue four columns on, zero outside."""
 
-    labels = LABELS
-    windows = (Window(3, 5), Window(0, 4))
-    exact = True
+    info = ModelInfo(LABELS, (Window(3, 5), Window(0, 4)), exact=True)
 
     def __init__(self) -> None:
         self.calls = 0
@@ -59,7 +58,7 @@ def geotiff(path: Path, pixels: npt.NDArray[np.generic], **options: object) -> P
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """As if these packages were not installed, for all that reads and writes images."""
+    """Make these packages look as if they were not installed, for all code that reads and writes images."""
     monkeypatch.setattr(available, "find_spec", lambda name: None if name in names else find_spec(name))
 
 

@@ -196,7 +196,8 @@ def test_all_masks_that_cannot_be_read_are_told_and_nothing_is_written(folder: P
         Image.fromarray(np.full(NESTED.shape, 9, np.uint8)).save(folder / "masks" / "train" / f"{name}.png")
     with pytest.raises(DataError) as caught:
         convert(dataset, folder.parent / "out", "labelme")
-    assert [fault.split(":")[0].rpartition("/")[2] for fault in caught.value.faults] == ["train0.png", "train2.png"]
+    assert [fault.path.name for fault in caught.value.faults] == ["train0.png", "train2.png"]
+    assert caught.value.code == "unknown-label"
     assert not (folder.parent / "out").exists()
 
 
@@ -204,7 +205,7 @@ def test_names_that_files_cannot_hold_are_refused(tmp_path: Path) -> None:
     dataset = made(tmp_path / "in", {"train": [NESTED]}, ("background", "__ignore__", "#1"))
     with pytest.raises(DataError) as caught:
         convert(dataset, tmp_path / "out", "voc")
-    assert [fault.split("'")[1] for fault in caught.value.faults] == ["__ignore__", "#1"]
+    assert [line.split("'")[1] for line in caught.value.details] == ["__ignore__", "#1"]
     blank = made(tmp_path / "blank", {"train": [NESTED]}, ("background", "cat", "cat "))
     for to in ("folder", "voc", "labelme"):
         with pytest.raises(DataError, match=r"'cat ' cannot be written"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,10 @@ from fullconv.metrics import Scores, confusion_matrix
 from fullconv.model import Model
 from fullconv.report.measure import Measured, measure
 from fullconv.report.pictures import sheet_of
-from fullconv.run import evaluate as scoring
-from fullconv.run import large
 from fullconv.run.evaluate import evaluate
-from fullconv.run.large import predict_large
-from fullconv.run.predict import predict_files
+from fullconv.run.large import MAX_IN_MEMORY_PIXELS, predict_large
+from fullconv.run.predict import PredictOptions, predict_files
+from fullconv.run.runner import Runner
 from fullconv.run.tiles import TiledRunner
 from geotiffs import LABELS, Shifted, geotiff, hide, picture
 from image_kinds import EVERY_KIND, SIZE, decoder_table
@@ -49,7 +49,7 @@ class Channels(Shifted):
 
     def __init__(self, input: InputFormat) -> None:
         super().__init__()
-        self.channels, self.value_range = input.channels, input.value_range
+        self.info = replace(Shifted.info, input=input)
 
     def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
         first, last = images[..., 0].astype(np.float32), images[..., -1].astype(np.float32)
@@ -142,26 +142,27 @@ def test_scores_are_those_of_the_label_maps_that_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str, kind: str, limit: str
 ) -> None:
     """`evaluate` of the model, and the truth compared with what `predict` wrote, ignored where that is."""
+    most = MAX_IN_MEMORY_PIXELS
+    runner: Runner = Shifted()
     if limit == "windows":
-        monkeypatch.setattr(large, "LARGE", 1000)
-        monkeypatch.setattr("fullconv.images.reader.MAX_IN_MEMORY_PIXELS", 1000)
-        for module in (large, scoring):
-            monkeypatch.setattr(module, "default_tile", lambda runner: 24)
+        most, runner = 1000, TiledRunner(runner, 24)
+        monkeypatch.setattr("fullconv.images.reader.MAX_IN_MEMORY_PIXELS", most)
     path, dataset = labelled(tmp_path, kind)
     samples = dataset.split("val")
-    report = predict_files(Shifted(), [path], tmp_path / "out", ["labels"])
+    options = PredictOptions(["labels"], max_in_memory_pixels=most)
+    report = predict_files(runner, [path], tmp_path / "out", options)
     if report.failed:
         with pytest.raises(FullconvError) as refused:
-            evaluate(Shifted(), dataset, samples)
+            evaluate(runner, dataset, samples, most)
         if limit == "whole":
             assert str(refused.value) == report.failed[0][1]
         else:  # numbers and a decoder's words depend on the window that met the fault
-            assert refused.value.code == outcome(lambda: predict_large(Shifted(), path, {"labels": tmp_path / "b.png"}))
+            assert refused.value.code == outcome(lambda: predict_large(runner, path, {"labels": tmp_path / "b.png"}))
         return
     written = read_label_map(next((tmp_path / "out").glob("a.*")))
     truth = np.where(written == 255, 255, dataset.read_mask(samples[0])).astype(np.uint8)
     expected = Scores.from_confusion(confusion_matrix(truth, written, 3), LABELS.class_names)
-    assert evaluate(Shifted(), dataset, samples).to_dict() == expected.to_dict()
+    assert evaluate(runner, dataset, samples, most).to_dict() == expected.to_dict()
 
 
 def test_pixels_without_data_have_no_part_in_training(tmp_path: Path) -> None:
@@ -238,9 +239,7 @@ def numbers(found: Measured) -> list[Any]:
 
 
 @pytest.mark.parametrize("how", ["windows", "strips"])
-def test_a_report_of_pieces_says_what_one_of_whole_images_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
+def test_a_report_of_pieces_says_what_one_of_whole_images_says(tmp_path: Path, how: str) -> None:
     """But for the regions of the truth, which only whole images have."""
     pixels = picture(400, 350)
     pixels[:90, :150] = 0
@@ -249,13 +248,9 @@ def test_a_report_of_pieces_says_what_one_of_whole_images_says(
     dataset = DataSet("folder", tmp_path, LABELS, {"val": (Sample("a", image, tmp_path / "a.png"),)})
     whole = measure(Shifted(), dataset, "val")
     if how == "windows":
-        monkeypatch.setattr(large, "LARGE", 1000)
-        monkeypatch.setattr("fullconv.report.pictures.LARGE", 1000)
-        runner = TiledRunner(Shifted(), 64)
+        pieces = measure(TiledRunner(Shifted(), 64), dataset, "val", max_in_memory_pixels=1000)
     else:
-        monkeypatch.setattr(scoring, "PIECE_PIXELS", 5000)
-        runner = Shifted()
-    pieces = measure(runner, dataset, "val")
+        pieces = measure(Shifted(), dataset, "val", piece_pixels=5000)
     ignored = dataset.read_target(dataset.split("val")[0]) == 255
     assert ignored[:90, :150].all()
     expected, found = numbers(whole), numbers(pieces)
@@ -265,7 +260,8 @@ def test_a_report_of_pieces_says_what_one_of_whole_images_says(
     assert not pieces.regions.by_size
     small, large_one = whole.images[0].unpacked(), pieces.images[0].unpacked()
     np.testing.assert_array_equal(small[~ignored[::2, ::2]], large_one[~ignored[::2, ::2]])
-    assert sheet_of(pieces, pieces.images[0]).true_classes == sheet_of(whole, whole.images[0]).true_classes
+    shown = sheet_of(pieces, pieces.images[0], 1000 if how == "windows" else MAX_IN_MEMORY_PIXELS)
+    assert shown.true_classes == sheet_of(whole, whole.images[0]).true_classes
 
 
 def test_docs_name_the_decoder_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

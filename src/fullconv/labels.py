@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.errors import DataError
+from fullconv.errors import DataError, ModelError
 
-__all__ = ["IGNORE_INDEX", "LabelSet", "default_palette", "voc_palette"]
+__all__ = ["IGNORE_INDEX", "LabelSet", "check_classes", "default_palette", "voc_palette"]
 
 IGNORE_INDEX = 255
 """The label of pixels that no score and no loss counts."""
@@ -64,12 +65,13 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.class_names) <= 255:
-            raise DataError(f"a label set holds 1 to 255 classes, this one {len(self.class_names)}")
+            raise DataError(f"a label set holds 1 to 255 classes, this one {len(self.class_names)}", code="class-names")
         if len(self.palette) != len(self.class_names):
-            raise DataError(f"{len(self.class_names)} class names but {len(self.palette)} colours")
+            raise DataError(f"{len(self.class_names)} class names but {len(self.palette)} colours", code="class-names")
         twice = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
         if twice:
-            raise DataError(f"class names must differ; these appear more than once: {', '.join(twice)}")
+            message = f"class names must differ; these appear more than once: {', '.join(twice)}"
+            raise DataError(message, code="class-names")
 
     @classmethod
     def named(cls, class_names: Sequence[str], palette: Sequence[Color] | None = None) -> LabelSet:
@@ -113,6 +115,14 @@ class LabelSet:
         unknown = [f"#{code:06x}" for code in found.tolist() if code not in known]
         if unknown:
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            raise DataError(f"colours that belong to no class: {', '.join(unknown[:5])}{more}")
+            message = f"colours that belong to no class: {', '.join(unknown[:5])}{more}"
+            raise DataError(message, code="unknown-colour")
         ids = np.array([known[code] for code in found.tolist()], np.uint8)
         return ids[inverse].reshape(codes.shape)
+
+
+def check_classes(model: str | Path, known: LabelSet, data: str | Path, given: LabelSet) -> None:
+    """Raise ModelError if a model and a data set do not have the same class names in the same order."""
+    if known.class_names != given.class_names:
+        ours, theirs = ", ".join(known.class_names), ", ".join(given.class_names)
+        raise ModelError(f"{model} has the classes {ours}; {data} has {theirs}", code="other-classes")

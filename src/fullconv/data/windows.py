@@ -40,7 +40,7 @@ def open_sample(dataset: DataSet, sample: Sample) -> Iterator[SampleReader]:
     """
     with open_image(sample.image, dataset.input) as image, _opened_mask(dataset, sample) as mask:
         if image.size != mask.size:
-            raise DataError(size_fault(sample, image.size, mask.size), code="size-mismatch")
+            raise DataError.of(size_fault(sample, image.size, mask.size))
         yield SampleReader(image, mask, dataset.labels.ignore_index)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 from fullconv.images.base import GeoTags
 from fullconv.images.input_format import InputFormat
 from fullconv.images.opened import MAX_PIXELS
@@ -33,26 +34,20 @@ def open_array(path: Path) -> npt.NDArray[Any]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # NumPy raises many kinds on damage
         reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
-        raise DataError(
-            f"{path}: cannot be read as an array ({reason}); write it with np.save", code="array-unreadable"
-        ) from error
+        problem = f"cannot be read as an array ({reason})"
+        raise DataError.of(Fault("unreadable-file", path, problem, "write it with np.save")) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif" or array.ndim not in (2, 3):
         what = f"{' x '.join(map(str, array.shape))} {array.dtype}" if isinstance(array, np.ndarray) else "an archive"
-        raise DataError(
-            f"{path}: is {what}; an image is height x width x bands of integers or floats", code="array-shape"
-        )
+        remedy = "an image is height x width x bands of integers or floats"
+        raise DataError.of(Fault("unsupported-format", path, f"is {what}", remedy))
     stored = array if array.ndim == 3 else array[..., None]
     height, width, bands = stored.shape
     if not 0 < height * width <= MAX_PIXELS or bands == 0:
-        raise DataError(
-            f"{path}: {width} x {height} pixels of {counted_bands(bands)}; 1 to {MAX_PIXELS} pixels can be read",
-            code="image-size",
-        )
+        problem = f"{width} x {height} pixels of {counted_bands(bands)}"
+        raise DataError.of(Fault("too-large", path, problem, f"1 to {MAX_PIXELS} pixels can be read"))
     if height <= MOST_BANDS_FIRST < min(width, bands):
-        raise DataError(
-            f"{path}: is {height} x {width} x {bands}; bands come last: save np.moveaxis(array, 0, -1)",
-            code="array-shape",
-        )
+        remedy = "bands come last: save np.moveaxis(array, 0, -1)"
+        raise DataError.of(Fault("unsupported-format", path, f"is {height} x {width} x {bands}", remedy))
     return stored
 
 

@@ -16,6 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 from fullconv.images.base import GeoTags, bands_read
 from fullconv.images.input_format import RGB, InputFormat
 from fullconv.images.opened import decoding_errors
@@ -44,7 +45,7 @@ class GdalReader:
         read, self.note = bands_read(path, 3 if palette else count, ColorInterp.alpha in colored, input.channels)
         self._bands = [1] if palette else list(range(1, read + 1))
         if ColorInterp.cyan in colored:
-            raise DataError(f"{path}: CMYK colours; convert it to RGB", code="cmyk")
+            raise DataError.of(Fault("unsupported-format", path, "CMYK colours", "convert it to RGB"))
         flags = source.mask_flag_enums[0]
         self.geo = _geo_tags(source)
         self.nodata: float | None = source.nodata

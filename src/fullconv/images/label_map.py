@@ -13,6 +13,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, SAMPLESPERPIXEL, TiffImageFile
 
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 from fullconv.files import StrPath
 from fullconv.images.available import is_installed
 from fullconv.images.base import GeoTags, RowCache
@@ -50,9 +51,8 @@ def read_label_map(path: StrPath, labels: LabelSet | None = None) -> UInt8:
     """
     with opened_image(Path(path)) as image:
         if image.format in ("JPEG", "MPO"):
-            raise DataError(
-                f"{path}: a JPEG mask, whose compression changes labels; save masks as PNG", code="jpeg-mask"
-            )
+            problem = "a JPEG mask, whose compression changes labels"
+            raise DataError.of(Fault("jpeg-mask", Path(path), problem, "save masks as PNG"))
         stored = stored_labels(image, path)
     return stored if stored.ndim == 2 else _ids_from_colors(stored, path, labels)
 
@@ -71,9 +71,8 @@ def stored_labels(image: ImageFile, path: StrPath) -> UInt8:
         if upright.mode in ("LA", "PA"):
             upright = upright.getchannel(0)
         if upright.mode not in ("1", "L", "P") and not upright.mode.startswith("I"):
-            raise DataError(
-                f"{path}: a mask of mode {upright.mode}; save masks as 8-bit indexed or grey PNG", code="mask-type"
-            )
+            problem, remedy = f"a mask of mode {upright.mode}", "save masks as 8-bit indexed or grey PNG"
+            raise DataError.of(Fault("unsupported-format", Path(path), problem, remedy))
         stored = np.asarray(upright)
         return _ids_from_grey(stored if nodata is None else np.where(stored == nodata, 255, stored), maximum, path)
 
@@ -93,23 +92,20 @@ def _ids_from_grey(stored: npt.NDArray[Any], maximum: int | None, path: StrPath)
         stored = (stored.astype(np.int64) * maximum + top // 2) // top
     low, high = stored.min(), stored.max()
     if low < 0 or high > 255:
-        raise DataError(
-            f"{path}: labels from {low} to {high}, where 0 to 255 can be read; renumber the classes",
-            code="labels-out-of-range",
-        )
+        problem = f"labels from {low} to {high}, where 0 to 255 can be read"
+        raise DataError.of(Fault("unknown-label", Path(path), problem, "renumber the classes"))
     return stored.astype(np.uint8)
 
 
 def _ids_from_colors(rgb: UInt8, path: StrPath, labels: LabelSet | None) -> UInt8:
     if labels is None:
-        raise DataError(
-            f"{path}: a mask in colours, with no table of class colours; give one or save class ids",
-            code="no-colour-table",
-        )
+        problem = "a mask in colours, with no table of class colours"
+        raise DataError.of(Fault("no-colour-table", Path(path), problem, "give one or save class ids"))
     try:
         return labels.from_colors(rgb)
     except DataError as error:
-        raise DataError(f"{path}: {error}", code=error.code) from None
+        fault = Fault("unknown-colour", Path(path), str(error), "correct the mask, or add the colour and its class")
+        raise DataError.of(fault) from None
 
 
 @contextmanager
@@ -196,10 +192,8 @@ class _Stored:
             rgb = stored if stored.dtype == np.uint8 else (stored >> 8).astype(np.uint8)
             return _ids_from_colors(rgb, self._path, self._labels)[..., None], None
         if stored.dtype.kind not in "buif" or stored.dtype.kind == "f":
-            raise DataError(
-                f"{self._path}: a mask of type {stored.dtype}; save masks as 8-bit indexed or grey PNG",
-                code="mask-type",
-            )
+            problem, remedy = f"a mask of type {stored.dtype}", "save masks as 8-bit indexed or grey PNG"
+            raise DataError.of(Fault("unsupported-format", self._path, problem, remedy))
         ids, nodata = stored[..., 0], self._source.nodata
         with_nodata = ids if nodata is None else np.where(ids == nodata, 255, ids)
         return _ids_from_grey(with_nodata, None, self._path)[..., None], None

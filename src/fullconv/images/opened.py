@@ -14,6 +14,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fullconv.errors import DataError, FullconvError
+from fullconv.faults import Fault
 from fullconv.files import StrPath
 
 __all__ = [
@@ -93,7 +94,8 @@ def orientation_of(image: Image.Image) -> int:
 def damaged(path: StrPath, error: Exception) -> DataError:
     """Return the error to raise where a decoder failed on a file, with the decoder's own reason."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    return DataError(f"{path}: damaged or cut short ({reason}); copy or export it again", code="damaged-file")
+    problem = f"damaged or cut short ({reason})"
+    return DataError.of(Fault("truncated-file", Path(path), problem, "copy or export it again"))
 
 
 @contextmanager
@@ -105,10 +107,10 @@ def decoding_errors(path: StrPath) -> Iterator[None]:
         raise
     except UnidentifiedImageError:
         if Path(path).is_file() and _is_html(Path(path)):
-            what, remedy, code = "a web page (HTML), not an image", "download the image itself", "html-file"
+            kind, problem, remedy = "html-file", "a web page (HTML), not an image", "download the image itself"
         else:
-            what, remedy, code = "not an image that can be read", "save it as PNG, JPEG or TIFF", "not-an-image"
-        raise DataError(f"{path}: {what}; {remedy}", code=code) from None
+            kind, problem, remedy = "not-an-image", "not an image that can be read", "save it as PNG, JPEG or TIFF"
+        raise DataError.of(Fault(kind, Path(path), problem, remedy)) from None
     except Exception as error:
         raise damaged(path, error) from error
 
@@ -117,31 +119,26 @@ def check_pixels(size: tuple[int, int], path: StrPath, limit: int | None = MAX_P
     """Raise DataError for an image of (height, width) without pixels, or with more than `limit`."""
     height, width = size
     if height * width == 0 or (limit is not None and height * width > limit):
-        raise DataError(
-            f"{path}: {width} x {height} pixels, where 1 to {MAX_PIXELS} can be read; cut it into smaller images",
-            code="image-size",
-        )
+        problem = f"{width} x {height} pixels, where 1 to {MAX_PIXELS} can be read"
+        raise DataError.of(Fault("too-large", Path(path), problem, "cut it into smaller images"))
 
 
 def _check_file(path: Path) -> None:
     try:
         if path.is_dir():
-            raise DataError(
-                f"{path}: a folder where an image file was expected; put the image there, or remove it",
-                code="folder-for-file",
-            )
+            problem, remedy = "a folder where an image file was expected", "put the image there, or remove it"
+            raise DataError.of(Fault("not-a-file", path, problem, remedy))
         if not path.exists():
-            raise DataError(f"{path}: no such file; check the path", code="missing-file")
+            raise DataError.of(Fault("missing-file", path, "no such file", "check the path"))
         if not path.is_file():
-            raise DataError(f"{path}: not a regular file; copy the image into one", code="not-a-file")
+            raise DataError.of(Fault("not-a-file", path, "not a regular file", "copy the image into one"))
         with path.open("rb") as file:
             if not file.read(1):
-                raise DataError(f"{path}: the file is empty; copy or export it again", code="empty-file")
+                raise DataError.of(Fault("empty-file", path, "the file is empty", "copy or export it again"))
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
-        raise DataError(
-            f"{path}: cannot be opened ({reason}); check its name and permissions", code="file-access"
-        ) from error
+        problem, remedy = f"cannot be opened ({reason})", "check its name and permissions"
+        raise DataError.of(Fault("unreadable-file", path, problem, remedy)) from error
 
 
 def _is_html(path: Path) -> bool:

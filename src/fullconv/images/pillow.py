@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fullconv.errors import DataError, MissingExtra
+from fullconv.faults import Fault
 from fullconv.files import StrPath
 from fullconv.images.available import is_installed
 from fullconv.images.base import GeoTags
@@ -67,7 +68,8 @@ def _check_tiff(path: Path, header: ImageHeader, input: InputFormat) -> None:
     if not needs_tiff_library(path, input == RGB):
         return
     if header.orientation != 1:
-        raise DataError(f"{path}: several bands and an orientation tag; export it upright", code="turned-bands")
+        problem = "several bands and an orientation tag"
+        raise DataError.of(Fault("unsupported-format", path, problem, "export it upright"))
     raise MissingExtra("rasterio", "geo", path)
 
 
@@ -84,10 +86,8 @@ def _bands(image: Image.Image, input: InputFormat, path: StrPath) -> UInt8:
     if not header.gives(input.channels):
         raise wrong_bands(path, header.bands, input.channels)
     if input.value_range is not None and image.mode.startswith("RGB") and ";16" in str(getattr(image, "tile", [])[:1]):
-        raise DataError(
-            f"{path}: colours of 16 bits, which are read as 8 here; save it as TIFF for a range",
-            code="range-of-colours",
-        )
+        problem = "colours of 16 bits, which are read as 8 here"
+        raise DataError.of(Fault("unsupported-format", Path(path), problem, "save it as TIFF for a range"))
     return to_bytes(fitted(_stored(image), input.channels), input.value_range, path)
 
 

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 from fullconv.files import StrPath
 from fullconv.images.arrays import ArrayReader, is_array
 from fullconv.images.available import is_installed
@@ -122,9 +123,8 @@ def open_image(path: StrPath, input: InputFormat = RGB, whole: bool = False) -> 
     header = read_header(path, None)
     if header.pixels > MOST_PIXELS:
         height, width = header.stored
-        raise DataError(
-            f"{path}: {width} x {height} pixels, which no image has; copy or export it again", code="image-size"
-        )
+        problem = f"{width} x {height} pixels, which no image has"
+        raise DataError.of(Fault("too-large", path, problem, "copy or export it again"))
     if not header.gives(input.channels):
         raise wrong_bands(path, header.bands, input.channels)
     with _opened(path, header, input) as reader:
@@ -180,11 +180,8 @@ def _opened(path: Path, header: ImageHeader, input: InputFormat) -> Iterator[Ima
 
 def _check_block(path: Path, size: int) -> None:
     if size > LARGEST_BLOCK:
-        raise DataError(
-            f"{path}: one block holds {size / 2**20:,.0f} MiB of pixels; "
-            "write the file in tiles (gdal_translate -co TILED=YES)",
-            code="large-block",
-        )
+        problem = f"one block holds {size / 2**20:,.0f} MiB of pixels"
+        raise DataError.of(Fault("too-large", path, problem, "write the file in tiles (gdal_translate -co TILED=YES)"))
 
 
 def _whole(reader: ImageReader, channels: int) -> tuple[UInt8, Mask | None]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import tifffile
 
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 from fullconv.images.available import is_installed
 from fullconv.images.base import GeoTags, bands_read
 from fullconv.images.input_format import RGB, InputFormat
@@ -47,10 +48,8 @@ class TiffReader:
         self.size = (page.imagelength, page.imagewidth)
         count = page.samplesperpixel
         if page.imagedepth != 1 or page.dtype is None or not _in_rgb(page):
-            raise DataError(
-                f"{path}: pixels of an unusual kind (photometric {page.photometric}); convert it to RGB",
-                code="pixel-type",
-            )
+            problem = f"pixels of an unusual kind (photometric {page.photometric})"
+            raise DataError.of(Fault("unsupported-format", path, problem, "convert it to RGB"))
         rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, self.size[0])
         self._block = (rows, page.tilewidth if page.is_tiled else self.size[1])
         self.by_rows = self._block[1] >= self.size[1]
@@ -107,9 +106,8 @@ class TiffReader:
             pixels: Any = self._page.decode(packed, index, jpegtables=self._page.jpegtables)[0]
         except Exception as error:  # decoders raise nearly everything on damaged input
             reason = " ".join(str(error).split())
-            raise DataError(
-                f"{self._path}: cannot be decoded ({reason}); install 'fullconv[geo]'", code="damaged-file"
-            ) from error
+            problem, remedy = f"cannot be decoded ({reason})", "install 'fullconv[geo]'"
+            raise DataError.of(Fault("unsupported-format", self._path, problem, remedy)) from error
         starts = [number * side for number, side in zip(block, self._block, strict=True)]
         own = [range(start, start + n) for start, n in zip(starts, pixels.shape[1:3], strict=True)]
         common = [range(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(own, window, strict=True)]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 from fullconv.files import StrPath
 from fullconv.images.input_format import RGB, InputFormat, ValueRange
 
@@ -50,9 +51,8 @@ class PixelDecoder:
     def _rgb(self, stored: npt.NDArray[Any], empty: Mask | None) -> UInt8:
         """Turn h x w x 1 or 3 numbers of any type into h x w x 3 uint8 RGB, black where `empty`."""
         if stored.dtype.kind not in "buif" or stored.dtype == np.int8:
-            raise DataError(
-                f"{self.path}: pixels of type {stored.dtype}; save 8 or 16 bits without sign", code="pixel-type"
-            )
+            problem = f"pixels of type {stored.dtype}"
+            raise DataError.of(Fault("unsupported-format", self.path, problem, "save 8 or 16 bits without sign"))
         if empty is not None:
             stored = np.where(empty[..., None], stored.dtype.type(0), stored)
         if self.palette is not None:
@@ -73,11 +73,11 @@ def to_bytes(stored: npt.NDArray[Any], value_range: ValueRange | None, path: Str
     if stored.dtype == np.uint8:
         return np.array(stored, order="C")  # a mapped file is read only
     if stored.dtype.kind not in "uif":
-        raise DataError(f"{path}: pixels of type {stored.dtype}; save integers or floats", code="pixel-type")
+        problem = f"pixels of type {stored.dtype}"
+        raise DataError.of(Fault("unsupported-format", Path(path), problem, "save integers or floats"))
     if stored.dtype.kind == "f" and not np.isfinite(stored).all():
-        raise DataError(
-            f"{path}: holds NaN or infinite values; replace them by numbers, as np.nan_to_num does", code="not-finite"
-        )
+        remedy = "replace them by numbers, as np.nan_to_num does"
+        raise DataError.of(Fault("not-finite", Path(path), "holds NaN or infinite values", remedy))
     if value_range is not None:
         low, high = value_range
         scaled = (stored.astype(np.promote_types(stored.dtype, np.float32)) - low) * (255 / (high - low))
@@ -86,11 +86,9 @@ def to_bytes(stored: npt.NDArray[Any], value_range: ValueRange | None, path: Str
     least, most = stored.min(), stored.max()
     top = 1 if stored.dtype.kind == "f" else 65535
     if least < 0 or most > top:
-        raise DataError(
-            f"{path}: values from {least} to {most}, where 0 to {top} can be read; "
-            f"say in dataset.yaml what becomes 0 and 255, as `range: [{least}, {most}]`",
-            code="values-out-of-range",
-        )
+        problem = f"values from {least} to {most}, where 0 to {top} can be read"
+        remedy = f"say in dataset.yaml what becomes 0 and 255, as `range: [{least}, {most}]`"
+        raise DataError.of(Fault("value-range", Path(path), problem, remedy))
     return eight_bits(stored, path)
 
 
@@ -102,15 +100,11 @@ def eight_bits(grey: npt.NDArray[Any], path: StrPath) -> UInt8:
     top = 1 if grey.dtype.kind == "f" else 65535
     low, high = grey.min(), grey.max()
     if not np.isfinite([low, high]).all():
-        raise DataError(
-            f"{path}: has pixels that are NaN or infinite, where 0 to {top} can be read; fill them in",
-            code="not-finite",
-        )
+        problem = f"has pixels that are NaN or infinite, where 0 to {top} can be read"
+        raise DataError.of(Fault("not-finite", Path(path), problem, "fill them in"))
     if not (low >= 0 and high <= top):
-        raise DataError(
-            f"{path}: grey values from {low} to {high}, where 0 to {top} can be read; save 8 bits",
-            code="values-out-of-range",
-        )
+        problem = f"grey values from {low} to {high}, where 0 to {top} can be read"
+        raise DataError.of(Fault("value-range", Path(path), problem, "save 8 bits"))
     if top == 1:
         return np.rint(grey * np.float32(255)).astype(np.uint8)
     return ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -123,11 +117,9 @@ def fitted(stored: npt.NDArray[Any], channels: int) -> npt.NDArray[Any]:
 
 def wrong_bands(path: StrPath, bands: int, channels: int) -> DataError:
     """Return the error for a file whose number of bands does not fit the model."""
-    return DataError(
-        f"{path}: has {counted_bands(bands)}, the model takes {channels}; "
-        "give it images with the bands that it was trained on",
-        code="band-count",
-    )
+    problem = f"has {counted_bands(bands)}, the model takes {channels}"
+    remedy = "give it images with the bands that it was trained on"
+    return DataError.of(Fault("band-count", Path(path), problem, remedy))
 
 
 def counted_bands(bands: int) -> str:

@@ -14,7 +14,8 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.labels import LabelSet
 from fullconv.metrics import Scores, confusion_matrix
 from fullconv.report.places import RADIUS, RegionSizes, near_boundary
-from fullconv.run.evaluate import Piece, predicted_pieces
+from fullconv.run.evaluate import PIECE_PIXELS, Piece, predicted_pieces
+from fullconv.run.large import MAX_IN_MEMORY_PIXELS
 from fullconv.run.runner import Runner
 
 __all__ = ["THUMB", "ImageCounts", "Measured", "Zone", "measure", "thumb_of", "thumb_step"]
@@ -128,16 +129,20 @@ def measure(
     dataset: DataSet,
     split: str,
     track: Callable[[Sequence[Sample]], Iterable[Sample]] = iter,
+    max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS,
+    piece_pixels: int = PIECE_PIXELS,
 ) -> Measured:
     """Run the model once over the images of a split; `track` may watch the samples go by.
 
     One image is in memory at a time, and of large ones a tile, as in `predict`. Raises DataError as `DataSet.split` and
     `DataSet.read`, and if no pixel is labelled.
     """
-    classes = runner.labels.num_classes
-    found = Measured(runner.labels, dataset, split, np.zeros((classes, classes), np.int64))
+    labels = runner.info.labels
+    classes = labels.num_classes
+    found = Measured(labels, dataset, split, np.zeros((classes, classes), np.int64))
     for sample in track(dataset.split(split)):
-        found.add(sample, predicted_pieces(runner, dataset, sample, RADIUS))
+        pieces = predicted_pieces(runner, dataset, sample, RADIUS, max_in_memory_pixels, piece_pixels)
+        found.add(sample, pieces)
     _ = found.scores
     return found
 

@@ -16,7 +16,7 @@ from fullconv.data.windows import open_sample
 from fullconv.images import overlay, rgb_view
 from fullconv.labels import LabelSet
 from fullconv.report.measure import ImageCounts, Measured, thumb_of, thumb_step
-from fullconv.run.large import LARGE
+from fullconv.run.large import MAX_IN_MEMORY_PIXELS
 
 __all__ = ["Sheet", "chosen", "error_picture", "jpeg_uri", "outlines", "sheet_of", "tinted"]
 
@@ -62,11 +62,11 @@ def chosen(images: Sequence[ImageCounts]) -> dict[str, list[ImageCounts]]:
     }
 
 
-def sheet_of(measured: Measured, counts: ImageCounts) -> Sheet:
+def sheet_of(measured: Measured, counts: ImageCounts, max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS) -> Sheet:
     """Read the image and its target again, and draw them beside the prediction that was kept, all of one size."""
     labels = measured.labels
     prediction = counts.unpacked()
-    small, truth = _thumbs(measured.dataset, counts)
+    small, truth = _thumbs(measured.dataset, counts, max_in_memory_pixels)
     pictures = (
         small,
         tinted(small, truth, labels),
@@ -81,11 +81,11 @@ def sheet_of(measured: Measured, counts: ImageCounts) -> Sheet:
     return Sheet(counts.sample.name, mean_iou, wrong, shown, true, predicted, errors, *names)
 
 
-def _thumbs(dataset: DataSet, counts: ImageCounts) -> tuple[UInt8, UInt8]:
+def _thumbs(dataset: DataSet, counts: ImageCounts, max_in_memory_pixels: int) -> tuple[UInt8, UInt8]:
     """Return the image, h x w x 3, and its target, h x w, small; a large image is read strip by strip."""
     step = thumb_step(counts.shape)
     height, width = (-(-length // step) for length in counts.shape)
-    if counts.shape[0] * counts.shape[1] <= LARGE:
+    if counts.shape[0] * counts.shape[1] <= max_in_memory_pixels:
         image, target = dataset.read(counts.sample)
         small = Image.fromarray(rgb_view(image)).resize((width, height), Image.Resampling.LANCZOS)
         return np.asarray(small), thumb_of(target)

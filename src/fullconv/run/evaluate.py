@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.windows import SampleReader, open_sample
 from fullconv.metrics import Scores, confusion_matrix
-from fullconv.run.large import default_tile, goes_in_windows
+from fullconv.run.large import MAX_IN_MEMORY_PIXELS, default_tile, goes_in_windows
 from fullconv.run.runner import Runner, label_maps
 from fullconv.run.tiles import Tile, TiledRunner, in_memory
 
@@ -54,7 +54,12 @@ class Piece:
         return (len(self.rows), len(self.columns)) == self.size
 
 
-def evaluate(runner: Runner, dataset: DataSet, samples: Iterable[Sample]) -> Scores:
+def evaluate(
+    runner: Runner,
+    dataset: DataSet,
+    samples: Iterable[Sample],
+    max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS,
+) -> Scores:
     """Score a model on samples of a data set, each at its own resolution.
 
     Images are read as the runner takes them. Memory holds one image or tile at a time, and all pixels are counted in
@@ -62,21 +67,29 @@ def evaluate(runner: Runner, dataset: DataSet, samples: Iterable[Sample]) -> Sco
 
     Raises DataError as `DataSet.read`, for targets that do not fit the classes, or if no pixel is labelled.
     """
-    labels = runner.labels
+    labels = runner.info.labels
     confusion = np.zeros((labels.num_classes, labels.num_classes), np.int64)
     for sample in samples:
-        for piece in predicted_pieces(runner, dataset, sample):
+        for piece in predicted_pieces(runner, dataset, sample, max_in_memory_pixels=max_in_memory_pixels):
             confusion += confusion_matrix(piece.target, piece.prediction, labels.num_classes, labels.ignore_index)
     return Scores.from_confusion(confusion, labels.class_names)
 
 
-def predicted_pieces(runner: Runner, dataset: DataSet, sample: Sample, margin: int = 0) -> Iterator[Piece]:
+def predicted_pieces(
+    runner: Runner,
+    dataset: DataSet,
+    sample: Sample,
+    margin: int = 0,
+    max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS,
+    piece_pixels: int = PIECE_PIXELS,
+) -> Iterator[Piece]:
     """Label an image as `predict` does and compare it with its target, in one piece or in several.
 
-    Images of more than `large.LARGE` pixels are read in windows, a tile at a time, and those of more than `tiles.WHOLE`
-    are computed in tiles, where the labels stay those of the whole image. Raises DataError as `DataSet.read`.
+    Images of more than `max_in_memory_pixels` are read in windows, a tile at a time, and those of more than
+    `MAX_UNTILED_PIXELS` are computed in tiles, where the labels stay those of the whole image. Raises DataError as
+    `DataSet.read`.
     """
-    if goes_in_windows(runner, sample.image):
+    if goes_in_windows(runner, sample.image, max_in_memory_pixels):
         tiled = runner if isinstance(runner, TiledRunner) else TiledRunner(runner, default_tile(runner))
         with open_sample(dataset, sample) as reader:
             for tile in tiled.tiles(reader.size):
@@ -88,7 +101,7 @@ def predicted_pieces(runner: Runner, dataset: DataSet, sample: Sample, margin: i
     prediction = label_maps(in_memory(runner, size), image[None])[0]
     seconds = time.perf_counter() - start
     del image
-    step = max(1, PIECE_PIXELS // width)
+    step = max(1, piece_pixels // width)
     for top in range(0, height, step):
         kept = range(top, min(top + step, height)), range(width)
         wide = _widened(kept, margin, size)
@@ -107,7 +120,7 @@ def _tile_piece(runner: Runner, reader: SampleReader, tile: Tile, margin: int) -
     image, target, empty = reader.read(rows, columns)
     start = time.perf_counter()
     if empty is not None and empty[_slices(kept, (rows, columns))].all():
-        prediction = np.full((len(kept[0]), len(kept[1])), np.uint8(runner.labels.ignore_index))
+        prediction = np.full((len(kept[0]), len(kept[1])), np.uint8(runner.info.labels.ignore_index))
     else:
         batch = np.ascontiguousarray(image[_slices(seen, (rows, columns))])[None]
         prediction = label_maps(runner, batch)[0][tile[0].inner, tile[1].inner]

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL.ImageFile import ImageFile
 
-from fullconv.data.doctor.findings import Finding
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 from fullconv.images import RGB, InputFormat, opened_image, read_header, read_image, rgb_view
 from fullconv.images.arrays import is_array
 
@@ -24,24 +24,24 @@ class InspectedPicture:
     rgb: npt.NDArray[np.uint8]
     bands: int
     empty: npt.NDArray[np.bool_] | None
-    findings: tuple[Finding, ...]
+    faults: tuple[Fault, ...]
 
 
 def inspect_picture(path: Path, input: InputFormat = RGB) -> InspectedPicture:
-    """Read the image as training does, shown as RGB, with its findings: pages and alpha that are left out.
+    """Read the image as training does, shown as RGB, with its faults: pages and alpha that are left out.
 
     Where the file has other bands than `input` asks for, it is read with its own. Raises DataError as `read_image`.
     """
     header = read_header(path)
     if not header.gives(input.channels):
         input = InputFormat(header.channels, input.value_range)
-    picture, findings = read_image(path, input), _pages(path)
+    picture, faults = read_image(path, input), _pages(path)
     if input.channels == 3 and header.bands == 2 and header.alpha:
-        findings.append(Finding("alpha", path, "is grey with alpha, which is dropped", "flatten it, or go on"))
-    return InspectedPicture(rgb_view(picture.pixels), header.bands, picture.empty, tuple(findings))
+        faults.append(Fault("alpha", path, "is grey with alpha, which is dropped", "flatten it, or go on"))
+    return InspectedPicture(rgb_view(picture.pixels), header.bands, picture.empty, tuple(faults))
 
 
-def _pages(path: Path) -> list[Finding]:
+def _pages(path: Path) -> list[Fault]:
     try:
         if is_array(path):
             return []
@@ -51,8 +51,8 @@ def _pages(path: Path) -> list[Finding]:
         return []
     if pages <= 1:
         return []
-    found = f"has {pages} pages or frames, of which the first is read"
-    return [Finding("several-pages", path, found, "save the others as images of their own, or go on")]
+    problem = f"has {pages} pages or frames, of which the first is read"
+    return [Fault("several-pages", path, problem, "save the others as images of their own, or go on")]
 
 
 def _count(image: ImageFile) -> int:

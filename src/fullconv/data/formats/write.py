@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.choices import WrittenLayout
 from fullconv.data.channels import pixel_keys
-from fullconv.data.dataset import DataSet, Sample, data_error, size_fault
+from fullconv.data.dataset import DataSet, Sample, size_fault
 from fullconv.data.formats import cvat
 from fullconv.data.formats.assembly import IGNORED, classes_of
 from fullconv.data.formats.coco import UNCOVERED
@@ -24,6 +25,7 @@ from fullconv.data.formats.shapes import fill_rings
 from fullconv.data.names import write_description
 from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError, UsageError
+from fullconv.faults import Fault
 from fullconv.files import atomic_folder, atomic_write, write_text
 from fullconv.images import image_size, write_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
@@ -56,11 +58,15 @@ class _Writer:
 
 
 def convert(
-    dataset: DataSet, out: Path, to: str, splits: Sequence[str] = SPLITS, on_done: Callable[[], None] | None = None
+    dataset: DataSet,
+    out: Path,
+    to: WrittenLayout,
+    splits: Sequence[str] = SPLITS,
+    on_done: Callable[[], None] | None = None,
 ) -> dict[str, int]:
-    """Write those of the splits that there are to the folder `out` in the layout `to`, one of `LAYOUTS`.
+    """Write the splits that exist to the folder `out` in the layout `to`; return the number of samples of each.
 
-    Gives the number of samples of each. Images are copied byte by byte. `find_dataset(out)` gives the same splits,
+     Images are copied byte by byte. `find_dataset(out)` gives the same splits,
     class names, images and label maps. All is written beside `out` and gets its name at the end, so `out` is whole or
     not there. `on_done` is called after each sample.
 
@@ -68,7 +74,7 @@ def convert(
     and FullconvError if something cannot be written.
     """
     if to not in _WRITERS:
-        raise UsageError(f"--to {to}: choose from {', '.join(LAYOUTS)}")
+        raise UsageError(f"there is no layout {to!r} to write; choose from {', '.join(LAYOUTS)}", code="unknown-layout")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError(f"{out}: is not an empty folder; name a new one, so that nothing is mixed or lost")
     items = _items(dataset, splits, to)
@@ -89,20 +95,20 @@ def _items(dataset: DataSet, splits: Sequence[str], to: str) -> list[_Item]:
     if not items:
         dataset.split(splits[0])
     taken: dict[tuple[str, str], Path] = {}
-    faults = []
+    clashes = []
     for item in items:
         key = "" if to == "voc" else item.split, item.name
         if key in taken:
-            faults.append(
+            clashes.append(
                 f"{item.sample.image}: would be written under the same name as {taken[key]}; rename one"
                 + (", or choose a layout with a folder for each split" if to == "voc" else "")
             )
         taken.setdefault(key, item.sample.image)
         if to != "folder" and not _is_utf8(_image_name(item)):
             shown = os.fsencode(item.sample.image).decode("utf-8", "backslashreplace")
-            faults.append(f"{shown}: has a name that is not UTF-8, which no list of files can hold; rename it")
-    if faults:
-        raise data_error(f"{dataset.root}: cannot be written as {to}", faults)
+            clashes.append(f"{shown}: has a name that is not UTF-8, which no list of files can hold; rename it")
+    if clashes:
+        raise DataError(f"{dataset.root}: cannot be written as {to}", details=clashes, code="file-names")
     return items
 
 
@@ -116,35 +122,36 @@ def _is_utf8(name: str) -> bool:
 
 def _check_names(labels: LabelSet, to: str) -> None:
     """DataError for names of classes that would be read as something else."""
-    faults = [
+    refused = [
         f"the class {name!r} cannot be written as {to}; rename it"
         for name in labels.class_names
         if name == IGNORED
         or (to != "coco" and (name != name.strip() or len(name.splitlines()) != 1))
         or (to == "voc" and name.startswith("#"))
     ]
-    if faults:
-        raise DataError("these names mean something else in files", faults)
+    if refused:
+        raise DataError("these names mean something else in files", details=refused, code="class-names")
 
 
 def _write(
     dataset: DataSet, items: Sequence[_Item], folder: Path, writer: _Writer, on_done: Callable[[], None] | None
 ) -> None:
-    records, faults = [], []
+    faults: list[Fault] = []
+    records = []
     for item in items:
         try:
             target, size = dataset.read_mask(item.sample), image_size(item.sample.image)
             if target.shape != size:
-                raise DataError(size_fault(item.sample, size, target.shape))
+                raise DataError.of(size_fault(item.sample, size, target.shape))
         except DataError as error:
-            faults.append(str(error))
+            faults += error.faults_at(item.sample.target)
         else:
             _copy(item.sample.image, folder / writer.image(item))
             records.append((item, writer.target(folder, item, target, dataset.labels)))
         if on_done is not None:
             on_done()
     if faults:
-        raise data_error(f"{dataset.root}: cannot be converted", faults)
+        raise DataError(f"{dataset.root}: cannot be converted", faults)
     told = writer.finish(folder, dataset.labels, records)
     told |= pixel_keys(dataset, (item.sample.image for item in items))
     if told:
@@ -294,7 +301,7 @@ def _labelme_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Ite
     return {}
 
 
-_WRITERS = {
+_WRITERS: dict[WrittenLayout, _Writer] = {
     "folder": _Writer(_folder_image, _folder_target, _folder_finish),
     "voc": _Writer(_voc_image, _voc_target, _voc_finish),
     "coco": _Writer(_folder_image, _coco_target, _coco_finish),
