@@ -11,7 +11,7 @@ from fullconv.data.bands import ValueRange
 from fullconv.errors import UsageError
 from fullconv.labels import LabelSet
 from fullconv.run.runner import Runner, label_maps, takes
-from fullconv.tiling import MOST_TILES, Cut, Window, balanced
+from fullconv.tiling import MAX_TILES, Cut, Window, choose_tile
 
 __all__ = ["WHOLE", "Tile", "TiledRunner", "in_memory"]
 
@@ -77,11 +77,11 @@ class TiledRunner:
     def tiles(self, size: tuple[int, int]) -> list[Tile]:
         """An image of `size` (height, width) in tiles, row by row; one tile if it is not larger.
 
-        Raises UsageError for more than `tiling.MOST_TILES`.
+        Raises UsageError for more than `tiling.MAX_TILES`.
         """
         axes = zip(self._cut, size, self._sides, strict=True)
         rows, columns = (window.cuts(length, side) for window, length, side in axes)
-        if len(rows) * len(columns) > MOST_TILES:
+        if len(rows) * len(columns) > MAX_TILES:
             raise UsageError(f"{size[1]} x {size[0]} pixels are {len(rows) * len(columns):,} tiles; take larger ones")
         return list(product(rows, columns))
 
@@ -112,7 +112,7 @@ def in_memory(runner: Runner, size: tuple[int, int]) -> Runner:
     """The runner for an image of `size` (height, width) in memory: tiles above `WHOLE` pixels, where labels stay."""
     if size[0] * size[1] <= WHOLE or not runner.exact or isinstance(runner, TiledRunner):
         return runner
-    return TiledRunner(runner, balanced(runner.windows, size, WHOLE))
+    return TiledRunner(runner, choose_tile(runner.windows, size, WHOLE))
 
 
 def _cut_out(images: UInt8, tile: Tile) -> UInt8:
