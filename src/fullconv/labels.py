@@ -67,6 +67,7 @@ class LabelSet:
     ignore_index: int = IGNORE_INDEX
 
     def __post_init__(self) -> None:
+        """Check names and colours."""
         if not 1 <= len(self.class_names) <= 255:
             message = f"a label set must have 1 to 255 classes, not {len(self.class_names)}"
             raise DataError(message, code="class-count-out-of-range")

@@ -135,9 +135,10 @@ def choose_tile(windows: tuple[Window, Window], size: tuple[int, int], pixels: i
         for window, length in zip(windows, size, strict=True)
     )
 
-    def cost(tile: tuple[int, int]) -> tuple[int, int]:
+    def cost(tile: tuple[int, int]) -> tuple[int, int, int]:
         height, width = tile
         computed = min(height, size[0]) * min(width, size[1])
-        return max(0, computed - pixels), computed * down[height] * across[width]
+        count = down[height] * across[width]
+        return max(0, computed - pixels), computed * count, count
 
     return min(product(down, across), key=cost)

@@ -25,6 +25,7 @@ class Body(nn.Module):
     """
 
     def __init__(self, net: FCN) -> None:
+        """Take the layers of `net`; batch norms of taps are merged into copies of their score layers."""
         super().__init__()
         self.backbone, self.head, self.skips = net.backbone, net.head, len(net.skips)
         fine = (_merge_norm(net.get_submodule(f"norm_{s}"), net.get_submodule(f"score_{s}")) for s in net.skips)

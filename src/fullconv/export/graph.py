@@ -31,6 +31,7 @@ class Graph:
     """
 
     def __init__(self, prefix: str) -> None:
+        """Start an empty graph."""
         self.prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}

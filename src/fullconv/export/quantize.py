@@ -108,7 +108,7 @@ def quantize(
     quantized = Quantized(before.mean_iou, after.mean_iou, *_measure_seconds(exact, small, dataset), kept)
     problems = quantized.problems(max_loss)
     if problems and not force:
-        message = f"the int8 file is worse than it may be: {' and '.join(problems)}; --force writes it anyway"
+        message = f"the int8 file was not written: {' and '.join(problems)}; use --force to write it anyway"
         raise ModelError(message, code="int8-not-worthwhile")
     scores = {**after.to_dict(), "data": str(dataset.root), "split": "val"}
     scores.pop("confusion")

@@ -32,6 +32,7 @@ class Layer:
     output_padding: int = 0
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         if min(self.kernel, self.stride, self.dilation) < 1 or min(*self.padding, self.output_padding) < 0:
             message = f"{self}: kernel, stride and dilation must be at least 1, padding at least 0"
             raise ModelError(message, code="invalid-layer")

@@ -252,8 +252,9 @@ def _trainer(recipe: Recipe, bf16: bool) -> Trainer:
 
 def _fit(trainer: Trainer, task: SegmentationTask, loaders: Loaders, keeper: Keeper) -> None:
     """All steps that are left; first the validation that a signal cut short, if one did."""
-    recipe, steps = task.recipe, keeper.steps_per_epoch trainer.callbacks += [keeper, ProgressBar(keeper,
-    task.net.spec.name, task.total_steps)]  # type: ignore[attr-defined] with warnings.catch_warnings():
+    recipe, steps = task.recipe, keeper.steps_per_epoch
+    trainer.callbacks += [keeper, ProgressBar(keeper, task.net.spec.name, task.total_steps)]  # type: ignore[attr-defined]
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         if task.step > keeper.state.validated and task.step % (steps * recipe.val_every) == 0:
             trainer.validate(task, loaders, verbose=False)

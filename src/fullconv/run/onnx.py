@@ -27,6 +27,7 @@ class OnnxFile:
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, about: About) -> None:
+        """Wrap a session; `load` creates one from a file."""
         self.session, self.about = session, about
 
     @classmethod

@@ -33,6 +33,7 @@ class OpenVinoFile:
     """
 
     def __init__(self, request: openvino.InferRequest, about: About) -> None:
+        """Wrap a compiled network; `load` creates one from a file."""
         self.request, self.about = request, about
 
     @classmethod
