@@ -17,10 +17,15 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         write_text(tmp_path / "file" / "a.txt", "text")
 
 
-def test_a_failed_folder_does_not_appear(tmp_path: Path) -> None:
-    with pytest.raises(NotADirectoryError), atomic_folder(tmp_path / "out") as partial:
+def stop_midway(folder: Path) -> None:
+    with atomic_folder(folder) as partial:
         write_text(partial / "a.txt", "text")
-        (partial / "a.txt" / "b").stat()
+        raise ValueError("stop")
+
+
+def test_a_failed_folder_does_not_appear(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stop"):
+        stop_midway(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
     with atomic_folder(tmp_path / "out") as partial:
         write_text(partial / "a.txt", "text")

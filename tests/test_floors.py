@@ -15,6 +15,7 @@ SOURCE = Path(fullconv.__file__).parent
 
 FLOORS = {
     "__init__": 0,
+    "arrays": 0,
     "errors": 0,
     "cores": 1,
     "geometry": 1,
