@@ -51,8 +51,8 @@ Weights = Annotated[
     typer.Option(
         metavar="FILE",
         help="Weights of the classifier: a file, 'pretrained' (for mobilenet_v2 the bundled weights, trained on "
-        "ImageNet and then fine-tuned on dog breeds; for FILE.py those that it loads; otherwise as imagenet), 'imagenet' "
-        "(the library's, from its cache or downloaded), or 'none'.",
+        "ImageNet and then fine-tuned on dog breeds; for FILE.py those that it loads; otherwise as imagenet), "
+        "'imagenet' (the library's, from its cache or downloaded), or 'none'.",
     ),
 ]
 HeadWidth = Annotated[
