@@ -16,6 +16,7 @@ SOURCE = Path(fullconv.__file__).parent
 FLOORS = {
     "faults": -1,
     "__init__": 0,
+    "arrays": 0,
     "errors": 0,
     "choices": 1,
     "cores": 1,

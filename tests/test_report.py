@@ -29,7 +29,7 @@ from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
-from fullconv.polygons import regions
+from fullconv.polygons import find_regions
 from fullconv.report.findings import Findings
 from fullconv.report.markup import esc
 from fullconv.report.measure import THUMB, Measured, measure
@@ -120,7 +120,7 @@ def test_regions_are_those_of_the_polygons(seed: int) -> None:
     table = RegionSizes()
     table.add(target, np.ones(target.shape, bool), 255)
     table.add(target, np.zeros(target.shape, bool), 255)
-    sizes = sorted(r.pixels for r in regions(target) if r.label != 255 and r.pixels >= LEAST)
+    sizes = sorted(r.pixels for r in find_regions(target) if r.label != 255 and r.pixels >= LEAST)
     assert {size: count for size, (count, _, _) in table.by_size.items()} == {s: 2 * sizes.count(s) for s in sizes}
     groups = table.thirds()
     assert sum(group.regions for group in groups) == 2 * len(sizes)
