@@ -30,8 +30,8 @@ from torch.nn import functional
 
 from fullconv.errors import FullconvError
 from fullconv.files import write_text
-from fullconv.net.backbones import classifier, input_size
-from fullconv.net.check import enlivened
+from fullconv.net.backbones import build_classifier, input_size
+from fullconv.net.dense_check import randomize_scales
 from fullconv.net.fcn import FCN
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import Surgery, convolutionalize
@@ -67,7 +67,7 @@ def measure(name: str) -> dict[str, Any]:
     torch.manual_seed(0)
     size = input_size(name)
     row: dict[str, Any] = {"size": list(size), "converted": False}
-    model = enlivened(classifier(name)[0]).eval()
+    model = randomize_scales(build_classifier(name)[0]).eval()
     row["params"] = sum(p.numel() for p in model.parameters())
     try:
         dense = convolutionalize(model, size)
@@ -86,7 +86,7 @@ def _difference(model: nn.Module, dense: Surgery) -> float:
     image = torch.rand(1, 3, *dense.size)
     with torch.no_grad():
         expected = model(image)
-        got = dense.as_given(dense.module.eval()(image))
+        got = dense.apply_end(dense.module.eval()(image))
     if got.shape != (*expected.shape, 1, 1):
         return float("inf")
     return float((got.flatten(1) - expected).abs().max() / expected.abs().max())

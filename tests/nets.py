@@ -9,8 +9,8 @@ import torchvision
 from torch import nn
 from torchvision.models.vgg import make_layers
 
-from fullconv.net.backbones import digit_net
 from fullconv.net.caffe import caffenet
+from fullconv.net.digit_net import digit_net
 from fullconv.net.fcn import FCN, rebuild
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize

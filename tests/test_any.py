@@ -13,11 +13,12 @@ from torch.nn import functional
 from fullconv.errors import ModelError, UsageError
 from fullconv.labels import LabelSet, voc_palette
 from fullconv.net.backbones import input_size
-from fullconv.net.check import check_classifier, check_dense
+from fullconv.net.dense_check import check_dense
+from fullconv.net.inspect import check_classifier
 from fullconv.net.fcn import FCN
+from fullconv.net.nodes import trace, trace_fx
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
-from fullconv.net.trace import trace, traced
 from mechanisms import Attend, Dense, Drop, Gate, Last, Same, Shuffle, Stages, Standard, conv
 
 SIZE = (48, 64)
@@ -298,7 +299,7 @@ class Crop(nn.Module):
 
 
 def test_crops_and_steps_are_where_the_gradient_is():
-    graph = traced(nn.Sequential(nn.Conv2d(3, 2, 3), Crop()), (30, 30))
+    graph = trace_fx(nn.Sequential(nn.Conv2d(3, 2, 3), Crop()), (30, 30))
     node = list(trace(graph, (30, 30)).values())[-1]
     nn.init.ones_(graph.get_parameter("0.weight"))
     image = torch.rand(1, 3, 30, 30, requires_grad=True)

@@ -18,7 +18,8 @@ from fullconv.data.digits import digit_scenes
 from fullconv.learn import bench, views
 from fullconv.learn.bench import bench_dense, cut_windows, flop_bound, storage
 from fullconv.learn.views import Budget, labelled_windows, view_net
-from fullconv.net.backbones import classifier, digit_net, input_size
+from fullconv.net.backbones import build_classifier, input_size
+from fullconv.net.digit_net import digit_net
 from fullconv.net.inspect import inspect_classifier
 from fullconv.net.surgery import convolutionalize
 from nets import CLASSIFIERS
@@ -50,7 +51,7 @@ def test_windows_of_a_padded_network_are_whole_patches_a_stride_apart() -> None:
 def test_the_bound_is_the_ratio_of_what_both_compute(backward: bool) -> None:
     """As torch counts it while it runs."""
     name, size = "digits", (158, 190)
-    net = classifier(name)[0].eval()
+    net = build_classifier(name)[0].eval()
     dense = convolutionalize(net, input_size(name))
     image = torch.rand(1, 3, *size)
     counted = []

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from caffe_side import CLASSES, HIDDEN, caffe_input, caffemodel, conv, entry, pool, random_layers, varint
 from fullconv.errors import ModelError
-from fullconv.net.backbones import classifier
+from fullconv.net.backbones import build_classifier
 from fullconv.net.caffemodel import read_caffemodel
 from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
@@ -80,7 +80,7 @@ def test_classifier_weights_come_from_a_caffemodel(tmp_path: Path, monkeypatch: 
     layers["fc8"] = torch.randn(CLASSES, HIDDEN), torch.randn(CLASSES)
     path = tmp_path / "VGG_ILSVRC_16_layers.caffemodel"
     path.write_bytes(caffemodel(layers, old=True))
-    model, missing = classifier("vgg16", path)
+    model, missing = build_classifier("vgg16", path)
     assert missing == frozenset()
     image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
     net = build(NetSpec("vgg16", 3, 32), path)
@@ -97,6 +97,6 @@ def test_classifier_weights_come_from_a_caffemodel(tmp_path: Path, monkeypatch: 
         ours = model.eval()((rgb / 255 - net.mean) / net.std)
     assert (ours - x).abs().max() <= 1e-4 * x.abs().max()
     with pytest.raises(ModelError, match="weights of vgg16 or caffenet, not of digits"):
-        classifier("digits", path)
+        build_classifier("digits", path)
     with pytest.raises(ModelError, match="caffenet has no ImageNet weights"):
-        classifier("caffenet", "imagenet")
+        build_classifier("caffenet", "imagenet")

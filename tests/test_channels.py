@@ -31,14 +31,14 @@ from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError, MissingExtra, ModelError, UsageError
 from fullconv.image import read_image, read_label_map, write_label_map
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import classifier
+from fullconv.net.backbones import build_classifier
 from fullconv.net.checkpoint import Saved, load_net, read_saved, save_net
 from fullconv.net.fcn import build, rebuild
+from fullconv.net.input_channels import adapt_input_channels, adapt_kernel
 from fullconv.net.inspect import inspect_fcn
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
-from fullconv.net.widen import wide_kernel, widened
 from fullconv.run.load import load_runner
 from fullconv.run.patchwise import PatchwiseRunner
 from fullconv.run.rasters import open_raster
@@ -156,7 +156,7 @@ def test_from_training_to_the_exported_file(tmp_path, monkeypatch, capsys, kind)
 )
 def test_equal_channels_get_the_response_of_grey(channels, kernel, seed):
     weights = torch.from_numpy(kernel)
-    wide = wide_kernel(weights, channels)
+    wide = adapt_kernel(weights, channels)
     assert wide.shape == (2, channels, 3, 3)
     image = torch.rand(1, 1, 8, 9, generator=torch.Generator().manual_seed(seed))
     ours = nn.functional.conv2d(image.expand(-1, channels, -1, -1), wide)
@@ -172,9 +172,9 @@ def test_a_wide_network_sees_grey_as_the_one_of_rgb(name, channels):
     if name.startswith("tf_") and find_spec("timm") is None:
         pytest.skip("timm is not installed")
     torch.manual_seed(0)
-    model = classifier(name)[0].eval()
+    model = build_classifier(name)[0].eval()
     dense = convolutionalize(model, (96, 96))
-    wide = widened(convolutionalize(model, (96, 96)), channels)
+    wide = adapt_input_channels(convolutionalize(model, (96, 96)), channels)
     assert any(f"one of {channels}" in entry for entry in wide.coerced)
     image = torch.randn(1, 1, 96, 96)
     with torch.no_grad():
@@ -475,7 +475,7 @@ def test_files_from_before_there_were_channels_load(tmp_path):
 
 def test_a_range_survives_the_file(tmp_path):
     net = build(NetSpec("digits", 3, 32, channels=5, value_range=(-1.5, 10_000.0)))
-    net.normalise((0.1, 0.2, 0.3, 0.4, 0.5), (0.05,) * 5)
+    net.set_normalization((0.1, 0.2, 0.3, 0.4, 0.5), (0.05,) * 5)
     save_net(tmp_path / "a.safetensors", net.state_dict(), Saved(net.spec, LABELS))
     found, saved = load_net(tmp_path / "a.safetensors")
     assert saved.spec == net.spec

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from fullconv.errors import ModelError
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import IMAGENET, PRETRAINED, classifier, digit_net
+from fullconv.net.backbones import IMAGENET, PRETRAINED, build_classifier
 from fullconv.net.checkpoint import Saved, find_weights, load_net, save_net
+from fullconv.net.digit_net import digit_net
 from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
 from nets import lively, make
@@ -83,7 +84,7 @@ def test_an_interrupted_write_leaves_the_last_good_file(tmp_path):
 def test_weights_come_from_files(tmp_path, suffix):
     state, path = digit_net().state_dict(), tmp_path / f"digits.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(state, path)
-    model, missing = classifier("digits", path)
+    model, missing = build_classifier("digits", path)
     assert missing == frozenset()
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
@@ -91,7 +92,7 @@ def test_weights_come_from_files(tmp_path, suffix):
 def test_features_without_a_head_give_a_fresh_head_with_norm(tmp_path):
     path = tmp_path / "features.safetensors"
     save_file({k: v for k, v in digit_net().half().state_dict().items() if k.startswith("features.")}, path)
-    model, missing = classifier("digits", path)
+    model, missing = build_classifier("digits", path)
     assert missing == {name for name in model.state_dict() if name.startswith("classifier.")}
     net = build(NetSpec("digits", 3, 32), path)
     assert net.spec.head_norm
@@ -120,16 +121,16 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
     for wrong, sentence in cases:
         save_file(wrong, path)
         with pytest.raises(ModelError, match=sentence):
-            classifier("digits", path)
+            build_classifier("digits", path)
     for name in ("text.pth", "list.pth", "numbers.pth"):
         with pytest.raises(ModelError, match=rf"{name} (is not a plain|cannot be read|does not hold a) "):
-            classifier("digits", tmp_path / name)
+            build_classifier("digits", tmp_path / name)
     with pytest.raises(ModelError, match=r"there is no weights file .*gone.pth; name a .safetensors or .pth file"):
-        classifier("digits", tmp_path / "gone.pth")
+        build_classifier("digits", tmp_path / "gone.pth")
     with pytest.raises(ModelError, match="no classifier is called 'lenet'"):
-        classifier("lenet")
+        build_classifier("lenet")
     with pytest.raises(ModelError, match="digits has no ImageNet weights"):
-        classifier("digits", IMAGENET)
+        build_classifier("digits", IMAGENET)
 
 
 def test_without_a_network_the_remedy_is_named(monkeypatch):
@@ -139,13 +140,13 @@ def test_without_a_network_the_remedy_is_named(monkeypatch):
     entry = torchvision.models.get_model_weights("mobilenet_v2")["DEFAULT"]
     monkeypatch.setattr(type(entry), "get_state_dict", refuse)
     with pytest.raises(ModelError, match=r"no route to host.* Put the file at .*mobilenet_v2-.*pth, name a file"):
-        classifier("mobilenet_v2", IMAGENET)
+        build_classifier("mobilenet_v2", IMAGENET)
 
 
 def test_the_features_that_come_along_need_no_network(monkeypatch):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)
-    model, missing = classifier("mobilenet_v2", PRETRAINED)
+    model, missing = build_classifier("mobilenet_v2", PRETRAINED)
     assert {name.partition(".")[0] for name in missing if not name.endswith("num_batches_tracked")} == {"classifier"}
-    random, _ = classifier("mobilenet_v2")
+    random, _ = build_classifier("mobilenet_v2")
     assert model.features[18][0].weight.std() > 0
     assert not torch.equal(model.features[0][0].weight, random.features[0][0].weight)

@@ -15,7 +15,8 @@ from torch.nn import functional
 from fullconv.errors import ModelError, UsageError
 from fullconv.geometry import Layer
 from fullconv.learn.ladder import _planned
-from fullconv.net.backbones import digit_net, input_size
+from fullconv.net.backbones import input_size
+from fullconv.net.digit_net import digit_net
 from fullconv.net.dilate import DilatedAvgPool2d, dilate
 from fullconv.net.fcn import FCN, build, rebuild
 from fullconv.net.inspect import inspect_fcn

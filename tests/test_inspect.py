@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fullconv.errors import ModelError
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import classifier, input_size
+from fullconv.net.backbones import build_classifier, input_size
 from fullconv.net.checkpoint import Saved, read_saved, save_net
 from fullconv.net.fcn import build, rebuild
 from fullconv.net.inspect import inspect_classifier, inspect_fcn, inspect_model
@@ -67,7 +67,7 @@ def outputs(net: nn.Module, image: torch.Tensor) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("name", ["digits", "resnet18"])
 def test_rows_are_what_the_dense_classifier_computes(name: str) -> None:
     size = (input_size(name)[0] + 40, input_size(name)[1] + 75)
-    dense = convolutionalize(classifier(name)[0], input_size(name)).module
+    dense = convolutionalize(build_classifier(name)[0], input_size(name)).module
     shapes = outputs(dense, torch.zeros(1, 3, *size))
     rows = inspect_classifier(name, size).rows
     assert {row.name: row.shape for row in rows if row.name in shapes} == {

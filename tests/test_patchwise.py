@@ -16,8 +16,9 @@ from fullconv.errors import ModelError, UsageError
 from fullconv.geometry import Field, Layer
 from fullconv.image import read_label_map, write_image
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD, digit_net, input_size
+from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD, input_size
 from fullconv.net.checkpoint import Saved, holds_classifier, load_classifier, read_saved, save_classifier, save_net
+from fullconv.net.digit_net import digit_net
 from fullconv.net.fcn import FCN, build
 from fullconv.net.runner import TorchClassifier, TorchRunner
 from fullconv.net.spec import NetSpec

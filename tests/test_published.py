@@ -27,10 +27,10 @@ from fullconv.cli import app
 from fullconv.data.names import VOC_LABELS, labels_for
 from fullconv.errors import DataError, ModelError, UsageError
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import classifier, input_size
+from fullconv.net.backbones import build_classifier, input_size
 from fullconv.net.caffe import caffenet
-from fullconv.net.check import check_dense, enlivened
 from fullconv.net.checkpoint import Saved, load_net, save_net
+from fullconv.net.dense_check import check_dense, randomize_scales
 from fullconv.net.fcn import build, rebuild
 from fullconv.net.inspect import inspect_fcn
 from fullconv.net.published import NETS, read_layers, read_published
@@ -234,7 +234,7 @@ def test_import_writes_a_model(tmp_path: Path) -> None:
 
 def test_googlenet_makes_a_coarse_net_that_learns() -> None:
     """FCN-GoogLeNet of the paper's table 1: dense, it is the classifier on an image of its size; every layer learns."""
-    model = enlivened(classifier("googlenet")[0]).eval()
+    model = randomize_scales(build_classifier("googlenet")[0]).eval()
     own = input_size("googlenet")
     dense = convolutionalize(model, own)
     assert check_dense(model, dense, own).largest < 1e-9

@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from fullconv.errors import ModelError
 from fullconv.geometry import Field, Layer, Tap
-from fullconv.net.backbones import digit_net, input_size
-from fullconv.net.connected import FEW_CELLS, Connected
+from fullconv.net.backbones import input_size
+from fullconv.net.digit_net import digit_net
+from fullconv.net.linear_as_conv import MAX_MATMUL_CELLS, LinearAsConv
 from fullconv.net.surgery import Surgery, convolutionalize, transplant
 from nets import CLASSIFIERS, narrow_vgg16
 
@@ -266,9 +267,9 @@ def test_the_field_of_a_dense_vgg16_is_the_papers():
 @pytest.mark.parametrize("size", [(6, 7), (5, 4), (40, 60)])
 def test_a_connected_layer_is_a_convolution_on_few_cells_and_on_many(layout, size):
     torch.manual_seed(0)
-    layer = Connected(3, 5, (5, 4)).to(memory_format=layout)
+    layer = LinearAsConv(3, 5, (5, 4)).to(memory_format=layout)
     image = torch.randn(2, 3, *size, requires_grad=True)
-    assert (2 * (size[0] - 4) * (size[1] - 3) <= FEW_CELLS) == (size[0] < 40)
+    assert (2 * (size[0] - 4) * (size[1] - 3) <= MAX_MATMUL_CELLS) == (size[0] < 40)
     plain = functional.conv2d(image, layer.weight, layer.bias)
     torch.testing.assert_close(layer(image), plain)
     ours = torch.autograd.grad(layer(image).square().sum(), (image, layer.weight, layer.bias))

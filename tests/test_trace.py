@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from fullconv.errors import ModelError
 from fullconv.geometry import Layer
-from fullconv.net.trace import Node, layers_of, trace, traced
+from fullconv.net.nodes import Node, layers_of, trace, trace_fx
 
 torch.set_num_threads(1)
 
@@ -56,7 +56,7 @@ def positive(model: nn.Module) -> fx.GraphModule:
             model.set_submodule(name, nn.ReLU())
     for parameter in model.parameters():
         nn.init.constant_(parameter, 1 / parameter[0].numel() if parameter.dim() > 1 else 1)
-    return traced(model.double().eval())
+    return trace_fx(model.double().eval())
 
 
 class Recorder(fx.Interpreter):
@@ -103,7 +103,7 @@ def test_fields_are_the_support_of_the_gradient(name):
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 def test_branches_join_to_the_hull():
-    last = trace(traced(Forked()), SIZE)["cat"]
+    last = trace(trace_fx(Forked()), SIZE)["cat"]
     vertical, horizontal = (tap.field for tap in last.taps)
     assert (vertical.stride, vertical.receptive_field) == (1, 3 + 4)
     assert (horizontal.stride, horizontal.receptive_field) == (2, 5 + 2 * 4)
@@ -134,7 +134,7 @@ class Gated(nn.Module):
 
 
 def test_pooled_values_that_come_back_are_global_context():
-    nodes = list(trace(traced(nn.Sequential(nn.Conv2d(3, 2, 3), Gated())), (32, 32)).values())
+    nodes = list(trace(trace_fx(nn.Sequential(nn.Conv2d(3, 2, 3), Gated())), (32, 32)).values())
     assert nodes[-1].taps == nodes[1].taps
     assert (nodes[1].seen.context, nodes[-1].seen.context) == (frozenset(), frozenset({"mul"}))
 
@@ -143,18 +143,18 @@ def test_pooled_values_that_come_back_are_global_context():
     "module", [nn.Flatten(), nn.Upsample(scale_factor=2, mode="bilinear"), nn.AdaptiveMaxPool2d(4), nn.Flatten(2)]
 )
 def test_what_cannot_be_followed_has_no_geometry(module):
-    nodes = list(trace(traced(nn.Sequential(nn.Conv2d(3, 2, 3), module)), (32, 32)).values())
+    nodes = list(trace(trace_fx(nn.Sequential(nn.Conv2d(3, 2, 3), module)), (32, 32)).values())
     assert nodes[1].taps is not None
     assert nodes[-1].taps is None
 
 
 def test_an_image_that_is_too_small_is_refused_in_one_line():
     with pytest.raises(ModelError, match=r"does not run on a 4x4 image: .*too small"):
-        trace(traced(nn.Sequential(nn.Conv2d(3, 2, 3), nn.MaxPool2d(3))), (4, 4))
+        trace(trace_fx(nn.Sequential(nn.Conv2d(3, 2, 3), nn.MaxPool2d(3))), (4, 4))
 
 
 def test_tracing_leaves_modes_and_numbers_alone():
-    graph = traced(nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Dropout()))
+    graph = trace_fx(nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Dropout()))
     graph.train()
     graph.get_submodule("1").eval()
     before = {name: value.clone() for name, value in graph.state_dict().items()}
@@ -170,8 +170,8 @@ def test_a_forward_that_branches_on_data_is_refused():
         def forward(self, x: Tensor) -> Tensor:
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(ModelError, match=r"Branching cannot be traced .* must not branch on data"):
-        traced(Branching())
+    with pytest.raises(ModelError, match=r"Branching cannot be trace_fx .* must not branch on data"):
+        trace_fx(Branching())
 
 
 class Masked(nn.Module):
@@ -195,7 +195,7 @@ class Written(nn.Module):
 
 
 def test_arguments_that_nobody_gives_have_their_defaults():
-    graph = traced(Masked(), (5, 6))
+    graph = trace_fx(Masked(), (5, 6))
     assert torch.equal(graph(image := torch.rand(1, 3, 5, 6)), image)
     assert trace(graph, (7, 8))
 
@@ -203,4 +203,4 @@ def test_arguments_that_nobody_gives_have_their_defaults():
 @pytest.mark.parametrize(("model", "sentence"), [(Placed(), "tensors of its own"), (Written(), "writes into parts")])
 def test_what_tracing_cannot_do_is_said_as_what_the_forward_does(model, sentence):
     with pytest.raises(ModelError, match=f"its forward (makes )?{sentence}"):
-        traced(model, (5, 6))
+        trace_fx(model, (5, 6))

@@ -76,5 +76,5 @@ def test_resize_is_interpolate_at_every_step():
         padded = [n + sum(g.padding(n)) for g, n in zip(net.geometry, (70, 91), strict=True)]
         expected = functional.interpolate(sums, padded, mode="bilinear")[:, :, :70, :91]
         torch.testing.assert_close(net(image), expected)
-        rows = net.upsampled(net.scores([deep, fine], (70, 91)), (70, 91), range(11, 30))
+        rows = net.upsample(net.score([deep, fine], (70, 91)), (70, 91), range(11, 30))
         torch.testing.assert_close(rows, net(image)[:, :, 11:30])

@@ -39,7 +39,7 @@ def inspect(
     pixels = None if size is None else parse_size(size)
     need_torch()
     if check:
-        from fullconv.net.check import check_classifier
+        from fullconv.net.inspect import check_classifier
 
         outcome = check_classifier(model, pixels)
         print(json.dumps(outcome.to_dict(), indent=1) if as_json else "\n".join(outcome.lines()))

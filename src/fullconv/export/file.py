@@ -167,8 +167,8 @@ def check_file(path: Path, net: FCN) -> tuple[float, int]:
         images = _blocks(random, size, file.about.channels)
         with torch.inference_mode():
             batch = torch.from_numpy(images).permute(0, 3, 1, 2)
-            scores = net.scores(net.encode(batch), size[1:])
-            logits = net.upsampled(scores, size[1:])
+            scores = net.score(net.encode(batch), size[1:])
+            logits = net.upsample(scores, size[1:])
         bound = max(TOLERANCE, RELATIVE * float(scores.abs().max()))
         found = (("logits", file.scores(images), scores), ("full-size logits", runner.logits(images), logits))
         for name, ours, theirs in found:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullconv.net.backbones import classifier, input_size
-from fullconv.net.inspect import Inspection, inspect_classifier
-from fullconv.net.skips import taps_of
+from fullconv.net.backbones import build_classifier, input_size
+from fullconv.net.inspect import inspect_classifier
+from fullconv.net.inspection import Inspection
+from fullconv.net.nodes import geometry_of
 from fullconv.net.surgery import Surgery, convolutionalize
 
 __all__ = ["BATCHES", "DenseBench", "Storage", "Way", "bench_dense", "cut_windows", "flop_bound", "storage"]
@@ -87,7 +88,7 @@ def bench_dense(model: str, size: Pair, rounds: int = 5, tell: Callable[[str], N
     A round takes each way once, forward (without gradients) and backward (the backward pass alone, to the weights).
     Raises ModelError for a classifier without a dense form and for images smaller than its own.
     """
-    net = classifier(model)[0].eval().to(memory_format=torch.channels_last)
+    net = build_classifier(model)[0].eval().to(memory_format=torch.channels_last)
     dense = convolutionalize(net, input_size(model))
     whole, patch = inspect_classifier(model, size), inspect_classifier(model)
     image = torch.rand(1, 3, *size)
@@ -132,7 +133,7 @@ def cut_windows(dense: Surgery, image: Tensor) -> Tensor:
     Crops have the classifier's size. The last ones may reach beyond the image where padding lets a cell be there that
     lacks some pixels; they are filled up with zeros, as padding is.
     """
-    taps, (height, width) = taps_of(list(dense.nodes.values())[-1]), dense.size
+    taps, (height, width) = geometry_of(list(dense.nodes.values())[-1]), dense.size
     down, right = (
         [tap.field.first(cell) - tap.field.first(0) for cell in range(tap.size(n))]
         for tap, n in zip(taps, image.shape[2:], strict=True)
@@ -164,7 +165,7 @@ def storage(size: Pair, window: Pair, patches: int, step: int) -> Storage:
 
 def _grid(dense: Surgery, size: Pair) -> tuple[Pair, Pair]:
     """Cells of the dense map of an image of `size`, and pixels from cell to cell."""
-    vertical, horizontal = taps_of(list(dense.nodes.values())[-1])
+    vertical, horizontal = geometry_of(list(dense.nodes.values())[-1])
     cells = vertical.size(size[0]), horizontal.size(size[1])
     return cells, (int(vertical.field.stride), int(horizontal.field.stride))
 

@@ -131,7 +131,7 @@ class _Dilator:
         ]
         target, both = str(node.target), (new[0], new[1])
         if self.new_layers.setdefault(target, both) != both:
-            raise _no_dilated_form(target, f"it is used at several strides, of which {self.stride} allows one only")
+            raise _no_dilated_form(target, "it is used at several strides, which would need different dilations")
         if both != layers:
             self.graph.add_submodule(target, _with_layers(target, self.graph.get_submodule(target), both))
         ratio = [f * old.stride // now.stride for f, old, now in zip(factor, layers, both, strict=True)]
@@ -158,7 +158,9 @@ def _with_layers(name: str, module: nn.Module, layers: tuple[Layer, Layer]) -> n
     kernel = layers[0].kernel, layers[1].kernel
     if isinstance(module, nn.MaxPool2d) and any(2 * pad > size for pad, size in zip(padding, kernel, strict=True)):
         if module.ceil_mode and stride != (1, 1):
-            raise _no_dilated_form(name, "it is max pooling that rounds its size up and pads by more than half its kernel")
+            raise _no_dilated_form(
+                name, "it is max pooling that rounds its size up and pads by more than half its kernel"
+            )
         return PaddedMaxPool2d(kernel, stride, padding, dilation).train(module.training)
     if isinstance(module, nn.MaxPool2d):
         return nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=module.ceil_mode).train(module.training)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from torch import nn
 
 from fullconv.errors import UsageError
-from fullconv.net.surgery import Surgery
 from fullconv.net.nodes import trace
+from fullconv.net.surgery import Surgery
 
 __all__ = ["REFERENCE_PADDING", "apply_reference_padding"]
 

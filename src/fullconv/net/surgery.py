@@ -157,9 +157,7 @@ def _check_larger_image(dense: Surgery, channels: int) -> None:
                 raise ModelError(f"{message}: its size does not follow from its layers", code="unexpected-map-size")
 
 
-def _find_linears(
-    graph: fx.GraphModule, nodes: dict[str, Node], head: HeadRewriter
-) -> tuple[str, tuple[str, ...]]:
+def _find_linears(graph: fx.GraphModule, nodes: dict[str, Node], head: HeadRewriter) -> tuple[str, tuple[str, ...]]:
     """Return the node that the head starts from, and the fully connected modules on the way to the logits.
 
     Where the head has no such module, as in SqueezeNet, the last 1 x 1 convolution before the pooling takes its place.

@@ -188,7 +188,10 @@ class _Tracer(fx.Tracer):
             self.evaluating = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Keep as one node: torch.nn's modules and subclasses with their forward, batch norms, and modules that read the mode."""
+        """Return whether a module stays one node.
+
+        True for torch.nn's modules, subclasses with the same forward, batch norms, and modules that read the mode.
+        """
         forward = getattr(m.forward, "__func__", m.forward)
         if isinstance(m, nn.Sequential):
             return False
