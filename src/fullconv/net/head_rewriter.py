@@ -328,4 +328,4 @@ class HeadRewriter:
         return f"{op.target} ({type(op.module).__name__})" if op.module is not None else op.name
 
     def _refusal(self, problem: str) -> ModelError:
-        return ModelError(f"{problem} in the classifier's head: not supported", code="unsupported-head")
+        return ModelError(f"the classifier's head is not supported: {problem}", code="unsupported-head")
