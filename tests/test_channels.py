@@ -28,7 +28,7 @@ from fullconv.data.augment import Augmentation, BandJitter
 from fullconv.data.bands import band_header, band_size, read_bands, rgb_view, to_bytes
 from fullconv.data.channels import channel_statistics
 from fullconv.data.layouts import find_dataset
-from fullconv.errors import DataError, MissingExtra, ModelError, UsageError
+from fullconv.errors import DataError, MissingExtra, UsageError
 from fullconv.image import read_image, read_label_map, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import build_classifier
@@ -44,6 +44,7 @@ from fullconv.run.patchwise import PatchwiseRunner
 from fullconv.run.rasters import open_raster
 from fullconv.run.runner import takes
 from nets import lively
+from refusals import refuses
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::Warning:lightning"),
@@ -196,9 +197,9 @@ def test_pretrained_kernels_are_kept_and_the_mean_is_added():
 
 def test_what_reads_the_image_otherwise_is_refused():
     """GoogLeNet scales red, green and blue one by one; Caffe's weights have units of their own."""
-    with pytest.raises(ModelError, match="reads the image before any convolution"):
+    with refuses("rgb-only", "reads the image before any convolution"):
         rebuild(NetSpec("googlenet", 3, 32, channels=4))
-    with pytest.raises(UsageError, match="not 4 channels"):
+    with refuses("caffe-weights-rgb-only", "4 channels"):
         build(NetSpec("vgg16", 3, 32, channels=4), "vgg.caffemodel")
 
 
