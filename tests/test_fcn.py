@@ -79,9 +79,7 @@ def test_every_map_is_aligned_with_the_image(model, stride):
         ]
         for i, shape in enumerate(shapes)
     ]
-    margin = (
-        0 if stride == 32 else 16
-    )  # an upsampled map, and so a sum with it, fades beyond its last cell
+    margin = 0 if stride == 32 else 16  # an upsampled map fades beyond its last cell, and so does a sum with it
     low = [max(0, int(max(one[axis][0] for one in centres)) + 1 + margin) for axis in axes]
     high = [min(size[axis] - 1, int(min(one[axis][-1] for one in centres)) - margin) for axis in axes]
     assert all(high[axis] - low[axis] > 64 for axis in axes)

@@ -28,6 +28,7 @@ class DilatedAvgPool2d(nn.AvgPool2d):
     """Mean pooling with dilation: N x C x H x W to N x C x h x w. Padding counts as zeros."""
 
     def __init__(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, divisor: int | None = None) -> None:
+        """Take the arguments of torch's mean pooling, and the dilation."""
         super().__init__(kernel, stride, padding, divisor_override=divisor)
         self.dilation = dilation
 

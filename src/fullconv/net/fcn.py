@@ -54,6 +54,7 @@ class FCN(nn.Module):
     std: Tensor
 
     def __init__(self, dense: Surgery, spec: NetSpec) -> None:
+        """Build the network of `spec` on a dense classifier, whose modules it takes over."""
         super().__init__()
         self.spec = spec
         if spec.padding == "reference":
@@ -248,6 +249,7 @@ class Scale(nn.Module):
     """Multiplication by a constant."""
 
     def __init__(self, factor: float) -> None:
+        """Take the constant."""
         super().__init__()
         self.factor = factor
 

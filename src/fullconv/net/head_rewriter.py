@@ -34,6 +34,7 @@ class HeadRewriter:
     """
 
     def __init__(self, graph: fx.GraphModule, nodes: dict[str, Node], name: str) -> None:
+        """Take a graph, its trace, and the name of the classifier for messages."""
         self.graph, self.nodes, self.name = graph, nodes, name
         self.sources: list[fx.Node] = []
         self.pools: list[str] = []

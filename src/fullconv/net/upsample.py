@@ -35,6 +35,7 @@ class Upsample(nn.Module):
     def __init__(
         self, channels: int, vertical: Upsampling, horizontal: Upsampling, mode: UpsampleMode = "fixed"
     ) -> None:
+        """Make the layer for maps of `channels`."""
         super().__init__()
         self.axes = (vertical, horizontal)
         self.mode = mode
@@ -120,6 +121,7 @@ class Unpool(nn.Module):
     """
 
     def __init__(self, classes: int, channels: int, pool: nn.MaxPool2d, axes: tuple[Upsampling, Upsampling]) -> None:
+        """Make the layer for score maps of `classes` that undoes `pool`, whose maps have `channels`."""
         super().__init__()
         self.unpool = nn.MaxUnpool2d(pool.kernel_size, pool.stride, pool.padding)
         self.enter = Upsample(classes, *axes)
