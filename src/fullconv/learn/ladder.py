@@ -128,4 +128,4 @@ def _write(rungs: Sequence[Rung], dataset: DataSet, out: Path) -> None:
     values = {rung.name: rung.result.scores.to_dict() for rung in rungs}
     write_text(out / "table.json", json.dumps(values, indent=1))
     steps = [Step(rung.name, rung.folder, rung.result.alarm) for rung in rungs]
-    write_ladder_page(out / "report.html", dataset.root.name, steps, rows, caption)
+    write_ladder_page(out / "report.html", dataset.root.resolve().name, steps, rows, caption)
