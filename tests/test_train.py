@@ -33,6 +33,7 @@ from fullconv.net.fcn import build
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.run.evaluate import evaluate
+from html_page import Page
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")
 

@@ -80,7 +80,7 @@ class _Story:
         return left, top
 
     def heat_map(self, number: int, image: UInt8, probabilities: Float) -> None:
-        """Draw each cell in the colour of its likeliest digit, the stronger the surer; the digit itself where it leads."""
+        """Draw each cell in the colour of its likeliest digit, by its probability, and the digits that are certain."""
         digits = probabilities[1:]
         best, sure = digits.argmax(0), digits.max(0)
         cells = np.stack([COLORS[best + 1], np.broadcast_to(0.9 * sure[..., None], (*sure.shape, 3))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Cell", "Legend", "Table", "css_color", "legend_of", "percent"]
+__all__ = ["Cell", "Legend", "Row", "Table", "css_color", "legend_of", "percent"]
 
 Legend = Sequence[tuple[str, str]]
 """Names with their CSS colours."""
@@ -21,13 +21,16 @@ class Cell:
     kind: str = ""
 
 
+Row = Sequence[Cell | str]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table with its caption; the first cell of each row is the row's header. `kind` holds CSS classes."""
 
     caption: str
     head: Sequence[str]
-    rows: Sequence[Sequence[Cell | str]]
+    rows: Sequence[Row]
     kind: str = ""
 
 

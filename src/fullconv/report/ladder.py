@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from fullconv.pages.parts import Cell, Table
+from fullconv.pages.parts import Cell, Row, Table
 from fullconv.pages.render import write_page
 from fullconv.report.charts import MARKS, Chart, Curve, line_chart
 from fullconv.report.source import read_curves
@@ -32,7 +32,7 @@ def write_ladder_page(path: Path, data: str, steps: Sequence[Step], rows: Sequen
     """
     reports = {step.name: _address(step.folder / "report.html", path.parent) for step in steps}
     head, *body = rows
-    cells = [[Cell(row[0], href=reports.get(row[0], "")), *row[1:]] for row in body]
+    cells: list[Row] = [[Cell(row[0], href=reports.get(row[0], "")), *row[1:]] for row in body]
     write_page(
         path,
         "ladder.html",

@@ -31,7 +31,7 @@ UInt8 = npt.NDArray[np.uint8]
 class Sheet:
     """The pictures of one image as data URIs, with its mIoU and the share of its labelled pixels that is wrong.
 
-    Both numbers are texts, in percent. `true_classes` and `predicted_classes` are the names of those that the pictures show.
+    Both numbers are texts, in percent. `true_classes` and `predicted_classes` name the classes in the pictures.
     """
 
     name: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fullconv.pages.parts import Cell, Table, css_color, percent
+from fullconv.pages.parts import Cell, Row, Table, css_color, percent
 from fullconv.report.findings import Findings
 from fullconv.report.intervals import LEVEL, Interval
 from fullconv.report.places import LEAST, RADIUS
@@ -54,7 +54,8 @@ def classes_table(found: Findings) -> Table:
     """Build the table of the IoU of each class with its interval, and how much of the class there is."""
     scores, with_it = found.scores, found.images_with.tolist()
     true, predicted, hit = scores.confusion.sum(1), scores.confusion.sum(0), scores.confusion.diagonal()
-    total, rows = scores.confusion.sum(), []
+    total = scores.confusion.sum()
+    rows: list[Row] = []
     for k, iou in enumerate(scores.per_class_iou):
         rows.append([
             _class(found, k), "absent" if iou is None else percent(iou), interval_text(found.bootstrap.per_class[k]),
@@ -88,7 +89,7 @@ def confusions_table(found: Findings) -> Table | None:
     true = scores.confusion.sum(1)
     wrong = scores.confusion - np.diag(scores.confusion.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]
-    rows = [
+    rows: list[Row] = [
         [_class(found, i), _class(found, j, "text"), percent(wrong[i, j] / true[i]), percent(wrong[i, j] / wrong.sum())]
         for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
         if wrong[i, j]
@@ -101,7 +102,7 @@ def matrix_table(found: Findings) -> Table:
     """Build the confusion matrix; classes without a pixel in the truth have no row."""
     scores = found.scores
     shares = scores.confusion / np.maximum(scores.confusion.sum(1, keepdims=True), 1)
-    rows = [
+    rows: list[Row] = [
         [name, *(_share(share, i == j) for j, share in enumerate(shares[i].tolist()))]
         for i, name in enumerate(scores.class_names)
         if scores.confusion[i].any()

@@ -104,13 +104,13 @@ def _remedies(source: Source) -> tuple[str, ...]:
     ]
     power = recipe.get("class_weight_power")
     if isinstance(power, int | float) and power < 0.5:
-        advice.append(f"Rare classes have little weight (class_weight_power {power:g}): try --set class_weight_power=0.5.")
+        advice.append(
+            f"Rare classes have little weight (class_weight_power {power:g}): try --set class_weight_power=0.5."
+        )
     finer = [stride for stride in (16, 8, 4) if stride < source.stride]
     if finer:
         words = " or ".join(map(str, finer))
-        advice.append(
-            f"The objects may be smaller than the network can draw: try a finer --stride ({words})."
-        )
+        advice.append(f"The objects may be smaller than the network can draw: try a finer --stride ({words}).")
     known = "try another --model" if source.pretrained else "start from pretrained weights (--weights pretrained)"
     return (*advice, f"The backbone may know too little: {known}.")
 
@@ -129,7 +129,9 @@ def _by_hand(source: Source) -> list[str]:
                 "without --epochs, train chooses a number that fits the number of images."
             )
     if isinstance(recipe.get("lr"), int | float):
-        found.append(f"The learning rate was set by hand (--lr {recipe['lr']:g}): without --lr, train chooses one for the network.")
+        found.append(
+            f"The learning rate was set by hand (--lr {recipe['lr']:g}): without --lr, train chooses one that fits."
+        )
     return found
 
 
