@@ -120,7 +120,7 @@ def ours(net: str, folder: Path, image: UInt8, threads: int) -> tuple[dict[str, 
         "OpenVINO bfloat16": OpenVinoFile.load(exact, threads, "bf16"),
         "OpenVINO int8": OpenVinoFile.load(small, threads),
     }
-    runners = {name: ExportedRunner(file.about, file.scores) for name, file in files.items()}
+    runners = {name: ExportedRunner(file.metadata, file.scores) for name, file in files.items()}
     jobs: dict[str, Job] = {"torch float32": lambda: torch_runner.label_maps(batch), "torch bfloat16": half}
     jobs |= {name: (lambda runner=runner: runner.label_maps(batch)) for name, runner in runners.items()}  # type: ignore[misc]
     with FlopCounterMode(display=False) as counter, torch.inference_mode():

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fullconv.choices import Backend
 from fullconv.run.exported import ExportedRunner
-from fullconv.run.load import RunnerKind, load_runner
+from fullconv.run.load import load_runner
 
 WARM = 100
 
@@ -29,15 +30,15 @@ def resident() -> float:
 
 def main() -> None:
     """One line for every thousand calls, and the growth."""
-    kind: RunnerKind = "openvino" if "openvino" in sys.argv[4:] else "onnx"
-    runner = load_runner(Path(sys.argv[1]), kind)
+    backend: Backend = "openvino" if "openvino" in sys.argv[4:] else "onnx"
+    runner = load_runner(Path(sys.argv[1]), backend)
     assert isinstance(runner, ExportedRunner)
     calls = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
     largest = int(sys.argv[3]) if len(sys.argv) > 3 else 256
     random, start, first, most = np.random.default_rng(0), time.perf_counter(), 0.0, 0.0
     for call in range(1, calls + 1):
         height, width = random.integers(1, largest + 1, 2)
-        images = random.integers(0, 256, (1, height, width, runner.about.channels), np.uint8)
+        images = random.integers(0, 256, (1, height, width, runner.info.input.channels), np.uint8)
         if call % 10:
             runner.label_maps(images)
         else:

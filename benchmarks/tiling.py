@@ -30,8 +30,8 @@ from fullconv.labels import LabelSet
 from fullconv.net.fcn import rebuild
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
-from fullconv.run.proof import prove
 from fullconv.run.tiles import TiledRunner
+from fullconv.run.verify import verify_tiles
 
 CLASSES = 21
 
@@ -65,18 +65,26 @@ def measured(tiled: TiledRunner, runner: TorchRunner, image: npt.NDArray[np.uint
     """Differences, and the seconds of each round."""
     tiles = tiled.tiles((image.shape[0], image.shape[1]))
     computed = sum(len(rows.read) * len(columns.read) for rows, columns in tiles)
-    proof = prove(tiled, image)  # also the calls that warm up
+    verification = verify_tiles(tiled, image)  # also the calls that warm up
     pairs = [(seconds(runner, image), seconds(tiled, image)) for _ in range(rounds)]
     shape = f"{len(tiles[0][0].read)}x{len(tiles[0][1].read)}"
-    return {"shape": shape, "computed": computed / proof.pixels, "proof": asdict(proof), "seconds": pairs}
+    return {
+        "shape": shape,
+        "computed": computed / verification.pixels,
+        "verification": asdict(verification),
+        "seconds": pairs,
+    }
 
 
 def row(model: str, halo: str, tile: int, found: dict[str, Any]) -> str:
     """One line of the table."""
-    proof, ratios = found["proof"], [tiled / whole for whole, tiled in found["seconds"]]
+    verification, ratios = found["verification"], [tiled / whole for whole, tiled in found["seconds"]]
     whole = np.median([pair[0] for pair in found["seconds"]])
-    cells = [model, halo, str(tile), f"{proof['tiles']} of {found['shape']}"]
-    cells += [f"{proof['differing']} ({proof['ties']} ties)", f"{proof['largest'] / proof['logit_range']:.1e}"]
+    cells = [model, halo, str(tile), f"{verification['tiles']} of {found['shape']}"]
+    cells += [
+        f"{verification['differing']} ({verification['ties']} ties)",
+        f"{verification['largest'] / verification['logit_range']:.1e}",
+    ]
     cells += [f"{whole:.2f}", f"{found['computed']:.2f}", f"{np.median(ratios):.2f}"]
     return f"| {' | '.join(cells)} |"
 
@@ -108,7 +116,7 @@ def main() -> None:
     records = []
     for model in options.models.split(","):
         runner = network(model, options.stride)
-        halo = f"{runner.windows[0].before} + {runner.windows[0].after}"
+        halo = f"{runner.info.windows[0].before} + {runner.info.windows[0].after}"
         for tile in map(int, options.tiles.split(",")):
             try:
                 tiled = TiledRunner(runner, tile)

@@ -106,7 +106,7 @@ def test_the_file_is_the_network(exported, size):
     assert clear.mean() > 0.9
     assert size != (97, 131) or len(np.unique(ours.label_maps(images))) > 1
     np.testing.assert_array_equal(OnnxFile.load(path, 1).label_maps(images)[clear], ours.label_maps(images)[clear])
-    assert (ours.windows, ours.exact, ours.labels) == (theirs.windows, theirs.exact, theirs.labels)
+    assert ours.info == theirs.info
     for image, both in zip(images, ours.label_maps(images), strict=True):
         np.testing.assert_array_equal(ours.label_maps(image[None])[0], both)
 
@@ -121,12 +121,12 @@ def test_openvino_gives_what_onnx_runtime_gives(exported, size):
     logits = theirs.logits(images)
     scale = max(1, np.abs(logits).max())
     precise = openvino.OpenVinoFile.load(path, 1, "f32")
-    exact = ExportedRunner(precise.about, precise.scores)
+    exact = ExportedRunner(precise.metadata, precise.scores)
     np.testing.assert_allclose(exact.logits(images), logits, atol=1e-4 * scale)
     assert ours.logits(images).shape == logits.shape
     clear = np.diff(np.sort(logits, axis=1)[:, -2:], axis=1)[:, 0] > 1e-3 * scale
     np.testing.assert_array_equal(exact.label_maps(images)[clear], theirs.label_maps(images)[clear])
-    assert (ours.windows, ours.exact, ours.labels) == (theirs.windows, theirs.exact, theirs.labels)
+    assert ours.info == theirs.info
 
 
 @pytest.mark.parametrize("name", [name for name in SPECS if "mobilenet" not in name])
@@ -162,13 +162,13 @@ def test_a_run_folder_becomes_a_file_that_tells_all(run, tmp_path):
     assert done.classes > 1
     runner = load_runner(done.path)
     assert isinstance(runner, ExportedRunner)
-    assert runner.labels == DIGIT_LABELS
-    notes = runner.about.notes
+    assert runner.info.labels == DIGIT_LABELS
+    notes = runner.metadata.notes
     assert notes["licence"] == "CC0-1.0"
     assert notes["recipe"] == {"epochs": 3}
     assert notes["scores"] == {"mean_iou": 0.25, "data": "scenes", "split": "val"}
     assert (notes["weights"]["from"], notes["weights"]["step"]) == ("digits.safetensors", 7)
-    assert notes["network"]["stride"] == runner.about.stride == 8
+    assert notes["network"]["stride"] == runner.metadata.stride == 8
     assert type(load_runner(run)).__name__ == "TorchRunner"
 
 
@@ -271,9 +271,9 @@ def test_eight_bits_between_pixels_and_scores(run, scenes, tmp_path):
     assert not any(nodes[name].op_type == "DequantizeLinear" for name in nodes["label_map"].input if name in nodes)
     exact = export(run, tmp_path / "float.onnx").path
     small, images = load_runner(done.path), digit_scenes(1, (64, 80))[0]
-    assert small.about.notes["quantized"]["int8_mean_iou"] == done.quantized.int8_mean_iou
-    assert small.about.notes["scores"]["mean_iou"] == done.quantized.int8_mean_iou
-    assert small.about.notes["scores"]["data"] == str(scenes)
+    assert small.metadata.notes["quantized"]["int8_mean_iou"] == done.quantized.int8_mean_iou
+    assert small.metadata.notes["scores"]["mean_iou"] == done.quantized.int8_mean_iou
+    assert small.metadata.notes["scores"]["data"] == str(scenes)
     theirs, ours = load_runner(exact).logits(images), small.logits(images)
     assert 0 < np.abs(ours - theirs).mean() < 0.2 * theirs.std()
     assert done.path.stat().st_size < 0.5 * exact.stat().st_size

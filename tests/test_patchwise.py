@@ -44,14 +44,14 @@ def patchwise(net: FCN, step: int, batch: int = 16) -> PatchwiseRunner:
 def test_patches_give_the_logits_of_the_whole_image_where_they_lie_inside(stride: int, step: int) -> None:
     net = lively(stride)
     slid = patchwise(net, step)
-    size = slid.windows[0].size + 40, slid.windows[1].size + 60
+    size = slid.info.windows[0].size + 40, slid.info.windows[1].size + 60
     images, _ = digit_scenes(1, size)
     whole, ours = TorchRunner(net, DIGIT_LABELS, "cpu").logits(images)[0], slid.logits(images)[0]
     inside = 0
     for y in range(step // 2, size[0], step):
         for x in range(step // 2, size[1], step):
-            starts = [window.start(at) for window, at in zip(slid.windows, (y, x), strict=True)]
-            ends = [start + window.size for window, start in zip(slid.windows, starts, strict=True)]
+            starts = [window.start(at) for window, at in zip(slid.info.windows, (y, x), strict=True)]
+            ends = [start + window.size for window, start in zip(slid.info.windows, starts, strict=True)]
             if min(starts) >= 0 and ends[0] <= size[0] and ends[1] <= size[1]:
                 np.testing.assert_allclose(ours[:, y, x], whole[:, y, x], rtol=1e-4, atol=1e-4)
                 inside += 1

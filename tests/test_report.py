@@ -26,6 +26,7 @@ from fullconv.image import write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.learn.recipe import modern, override
 from fullconv.learn.train import Job, train
+from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
@@ -56,18 +57,17 @@ small_maps = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
 class Scripted:
     """A runner that answers by a function of the image."""
 
-    exact, windows = True, (Window(1, 0, 0), Window(1, 0, 0))
-
     def __init__(self, labels: LabelSet, share: float | None) -> None:
-        self.labels, self.share = labels, share
+        self.info, self.share = ModelInfo(labels, (Window(0, 0), Window(0, 0)), exact=True), share
 
     def label_maps(self, images: UInt8) -> UInt8:
         """The first channel holds the truth; a share of the pixels is moved by a class, None calls all class 0."""
-        truth = images[..., 0] % self.labels.num_classes
+        classes = self.info.labels.num_classes
+        truth = images[..., 0] % classes
         if self.share is None:
             return np.zeros_like(truth)
         moved = np.random.default_rng(int(images.sum())).random(truth.shape) < self.share
-        return np.where(moved, (truth + 1) % self.labels.num_classes, truth).astype(np.uint8)
+        return np.where(moved, (truth + 1) % classes, truth).astype(np.uint8)
 
     def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
         raise NotImplementedError

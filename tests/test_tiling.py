@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -18,17 +18,17 @@ from fullconv.data.digits import DIGIT_LABELS
 from fullconv.errors import UsageError
 from fullconv.image import read_label_map, write_image
 from fullconv.labels import LabelSet
+from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn import FCN, build
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
-from fullconv.run import tiles
-from fullconv.run.proof import SAMPLE, TIE, Proof, prove, spread, trade
 from fullconv.run.rasters import open_raster
 from fullconv.run.result import segment
 from fullconv.run.runner import largest
 from fullconv.run.tiles import TiledRunner
+from fullconv.run.verify import SAMPLE, TIE, TileVerification, halo_error, sample_tiles, verify_tiles
 from fullconv.tiling import TRIED, Window, balanced
 from geotiffs import Shifted
 from test_any import Gate, Same, Stages, Upward, conv
@@ -101,7 +101,7 @@ class Measuring(Shifted):
 
     def __init__(self, exact: bool = True) -> None:
         super().__init__()
-        self.exact, self.pixels = exact, 0
+        self.info, self.pixels = replace(Shifted.info, exact=exact), 0
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         self.pixels = max(self.pixels, images.shape[1] * images.shape[2])
@@ -110,12 +110,13 @@ class Measuring(Shifted):
 
 @pytest.mark.parametrize("keep_logits", [False, True])
 @pytest.mark.parametrize("size", [(70, 90), (9, 700), (701, 8), (40, 50)])
-def test_a_large_image_is_computed_in_tiles_by_itself(monkeypatch, size: tuple[int, int], keep_logits: bool) -> None:
+def test_a_large_image_is_computed_in_tiles_automatically(size: tuple[int, int], keep_logits: bool) -> None:
     """With the labels and the logits of the whole; with global context only the whole has them."""
-    monkeypatch.setattr(tiles, "WHOLE", 2000)
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     tiled, whole = Measuring(), Measuring(exact=False)
-    result, expected = (segment(runner, image, "a", keep_logits=keep_logits) for runner in (tiled, whole))
+    result, expected = (
+        segment(runner, image, "a", keep_logits=keep_logits, max_untiled_pixels=2000) for runner in (tiled, whole)
+    )
     assert np.array_equal(result.label_map, expected.label_map)
     assert np.array_equal(result.logits, expected.logits)
     assert tiled.pixels <= 2000
@@ -169,7 +170,7 @@ def noise(*size: int) -> np.ndarray:
 def assert_same(tiled: TiledRunner, image: np.ndarray) -> None:
     whole, ours = tiled.runner.logits(image[None]), tiled.logits(image[None])
     assert np.abs(whole - ours).max() <= 1e-5 * np.ptp(whole)
-    assert prove(tiled, image).holds
+    assert verify_tiles(tiled, image).holds
 
 
 NETS = st.tuples(
@@ -188,7 +189,7 @@ def test_tiles_of_random_networks_give_the_whole(net: tuple[tuple[int, ...], boo
     if upsample == "unpool" and not pooled:
         upsample = "fixed"
     runner = small(kernels, pooled, hidden, stride, upsample)
-    least = max(window.size for window in runner.windows)
+    least = max(window.size for window in runner.info.windows)
     tile = least + data.draw(st.integers(0, 60))
     height, width = (data.draw(st.integers(1, tile + 90)) for _ in range(2))
     assert_same(TiledRunner(runner, tile), noise(height, width))
@@ -198,7 +199,7 @@ def test_tiles_of_random_networks_give_the_whole(net: tuple[tuple[int, ...], boo
 def test_networks_that_pad_by_the_size_of_the_image_too(block) -> None:
     torch.manual_seed(0)
     runner = lively(FCN(convolutionalize(Stages(block).eval(), (64, 128)), NetSpec("resnet18", 3, 8)))
-    tiled = TiledRunner(runner, max(window.size for window in runner.windows))
+    tiled = TiledRunner(runner, max(window.size for window in runner.info.windows))
     image = noise(tiled.tile + 81, tiled.tile + 130)
     assert len(tiled.tiles((image.shape[0], image.shape[1]))) >= 4
     assert np.ptp(runner.logits(image[None])[0], axis=(1, 2)).min() > 1e-3
@@ -207,7 +208,7 @@ def test_networks_that_pad_by_the_size_of_the_image_too(block) -> None:
 
 def test_a_batch_is_tiled_image_by_image_alike() -> None:
     runner = small((3, 3, 1, 1, 1), True, False, 8, "fixed")
-    tiled = TiledRunner(runner, max(window.size for window in runner.windows))
+    tiled = TiledRunner(runner, max(window.size for window in runner.info.windows))
     images = np.stack([noise(200, 150), noise(200, 150)[::-1]])
     np.testing.assert_array_equal(tiled.label_maps(images)[1:], tiled.label_maps(images[1:]))
     np.testing.assert_array_equal(largest(tiled.logits(images)), tiled.label_maps(images))
@@ -218,7 +219,7 @@ def test_global_context_is_refused_without_a_halo() -> None:
     with pytest.raises(UsageError, match=r"looks at the whole image at once[^\n]*halo"):
         TiledRunner(runner, 512)
     tiled = TiledRunner(runner, 96, halo=16)
-    assert not tiled.exact
+    assert not tiled.info.exact
     assert tiled.label_maps(noise(150, 170)[None]).shape == (1, 150, 170)
 
 
@@ -227,25 +228,25 @@ def test_a_smaller_halo_is_told_to_be_one(tmp_path: Path) -> None:
     block = Stages(lambda: conv(8, 8, 3, 1, 1)).eval()
     runner = lively(FCN(convolutionalize(block, (64, 64)), NetSpec("resnet18", 3, 8)))
     full, less = TiledRunner(runner, 300), TiledRunner(runner, 96, halo=0)
-    assert full.exact
-    assert not less.exact
+    assert full.info.exact
+    assert not less.info.exact
     write_image(tmp_path / "a.png", image := noise(300, 300))
     whole = runner.label_maps(image[None])[0]
     with open_raster(tmp_path / "a.png") as raster:
-        found = trade(less, raster)
-        assert trade(full, raster) is None
-    assert found is not None
-    tiles = spread(less.tiles((300, 300)))
-    assert len(tiles) == found.tiles == SAMPLE
+        error = halo_error(less, raster)
+        assert halo_error(full, raster) is None
+    assert error is not None
+    tiles = sample_tiles(less.tiles((300, 300)))
+    assert len(tiles) == error.tiles == SAMPLE
     assert {rows.keep.start for rows, _ in tiles} != {0}
     ours = less.label_maps(image[None])[0]
     wrong = sum(int((ours[r.outer, c.outer] != whole[r.outer, c.outer]).sum()) for r, c in tiles)
-    assert found.differing == wrong > 0
-    assert found.pixels == sum(len(r.keep) * len(c.keep) for r, c in tiles)
-    proof = prove(less, image)
-    assert not proof.holds
-    assert proof.differing == (ours != whole).sum()
-    assert proof.margin > TIE * proof.logit_range
+    assert error.differing == wrong > 0
+    assert error.pixels == sum(len(r.keep) * len(c.keep) for r, c in tiles)
+    verification = verify_tiles(less, image)
+    assert not verification.holds
+    assert verification.differing == (ours != whole).sum()
+    assert verification.margin > TIE * verification.logit_range
     with pytest.raises(UsageError, match="0 at the least"):
         TiledRunner(runner, 96, halo=-1)
 
@@ -255,9 +256,7 @@ class Drifting:
     """The red channel against a number that drifts by `drift` on images less than 50 wide."""
 
     drift: float
-    labels = LabelSet.named(["low", "high"])
-    windows = (Window(0, 0), Window(0, 0))
-    exact = True
+    info = ModelInfo(LabelSet.named(["low", "high"]), (Window(0, 0), Window(0, 0)), exact=True)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         red = images[..., 0].astype(np.float32)
@@ -268,17 +267,25 @@ class Drifting:
         return largest(self.logits(images))
 
 
-@pytest.mark.parametrize(("drift", "ties"), [(0.0, True), (-0.01, True), (-0.5, False)])
-def test_only_what_is_close_is_a_tie(drift: float, ties: bool) -> None:
-    image = np.repeat(np.arange(256, dtype=np.float32).astype(np.uint8)[None, :, None], 3, 2)
-    found = prove(TiledRunner(Drifting(drift), 32), image)
+GREYS = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+"""Each red once: with 128 both classes of `Drifting` are equally good, with 127 they differ by one of 255."""
+
+
+@pytest.mark.parametrize("drift", [0.0, -0.01, -0.5])
+def test_labels_that_differ_where_the_whole_image_has_equal_logits_are_ties(drift: float) -> None:
+    verification = verify_tiles(TiledRunner(Drifting(drift), 32), GREYS)
     differing = int(drift < 0)
-    assert found == Proof(256, 8, differing, differing, pytest.approx(-drift, abs=1e-5), 255.0, 0.0)
-    near = np.where(image == 128, np.uint8(128), image)
-    assert prove(TiledRunner(Drifting(drift * 3), 32), near).holds == (ties or drift * 3 > -1)
+    assert verification == TileVerification(256, 8, differing, differing, pytest.approx(-drift, abs=1e-5), 255.0, 0.0)
+    assert verification.holds
 
 
-def test_the_command_proves_and_trades(
+def test_a_label_that_differs_where_one_class_is_clearly_better_is_not_a_tie() -> None:
+    verification = verify_tiles(TiledRunner(Drifting(-1.5), 32), GREYS)
+    assert verification == TileVerification(256, 8, 2, 1, pytest.approx(1.5, abs=1e-5), 255.0, 1.0)
+    assert not verification.holds
+
+
+def test_the_command_verifies_tiles_and_measures_a_smaller_halo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
@@ -287,20 +294,22 @@ def test_the_command_proves_and_trades(
     save_net(tmp_path / "best.safetensors", net.state_dict(), Saved(net.spec, DIGIT_LABELS))
     write_image(tmp_path / "a.png", image := noise(250, 300))
     start = (tmp_path, tmp_path / "a.png", "--out", tmp_path / "out", "--save", "labels", "--tile", "192")
-    assert predict(monkeypatch, *start, "--prove") == 0, capsys.readouterr().err
+    assert predict(monkeypatch, *start, "--verify") == 0, capsys.readouterr().err
     row = capsys.readouterr().out.splitlines()[-1].split()
     assert row[1:5] == ["75,000", "8", "0", "0"]
     (tmp_path / "b.png").write_text("no image")
-    assert predict(monkeypatch, start[0], tmp_path / "b.png", *start[1:], "--prove") == 1  # and the others are proved
+    assert (
+        predict(monkeypatch, start[0], tmp_path / "b.png", *start[1:], "--verify") == 1
+    )  # and the others are verified
     assert capsys.readouterr().out.splitlines()[-1].split()[1:5] == ["75,000", "8", "0", "0"]
     whole = TorchRunner(net.eval(), DIGIT_LABELS, "cpu").label_maps(image[None])[0]
     np.testing.assert_array_equal(read_label_map(tmp_path / "out" / "a.png"), whole)
-    assert predict(monkeypatch, *start, "--halo", "8", "--prove") == 1
+    assert predict(monkeypatch, *start, "--halo", "8", "--verify") == 1
     said = capsys.readouterr().err
     assert "halo 8 instead of 78: on 4 tiles" in said
     assert "differ from those of the whole image on 1 of 1 images" in said
-    assert predict(monkeypatch, *start[:-2], "--prove") == 2
+    assert predict(monkeypatch, *start[:-2], "--verify") == 2
     assert predict(monkeypatch, *start, "--patchwise") == 2
-    assert predict(monkeypatch, *start, "--runner", "abacus") == 2
+    assert predict(monkeypatch, *start, "--backend", "abacus") == 2
     assert predict(monkeypatch, *start[:-1], "100") == 2
     assert "take 188 at the least" in capsys.readouterr().err

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fullconv.arguments import need_torch, parse_size, say
 from fullconv.errors import UsageError
-from fullconv.terminal import print_dense_bench, print_views
+from fullconv.options import JsonFile
+from fullconv.terminal import print_dense_bench, print_views, prints_json, write_results
 
 __all__ = ["bench"]
 
@@ -31,11 +30,9 @@ def _dense(
     ] = None,
     no_accuracy: Annotated[bool, typer.Option("--no-accuracy", help="Leave out the classifiers of digits.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="One round, and hardly any training.")] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there too.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
-    """Patch-wise classification beside one dense pass.
+    """Compare patch-wise classification with one dense pass.
 
     Time per output cell, forward and backward, of the dense classifier, of the same windows in batches and one by one,
     each ratio beside the one of their multiply-accumulates; bytes of the patches beside bytes of the image; and, for
@@ -46,16 +43,17 @@ def _dense(
     if rounds < 1:
         raise UsageError(f"--rounds {rounds}: at least 1")
     need_torch()
-    from fullconv.files import write_text
     from fullconv.learn.bench import bench_dense
     from fullconv.learn.views import QUICK, Budget, compare_views
 
-    found = bench_dense(model, pixels, rounds, say)
-    print_dense_bench(found)
+    measured = bench_dense(model, pixels, rounds, say)
+    if not prints_json(json_file):
+        print_dense_bench(measured)
     views = () if no_accuracy else compare_views(QUICK if quick else Budget(), say)
-    if views:
-        print()
-        print_views(views)
-    if json_file is not None:
-        values = {**found.to_dict(), "views": [view.to_dict() for view in views]}
-        write_text(json_file, json.dumps(values, indent=1))
+
+    def show_views() -> None:
+        if views:
+            print()
+            print_views(views)
+
+    write_results(json_file, {**measured.to_dict(), "views": [view.to_dict() for view in views]}, show_views)

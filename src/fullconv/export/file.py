@@ -22,12 +22,14 @@ from fullconv.export.graph import Graph, PadTable, add_fusion, add_labels, add_p
 from fullconv.export.quantize import Quantized, quantize
 from fullconv.files import atomic_write
 from fullconv.geometry import bilinear_kernel
+from fullconv.labels import check_classes
+from fullconv.model_info import ModelInfo
 from fullconv.net.backbones import PRETRAINED, bundled_weights
 from fullconv.net.checkpoint import Saved, load_net
 from fullconv.net.fcn import FCN
 from fullconv.net.upsample import Upsample
-from fullconv.run.about import About
 from fullconv.run.exported import ExportedRunner
+from fullconv.run.metadata import ModelMetadata
 from fullconv.run.onnx import OnnxFile
 
 __all__ = ["SIZES", "TOLERANCE", "Exported", "assemble", "check_file", "describe", "export", "pad_table"]
@@ -66,20 +68,23 @@ def export(
     the check, or loses too much in eight bits and `force` is not set.
     """
     net, saved = load_net(model)
-    about = describe(net, saved, _notes(model, saved, licence))
-    if int8 is not None and int8.labels.class_names != saved.labels.class_names:
-        raise ModelError(f"{model} and {int8.root} have different classes; calibrate on data of the model's own")
-    read = about.channels, about.value_range
+    metadata = describe(net, saved, _notes(model, saved, licence))
+    if int8 is not None:
+        check_classes(model, saved.labels, int8.root, int8.labels)
+    images = metadata.info.input
     with atomic_write(out) as temporary, TemporaryDirectory() as folder:
         checked = temporary if int8 is None else Path(folder) / "float.onnx"
-        onnx.save(assemble(net, about), checked)
+        onnx.save(assemble(net, metadata), checked)
         difference, classes = check_file(checked, net)
-        found = None if int8 is None else quantize(checked, temporary, int8.read_as(*read), force)
-    return Exported(out, difference, classes, found)
+        quantized = None
+        if int8 is not None:
+            calibration = int8.read_as(images.channels, images.value_range)
+            quantized = quantize(checked, temporary, calibration, force)
+    return Exported(out, difference, classes, quantized)
 
 
-def describe(net: FCN, saved: Saved, notes: dict[str, Any]) -> About:
-    """What the file says about the network. ModelError for upsampling that is no transposed convolution."""
+def describe(net: FCN, saved: Saved, notes: dict[str, Any]) -> ModelMetadata:
+    """Describe the network for its file. ModelError for upsampling that is not a transposed convolution."""
     if net.spec.upsample not in ("fixed", "learned"):
         raise ModelError(
             f"a network with --upsample {net.spec.upsample} cannot be exported; one with fixed or learned can"
@@ -87,24 +92,20 @@ def describe(net: FCN, saved: Saved, notes: dict[str, Any]) -> About:
     vertical, horizontal = net.geometry
     final = net.get_submodule(net.upscores[-1])
     kernel = _kernel(final, net.spec.num_classes) if net.spec.upsample == "learned" else None
-    return About(
-        saved.labels,
-        net.windows,
-        net.exact,
+    return ModelMetadata(
+        ModelInfo(saved.labels, net.windows, net.exact, net.spec.input),
         net.spec.stride,
         (vertical.upsamplings[-1], horizontal.upsamplings[-1]),
         (vertical.lead, horizontal.lead),
-        net.mean.numel(),
         kernel,
         notes,
-        net.spec.value_range,
     )
 
 
-def assemble(net: FCN, about: About) -> onnx.ModelProto:
+def assemble(net: FCN, metadata: ModelMetadata) -> onnx.ModelProto:
     """The whole network: `images`, N x H x W x C uint8, to `logits` at the prediction stride and `label_map`.
 
-    `logits` is N x K x h x w float32; where its cells lie is in the metadata (see `About`). `label_map` is
+    `logits` is N x K x h x w float32; where its cells lie is in the metadata (see `ModelMetadata`). `label_map` is
     N x H x W uint8. Batch, height and width are free.
     """
     body = exported_body(net)
@@ -114,24 +115,25 @@ def assemble(net: FCN, about: About) -> onnx.ModelProto:
     padded = add_padding(before, color, lead, [pad_table(net, axis) for axis in (0, 1)])
     before.rename(padded, "padded")
     names = [output.name for output in body.graph.output]
-    kernels = [_kernel(net.get_submodule(name), net.spec.num_classes) for name in net.upscores[:-1]]
+    classes = net.spec.num_classes
+    kernels = [_kernel(net.get_submodule(name), classes) for name in net.upscores[:-1]]
     fused = add_fusion(after, names, [g.upsamplings[:-1] for g in net.geometry], kernels)
-    after.rename(add_labels(after, fused, about), "label_map")
+    after.rename(add_labels(after, fused, metadata), "label_map")
     after.nodes.append(helper.make_node("Identity", [fused], ["logits"], name="logits"))
     constants = [*before.constants.values(), *body.graph.initializer, *after.constants.values()]
     graph = helper.make_graph(
         [*before.nodes, *body.graph.node, *after.nodes],
         "fullconv",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", "H", "W", about.channels])],
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", "H", "W", metadata.info.input.channels])],
         [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", about.labels.num_classes, "h", "w"]),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes, "h", "w"]),
             helper.make_tensor_value_info("label_map", TensorProto.UINT8, ["N", "H", "W"]),
         ],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="fullconv")
     model.ir_version = 10
-    helper.set_model_props(model, about.to_metadata())
+    helper.set_model_props(model, metadata.to_metadata())
     onnx.checker.check_model(model)
     return model
 
@@ -161,26 +163,32 @@ def check_file(path: Path, net: FCN) -> tuple[float, int]:
     logits do not tie.
     """
     file, random = OnnxFile.load(path), np.random.default_rng(0)
-    runner = ExportedRunner(file.about, file.scores)
+    runner = ExportedRunner(file.metadata, file.scores)
     largest, classes = 0.0, set[int]()
     for size in SIZES:
-        images = _blocks(random, size, file.about.channels)
+        images = _blocks(random, size, file.metadata.info.input.channels)
         with torch.inference_mode():
             batch = torch.from_numpy(images).permute(0, 3, 1, 2)
             scores = net.scores(net.encode(batch), size[1:])
             logits = net.upsampled(scores, size[1:])
         bound = max(TOLERANCE, RELATIVE * float(scores.abs().max()))
-        found = (("logits", file.scores(images), scores), ("full-size logits", runner.logits(images), logits))
-        for name, ours, theirs in found:
-            apart = float(np.abs(ours - theirs.numpy()).max()) if ours.shape == theirs.shape else np.inf
-            if not apart <= bound:
-                raise ModelError(f"the exported file fails its check: {name} of {_named(size)} are {apart:.2g} off")
-            largest = max(largest, apart)
+        pairs = (("logits", file.scores(images), scores), ("full-size logits", runner.logits(images), logits))
+        for name, onnx_array, torch_array in pairs:
+            same_shape = onnx_array.shape == torch_array.shape
+            difference = float(np.abs(onnx_array - torch_array.numpy()).max()) if same_shape else np.inf
+            if not difference <= bound:
+                raise ModelError(
+                    f"the exported file fails its check: {name} of {_named(size)} are {difference:.2g} off",
+                    code="export-check",
+                )
+            largest = max(largest, difference)
         for labels in (file.label_maps(images), runner.label_maps(images)):
             classes |= set(np.unique(labels).tolist())
             wrong = _wrong(labels, logits, bound)
             if wrong:
-                raise ModelError(f"the exported file fails its check: {wrong} labels of {_named(size)} differ")
+                raise ModelError(
+                    f"the exported file fails its check: {wrong} labels of {_named(size)} differ", code="export-check"
+                )
     return largest, len(classes)
 
 

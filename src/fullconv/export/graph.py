@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fullconv.geometry import Upsampling
-from fullconv.run.about import About
+from fullconv.run.metadata import ModelMetadata
 
 __all__ = ["BAND", "Graph", "PadTable", "add_fusion", "add_labels", "add_padding"]
 
@@ -135,13 +135,13 @@ def add_fusion(
     return fused
 
 
-def add_labels(graph: Graph, score: str, about: About) -> str:
+def add_labels(graph: Graph, score: str, metadata: ModelMetadata) -> str:
     """The label map of `images` from the score map, N x H x W uint8, upsampled for `BAND` rows at a time.
 
-    Each of the (h + 1) x (w + 1) blocks of pixels depends on the four cells around it (`About.blocks`), zeros beyond
-    the border; a band is so many rows of blocks, and the label map a window of them all.
+    Each of the (h + 1) x (w + 1) blocks of pixels depends on the four cells around it (`ModelMetadata.blocks`), zeros
+    beyond the border; a band is so many rows of blocks, and the label map a window of them all.
     """
-    rows, columns = (up.factor for up in about.upsamplings)
+    rows, columns = (up.factor for up in metadata.upsamplings)
     deep = max(1, BAND // rows)
     cells = graph.add("Transpose", [score], {"perm": [0, 2, 3, 1]})
     height, one = graph.size(cells, 1), graph.constant([1])
@@ -152,28 +152,28 @@ def add_labels(graph: Graph, score: str, about: About) -> str:
     pads = graph.add("Concat", [before, lacking, graph.constant([1, 0])], {"axis": 0})
     padded = graph.add("Pad", [cells, pads])
     trips = graph.add("Squeeze", [bands, graph.constant([0])])
-    body = _band(graph, padded, across, about, deep)
+    body = _band(graph, padded, across, metadata, deep)
     maps = graph.add("Loop", [trips, ""], {"body": body})
     ordered = graph.add("Transpose", [maps], {"perm": [1, 0, 2, 3]})
     count, wide = graph.size("images", 0), graph.add("Mul", [across, graph.constant([columns])])
     whole = graph.reshaped(ordered, [count, -1, wide])
-    start = graph.constant(about.start)
+    start = graph.constant(metadata.start)
     size = graph.add("Shape", ["images"], {"start": 1, "end": 3})
     return graph.cut(whole, start, graph.add("Add", [start, size]), (1, 2))
 
 
-def _band(outer: Graph, padded: str, across: str, about: About, deep: int) -> onnx.GraphProto:
+def _band(outer: Graph, padded: str, across: str, metadata: ModelMetadata, deep: int) -> onnx.GraphProto:
     """The body of the loop over bands: iteration and condition to condition and N x rows x columns uint8."""
     graph = Graph(f"{outer.prefix}band_")
-    classes = about.labels.num_classes
-    rows, columns = (up.factor for up in about.upsamplings)
+    classes = metadata.info.labels.num_classes
+    rows, columns = (up.factor for up in metadata.upsamplings)
     first = graph.add("Mul", [graph.reshaped("band", [1]), graph.constant([deep])])
     last = graph.add("Add", [first, graph.constant([deep + 1])])
     strip = graph.cut(padded, first, last, [1])
     sides = (([0, 0], [deep, -1]), ([0, 1], [deep, FAR]), ([1, 0], [deep + 1, -1]), ([1, 1], [deep + 1, FAR]))
     quads = [graph.cut(strip, graph.constant(begin), graph.constant(end), [1, 2]) for begin, end in sides]
-    blocks = graph.constant(about.blocks, np.float32)
-    if about.kernel is None:
+    blocks = graph.constant(metadata.blocks, np.float32)
+    if metadata.kernel is None:
         flat = [graph.reshaped(quad, [1, -1]) for quad in quads]
         logits = graph.add("MatMul", [blocks, graph.add("Concat", flat, {"axis": 0})])
         found = graph.add("ArgMax", [graph.reshaped(logits, [rows * columns, -1, classes])], {"axis": 2, "keepdims": 0})

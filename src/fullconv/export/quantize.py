@@ -167,11 +167,11 @@ def _convolutional(model: onnx.ModelProto, kept: int) -> list[str]:
 
 def _describe(path: Path, found: Quantized, scores: dict[str, Any]) -> None:
     """Put its own scores and the measurements into the file's metadata."""
-    about = OnnxFile.load(path).about
-    about = replace(about, notes={**about.notes, "scores": scores, "quantized": asdict(found)})
+    metadata = OnnxFile.load(path).metadata
+    metadata = replace(metadata, notes={**metadata.notes, "scores": scores, "quantized": asdict(found)})
     model = onnx.load(path)
     del model.metadata_props[:]
-    helper.set_model_props(model, about.to_metadata())
+    helper.set_model_props(model, metadata.to_metadata())
     onnx.save(model, path)
 
 

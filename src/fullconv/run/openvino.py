@@ -12,7 +12,7 @@ import openvino
 
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
-from fullconv.run.about import About, Float32
+from fullconv.run.metadata import Float32, ModelMetadata
 
 __all__ = ["OpenVinoFile", "Precision"]
 
@@ -28,21 +28,21 @@ class OpenVinoFile:
     One compiled network takes every size. The file's label map is left out: `full_size_labels` is quicker.
     """
 
-    def __init__(self, request: openvino.InferRequest, about: About) -> None:
-        self.request, self.about = request, about
+    def __init__(self, request: openvino.InferRequest, metadata: ModelMetadata) -> None:
+        self.request, self.metadata = request, metadata
 
     @classmethod
     def load(cls, path: Path, threads: int | None = None, precision: Precision | None = None) -> OpenVinoFile:
-        """From a file; ModelError where it is none of ours.
+        """Load a file of `fullconv export`; ModelError for other files.
 
-        `threads` None takes all cores that the process may use, `precision` None bfloat16 where it is the quicker one.
+        `threads` None uses all cores of the process, `precision` None lets OpenVINO choose the faster one.
         """
         if not path.is_file():
-            raise ModelError(f"there is no model {path}; name a .onnx file that fullconv export wrote")
+            raise ModelError(f"there is no model {path}; name a .onnx file that fullconv export wrote", code="no-model")
         try:
             core = _core()
             whole = core.read_model(path)
-            about = About.from_metadata(_metadata(whole))
+            metadata = ModelMetadata.from_metadata(_metadata(whole))
             model = openvino.Model([whole.output("logits")], whole.get_parameters())
             settings: dict[str, Any] = {
                 "PERFORMANCE_HINT": "LATENCY",
@@ -52,22 +52,23 @@ class OpenVinoFile:
             settings |= {"INFERENCE_PRECISION_HINT": precision} if precision else {}
             request = core.compile_model(model, "CPU", settings).create_infer_request()
         except ModelError as error:
-            raise ModelError(f"{path}: {error}") from error
+            raise ModelError(f"{path}: {error}", code=error.code) from error
         except Exception as error:  # OpenVINO's have no class in common but this one
             reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"{path} cannot be read as an ONNX file: {reason}") from error
-        return cls(request, about)
+            raise ModelError(f"{path} cannot be read as an ONNX file: {reason}", code="damaged-onnx") from error
+        return cls(request, metadata)
 
     def scores(self, images: npt.NDArray[np.uint8]) -> Float32:
-        """The output `logits`: N x H x W x C uint8 to N x K x h x w float32 at the prediction stride."""
+        """Return the output `logits`: N x H x W x C uint8 to N x K x h x w float32 at the prediction stride."""
         size = f"{images.shape[1]}x{images.shape[2]}"
         try:
-            found: Float32 = self.request.infer([np.ascontiguousarray(images)], share_inputs=True)[0]
+            scores: Float32 = self.request.infer([np.ascontiguousarray(images)], share_inputs=True)[0]
         except Exception as error:
             if "alloc" in str(error).lower():
                 raise MemoryError(f"an image of {size} does not fit in memory") from error
-            raise ModelError(f"the network fails on {size} pixels: {' '.join(str(error).split())[:300]}") from error
-        return found
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"the network fails on {size} pixels: {reason}", code="network-failed") from error
+        return scores
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.choices import WrittenLayout
 from fullconv.data.bands import band_size
 from fullconv.data.channels import pixel_keys
 from fullconv.data.dataset import DataSet, Sample, data_error, size_fault
@@ -57,11 +58,15 @@ class _Writer:
 
 
 def convert(
-    dataset: DataSet, out: Path, to: str, splits: Sequence[str] = SPLITS, on_done: Callable[[], None] | None = None
+    dataset: DataSet,
+    out: Path,
+    to: WrittenLayout,
+    splits: Sequence[str] = SPLITS,
+    on_done: Callable[[], None] | None = None,
 ) -> dict[str, int]:
-    """Write those of the splits that there are to the folder `out` in the layout `to`, one of `LAYOUTS`.
+    """Write the splits that exist to the folder `out` in the layout `to`; return the number of samples of each.
 
-    Gives the number of samples of each. Images are copied byte by byte. `find_dataset(out)` gives the same splits,
+     Images are copied byte by byte. `find_dataset(out)` gives the same splits,
     class names, images and label maps. All is written beside `out` and gets its name at the end, so `out` is whole or
     not there. `on_done` is called after each sample.
 
@@ -69,7 +74,7 @@ def convert(
     and FullconvError if something cannot be written.
     """
     if to not in _WRITERS:
-        raise UsageError(f"--to {to}: choose from {', '.join(LAYOUTS)}")
+        raise UsageError(f"there is no layout {to!r} to write; choose from {', '.join(LAYOUTS)}", code="unknown-layout")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError(f"{out}: is not an empty folder; name a new one, so that nothing is mixed or lost")
     items = _items(dataset, splits, to)
@@ -295,7 +300,7 @@ def _labelme_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Ite
     return {}
 
 
-_WRITERS = {
+_WRITERS: dict[WrittenLayout, _Writer] = {
     "folder": _Writer(_folder_image, _folder_target, _folder_finish),
     "voc": _Writer(_voc_image, _voc_target, _voc_finish),
     "coco": _Writer(_folder_image, _coco_target, _coco_finish),
