@@ -28,6 +28,7 @@ from fullconv.data.doctor.sheet import write_sheet
 from fullconv.data.layouts import survey
 from fullconv.image import write_image, write_label_map
 from fullconv.labels import LabelSet
+from fullconv.model_info import ModelInfo
 from fullconv.pages import render
 from fullconv.pages.parts import Cell, Table
 from fullconv.pages.render import render_page
@@ -35,6 +36,7 @@ from fullconv.report.ladder import Step, write_ladder_page
 from fullconv.report.measure import measure
 from fullconv.report.page import write_report
 from fullconv.report.source import COLUMNS, Source
+from fullconv.tiling import Window
 from html_page import Page
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ LABELS = LabelSet.named([EVIL, LONG, "plain"])
 class Guesser:
     """A runner that is right on most pixels; the first channel of an image holds the truth."""
 
-    exact, windows, labels = True, None, LABELS
+    info = ModelInfo(LABELS, (Window(0, 0), Window(0, 0)), exact=True)
 
     def label_maps(self, images: np.ndarray) -> np.ndarray:
         truth = images[..., 0] % 3
