@@ -32,6 +32,7 @@ from fullconv.model_info import ModelInfo
 from fullconv.pages import render
 from fullconv.pages.parts import Cell, Table
 from fullconv.pages.render import render_page
+from fullconv.report.charts import Curve, line_chart
 from fullconv.report.ladder import Step, write_ladder_page
 from fullconv.report.measure import measure
 from fullconv.report.page import write_report
@@ -176,6 +177,15 @@ def test_a_forgotten_value_is_an_error() -> None:
         render_page("ladder.html", title="a", charts=[], alarms=[], reports={})
 
 
+@pytest.mark.parametrize("count", [1, 12, 13, 84])
+def test_long_lines_have_few_markers_and_one_at_the_end(count: int) -> None:
+    epochs = [float(epoch) for epoch in range(1, count + 1)]
+    line = line_chart("a", "a", "", [Curve("a", epochs, epochs)]).lines[0]
+    marks, end = line.marks.count("M"), line.path.rsplit("L", 1)[-1].removeprefix("M")
+    assert min(count, 7) <= marks <= 12
+    assert line.marks.startswith(f"M{end}m")
+
+
 def test_prediction_needs_no_template(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.zeros((40, 50, 3), np.uint8))
     code = (
@@ -225,7 +235,7 @@ def test_a_browser_shows_it(page: Path, browser: Browser, width: int, scheme: Li
     assert view.evaluate("document.documentElement.scrollWidth") == width
     assert view.evaluate(DARKNESS) == (scheme == "dark")
     assert view.evaluate(FAINT) == []
-    assert view.evaluate("[...document.images].every(image => image.loading == 'lazy' || image.naturalWidth > 0)")
+    assert view.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
     assert errors == []
     assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
     view.keyboard.press("Tab")

@@ -24,6 +24,9 @@ MARKS = (
 )
 """A disc, a square, a triangle and a diamond around the current point, one for each look."""
 
+MARKED = 12
+"""Points of a line with a marker, at most; the last one always has one."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -130,7 +133,8 @@ class _Scale:
 
 def _line(points: Sequence[tuple[float, float]], look: int) -> DrawnLine:
     path = "M" + "L".join(f"{x} {y}" for x, y in points) if points else ""
-    return DrawnLine(path, "".join(f"M{x} {y}{MARKS[look]}" for x, y in points), look)
+    marked = points[:: -max(1, math.ceil(len(points) / MARKED))]
+    return DrawnLine(path, "".join(f"M{x} {y}{MARKS[look]}" for x, y in marked), look)
 
 
 def _apart(heights: Sequence[float], room: float = 15) -> list[float]:

@@ -60,6 +60,8 @@ def _charts(folders: Mapping[str, Path]) -> list[Chart]:
         start = epochs[-1] if epochs else start
         ends.append(start)
     return [
-        line_chart("chart-scores", "mIoU on the validation images, percent", " %", scores, ends[:-1]),
+        line_chart(
+            "chart-scores", "mIoU (“mean IU” in the table) on the validation images, percent", " %", scores, ends[:-1]
+        ),
         line_chart("chart-loss", "Training loss", "", losses, ends[:-1]),
     ]
