@@ -108,7 +108,7 @@ def tinted(image: UInt8, label_map: UInt8, labels: LabelSet) -> UInt8:
 
 
 def outlines(label_map: UInt8) -> npt.NDArray[np.bool_]:
-    """H x W: pixels beside another label that has fewer pixels, so that small regions are framed and not covered."""
+    """H x W: pixels next to a label that has fewer pixels, so that small regions are framed and not covered."""
     pixels = np.bincount(label_map.ravel(), minlength=256)
     rank = np.argsort(np.argsort(pixels, kind="stable"))[label_map]
     found = np.zeros(label_map.shape, bool)
