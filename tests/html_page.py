@@ -20,6 +20,7 @@ class Page(HTMLParser):
         self.tags: Counter[str] = Counter()
         self.attributes: list[tuple[str, dict[str, str | None]]] = []
         self.rows: list[list[str]] = []
+        self.title = self.text = ""
         self.feed(text)
         self.close()
         assert not self.open
@@ -43,5 +44,8 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.open and self.open[-1] == "title" and "svg" not in self.open:
+            self.title += data
         if {"td", "th"} & set(self.open):
             self.rows[-1][-1] += data

@@ -112,7 +112,7 @@ def test_the_sheet_has_a_legend_of_the_colours_that_it_shows(data: Path) -> None
     write_sheet(data.with_name("sheet.html"), examine(survey(data, decode=False)))
     page = data.with_name("sheet.html").read_text(encoding="utf-8")
     for name, (red, green, blue) in {**corpus.COLORS, "ignored": (255, 255, 255)}.items():
-        assert f'<span style="background:#{red:02x}{green:02x}{blue:02x}"></span>{name}</li>' in page
+        assert f'fill="#{red:02x}{green:02x}{blue:02x}"/></svg>{name}</li>' in page
     assert '<div class="scroll" tabindex="0"' in page
 
 
@@ -135,4 +135,4 @@ def test_grey_levels_are_no_table_of_classes(data: Path) -> None:
     write_sheet(data.with_name("sheet.html"), found)
     page = data.with_name("sheet.html").read_text(encoding="utf-8")
     red, green, blue = voc_palette(201)[200]
-    assert f'<span style="background:#{red:02x}{green:02x}{blue:02x}"></span>class_200</li>' in page
+    assert f'fill="#{red:02x}{green:02x}{blue:02x}"/></svg>class_200</li>' in page

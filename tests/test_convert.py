@@ -23,7 +23,7 @@ from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError, UsageError
 from fullconv.images import write_image
 from fullconv.labels import LabelSet
-from fullconv.polygons import regions
+from fullconv.polygons import find_regions
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -93,7 +93,7 @@ def test_what_is_written_is_read_as_it_was(targets: list[UInt8], names: tuple[st
 def test_every_region_that_is_traced_and_filled_again_is_itself(target: UInt8) -> None:
     drawn = np.full(target.shape, 77, np.uint8)
     times = np.zeros(target.shape, int)
-    for region in regions(target):
+    for region in find_regions(target):
         patch = fill_rings(region.rings, target.shape)
         assert np.count_nonzero(patch.mask) == region.pixels
         height, width = patch.mask.shape

@@ -9,7 +9,7 @@ import os
 import runpy
 import shutil
 from collections.abc import Iterator
-from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from fullconv.data.layouts import find_dataset, survey
 from fullconv.errors import DataError, UsageError
 from fullconv.faults import KINDS, Fault
 from fullconv.images import read_image, read_label_map, write_image
+from html_page import Page
 
 CAMVID = Path(__file__).parents[1] / ".." / "shared" / "camvid"
 label_maps = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 3))
@@ -285,44 +286,20 @@ def test_flat_images_are_the_same_by_their_bytes_only(tmp_path: Path) -> None:
     assert list(same_images(looks[:1], looks[:1])) == [(0, 0, True)]
 
 
-class Page(HTMLParser):
-    """Checks that every element is closed in turn, and collects what a page asks for."""
-
-    VOID = frozenset({"meta", "img", "br"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.images: list[dict[str, str | None]] = []
-        self.seen: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """One more open element."""
-        self.seen.add(tag)
-        if tag == "img":
-            self.images.append(dict(attrs))
-        assert not {"onclick", "href"} & {name for name, _ in attrs}
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        """The last one is closed."""
-        assert self.open.pop() == tag
-
-
 def test_the_sheet_is_one_offline_page_with_words_for_every_picture(data: Path, tmp_path: Path) -> None:
     root = corpus_handled.unicode_and_blanks(data)
     corpus.image(root, "a").write_bytes(b"")
     (root / "images" / "train" / "<script>.png").write_bytes(b"")
     sheet = tmp_path / "sheet.html"
     write_sheet(sheet, examined(root))
-    page = Page()
-    page.feed(sheet.read_text(encoding="utf-8"))
-    assert page.open == []
-    assert not {"script", "link", "iframe"} & page.seen
-    assert {"h1", "h2", "h3", "details", "summary", "meter", "ul"} <= page.seen
-    assert len(page.images) == 3 * 4 + 1  # of the empty image's pair, only the mask
-    assert all(image["src"].startswith("data:image/jpeg;base64,") and image["alt"] for image in page.images)
+    page = Page(sheet.read_text(encoding="utf-8"))
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert {"h1", "h2", "h3", "details", "summary", "svg", "ul"} <= set(page.tags)
+    assert all(after - before <= 1 for before, after in pairwise(page.headings))
+    assert {values["href"] for _, values in page.attributes if "href" in values} == {"#main"}
+    images = [values for tag, values in page.attributes if tag == "img"]
+    assert len(images) == 3 * 4 + 1  # of the empty image's pair, only the mask
+    assert all(image["src"].startswith("data:image/jpeg;base64,") and image["alt"] for image in images)
 
 
 def test_a_large_set_shows_faults_first_and_few_pictures(data: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from markupsafe import escape
 
 from fullconv.cli import main
 from fullconv.data.dataset import DataSet, Sample
@@ -29,17 +30,17 @@ from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
-from fullconv.polygons import regions
+from fullconv.polygons import find_regions
 from fullconv.report.findings import Findings
-from fullconv.report.markup import esc
 from fullconv.report.measure import THUMB, Measured, measure
 from fullconv.report.page import render, write_report
 from fullconv.report.pictures import WRONG, chosen, error_picture, outlines, tinted
 from fullconv.report.places import LEAST, RegionSizes, near_boundary
-from fullconv.report.source import Source
+from fullconv.report.source import COLUMNS, Source, read_source
 from fullconv.run.evaluate import Piece, evaluate
 from fullconv.tiling import Window
 from html_page import Page
+from refusals import refuses
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")
 
@@ -90,7 +91,7 @@ def make_data(folder: Path, labels: LabelSet, count: int = 5, side: int = 24) ->
 def make_page(folder: Path, share: float | None, labels: LabelSet = HOSTILE) -> tuple[Findings, str]:
     dataset = make_data(folder, labels)
     curves = tuple(
-        {"epoch": e, "train_loss": 1 / e, "mean_iou": e / 9, "pixel_accuracy": e / 5} for e in (1.0, 2.0, 3.0)
+        {**dict.fromkeys(COLUMNS, e / 9), "epoch": e, "train_loss": 1 / e} for e in (1.0, 2.0, 3.0)
     )  # fmt: skip
     settings_of_run = {"data": "<data>", "network": {"stride": 8, "model": "a&b"}, "recipe": {"epochs": 3}}
     found = Findings(measure(Scripted(labels, share), dataset, "val"), Source(folder, settings_of_run, curves))
@@ -120,7 +121,7 @@ def test_regions_are_those_of_the_polygons(seed: int) -> None:
     table = RegionSizes()
     table.add(target, np.ones(target.shape, bool), 255)
     table.add(target, np.zeros(target.shape, bool), 255)
-    sizes = sorted(r.pixels for r in regions(target) if r.label != 255 and r.pixels >= LEAST)
+    sizes = sorted(r.pixels for r in find_regions(target) if r.label != 255 and r.pixels >= LEAST)
     assert {size: count for size, (count, _, _) in table.by_size.items()} == {s: 2 * sizes.count(s) for s in sizes}
     groups = table.thirds()
     assert sum(group.regions for group in groups) == 2 * len(sizes)
@@ -166,11 +167,15 @@ def test_the_worst_come_first_and_none_twice(tmp_path: Path) -> None:
     images = [replace(base, hit=np.array([n, 0, 0]), true=np.array([100, 0, 0]), predicted=np.array([n, 0, 0]))
               for n in np.random.default_rng(0).permutation(60)]  # fmt: skip
     groups = {name: [image.hit[0] for image in group] for name, group in chosen(images).items()}
+    others = groups.pop("Others, spread over the split")
     assert groups == {"Worst": [*range(12)], "Median": [*range(28, 32)], "Best": [*range(56, 60)]}
+    order = [image.hit[0] for image in images]
+    rest = [n for n in order if n not in {*range(12), *range(28, 32), *range(56, 60)}]
+    assert others == [rest[index] for index in (0, 8, 16, 23, 31, 39)]
     for count in (1, 20, 21, 23):
         shown = [image.hit[0] for group in chosen(images[:count]).values() for image in group]
-        assert len(set(shown)) == len(shown) == min(count, 20)
-        assert shown == sorted(shown)
+        assert len(set(shown)) == len(shown) == min(count, 26)
+        assert shown[:20] == sorted(shown[:20])
 
 
 def test_wrong_pixels_have_the_colour_and_no_others() -> None:
@@ -191,7 +196,7 @@ def test_the_page_is_whole_and_stands_alone(tmp_path: Path, share: float | None)
     assert page.headings.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(page.headings))
     for _, values in page.attributes:
-        assert not any(re.match(r"(?i)https?:|//", value or "") for value in values.values())
+        assert not any(re.match(r"(?i)https?:|//|javascript:", value or "") for value in values.values())
         assert set((values.get("aria-labelledby") or "").split()) <= set(page.ids)
         target = values.get("href") or ""
         assert not target or target.removeprefix("#") in page.ids
@@ -203,7 +208,7 @@ def test_the_page_is_whole_and_stands_alone(tmp_path: Path, share: float | None)
     assert all(values.get("scope") in ("row", "col") for tag, values in page.attributes if tag == "th")
     captions = [values["aria-label"] for _, values in page.attributes if values.get("class") == "scroll"]
     assert len(captions) == page.tags["table"] > 5
-    assert all(f"<figcaption>{esc(caption)}</figcaption>" in text for caption in captions)
+    assert all(f"<figcaption>{escape(caption)}</figcaption>" in text for caption in captions)
 
 
 def test_hostile_names_are_only_text(tmp_path: Path) -> None:
@@ -214,13 +219,26 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     assert set(HOSTILE.class_names) <= cells
 
 
+def test_damaged_files_of_a_run_are_refused(tmp_path: Path) -> None:
+    recipe, table = tmp_path / "recipe.yaml", tmp_path / "metrics.csv"
+    for text in ("[broken", "- a list", "\x00"):
+        recipe.write_text(text, encoding="utf-8")
+        with refuses("damaged-run-folder", recipe):
+            read_source(tmp_path)
+    recipe.unlink()
+    assert read_source(tmp_path).curves == ()
+    table.write_text("epoch,loss\n1,2\n", encoding="utf-8")
+    with refuses("damaged-run-folder", table):
+        read_source(tmp_path)
+
+
 def test_a_name_that_is_not_utf8_is_written_with_backslashes(tmp_path: Path) -> None:
     """As Linux has them: the training is done by then, and must not end in an error."""
     found, _ = make_page(tmp_path, 0.2)
     image = found.measured.images[0]
     found.measured.images[0] = replace(image, sample=replace(image.sample, name="caf\udce9"))
     write_report(tmp_path / "report.html", found.measured, found.source)
-    assert "caf\\udce9: mean IU" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "caf\\udce9: mIoU" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_lines_frame_the_rarer_class_and_black_is_not_tinted() -> None:
@@ -242,13 +260,13 @@ def test_a_model_that_calls_all_one_class_is_told_off(tmp_path: Path) -> None:
     found, text = make_page(tmp_path / "one", None, labels)
     assert found.scores.pixel_accuracy > 0.7
     assert "This model does not work" in text
-    assert "calls 100.0 % of the pixels “ground”" in text
-    assert "not better than calling every pixel “ground”" in text
+    assert "predicts “ground” for 100.0 % of the pixels" in text
+    assert "not better than predicting “ground” everywhere" in text
     assert "(--epochs)" in text
     found, text = make_page(tmp_path / "good", 0.05, labels)
     assert "This model does not work" not in text
     assert found.verdict.alarm == ""
-    assert "better than calling every pixel “ground”" in text
+    assert "better than predicting “ground” everywhere" in text
 
 
 def test_an_exported_file_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +284,7 @@ def test_an_exported_file_needs_no_torch(tmp_path: Path, monkeypatch: pytest.Mon
         page = Page((tmp_path / name).read_text(encoding="utf-8"))
         pages.append({row[0]: row[1:] for row in page.rows})
         assert "curves" not in page.ids
-    assert pages[0]["Mean IU"] == pages[1]["Mean IU"]
+    assert pages[0]["mIoU"] == pages[1]["mIoU"]
     assert pages[1]["network.model"] == ["digits"]
 
 
@@ -280,7 +298,7 @@ def test_training_writes_it_and_the_command_again(
     written = (run / "report.html").read_text()
     stored = json.loads((run / "scores.json").read_text())
     rows = {row[0]: row for row in Page(written).rows}
-    for name, key in (("Pixel accuracy", "pixel_accuracy"), ("Mean IU", "mean_iou")):
+    for name, key in (("Pixel accuracy", "pixel_accuracy"), ("mIoU", "mean_iou")):
         assert rows[name][1] == f"{100 * stored[key]:.2f}"
     for name, iou in stored["per_class_iou"].items():
         assert any(row[:2] == [name, "absent" if iou is None else f"{100 * iou:.1f}"] for row in Page(written).rows)

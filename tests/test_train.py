@@ -33,6 +33,7 @@ from fullconv.net.fcn import build
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.run.evaluate import evaluate
+from html_page import Page
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")
 
@@ -76,7 +77,7 @@ def test_run_folder(data: Path, whole: Path) -> None:
     files = {path.name for path in whole.iterdir()}
     assert files == {
         "recipe.yaml", "metrics.csv", "last.ckpt", "last.safetensors", "best.safetensors",
-        "curves.png", "sheet.png", "report.html", "scores.json",
+        "report.html", "scores.json",
     }  # fmt: skip
     rows = metrics(whole)
     assert [float(row["epoch"]) for row in rows] == [1, 2]
@@ -258,7 +259,11 @@ def test_ladder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert rows[1][5] == ""
     assert all(row[5][0] in "+-" for row in rows[2:])
     assert (tmp_path / "table.md").read_text().count("| FCN-") == 4
-    assert (tmp_path / "curves.png").stat().st_size > 0
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert [row for row in page.rows if row[0].startswith("FCN-")] == rows[1:]
+    links = {values["href"] for tag, values in page.attributes if tag == "a" and not values["href"].startswith("#")}
+    assert links == {f"{rung.folder.name}/report.html" for rung in rungs}
+    assert all((tmp_path / link).is_file() for link in links)
     assert set(json.loads((tmp_path / "table.json").read_text())) == {rung.name for rung in rungs}
     stored = [yaml.safe_load((rung.folder / "recipe.yaml").read_text()) for rung in rungs]
     assert [values["start"] for values in stored] == [None, *(str(rung.folder) for rung in rungs[:-1])]

@@ -112,7 +112,7 @@ def test_the_advice_is_not_what_was_done() -> None:
     begun = advice(weights="pretrained")
     assert "--weights" not in begun
     assert "another --model" in begun
-    assert "a finer --stride (16 or 8 or 4)" in advice()
+    assert "try a finer --stride (16 or 8 or 4)" in advice()
     assert "a finer --stride (4)" in advice(network={"stride": 8, "model": "digits"})
     assert "--stride" not in advice(network={"stride": 4, "model": "digits"})
     assert "class_weight_power=0.5" not in advice(recipe={"class_weight_power": 0.5})

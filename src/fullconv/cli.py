@@ -165,7 +165,7 @@ def ladder(
     folder = out or Path("runs") / f"{data.resolve().name}-ladder-{slug(model)}"
     rungs = climb(dataset, job, folder, epochs_each=parse_numbers(epochs_each), resume=resume, tell=say)
     print_table(table(rungs, published(dataset)))
-    say(f"run folders: {folder}")
+    say(f"run folders: {folder}, with report.html")
 
 
 @app.command()

@@ -11,8 +11,8 @@ from fullconv.data.dataset import DataSet
 from fullconv.data.voc import is_paper_val
 from fullconv.errors import UsageError
 from fullconv.files import write_text
-from fullconv.learn.report import draw_ladder
 from fullconv.learn.train import Job, TrainResult, train
+from fullconv.report.ladder import Step, write_ladder_page
 
 __all__ = ["Published", "Rung", "climb", "published", "table"]
 
@@ -53,7 +53,7 @@ def climb(
 
     A dilated backbone has no map coarser than `job.spec.dilate`: the ladder starts there and has fewer rungs.
     Each rung is a run folder of its own below `out`; with `resume`, what is done is only read, and the rung that was
-    stopped goes on. After each rung, table.md, table.json and curves.png say how far the ladder is.
+    stopped goes on. After each rung, table.md, table.json and report.html hold the results so far.
     `epochs_each` gives the epochs of the rungs instead of the recipe's (those of the first cost next to nothing).
     """
     planned = _planned(job.spec.dilate)
@@ -127,4 +127,5 @@ def _write(rungs: Sequence[Rung], dataset: DataSet, out: Path) -> None:
     write_text(out / "table.md", "\n".join([*lines, "", caption, ""]))
     values = {rung.name: rung.result.scores.to_dict() for rung in rungs}
     write_text(out / "table.json", json.dumps(values, indent=1))
-    draw_ladder({rung.name: rung.folder / "metrics.csv" for rung in rungs}, out / "curves.png")
+    steps = [Step(rung.name, rung.folder, rung.result.alarm) for rung in rungs]
+    write_ladder_page(out / "report.html", dataset.root.resolve().name, steps, rows, caption)

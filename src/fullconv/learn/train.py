@@ -29,7 +29,6 @@ from fullconv.learn.loaders import Loaders
 from fullconv.learn.plan import Plan, has_bf16, make_plan
 from fullconv.learn.progress import ProgressBar, counting
 from fullconv.learn.recipe import Recipe, modern
-from fullconv.learn.report import draw_curves, draw_sheet
 from fullconv.learn.task import SegmentationTask, class_weights, freeze_below
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, load_net
@@ -207,7 +206,7 @@ def _network(job: Job, dataset: DataSet) -> FCN:
     if job.start is None:
         net = build(job.spec, job.weights)
         if dataset.channels != 3:
-            net.normalise(*channel_statistics(dataset))
+            net.set_normalization(*channel_statistics(dataset))
         return net
     before, saved = load_net(job.start)
     own = saved.spec
@@ -265,12 +264,10 @@ def _fit(trainer: Trainer, task: SegmentationTask, loaders: Loaders, keeper: Kee
 
 
 def _finish(dataset: DataSet, out: Path, seconds: float) -> TrainResult:
-    """Score the best weights as `evaluate` does, draw the pictures, write the report, and close the run."""
+    """Score the best weights as `evaluate` does, write the report, and close the run."""
     runner = TorchRunner.load(out)
     found = measure(runner, dataset, "val")
     scores = found.scores
-    draw_curves(out / "metrics.csv", out / "curves.png")
-    draw_sheet(runner, dataset, "val", out / "sheet.png")
     parameters = sum(p.numel() for p in runner.net.parameters())
     run: dict[str, Any] = {"seconds": round(seconds, 1), "parameters": parameters, "network": runner.net.spec.name}
     run["alarm"] = write_report(out / "report.html", found, read_source(out)).alarm

@@ -1,4 +1,4 @@
-"""Charts as SVG inside the page: lines over epochs, and a dot with its interval for each class."""
+"""Charts as plain coordinates for the page's SVG: lines over epochs, and a dot with its interval for each class."""
 
 from __future__ import annotations
 
@@ -7,75 +7,119 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from fullconv.pages.parts import percent
 from fullconv.report.intervals import Interval
-from fullconv.report.markup import esc, points
 
-__all__ = ["Line", "interval_chart", "line_chart"]
+__all__ = ["MARKS", "Chart", "ChartText", "Curve", "DrawnLine", "interval_chart", "line_chart"]
 
-WIDTH, HEIGHT = 420, 240
-LEFT, RIGHT, TOP, BOTTOM = 46, 104, 14, 38
+WIDTH, HEIGHT = 420, 260
+LEFT, RIGHT, TOP, BOTTOM = 40, 122, 14, 38
 ROW, NAMES = 22, 120
+
+MARKS = (
+    "m-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0z",
+    "m-3.2 -3.2h6.4v6.4h-6.4z",
+    "m0 -4.2l4 7h-8z",
+    "m0 -4.4l4.4 4.4l-4.4 4.4l-4.4 -4.4z",
+)
+"""A disc, a square, a triangle and a diamond around the current point, one for each look."""
+
+MARKED = 12
+"""Points of a line with a marker, at most; the last one always has one."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """A series with its name; `look` is 0 or 1: colour, dashes and markers go together."""
+class Curve:
+    """Values over epochs with a name; `look` is 0 to 3: colour, dashes and markers."""
 
     name: str
+    epochs: Sequence[float]
     values: Sequence[float]
     look: int = 0
 
 
-def line_chart(ident: str, title: str, unit: str, epochs: Sequence[float], lines: Sequence[Line]) -> str:
-    """Lines over epochs, each named at its end; the table of the same numbers belongs beside it."""
-    finite = [value for line in lines for value in line.values if math.isfinite(value)]
+@dataclass(frozen=True)
+class ChartText:
+    """A text at a place; `kind` holds its CSS classes."""
+
+    x: float
+    y: float
+    text: str
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class DrawnLine:
+    """A line and its markers as SVG paths."""
+
+    path: str
+    marks: str
+    look: int
+
+
+@dataclass(frozen=True)
+class Chart:
+    """All that the template draws. `description` says in words what the chart shows."""
+
+    id: str
+    title: str
+    description: str
+    height: float
+    grid: Sequence[str]
+    lines: Sequence[DrawnLine]
+    texts: Sequence[ChartText]
+    width: float = WIDTH
+
+
+def line_chart(id: str, title: str, unit: str, curves: Sequence[Curve], marked: Sequence[float] = ()) -> Chart:
+    """Draw curves over epochs, each named on the right at the height of its end.
+
+    A vertical line stands at each `marked` epoch. The page shows the same numbers as a table, too.
+    """
+    finite = [value for curve in curves for value in curve.values if math.isfinite(value)]
+    last = max((epoch for curve in curves for epoch in curve.epochs), default=1.0)
     ticks = _ticks(min(finite, default=0.0), max(finite, default=1.0))
-    across, up = _Scale(0, max(epochs), LEFT, WIDTH - RIGHT), _Scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
-    parts = []
-    for tick in ticks:
-        y = up(tick)
-        parts.append(f'<path class="grid" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
-    for tick in _whole(max(epochs)):
-        parts.append(f'<text x="{across(tick)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{tick}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">epoch</text>')
-    ends = _apart([up(line.values[-1]) if math.isfinite(line.values[-1]) else TOP for line in lines])
-    for line, end in zip(lines, ends, strict=True):
-        places = [(across(x), up(y)) for x, y in zip(epochs, line.values, strict=True) if math.isfinite(y)]
-        parts.append(f'<polyline class="line look{line.look}" points="{" ".join(f"{x},{y}" for x, y in places)}"/>')
-        parts += [_marker(x, y, line.look) for x, y in places]
-        parts.append(f'<text class="name" x="{WIDTH - RIGHT + 8}" y="{end + 4}">{esc(line.name)}</text>')
-    told = "; ".join(f"{line.name} from {line.values[0]:.4g} to {line.values[-1]:.4g}{unit}" for line in lines)
-    return _svg(ident, title, f"{told}, over {max(epochs):g} epochs", HEIGHT, parts)
+    across, up = _Scale(0, last, LEFT, WIDTH - RIGHT), _Scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
+    grid = [f"M{LEFT} {up(tick)}H{WIDTH - RIGHT}" for tick in ticks]
+    grid += [f"M{across(epoch)} {TOP}V{HEIGHT - BOTTOM}" for epoch in marked]
+    texts = [ChartText(LEFT - 6, up(tick) + 4, f"{tick:g}", "end") for tick in ticks]
+    texts += [ChartText(across(tick), HEIGHT - BOTTOM + 16, str(tick), "middle") for tick in _whole(last)]
+    texts.append(ChartText((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "epoch", "middle"))
+    drawn, ends = [], []
+    for curve in curves:
+        points = [(across(x), up(y)) for x, y in zip(curve.epochs, curve.values, strict=True) if math.isfinite(y)]
+        drawn.append(_line(points, curve.look))
+        ends.append(points[-1][1] if points else float(TOP))
+    for curve, y in zip(curves, _apart(ends), strict=True):
+        drawn.append(DrawnLine("", f"M{WIDTH - RIGHT + 12} {y}{MARKS[curve.look]}", curve.look))
+        texts.append(ChartText(WIDTH - RIGHT + 20, y + 4, curve.name, "name"))
+    spans = [f"{curve.name} from {curve.values[0]:.4g} to {curve.values[-1]:.4g}{unit}" for curve in curves]
+    return Chart(id, title, f"{'; '.join(spans)}, over {last:g} epochs", HEIGHT, grid, drawn, texts)
 
 
-def interval_chart(ident: str, title: str, rows: Sequence[tuple[str, float | None, Interval | None]]) -> str:
-    """A row for each class: its IU as a dot on a line from the low to the high end of its interval, 0 to 100."""
+def interval_chart(id: str, title: str, rows: Sequence[tuple[str, float | None, Interval | None]]) -> Chart:
+    """Draw a row for each class: its IoU as a dot on a line from the low to the high end of its interval, 0 to 100."""
     height = ROW * len(rows) + BOTTOM
     across = _Scale(0, 100, NAMES + 8, WIDTH - 50)
-    parts = []
-    for tick in range(0, 101, 25):
-        parts.append(f'<path class="grid" d="M{across(tick)} 4V{height - BOTTOM + 4}"/>')
-        parts.append(f'<text x="{across(tick)}" y="{height - BOTTOM + 20}" text-anchor="middle">{tick}</text>')
+    grid = [f"M{across(tick)} 4V{height - BOTTOM + 4}" for tick in range(0, 101, 25)]
+    texts = [ChartText(across(tick), height - BOTTOM + 20, str(tick), "middle") for tick in range(0, 101, 25)]
+    drawn = []
     for number, (name, value, interval) in enumerate(rows):
         y = ROW * number + ROW / 2 + 4
-        shown = name if len(name) <= 18 else f"{name[:17]}…"
-        parts.append(f'<text x="{NAMES}" y="{y + 4}" text-anchor="end">{esc(shown)}</text>')
-        if interval is not None:
-            low, high = across(100 * interval.low), across(100 * interval.high)
-            parts.append(f'<path class="whisker" d="M{low} {y}H{high}M{low} {y - 4}v8M{high} {y - 4}v8"/>')
-        if value is not None:
-            parts.append(_marker(across(100 * value), y, 0))
-        parts.append(f'<text class="name" x="{WIDTH - 42}" y="{y + 4}">{points(value)}</text>')
+        texts.append(ChartText(NAMES, y + 4, name if len(name) <= 18 else f"{name[:17]}…", "end"))
+        texts.append(ChartText(WIDTH - 42, y + 4, percent(value), "name"))
+        low, high = (across(100 * end) for end in (interval.low, interval.high)) if interval else (0.0, 0.0)
+        whisker = f"M{low} {y}H{high}M{low} {y - 4}v8M{high} {y - 4}v8" if interval else ""
+        marks = "" if value is None else f"M{across(100 * value)} {y}{MARKS[0]}"
+        drawn.append(DrawnLine(whisker, marks, 0))
     best = max((value or 0.0 for _, value, _ in rows), default=0.0)
-    return _svg(
-        ident, title, f"{len(rows)} classes, the best at {points(best)}; the table has the numbers", height, parts
-    )
+    description = f"{len(rows)} classes, the best at {percent(best)}; the table has the numbers"
+    return Chart(id, title, description, height, grid, drawn, texts)
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """Values from `low` to `high` onto coordinates from `start` to `end`, to a tenth."""
+    """Map values from `low` to `high` onto coordinates from `start` to `end`, to a tenth."""
 
     low: float
     high: float
@@ -87,24 +131,24 @@ class _Scale:
         return round(self.start + share * (self.end - self.start), 1)
 
 
-def _marker(x: float, y: float, look: int) -> str:
-    """A disc or a square."""
-    if look == 0:
-        return f'<circle class="mark look0" cx="{x}" cy="{y}" r="3.5"/>'
-    return f'<rect class="mark look1" x="{x - 3.2:.1f}" y="{y - 3.2:.1f}" width="6.4" height="6.4"/>'
+def _line(points: Sequence[tuple[float, float]], look: int) -> DrawnLine:
+    path = "M" + "L".join(f"{x} {y}" for x, y in points) if points else ""
+    marked = points[:: -max(1, math.ceil(len(points) / MARKED))]
+    return DrawnLine(path, "".join(f"M{x} {y}{MARKS[look]}" for x, y in marked), look)
 
 
-def _apart(places: Sequence[float], room: float = 15) -> list[float]:
-    """Heights of labels, moved down as far as they would cover the one above."""
-    moved = list(places)
-    order = sorted(range(len(places)), key=lambda index: places[index])
+def _apart(heights: Sequence[float], room: float = 15) -> list[float]:
+    """Move labels down as far as they would cover the one above, and all up where the last one leaves the chart."""
+    moved = list(heights)
+    order = sorted(range(len(heights)), key=lambda index: heights[index])
     for above, below in pairwise(order):
         moved[below] = max(moved[below], moved[above] + room)
-    return moved
+    excess = max([*moved, 0.0]) - (HEIGHT - BOTTOM)
+    return [height - excess for height in moved] if excess > 0 else moved
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four to eight round values, which enclose both, from zero where that is not far below."""
+    """Return four to eight round values that enclose both, from zero where that is not far below."""
     low = 0.0 if 0 <= low < high / 2 else low
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / 4))
@@ -114,13 +158,6 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _whole(most: float) -> list[int]:
-    """Whole epochs for the axis, six at most beside zero."""
+    """Return whole epochs for the axis, six at most besides zero."""
     step = max(1, math.ceil(most / 6))
     return list(range(0, math.floor(most) + 1, step))
-
-
-def _svg(ident: str, title: str, told: str, height: float, parts: Sequence[str]) -> str:
-    head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{ident}-t {ident}-d">'
-    names = f'<title id="{ident}-t">{esc(title)}</title><desc id="{ident}-d">{esc(told)}</desc>'
-    caption = f"<figcaption>{esc(title)}</figcaption>"
-    return f'<figure class="chart">{caption}{head}{names}{"".join(parts)}</svg></figure>'

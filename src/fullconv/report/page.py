@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs no other file, no network and no script."""
+"""The report: one HTML page that needs no other file, no network and no script."""
 
 from __future__ import annotations
 
@@ -9,161 +9,126 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fullconv import __version__
 from fullconv.cores import usable_cores
 from fullconv.files import write_text
-from fullconv.report.charts import Line, line_chart
+from fullconv.pages.parts import Table, legend_of, percent
+from fullconv.pages.render import render_page
+from fullconv.report.charts import Chart, Curve, interval_chart, line_chart
 from fullconv.report.findings import Findings
-from fullconv.report.intervals import LEVEL
-from fullconv.report.markup import class_name, details, esc, points, section, table
+from fullconv.report.intervals import DRAWS, LEVEL, SEED
 from fullconv.report.measure import Measured
-from fullconv.report.pictures import Sheet, chosen, sheet_of
+from fullconv.report.pictures import chosen, sheet_of
 from fullconv.report.sections import (
-    classes_section,
-    confusions_section,
+    classes_table,
+    confusions_table,
     interval_text,
-    places_section,
-    scores_section,
+    matrix_table,
+    scores_table,
+    size_table,
+    zone_table,
 )
 from fullconv.report.source import Source
-from fullconv.report.style import STYLE
 from fullconv.report.verdict import Verdict
 
 __all__ = ["render", "write_report"]
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+FOLDED = 30
+"""Classes, above which the page folds the confusion matrix."""
+
+SCORES = {
+    "mean_iou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+    "fw_iou": "f.w. IoU",
+}
+"""Columns of metrics.csv by their names on the page."""
 
 
 def write_report(path: Path, measured: Measured, source: Source) -> Verdict:
-    """Write the page; its verdict. FullconvError if it cannot be written, DataError where an image has gone since."""
+    """Write the page and return its verdict. FullconvError if it cannot be written, DataError if an image is gone."""
     found = Findings(measured, source)
     write_text(path, render(found))
     return found.verdict
 
 
 def render(found: Findings) -> str:
-    """The whole page."""
-    title = f"{found.source.network}: {found.data}, {found.measured.split}"
-    sections = {
-        "scores": scores_section(found),
-        "classes": classes_section(found),
-        "confusions": confusions_section(found),
-        "places": places_section(found),
-        "pictures": _pictures(found),
-        "curves": _curves(found),
-        "about": _about(found),
-        "choices": _choices(found),
-        "settings": _settings(found),
+    """Return the whole page."""
+    measured, interval = found.measured, found.bootstrap.mean_iou
+    choices, settings = _choices(found), _settings(found)
+    nav = {
+        "scores": "Scores",
+        "classes": "Classes",
+        "confusions": "Confusions",
+        "places": "Errors",
+        "pictures": "Pictures",
+        "curves": "Training" if found.source.curves else "",
+        "about": "Data",
+        "choices": "Choices" if choices else "",
+        "settings": "Settings" if settings else "",
     }
-    links = "".join(f'<li><a href="#{name}">{name}</a></li>' for name, text in sections.items() if text)
-    body = "\n".join(text for text in sections.values() if text)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{esc(title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<a class="skip" href="#main">To the report</a>
-<header>
-<h1>{esc(title)}</h1>
-<nav aria-label="Sections"><ul>{links}</ul></nav>
-</header>
-<main id="main">
-{_headline(found)}
-{body}
-</main>
-<footer>Written by fullconv {esc(__version__)}.</footer>
-</body>
-</html>
-"""
+    return render_page(
+        "report.html",
+        title=f"{found.source.network}: {found.data}, {measured.split}",
+        nav=[(id, name) for id, name in nav.items() if name],
+        verdict=found.verdict,
+        mean_iou=percent(found.scores.mean_iou),
+        interval=f"{LEVEL}\u00a0% interval {interval_text(interval)}" if interval else "one image: no interval",
+        images=len(measured.images),
+        split=measured.split,
+        data=found.data,
+        scores=scores_table(found),
+        classes=classes_table(found),
+        classes_chart=_classes_chart(found),
+        bootstrap={"draws": f"{DRAWS:,}", "level": LEVEL, "seed": SEED},
+        confusions=confusions_table(found),
+        matrix=matrix_table(found),
+        folded=len(found.scores.class_names) > FOLDED,
+        zones=zone_table(found),
+        sizes=size_table(found),
+        legend=legend_of(measured.labels.class_names, measured.labels.palette),
+        pictures={name: [sheet_of(measured, counts) for counts in group]
+                  for name, group in chosen(measured.images).items()},
+        curves=_curves(found.source),
+        about=_about(found),
+        chosen_here=found.chosen_here,
+        choices=choices,
+        settings=settings,
+    )  # fmt: skip
 
 
-def _headline(found: Findings) -> str:
-    interval, images = found.bootstrap.mean_iou, len(found.measured.images)
-    spread = f"{LEVEL}\u00a0%\u00a0interval {interval_text(interval)}" if interval else "one image: no interval"
-    parts = []
-    if found.verdict.alarm:
-        remedies = "".join(f"<li>{esc(text)}</li>" for text in found.verdict.remedies)
-        parts += [
-            '<aside class="alarm" role="note" aria-labelledby="alarm-title">',
-            '<h2 id="alarm-title">This model does not work</h2>',
-            f"<p><strong>{esc(found.verdict.alarm)}</strong></p>",
-            f"<p>Likely causes, and what to do:</p><ul>{remedies}</ul></aside>",
-        ]
-    parts.append(f'<p class="big">{points(found.scores.mean_iou)} % mean IU <small>{spread}</small></p>')
-    parts.append(f"<p>{esc(found.verdict.headline)}</p>")
-    parts += [f"<p>{esc(note)}</p>" for note in found.verdict.notes]
-    parts.append(
-        f'<p class="soft">Measured on the {images} image{"s" * (images > 1)} of split '
-        f"“{esc(found.measured.split)}” of {esc(found.data)}.</p>"
-    )
-    return "\n".join(parts)
+def _classes_chart(found: Findings) -> Chart:
+    scores = found.scores
+    rows = list(zip(scores.class_names, scores.per_class_iou, found.bootstrap.per_class, strict=True))
+    return interval_chart("chart-classes", f"IoU of each class with its {LEVEL} % interval, percent", rows)
 
 
-def _pictures(found: Findings) -> str:
-    labels = found.measured.labels
-    legend = "".join(
-        f"<li>{class_name(name, color)}</li>" for name, color in zip(labels.class_names, labels.palette, strict=True)
-    )
-    parts = [
-        "<p>From left to right: image, truth, prediction, error. Sorted by mean IU over the classes of each image. "
-        "Lines part the classes, and what is of a black class is not tinted.</p>",
-        f'<ul class="legend" aria-label="Colours of the classes">{legend}</ul>',
-        '<p><span class="key wrong"></span>wrong <span class="key ignored"></span>not labelled, not counted</p>',
-    ]
-    for group, images in chosen(found.measured.images).items():
-        parts.append(f"<h3>{group}</h3>")
-        parts += [_figure(sheet_of(found.measured, counts)) for counts in images]
-    return section("pictures", "Pictures", *parts)
-
-
-def _figure(sheet: Sheet) -> str:
-    name, score = esc(sheet.name), f"mean IU {points(sheet.mean_iou)} %"
-    wrong = f"{points(sheet.wrong)} % of the labelled pixels wrong"
-    shown = (
-        (sheet.image, f"Image {name}"),
-        (sheet.truth, f"Truth of {name}: {esc(', '.join(sheet.true_classes))}"),
-        (sheet.prediction, f"Prediction for {name}, {score}: {esc(', '.join(sheet.predicted_classes))}"),
-        (sheet.error, f"Errors on {name}: {wrong}, dark on the grey image"),
-    )
-    pictures = "".join(f'<img src="{uri}" alt="{alt}" loading="lazy">' for uri, alt in shown)
-    return f'<figure class="sheet"><div>{pictures}</div><figcaption>{name}: {score}, {wrong}</figcaption></figure>'
-
-
-def _curves(found: Findings) -> str:
-    rows = found.source.curves
+def _curves(source: Source) -> dict[str, Any] | None:
+    """Loss and scores over the epochs, as charts and as a table; None where no validation is known."""
+    rows = source.curves
     if not rows:
-        return ""
+        return None
     epochs = [row["epoch"] for row in rows]
-    loss = Line("loss", [row["train_loss"] for row in rows], 1)
+    loss = Curve("loss", epochs, [row["train_loss"] for row in rows], 1)
     scores = [
-        Line("mean IU", [100 * row["mean_iou"] for row in rows], 0),
-        Line("pixel accuracy", [100 * row["pixel_accuracy"] for row in rows], 1),
+        Curve(name, epochs, [100 * row[key] for row in rows], look) for look, (key, name) in enumerate(SCORES.items())
     ]
-    best = max(rows, key=lambda row: row["mean_iou"])
     cells = [
-        [f"{row['epoch']:g}", f"{row['train_loss']:.4f}", points(row["mean_iou"], 2), points(row["pixel_accuracy"], 2)]
-        for row in rows
+        [f"{row['epoch']:g}", f"{row['train_loss']:.4f}", *(percent(row[key], 2) for key in SCORES)] for row in rows
     ]
-    head = ["epoch", "training loss", "mean IU, %", "pixel accuracy, %"]
-    return section(
-        "curves",
-        "Training",
-        f"<p>The weights are those of epoch {best['epoch']:g}, the best of {len(rows)} "
-        f"validation{'s' * (len(rows) > 1)} by mean IU. The scores above are of these weights, measured anew.</p>",
-        '<div class="charts">',
-        line_chart("chart-loss", "Training loss", "", epochs, [loss]),
-        line_chart("chart-scores", "Validation, percent", " %", epochs, scores),
-        "</div>",
-        details("The validations as a table", table("One row a validation", head, cells)),
-    )
+    return {
+        "best": f"{max(rows, key=lambda row: row['mean_iou'])['epoch']:g}",
+        "validations": len(rows),
+        "charts": [
+            line_chart("chart-loss", "Training loss", "", [loss]),
+            line_chart("chart-scores", "Scores on the validation images, percent", " %", scores),
+        ],
+        "table": Table(
+            "One row for each validation; scores in percent", ["epoch", "training loss", *SCORES.values()], cells
+        ),
+    }
 
 
-def _about(found: Findings) -> str:
+def _about(found: Findings) -> Table:
     """What the scores were measured on, and how long that took."""
     measured = found.measured
     shapes = sorted({image.shape for image in measured.images})
@@ -181,38 +146,26 @@ def _about(found: Findings) -> str:
         ["machine", f"{platform.system()} {platform.machine()}, {usable_cores()} cores for this process, "
                     f"Python {platform.python_version()}"],
     ]  # fmt: skip
-    optimistic = (
-        "<p>The best weights were chosen by their mean IU on these very images, which makes the scores a little "
-        "optimistic; images that had no part in the training tell more.</p>"
-    )
-    shown = [[esc(name), esc(value)] for name, value in rows if value]
-    return section(
-        "about",
-        "What was measured",
-        table("Data, model and time", ["what", "value"], shown, "words"),
-        optimistic if found.chosen_here else "",
-    )
+    return Table("Data, model and time", ["what", "value"], [row for row in rows if row[1]], "words")
 
 
-def _choices(found: Findings) -> str:
-    """What was decided before the first step, by the data or by hand, and why."""
+def _choices(found: Findings) -> Table | None:
+    """What was chosen before the first step, by the data or by hand, and why."""
     choices = found.source.settings.get("choices")
     if not isinstance(choices, Mapping):
-        return ""
+        return None
     rows = [
-        [esc(text) for text in (name, choice.get("value"), choice.get("reason"))]
+        [name, str(choice.get("value")), str(choice.get("reason"))]
         for name, choice in choices.items()
         if isinstance(choice, Mapping)
     ]
-    return section("choices", "Choices", table("What was chosen, and why", ["what", "value", "why"], rows, "words"))
+    return Table("What was chosen, and why", ["what", "value", "why"], rows, "words") if rows else None
 
 
-def _settings(found: Findings) -> str:
-    told = {name: value for name, value in found.source.settings.items() if name != "choices"}
-    rows = [[esc(name), esc(value)] for name, value in _flat(told)]
-    if not rows:
-        return ""
-    return section("settings", "Settings", table("Every setting of the run", ["setting", "value"], rows, "words"))
+def _settings(found: Findings) -> Table | None:
+    settings = {name: value for name, value in found.source.settings.items() if name != "choices"}
+    rows = _flat(settings)
+    return Table("Every setting of the run", ["setting", "value"], rows, "words") if rows else None
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The pictures of the report: image, truth, prediction and error of the worst, median and best images."""
+"""The pictures of the report: image, truth, prediction and errors of the worst, median, best and some other images."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from fullconv.data.dataset import DataSet, labels_in
 from fullconv.data.windows import open_sample
 from fullconv.images import overlay, rgb_view
 from fullconv.labels import LabelSet
+from fullconv.pages.parts import percent
 from fullconv.report.measure import ImageCounts, Measured, thumb_of, thumb_step
 from fullconv.run.large import MAX_IN_MEMORY_PIXELS
 
 __all__ = ["Sheet", "chosen", "error_picture", "jpeg_uri", "outlines", "sheet_of", "tinted"]
 
-WORST, MEDIAN, BEST = 12, 4, 4
+WORST, MEDIAN, BEST, OTHERS = 12, 4, 4, 6
 STRIP = 8
 """Rows of the small picture that are made at once of a large image."""
 
@@ -32,14 +33,14 @@ UInt8 = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Sheet:
-    """The pictures of one image as data URIs, with its mean IU and the share of its labelled pixels that is wrong.
+    """The pictures of one image as data URIs, with its mIoU and the share of its labelled pixels that is wrong.
 
-    `true_classes` and `predicted_classes` are the names of those that the pictures show.
+    Both numbers are texts, in percent. `true_classes` and `predicted_classes` name the classes in the pictures.
     """
 
     name: str
-    mean_iou: float
-    wrong: float
+    mean_iou: str
+    wrong: str
     image: str
     truth: str
     prediction: str
@@ -49,21 +50,29 @@ class Sheet:
 
 
 def chosen(images: Sequence[ImageCounts]) -> dict[str, list[ImageCounts]]:
-    """The images to show, in groups by name, from the lowest mean IU to the highest; none without a labelled pixel."""
+    """Choose the images to show, each once, in groups by name; none without a labelled pixel.
+
+    All but the last group go from the lowest mIoU to the highest. The last one is spread evenly over the rest of the
+    split, in its order.
+    """
     scored = [(iou, place, image) for place, image in enumerate(images) if (iou := image.mean_iou) is not None]
-    ranked = [image for *_, image in sorted(scored, key=lambda row: row[:2])]
+    ranked = sorted(scored, key=lambda row: row[:2])
     if len(ranked) <= WORST + MEDIAN + BEST:
-        return {"All, worst first": ranked}
+        return {"All, worst first": [image for *_, image in ranked]}
     middle = min(max((len(ranked) - MEDIAN) // 2, WORST), len(ranked) - BEST - MEDIAN)
-    return {
+    rest = sorted(ranked[WORST:middle] + ranked[middle + MEDIAN : -BEST], key=lambda row: row[1])
+    spread = np.linspace(0, len(rest) - 1, min(OTHERS, len(rest))).round().astype(int)
+    groups = {
         "Worst": ranked[:WORST],
         "Median": ranked[middle : middle + MEDIAN],
         "Best": ranked[-BEST:],
+        "Others, spread over the split": [rest[index] for index in spread],
     }
+    return {name: [image for *_, image in group] for name, group in groups.items() if group}
 
 
 def sheet_of(measured: Measured, counts: ImageCounts, max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS) -> Sheet:
-    """Read the image and its target again, and draw them beside the prediction that was kept, all of one size."""
+    """Read the image and its target again, and draw them and the prediction that was kept, all of one size."""
     labels = measured.labels
     prediction = counts.unpacked()
     small, truth = _thumbs(measured.dataset, counts, max_in_memory_pixels)
@@ -78,7 +87,7 @@ def sheet_of(measured: Measured, counts: ImageCounts, max_in_memory_pixels: int 
     wrong = 1 - float(counts.hit.sum() / counts.true.sum())
     shown, true, predicted, errors = map(jpeg_uri, pictures)
     names = _names(truth, labels), _names(prediction, labels)
-    return Sheet(counts.sample.name, mean_iou, wrong, shown, true, predicted, errors, *names)
+    return Sheet(counts.sample.name, percent(mean_iou), percent(wrong), shown, true, predicted, errors, *names)
 
 
 def _thumbs(dataset: DataSet, counts: ImageCounts, max_in_memory_pixels: int) -> tuple[UInt8, UInt8]:
@@ -120,7 +129,7 @@ def tinted(image: UInt8, label_map: UInt8, labels: LabelSet) -> UInt8:
 
 
 def outlines(label_map: UInt8) -> npt.NDArray[np.bool_]:
-    """H x W: pixels beside another label that has fewer pixels, so that small regions are framed and not covered."""
+    """H x W: pixels next to a label that has fewer pixels, so that small regions are framed and not covered."""
     pixels = np.bincount(label_map.ravel(), minlength=256)
     rank = np.argsort(np.argsort(pixels, kind="stable"))[label_map]
     found = np.zeros(label_map.shape, bool)

@@ -15,9 +15,9 @@ from fullconv.errors import ModelError
 from fullconv.run.exported import ExportedRunner
 from fullconv.run.runner import Runner
 
-__all__ = ["Source", "read_source"]
+__all__ = ["Source", "read_curves", "read_source"]
 
-COLUMNS = ("epoch", "train_loss", "mean_iou", "pixel_accuracy")
+COLUMNS = ("epoch", "train_loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,30 @@ def read_source(model: Path, runner: Runner | None = None) -> Source:
     if not model.is_dir():
         notes = runner.metadata.notes if isinstance(runner, ExportedRunner) else {}
         return Source(model, {name: value for name, value in notes.items() if value and name != "scores"})
-    settings, rows = model / "recipe.yaml", model / "metrics.csv"
+    settings = model / "recipe.yaml"
     try:
         values = yaml.safe_load(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-        if not isinstance(values, dict):
-            raise ModelError(f"{settings}: holds no settings by name; restore the file, or move it away")
-        curves = _curves(rows) if rows.is_file() else ()
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{model}: recipe.yaml or metrics.csv is damaged ({error}); restore it, or move it") from error
-    return Source(model, json.loads(json.dumps(values, default=str)), curves)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise _damaged(settings, error) from error
+    if not isinstance(values, dict):
+        raise _damaged(settings, "it holds no settings by name")
+    return Source(model, json.loads(json.dumps(values, default=str)), read_curves(model))
 
 
-def _curves(table: Path) -> tuple[dict[str, float], ...]:
-    with table.open(encoding="utf-8", newline="") as file:
-        return tuple({name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(file))
+def read_curves(run: Path) -> tuple[dict[str, float], ...]:
+    """Read `COLUMNS` of a run folder's metrics.csv, a row for each validation; none if the file does not exist.
+
+    Raises ModelError for a file that cannot be read as such.
+    """
+    table = run / "metrics.csv"
+    if not table.is_file():
+        return ()
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            return tuple({name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError, TypeError, KeyError) as error:
+        raise _damaged(table, error) from error
+
+
+def _damaged(path: Path, what: object) -> ModelError:
+    return ModelError(f"{path} is damaged ({what}); restore it, or move it away", code="damaged-run-folder")

@@ -1,4 +1,4 @@
-"""What the scores mean in plain words: against calling every pixel one class, and where they are worth nothing."""
+"""The verdict on a model in plain words: its gain over predicting one class everywhere, and whether it works."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FEW_STEPS = 80
 """Of a training; train chooses more for a single image."""
 
 COLLAPSED = 0.1
-"""Share of the pixels beyond one class that a model must call otherwise to be more than that class everywhere."""
+"""A model works only if it predicts other classes on this share of the pixels outside its most predicted class."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def majority_class(confusion: npt.NDArray[np.int64]) -> int:
 
 
 def majority_scores(scores: Scores) -> Scores:
-    """The scores of calling every pixel the majority class of the same truth."""
+    """Score a model that predicts the majority class of the same truth for every pixel."""
     counts = np.zeros_like(scores.confusion)
     counts[:, majority_class(scores.confusion)] = scores.confusion.sum(1)
     return Scores.from_confusion(counts, scores.class_names)
@@ -50,7 +50,7 @@ def judge(scores: Scores, found: Bootstrap, source: Source) -> Verdict:
     points = 100 * (scores.mean_iou - base.mean_iou)
     direction = "better" if points >= 0 else "worse"
     headline = (
-        f"{abs(points):.1f} points of mean IU {direction} than calling every pixel “{name}” "
+        f"{abs(points):.1f} percentage points of mIoU {direction} than predicting “{name}” everywhere "
         f"({100 * scores.mean_iou:.1f} against {100 * base.mean_iou:.1f})"
     )
     if found.gain is not None:
@@ -61,7 +61,7 @@ def judge(scores: Scores, found: Bootstrap, source: Source) -> Verdict:
 
 
 def _collapsed(scores: Scores) -> str:
-    """Whether nearly every pixel is called one class although others are there."""
+    """The alarm where the model predicts one class nearly everywhere although there are others; else empty."""
     predicted, true = scores.confusion.sum(0), scores.confusion.sum(1)
     top, total = int(predicted.argmax()), int(true.sum())
     others = total - int(true[top])
@@ -69,9 +69,9 @@ def _collapsed(scores: Scores) -> str:
     if not others or called >= COLLAPSED * others:
         return ""
     return (
-        f"The model calls {_percent(total - called, total)} of the pixels “{scores.class_names[top]}”, although "
-        f"{_percent(others, total)} of them belong to other classes: it has learnt the frequent class and "
-        "nothing else, whatever its pixel accuracy."
+        f"The model predicts “{scores.class_names[top]}” for {_percent(total - called, total)} of the pixels, although "
+        f"{_percent(others, total)} of them belong to other classes. It learned the frequent class and nothing else, "
+        "even where its pixel accuracy is high."
     )
 
 
@@ -80,15 +80,15 @@ def _no_gain(found: Bootstrap, points: float, name: str) -> str:
     if low > 0:
         return ""
     return (
-        f"The model is not better than calling every pixel “{name}”, or no more so than chance in the choice of "
-        "images explains: do not use its label maps."
+        f"The model is not better than predicting “{name}” everywhere, or only by as much as the choice of images can "
+        "explain: do not use its label maps."
     )
 
 
 def _unseen(scores: Scores) -> tuple[str, ...]:
     predicted, true = scores.confusion.sum(0), scores.confusion.sum(1)
     never = [f"“{name}”" for name, p, t in zip(scores.class_names, predicted, true, strict=True) if t and not p]
-    return (f"In the truth, but never predicted: {', '.join(never)}.",) if never else ()
+    return (f"These classes are in the truth, but never predicted: {', '.join(never)}.",) if never else ()
 
 
 def _remedies(source: Source) -> tuple[str, ...]:
@@ -96,21 +96,21 @@ def _remedies(source: Source) -> tuple[str, ...]:
     recipe = source.recipe
     advice = [
         *_by_hand(source),
-        "The masks may not say what you think: look at the truth in the pictures below, and whether ids and classes "
-        "agree. A mask whose unlabelled pixels are a class teaches that class; make them the ignored label.",
-        "The training may have been too short: if the curves still rise, train for more epochs (--epochs).",
+        "The masks may be wrong: look at the truth in the pictures below, and check that ids and classes agree. If "
+        "unlabelled pixels have the id of a class, the network learns them as that class; give them the ignored label.",
+        "The training may have been too short: if the scores still rise, train for more epochs (--epochs).",
         "The learning rate may not fit: if the loss falls neither fast nor far, try --lr ten times smaller, then ten "
         "times larger.",
     ]
     power = recipe.get("class_weight_power")
     if isinstance(power, int | float) and power < 0.5:
-        advice.append(f"Rare classes weigh little (class_weight_power {power:g}): try --set class_weight_power=0.5.")
+        advice.append(
+            f"Rare classes have little weight (class_weight_power {power:g}): try --set class_weight_power=0.5."
+        )
     finer = [stride for stride in (16, 8, 4) if stride < source.stride]
     if finer:
         words = " or ".join(map(str, finer))
-        advice.append(
-            f"The objects may be smaller than the network can draw: a finer --stride ({words}) follows smaller things."
-        )
+        advice.append(f"The objects may be smaller than the network can draw: try a finer --stride ({words}).")
     known = "try another --model" if source.pretrained else "start from pretrained weights (--weights pretrained)"
     return (*advice, f"The backbone may know too little: {known}.")
 
@@ -126,10 +126,12 @@ def _by_hand(source: Source) -> list[str]:
         if steps < FEW_STEPS:
             found.append(
                 f"It was trained for {steps} step{'s' * (steps > 1)} only ({epochs} epoch{'s' * (epochs > 1)}): "
-                "without --epochs, train chooses as many as the number of images asks for."
+                "without --epochs, train chooses a number that fits the number of images."
             )
     if isinstance(recipe.get("lr"), int | float):
-        found.append(f"The learning rate was given by hand (--lr {recipe['lr']:g}): without it, it fits the network.")
+        found.append(
+            f"The learning rate was set by hand (--lr {recipe['lr']:g}): without --lr, train chooses one that fits."
+        )
     return found
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fullconv.errors import ModelError, UsageError
+from fullconv.files import write_json
 from fullconv.images import Picture, overlay, rgb_view, write_image, write_label_map
 from fullconv.images.base import GeoTags
 from fullconv.labels import LabelSet
@@ -127,12 +128,10 @@ class Result:
             elif kind == "probabilities":
                 outputs.write_probabilities(target, self.probabilities(), self.labels)
             elif kind == "polygons":
-                outputs.write_json(target, self.polygons())
+                write_json(target, self.polygons())
             elif kind == "labelme":
                 image_path = None if self.path is None else _relative(self.path, target.parent)
-                outputs.write_json(
-                    target, outputs.labelme(self.label_map, self.labels, rgb_view(self.image), image_path)
-                )
+                write_json(target, outputs.labelme(self.label_map, self.labels, rgb_view(self.image), image_path))
 
     def _counts(self) -> npt.NDArray[np.int64]:
         return np.bincount(self.label_map.ravel(), minlength=256)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from fullconv.data.names import write_description
 from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError, UsageError
 from fullconv.faults import BY_HAND, MENDED, Fault
-from fullconv.files import atomic_folder, atomic_write
+from fullconv.files import atomic_folder, copy_file
 from fullconv.images import read_header, write_image, write_label_map
 
 __all__ = ["Repair", "check_target", "repair"]
@@ -202,7 +201,7 @@ class _Copy:
             what.append("pixels without data labelled 255")
         place = self.folder / "masks" / record.split / f"{_name(record)}.png"
         if not what and not self.dataset.remap and sample.reader is None and sample.target.suffix.lower() == ".png":
-            _copy(sample.target, place)
+            copy_file(sample.target, place)
         else:
             write_label_map(place, target, self.dataset.labels)
         if what:
@@ -216,7 +215,7 @@ class _Copy:
         source = record.sample.image
         place = self.folder / "images" / record.split / f"{_name(record)}{source.suffix if picture is None else '.png'}"
         if picture is None:
-            _copy(source, place)
+            copy_file(source, place)
         else:
             write_image(place, picture.rgb)
             self.done.append(f"{source}: written as RGB")
@@ -225,11 +224,6 @@ class _Copy:
 
 def _name(record: Record) -> str:
     return record.sample.name.replace("/", "_")
-
-
-def _copy(source: Path, place: Path) -> None:
-    with atomic_write(place) as temporary:
-        shutil.copyfile(source, temporary)
 
 
 def _names(dataset: DataSet) -> dict[str, Any]:

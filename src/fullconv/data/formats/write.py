@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +24,10 @@ from fullconv.data.names import write_description
 from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError, UsageError
 from fullconv.faults import Fault
-from fullconv.files import atomic_folder, atomic_write, write_text
+from fullconv.files import atomic_folder, copy_file, write_json, write_text
 from fullconv.images import image_size, write_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
-from fullconv.polygons import Region, regions
+from fullconv.polygons import Region, find_regions
 
 __all__ = ["LAYOUTS", "convert"]
 
@@ -146,7 +144,7 @@ def _write(
         except DataError as error:
             faults += error.faults_at(item.sample.target)
         else:
-            _copy(item.sample.image, folder / writer.image(item))
+            copy_file(item.sample.image, folder / writer.image(item))
             records.append((item, writer.target(folder, item, target, dataset.labels)))
         if on_done is not None:
             on_done()
@@ -156,15 +154,6 @@ def _write(
     told |= pixel_keys(dataset, (item.sample.image for item in items))
     if told:
         write_description(folder, told)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with atomic_write(target) as temporary:
-        shutil.copyfile(source, temporary)
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 def _image_name(item: _Item) -> str:
@@ -211,7 +200,7 @@ def _shape_labels(labels: LabelSet) -> tuple[dict[int, str], int]:
 def _coco_target(folder: Path, item: _Item, target: UInt8, labels: LabelSet) -> list[dict[str, Any]]:
     """Annotations without image and id: polygons, and for regions with holes runs."""
     _, uncovered = _shape_labels(labels)
-    return [_coco_region(region, target.shape) for region in regions(target) if region.label != uncovered]
+    return [_coco_region(region, target.shape) for region in find_regions(target) if region.label != uncovered]
 
 
 def _coco_region(region: Region, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -244,7 +233,7 @@ def _coco_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, 
             annotations += [{"id": len(annotations) + 1 + i, "image_id": number} | one for i, one in enumerate(found)]
         values = {"info": info, "images": images, "categories": categories, "annotations": annotations}
         if images:
-            _write_json(folder / "annotations" / f"{split}.json", values)
+            write_json(folder / "annotations" / f"{split}.json", values)
     return {}
 
 
@@ -269,13 +258,13 @@ def _labelme_target(folder: Path, item: _Item, target: UInt8, labels: LabelSet) 
     values: dict[str, Any] = {"version": "5.5.0", "flags": {}, "shapes": shapes}
     values |= {"imagePath": _image_name(item), "imageData": None}
     values |= {"imageHeight": target.shape[0], "imageWidth": target.shape[1]}
-    _write_json(folder / item.split / f"{item.name}.json", values)
+    write_json(folder / item.split / f"{item.name}.json", values)
 
 
 def _covering(target: UInt8, uncovered: int) -> list[Region]:
     """The regions to draw, outer rings only: those that are `uncovered` where another one's ring covers them."""
     size = (target.shape[0], target.shape[1])
-    found = sorted(regions(target), key=_filled, reverse=True)
+    found = sorted(find_regions(target), key=lambda region: region.filled_area, reverse=True)
     covered = np.zeros(size, bool)
     for region in found:
         if region.label != uncovered and len(region.rings) > 1:
@@ -288,12 +277,6 @@ def _covering(target: UInt8, uncovered: int) -> list[Region]:
         if region.label != uncovered or covered[y, x]:
             kept.append(region)
     return kept
-
-
-def _filled(region: Region) -> float:
-    """The area of a region with its holes, by the shoelace formula."""
-    x, y = region.rings[0].T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
 def _labelme_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, Any]]) -> dict[str, Any]:
