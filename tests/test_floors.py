@@ -14,6 +14,7 @@ import fullconv
 SOURCE = Path(fullconv.__file__).parent
 
 FLOORS = {
+    "installation": -1,
     "__init__": 0,
     "errors": 0,
     "cores": 1,

@@ -22,6 +22,7 @@ from PIL import Image
 from fullconv.errors import DataError, MissingExtra, UsageError
 from fullconv.files import write_text
 from fullconv.image import read_image, read_label_map, write_image
+from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
 from fullconv.polygons import regions, simplified
 from fullconv.run import georeference as geo
@@ -219,7 +220,7 @@ def test_a_geotiff_without_rasterio_is_told_with_the_pip_command(
     paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
     report = predict_files(StrongestChannel(), paths, tmp_path / "out", ["areas"])
     assert report.done == (paths[1],)
-    assert "pip install 'fullconv[geo]'" in report.failed[0][1]
+    assert pip_command("geo") in report.failed[0][1]
     assert predict_files(StrongestChannel(), paths, tmp_path / "out", ["labels"]).failed == ()
 
 
