@@ -49,6 +49,7 @@ class MissingExtra(UsageError):
         """Name the package, the extra that brings it, and the file that needs it, if one does."""
         from fullconv.installation import pip_command
 
+        self.package = package
         what = "" if path is None else f"{os.fspath(path)}: "
         super().__init__(f"{what}{package} is not installed. Run: {pip_command(extra)}")
 
