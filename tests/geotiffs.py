@@ -12,6 +12,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from fullconv.labels import LabelSet
+from fullconv.model_info import ModelInfo
 from fullconv.run import rasters, writing
 from fullconv.run.runner import largest
 from fullconv.tiling import Window
@@ -24,9 +25,7 @@ TRANSFORM = Affine(0.25, 0, 500000, 0, -0.25, 4649000)
 class Shifted:
     """A runner that compares red three rows above, green five rows below and blue four columns on, zero outside."""
 
-    labels = LABELS
-    windows = (Window(3, 5), Window(0, 4))
-    exact = True
+    info = ModelInfo(LABELS, (Window(3, 5), Window(0, 4)), exact=True)
 
     def __init__(self) -> None:
         self.calls = 0

@@ -30,6 +30,7 @@ from fullconv.data.channels import channel_statistics
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError, MissingExtra, ModelError, UsageError
 from fullconv.image import read_image, read_label_map, write_label_map
+from fullconv.images.input_format import InputFormat
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import classifier
 from fullconv.net.checkpoint import Saved, load_net, read_saved, save_net
@@ -41,8 +42,9 @@ from fullconv.net.surgery import convolutionalize
 from fullconv.net.widen import wide_kernel, widened
 from fullconv.run.load import load_runner
 from fullconv.run.patchwise import PatchwiseRunner
+from fullconv.run.predict import PredictOptions, predict_files
 from fullconv.run.rasters import open_raster
-from fullconv.run.runner import takes
+from fullconv.run.tiles import TiledRunner
 from nets import lively
 
 pytestmark = [
@@ -136,9 +138,10 @@ def test_from_training_to_the_exported_file(tmp_path, monkeypatch, capsys, kind)
         outs[name] = tmp_path / name
         assert type_in(monkeypatch, "predict", model, images, "--out", outs[name]) == 0, capsys.readouterr()
     runner, exported = load_runner(run), load_runner(run / "model.onnx")
-    assert takes(runner) == takes(exported) == (channels, spec.value_range)
+    images_of_model = InputFormat(channels, spec.value_range)
+    assert runner.info.input == exported.info.input == images_of_model
     for number in range(2):
-        image = read_bands(images / f"{number}{suffix}", *takes(runner))
+        image = read_bands(images / f"{number}{suffix}", channels, spec.value_range)
         assert np.array_equal(image, scene(100 + number, channels)[0])
         ours, theirs = (one.logits(image[None]) for one in (runner, exported))
         assert np.abs(ours - theirs).max() < 1e-3 * max(1, np.abs(ours).max())
@@ -395,15 +398,15 @@ def test_mixed_channels_name_two_files(tmp_path):
     with pytest.raises(DataError) as caught:
         find_dataset(data)
     (fault,) = caught.value.faults
-    assert f"{odd}: has 4 channels, but {data / 'images' / 'train' / '0.npy'} has 5; give all images the same" in fault
-    assert "say which" not in fault
+    assert (fault.kind, fault.path) == ("band-count", odd)
+    assert str(data / "images" / "train" / "0.npy") in fault.problem
+    assert "`channels" not in fault.remedy
     (data / "dataset.yaml").write_text("names: [ground, water, wood]\nchannels: 5\n")
     with pytest.raises(DataError) as caught:
         find_dataset(data)
     (fault,) = caught.value.faults
-    assert str(odd) in fault
-    assert "has 4 band(s)" in fault
-    assert "says `channels: 5`" in fault
+    assert (fault.kind, fault.path) == ("band-count", odd)
+    assert "`channels: 5`" in fault.problem
 
 
 def test_the_remedy_of_mixed_channels_works(tmp_path):
@@ -415,8 +418,8 @@ def test_the_remedy_of_mixed_channels_works(tmp_path):
     with pytest.raises(DataError) as caught:
         find_dataset(data)
     (fault,) = caught.value.faults
-    assert f"{odd}: has 4 channels, but" in fault
-    assert fault.endswith("`channels: 3`")
+    assert (fault.kind, fault.path) == ("band-count", odd)
+    assert fault.remedy.endswith("`channels: 3`")
     (data / "dataset.yaml").write_text("names: [ground, water, wood]\nchannels: 3\n")
     assert find_dataset(data).channels == 3
 
@@ -435,20 +438,22 @@ def test_dataset_yaml_may_tell_of_the_images_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("extra", "sentence"),
+    ("extra", "value"),
     [
-        ("channels: 0\n", "'channels' must be a whole number from 1 on, found 0"),
-        ("channels: true\n", "found True"),
-        ("chanels: 4\n", "did you mean 'channels'?"),
-        ("range: [1, 1]\n", "'range' must be [low, high]"),
-        ("range: 255\n", "found 255"),
+        ("channels: 0\n", "'channels' is 0"),
+        ("channels: true\n", "'channels' is True"),
+        ("chanels: 4\n", "'chanels'"),
+        ("range: [1, 1]\n", "'range' is [1, 1]"),
+        ("range: 255\n", "'range' is 255"),
     ],
 )
-def test_faults_in_what_dataset_yaml_says_of_the_images(tmp_path, extra, sentence):
+def test_faults_in_what_dataset_yaml_says_of_the_images(tmp_path, extra, value):
     data = write_folder(tmp_path, 5, ".npy", np.save, extra)
     with pytest.raises(DataError) as caught:
         find_dataset(data)
-    assert [sentence in fault for fault in caught.value.faults] == [True]
+    (fault,) = caught.value.faults
+    assert (fault.kind, fault.path) == ("class-names", data / "dataset.yaml")
+    assert value in fault.problem
 
 
 def test_arrays_beside_images_are_not_images(tmp_path):
@@ -480,7 +485,7 @@ def test_a_range_survives_the_file(tmp_path):
     found, saved = load_net(tmp_path / "a.safetensors")
     assert saved.spec == net.spec
     assert torch.equal(found.mean, net.mean)
-    assert takes(TorchRunner(found, LABELS)) == (5, (-1.5, 10_000.0))
+    assert TorchRunner(found, LABELS).info.input == InputFormat(5, (-1.5, 10_000.0))
     rows = {row.name: row for row in inspect_fcn(saved.spec).rows}
     assert rows["backbone.features.0"].params == 5 * 24 * 4 * 4
 
@@ -493,15 +498,17 @@ def five() -> TorchRunner:
 
 @pytest.mark.parametrize("suffix", [".npy", ".tif"])
 def test_tiles_read_many_bands_in_windows(tmp_path, monkeypatch, five, suffix):
-    """Labels of tiles are those of the whole; the proof of the command line finds the same."""
-    monkeypatch.setattr("fullconv.run.large.LARGE", 300 * 280 - 1)
+    """Labels of tiles are those of the whole image, and --verify finds the same."""
     path = tmp_path / f"a{suffix}"
     image = np.random.default_rng(0).integers(0, 256, (300, 280, 5), np.uint8)
     np.save(path, image) if suffix == ".npy" else write_tiff(path, image, tiled=True, blockxsize=64, blockysize=64)
     save_net(tmp_path / "a.safetensors", five.net.state_dict(), Saved(five.net.spec, LABELS))
-    arguments = ["predict", tmp_path / "a.safetensors", path, "--tile", "260", "--save", "labels,overlay", "--prove"]
-    assert type_in(monkeypatch, *arguments, "--out", tmp_path / "out") == 0
+    arguments = ["predict", tmp_path / "a.safetensors", path, "--tile", "260", "--save", "labels", "--verify"]
+    assert type_in(monkeypatch, *arguments, "--out", tmp_path / "command") == 0
+    options = PredictOptions(["labels", "overlay"], max_in_memory_pixels=300 * 280 - 1)
+    assert not predict_files(TiledRunner(five, 260), [path], tmp_path / "out", options).failed
     labels = read_label_map(tmp_path / "out" / "a.png")
+    assert np.array_equal(labels, read_label_map(tmp_path / "command" / "a.png"))
     whole = five.label_maps(image[None])[0]
     assert np.mean(labels != whole) < 1e-4
     assert len(np.unique(whole)) > 1
@@ -543,7 +550,7 @@ def test_the_python_face_takes_the_channels_of_its_model(tmp_path, five):
 def test_patches_have_the_channels_too(five):
     image = scene(1, 5)[0][None, :40, :44]
     slow = PatchwiseRunner.over(five, five.mean_color, step=8, batch=4)
-    assert (len(five.mean_color), takes(slow)) == (5, (5, None))
+    assert (len(five.mean_color), slow.info.input) == (5, InputFormat(5))
     assert slow.logits(image).shape == (1, 3, 40, 44)
 
 

@@ -160,7 +160,7 @@ def test_train_chooses_reports_and_exports(tmp_path, monkeypatch, capsys):
     assert "attention" not in said
     assert (out / "report.html").is_file()
     runner = load_runner(out / "model.onnx")
-    assert runner.labels.class_names == LABELS.class_names
+    assert runner.info.labels.class_names == LABELS.class_names
     assert "FCN-4s" in said
     before = (out / "recipe.yaml").read_text()
     train(monkeypatch, capsys, tmp_path / "data", "--epochs", "10", "--model", "mobilenet_v2", "--out", out,

@@ -11,20 +11,26 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fullconv import __version__
+from fullconv.choices import PublishedNet, ScoredSplit, SplitOrAll, WrittenLayout
 from fullconv.cli import app, main
 from fullconv.data.digits import DIGIT_LABELS, write_digit_dataset
+from fullconv.data.formats.write import LAYOUTS
+from fullconv.data.splits import SPLITS
+from fullconv.data.voc import PAPER_SPLIT
 from fullconv.image import read_label_map
 from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import CLASSIFIERS
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn import build
+from fullconv.net.published import NETS
 from fullconv.net.spec import NetSpec
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
@@ -129,7 +135,7 @@ def test_version(run: Callable[..., Outcome]) -> None:
             "resnet18 has none",
         ),
         (["import", "nowhere.pth", "--out", "a.safetensors"], 4, "there is no weights file nowhere.pth"),
-        (["import", "nowhere.pth", "--out", "a.safetensors", "--net", "fcn4s"], 2, "there is fcn32s, fcn16s"),
+        (["import", "nowhere.pth", "--out", "a.safetensors", "--net", "fcn4s"], 2, "'fcn32s', 'fcn16s'"),
         (["import", "nowhere.pth", "--out", "a.pth"], 2, "ends in .safetensors"),
         (["train", "DATA", "--dilate", "7"], 2, "choose from 16, 8, 4"),
         (
@@ -144,6 +150,12 @@ def test_version(run: Callable[..., Outcome]) -> None:
         (["ladder", "nowhere"], 3, "does not exist"),
         (["evaluate", "MODEL", "nowhere"], 3, "does not exist"),
         (["evaluate", "MODEL", "DATA", "--split", "test"], 3, "there are: train (2), val (2)"),
+        (["evaluate", "MODEL", "DATA", "--split", "val735"], 2, "'train', 'val', 'test', 'val736'"),
+        (["evaluate", "MODEL", "DATA", "--backend", "abacus"], 2, "'onnx', 'openvino', 'torch'"),
+        (["report", "MODEL", "DATA", "--split", "val735"], 2, "'train', 'val', 'test', 'val736'"),
+        (["predict", "MODEL", "DATA", "--backend", "abacus"], 2, "'onnx', 'openvino', 'torch'"),
+        (["convert", "DATA", "out", "--to", "paper"], 2, "'folder', 'voc', 'coco', 'labelme'"),
+        (["convert", "DATA", "out", "--to", "voc", "--split", "none"], 2, "'all', 'train', 'val', 'test'"),
         (["evaluate", "nowhere", "DATA"], 4, "there is no model 'nowhere'"),
         (["evaluate", "DATA", "DATA"], 4, "best.safetensors"),
         (["predict", "MODEL", "nowhere", "--out", "out"], 3, "no such file"),
@@ -194,7 +206,7 @@ def test_a_model_of_other_classes_is_not_scored(run: Callable[..., Outcome], dat
     other = make_model(tmp_path, LabelSet.named(["cat", "dog"]))
     outcome = run("evaluate", other, data)
     assert outcome.code == 4
-    assert "knows the classes cat, dog" in outcome.err
+    assert "has the classes cat, dog" in outcome.err
 
 
 def test_predict_does_what_it_can(run: Callable[..., Outcome], data: Path, model: Path, tmp_path: Path) -> None:
@@ -213,14 +225,43 @@ def test_predict_does_what_it_can(run: Callable[..., Outcome], data: Path, model
     assert read_label_map(out / "dot.png").shape == (1, 1)
 
 
-def test_inspect_as_table_and_as_json(run: Callable[..., Outcome], model: Path) -> None:
+def test_inspect_as_table_and_as_json(run: Callable[..., Outcome], model: Path, tmp_path: Path) -> None:
     table = run("inspect", "vgg16", "--size", "500x500").out
     assert "4096x9x9" in table
     assert "404" in table
     assert "138,357,544" in table
-    values = json.loads(run("inspect", model, "--json").out)
+    values = json.loads(run("inspect", model, "--json", "-").out)
     assert values["name"] == "FCN-32s on digits"
-    assert f"{values['macs']:,}" in run("inspect", model).out
+    assert f"{values['macs']:,}" in run("inspect", model, "--json", tmp_path / "net.json").out
+    assert json.loads((tmp_path / "net.json").read_text()) == values
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "DATA", "--fix", "fixed"],
+        ["evaluate", "MODEL", "DATA"],
+        ["inspect", "digits"],
+        ["inspect", "digits", "--check"],
+        ["bench", "dense", "--model", "digits", "--size", "94x94", "--quick", "--no-accuracy"],
+    ],
+)
+def test_a_dash_prints_json_alone(
+    run: Callable[..., Outcome], data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    outcome = run(*({"DATA": data, "MODEL": model}.get(word, word) for word in arguments), "--json", "-")
+    assert outcome.code == 0, outcome.err
+    assert isinstance(json.loads(outcome.out), dict)
+    assert outcome.out.isascii()
+
+
+def test_options_offer_the_words_that_the_code_knows() -> None:
+    assert get_args(SplitOrAll) == ("all", *SPLITS)
+    assert get_args(ScoredSplit) == (*SPLITS, PAPER_SPLIT)
+    assert get_args(WrittenLayout) == LAYOUTS
+    assert get_args(PublishedNet) == tuple(NETS)
 
 
 def test_a_missing_extra_names_its_command(

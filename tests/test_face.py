@@ -21,6 +21,7 @@ from fullconv.errors import DataError, ModelError, UsageError
 from fullconv.image import read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.model import Model
+from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn import build
 from fullconv.net.runner import TorchRunner
@@ -64,9 +65,7 @@ def model(run: Path) -> Model:
 class Counting:
     """A runner whose class of a pixel is its largest channel, and that counts its calls."""
 
-    labels = LABELS
-    windows = (Window(0, 0), Window(0, 0))
-    exact = True
+    info = ModelInfo(LABELS, (Window(0, 0), Window(0, 0)), exact=True)
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -231,10 +230,10 @@ def test_a_notebook_sees_image_overlay_and_the_classes_that_are_there() -> None:
 
 
 def test_bundled_names_are_files_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "FOLDER", tmp_path / "inside")
+    folder = tmp_path / "inside"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"'street'.*none comes with"):
-        models.bundled("street")
+    with pytest.raises(ModelError, match=r"'street'.*this installation has none"):
+        models.bundled("street", folder)
     for path in (
         "inside/street.onnx",
         "inside/digits.onnx",
@@ -244,14 +243,16 @@ def test_bundled_names_are_files_inside_the_package(tmp_path: Path, monkeypatch:
     ):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).touch()
-    assert models.bundled_names() == ["digits", "street"]
-    assert models.bundled("street") == models.model_path("street") == tmp_path / "inside/street.onnx"
-    assert models.model_path("./street") == models.model_path(Path("street")) == Path("street")
+    assert models.bundled_names(folder) == ["digits", "street"]
+    assert models.bundled("street", folder) == models.model_path("street", folder) == folder / "street.onnx"
+    assert models.model_path("./street", folder) == models.model_path(Path("street"), folder) == Path("street")
     for name in ("stret", "../secret", "notes", ""):
         with pytest.raises(ModelError, match="digits, street"):
-            models.bundled(name)
-    with pytest.raises(ModelError, match="digits, street"):
+            models.bundled(name, folder)
+    with pytest.raises(ModelError) as error:
         fullconv.load("runs/lost")
+    assert error.value.code == "no-model"
+    assert all(name in str(error.value) for name in models.bundled_names())
 
 
 def test_results_of_a_folder_have_names_of_their_own(tmp_path: Path, run: Path) -> None:

@@ -20,10 +20,10 @@ from PIL import Image
 
 from fullconv.errors import DataError, FullconvError
 from fullconv.image import read_image, read_label_map
-from fullconv.run import large
-from fullconv.run.large import LargeOptions, large_targets, predict_large
+from fullconv.run.large import large_targets, predict_large
+from fullconv.run.outputs import DEFAULT_SAVES
 from fullconv.run.png import write_png
-from fullconv.run.predict import predict_files
+from fullconv.run.predict import PredictOptions, predict_files
 from fullconv.run.rasters import Bands, open_raster
 from fullconv.run.tiles import TiledRunner
 from geotiffs import LABELS, TRANSFORM, Shifted, geotiff, hide, picture
@@ -35,7 +35,7 @@ def test_a_small_geotiff_keeps_its_place_without_tiles(tmp_path: Path, reader: s
     pixels = picture(30, 40)
     pixels[5:9, 6:20] = 0
     path = geotiff(tmp_path / "a.tif", pixels, nodata=0)
-    report = predict_files(Shifted(), [path], tmp_path / "out", {"labels", "overlay", "areas"})
+    report = predict_files(Shifted(), [path], tmp_path / "out", PredictOptions({"labels", "overlay", "areas"}))
     assert not report.failed
     expected = Shifted().label_maps(pixels[None])[0]
     expected[(pixels == 0).all(2)] = 255
@@ -251,23 +251,22 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         predict_large(TiledRunner(Shifted(), 32), path, {"labels": tmp_path / "file" / "b.tif"})
 
 
-def test_predict_files_sends_large_images_that_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small ones as ever; large ones without an overlay unless it is asked for; no input is overwritten."""
-    monkeypatch.setattr(large, "LARGE", 70 * 90 - 1)
+def test_predict_files_predicts_large_images_in_windows(tmp_path: Path) -> None:
+    """Small ones in memory; large ones without an overlay unless --save asks for it; no input is overwritten."""
+    limit = 70 * 90 - 1
     pixels = picture(70, 90).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "large.png")
     Image.fromarray(pixels[:60]).save(tmp_path / "small.png")
     paths = [tmp_path / "large.png", tmp_path / "small.png"]
     tiles: list[tuple[int, int]] = []
-    report = predict_files(
-        Shifted(), paths, tmp_path / "out", large=LargeOptions(on_tile=lambda *call: tiles.append(call))
-    )
+    options = PredictOptions(on_tile=lambda *call: tiles.append(call), max_in_memory_pixels=limit)
+    report = predict_files(Shifted(), paths, tmp_path / "out", options)
     assert report.done == tuple(paths)
     assert tiles == [(1, 1)]
     assert sorted(os.listdir(tmp_path / "out" / "overlays")) == ["small.jpg"]
     np.testing.assert_array_equal(read_label_map(tmp_path / "out" / "large.png"), Shifted().label_maps(pixels[None])[0])
-    predict_files(Shifted(), paths[:1], tmp_path / "out", large=LargeOptions(overlay=True))
+    predict_files(Shifted(), paths[:1], tmp_path / "out", PredictOptions(DEFAULT_SAVES, max_in_memory_pixels=limit))
     assert sorted(os.listdir(tmp_path / "out" / "overlays")) == ["large.png", "small.jpg"]
     located = geotiff(tmp_path / "place.tif", picture(70, 90))
-    found = predict_files(TiledRunner(Shifted(), 32), [located], tmp_path)
-    assert "would overwrite the input" in found.failed[0][1]
+    report = predict_files(TiledRunner(Shifted(), 32), [located], tmp_path, PredictOptions(max_in_memory_pixels=limit))
+    assert "would overwrite the input" in report.failed[0][1]

@@ -1,9 +1,10 @@
-"""The ONNX runner: what it reads, what it answers without torch, and the numbers it works with."""
+"""The ONNX and OpenVINO runners: reading files, upsampling without torch, errors."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,35 +19,41 @@ from onnx import TensorProto, helper
 import fullconv.run.onnx as onnx_module
 from fullconv.errors import ModelError, UsageError
 from fullconv.geometry import Upsampling
+from fullconv.images.input_format import InputFormat
 from fullconv.labels import LabelSet
+from fullconv.model_info import ModelInfo
 from fullconv.net.upsample import Upsample
-from fullconv.run.about import About
 from fullconv.run.full_size import full_size_labels, full_size_logits
 from fullconv.run.load import load_runner
+from fullconv.run.metadata import ModelMetadata
 from fullconv.run.runner import largest
 from fullconv.tiling import Window
+from refusals import refuses
 
 HALF = Upsampling(4, 8, Fraction(7, 2), 2)
 WHOLE = Upsampling(8, 15, Fraction(7), 7)
 THIRD = Upsampling(3, 6, Fraction(7, 3), 1)
 
 
-def about(vertical: Upsampling, horizontal: Upsampling, lead: tuple[int, int] = (0, 0), classes: int = 3) -> About:
+def metadata(
+    vertical: Upsampling, horizontal: Upsampling, lead: tuple[int, int] = (0, 0), classes: int = 3
+) -> ModelMetadata:
     labels = LabelSet.named([f"class {index}" for index in range(classes)])
-    return About(labels, (Window(9, 7, 8), Window(5, 5, 4)), True, 8, (vertical, horizontal), lead)
+    info = ModelInfo(labels, (Window(9, 7, 8), Window(5, 5, 4)), exact=True, input=InputFormat(4, (0.5, 9.0)))
+    return ModelMetadata(info, 8, (vertical, horizontal), lead)
 
 
 @pytest.mark.parametrize("mode", ["fixed", "learned"])
 @pytest.mark.parametrize("axes", [(HALF, WHOLE), (WHOLE, HALF), (THIRD, THIRD), (HALF, THIRD)])
 @pytest.mark.parametrize("lead", [(0, 0), (2, 5)])
-def test_full_size_logits_are_those_of_the_upsampling_layer(axes, lead, mode):
-    """Over more rows than one band, with the transposed convolution's own border in view."""
+def test_full_size_logits_equal_those_of_the_upsampling_layer(axes, lead, mode):
+    """The image has more rows than one band, and includes the border of the transposed convolution."""
     torch.manual_seed(1)
     layer = Upsample(3, *axes, mode)
-    described = about(*axes, lead)
+    described = metadata(*axes, lead)
     if mode == "learned":
         torch.nn.init.normal_(layer.weight)
-        described = About(**{**vars(described), "kernel": layer.weight.detach().numpy()})
+        described = replace(described, kernel=layer.weight.detach().numpy())
     scores = torch.randn(2, 3, 26, 7)
     size = tuple(
         axis.layer.output_size(n) - s for axis, n, s in zip(axes, scores.shape[2:], described.start, strict=True)
@@ -58,60 +65,80 @@ def test_full_size_logits_are_those_of_the_upsampling_layer(axes, lead, mode):
 
 @pytest.mark.parametrize("axes", [(HALF, WHOLE), (THIRD, HALF)])
 @given(seed=st.integers(0, 10_000), patches=st.integers(1, 9))
-def test_labels_between_cells_of_one_class_need_no_logits(axes, seed, patches):
-    """Scores of a few patches, so that blocks of one class and of several both occur, and ties between classes."""
+def test_full_size_labels_equal_the_arg_max_of_full_size_logits(axes, seed, patches):
+    """Scores are constant on a few patches, so that blocks of one class, blocks of several and ties all occur."""
     random = np.random.default_rng(seed)
     scores = random.normal(size=(2, 3, patches, patches)).repeat(3, 2).repeat(4, 3).astype(np.float32)
     scores[:, 2] = np.where(random.random(scores[:, 2].shape) < 0.3, scores[:, 0], scores[:, 2])
-    described = about(*axes, (1, 2))
+    described = metadata(*axes, (1, 2))
     size = tuple(
         axis.layer.output_size(n) - s for axis, n, s in zip(axes, scores.shape[2:], described.start, strict=True)
     )
     size = (size[0] - axes[0].factor, size[1] - axes[1].factor)
     logits = full_size_logits(scores, described, size)
-    found = full_size_labels(scores, described, size)
-    best = np.take_along_axis(logits, found[:, None].astype(np.int64), 1)[:, 0]
+    labels = full_size_labels(scores, described, size)
+    best = np.take_along_axis(logits, labels[:, None].astype(np.int64), 1)[:, 0]
     np.testing.assert_allclose(best, logits.max(1), atol=1e-6)
     clear = np.diff(np.sort(logits, axis=1)[:, -2:], axis=1)[:, 0] > 1e-5
-    np.testing.assert_array_equal(found[clear], largest(logits)[clear])
+    np.testing.assert_array_equal(labels[clear], largest(logits)[clear])
 
 
 @pytest.mark.parametrize("learned", [False, True])
-def test_a_description_comes_back_as_it_was_written(learned):
+def test_metadata_come_back_as_they_were_written(learned):
     kernel = np.random.default_rng(0).normal(size=(3, 3, 8, 15)).astype(np.float32) if learned else None
-    written = About(
-        **{**vars(about(HALF, WHOLE, (1, 0))), "kernel": kernel, "notes": {"licence": "CC0", "scores": None}}
-    )
-    read = About.from_metadata({**written.to_metadata(), "somebody": "else's"})
-    ours, theirs = vars(written).copy(), vars(read).copy()
-    np.testing.assert_array_equal(ours.pop("kernel"), theirs.pop("kernel"))
-    assert ours == theirs
+    written = replace(metadata(HALF, WHOLE, (1, 0)), kernel=kernel, notes={"licence": "CC0", "scores": None})
+    read = ModelMetadata.from_metadata({**written.to_metadata(), "somebody": "else's"})
+    before, after = vars(written).copy(), vars(read).copy()
+    np.testing.assert_array_equal(before.pop("kernel"), after.pop("kernel"))
+    assert before == after
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "code"),
     [
-        ({"format_version": "2"}, "its format is 2"),
-        ({"palette": "[]"}, "cannot be read"),
-        ({"windows": "{"}, "cannot be read"),
-        ({"upsamplings": "[3]"}, "cannot be read"),
-        ({"lead": None}, "cannot be read"),
-        ({"format_version": None}, "not written by fullconv"),
+        ({"format_version": "2"}, "onnx-format-version"),
+        ({"palette": "[]"}, "damaged-metadata"),
+        ({"windows": "{"}, "damaged-metadata"),
+        ({"windows": '[{"before": 9, "after": "7"}, {"before": 5, "after": 5}]'}, "damaged-metadata"),
+        ({"windows": '[{"before": 9, "after": 7, "period": 0}, {"before": 5, "after": 5}]'}, "damaged-metadata"),
+        ({"upsamplings": "[3]"}, "damaged-metadata"),
+        ({"upsamplings": '[{"factor": 4, "kernel": 9, "peak": "7/2", "crop": 2}]'}, "damaged-metadata"),
+        ({"exact": '"no"'}, "damaged-metadata"),
+        ({"stride": "0"}, "damaged-metadata"),
+        ({"channels": "3.5"}, "damaged-metadata"),
+        ({"channels": "0"}, "damaged-metadata"),
+        ({"lead": "[0, -1]"}, "damaged-metadata"),
+        ({"lead": None}, "damaged-metadata"),
+        ({"kernel": '"AAAA"'}, "damaged-metadata"),
+        ({"format_version": None}, "foreign-onnx"),
     ],
 )
-def test_a_description_that_is_none_is_refused(change, message):
-    texts = {**about(HALF, HALF).to_metadata(), **change}
-    with pytest.raises(ModelError, match=message):
-        About.from_metadata({name: text for name, text in texts.items() if text is not None})
+def test_invalid_metadata_are_refused(change, code):
+    texts = {**metadata(HALF, HALF).to_metadata(), **change}
+    with pytest.raises(ModelError) as error:
+        ModelMetadata.from_metadata({name: text for name, text in texts.items() if text is not None})
+    assert error.value.code == code
+
+
+def test_metadata_without_the_values_that_older_files_lack_is_read():
+    """Files that were exported before there were value ranges: their numbers follow the rules of the file's type."""
+    texts = metadata(HALF, HALF).to_metadata()
+    del texts["value_range"]
+    assert ModelMetadata.from_metadata(texts).info.input == InputFormat(4)
+
+
+def test_metadata_of_no_network_cannot_be_made():
+    with pytest.raises(ValueError, match="kernel of 1 to 8 cells"):
+        replace(metadata(HALF, HALF), upsamplings=(HALF, replace(HALF, kernel=9)))
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
-def test_files_that_are_no_models_of_ours(tmp_path, kind):
+def test_files_that_fullconv_did_not_export_are_refused(tmp_path, kind):
     pytest.importorskip("openvino")
-    with pytest.raises(ModelError, match="there is no model"):
+    with refuses("model-not-found", "none.onnx"):
         load_runner(tmp_path / "none.onnx", kind)
     (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(ModelError, match="cannot be read as an ONNX file"):
+    with refuses("invalid-onnx-file", "text.onnx"):
         load_runner(tmp_path / "text.onnx", kind)
     ends = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("x", "y"))
     first, last = ends
@@ -121,21 +148,20 @@ def test_files_that_are_no_models_of_ours(tmp_path, kind):
         load_runner(tmp_path / "o.onnx", kind)
 
 
-def test_each_runner_takes_its_own_files(tmp_path):
+def test_runners_refuse_files_of_other_runners(tmp_path):
     with pytest.raises(UsageError, match="no runner 'cuda'; choose from onnx, openvino, torch"):
         load_runner(tmp_path, "cuda")
     (tmp_path / "photo.jpg").touch()
-    with pytest.raises(ModelError, match=r"photo\.jpg is no model"):
+    with pytest.raises(ModelError) as not_a_model:
         load_runner(tmp_path / "photo.jpg")
-    with pytest.raises(UsageError, match="the torch runner takes a run folder"):
-        load_runner(tmp_path / "net.onnx", "torch")
-    with pytest.raises(UsageError, match="the onnx runner takes an"):
-        load_runner(tmp_path, "onnx")
-    with pytest.raises(UsageError, match="the openvino runner takes an"):
-        load_runner(tmp_path, "openvino")
+    assert not_a_model.value.code == "not-a-model"
+    for path, backend in ((tmp_path / "net.onnx", "torch"), (tmp_path, "onnx"), (tmp_path, "openvino")):
+        with pytest.raises(UsageError, match=f"the {backend} backend runs a") as error:
+            load_runner(path, backend)
+        assert error.value.code == "backend-of-other-model"
 
 
-def test_the_runner_needs_no_torch():
+def test_the_onnx_runner_does_not_import_torch():
     code = "import sys, fullconv.run.onnx, fullconv.run.load; print('torch' in sys.modules, 'onnx' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

@@ -24,7 +24,8 @@ from fullconv.files import write_text
 from fullconv.image import read_image, read_label_map, write_image
 from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
-from fullconv.polygons import regions, simplified
+from fullconv.model_info import ModelInfo
+from fullconv.polygons import find_regions, simplify_ring
 from fullconv.run import georeference as geo
 from fullconv.run import video
 from fullconv.run.georeference import Georeference, georeference
@@ -40,7 +41,7 @@ from fullconv.run.outputs import (
     result_paths,
     write_areas,
 )
-from fullconv.run.predict import predict_files
+from fullconv.run.predict import PredictOptions, predict_files
 from fullconv.run.result import segment
 from fullconv.run.runner import largest
 from fullconv.run.video import video_frames
@@ -53,9 +54,7 @@ LABELS = LabelSet.named(["red", "green, or so", "blue"])
 class StrongestChannel:
     """A runner whose class of a pixel is its largest channel, and which counts how often it is asked."""
 
-    labels = LABELS
-    windows = (Window(0, 0), Window(0, 0))
-    exact = True
+    info = ModelInfo(LABELS, (Window(0, 0), Window(0, 0)), exact=True)
     calls = 0
 
     def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
@@ -126,7 +125,7 @@ def test_polygons_are_valid_and_turn_as_the_standard_wants(label_map: UInt8) -> 
 
 def test_regions_hang_together_by_sides_and_keep_holes_that_touch_their_border() -> None:
     label_map = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 0]], np.uint8)
-    ring, hole, corner = regions(label_map)
+    ring, hole, corner = find_regions(label_map)
     assert (ring.label, ring.pixels, len(ring.rings)) == (1, 7, 2)
     assert [(part.label, part.pixels, len(part.rings)) for part in (hole, corner)] == [(0, 1, 1), (0, 1, 1)]
     assert sorted(map(tuple, ring.rings[1].tolist())) == [(1, 1), (1, 2), (2, 1), (2, 2)]
@@ -137,7 +136,7 @@ def test_regions_hang_together_by_sides_and_keep_holes_that_touch_their_border()
 def test_a_long_way_to_and_fro_is_one_region(turns: int) -> None:
     label_map = np.zeros((101, 60), np.uint8)
     label_map[::2] = label_map[1::4, -1] = label_map[3::4, 0] = 1
-    found = [part.pixels for part in regions(np.rot90(label_map, turns).copy()) if part.label == 1]
+    found = [part.pixels for part in find_regions(np.rot90(label_map, turns).copy()) if part.label == 1]
     assert found == [51 * 60 + 50]
 
 
@@ -195,7 +194,9 @@ def test_a_geotiff_gives_its_system_and_square_metres(
     transform = (pixel, 0.0, 13.0, 0.0, -pixel, 52.0)
     label_map = np.array([[0, 0, 1], [2, 0, 1]], np.uint8)
     write_geotiff(tmp_path / "field.tif", image_of(label_map), epsg, transform)
-    report = predict_files(StrongestChannel(), [tmp_path / "field.tif"], tmp_path / "out", ["polygons", "areas"])
+    report = predict_files(
+        StrongestChannel(), [tmp_path / "field.tif"], tmp_path / "out", PredictOptions(["polygons", "areas"])
+    )
     assert report.failed == ()
     found = json.loads((tmp_path / "out/polygons/field.geojson").read_text())
     assert found["crs"]["properties"]["name"] == name
@@ -218,10 +219,10 @@ def test_a_geotiff_without_rasterio_is_told_with_the_pip_command(
     write_image(tmp_path / "b.tif", np.zeros((2, 3, 3), np.uint8))
     monkeypatch.setattr(geo, "find_spec", lambda name: None)
     paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
-    report = predict_files(StrongestChannel(), paths, tmp_path / "out", ["areas"])
+    report = predict_files(StrongestChannel(), paths, tmp_path / "out", PredictOptions(["areas"]))
     assert report.done == (paths[1],)
     assert pip_command("geo") in report.failed[0][1]
-    assert predict_files(StrongestChannel(), paths, tmp_path / "out", ["labels"]).failed == ()
+    assert predict_files(StrongestChannel(), paths, tmp_path / "out", PredictOptions(["labels"])).failed == ()
 
 
 def painted(found: dict[str, Any]) -> UInt8:
@@ -249,7 +250,7 @@ def test_labelme_leaves_out_specks_and_stays_within_a_pixel() -> None:
     found = labelme(label_map, LABELS, image_of(label_map), "a.png")
     assert [part["label"] for part in found["shapes"]] == ["red", "green, or so"]
     assert len(found["shapes"][1]["points"]) < 60
-    assert len(regions(label_map)[2].rings[0]) > 200
+    assert len(find_regions(label_map)[2].rings[0]) > 200
     differ = painted(found) != label_map
     differ[5:7, 5:8] = False
     distance = np.abs(np.hypot(x - 80, y - 60) - 45)
@@ -258,9 +259,9 @@ def test_labelme_leaves_out_specks_and_stays_within_a_pixel() -> None:
 
 @given(maps(top=2), st.floats(0, 4))
 def test_a_simplified_ring_stays_within_the_tolerance(label_map: UInt8, tolerance: float) -> None:
-    for region in regions(label_map):
+    for region in find_regions(label_map):
         for ring in region.rings:
-            kept = simplified(ring, tolerance).astype(float)
+            kept = simplify_ring(ring, tolerance).astype(float)
             assert len(kept) >= 3
             ends = np.roll(kept, -1, 0)
             for corner in ring:
@@ -272,7 +273,7 @@ def test_a_simplified_ring_stays_within_the_tolerance(label_map: UInt8, toleranc
 
 def test_labelme_finds_the_image_from_where_it_lies(tmp_path: Path) -> None:
     write_image(tmp_path / "in/photo.png", image_of(np.zeros((9, 9), np.uint8)))
-    predict_files(StrongestChannel(), [tmp_path / "in/photo.png"], tmp_path / "out", ["labelme"])
+    predict_files(StrongestChannel(), [tmp_path / "in/photo.png"], tmp_path / "out", PredictOptions(["labelme"]))
     found = json.loads((tmp_path / "out/labelme/photo.json").read_text())
     assert found["imageData"] is None
     assert not os.path.isabs(found["imagePath"])
@@ -286,7 +287,7 @@ def test_probabilities_are_the_softmax_with_the_names_of_the_classes(tmp_path: P
     image = np.random.default_rng(0).integers(0, 256, (150, 7, 3), dtype=np.uint8)
     write_image(tmp_path / "a.png", image)
     runner = StrongestChannel()
-    predict_files(runner, [tmp_path / "a.png"], tmp_path / "out", ["probabilities", "labels"])
+    predict_files(runner, [tmp_path / "a.png"], tmp_path / "out", PredictOptions(["probabilities", "labels"]))
     assert runner.calls == 1
     with np.load(tmp_path / "out/probabilities/a.npz", allow_pickle=False) as found:
         assert tuple(found["class_names"]) == LABELS.class_names
@@ -305,7 +306,7 @@ def test_the_table_of_areas_holds_every_image_and_class(tmp_path: Path) -> None:
     for name, label_map in maps.items():
         write_image(tmp_path / f"{name}.png", image_of(label_map))
     paths = expand_inputs([str(tmp_path)])
-    predict_files(StrongestChannel(), paths, tmp_path / "out", ["areas"])
+    predict_files(StrongestChannel(), paths, tmp_path / "out", PredictOptions(["areas"]))
     with (tmp_path / "out/areas.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["image"], row["class"], row["pixels"], row["share"]) for row in rows] == [
@@ -327,13 +328,13 @@ def test_a_second_run_keeps_the_areas_of_other_images_and_leaves_other_tables_al
     paths = [tmp_path / f"{name}.png" for name in "abc"]
     for path in paths:
         write_image(path, image_of(np.zeros((2, 5), np.uint8)))
-    predict_files(StrongestChannel(), paths[:2], tmp_path / "out", ["areas"])
-    predict_files(StrongestChannel(), paths[1:], tmp_path / "out", ["areas"])
+    predict_files(StrongestChannel(), paths[:2], tmp_path / "out", PredictOptions(["areas"]))
+    predict_files(StrongestChannel(), paths[1:], tmp_path / "out", PredictOptions(["areas"]))
     rows = read_areas(tmp_path / "out/areas.csv")
     assert [row[0] for row in rows[::3]] == [str(path) for path in paths]
     write_text(tmp_path / "mine/areas.csv", "field,hectares\n")
     with pytest.raises(UsageError, match="not a table of areas that fullconv wrote"):
-        predict_files(StrongestChannel(), paths, tmp_path / "mine", ["areas", "labels"])
+        predict_files(StrongestChannel(), paths, tmp_path / "mine", PredictOptions(["areas", "labels"]))
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["areas.csv"]
 
 
@@ -345,13 +346,18 @@ def test_a_stopped_run_leaves_the_areas_so_far(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict_files(StrongestChannel(), sorted(tmp_path.glob("*.png")), tmp_path / "out", ["areas"], stop)
+        predict_files(
+            StrongestChannel(),
+            sorted(tmp_path.glob("*.png")),
+            tmp_path / "out",
+            PredictOptions(["areas"], on_image=stop),
+        )
     assert {row[0] for row in read_areas(tmp_path / "out/areas.csv")} == {str(tmp_path / "a.png")}
 
 
 def test_every_kind_has_a_file_of_its_own(tmp_path: Path) -> None:
     write_image(tmp_path / "in/a.png", image_of(np.zeros((4, 4), np.uint8)))
-    predict_files(StrongestChannel(), [tmp_path / "in/a.png"], tmp_path / "out", SAVES)
+    predict_files(StrongestChannel(), [tmp_path / "in/a.png"], tmp_path / "out", PredictOptions(SAVES))
     written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
     names = ["a.png", "overlays/a.jpg", "probabilities/a.npz", "polygons/a.geojson", "labelme/a.json", "areas.csv"]
     assert written == set(names)
@@ -363,7 +369,7 @@ def test_neither_the_table_nor_a_polygon_file_replaces_an_input(tmp_path: Path) 
     write_image(tmp_path / "a.png", image_of(np.zeros((4, 4), np.uint8)))
     (tmp_path / "a.png").rename(tmp_path / "areas.csv")
     with pytest.raises(UsageError, match="overwrite"):
-        predict_files(StrongestChannel(), [tmp_path / "areas.csv"], tmp_path, ["areas"])
+        predict_files(StrongestChannel(), [tmp_path / "areas.csv"], tmp_path, PredictOptions(["areas"]))
     result = segment(StrongestChannel(), read_image(tmp_path / "areas.csv"), "x", tmp_path / "x.png")
     with pytest.raises(UsageError, match="overwrite"):
         result.save(tmp_path, ["labels"])
@@ -408,7 +414,7 @@ def test_a_video_gives_a_result_for_each_frame(tmp_path: Path, suffix: str) -> N
     label_maps = [np.roll(QUARTERS, 16 * shift, 1) for shift in range(3)]
     write_video(tmp_path / f"clip{suffix}", [image_of(label_map) for label_map in label_maps])
     paths = expand_inputs([str(tmp_path / f"*{suffix}")])
-    report = predict_files(StrongestChannel(), paths, tmp_path / "out", SAVES)
+    report = predict_files(StrongestChannel(), paths, tmp_path / "out", PredictOptions(SAVES))
     assert report.failed == ()
     for number, label_map in enumerate(label_maps, 1):
         found = read_label_map(tmp_path / f"out/clip/frame-{number:06d}.png")

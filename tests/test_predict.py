@@ -17,25 +17,24 @@ from fullconv.errors import DataError, Interrupted, ModelError, UsageError
 from fullconv.image import overlay, read_image, read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.metrics import Scores, confusion_matrix
+from fullconv.model_info import ModelInfo
 from fullconv.run.evaluate import evaluate
 from fullconv.run.inputs import expand_inputs, output_names
 from fullconv.run.outputs import DEFAULT_SAVES
-from fullconv.run.predict import predict_files
+from fullconv.run.predict import PredictOptions, predict_files
 from fullconv.run.runner import label_maps, largest
 from fullconv.tiling import Window
 
 UInt8 = npt.NDArray[np.uint8]
 LABELS = LabelSet.named(["red", "green", "blue"])
+INFO = ModelInfo(LABELS, (Window(0, 0), Window(0, 0)), exact=True)
 
 
 @dataclass(frozen=True)
 class StrongestChannel:
     """A runner whose class of a pixel is its largest channel."""
 
-    labels: LabelSet = LABELS
-
-    windows = (Window(0, 0), Window(0, 0))
-    exact = True
+    info: ModelInfo = INFO
 
     def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
         return images.transpose(0, 3, 1, 2).astype(np.float32)
@@ -91,7 +90,7 @@ def test_a_folder_of_everything_a_camera_writes(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("not asked for")
     told: dict[Path, str | None] = {}
     paths = expand_inputs([str(folder)])
-    report = predict_files(StrongestChannel(), paths, out, on_done=told.__setitem__)
+    report = predict_files(StrongestChannel(), paths, out, PredictOptions(on_image=told.__setitem__))
     assert [path.name for path, _ in report.failed] == ["empty.jpg", "truncated.png"]
     assert all(message.startswith(f"{path}: ") and "\n" not in message for path, message in report.failed)
     assert told == dict.fromkeys(report.done) | dict(report.failed)
@@ -107,7 +106,7 @@ def test_a_folder_of_everything_a_camera_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("save", [["labels"], ["overlay"], DEFAULT_SAVES])
 def test_only_what_is_asked_is_saved(tmp_path: Path, save: list[str]) -> None:
     paths = make(tmp_path, "a.png")
-    predict_files(StrongestChannel(), paths, tmp_path / "out", save)
+    predict_files(StrongestChannel(), paths, tmp_path / "out", PredictOptions(save))
     expected = {"labels": "a.png", "overlay": "overlays/a.jpg"}
     assert files_below(tmp_path / "out") == {expected[kind] for kind in save}
 
@@ -126,7 +125,7 @@ def test_one_failure_leaves_the_others(tmp_path: Path, error: BaseException) -> 
     paths = make(tmp_path, "a.png", "c.png")
     write_image(tmp_path / "b.png", noise(1, 9))
     paths.insert(1, tmp_path / "b.png")
-    report = predict_files(Failing(error=error), paths, tmp_path / "out", ["labels"])
+    report = predict_files(Failing(error=error), paths, tmp_path / "out", PredictOptions(["labels"]))
     assert report.done == (paths[0], paths[2])
     assert [path for path, _ in report.failed] == [paths[1]]
     assert files_below(tmp_path / "out") == {"a.png", "c.png"}
@@ -142,9 +141,9 @@ def test_what_is_not_the_images_fault_stops_the_run(tmp_path: Path, error: BaseE
 def test_a_call_that_cannot_be_meant_is_refused_before_any_work(tmp_path: Path) -> None:
     paths = make(tmp_path, "a.png")
     with pytest.raises(UsageError, match=r"overlays.*labels, overlay"):
-        predict_files(StrongestChannel(), paths, tmp_path / "out", ["labels", "overlays"])
+        predict_files(StrongestChannel(), paths, tmp_path / "out", PredictOptions(["labels", "overlays"]))
     with pytest.raises(UsageError, match="nothing"):
-        predict_files(StrongestChannel(), paths, tmp_path / "out", [])
+        predict_files(StrongestChannel(), paths, tmp_path / "out", PredictOptions([]))
     with pytest.raises(UsageError, match="this is a file"):
         predict_files(StrongestChannel(), paths, paths[0])
     assert files_below(tmp_path) == {"a.png"}
@@ -228,9 +227,9 @@ def test_all_arguments_without_images_are_listed_at_once(tmp_path: Path) -> None
     wrong = [str(tmp_path / name) for name in names]
     with pytest.raises(DataError) as caught:
         expand_inputs([wrong[0], str(tmp_path / "a.png"), *wrong[1:], ""])
-    assert len(caught.value.faults) == len(wrong) + 1
-    for argument, fault in zip([*wrong, "(empty)"], caught.value.faults, strict=True):
-        assert fault.startswith(f"{argument}: ")
+    assert (caught.value.code, len(caught.value.details)) == ("no-input", len(wrong) + 1)
+    for argument, line in zip([*wrong, "(empty)"], caught.value.details, strict=True):
+        assert line.startswith(f"{argument}: ")
 
 
 def test_links_are_followed_once(tmp_path: Path) -> None:

@@ -25,10 +25,11 @@ from fullconv.image import write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.learn.recipe import modern, override
 from fullconv.learn.train import Job, train
+from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
-from fullconv.polygons import regions
+from fullconv.polygons import find_regions
 from fullconv.report.findings import Findings
 from fullconv.report.markup import esc
 from fullconv.report.measure import THUMB, Measured, measure
@@ -55,18 +56,17 @@ small_maps = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
 class Scripted:
     """A runner that answers by a function of the image."""
 
-    exact, windows = True, (Window(1, 0, 0), Window(1, 0, 0))
-
     def __init__(self, labels: LabelSet, share: float | None) -> None:
-        self.labels, self.share = labels, share
+        self.info, self.share = ModelInfo(labels, (Window(0, 0), Window(0, 0)), exact=True), share
 
     def label_maps(self, images: UInt8) -> UInt8:
         """The first channel holds the truth; a share of the pixels is moved by a class, None calls all class 0."""
-        truth = images[..., 0] % self.labels.num_classes
+        classes = self.info.labels.num_classes
+        truth = images[..., 0] % classes
         if self.share is None:
             return np.zeros_like(truth)
         moved = np.random.default_rng(int(images.sum())).random(truth.shape) < self.share
-        return np.where(moved, (truth + 1) % self.labels.num_classes, truth).astype(np.uint8)
+        return np.where(moved, (truth + 1) % classes, truth).astype(np.uint8)
 
     def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
         raise NotImplementedError
@@ -120,7 +120,7 @@ def test_regions_are_those_of_the_polygons(seed: int) -> None:
     table = RegionSizes()
     table.add(target, np.ones(target.shape, bool), 255)
     table.add(target, np.zeros(target.shape, bool), 255)
-    sizes = sorted(r.pixels for r in regions(target) if r.label != 255 and r.pixels >= LEAST)
+    sizes = sorted(r.pixels for r in find_regions(target) if r.label != 255 and r.pixels >= LEAST)
     assert {size: count for size, (count, _, _) in table.by_size.items()} == {s: 2 * sizes.count(s) for s in sizes}
     groups = table.thirds()
     assert sum(group.regions for group in groups) == 2 * len(sizes)

@@ -32,10 +32,10 @@ def test_the_models_are_small_and_have_cards():
 def test_a_model_tells_its_classes_scores_and_licence(name):
     runner = load_runner(bundled(name))
     assert isinstance(runner, ExportedRunner)
-    assert runner.labels == CAMVID_LABELS
-    assert runner.about.notes["scores"]["mean_iou"] > 0.7
-    assert "CamVid" in runner.about.notes["licence"]
-    assert runner.exact
+    assert runner.info.labels == CAMVID_LABELS
+    assert runner.metadata.notes["scores"]["mean_iou"] > 0.7
+    assert "CamVid" in runner.metadata.notes["licence"]
+    assert runner.info.exact
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import subprocess
 import sys
@@ -21,10 +22,9 @@ from fullconv.errors import DataError, MissingExtra
 from fullconv.image import read_label_map
 from fullconv.model import Model
 from fullconv.run import georeference as geo
-from fullconv.run import large
-from fullconv.run.large import LargeOptions
-from fullconv.run.outputs import SAVES
-from fullconv.run.predict import predict_files
+from fullconv.run.large import predict_large
+from fullconv.run.outputs import DEFAULT_SAVES, SAVES
+from fullconv.run.predict import PredictOptions, predict_files
 from fullconv.run.rasters import PLACE_LOST
 from fullconv.run.tiles import TiledRunner
 from geotiffs import TRANSFORM, Shifted, geotiff, hide, picture
@@ -89,13 +89,13 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_the_command_gives_the_same_files_with_tiles_and_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reader: str, kind: str
 ) -> None:
-    monkeypatch.setattr("fullconv.cli_predict._load", lambda model, kind: Shifted())
+    monkeypatch.setattr("fullconv.run.load.load_runner", lambda model, backend: Shifted())
     path = tmp_path / "a.tif"
     KINDS[kind](path)
     told, made = [], []
     for tile in ((), ("--tile", "24")):
         out = tmp_path / f"out{len(made)}"
-        code = command_line.predict(monkeypatch, "model", path, *tile, "--out", out, "--save", ",".join(set(SAVES)))
+        code = command_line.predict(monkeypatch, tmp_path, path, *tile, "--out", out, "--save", ",".join(set(SAVES)))
         told.append((code, capsys.readouterr().err))
         made.append(files_of(out))
     assert made[0] == made[1]
@@ -112,7 +112,7 @@ def test_python_says_what_the_command_says(tmp_path: Path, kind: str) -> None:
     """The same pixels without data, which no area or polygon counts, and a label map with its place."""
     path = tmp_path / "a.tif"
     KINDS[kind](path)
-    predict_files(Shifted(), [path], tmp_path / "command", SAVES)
+    predict_files(Shifted(), [path], tmp_path / "command", PredictOptions(SAVES))
     result = Model(Shifted()).predict(path)
     written = result.save(tmp_path / "python", SAVES)
     assert written["labels"] == tmp_path / "python" / "a.tif"
@@ -131,7 +131,7 @@ def test_ground_control_points_are_kept(tmp_path: Path) -> None:
     path, corners = tmp_path / "a.tif", [(0, 0), (0, 90), (70, 0), (70, 90)]
     points = [GroundControlPoint(row, column, 5e5 + column, 4.6e6 - row) for row, column in corners]
     geotiff(path, smooth(), transform=None, gcps=points)
-    predict_files(Shifted(), [path], tmp_path / "out", ["labels"])
+    predict_files(Shifted(), [path], tmp_path / "out", PredictOptions(["labels"]))
     with rasterio.open(tmp_path / "out" / "a.tif") as found:
         kept, crs = found.gcps
         assert crs == "EPSG:32633"
@@ -156,7 +156,7 @@ def with_entry(path: Path, code: int, kind: int) -> Path:
 def test_odd_tags_cost_neither_the_image_nor_the_folder(tmp_path: Path, reader: str, code: int, kind: int) -> None:
     first, second = with_entry(tmp_path / "a.tif", code, kind), tmp_path / "b.png"
     Image.fromarray(smooth()).save(second)
-    report = predict_files(Shifted(), [first, second], tmp_path / "out", ["labels"])
+    report = predict_files(Shifted(), [first, second], tmp_path / "out", PredictOptions(["labels"]))
     assert report.done == (first, second), report.failed
     np.testing.assert_array_equal(*(read_label_map(tmp_path / "out" / name) for name in ("a.png", "b.png")))
 
@@ -176,7 +176,7 @@ def test_damaged_tags_cost_the_image_alone(tmp_path: Path, reader: str, kind: st
             tags["ImageWidth"].overwrite(2**31, dtype="I")
             tags["ImageLength"].overwrite(2**31, dtype="I")
     for runner in (Shifted(), TiledRunner(Shifted(), 16)):
-        report = predict_files(runner, [path, other], tmp_path / "out", ["labels"])
+        report = predict_files(runner, [path, other], tmp_path / "out", PredictOptions(["labels"]))
         assert report.done[-1] == other
         assert all("a.tif" in message and "\n" not in message for _, message in report.failed)
         assert len(report.failed) == (kind == "size" or reader == "tifffile")
@@ -186,8 +186,9 @@ NOISY = """
 import sys
 from pathlib import Path
 from geotiffs import Shifted
-from fullconv.run.predict import predict_files
-assert not predict_files(Shifted(), [Path(sys.argv[1])], Path(sys.argv[2]), ["labels", "areas", "polygons"]).failed
+from fullconv.run.outputs import SAVES
+from fullconv.run.predict import PredictOptions, predict_files
+assert not predict_files(Shifted(), [Path(sys.argv[1])], Path(sys.argv[2]), PredictOptions(SAVES)).failed
 """
 
 
@@ -213,19 +214,23 @@ def test_libraries_say_nothing_of_their_own(tmp_path: Path) -> None:
     assert run.stderr == b""
 
 
-def test_a_place_that_is_lost_is_told_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "fullconv.run.predict"]
+
+
+def test_a_lost_georeference_is_logged_once_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     hide(monkeypatch, "rasterio", "tifffile")
     paths = [geotiff(tmp_path / name, smooth(), photometric="rgb") for name in ("a.tif", "b.tif")]
     Image.fromarray(smooth()).save(tmp_path / "c.tif")
-    told: list[str] = []
-    report = predict_files(
-        Shifted(), [*paths, tmp_path / "c.tif"], tmp_path / "out", ["labels"], large=LargeOptions(tell=told.append)
-    )
+    options = PredictOptions(["labels"])
+    report = predict_files(Shifted(), [*paths, tmp_path / "c.tif"], tmp_path / "out", options)
     assert len(report.done) == 3
-    assert told == [PLACE_LOST]
-    assert "pip install 'fullconv[geo]'" in told[0]
-    predict_files(Shifted(), [tmp_path / "c.tif"], tmp_path / "out", ["labels"], large=LargeOptions(tell=told.append))
-    assert told == [PLACE_LOST]
+    assert messages(caplog) == [PLACE_LOST]
+    assert "pip install 'fullconv[geo]'" in PLACE_LOST
+    predict_files(Shifted(), [tmp_path / "c.tif"], tmp_path / "out", options)
+    assert messages(caplog) == [PLACE_LOST]
 
 
 def test_a_missing_extra_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,26 +240,28 @@ def test_a_missing_extra_names_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         geo.georeference(path)
 
 
-def test_above_the_limit_kinds_that_cannot_be_are_told_before_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_kinds_that_a_large_image_cannot_have_are_logged_before_the_work(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(large, "LARGE", SIZE[0] * SIZE[1] - 1)
-    path, runner, told = geotiff(tmp_path / "a.tif", smooth()), Shifted(), []
-    options = LargeOptions(tell=told.append)
-    report = predict_files(runner, [path], tmp_path / "out", ["polygons", "probabilities"], large=options)
-    assert "a.tif: has more than 64,000,000 pixels, and polygons and probabilities would" in report.failed[0][1]
+    caplog.set_level(logging.INFO)
+    limit = SIZE[0] * SIZE[1] - 1
+    path, runner = geotiff(tmp_path / "a.tif", smooth()), Shifted()
+    report = predict_files(
+        runner, [path], tmp_path / "out", PredictOptions(["polygons", "probabilities"], max_in_memory_pixels=limit)
+    )
+    assert f"a.tif: has more than {limit:,} pixels, and polygons and probabilities would" in report.failed[0][1]
     assert runner.calls == 0
-    assert not told
-    assert predict_files(runner, [path], tmp_path / "out", ["labels", "labelme"], large=options).done == (path,)
-    assert told == [f"{path}: has more than 64,000,000 pixels: without labelme, which would need all of them in memory"]
+    assert not messages(caplog)
+    options = PredictOptions(["labels", "labelme"], max_in_memory_pixels=limit)
+    assert predict_files(runner, [path], tmp_path / "out", options).done == (path,)
+    assert messages(caplog) == [
+        f"{path}: has more than {limit:,} pixels: without labelme, which would need all of them in memory"
+    ]
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_of_a_damaged_large_image_nothing_stays_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
-) -> None:
-    """Whether the labels meet the damage, or only the overlay does."""
-    monkeypatch.setattr(large, "LARGE", 1000)
+def test_nothing_stays_of_a_damaged_large_image(tmp_path: Path, late: bool) -> None:
+    """Both if the labels meet the damage, and if only the overlay does."""
     path = geotiff(tmp_path / "a.tif", picture(256, 256), compress="deflate")
     data = path.read_bytes()
 
@@ -264,8 +271,8 @@ def test_of_a_damaged_large_image_nothing_stays_behind(
 
     if not late:
         cut(1, 1)
-    options = LargeOptions(overlay=True, on_tile=cut if late else None)
-    report = predict_files(TiledRunner(Shifted(), 64), [path], tmp_path / "out", large=options)
+    options = PredictOptions(DEFAULT_SAVES, on_tile=cut if late else None, max_in_memory_pixels=1000)
+    report = predict_files(TiledRunner(Shifted(), 64), [path], tmp_path / "out", options)
     assert "damaged or cut short" in report.failed[0][1]
     assert [found.name for found in (tmp_path / "out").rglob("*") if "a.tif." in found.name] == []
 
@@ -274,7 +281,7 @@ def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path, monkeypa
     hide(monkeypatch, "rasterio", "tifffile")
     runner = Shifted()
     with pytest.raises(MissingExtra, match=r"b\.tif: rasterio"):
-        large.predict_large(runner, geotiff(tmp_path / "a.tif", smooth()), {"labels": tmp_path / "b.tif"})
+        predict_large(runner, geotiff(tmp_path / "a.tif", smooth()), {"labels": tmp_path / "b.tif"})
     assert runner.calls == 0
 
 

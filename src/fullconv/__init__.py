@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import os
 
+    from fullconv.choices import Backend
     from fullconv.model import Model
-    from fullconv.run.load import RunnerKind
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def load(model: str | os.PathLike[str], runner: RunnerKind | None = None) -> Model:
-    """A model that labels images: a run folder, a weights or .onnx file, or the name of one that comes with fullconv.
+def load(model: str | os.PathLike[str], backend: Backend | None = None) -> Model:
+    """Load a model that labels images: a run folder, a weights or .onnx file, or a bundled model by its name.
 
-    `runner` is "onnx", "openvino" or "torch", or None for the usual one. What it returns, and its errors, are those of
-    `fullconv.model.load_model`. Nothing heavy is imported before.
+    `backend` is "onnx", "openvino" or "torch", or None for the usual one. The result and the errors are those of
+    `fullconv.model.load_model`. Only this call imports heavy packages.
     """
     from fullconv.model import load_model
 
-    return load_model(model, runner)
+    return load_model(model, backend)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fullconv.arguments import say
-from fullconv.errors import UsageError
+from fullconv.choices import SplitOrAll, WrittenLayout, words
 from fullconv.options import Data
 from fullconv.terminal import progress_bar
 
@@ -18,20 +18,18 @@ __all__ = ["convert"]
 def convert(
     data: Data,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: a new or an empty one.")],
-    to: Annotated[str, typer.Option(metavar="folder|voc|coco|labelme", help="Layout to write.")],
-    split: Annotated[str, typer.Option(metavar="all|train|val|test", help="Which images.")] = "all",
+    to: Annotated[WrittenLayout, typer.Option(metavar=words(WrittenLayout), help="Layout to write.")],
+    split: Annotated[SplitOrAll, typer.Option(metavar=words(SplitOrAll), help="Which images.")] = "all",
 ) -> None:
     """Write labelled images in another layout.
 
     Reads every layout that train reads. What is written is exact: read again, it has the same splits, class names,
-    images and label maps, ignored pixels too. Image files are copied byte by byte. OUT is whole or not there.
+    images and label maps, ignored pixels too. Image files are copied byte by byte. OUT is written atomically.
     """
     from fullconv.data.formats.write import convert as write
     from fullconv.data.layouts import find_dataset
     from fullconv.data.splits import SPLITS
 
-    if split not in ("all", *SPLITS):
-        raise UsageError(f"--split {split}: choose from all, {', '.join(SPLITS)}")
     dataset = find_dataset(data)
     if dataset.about:
         say(f"{data}: {dataset.about}")
@@ -40,5 +38,5 @@ def convert(
     with progress_bar() as bar:
         task = bar.add_task("converting", total=total)
         counts = write(dataset, out, to, splits, lambda: bar.advance(task))
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    print(f"{out}: {told}; {dataset.labels.num_classes} classes, as {to}")
+    written = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    print(f"{out}: {written}; {dataset.labels.num_classes} classes, as {to}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,8 @@ import typer
 
 from fullconv.arguments import need_torch, say
 from fullconv.errors import DataError, FullconvError
-from fullconv.options import Data
-from fullconv.terminal import print_table, progress_bar
+from fullconv.options import Data, JsonFile
+from fullconv.terminal import print_table, prints_json, progress_bar, write_results
 
 if TYPE_CHECKING:
     from fullconv.data.dataset import DataSet
@@ -24,7 +23,7 @@ __all__ = ["check"]
 T = TypeVar("T")
 
 SHOWN = 5
-"""Findings of one kind on the terminal."""
+"""Faults of one kind on the terminal."""
 
 
 def check(
@@ -33,9 +32,7 @@ def check(
         Path | None,
         typer.Option(metavar="FILE", help="The sheet.", show_default="<data>-check.html in the current folder"),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write every finding there, too.")
-    ] = None,
+    json_file: JsonFile = None,
     fix: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a repaired copy into this new folder.")] = None,
 ) -> None:
     """Find all that is wrong with a data set before training does.
@@ -47,24 +44,22 @@ def check(
     from fullconv.data.doctor.repair import check_target
     from fullconv.data.doctor.sheet import write_sheet
     from fullconv.data.layouts import survey
-    from fullconv.files import write_text
 
     if fix is not None:
         check_target(data, fix)
     found = _counted("checking", lambda tell: examine(survey(data, decode=False), tell))
-    _print(found)
+    write_results(json_file, found.to_dict(), lambda: _print(found))
+    show = say if prints_json(json_file) else print
     sheet = html or _sheet_for(data)
     if sheet is not None:
         write_sheet(sheet, found)
         say(f"sheet: {sheet}")
-    if json_file is not None:
-        write_text(json_file, json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
     if fix is not None:
-        _fix(found, fix)
-    print(found.verdict())
-    count = _repairable(found)
+        _fix(found, fix, show)
+    show(found.verdict())
+    count = sum(found.mends(fault) for group in found.groups for fault in group.faults)
     if count and fix is None:
-        print(f"fullconv check {shlex.quote(str(data))} --fix DIR repairs {count} of them")
+        show(f"fullconv check {shlex.quote(str(data))} --fix DIR repairs {count} of them")
     if found.errors:
         raise typer.Exit(DataError.exit_code)
 
@@ -85,15 +80,15 @@ def _sheet_for(data: Path) -> Path | None:
 
 
 def _print(found: Examination) -> None:
-    """The findings by kind, errors first, then what training will face."""
+    """The faults by kind, errors first, then what training will face."""
     from fullconv.data.doctor.sheet import class_rows
 
     for group in found.groups:
-        print(f"{group.severity}: {group.kind} ({len(group.findings)})")
-        for finding in group.findings[:SHOWN]:
-            print(f"  {finding.path}: {finding.found}" + ("" if group.remedy else f"; {finding.remedy}"))
-        if len(group.findings) > SHOWN:
-            print(f"  and {len(group.findings) - SHOWN} more")
+        print(f"{group.severity}: {group.kind} ({len(group.faults)})")
+        for fault in group.faults[:SHOWN]:
+            print(f"  {fault.path}: {fault.problem}" + ("" if group.remedy else f"; {fault.remedy}"))
+        if len(group.faults) > SHOWN:
+            print(f"  and {len(group.faults) - SHOWN} more")
         if group.remedy:
             print(f"  -> {group.remedy}")
     if found.groups:
@@ -121,16 +116,7 @@ def _print_expected(dataset: DataSet) -> None:
         print(f"  {name:<8} {value}")
 
 
-def _repairable(found: Examination) -> int:
-    """How many findings a repaired copy would not have."""
-    from fullconv.data.doctor.repair import BY_HAND, MENDED
-
-    if found.dataset is None or any(group.kind in BY_HAND for group in found.groups):
-        return 0
-    return sum(finding.sure for group in found.groups if group.kind in MENDED for finding in group.findings)
-
-
-def _fix(found: Examination, folder: Path) -> None:
+def _fix(found: Examination, folder: Path, show: Callable[[str], None]) -> None:
     """Repair, and check the copy as any other data set."""
     from fullconv.data.doctor.examine import examine
     from fullconv.data.doctor.repair import repair
@@ -139,15 +125,15 @@ def _fix(found: Examination, folder: Path) -> None:
     try:
         made = _counted("repairing", lambda tell: repair(found, folder, tell))
     except DataError as error:
-        print(found.verdict())
-        raise DataError(f"nothing was repaired: {error}") from error
+        show(found.verdict())
+        raise DataError(f"nothing was repaired: {error}", code=error.code) from error
     again = _counted("checking the copy", lambda tell: examine(survey(folder, decode=False), tell))
     for title, lines in (("repaired", made.done), ("left out", made.left_out)):
         if lines:
-            print(f"{title} ({len(lines)}):")
+            show(f"{title} ({len(lines)}):")
         for line in lines:
-            print(f"  {line}")
-    print(f"{folder}: {made.pairs} pairs; {again.verdict()}")
+            show(f"  {line}")
+    show(f"{folder}: {made.pairs} pairs; {again.verdict()}")
     for group in again.groups:
-        print(f"  still there: {group.severity}: {group.kind} ({len(group.findings)}), {group.findings[0]}")
-    print(f"{found.root}, which is as it was:")
+        show(f"  still there: {group.severity}: {group.kind} ({len(group.faults)}), {group.faults[0]}")
+    show(f"{found.root}, which is as it was:")

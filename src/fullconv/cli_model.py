@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +9,10 @@ from typing import Annotated
 import typer
 
 from fullconv.arguments import need_torch, parse_size
+from fullconv.choices import PublishedNet, words
 from fullconv.errors import MissingExtra, UsageError
-from fullconv.terminal import print_inspection
+from fullconv.options import JsonFile
+from fullconv.terminal import print_inspection, write_results
 
 __all__ = ["export", "import_", "inspect"]
 
@@ -22,7 +23,7 @@ def inspect(
         str | None,
         typer.Option(metavar="HxW", help="Height and width of the image.", show_default="the classifier's"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_file: JsonFile = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -33,8 +34,8 @@ def inspect(
     """Show a network layer by layer.
 
     Kernel, stride, padding and output of each layer; stride, receptive field and offset of its cells in pixels of
-    the image; parameters and multiply-accumulates. A classifier is shown convolutionalized; with --check, on a random
-    image (its own size and two strides more) and with random weights, it is told which cells equal it.
+    the image; parameters and multiply-accumulates. A classifier is shown convolutionalized; with --check, its dense map
+    is compared with it cell by cell, on a random image (its size and two strides more) and with random weights.
     """
     pixels = None if size is None else parse_size(size)
     need_torch()
@@ -42,15 +43,12 @@ def inspect(
         from fullconv.net.check import check_classifier
 
         outcome = check_classifier(model, pixels)
-        print(json.dumps(outcome.to_dict(), indent=1) if as_json else "\n".join(outcome.lines()))
+        write_results(json_file, outcome.to_dict(), lambda: print("\n".join(outcome.lines())))
         return
     from fullconv.net.inspect import inspect_model
 
-    found = inspect_model(model, pixels)
-    if as_json:
-        print(json.dumps(found.to_dict(), indent=1))
-    else:
-        print_inspection(found)
+    inspection = inspect_model(model, pixels)
+    write_results(json_file, inspection.to_dict(), lambda: print_inspection(inspection))
 
 
 def import_(
@@ -59,10 +57,8 @@ def import_(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The .safetensors file to write.")],
     net: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="fcn32s, fcn16s, fcn8s, fcn8s-atonce or alexnet.", show_default="by the layers"
-        ),
+        PublishedNet | None,
+        typer.Option(metavar=words(PublishedNet), help="The published network.", show_default="by the layers"),
     ] = None,
     classes: Annotated[
         Path | None,
@@ -100,7 +96,7 @@ def export(
         Path | None,
         typer.Option(metavar="DATA", help="For --int8: calibrate on its training images, compare on its validation."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write the int8 file whatever it loses.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write the int8 file even if it loses more.")] = False,
     licence: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Licence of the weights, for the file's metadata.")
     ] = None,
@@ -128,9 +124,9 @@ def export(
     close = f"logits within {done.difference:.1g} of torch's, labels equal but for ties ({done.classes} classes seen)"
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB" + (f"; {close}" if done.quantized is None else ""))
     if done.quantized is not None:
-        found = done.quantized
+        int8_file = done.quantized
         print(
-            f"int8: mean IU {found.int8_mean_iou:.4f}, float32 {found.float_mean_iou:.4f}; "
-            f"{found.float_seconds / found.int8_seconds:.2f} times as fast here"
-            + (f"; the first {found.kept} convolutions stay in float32" if found.kept else "")
+            f"int8: mean IU {int8_file.int8_mean_iou:.4f}, float32 {int8_file.float_mean_iou:.4f}; "
+            f"{int8_file.float_seconds / int8_file.int8_seconds:.2f} times as fast here"
+            + (f"; the first {int8_file.kept} convolutions stay in float32" if int8_file.kept else "")
         )

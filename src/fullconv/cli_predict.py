@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +10,8 @@ import typer
 
 from fullconv.arguments import need_torch, say
 from fullconv.errors import FullconvError, UsageError
-from fullconv.options import Data, RunnerName, Trained
-from fullconv.terminal import print_scores, print_table, progress_bar
+from fullconv.options import BackendName, Data, JsonFile, ScoredSplitName, Trained
+from fullconv.terminal import print_scores, print_table, progress_bar, write_results
 
 if TYPE_CHECKING:
     from fullconv.run.runner import Runner
@@ -24,42 +23,30 @@ __all__ = ["evaluate", "predict"]
 def evaluate(
     model: Trained,
     data: Data,
-    split: Annotated[
-        str, typer.Option(metavar="train|val|test|val736", help="Which images; val736 is of VOC.")
-    ] = "val",
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the scores there too; - prints only them.")
-    ] = None,
-    runner: RunnerName = None,
+    split: ScoredSplitName = "val",
+    json_file: JsonFile = None,
+    backend: BackendName = None,
 ) -> None:
     """Score a model on labelled images.
 
     Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU, as in the paper.
     """
     from fullconv.data.layouts import find_dataset
-    from fullconv.errors import ModelError
-    from fullconv.files import write_text
+    from fullconv.labels import check_classes
     from fullconv.run.evaluate import evaluate as score
-    from fullconv.run.runner import takes
+    from fullconv.run.load import load_runner
+    from fullconv.run.models import model_path
 
     dataset = find_dataset(data)
     samples = dataset.split(split)
     if dataset.about:
         say(f"splits of {data}: {dataset.about}")
-    loaded = _load(model, runner)
-    if loaded.labels.class_names != dataset.labels.class_names:
-        ours, theirs = ", ".join(loaded.labels.class_names), ", ".join(dataset.labels.class_names)
-        raise ModelError(f"{model} knows the classes {ours}; {data} has {theirs}")
-    dataset = dataset.read_as(*takes(loaded))
+    runner = load_runner(model_path(model), backend)
+    check_classes(model, runner.info.labels, data, dataset.labels)
+    dataset = dataset.read_as(runner.info.input.channels, runner.info.input.value_range)
     with progress_bar() as bar:
-        scores = score(loaded, (dataset.read(sample) for sample in bar.track(samples, description="scoring")))
-    text = json.dumps(scores.to_dict(), indent=1)
-    if str(json_file) == "-":
-        print(text)
-        return
-    if json_file is not None:
-        write_text(json_file, text)
-    print_scores(scores)
+        scores = score(runner, (dataset.read(sample) for sample in bar.track(samples, description="scoring")))
+    write_results(json_file, scores.to_dict(), lambda: print_scores(scores))
 
 
 def predict(
@@ -85,12 +72,14 @@ def predict(
     ] = None,
     halo: Annotated[
         int | None,
-        typer.Option(metavar="PIXELS", help="Let tiles overlap by less; tells what that costs.", show_default="exact"),
+        typer.Option(
+            metavar="PIXELS", help="Let tiles overlap by less; prints how many labels differ.", show_default="exact"
+        ),
     ] = None,
-    prove: Annotated[
-        bool, typer.Option("--prove", help="Predict each image whole, too, and print how far the tiles differ.")
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Predict each image whole, too, and print how far the tiles differ.")
     ] = False,
-    runner: RunnerName = None,
+    backend: BackendName = None,
     patchwise: Annotated[
         bool, typer.Option("--patchwise", help="Slide over the image, one patch for each label; slow, for comparison.")
     ] = False,
@@ -104,53 +93,58 @@ def predict(
     """Label every pixel of images.
 
     Writes DIR/<stem>.png, class ids with the palette, and DIR/overlays/<stem>.jpg, both at the size of the image.
-    An image that fails is told at the end, and the others are still done. With --patchwise, MODEL may also be a
-    classifier that was saved with its classes, as the demo's digits.safetensors.
+    Failed images are listed at the end; all others are processed. With --patchwise, MODEL may also be a classifier that
+    was saved with its classes, as the demo's digits.safetensors.
 
     The label map of a georeferenced TIFF is a GeoTIFF, DIR/<stem>.tif. Images of more than 64 million pixels are read
-    and written in windows; stopped, such work goes on where it was. They get labels, areas and, if --save asks for
+    and written in windows; after an interrupt, the same command resumes. They get labels, areas and, if --save asks for
     it, an overlay, as TIFF where PNG is too small.
     """
     if not patchwise and (step is not None or batch is not None):
-        raise UsageError("--step and --batch are for --patchwise")
-    if patchwise and (tile is not None or runner is not None):
-        raise UsageError("--tile and --runner are not for --patchwise")
-    if tile is None and (halo is not None or prove):
-        raise UsageError("--halo and --prove are for --tile")
+        raise UsageError("--step and --batch are for --patchwise", code="needs-patchwise")
+    if patchwise and (tile is not None or backend is not None):
+        raise UsageError("--tile and --backend are not for --patchwise", code="not-with-patchwise")
+    if tile is None and (halo is not None or verify):
+        raise UsageError("--halo and --verify are for --tile", code="needs-tile")
     from fullconv.run.inputs import expand_inputs
-    from fullconv.run.large import LargeOptions
-    from fullconv.run.outputs import DEFAULT_SAVES
-    from fullconv.run.predict import predict_files
-    from fullconv.run.tiles import TiledRunner
-
-    paths = expand_inputs(images, out)
-    loaded = _patchwise(model, step, batch) if patchwise else _load(model, runner)
-    if tile is not None:
-        loaded = tiled = TiledRunner(loaded, tile, halo)
-        _tell_trade(tiled, paths)
-    kinds = list(DEFAULT_SAVES) if save is None else [kind.strip() for kind in save.split(",") if kind.strip()]
-    with progress_bar() as bar:
-        task, tiles = bar.add_task("predicting", total=len(paths)), bar.add_task("tiles", visible=False)
-
-        def on_tile(done: int, total: int) -> None:
-            bar.update(tiles, completed=done, total=total, visible=done < total)
-
-        large = LargeOptions(save is not None and "overlay" in kinds, on_tile, say)
-        report = predict_files(loaded, paths, out, kinds, lambda path, message: bar.advance(task), large)
-    print(f"{len(report.done)} of {len(paths)} images labelled in {out}")
-    if prove:
-        _prove(tiled, report.done)
-    if report.failed:
-        lines = "".join(f"\n  - {message}" for _, message in report.failed)
-        raise FullconvError(f"{len(report.failed)} of {len(paths)} images failed{lines}")
-
-
-def _load(model: str, kind: str | None) -> Runner:
-    """The runner of a model; UsageError for a kind that is not known."""
     from fullconv.run.load import load_runner
     from fullconv.run.models import model_path
+    from fullconv.run.outputs import check_kinds
+    from fullconv.run.tiles import TiledRunner
 
-    return load_runner(model_path(model), kind)  # type: ignore[arg-type]
+    kinds = None if save is None else [kind.strip() for kind in save.split(",") if kind.strip()]
+    if kinds is not None:
+        check_kinds(kinds)
+    paths = expand_inputs(images, out)
+    runner = _patchwise(model, step, batch) if patchwise else load_runner(model_path(model), backend)
+    if tile is None:
+        _predict(runner, paths, out, kinds)
+        return
+    tiled = TiledRunner(runner, tile, halo)
+    _report_halo(tiled, paths)
+    _predict(tiled, paths, out, kinds, verify=tiled if verify else None)
+
+
+def _predict(
+    runner: Runner, paths: list[Path], out: Path, kinds: list[str] | None, verify: TiledRunner | None = None
+) -> None:
+    """Predict with progress, then verify the tiles; FullconvError that lists the images that failed."""
+    from fullconv.run.predict import PredictOptions, predict_files
+
+    with progress_bar() as bar:
+        task, tiles = bar.add_task("predicting", total=len(paths)), bar.add_task("tiles", visible=False)
+        options = PredictOptions(
+            save=kinds,
+            on_image=lambda path, message: bar.advance(task),
+            on_tile=lambda done, total: bar.update(tiles, completed=done, total=total, visible=done < total),
+        )
+        report = predict_files(runner, paths, out, options)
+    print(f"{len(report.done)} of {len(paths)} images labelled in {out}")
+    if verify is not None:
+        _verify(verify, report.done)
+    if report.failed:
+        lines = "".join(f"\n  - {message}" for _, message in report.failed)
+        raise FullconvError(f"{len(report.failed)} of {len(paths)} images failed{lines}", code="images-failed")
 
 
 def _patchwise(name: str, step: int | None, batch: int | None) -> Runner:
@@ -162,7 +156,9 @@ def _patchwise(name: str, step: int | None, batch: int | None) -> Runner:
 
     model = model_path(name)
     if model.suffix.lower() == ".onnx":
-        raise UsageError(f"--patchwise slides a run folder or a .safetensors file, not {model.name}")
+        raise UsageError(
+            f"--patchwise slides a run folder or a .safetensors file, not {model.name}", code="patchwise-of-onnx"
+        )
     step, batch = 8 if step is None else step, 16 if batch is None else batch
     if holds_classifier(model):
         return PatchwiseRunner.sliding(TorchClassifier.load(model), step, batch)
@@ -170,56 +166,56 @@ def _patchwise(name: str, step: int | None, batch: int | None) -> Runner:
     return PatchwiseRunner.over(runner, runner.mean_color, step, batch)
 
 
-def _tell_trade(tiled: TiledRunner, paths: list[Path]) -> None:
-    """What a halo of one's own gives up, measured on the first image that is cut into tiles."""
-    if not tiled.runner.exact:
+def _report_halo(tiled: TiledRunner, paths: list[Path]) -> None:
+    """Report the error of a smaller halo, measured on the first image that is cut into tiles."""
+    if not tiled.runner.info.exact:
         say(
             f"halo {tiled.halo}: this network looks at the whole image at once, so the labels are not the whole image's"
         )
         return
-    if tiled.exact:
+    if tiled.info.exact:
         return
-    from fullconv.run.proof import trade
     from fullconv.run.rasters import open_raster
-    from fullconv.run.runner import takes
+    from fullconv.run.verify import halo_error
 
+    files = tiled.info.input
     for path in paths:
         try:
-            with open_raster(path, *takes(tiled)) as raster:
-                found = trade(tiled, raster)
-        except (FullconvError, OSError):  # told again, and kept, when it is predicted
+            with open_raster(path, files.channels, files.value_range) as raster:
+                error = halo_error(tiled, raster)
+        except (FullconvError, OSError):  # predict_files meets it again, and reports it
             continue
-        if found is not None:
-            need = max(max(window.before, window.after) for window in tiled.windows)
+        if error is not None:
+            need = max(max(window.before, window.after) for window in tiled.info.windows)
             say(
-                f"halo {tiled.halo} instead of {need}: on {found.tiles} tiles of {path}, {found.differing:,} "
-                f"of {found.pixels:,} labels ({100 * found.share:.2f} %) differ from the exact ones, and they take "
-                f"{100 * found.saved:.0f} % less time"
+                f"halo {tiled.halo} instead of {need}: on {error.tiles} tiles of {path}, {error.differing:,} "
+                f"of {error.pixels:,} labels ({100 * error.share:.2f} %) differ from the exact ones, and they take "
+                f"{100 * error.saved:.0f} % less time"
             )
             return
 
 
-def _prove(tiled: TiledRunner, paths: Iterable[Path]) -> None:
-    """Print how far tiles differ from the whole, videos aside; FullconvError if labels do that are no ties."""
-    from fullconv.run.proof import TIE, prove
+def _verify(tiled: TiledRunner, paths: Iterable[Path]) -> None:
+    """Print how far tiles differ from the whole image, for all inputs but videos; FullconvError if labels differ."""
     from fullconv.run.rasters import open_raster
-    from fullconv.run.runner import takes
+    from fullconv.run.verify import TIE, verify_tiles
     from fullconv.run.video import is_video
 
     rows = [["image", "pixels", "tiles", "labels that differ", "ties", "logits differ by", "of a range of", "margin"]]
-    broken, images = [], [path for path in paths if not is_video(path)]
+    broken, images, files = [], [path for path in paths if not is_video(path)], tiled.info.input
     for path in images:
-        with open_raster(path, *takes(tiled)) as raster:
+        with open_raster(path, files.channels, files.value_range) as raster:
             height, width = raster.size
-            found = prove(tiled, raster.read(range(height), range(width))[0])
-        counts = [f"{count:,}" for count in (found.pixels, found.tiles, found.differing, found.ties)]
-        sizes = [f"{size:.3g}" for size in (found.largest, found.logit_range, found.margin)]
+            result = verify_tiles(tiled, raster.read(range(height), range(width))[0])
+        counts = [f"{count:,}" for count in (result.pixels, result.tiles, result.differing, result.ties)]
+        sizes = [f"{size:.3g}" for size in (result.largest, result.logit_range, result.margin)]
         rows.append([str(path), *counts, *sizes])
-        if not found.holds:
+        if not result.holds:
             broken.append(path)
     print_table(rows)
     if broken:
         raise FullconvError(
             f"labels from tiles differ from those of the whole image on {len(broken)} of {len(images)} images, by more "
-            f"than ties (two logits within {TIE:g} of their range)"
+            f"than ties (two logits within {TIE:g} of their range)",
+            code="tiles-differ",
         )

@@ -9,7 +9,7 @@ import typer
 
 from fullconv.arguments import say
 from fullconv.errors import UsageError
-from fullconv.options import Trained
+from fullconv.options import ScoredSplitName, Trained
 from fullconv.terminal import progress_bar
 
 __all__ = ["report"]
@@ -23,9 +23,7 @@ def report(
             metavar="DATA", help="Labelled images, as in evaluate.", show_default="what the run was trained on"
         ),
     ] = None,
-    split: Annotated[
-        str, typer.Option(metavar="train|val|test|val736", help="Which images; val736 is of VOC.")
-    ] = "val",
+    split: ScoredSplitName = "val",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -44,13 +42,12 @@ def report(
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out {out}: name a file that ends in .html")
     from fullconv.data.layouts import find_dataset
-    from fullconv.errors import ModelError
+    from fullconv.labels import check_classes
     from fullconv.report.measure import measure
     from fullconv.report.page import write_report
     from fullconv.report.source import read_source
     from fullconv.run.load import load_runner
     from fullconv.run.models import model_path
-    from fullconv.run.runner import takes
 
     path = model_path(model)
     runner = load_runner(path)
@@ -61,14 +58,16 @@ def report(
     dataset = find_dataset(root)
     if dataset.about:
         say(f"splits of {root}: {dataset.about}")
-    if runner.labels.class_names != dataset.labels.class_names:
-        ours, theirs = ", ".join(runner.labels.class_names), ", ".join(dataset.labels.class_names)
-        raise ModelError(f"{model} knows the classes {ours}; {root} has {theirs}")
+    check_classes(model, runner.info.labels, root, dataset.labels)
+    dataset = dataset.read_as(runner.info.input.channels, runner.info.input.value_range)
     with progress_bar() as bar:
-        found = measure(
-            runner, dataset.read_as(*takes(runner)), split, lambda samples: bar.track(samples, description="measuring")
-        )
+        measured = measure(runner, dataset, split, lambda samples: bar.track(samples, description="measuring"))
+    target = out or _default_target(path, split)
+    write_report(target, measured, source)
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(measured.images)} images")
+
+
+def _default_target(model: Path, split: str) -> Path:
+    """Return report.html in the run folder, else <model>-report.html here; other splits than val are in the name."""
     name = "report.html" if split == "val" else f"report-{split}.html"
-    target = out or (path / name if path.is_dir() else Path(f"{path.stem}-{name}"))
-    write_report(target, found, source)
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(found.images)} images")
+    return model / name if model.is_dir() else Path(f"{model.stem}-{name}")

@@ -12,16 +12,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fullconv.choices import Backend
 from fullconv.data.bands import image_bands, wrong_bands
-from fullconv.errors import DataError, UsageError
+from fullconv.errors import UsageError
 from fullconv.image import rgb_of
 from fullconv.labels import LabelSet
 from fullconv.run.inputs import expand_inputs, output_names
-from fullconv.run.load import RunnerKind, load_runner
+from fullconv.run.load import load_runner
 from fullconv.run.models import model_path
 from fullconv.run.picture import read_picture
 from fullconv.run.result import Result, segment
-from fullconv.run.runner import Runner, takes
+from fullconv.run.runner import Runner
 from fullconv.run.video import is_video, video_frames
 
 __all__ = ["ImageLike", "Model", "load_model"]
@@ -31,7 +32,7 @@ ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uin
 
 
 class Model:
-    """A trained model behind whatever runs it; `fullconv.load` makes one."""
+    """A trained model on any backend; `fullconv.load` makes one."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -42,7 +43,7 @@ class Model:
     @property
     def labels(self) -> LabelSet:
         """Names and colours of the classes."""
-        return self._runner.labels
+        return self._runner.info.labels
 
     def predict(self, image: ImageLike) -> Result:
         """Label every pixel of one image: a file, a Pillow image, or an H x W x 3 uint8 array of RGB, 0..255.
@@ -51,7 +52,7 @@ class Model:
         images are turned upright. Raises UsageError for anything else, DataError for files that cannot be read,
         ModelError where the model cannot run on it, MemoryError where it is too large.
         """
-        channels, value_range = takes(self._runner)
+        channels, value_range = self._runner.info.input.channels, self._runner.info.input.value_range
         if isinstance(image, str | os.PathLike):
             path = Path(image)
             return segment(self._runner, read_picture(path, channels, value_range), path.stem, path)
@@ -75,8 +76,9 @@ class Model:
             names = output_names(images)
         for image, name in zip(images, names, strict=False):
             if isinstance(image, str | os.PathLike) and is_video(path := Path(image)):
-                if takes(self._runner)[0] != 3:
-                    raise DataError(wrong_bands(path, 3, takes(self._runner)[0]))
+                channels = self._runner.info.input.channels
+                if channels != 3:
+                    raise wrong_bands(path, 3, channels)
                 for number, frame in enumerate(video_frames(path), 1):
                     yield segment(self._runner, frame, f"{name or path.stem}/frame-{number:06d}")
             else:
@@ -85,13 +87,13 @@ class Model:
                 yield result
 
 
-def load_model(model: str | os.PathLike[str], runner: RunnerKind | None = None) -> Model:
-    """A run folder, a weights file, an .onnx file, or the name of a model that comes with fullconv.
+def load_model(model: str | os.PathLike[str], backend: Backend | None = None) -> Model:
+    """Load a run folder, a weights file, an .onnx file, or a bundled model by its name.
 
-    `runner` None is torch for run folders and weights, ONNX Runtime for .onnx files. Raises ModelError for what is no
-    model, UsageError for a runner that cannot run it, MissingExtra where what runs it is not installed.
+    `backend` None is torch for run folders and weights, and ONNX Runtime for .onnx files. Raises ModelError for
+    anything that is not a model, UsageError for a backend that cannot run it, MissingExtra if it is not installed.
     """
-    return Model(load_runner(model_path(model), runner))
+    return Model(load_runner(model_path(model), backend))
 
 
 def _checked(image: object, channels: int) -> npt.NDArray[np.uint8]:

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from fullconv.choices import Backend, ScoredSplit, words
+
 __all__ = [
+    "BackendName",
     "Batch",
     "ChosenModel",
     "Crop",
@@ -15,13 +18,14 @@ __all__ = [
     "Dilate",
     "Epochs",
     "HeadWidth",
+    "JsonFile",
     "Model",
     "Padding",
     "Rate",
     "RecipeName",
     "Resume",
     "RunFolder",
-    "RunnerName",
+    "ScoredSplitName",
     "Set",
     "Stride",
     "Trained",
@@ -34,9 +38,7 @@ Data = Annotated[
 ]
 Trained = Annotated[
     str,
-    typer.Argument(
-        metavar="MODEL", help="Run folder, weights file, .onnx file, or the name of a model that comes along."
-    ),
+    typer.Argument(metavar="MODEL", help="Run folder, weights file, .onnx file, or the name of a bundled model."),
 ]
 CLASSIFIER = (
     "Classifier: torchvision's and timm's by name (vgg16, alexnet, resnet18, resnet34, resnet50, "
@@ -50,9 +52,9 @@ Weights = Annotated[
     str,
     typer.Option(
         metavar="FILE",
-        help="Weights of the classifier: a file, 'pretrained' (those that come with fullconv, for mobilenet_v2; else "
-        "the library's; of FILE.py, what it gives), 'imagenet' (the library's, from its cache or the network), or "
-        "'none'.",
+        help="Weights of the classifier: a file, 'pretrained' (for mobilenet_v2 the bundled weights, trained on "
+        "ImageNet and then fine-tuned on dog breeds; for FILE.py those that it loads; otherwise as imagenet), "
+        "'imagenet' (the library's, from its cache or downloaded), or 'none'.",
     ),
 ]
 HeadWidth = Annotated[
@@ -103,9 +105,16 @@ RunFolder = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Run folder.", show_default="runs/<data>-<network>-<model>")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
-RunnerName = Annotated[
-    str | None,
+BackendName = Annotated[
+    Backend | None,
     typer.Option(
-        "--runner", metavar="onnx|openvino|torch", help="What computes the network.", show_default="by the model"
+        "--backend", metavar=words(Backend), help="The program that computes the network.", show_default="by the model"
     ),
+]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE|-", help="Write the results as JSON, too; - prints JSON in place of tables."),
+]
+ScoredSplitName = Annotated[
+    ScoredSplit, typer.Option("--split", metavar=words(ScoredSplit), help="Which images; val736 is of VOC.")
 ]

@@ -23,6 +23,7 @@ from PIL.TiffImagePlugin import (
 )
 
 from fullconv.errors import DataError, MissingExtra
+from fullconv.faults import Fault
 from fullconv.files import StrPath
 from fullconv.image import (
     IMAGE_SUFFIXES,
@@ -133,7 +134,7 @@ def read_bands(path: StrPath, channels: int = 3, value_range: ValueRange | None 
         return read_image(path)
     header = band_header(path)
     if not header.gives(channels):
-        raise DataError(wrong_bands(path, header.bands, channels))
+        raise wrong_bands(path, header.bands, channels)
     stored = _stored(path, value_range)
     if value_range is None and channels == 3 == stored.shape[2] and stored.dtype == np.uint16 and not is_array(path):
         stored = (stored >> 8).astype(np.uint8)
@@ -148,15 +149,15 @@ def image_bands(image: Image.Image, channels: int, value_range: ValueRange | Non
         raise damaged("the image", error) from error
     alpha = stored.shape[2] in (2, 4)
     if not BandHeader(stored.shape[:2], stored.shape[2], alpha).gives(channels):
-        raise DataError(wrong_bands("the image", stored.shape[2], channels))
+        raise wrong_bands("the image", stored.shape[2], channels)
     return to_bytes(_fitted(stored, channels), value_range, "the image")
 
 
-def wrong_bands(path: StrPath, bands: int, channels: int) -> str:
-    """The sentence for a file whose number of bands does not fit the model."""
-    return (
-        f"{path}: has {_counted(bands)}, the model takes {channels}; "
-        "give it images with the bands that it was trained on"
+def wrong_bands(path: StrPath, bands: int, channels: int) -> DataError:
+    """Return the error for a file whose number of bands does not fit the model."""
+    problem = f"has {_counted(bands)}, the model takes {channels}"
+    return DataError.of(
+        Fault("band-count", Path(path), problem, "give it images with the bands that it was trained on")
     )
 
 
@@ -170,9 +171,11 @@ def to_bytes(stored: npt.NDArray[Any], value_range: ValueRange | None, path: Str
     if stored.dtype == np.uint8:
         return np.array(stored, order="C")  # a mapped file is read only
     if stored.dtype.kind not in "uif":
-        raise DataError(f"{path}: pixels of type {stored.dtype}; save integers or floats")
+        problem = f"pixels of type {stored.dtype}"
+        raise DataError.of(Fault("unsupported-format", Path(path), problem, "save integers or floats"))
     if stored.dtype.kind == "f" and not np.isfinite(stored).all():
-        raise DataError(f"{path}: holds NaN or infinite values; replace them by numbers, as np.nan_to_num does")
+        remedy = "replace them by numbers, as np.nan_to_num does"
+        raise DataError.of(Fault("not-finite", Path(path), "holds NaN or infinite values", remedy))
     if value_range is not None:
         low, high = value_range
         scaled = (stored.astype(np.promote_types(stored.dtype, np.float32)) - low) * (255 / (high - low))
@@ -181,10 +184,9 @@ def to_bytes(stored: npt.NDArray[Any], value_range: ValueRange | None, path: Str
     least, most = stored.min(), stored.max()
     top = 1 if stored.dtype.kind == "f" else 65535
     if least < 0 or most > top:
-        raise DataError(
-            f"{path}: values from {least} to {most}, where 0 to {top} can be read; "
-            f"say in dataset.yaml what becomes 0 and 255, as `range: [{least}, {most}]`"
-        )
+        problem = f"values from {least} to {most}, where 0 to {top} can be read"
+        remedy = f"say in dataset.yaml what becomes 0 and 255, as `range: [{least}, {most}]`"
+        raise DataError.of(Fault("value-range", Path(path), problem, remedy))
     return eight_bits(stored, path)
 
 
@@ -199,16 +201,20 @@ def open_array(path: Path) -> npt.NDArray[Any]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # NumPy raises many kinds on damage
         reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be read as an array ({reason}); write it with np.save") from error
+        problem = f"cannot be read as an array ({reason})"
+        raise DataError.of(Fault("unreadable-file", path, problem, "write it with np.save")) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif" or array.ndim not in (2, 3):
         found = f"{' x '.join(map(str, array.shape))} {array.dtype}" if isinstance(array, np.ndarray) else "an archive"
-        raise DataError(f"{path}: is {found}; an image is height x width x bands of integers or floats")
+        remedy = "an image is height x width x bands of integers or floats"
+        raise DataError.of(Fault("unsupported-format", path, f"is {found}", remedy))
     stored = array if array.ndim == 3 else array[..., None]
     height, width, bands = stored.shape
     if not 0 < height * width <= MAX_PIXELS or bands == 0:
-        raise DataError(f"{path}: {width} x {height} pixels of {_counted(bands)}; 1 to {MAX_PIXELS} pixels can be read")
+        problem = f"{width} x {height} pixels of {_counted(bands)}"
+        raise DataError.of(Fault("too-large", path, problem, f"1 to {MAX_PIXELS} pixels can be read"))
     if height <= MOST_BANDS_FIRST < min(width, bands):
-        raise DataError(f"{path}: is {height} x {width} x {bands}; bands come last: save np.moveaxis(array, 0, -1)")
+        remedy = "bands come last: save np.moveaxis(array, 0, -1)"
+        raise DataError.of(Fault("unsupported-format", path, f"is {height} x {width} x {bands}", remedy))
     return stored
 
 
@@ -262,9 +268,12 @@ def _tiff_header(tags: ImageFileDirectory_v2, size: tuple[int, int]) -> BandHead
 def _checked_size(path: Path, tags: ImageFileDirectory_v2) -> tuple[int, int]:
     height, width = int(tags[IMAGELENGTH]), int(tags[IMAGEWIDTH])
     if not 0 < height * width <= MAX_PIXELS:
-        raise DataError(f"{path}: {width} x {height} pixels, where 1 to {MAX_PIXELS} can be read; cut it into tiles")
+        problem = f"{width} x {height} pixels, where 1 to {MAX_PIXELS} can be read"
+        raise DataError.of(Fault("too-large", path, problem, "cut it into tiles"))
     if tags.get(ExifTags.Base.Orientation, 1) != 1:
-        raise DataError(f"{path}: several bands and an orientation tag; export it upright")
+        raise DataError.of(
+            Fault("unsupported-format", path, "several bands and an orientation tag", "export it upright")
+        )
     return height, width
 
 
@@ -282,7 +291,8 @@ def _stored(path: Path, value_range: ValueRange | None) -> npt.NDArray[Any]:
         return _tiff_bands(path)
     with opened_image(path) as image:
         if value_range is not None and image.mode.startswith("RGB") and ";16" in str(image.tile[:1]):
-            raise DataError(f"{path}: colours of 16 bits, which are read as 8 here; save it as TIFF for a range")
+            problem = "colours of 16 bits, which are read as 8 here"
+            raise DataError.of(Fault("unsupported-format", path, problem, "save it as TIFF for a range"))
         return _decoded(image)
 
 
@@ -330,7 +340,8 @@ def _through_tifffile(path: Path) -> tuple[npt.NDArray[Any], float | None]:
             separate = page.planarconfig == 2 and page.samplesperpixel > 1
     except Exception as error:  # decoders raise nearly everything on damaged input
         reason = " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be decoded ({reason}); install 'fullconv[geo]'") from error
+        problem = f"cannot be decoded ({reason})"
+        raise DataError.of(Fault("unsupported-format", path, problem, "install 'fullconv[geo]'")) from error
     if separate:
         stored = np.moveaxis(stored, 0, -1)
     return stored.reshape(*stored.shape[:2], -1), nodata

@@ -14,6 +14,7 @@ from fullconv.data.bands import ARRAY_SUFFIX, BandHeader, ValueRange, band_heade
 from fullconv.data.dataset import DataSet
 from fullconv.data.names import DESCRIPTION, read_description
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 
 __all__ = ["SAMPLED", "channel_statistics", "declared_channels", "pixel_keys", "with_channels"]
 
@@ -24,7 +25,7 @@ MANY_BANDED = (".tif", ".tiff", ARRAY_SUFFIX)
 """Suffixes of the files that may hold other channels than RGB without a word in dataset.yaml."""
 
 
-def with_channels(dataset: DataSet, faults: list[str]) -> DataSet:
+def with_channels(dataset: DataSet, faults: list[Fault]) -> DataSet:
     """The data set with the channels of its images and the range of their numbers.
 
     They are what `channels` and `range` in dataset.yaml say. Without the first, images of one or three bands, alpha
@@ -39,9 +40,8 @@ def with_channels(dataset: DataSet, faults: list[str]) -> DataSet:
     elif channels is not None:
         for image, header in _headers(dataset, every=True):
             if not header.gives(channels):
-                faults.append(
-                    f"{image}: has {header.bands} band(s), but {path} says `channels: {channels}`; correct one of them"
-                )
+                problem = f"has {header.bands} band(s), but {path} says `channels: {channels}`"
+                faults.append(Fault("band-count", image, problem, "correct one of them"))
     return replace(dataset, channels=channels or 3, value_range=value_range)
 
 
@@ -78,25 +78,27 @@ def channel_statistics(dataset: DataSet, split: str = "train") -> tuple[tuple[fl
     return tuple(mean.tolist()), tuple(spread.tolist())
 
 
-def _described(path: Path, faults: list[str]) -> tuple[int | None, ValueRange | None]:
+def _described(path: Path, faults: list[Fault]) -> tuple[int | None, ValueRange | None]:
     """Channels and range as dataset.yaml says them; what is wrong with the file goes to `faults`, but once."""
     try:
         values: dict[Any, Any] = read_description(path) if path.is_file() else {}
     except DataError as error:
-        faults += [] if str(error) in faults else [str(error)]
+        faults += [fault for fault in error.faults_at(path) if fault not in faults]
         return None, None
     channels, bounds = values.get("channels"), values.get("range")
     if channels is not None and (type(channels) is not int or channels < 1):
-        faults.append(f"{path}: 'channels' must be a whole number from 1 on, found {channels!r}")
+        problem = f"'channels' is {channels!r}"
+        faults.append(Fault("class-names", path, problem, "it must be a whole number from 1 on"))
         channels = None
     numbers = isinstance(bounds, list) and len(bounds) == 2 and all(type(n) in (int, float) for n in bounds)
     if bounds is not None and not (numbers and bounds[0] < bounds[1]):
-        faults.append(f"{path}: 'range' must be [low, high], the numbers that become 0 and 255, found {bounds!r}")
+        remedy = "it must be [low, high], the numbers that become 0 and 255"
+        faults.append(Fault("class-names", path, f"'range' is {bounds!r}", remedy))
         bounds = None
     return channels, None if bounds is None else (float(bounds[0]), float(bounds[1]))
 
 
-def _found(dataset: DataSet, path: Path, faults: list[str]) -> int | None:
+def _found(dataset: DataSet, path: Path, faults: list[Fault]) -> int | None:
     """The channels that all images have; a fault for each that has others than most, beside one of these."""
     headers = [*_headers(dataset, every=False)]
     counts = Counter(header.channels for _, header in headers)
@@ -110,7 +112,8 @@ def _found(dataset: DataSet, path: Path, faults: list[str]) -> int | None:
         remedy += f", or say which number to read in {path}, as `channels: {given[0]}`"
     for image, header in headers:
         if header.channels != most:
-            faults.append(f"{image}: has {header.channels} channels, but {common} has {most}; {remedy}")
+            problem = f"has {header.channels} channels, but {common} has {most}"
+            faults.append(Fault("band-count", image, problem, remedy))
     return most if len(counts) == 1 else None
 
 

@@ -12,12 +12,11 @@ import numpy.typing as npt
 from fullconv.data.bands import ValueRange, band_size, read_bands
 from fullconv.data.sbd import MASK_SUFFIX, read_sbd_mask
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 from fullconv.image import image_header, read_label_map
 from fullconv.labels import LabelSet
 
-__all__ = ["DataSet", "Sample", "count_labels", "data_error", "labels_in", "lies_turned", "size_fault"]
-
-SHOWN_FAULTS = 50
+__all__ = ["DataSet", "Sample", "count_labels", "jpeg_fault", "labels_in", "lies_turned", "size_fault"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class DataSet:
     remap: tuple[tuple[int, int], ...] = ()
     color_masks: bool = False
     about: str = ""
-    unusable: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unusable: dict[str, tuple[Fault, ...]] = field(default_factory=dict)
     channels: int = 3
     value_range: ValueRange | None = None
 
@@ -64,11 +63,12 @@ class DataSet:
         if name in self.unusable:
             faults = self.unusable[name]
             count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
-            raise data_error(f"{self.root}: {count} in split {name!r}", faults)
+            raise DataError(f"{self.root}: {count} in split {name!r}", faults)
         samples = self.splits.get(name, ())
         if not samples:
             there = [f"{other} ({len(found)})" for other, found in self.splits.items() if found]
-            raise DataError(f"{self.root}: no samples in split {name!r}; there are: {', '.join(there) or 'none'}")
+            message = f"{self.root}: no samples in split {name!r}; there are: {', '.join(there) or 'none'}"
+            raise DataError(message, code="empty-split")
         return samples
 
     def read(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
@@ -79,7 +79,7 @@ class DataSet:
         """
         image, target = self.read_image(sample), self.read_target(sample)
         if image.shape[:2] != target.shape:
-            raise DataError(size_fault(sample, image.shape[:2], target.shape))
+            raise DataError.of(size_fault(sample, image.shape[:2], target.shape))
         return image, target
 
     def read_image(self, sample: Sample) -> npt.NDArray[np.uint8]:
@@ -106,20 +106,20 @@ class DataSet:
         allowed = {*range(self.labels.num_classes), self.labels.ignore_index}
         bad = [label for label in labels_in(target) if label not in allowed]
         if bad:
-            raise DataError(self._label_fault(sample.target, bad))
+            raise DataError.of(self._label_fault(sample.target, bad))
         return target
 
-    def _label_fault(self, path: Path, bad: list[int]) -> str:
+    def _label_fault(self, path: Path, bad: list[int]) -> Fault:
         count = self.labels.num_classes
         hint = "correct the mask, or name the classes that are missing"
         if max(bad) > 2 * count:
             hint = "if these are grey levels, write class ids instead: a mask of 0 and 255 as 0 and 1"
         shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
         legal = f"0 to {count - 1}" if count > 1 else "0"
-        return (
-            f"{path}: holds the labels {shown}, but the {count} classes are {legal}, "
-            f"and {self.labels.ignore_index} is ignored; {hint}"
+        problem = (
+            f"holds the labels {shown}, but the {count} classes are {legal}, and {self.labels.ignore_index} is ignored"
         )
+        return Fault("unknown-label", path, problem, hint)
 
 
 def labels_in(target: npt.NDArray[np.uint8]) -> list[int]:
@@ -136,25 +136,21 @@ def lies_turned(image: Path, size: Sequence[int]) -> bool:
     return orientation >= 5 and stored == tuple(size)
 
 
-def size_fault(sample: Sample, image: Sequence[int], target: Sequence[int]) -> str:
-    """The sentence for an image and a mask, each (height, width), that differ in size."""
-    remedy = "resize the mask without interpolation, or export it again"
+def size_fault(sample: Sample, image: Sequence[int], target: Sequence[int]) -> Fault:
+    """Return the fault of an image and a mask, each (height, width), that differ in size."""
+    problem = f"is {target[1]}x{target[0]} (width x height), but its image {sample.image} is {image[1]}x{image[0]}"
     if sample.reader is None and tuple(image) == tuple(target)[::-1] and lies_turned(sample.image, target):
-        remedy = "the image is turned upright by its EXIF orientation and the mask is not: turn the mask, too"
-    return (
-        f"{sample.target}: is {target[1]}x{target[0]} (width x height), but its image {sample.image} is "
-        f"{image[1]}x{image[0]}; {remedy}"
+        problem += " when it is turned upright by its EXIF orientation, and the mask is not"
+        return Fault("exif-rotation", sample.target, problem, "turn the mask, too", sample.name)
+    remedy = "resize the mask without interpolation, or export it again"
+    return Fault("size-mismatch", sample.target, problem, remedy, sample.name)
+
+
+def jpeg_fault(path: Path, sure: bool = True) -> Fault:
+    """Return the fault of a mask in JPEG; it is `sure` where the labels can be told from the damage."""
+    return Fault(
+        "jpeg-mask", path, "is a mask in JPEG, whose compression changes labels", "export the mask as PNG", sure=sure
     )
-
-
-def data_error(summary: str, faults: Sequence[str]) -> DataError:
-    """A DataError whose `faults` are complete and whose message stops at the first 50."""
-    shown = [*faults[:SHOWN_FAULTS]]
-    if len(faults) > SHOWN_FAULTS:
-        shown.append(f"... and {len(faults) - SHOWN_FAULTS} more")
-    error = DataError(summary, shown)
-    error.faults = tuple(faults)
-    return error
 
 
 def count_labels(dataset: DataSet, split: str, *checked: str) -> npt.NDArray[np.int64]:
@@ -164,7 +160,7 @@ def count_labels(dataset: DataSet, split: str, *checked: str) -> npt.NDArray[np.
     refuses or that have not the size of their image.
     """
     counts = np.zeros(256, np.int64)
-    faults: list[str] = []
+    faults: list[Fault] = []
     for counted, sample in [(name == split, sample) for name in (split, *checked) for sample in dataset.split(name)]:
         try:
             target, size = dataset.read_target(sample), band_size(sample.image)
@@ -172,8 +168,8 @@ def count_labels(dataset: DataSet, split: str, *checked: str) -> npt.NDArray[np.
                 faults.append(size_fault(sample, size, target.shape))
             counts += counted * np.bincount(target.ravel(), minlength=256)
         except DataError as error:
-            faults.append(str(error))
+            faults += error.faults_at(sample.target)
     if faults:
         names = " and ".join(repr(name) for name in (split, *checked))
-        raise data_error(f"{dataset.root}: masks of {names} cannot be used", faults)
+        raise DataError(f"{dataset.root}: masks of {names} cannot be used", faults)
     return counts[: dataset.labels.num_classes]

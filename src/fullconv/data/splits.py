@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import get_args
 
+from fullconv.choices import Split
 from fullconv.data.dataset import Sample
 
 __all__ = ["SPLITS", "hash_split", "split_of"]
 
-SPLITS = ("train", "val", "test")
+SPLITS: tuple[str, ...] = get_args(Split)
 VAL_SHARE = 0.2
 
 _SPLIT_WORD = re.compile(r"(?<![a-z])(train|val|test)(?!val)")

@@ -11,6 +11,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 from fullconv.files import StrPath, atomic_write
 from fullconv.image.opened import loaded_upright, nodata_of, opened_image, told_of
 from fullconv.labels import LabelSet
@@ -32,7 +33,8 @@ def read_label_map(path: StrPath, labels: LabelSet | None = None) -> UInt8:
     """
     with opened_image(Path(path)) as image:
         if image.format in ("JPEG", "MPO"):
-            raise DataError(f"{path}: a JPEG mask, whose compression changes labels; save masks as PNG")
+            fault = Fault("jpeg-mask", Path(path), "a JPEG mask, whose compression changes labels", "save masks as PNG")
+            raise DataError.of(fault)
         stored = stored_labels(image, path)
     return stored if stored.ndim == 2 else _ids_from_colors(stored, path, labels)
 
@@ -50,7 +52,8 @@ def stored_labels(image: ImageFile, path: StrPath) -> UInt8:
         if upright.mode in ("LA", "PA"):
             upright = upright.getchannel(0)
         if upright.mode not in ("1", "L", "P") and not upright.mode.startswith("I"):
-            raise DataError(f"{path}: a mask of mode {upright.mode}; save masks as 8-bit indexed or grey PNG")
+            problem, remedy = f"a mask of mode {upright.mode}", "save masks as 8-bit indexed or grey PNG"
+            raise DataError.of(Fault("unsupported-format", Path(path), problem, remedy))
         stored = np.asarray(upright)
         return _ids_from_grey(stored if nodata is None else np.where(stored == nodata, 255, stored), maximum, path)
 
@@ -81,14 +84,17 @@ def _ids_from_grey(stored: npt.NDArray[Any], maximum: int | None, path: StrPath)
         stored = (stored.astype(np.int64) * maximum + top // 2) // top
     low, high = stored.min(), stored.max()
     if low < 0 or high > 255:
-        raise DataError(f"{path}: labels from {low} to {high}, where 0 to 255 can be read; renumber the classes")
+        problem = f"labels from {low} to {high}, where 0 to 255 can be read"
+        raise DataError.of(Fault("unknown-label", Path(path), problem, "renumber the classes"))
     return stored.astype(np.uint8)
 
 
 def _ids_from_colors(rgb: UInt8, path: StrPath, labels: LabelSet | None) -> UInt8:
     if labels is None:
-        raise DataError(f"{path}: a mask in colours, with no table of class colours; give one or save class ids")
+        problem = "a mask in colours, with no table of class colours"
+        raise DataError.of(Fault("no-colour-table", Path(path), problem, "give one or save class ids"))
     try:
         return labels.from_colors(rgb)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        fault = Fault("unknown-colour", Path(path), str(error), "correct the mask, or add the colour and its class")
+        raise DataError.of(fault) from None

@@ -14,6 +14,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from fullconv.errors import DataError, FullconvError
+from fullconv.faults import Fault
 from fullconv.files import StrPath
 
 __all__ = [
@@ -114,7 +115,8 @@ def nodata_of(image: Image.Image) -> float | None:
 def damaged(path: StrPath, error: Exception) -> DataError:
     """What to raise where a decoder failed on a file, with the decoder's own reason."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    return DataError(f"{path}: damaged or cut short ({reason}); copy or export it again")
+    problem = f"damaged or cut short ({reason})"
+    return DataError.of(Fault("truncated-file", Path(path), problem, "copy or export it again"))
 
 
 @contextmanager
@@ -125,10 +127,10 @@ def told_of(path: StrPath) -> Iterator[None]:
     except (FullconvError, MemoryError):
         raise
     except UnidentifiedImageError:
-        what, remedy = "not an image that can be read", "save it as PNG, JPEG or TIFF"
+        kind, what, remedy = "not-an-image", "not an image that can be read", "save it as PNG, JPEG or TIFF"
         if Path(path).is_file() and _is_html(Path(path)):
-            what, remedy = "a web page (HTML), not an image", "download the image itself"
-        raise DataError(f"{path}: {what}; {remedy}") from None
+            kind, what, remedy = "html-file", "a web page (HTML), not an image", "download the image itself"
+        raise DataError.of(Fault(kind, Path(path), what, remedy)) from None
     except Exception as error:
         raise damaged(path, error) from error
 
@@ -136,26 +138,26 @@ def told_of(path: StrPath) -> Iterator[None]:
 def check_pixels(image: Image.Image, path: StrPath, limit: int | None = MAX_PIXELS) -> None:
     pixels = image.width * image.height
     if pixels == 0 or (limit is not None and pixels > limit):
-        raise DataError(
-            f"{path}: {image.width} x {image.height} pixels, where 1 to {MAX_PIXELS} can be read; "
-            "cut it into smaller images"
-        )
+        problem = f"{image.width} x {image.height} pixels, where 1 to {MAX_PIXELS} can be read"
+        raise DataError.of(Fault("too-large", Path(path), problem, "cut it into smaller images"))
 
 
 def _check_file(path: Path) -> None:
     try:
         if path.is_dir():
-            raise DataError(f"{path}: a folder where an image file was expected; put the image there, or remove it")
+            problem, remedy = "a folder where an image file was expected", "put the image there, or remove it"
+            raise DataError.of(Fault("not-a-file", path, problem, remedy))
         if not path.exists():
-            raise DataError(f"{path}: no such file; check the path")
+            raise DataError.of(Fault("missing-file", path, "no such file", "check the path"))
         if not path.is_file():
-            raise DataError(f"{path}: not a regular file; copy the image into one")
+            raise DataError.of(Fault("not-a-file", path, "not a regular file", "copy the image into one"))
         with path.open("rb") as file:
             if not file.read(1):
-                raise DataError(f"{path}: the file is empty; copy or export it again")
+                raise DataError.of(Fault("empty-file", path, "the file is empty", "copy or export it again"))
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
-        raise DataError(f"{path}: cannot be opened ({reason}); check its name and permissions") from error
+        problem, remedy = f"cannot be opened ({reason})", "check its name and permissions"
+        raise DataError.of(Fault("unreadable-file", path, problem, remedy)) from error
 
 
 def _is_html(path: Path) -> bool:

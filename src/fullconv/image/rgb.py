@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fullconv.errors import DataError, UsageError
+from fullconv.faults import Fault
 from fullconv.files import StrPath, atomic_write
 from fullconv.image.opened import MAX_PIXELS, check_pixels, loaded_upright, opened_image, told_of
 from fullconv.labels import LabelSet
@@ -63,9 +64,11 @@ def eight_bits(grey: npt.NDArray[Any], path: StrPath) -> UInt8:
     top = 1 if grey.dtype.kind == "f" else 65535
     low, high = grey.min(), grey.max()
     if not np.isfinite([low, high]).all():
-        raise DataError(f"{path}: has pixels that are NaN or infinite, where 0 to {top} can be read; fill them in")
+        problem = f"has pixels that are NaN or infinite, where 0 to {top} can be read"
+        raise DataError.of(Fault("not-finite", Path(path), problem, "fill them in"))
     if not (low >= 0 and high <= top):
-        raise DataError(f"{path}: grey values from {low} to {high}, where 0 to {top} can be read; save 8 bits")
+        problem = f"grey values from {low} to {high}, where 0 to {top} can be read"
+        raise DataError.of(Fault("value-range", Path(path), problem, "save 8 bits"))
     if top == 1:
         return np.rint(grey * np.float32(255)).astype(np.uint8)
     return ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -147,7 +147,8 @@ def class_weights(counts: npt.NDArray[np.int64], power: float) -> Tensor:
     Power 1 is the balancing of Eigen and Fergus (ICCV 2015). Raises DataError where no pixel has a label.
     """
     if not counts.any():
-        raise DataError("no pixel of the training masks has a label: all are ignored, so there is nothing to learn")
+        message = "no pixel of the training masks has a label: all are ignored, so there is nothing to learn"
+        raise DataError(message, code="unlabelled-split")
     frequency = counts / counts.sum()
     present = frequency > 0
     weights = np.ones(len(counts))

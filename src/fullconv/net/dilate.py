@@ -122,7 +122,7 @@ class _Spread:
                 raise ModelError(f"{node.target} is a transposed convolution behind a dropped stride: not supported")
             return finer
         new = [
-            layer.rarefied(f, int(self.stride * f / tap.field.stride))
+            layer.rarefy(f, int(self.stride * f / tap.field.stride))
             for layer, f, tap in zip(layers, finer, before, strict=True)
         ]
         target, both = str(node.target), (new[0], new[1])

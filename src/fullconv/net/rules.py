@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fullconv.errors import ModelError
-from fullconv.geometry import Layer, Tap, same_sizes
+from fullconv.geometry import Layer, Tap, have_same_size
 from fullconv.net import shapes
 from fullconv.net.operations import (
     ALONG,
@@ -147,14 +147,14 @@ def _joined(taps: list[Taps]) -> Taps:
     for axis in (0, 1):
         field = taps[0][axis].field
         for other in taps[1:]:
-            field = field.joined(other[axis].field)
+            field = field.join(other[axis].field)
         axes.append(Tap(field, taps[0][axis].layers))
     return axes[0], axes[1]
 
 
 def _meet_by_chance(taps: list[Taps]) -> bool:
     """Whether maps that have one size here would have several at other sizes of the image."""
-    return any(not same_sizes(taps[0][axis], other[axis]) for other in taps[1:] for axis in (0, 1))
+    return any(not have_same_size(taps[0][axis], other[axis]) for other in taps[1:] for axis in (0, 1))
 
 
 def _own(call: Call) -> Seen:

@@ -1,9 +1,10 @@
-"""Trained networks behind the seams of `run`."""
+"""Trained networks as runners: PyTorch, on the GPU where there is one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from torch import nn
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.labels import LabelSet
+from fullconv.model_info import ModelInfo
 from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD
 from fullconv.net.checkpoint import load_classifier, load_net
 from fullconv.net.fcn import FCN
-from fullconv.tiling import Window
 
 __all__ = ["TorchClassifier", "TorchRunner", "largest"]
 
@@ -49,40 +50,20 @@ class TorchRunner:
 
     @classmethod
     def load(cls, path: Path, device: str | None = None) -> TorchRunner:
-        """From a run folder or a weights file, on no more threads than the process has cores."""
+        """Load a run folder or a weights file, on no more threads than the process has cores."""
         net, saved = load_net(path)
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
         return cls(net, saved.labels, device)
 
-    @property
-    def labels(self) -> LabelSet:
-        """What the channels of the logits mean."""
-        return self._labels
-
-    @property
-    def channels(self) -> int:
-        """Those of the images that it takes."""
-        return self.net.spec.channels
-
-    @property
-    def value_range(self) -> tuple[float, float] | None:
-        """The numbers in files that become 0 and 255, where their type does not say it."""
-        return self.net.spec.value_range
+    @cached_property
+    def info(self) -> ModelInfo:
+        """The network that runs; neither global context nor a plain resize is exact."""
+        return ModelInfo(self._labels, self.net.windows, self.net.exact, self.net.spec.input)
 
     @property
     def mean_color(self) -> tuple[int, ...]:
-        """The bytes, one for each channel, that the network takes for zero, all but the rounding."""
+        """The bytes, one for each channel, that the network normalises to zero, up to rounding."""
         return tuple(round(255 * float(value)) for value in self.net.mean.flatten())
-
-    @property
-    def windows(self) -> tuple[Window, Window]:
-        """Which rows and which columns of the image a pixel's logits depend on."""
-        return self.net.windows
-
-    @property
-    def exact(self) -> bool:
-        """Whether they depend on no others; not so with global context, nor with a plain resize."""
-        return self.net.exact
 
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """N x H x W x C uint8 to N x K x H x W float32."""
@@ -96,13 +77,13 @@ class TorchRunner:
         with self._running(images) as batch:
             scores = self.net.scores(self.net.encode(batch), (height, width))
             bands = [range(top, min(top + ROWS, height)) for top in range(0, height, ROWS)]
-            found = [largest(self.net.upsampled(scores, (height, width), rows)) for rows in bands]
-        result: npt.NDArray[np.uint8] = torch.cat(found, 1).cpu().numpy()
+            maps = [largest(self.net.upsampled(scores, (height, width), rows)) for rows in bands]
+        result: npt.NDArray[np.uint8] = torch.cat(maps, 1).cpu().numpy()
         return result
 
     @contextmanager
     def _running(self, images: npt.NDArray[np.uint8]) -> Iterator[torch.Tensor]:
-        """The batch on the device; torch's errors become ours."""
+        """Yield the batch on the device; torch's errors become those of fullconv."""
         size = f"{images.shape[1]}x{images.shape[2]}"
         try:
             with torch.inference_mode():
@@ -110,7 +91,7 @@ class TorchRunner:
         except RuntimeError as error:
             if "alloc" in str(error) or "out of memory" in str(error):
                 raise MemoryError(f"an image of {size} does not fit in memory") from error
-            raise ModelError(f"the network fails on {size} pixels: {error}") from error
+            raise ModelError(f"the network fails on {size} pixels: {error}", code="network-failed") from error
 
 
 class TorchClassifier:
@@ -119,29 +100,19 @@ class TorchClassifier:
     def __init__(self, net: nn.Module, size: tuple[int, int], labels: LabelSet, device: str | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.net = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._size, self._labels = size, labels
+        self.size, self.labels = size, labels
         self._mean, self._std = (
             torch.tensor(v, device=self.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD)
         )
 
     @classmethod
     def load(cls, path: Path, device: str | None = None) -> TorchClassifier:
-        """From a file of `checkpoint.save_classifier`."""
+        """Load a file of `checkpoint.save_classifier`."""
         return cls(*load_classifier(path), device)
 
     @property
-    def labels(self) -> LabelSet:
-        """What the logits mean."""
-        return self._labels
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the images that it takes."""
-        return self._size
-
-    @property
     def mean_color(self) -> tuple[int, ...]:
-        """The RGB bytes that the classifier takes for zero, all but the rounding."""
+        """The RGB bytes that the classifier normalises to zero, up to rounding."""
         return tuple(round(255 * value) for value in IMAGENET_MEAN)
 
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

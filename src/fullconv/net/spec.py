@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from fullconv.images.input_format import InputFormat
 from fullconv.net.upsample import UpsampleMode
 
 __all__ = ["NetSpec", "Padding"]
@@ -46,6 +47,11 @@ class NetSpec:
         """As in the paper's table: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s; FCN-8s-dilated-16 and the like."""
         dilated = f"-dilated-{self.dilate}" if self.dilate else ""
         return f"FCN-{self.stride}s{dilated}{'-fixed' if self.fixed else ''}"
+
+    @property
+    def input(self) -> InputFormat:
+        """The format of the images."""
+        return InputFormat(self.channels, self.value_range)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and YAML."""

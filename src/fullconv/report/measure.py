@@ -121,8 +121,9 @@ def measure(
 
     Raises DataError as `DataSet.split` and `DataSet.read`, and if no pixel is labelled.
     """
-    classes = runner.labels.num_classes
-    found = Measured(runner.labels, dataset, split, np.zeros((classes, classes), np.int64))
+    labels = runner.info.labels
+    classes = labels.num_classes
+    found = Measured(labels, dataset, split, np.zeros((classes, classes), np.int64))
     for sample in track(dataset.split(split)):
         image, target = dataset.read(sample)
         start = time.perf_counter()

@@ -63,7 +63,7 @@ def read_source(model: Path, runner: Runner | None = None) -> Source:
     Raises ModelError for files that cannot be read as such.
     """
     if not model.is_dir():
-        notes = runner.about.notes if isinstance(runner, ExportedRunner) else {}
+        notes = runner.metadata.notes if isinstance(runner, ExportedRunner) else {}
         return Source(model, {name: value for name, value in notes.items() if value and name != "scores"})
     settings, rows = model / "recipe.yaml", model / "metrics.csv"
     try:

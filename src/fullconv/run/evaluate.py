@@ -23,7 +23,7 @@ def evaluate(runner: Runner, pairs: Iterable[tuple[UInt8, UInt8]]) -> Scores:
 
     Raises DataError for targets that do not fit their image or the classes, or if no pixel is labelled.
     """
-    labels = runner.labels
+    labels = runner.info.labels
     confusion = np.zeros((labels.num_classes, labels.num_classes), np.int64)
     for image, target in pairs:
         prediction = label_maps(runner, image[None])[0]

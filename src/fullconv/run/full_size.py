@@ -1,36 +1,38 @@
-"""From the scores of an exported network, at its prediction stride, to logits and labels at the size of the image."""
+"""Upsampling of an exported network's scores to logits and labels at the size of the image."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from fullconv.run.about import About, Float32
+from fullconv.arrays import UInt8
+from fullconv.run.metadata import Float32, ModelMetadata
 from fullconv.run.runner import largest
 
 __all__ = ["full_size_labels", "full_size_logits"]
 
 BAND = 64
+"""The number of rows that are upsampled at a time."""
+
 CHUNK = 2**22
+"""The number of logits that are computed at a time where cells disagree."""
 
-UInt8 = npt.NDArray[np.uint8]
 
+def full_size_labels(scores: Float32, metadata: ModelMetadata, size: tuple[int, int]) -> UInt8:
+    """Map N x K x h x w scores to class ids at `size`, N x H x W uint8; ties go to the first class.
 
-def full_size_labels(scores: Float32, about: About, size: tuple[int, int]) -> UInt8:
-    """The class of the largest logit, N x H x W uint8 at `size`, from N x K x h x w scores; the first one of equals.
-
-    Equal to the largest of `full_size_logits`, but quicker: a pixel's logits are averages of those of the four cells
-    around it, so that where one class is the largest in all four it is so between them, and is not computed.
+    The result equals the arg max of `full_size_logits`, but is faster to compute. The logits of a pixel are weighted
+    averages of those of the four cells around it. Where all four cells have the same best class, the pixels between
+    them have it too, and their logits are not computed.
     """
-    if about.kernel is not None:
-        return largest(full_size_logits(scores, about, size))
-    return np.stack([_labels(one, about, size) for one in scores])
+    if metadata.kernel is not None:
+        return largest(full_size_logits(scores, metadata, size))
+    return np.stack([_labels(one, metadata, size) for one in scores])
 
 
-def _labels(scores: Float32, about: About, size: tuple[int, int]) -> UInt8:
-    """K x h x w scores to H x W labels."""
+def _labels(scores: Float32, metadata: ModelMetadata, size: tuple[int, int]) -> UInt8:
+    """Map K x h x w scores to H x W labels."""
     classes, height, width = scores.shape
-    rows, columns = (up.factor for up in about.upsamplings)
+    rows, columns = (up.factor for up in metadata.upsamplings)
     best = np.pad(largest(scores[None])[0], 1, mode="edge")
     corner = best[:-1, :-1]
     mixed = (corner != best[:-1, 1:]) | (corner != best[1:, :-1]) | (corner != best[1:, 1:])
@@ -42,25 +44,25 @@ def _labels(scores: Float32, about: About, size: tuple[int, int]) -> UInt8:
     for first in range(0, len(down), step):
         y, x = down[first : first + step], across[first : first + step]
         quads = np.stack([padded[:, y + i, x + j].ravel() for i in (0, 1) for j in (0, 1)])
-        logits = (about.blocks @ quads).reshape(rows * columns, classes, -1)
-        found = largest(logits.transpose(1, 0, 2)[None])[0].reshape(rows, columns, -1)
-        blocks[y, :, x, :] = found.transpose(2, 0, 1)
-    top, left = about.start
+        logits = (metadata.blocks @ quads).reshape(rows * columns, classes, -1)
+        labels = largest(logits.transpose(1, 0, 2)[None])[0].reshape(rows, columns, -1)
+        blocks[y, :, x, :] = labels.transpose(2, 0, 1)
+    top, left = metadata.start
     whole = blocks.reshape((height + 1) * rows, (width + 1) * columns)
     return np.ascontiguousarray(whole[top : top + size[0], left : left + size[1]])
 
 
-def full_size_logits(scores: Float32, about: About, size: tuple[int, int]) -> Float32:
-    """Logits N x K x H x W at `size` from N x K x h x w scores, the numbers of the network's own upsampling."""
+def full_size_logits(scores: Float32, metadata: ModelMetadata, size: tuple[int, int]) -> Float32:
+    """Map N x K x h x w scores to N x K x H x W logits at `size`, as the network's last upsampling layer does."""
     count, classes, height, width = scores.shape
-    rows, columns = (up.factor for up in about.upsamplings)
-    (top, left), deep = about.start, max(1, BAND // rows)
+    rows, columns = (up.factor for up in metadata.upsamplings)
+    (top, left), deep = metadata.start, max(1, BAND // rows)
     result = np.empty((count, classes, *size), np.float32)
     padded = np.zeros((count, classes, height + 2 + deep, width + 2), np.float32)
     padded[:, :, 1 : height + 1, 1 : width + 1] = scores
     for first in range(top // rows, (top + size[0] - 1) // rows + 1, deep):
         strip = padded[:, :, first : min(first + deep, height + 1) + 1]
-        band = _blocks(strip, about).reshape(count, classes, -1, (width + 1) * columns)
+        band = _blocks(strip, metadata).reshape(count, classes, -1, (width + 1) * columns)
         begin = max(0, first * rows - top)
         skip = begin + top - first * rows
         end = min(size[0], begin + band.shape[2] - skip)
@@ -68,14 +70,14 @@ def full_size_logits(scores: Float32, about: About, size: tuple[int, int]) -> Fl
     return result
 
 
-def _blocks(strip: Float32, about: About) -> Float32:
-    """N x K x (b + 1) x (c + 1) scores to N x K x b x rows x c x columns logits."""
+def _blocks(strip: Float32, metadata: ModelMetadata) -> Float32:
+    """Map N x K x (b + 1) x (c + 1) scores to N x K x b x rows x c x columns logits."""
     count, classes, height, width = (n - edge for n, edge in zip(strip.shape, (0, 0, 1, 1), strict=True))
-    rows, columns = (up.factor for up in about.upsamplings)
+    rows, columns = (up.factor for up in metadata.upsamplings)
     quads = np.stack([strip[:, :, y : y + height, x : x + width] for y in (0, 1) for x in (0, 1)])
-    if about.kernel is None:
-        logits = (about.blocks @ quads.reshape(4, -1)).reshape(rows, columns, count, classes, height, width)
+    if metadata.kernel is None:
+        logits = (metadata.blocks @ quads.reshape(4, -1)).reshape(rows, columns, count, classes, height, width)
         return logits.transpose(2, 3, 4, 0, 5, 1)
     cells = quads.transpose(1, 3, 4, 0, 2).reshape(count, height, width, -1)
-    logits = (cells @ about.blocks).reshape(count, height, width, rows, columns, classes)
+    logits = (cells @ metadata.blocks).reshape(count, height, width, rows, columns, classes)
     return logits.transpose(0, 5, 1, 3, 2, 4)

@@ -46,7 +46,7 @@ class _GdalRaster:
         read, self.note = bands_read(path, 3 if palette else count, ColorInterp.alpha in colored, channels)
         self._bands = [1] if palette else list(range(1, read + 1))
         if ColorInterp.cyan in colored:
-            raise DataError(f"{path}: CMYK colours; convert it to RGB")
+            raise DataError(f"{path}: CMYK colours; convert it to RGB", code="unsupported-format")
         flags = source.mask_flag_enums[0]
         self.origin = _origin(source)
         says_alpha = MaskFlags.alpha in flags and channels == count  # then it is a channel like others

@@ -62,7 +62,7 @@ def georeference(path: Path) -> Georeference | None:
             return None
         raise MissingExtra("rasterio", "geo", path)
     if tags is not None and tags.get(ExifTags.Base.Orientation, 1) != 1:
-        raise DataError(f"{path}: a GeoTIFF with an orientation tag; export it upright")
+        raise DataError(f"{path}: a GeoTIFF with an orientation tag; export it upright", code="unsupported-format")
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
@@ -72,7 +72,8 @@ def georeference(path: Path) -> Georeference | None:
             with rasterio.open(path, driver="GTiff") as dataset:
                 crs, transform = dataset.crs, dataset.transform
     except Exception as error:  # GDAL's own errors are not rasterio's
-        raise DataError(f"{path}: the georeference cannot be read ({error}); export it again") from error
+        message = f"{path}: the georeference cannot be read ({error}); export it again"
+        raise DataError(message, code="unreadable-file") from error
     if not crs or transform.is_identity:
         return None
     metres = crs.linear_units_factor[1] if crs.is_projected else None

@@ -1,11 +1,11 @@
 """Images of any size: read in windows, labelled tile by tile, written in bands; a kill costs one tile.
 
-An image goes this way if it has more than `LARGE` pixels. Memory then does not grow with its height, and with its width
-only where the file is stored by rows (PNG, JPEG, TIFF in strips), of which the rows of a tile are kept. A progressive
-JPEG is the exception: its last pass may change every pixel, so that the decoder holds about 8 bytes for each of them.
+Images of more than `MAX_IN_MEMORY_PIXELS` are predicted this way. Memory then does not grow with the image's height,
+and with its width only if the file is stored by rows (PNG, JPEG, TIFF in strips), of which the rows of a tile are kept.
+A progressive JPEG is the exception: its last pass may change every pixel, so the decoder holds about 8 bytes for each.
 
-The label map is TIFF where the image is georeferenced or has more than `PNG_PIXELS`, which few programs open as PNG;
-else it is PNG. Pixels without data get the ignored label, which is the TIFF's nodata value.
+The label map is TIFF if the image is georeferenced or has more than `PNG_PIXELS`, which few programs open as PNG; else
+it is PNG. Pixels without data get the ignored label, which is the TIFF's nodata value.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ import numpy.typing as npt
 from fullconv.data.bands import rgb_view
 from fullconv.errors import FullconvError
 from fullconv.image import overlay
+from fullconv.images.input_format import RGB
 from fullconv.labels import LabelSet
-from fullconv.run.journal import PartFile
 from fullconv.run.rasters import Raster, header, open_raster
-from fullconv.run.runner import Runner, label_maps, takes
+from fullconv.run.resumable import ResumableLabelMap
+from fullconv.run.runner import Runner, label_maps
 from fullconv.run.tiles import Tile, TiledRunner
 from fullconv.run.writing import BAND, check_writable, write_bands
 
 __all__ = [
-    "LARGE",
+    "MAX_IN_MEMORY_PIXELS",
     "PNG_PIXELS",
-    "LargeOptions",
     "LargeResult",
     "default_tile",
     "goes_in_windows",
@@ -40,7 +40,7 @@ __all__ = [
     "predict_large",
 ]
 
-LARGE = 64_000_000
+MAX_IN_MEMORY_PIXELS = 64_000_000
 """Pixels above which an image is predicted in windows."""
 
 PNG_PIXELS = 2**28
@@ -51,9 +51,9 @@ UInt8 = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class LargeResult:
-    """What came of a large image: its size (height, width), and how many pixels have each label, 0 to 255.
+    """A large image that was predicted: its size (height, width), and how many pixels have each label, 0 to 255.
 
-    `resumed` tiles were there from before; `note` says which of its bands were read, if not all.
+    `resumed` tiles were stored by an earlier run; `note` says which of the image's bands were read, if not all.
     """
 
     size: tuple[int, int]
@@ -63,34 +63,19 @@ class LargeResult:
     note: str
 
 
-@dataclass(frozen=True)
-class LargeOptions:
-    """What `predict_files` does with large images: an overlay only if `overlay`; `on_tile(done, all)` after each.
+def goes_in_windows(runner: Runner, path: Path, max_pixels: int = MAX_IN_MEMORY_PIXELS) -> bool:
+    """Whether an image of more than `max_pixels` is for `predict_large`. Raises DataError as `image.image_size`.
 
-    `tell` gets a sentence, of images of any size, where not all bands are read or not all kinds are written.
-    """
-
-    overlay: bool = False
-    on_tile: Callable[[int, int], None] | None = None
-    tell: Callable[[str], None] | None = None
-
-    def writes(self, kind: str) -> bool:
-        """Whether this kind of result is written for a large image, if it is for others."""
-        return kind == "labels" or (kind == "overlay" and self.overlay)
-
-
-def goes_in_windows(runner: Runner, path: Path) -> bool:
-    """Whether an image is for `predict_large`; from its header. Raises DataError as `image.image_size`.
-
-    Networks with global context get theirs whole, unless they come with tiles.
+    Only the header is read. Networks with global context get the whole image, unless `runner` is a `TiledRunner`.
     """
     (height, width), _ = header(path)
-    return height * width > LARGE and (runner.exact or isinstance(runner, TiledRunner))
+    return height * width > max_pixels and (runner.info.exact or isinstance(runner, TiledRunner))
 
 
 def large_targets(path: Path, targets: Mapping[str, Path], runner: Runner | None = None) -> dict[str, Path]:
-    """The targets of a large image, by kind, with the suffixes that they get; `runner` is what labels it."""
-    with open_raster(path, *(() if runner is None else takes(runner))) as raster:
+    """Give the targets of a large image, by kind, their final suffixes; `runner` is the one that labels it."""
+    images = RGB if runner is None else runner.info.input
+    with open_raster(path, images.channels, images.value_range) as raster:
         located, pixels = raster.origin is not None, raster.size[0] * raster.size[1]
     suffix = ".tif" if located or pixels > PNG_PIXELS else ".png"
     return {
@@ -99,8 +84,8 @@ def large_targets(path: Path, targets: Mapping[str, Path], runner: Runner | None
 
 
 def default_tile(runner: Runner) -> int:
-    """The tile where none is asked for: 1024 pixels inside of the halo."""
-    return 1024 + max(window.before + window.after for window in runner.windows)
+    """Return the default tile: 1024 pixels inside of the halo."""
+    return 1024 + max(window.before + window.after for window in runner.info.windows)
 
 
 def predict_large(
@@ -108,25 +93,26 @@ def predict_large(
     path: Path,
     targets: Mapping[str, Path],
     on_tile: Callable[[int, int], None] | None = None,
-    beside: Path | None = None,
+    resume_at: Path | None = None,
 ) -> LargeResult:
     """Label an image in windows, and write "labels" and "overlay" of `targets`, as TIFF or PNG by their suffixes.
 
     The tiles are those of `runner` if it is a `TiledRunner`, else of `default_tile`. `on_tile(done, all)` is called
-    after each. If the work was stopped, however hard, it goes on where it was: the labels so far lie in hidden files
-    beside `beside`, by default the first target, and are taken up if image, model, classes, tile and halo are the same.
-    Of a damaged image nothing is kept.
+    after each. Stopped or killed, the work resumes in the next call: the labels so far are in hidden files next to
+    `resume_at`, by default the first target, and are used if image, model, classes, tile and halo are the same. Nothing
+    stays of a damaged image.
 
     Raises DataError for an image that cannot be read, UsageError for a network with global context without a halo,
     MissingExtra for a result that needs rasterio or tifffile, and FullconvError when the file system refuses.
     """
     tiled = runner if isinstance(runner, TiledRunner) else TiledRunner(runner, default_tile(runner))
-    beside = beside or next(iter(targets.values()))
+    resume_at = resume_at or next(iter(targets.values()))
     for target in targets.values():
         check_writable(target)
-    with open_raster(path, *takes(tiled)) as raster, _told(beside):
+    images, labels = tiled.info.input, tiled.info.labels
+    with open_raster(path, images.channels, images.value_range) as raster, _writing(resume_at):
         tiles = tiled.tiles(raster.size)
-        with PartFile(beside, raster.size, _about(tiled, path, raster.size), _probe(tiled.runner)) as part:
+        with ResumableLabelMap(resume_at, raster.size, _job(tiled, path, raster.size), _probe(tiled.runner)) as part:
             resumed = part.done
             for number in range(part.done, len(tiles)):
                 part.write(tiles[number], _labels(tiled.runner, raster, tiles[number]))
@@ -136,44 +122,44 @@ def predict_large(
             for band in part.bands(BAND):
                 counts += np.bincount(band.ravel(), minlength=256)
             if "labels" in targets:
-                write_bands(targets["labels"], part.size, part.bands(BAND), runner.labels, raster.origin)
+                write_bands(targets["labels"], part.size, part.bands(BAND), labels, raster.origin)
             if "overlay" in targets:
-                write_bands(targets["overlay"], part.size, _tinted(part, raster, runner.labels), None, raster.origin)
+                write_bands(targets["overlay"], part.size, _tinted(part, raster, labels), None, raster.origin)
         part.remove()
     return LargeResult(raster.size, tuple(counts.tolist()), len(tiles), resumed, raster.note)
 
 
 def _labels(runner: Runner, raster: Raster, tile: Tile) -> UInt8:
-    """The labels of a tile's kept pixels; a tile without data is not computed."""
+    """Return the labels of a tile's kept pixels; a tile without data is not computed."""
     rows, columns = tile
     image, empty = raster.read(rows.read, columns.read)
     kept = None if empty is None else empty[rows.inner, columns.inner]
-    ignored = np.uint8(runner.labels.ignore_index)
+    ignored = np.uint8(runner.info.labels.ignore_index)
     if kept is not None and kept.all():
         return np.full(kept.shape, ignored)
     labels = label_maps(runner, image[None])[0][rows.inner, columns.inner]
     return labels if kept is None else np.where(kept, ignored, labels)
 
 
-def _about(tiled: TiledRunner, path: Path, size: tuple[int, int]) -> dict[str, Any]:
-    """What the labels of a part file are of, apart from the model's weights."""
+def _job(tiled: TiledRunner, path: Path, size: tuple[int, int]) -> dict[str, Any]:
+    """Identify the labels of a resumable label map, apart from the model's weights."""
     status = path.stat()
     return {
         "image": [str(path.resolve()), status.st_size, status.st_mtime_ns, *size],
         "tile": [tiled.tile, tiled.halo],
-        "windows": [[window.before, window.after, window.period] for window in tiled.windows],
-        "labels": tiled.labels.to_dict(),
+        "windows": [[window.before, window.after, window.period] for window in tiled.info.windows],
+        "labels": tiled.info.labels.to_dict(),
     }
 
 
 def _probe(runner: Runner) -> list[float]:
-    """What the model says to a small fixed picture, by which it is known again."""
-    noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64, takes(runner)[0]), np.uint8)
+    """Return some logits of a small fixed picture, which identify the model."""
+    noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64, runner.info.input.channels), np.uint8)
     return [round(float(value), 6) for value in runner.logits(noise)[0, :, ::16, ::16].ravel()]
 
 
-def _tinted(part: PartFile, raster: Raster, labels: LabelSet) -> Iterator[UInt8]:
-    """The overlay in bands."""
+def _tinted(part: ResumableLabelMap, raster: Raster, labels: LabelSet) -> Iterator[UInt8]:
+    """Yield the overlay in bands."""
     top = 0
     for band in part.bands(BAND):
         image, _ = raster.read(range(top, top + len(band)), range(raster.size[1]))
@@ -182,10 +168,12 @@ def _tinted(part: PartFile, raster: Raster, labels: LabelSet) -> Iterator[UInt8]
 
 
 @contextmanager
-def _told(target: Path) -> Iterator[None]:
-    """What the file system refuses, as our error."""
+def _writing(target: Path) -> Iterator[None]:
+    """Turn errors of the file system into FullconvError."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise FullconvError(f"{target}: cannot be written ({reason}); check the folder and the disk") from error
+        raise FullconvError(
+            f"{target}: cannot be written ({reason}); check the folder and the disk", code="cannot-write"
+        ) from error

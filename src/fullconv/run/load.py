@@ -1,54 +1,55 @@
-"""Which runner a model path asks for."""
+"""From a model's path to a runner."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
+from fullconv.choices import Backend
 from fullconv.errors import MissingExtra, ModelError, UsageError
 from fullconv.run.exported import ExportedRunner
 from fullconv.run.runner import Runner
 
-__all__ = ["RunnerKind", "load_runner"]
-
-RunnerKind = Literal["onnx", "openvino", "torch"]
+__all__ = ["load_runner"]
 
 
-def load_runner(path: Path, kind: RunnerKind | None = None) -> Runner:
-    """The runner of an .onnx file (ONNX Runtime, or OpenVINO), or of a run folder or weights file (torch).
+def load_runner(path: Path, backend: Backend | None = None) -> Runner:
+    """Load an .onnx file (ONNX Runtime by default, or OpenVINO), or a run folder or weights file (torch).
 
-    ONNX Runtime and OpenVINO read .onnx files only, torch the others only: UsageError else, and for other kinds.
-    ModelError where the file is no model, MissingExtra where what runs it is not installed. Torch is imported only
-    where it runs.
+    Raises UsageError for a backend that does not run this kind of model, ModelError if the file is not a model, and
+    MissingExtra if the backend is not installed. Torch is imported only to run a network with it.
     """
-    if kind not in (None, *get_args(RunnerKind)):
-        raise UsageError(f"there is no runner {kind!r}; choose from {', '.join(get_args(RunnerKind))}")
+    if backend not in (None, *get_args(Backend)):
+        choices = ", ".join(get_args(Backend))
+        raise UsageError(f"there is no backend {backend!r}; choose from {choices}", code="unknown-backend")
     exported = path.suffix.lower() == ".onnx"
     if not exported and path.is_file() and path.suffix.lower() != ".safetensors":
-        raise ModelError(f"{path} is no model; name a run folder, or a .safetensors or .onnx file")
-    kind = kind or ("onnx" if exported else "torch")
-    if exported == (kind == "torch"):
-        takes = "a run folder or a .safetensors file" if kind == "torch" else "an .onnx file of fullconv export"
-        raise UsageError(f"{path}: the {kind} runner takes {takes}")
-    if kind == "torch":
-        _need("train", "torch", "torchvision", "safetensors")
+        raise ModelError(
+            f"{path} is not a model; name a run folder, or a .safetensors or .onnx file", code="not-a-model"
+        )
+    backend = backend or ("onnx" if exported else "torch")
+    if exported == (backend == "torch"):
+        models = "a run folder or a .safetensors file" if backend == "torch" else "an .onnx file of fullconv export"
+        raise UsageError(f"{path}: the {backend} backend runs {models}", code="backend-of-other-model")
+    if backend == "torch":
+        _require("train", "torch", "torchvision", "safetensors")
         from fullconv.net.runner import TorchRunner
 
         return TorchRunner.load(path)
-    if kind == "openvino":
-        _need("openvino", "openvino")
+    if backend == "openvino":
+        _require("openvino", "openvino")
         from fullconv.run.openvino import OpenVinoFile
 
-        fast = OpenVinoFile.load(path)
-        return ExportedRunner(fast.about, fast.scores)
+        compiled = OpenVinoFile.load(path)
+        return ExportedRunner(compiled.metadata, compiled.scores)
     from fullconv.run.onnx import OnnxFile
 
     file = OnnxFile.load(path)
-    return ExportedRunner(file.about, file.scores)
+    return ExportedRunner(file.metadata, file.scores)
 
 
-def _need(extra: str, *packages: str) -> None:
+def _require(extra: str, *packages: str) -> None:
     for package in packages:
         if find_spec(package) is None:
             raise MissingExtra(package, extra)

@@ -1,4 +1,4 @@
-"""The models that come with fullconv, by name."""
+"""The bundled models, by name."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ __all__ = ["bundled", "bundled_names", "model_path"]
 FOLDER = Path(__file__).parent.parent / "models"
 
 
-def bundled_names() -> list[str]:
-    """The names of the models inside the package, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.onnx"))
+def bundled_names(folder: Path = FOLDER) -> list[str]:
+    """Return the names of the bundled models, sorted."""
+    return sorted(path.stem for path in folder.glob("*.onnx"))
 
 
-def bundled(name: str) -> Path:
-    """The file of a model inside the package; ModelError that lists the names for others."""
-    names = bundled_names()
+def bundled(name: str, folder: Path = FOLDER) -> Path:
+    """Return the file of a bundled model; ModelError that lists the names for any other name."""
+    names = bundled_names(folder)
     if name not in names:
-        known = f"those that come with fullconv: {', '.join(names)}" if names else "none comes with this fullconv"
-        raise ModelError(f"there is no model {name!r}; name a run folder, a weights file, or a model's name ({known})")
-    return FOLDER / f"{name}.onnx"
+        raise ModelError(
+            f"there is no model {name!r}; name a run folder, a weights file, or a bundled model "
+            f"({', '.join(names) or 'this installation has none'})",
+            code="no-model",
+        )
+    return folder / f"{name}.onnx"
 
 
-def model_path(model: str | os.PathLike[str]) -> Path:
-    """What names a model: the name of a bundled one, or a path that exists.
+def model_path(model: str | os.PathLike[str], folder: Path = FOLDER) -> Path:
+    """Return the path of a model: that of a bundled one by its name, or a path that exists.
 
-    A bundled name comes before a folder of that name: ./street is the folder. Raises ModelError for anything else.
+    A bundled name has priority over a folder of that name: ./street is the folder. Raises ModelError for anything else.
     """
-    if isinstance(model, str) and model in bundled_names():
-        return bundled(model)
+    if isinstance(model, str) and model in bundled_names(folder):
+        return bundled(model, folder)
     path = Path(model)
-    return path if path.exists() else bundled(str(model))
+    return path if path.exists() else bundled(str(model), folder)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.bands import ValueRange
 from fullconv.errors import UsageError
+from fullconv.images.input_format import InputFormat
 from fullconv.labels import LabelSet
-from fullconv.run.runner import Runner, largest, takes
+from fullconv.model_info import ModelInfo
+from fullconv.run.runner import Runner, largest
 from fullconv.tiling import Window
 
 __all__ = ["PatchClassifier", "PatchwiseRunner"]
@@ -46,10 +48,11 @@ class PatchClassifier(Protocol):
 
 
 class PatchwiseRunner:
-    """A `Runner` that labels every `step`-th pixel from a patch of its own, `batch` patches at a time.
+    """A `Runner` that labels every `step`-th pixel from its own patch, `batch` patches at a time.
 
-    The pixels lie in the middles of squares of `step` pixels, and each square takes the logits of its pixel. Patches
-    that reach beyond the image are filled up with `fill`, a byte for each channel.
+    The pixels lie in the middles of squares of `step` pixels, and each square gets the logits of its pixel. Patches
+    that reach beyond the image are filled up with `fill`, a byte for each channel. It is not exact: where patches are
+    cut depends on the image's border.
 
     Over a skip network, the logits of a labelled pixel are those of the whole image wherever its window lies inside the
     image. Nearer to the border they are not: there a patch continues the image with its mean colour, and the
@@ -59,55 +62,49 @@ class PatchwiseRunner:
     def __init__(
         self,
         score: Score,
-        windows: tuple[Window, Window],
-        labels: LabelSet,
+        info: ModelInfo,
         fill: Color,
         step: int = 8,
         batch: int = 16,
-        value_range: ValueRange | None = None,
     ) -> None:
         if step < 1 or batch < 1:
-            raise UsageError(f"patches {step} pixels apart in batches of {batch}: both are 1 at the least")
-        self._score, self._labels, self.windows, self.fill = score, labels, windows, fill
-        self.step, self.batch, self.channels, self.value_range = step, batch, len(fill), value_range
+            raise UsageError(
+                f"patches {step} pixels apart in batches of {batch}: both are 1 at the least", code="patch-step"
+            )
+        self._score, self._info, self.fill, self.step, self.batch = score, replace(info, exact=False), fill, step, batch
 
     @classmethod
     def over(cls, runner: Runner, fill: Color, step: int = 8, batch: int = 16) -> PatchwiseRunner:
-        """With a network that labels pixels, each from the window that it depends on."""
+        """Slide a network that labels pixels, each from the window that it depends on."""
 
         def score(patches: Bytes, places: npt.NDArray[np.int64]) -> Floats:
             logits = runner.logits(patches)
             return logits[np.arange(len(patches)), :, places[:, 0], places[:, 1]]
 
-        return cls(score, runner.windows, runner.labels, fill, step, batch, takes(runner)[1])
+        return cls(score, runner.info, fill, step, batch)
 
     @classmethod
     def sliding(cls, classifier: PatchClassifier, step: int = 8, batch: int = 16) -> PatchwiseRunner:
-        """With a classifier, whose input is centred on the pixel."""
+        """Slide a classifier, whose input is centred on the pixel."""
         height, width = classifier.size
-        windows = Window.centred(height), Window.centred(width)
-        labels, fill = classifier.labels, classifier.mean_color
-        return cls(lambda patches, places: classifier.logits(patches), windows, labels, fill, step, batch)
+        windows, fill = (Window.centred(height), Window.centred(width)), classifier.mean_color
+        info = ModelInfo(classifier.labels, windows, exact=False, input=InputFormat(len(fill)))
+        return cls(lambda patches, places: classifier.logits(patches), info, fill, step, batch)
 
     @property
-    def labels(self) -> LabelSet:
-        """What the channels of the logits mean."""
-        return self._labels
-
-    @property
-    def exact(self) -> bool:
-        """Not: where patches are cut depends on the image's border."""
-        return False
+    def info(self) -> ModelInfo:
+        """The network that runs, which is not exact."""
+        return self._info
 
     def label_maps(self, images: Bytes) -> Bytes:
-        """N x H x W x C uint8 to N x H x W uint8 class ids."""
+        """Map N x H x W x C uint8 to N x H x W uint8 class ids."""
         return largest(self.logits(images))
 
     def logits(self, images: Bytes) -> Floats:
-        """N x H x W x C uint8 to N x K x H x W float32, constant on squares of `step` pixels."""
+        """Map N x H x W x C uint8 to N x K x H x W float32, constant on squares of `step` pixels."""
         count, height, width = images.shape[:3]
         rows, columns = self._pixels(height), self._pixels(width)
-        coarse = np.empty((count, self._labels.num_classes, len(rows), len(columns)), np.float32)
+        coarse = np.empty((count, self.info.labels.num_classes, len(rows), len(columns)), np.float32)
         for image, scores in zip(images, coarse, strict=True):
             self._label(image, rows, columns, scores.reshape(len(scores), -1))
         return coarse.repeat(self.step, 2)[:, :, :height].repeat(self.step, 3)[..., :width]
@@ -118,7 +115,7 @@ class PatchwiseRunner:
 
     def _label(self, image: Bytes, rows: list[int], columns: list[int], scores: Floats) -> None:
         """Fill `scores`, K x (rows * columns)."""
-        tall, wide = self.windows
+        tall, wide = self.info.windows
         pixels = np.array([(y, x) for y in rows for x in columns])
         starts = np.array([(tall.start(y), wide.start(x)) for y, x in pixels.tolist()])
         low, high = np.minimum(starts.min(0), 0), starts.max(0) + np.array([tall.size, wide.size])

@@ -42,7 +42,8 @@ def read_picture(path: Path, channels: int = 3, value_range: ValueRange | None =
         height, width = raster.size
         if height * width > MAX_PIXELS:
             raise DataError(
-                f"{path}: {width} x {height} pixels, where 1 to {MAX_PIXELS} can be read; cut it into tiles"
+                f"{path}: {width} x {height} pixels, where 1 to {MAX_PIXELS} can be read; cut it into tiles",
+                code="too-large",
             )
         return Picture(*_whole(raster, channels), raster.origin, raster.note)
 

@@ -126,7 +126,9 @@ class Coding:
     def _rgb(self, stored: npt.NDArray[Any], empty: Mask | None) -> UInt8:
         """h x w x 1 or 3 numbers of any type to h x w x 3 uint8 RGB, black where `empty`."""
         if stored.dtype.kind not in "buif" or stored.dtype == np.int8:
-            raise DataError(f"{self.path}: pixels of type {stored.dtype}; save 8 or 16 bits without sign")
+            raise DataError(
+                f"{self.path}: pixels of type {stored.dtype}; save 8 or 16 bits without sign", code="unsupported-format"
+            )
         if empty is not None:
             stored = np.where(empty[..., None], stored.dtype.type(0), stored)
         if self.palette is not None:
@@ -158,7 +160,7 @@ def bands_read(path: Path, count: int, alpha: bool, channels: int) -> tuple[int,
         first = "the first 3 are" if read == 3 else "the first is"
         return read, "" if count - alpha in (1, 3) else f"{count} bands, of which {first} read"
     if channels not in (count, count - alpha):
-        raise DataError(wrong_bands(path, count, channels))
+        raise wrong_bands(path, count, channels)
     return channels, ""
 
 
@@ -166,7 +168,8 @@ def _check_block(path: Path, size: int) -> None:
     if size > LARGEST_BLOCK:
         raise DataError(
             f"{path}: one block holds {size / 2**20:,.0f} MiB of pixels; "
-            "write the file in tiles (gdal_translate -co TILED=YES)"
+            "write the file in tiles (gdal_translate -co TILED=YES)",
+            code="too-large",
         )
 
 
@@ -185,7 +188,9 @@ def open_raster(
         return
     (height, width), orientation = header(path)
     if height * width > MOST_PIXELS:
-        raise DataError(f"{path}: {width} x {height} pixels, which no image has; copy or export it again")
+        raise DataError(
+            f"{path}: {width} x {height} pixels, which no image has; copy or export it again", code="too-large"
+        )
     upright = orientation == 1
     with ExitStack() as stack:
         found: Raster
@@ -272,7 +277,7 @@ class ArrayRaster:
         self._array = open_array(path)
         bands = self._array.shape[2]
         if bands != channels and (bands, channels) != (1, 3):
-            raise DataError(wrong_bands(path, bands, channels))
+            raise wrong_bands(path, bands, channels)
         self.size = (self._array.shape[0], self._array.shape[1])
         self._coding = Coding(path, channels=channels, value_range=value_range)
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from fullconv.data.bands import rgb_view
 from fullconv.errors import ModelError, UsageError
+from fullconv.files import write_json
 from fullconv.image import overlay, write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.run import outputs
@@ -26,7 +27,7 @@ from fullconv.run.outputs import AREAS_FILE, DEFAULT_SAVES, Area
 from fullconv.run.picture import Picture
 from fullconv.run.rasters import Origin
 from fullconv.run.runner import Runner, label_maps, largest
-from fullconv.run.tiles import in_memory
+from fullconv.run.tiles import MAX_UNTILED_PIXELS, in_memory
 from fullconv.run.writing import write_located
 
 __all__ = ["Result", "file_identity", "segment", "targets_of"]
@@ -58,13 +59,13 @@ class Result:
 
     def __repr__(self) -> str:
         height, width = self.label_map.shape
-        there = ", ".join(name for name, area in self._shares() if area.pixels)
-        return f"Result({self.name!r}, {height} x {width} pixels: {there})"
+        classes = ", ".join(name for name, area in self._shares() if area.pixels)
+        return f"Result({self.name!r}, {height} x {width} pixels: {classes})"
 
     @property
     def labels(self) -> LabelSet:
         """Names and colours of the classes."""
-        return self.runner.labels
+        return self.runner.info.labels
 
     @cached_property
     def logits(self) -> Floats:
@@ -129,20 +130,18 @@ class Result:
             elif kind == "probabilities":
                 outputs.write_probabilities(target, self.probabilities(), self.labels)
             elif kind == "polygons":
-                outputs.write_json(target, self.polygons())
+                write_json(target, self.polygons())
             elif kind == "labelme":
                 image_path = None if self.path is None else _relative(self.path, target.parent)
-                outputs.write_json(
-                    target, outputs.labelme(self.label_map, self.labels, rgb_view(self.image), image_path)
-                )
+                write_json(target, outputs.labelme(self.label_map, self.labels, rgb_view(self.image), image_path))
 
     def _counts(self) -> npt.NDArray[np.int64]:
         return np.bincount(self.label_map.ravel(), minlength=256)
 
     def _shares(self) -> list[tuple[str, Area]]:
         """The classes, the largest first, without asking for the georeference."""
-        found = outputs.areas(self._counts(), self.labels, None)
-        return sorted(found.items(), key=lambda entry: -entry[1].pixels)
+        areas = outputs.areas(self._counts(), self.labels, None)
+        return sorted(areas.items(), key=lambda entry: -entry[1].pixels)
 
     def _repr_html_(self) -> str:
         """The image, the overlay, and the classes that are there, for notebooks."""
@@ -162,18 +161,24 @@ class Result:
 
 
 def segment(
-    runner: Runner, image: UInt8 | Picture, name: str, path: Path | None = None, keep_logits: bool = False
+    runner: Runner,
+    image: UInt8 | Picture,
+    name: str,
+    path: Path | None = None,
+    keep_logits: bool = False,
+    max_untiled_pixels: int = MAX_UNTILED_PIXELS,
 ) -> Result:
-    """Label an H x W x C uint8 image of the channels that the runner takes; above `tiles.WHOLE` pixels in tiles.
+    """Label an H x W x C uint8 image in the runner's input format; above `max_untiled_pixels` in tiles.
 
-    With `keep_logits`, for who needs them anyhow, the network runs once, and the labels are the largest of them.
+    With `keep_logits`, for callers that need them anyhow, the network runs once, and the labels are those of the
+    largest logits.
     """
     picture = image if isinstance(image, Picture) else Picture(image)
-    pixels, runner = picture.pixels, in_memory(runner, picture.pixels.shape[:2])
+    pixels, runner = picture.pixels, in_memory(runner, picture.pixels.shape[:2], max_untiled_pixels)
     logits = _logits(runner, pixels) if keep_logits else None
     label_map = label_maps(runner, pixels[None])[0] if logits is None else largest(logits[None])[0]
     if picture.empty is not None:
-        label_map = np.where(picture.empty, np.uint8(runner.labels.ignore_index), label_map)
+        label_map = np.where(picture.empty, np.uint8(runner.info.labels.ignore_index), label_map)
     result = Result(pixels, label_map, name, path, runner, picture.origin, picture.note)
     if logits is not None:
         result.logits = logits
@@ -194,7 +199,7 @@ def file_identity(path: Path) -> str:
 
 
 def _logits(runner: Runner, image: UInt8) -> Floats:
-    expected = (runner.labels.num_classes, *image.shape[:2])
+    expected = (runner.info.labels.num_classes, *image.shape[:2])
     logits: Floats = runner.logits(image[None])[0]
     if logits.shape != expected:
         raise ModelError(f"the model gave logits of shape {logits.shape} where {expected} was expected")

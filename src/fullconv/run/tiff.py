@@ -53,7 +53,8 @@ class _TiffRaster:
         self.size = (page.imagelength, page.imagewidth)
         count = page.samplesperpixel
         if page.imagedepth != 1 or page.dtype is None or not _in_rgb(page):
-            raise DataError(f"{path}: pixels of an unusual kind (photometric {page.photometric}); convert it to RGB")
+            message = f"{path}: pixels of an unusual kind (photometric {page.photometric}); convert it to RGB"
+            raise DataError(message, code="unsupported-format")
         rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, self.size[0])
         self._block = (rows, page.tilewidth if page.is_tiled else self.size[1])
         self.by_rows = self._block[1] >= self.size[1]
@@ -104,7 +105,8 @@ class _TiffRaster:
             pixels: Any = self._page.decode(packed, index, jpegtables=self._page.jpegtables)[0]
         except Exception as error:  # decoders raise nearly everything on damaged input
             reason = " ".join(str(error).split())
-            raise DataError(f"{self._path}: cannot be decoded ({reason}); install 'fullconv[geo]'") from error
+            message = f"{self._path}: cannot be decoded ({reason}); install 'fullconv[geo]'"
+            raise DataError(message, code="unsupported-format") from error
         starts = [number * side for number, side in zip(block, self._block, strict=True)]
         own = [range(start, start + n) for start, n in zip(starts, pixels.shape[1:3], strict=True)]
         common = [range(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(own, window, strict=True)]

@@ -11,7 +11,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import SAMPLESPERPIXEL, TiffImageFile
 
 from fullconv.data.bands import ValueRange, band_header, beyond_pillow, read_bands, rgb_view
-from fullconv.data.doctor.findings import Finding
+from fullconv.faults import Fault
 from fullconv.image import nodata_of, opened_image, rgb_of
 
 __all__ = ["Picture", "read_picture"]
@@ -24,11 +24,11 @@ class Picture:
     rgb: npt.NDArray[np.uint8]
     bands: int
     nodata: npt.NDArray[np.bool_] | None
-    findings: tuple[Finding, ...]
+    faults: tuple[Fault, ...]
 
 
 def read_picture(path: Path, channels: int = 3, value_range: ValueRange | None = None) -> Picture:
-    """The image as training reads it, shown as RGB, with its findings: pages and alpha that are left out.
+    """The image as training reads it, shown as RGB, with its faults: pages and alpha that are left out.
 
     Where the file has other bands than `channels`, it is read with its own. Raises DataError as `bands.read_bands`.
     """
@@ -36,31 +36,31 @@ def read_picture(path: Path, channels: int = 3, value_range: ValueRange | None =
         return _read_rgb(path)
     header = band_header(path)
     image = read_bands(path, channels if header.gives(channels) else header.channels, value_range)
-    nodata, findings = None, []
+    nodata, faults = None, []
     if not beyond_pillow(path):
         with opened_image(path) as opened:
-            findings, value = _pages(opened, path), nodata_of(opened)
+            faults, value = _pages(opened, path), nodata_of(opened)
             nodata = None if value is None else _equal(np.asarray(opened), value)
-    return Picture(rgb_view(image), header.bands, nodata, tuple(findings))
+    return Picture(rgb_view(image), header.bands, nodata, tuple(faults))
 
 
 def _read_rgb(path: Path) -> Picture:
     with opened_image(path) as image:
         bands, value = _bands(image), nodata_of(image)
-        findings = _pages(image, path)
+        faults = _pages(image, path)
         if bands == 2:
-            findings.append(Finding("alpha", path, "is grey with alpha, which is dropped", "flatten it, or go on"))
+            faults.append(Fault("alpha", path, "is grey with alpha, which is dropped", "flatten it, or go on"))
         rgb = rgb_of(image, path)
         nodata = None if value is None else _equal(np.asarray(image), value)
-    return Picture(rgb, bands, nodata, tuple(findings))
+    return Picture(rgb, bands, nodata, tuple(faults))
 
 
-def _pages(image: ImageFile, path: Path) -> list[Finding]:
+def _pages(image: ImageFile, path: Path) -> list[Fault]:
     pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if pages <= 1:
         return []
-    found = f"has {pages} pages or frames, of which the first is read"
-    return [Finding("several-pages", path, found, "save the others as images of their own, or go on")]
+    problem = f"has {pages} pages or frames, of which the first is read"
+    return [Fault("several-pages", path, problem, "save the others as images of their own, or go on")]
 
 
 def _bands(image: ImageFile) -> int:

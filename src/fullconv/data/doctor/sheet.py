@@ -1,4 +1,4 @@
-"""The findings on one page: HTML that needs no network and no script."""
+"""The faults of a data set on one page: HTML that needs no network and no script."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 
 from fullconv.data.doctor.examine import ClassFacts, Examination
-from fullconv.data.doctor.findings import Group
 from fullconv.data.doctor.objects import WIDEST
 from fullconv.data.doctor.thumbs import Thumb
+from fullconv.faults import Group
 from fullconv.files import write_text
 
 __all__ = ["class_rows", "write_sheet"]
@@ -67,7 +67,7 @@ def _page(found: Examination) -> Iterator[str]:
             yield from _group(group)
     yield "<h2>Classes</h2>"
     yield from _classes(found.classes)
-    yield "<h2>Samples</h2>\n<p>Those with findings of their own first, then a spread of others.</p>"
+    yield "<h2>Samples</h2>\n<p>Those with faults first, then a spread of others.</p>"
     yield from _legend(found)
     yield '<div class="samples">'
     for thumb in found.thumbs:
@@ -76,15 +76,15 @@ def _page(found: Examination) -> Iterator[str]:
 
 
 def _group(group: Group) -> Iterator[str]:
-    count = len(group.findings)
+    count = len(group.faults)
     yield f'<details class="{group.severity}"{" open" if count <= 5 else ""}>'
     yield f"<summary><b>{group.severity}</b> {group.kind}, {count} found</summary>"
     if group.remedy:
         yield f"<p>What to do: {escape(group.remedy)}.</p>"
     yield "<ul>"
-    for finding in group.findings[:LISTED]:
-        remedy = "" if group.remedy else f"; {escape(finding.remedy)}"
-        yield f"<li><code>{escape(str(finding.path))}</code> {escape(finding.found)}{remedy}</li>"
+    for fault in group.faults[:LISTED]:
+        remedy = "" if group.remedy else f"; {escape(fault.remedy)}"
+        yield f"<li><code>{escape(str(fault.path))}</code> {escape(fault.problem)}{remedy}</li>"
     if count > LISTED:
         yield f"<li>and {count - LISTED} more</li>"
     yield "</ul>\n</details>"
@@ -124,7 +124,7 @@ def _legend(found: Examination) -> Iterator[str]:
 def _sample(thumb: Thumb) -> Iterator[str]:
     name = escape(thumb.name)
     yield f'<section class="sample">\n<h3>{name} ({thumb.split})</h3>'
-    kinds = sorted({f"{finding.severity}: {finding.kind}" for finding in thumb.findings})
+    kinds = sorted({f"{fault.severity}: {fault.kind}" for fault in thumb.faults})
     yield f"<p>{'; '.join(kinds) or 'nothing found'}</p>"
     yield '<div class="three">'
     for what, data in (("image", thumb.image), ("mask", thumb.mask), ("overlay", thumb.overlay)):

@@ -1,4 +1,4 @@
-"""Tiles held against the whole image, and what a smaller halo gives up."""
+"""Compare tiled with whole-image prediction, and measure the error of a smaller halo."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from fullconv.run.rasters import Raster
 from fullconv.run.runner import label_maps
 from fullconv.run.tiles import Tile, TiledRunner
 
-__all__ = ["TIE", "Proof", "Trade", "prove", "spread", "trade"]
+__all__ = ["SAMPLE", "TIE", "HaloError", "TileVerification", "halo_error", "sample_tiles", "verify_tiles"]
 
 TIE = 1e-4
 """Two logits are a tie if they are closer than this share of the range of all logits: float rounding decides there."""
 
 SAMPLE = 8
-"""Tiles that `trade` measures, evenly spread over the image."""
+"""Tiles that `halo_error` measures, evenly spread over the image."""
 
 UInt8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Proof:
+class TileVerification:
     """An image predicted whole and in tiles: `differing` labels, of which `ties`.
 
-    `largest` is the largest difference of two logits and `logit_range` from the smallest logit to the largest;
-    `margin` the largest distance between the two best logits at a pixel whose label differs, 0 without any.
+    `largest` is the largest difference of two logits and `logit_range` the difference of the largest logit and the
+    smallest; `margin` is the largest distance between the two best logits at a pixel whose label differs, 0 if no label
+    differs.
     """
 
     pixels: int
@@ -42,13 +43,13 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether no label differs, ties apart."""
+        """Whether no label differs except at ties."""
         return self.differing == self.ties
 
 
 @dataclass(frozen=True)
-class Trade:
-    """What a smaller halo costs and saves on some tiles of an image: labels that differ, and seconds."""
+class HaloError:
+    """The cost and the gain of a smaller halo on some tiles of an image: labels that differ, and seconds."""
 
     tiles: int
     pixels: int
@@ -58,19 +59,19 @@ class Trade:
 
     @property
     def share(self) -> float:
-        """Labels that differ from those of the network's own halo, 0..1."""
+        """The share of labels, 0..1, that differ from those of the network's halo."""
         return self.differing / self.pixels
 
     @property
     def saved(self) -> float:
-        """Time that the smaller halo saves, as a share of that of the network's own; below 0 if it takes longer."""
+        """Saved time as a share of the time with the network's halo; negative if the smaller halo takes longer."""
         return 1 - self.seconds / self.exact_seconds
 
 
-def prove(tiled: TiledRunner, image: UInt8) -> Proof:
-    """Predict an H x W x C uint8 image whole and in tiles and compare labels and logits.
+def verify_tiles(tiled: TiledRunner, image: UInt8) -> TileVerification:
+    """Predict an H x W x C uint8 image whole and in tiles, and compare labels and logits.
 
-    Raises MemoryError where the whole image with K x H x W float32 logits does not fit.
+    Raises MemoryError if the whole image with K x H x W float32 logits does not fit.
     """
     batch = image[None]
     tiles = tiled.tiles((image.shape[0], image.shape[1]))
@@ -83,7 +84,7 @@ def prove(tiled: TiledRunner, image: UInt8) -> Proof:
     logit_range = float(whole.max()) - float(whole.min())
     best = np.sort(whole[:, differing], axis=0)[-2:]
     margins = best[-1] - best[0]
-    return Proof(
+    return TileVerification(
         pixels=differing.size,
         tiles=len(tiles),
         differing=int(differing.sum()),
@@ -94,41 +95,40 @@ def prove(tiled: TiledRunner, image: UInt8) -> Proof:
     )
 
 
-def trade(tiled: TiledRunner, raster: Raster) -> Trade | None:
-    """Measure a smaller halo on `SAMPLE` tiles of an image against the network's own halo.
+def halo_error(tiled: TiledRunner, raster: Raster) -> HaloError | None:
+    """Compare a smaller halo with the network's halo on `SAMPLE` tiles of an image.
 
-    None where nothing is traded, or nothing exact is there to compare with: one tile, no smaller halo, a network with
-    global context.
+    None if there is nothing to compare: one tile, no smaller halo, or a network with global context.
     """
     tiles = tiled.tiles(raster.size)
-    if tiled.exact or not tiled.runner.exact or len(tiles) == 1:
+    if tiled.info.exact or not tiled.runner.info.exact or len(tiles) == 1:
         return None
-    found = Trade(0, 0, 0, 0.0, 0.0)
-    for tile in spread(tiles):
-        axes = zip(tiled.windows, tile, raster.size, strict=True)
+    total = HaloError(0, 0, 0, 0.0, 0.0)
+    for tile in sample_tiles(tiles):
+        axes = zip(tiled.info.windows, tile, raster.size, strict=True)
         vertical, horizontal = (window.cut(cut.keep, n) for window, cut, n in axes)
-        if found.tiles == 0:
+        if total.tiles == 0:
             _timed(tiled, raster, tile)  # the first call is the slowest
-        exact, exact_seconds = _timed(tiled, raster, (vertical, horizontal))
-        ours, seconds = _timed(tiled, raster, tile)
-        found = Trade(
-            found.tiles + 1,
-            found.pixels + ours.size,
-            found.differing + int((ours != exact).sum()),
-            found.seconds + seconds,
-            found.exact_seconds + exact_seconds,
+        exact_labels, exact_seconds = _timed(tiled, raster, (vertical, horizontal))
+        labels, seconds = _timed(tiled, raster, tile)
+        total = HaloError(
+            total.tiles + 1,
+            total.pixels + labels.size,
+            total.differing + int((labels != exact_labels).sum()),
+            total.seconds + seconds,
+            total.exact_seconds + exact_seconds,
         )
-    return found
+    return total
 
 
-def spread(tiles: Sequence[Tile]) -> list[Tile]:
-    """`SAMPLE` of them, evenly spread: the first ones are the top of the image, which is often sky."""
+def sample_tiles(tiles: Sequence[Tile]) -> list[Tile]:
+    """Select `SAMPLE` of the tiles, evenly spread: the first ones are the top of the image, which is often sky."""
     count = min(SAMPLE, len(tiles))
     return [tiles[(2 * index + 1) * len(tiles) // (2 * count)] for index in range(count)]
 
 
 def _timed(tiled: TiledRunner, raster: Raster, tile: Tile) -> tuple[UInt8, float]:
-    """The labels of a tile's kept pixels, and the seconds that they took once it was read."""
+    """Return the labels of a tile's kept pixels, and the seconds that they took without reading the tile."""
     rows, columns = tile
     image, _ = raster.read(rows.read, columns.read)
     start = perf_counter()
