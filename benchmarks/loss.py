@@ -45,7 +45,7 @@ def run(way: str, net: FCN, score: Tensor, target: Tensor, weights: Tensor) -> t
     if way == "banded":
         loss = banded_loss(net, score, target, weights)
     else:
-        logits = net.upsampled(score, (target.shape[1], target.shape[2]))
+        logits = net.upsample(score, (target.shape[1], target.shape[2]))
         loss = functional.cross_entropy(logits, target.long(), weights, ignore_index=255)
     learned = net.get_submodule(net.upscores[-1]).parameters()
     gradient, *_ = torch.autograd.grad(loss, [score, *learned])

@@ -27,7 +27,8 @@ from fullconv.learn.bench import (
     time_forward,
 )
 from fullconv.learn.views import Budget, build_view_net, cut_labelled_windows, predict_windows, train_view
-from fullconv.net.backbones import classifier, digit_net, input_size
+from fullconv.net.backbones import build_classifier, input_size
+from fullconv.net.digit_net import digit_net
 from fullconv.net.inspect import inspect_classifier
 from fullconv.net.surgery import convolutionalize
 from nets import CLASSIFIERS
@@ -59,7 +60,7 @@ def test_windows_of_a_padded_network_are_patches_one_stride_apart() -> None:
 @pytest.mark.parametrize("backward", [False, True])
 def test_bound_equals_the_ratio_of_operations_that_torch_counts(backward: bool) -> None:
     name, size = "digits", (158, 190)
-    net = classifier(name)[0].eval()
+    net = build_classifier(name)[0].eval()
     dense = convolutionalize(net, input_size(name))
     image = torch.rand(1, 3, *size)
     counted = []

@@ -28,24 +28,25 @@ from fullconv.data.augment import Augmentation, BandJitter
 from fullconv.data.bands import band_header, band_size, read_bands, rgb_view, to_bytes
 from fullconv.data.channels import channel_statistics
 from fullconv.data.layouts import find_dataset
-from fullconv.errors import DataError, MissingExtra, ModelError, UsageError
+from fullconv.errors import DataError, MissingExtra, UsageError
 from fullconv.image import read_image, read_label_map, write_label_map
 from fullconv.images.input_format import InputFormat
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import classifier
+from fullconv.net.backbones import build_classifier
 from fullconv.net.checkpoint import Saved, load_net, read_saved, save_net
 from fullconv.net.fcn import build, rebuild
+from fullconv.net.input_channels import adapt_input_channels, adapt_kernel
 from fullconv.net.inspect import inspect_fcn
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
-from fullconv.net.widen import wide_kernel, widened
 from fullconv.run.load import load_runner
 from fullconv.run.patchwise import PatchwiseRunner
 from fullconv.run.predict import PredictOptions, predict_files
 from fullconv.run.rasters import open_raster
 from fullconv.run.tiles import TiledRunner
 from nets import lively
+from refusals import refuses
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::Warning:lightning"),
@@ -159,7 +160,7 @@ def test_from_training_to_the_exported_file(tmp_path, monkeypatch, capsys, kind)
 )
 def test_equal_channels_get_the_response_of_grey(channels, kernel, seed):
     weights = torch.from_numpy(kernel)
-    wide = wide_kernel(weights, channels)
+    wide = adapt_kernel(weights, channels)
     assert wide.shape == (2, channels, 3, 3)
     image = torch.rand(1, 1, 8, 9, generator=torch.Generator().manual_seed(seed))
     ours = nn.functional.conv2d(image.expand(-1, channels, -1, -1), wide)
@@ -175,9 +176,9 @@ def test_a_wide_network_sees_grey_as_the_one_of_rgb(name, channels):
     if name.startswith("tf_") and find_spec("timm") is None:
         pytest.skip("timm is not installed")
     torch.manual_seed(0)
-    model = classifier(name)[0].eval()
+    model = build_classifier(name)[0].eval()
     dense = convolutionalize(model, (96, 96))
-    wide = widened(convolutionalize(model, (96, 96)), channels)
+    wide = adapt_input_channels(convolutionalize(model, (96, 96)), channels)
     assert any(f"one of {channels}" in entry for entry in wide.coerced)
     image = torch.randn(1, 1, 96, 96)
     with torch.no_grad():
@@ -199,9 +200,9 @@ def test_pretrained_kernels_are_kept_and_the_mean_is_added():
 
 def test_what_reads_the_image_otherwise_is_refused():
     """GoogLeNet scales red, green and blue one by one; Caffe's weights have units of their own."""
-    with pytest.raises(ModelError, match="reads the image before any convolution"):
+    with refuses("rgb-only", "reads the image before any convolution"):
         rebuild(NetSpec("googlenet", 3, 32, channels=4))
-    with pytest.raises(UsageError, match="not 4 channels"):
+    with refuses("caffe-weights-rgb-only", "4 channels"):
         build(NetSpec("vgg16", 3, 32, channels=4), "vgg.caffemodel")
 
 
@@ -480,7 +481,7 @@ def test_files_from_before_there_were_channels_load(tmp_path):
 
 def test_a_range_survives_the_file(tmp_path):
     net = build(NetSpec("digits", 3, 32, channels=5, value_range=(-1.5, 10_000.0)))
-    net.normalise((0.1, 0.2, 0.3, 0.4, 0.5), (0.05,) * 5)
+    net.set_normalization((0.1, 0.2, 0.3, 0.4, 0.5), (0.05,) * 5)
     save_net(tmp_path / "a.safetensors", net.state_dict(), Saved(net.spec, LABELS))
     found, saved = load_net(tmp_path / "a.safetensors")
     assert saved.spec == net.spec

@@ -12,18 +12,20 @@ from torch import nn
 
 from command_line import predict
 from fullconv.data.digits import DIGIT_LABELS, digit_scenes
-from fullconv.errors import ModelError, UsageError
+from fullconv.errors import UsageError
 from fullconv.geometry import Field, Layer
 from fullconv.image import read_label_map, write_image
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD, digit_net, input_size
+from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD, input_size
 from fullconv.net.checkpoint import Saved, holds_classifier, load_classifier, read_saved, save_classifier, save_net
+from fullconv.net.digit_net import digit_net
 from fullconv.net.fcn import FCN, build
 from fullconv.net.runner import TorchClassifier, TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
 from fullconv.run.patchwise import PatchwiseRunner
 from fullconv.tiling import Window
+from refusals import refuses
 
 
 def lively(stride: int) -> FCN:
@@ -147,15 +149,15 @@ def test_saved_classifier_is_loaded_with_its_classes(tmp_path: Path) -> None:
     assert (size, labels) == ((94, 94), DIGIT_LABELS)
     assert not net.training
     assert holds_classifier(path)
-    with pytest.raises(ModelError, match=r"is a classifier.*--patchwise"):
+    with refuses("classifier-without-patchwise", "--patchwise"):
         read_saved(path)
     fcn = build(NetSpec("digits", 2))
     save_net(tmp_path / "best.safetensors", fcn.state_dict(), Saved(fcn.spec, LabelSet.named(["no", "yes"])))
     assert not holds_classifier(tmp_path)
-    with pytest.raises(ModelError, match="no description of a classifier"):
+    with refuses("unreadable-description", "best.safetensors"):
         load_classifier(tmp_path / "best.safetensors")
     save_file({"features.0.weight": torch.zeros(24, 3, 4, 4)}, path, {"fullconv_classifier": "{}"})
-    with pytest.raises(ModelError, match="no description"):
+    with refuses("unreadable-description", "digits.safetensors"):
         load_classifier(path)
 
 

@@ -183,11 +183,11 @@ def check_file(path: Path, net: FCN) -> tuple[float, int]:
     runner = ExportedRunner(file.metadata, file.scores)
     largest, classes = 0.0, set[int]()
     for size in SIZES:
-        images = _make_images(random, size, file.metadata.channels)
+        images = _make_images(random, size, file.metadata.info.input.channels)
         with torch.inference_mode():
             batch = torch.from_numpy(images).permute(0, 3, 1, 2)
-            scores = net.scores(net.encode(batch), size[1:])
-            logits = net.upsampled(scores, size[1:])
+            scores = net.score(net.encode(batch), size[1:])
+            logits = net.upsample(scores, size[1:])
         bound = max(TOLERANCE, RELATIVE * float(scores.abs().max()))
         outputs = (("logits", file.scores(images), scores), ("full-size logits", runner.logits(images), logits))
         batch_name = f"{size[0]} images of {size[2]}x{size[1]} pixels"

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullconv.net.backbones import classifier, input_size
-from fullconv.net.inspect import Inspection, inspect_classifier
-from fullconv.net.skips import taps_of
+from fullconv.net.backbones import build_classifier, input_size
+from fullconv.net.inspect import inspect_classifier
+from fullconv.net.inspection import Inspection
+from fullconv.net.nodes import geometry_of
 from fullconv.net.surgery import Surgery, convolutionalize
 
 __all__ = [
@@ -142,7 +143,7 @@ def bench_dense(
 
     Raises ModelError if the classifier has no dense form, or the images are smaller than its input.
     """
-    net = classifier(model)[0].eval().to(memory_format=torch.channels_last)
+    net = build_classifier(model)[0].eval().to(memory_format=torch.channels_last)
     dense = convolutionalize(net, input_size(model))
     whole, patch = inspect_classifier(model, size), inspect_classifier(model)
     image = torch.rand(1, 3, *size)
@@ -189,7 +190,7 @@ def cut_windows(dense: Surgery, image: Tensor) -> Tensor:
     `image` is 1 x C x H x W, the result cells x C x h x w, row by row, with the input size of the classifier. If
     padding creates cells whose crops reach beyond the image, these crops are filled with zeros, as padding is.
     """
-    taps, (height, width) = taps_of(list(dense.nodes.values())[-1]), dense.size
+    taps, (height, width) = geometry_of(list(dense.nodes.values())[-1]), dense.size
     down, right = (
         [tap.field.first(cell) - tap.field.first(0) for cell in range(tap.size(n))]
         for tap, n in zip(taps, image.shape[2:], strict=True)
@@ -221,7 +222,7 @@ def compute_storage(size: Pair, window: Pair, patches: int, step: int) -> Storag
 
 def _grid(dense: Surgery, size: Pair) -> tuple[Pair, Pair]:
     """Return the size of the dense map for an image of `size`, and its stride in pixels."""
-    vertical, horizontal = taps_of(list(dense.nodes.values())[-1])
+    vertical, horizontal = geometry_of(list(dense.nodes.values())[-1])
     cells = vertical.size(size[0]), horizontal.size(size[1])
     return cells, (int(vertical.field.stride), int(horizontal.field.stride))
 

@@ -138,7 +138,7 @@ class SegmentationTask(LightningModule):
 
 def scores_of(net: FCN, inputs: Tensor | list[Tensor], target: Tensor) -> Tensor:
     """`FCN.scores` of images, or of the maps that `FCN.encode` gave, for targets N x H x W."""
-    return net.scores(inputs if isinstance(inputs, list) else net.encode(inputs), (target.shape[-2], target.shape[-1]))
+    return net.score(inputs if isinstance(inputs, list) else net.encode(inputs), (target.shape[-2], target.shape[-1]))
 
 
 def class_weights(counts: npt.NDArray[np.int64], power: float) -> Tensor:
