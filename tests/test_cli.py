@@ -25,6 +25,7 @@ from fullconv.data.formats.write import LAYOUTS
 from fullconv.data.splits import SPLITS
 from fullconv.data.voc import PAPER_SPLIT
 from fullconv.images import read_label_map
+from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import CLASSIFIERS
 from fullconv.net.checkpoint import Saved, save_net
@@ -281,7 +282,7 @@ def test_a_missing_extra_names_its_command(
     for arguments in calls:
         outcome = run(*arguments)
         assert outcome.code == 2
-        assert outcome.err == "fullconv: torch is not installed. Run: pip install 'fullconv[train]'\n"
+        assert outcome.err == f"fullconv: torch is not installed. Run: {pip_command('train')}\n"
 
 
 def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:

@@ -126,5 +126,5 @@ def test_what_cannot_be_asked_for():
 def test_a_missing_scikit_learn_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     digits._load.cache_clear()
-    with pytest.raises(MissingExtra, match=r"fullconv\[train\]"):
+    with pytest.raises(MissingExtra, match=r"pip install .*\[train\]"):
         digit_samples("train")
