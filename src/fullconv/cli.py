@@ -43,7 +43,7 @@ from fullconv.options import (
     Upsampling,
     Weights,
 )
-from fullconv.terminal import print_scores, print_table
+from fullconv.terminal import print_scores, print_table, show_log
 
 if TYPE_CHECKING:
     from fullconv.learn.train import TrainResult
@@ -209,7 +209,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # names of files may be no Unicode
             stream.reconfigure(errors="backslashreplace")
     try:
-        with _stoppable():
+        with show_log(), _stoppable():
             app()
     except FullconvError as error:
         if "--debug" in sys.argv:

@@ -1,12 +1,14 @@
-"""Results as tables on stdout, progress as a bar on stderr."""
+"""Results as tables on stdout, progress as a bar and log messages on stderr."""
 
 from __future__ import annotations
 
+import logging
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from fractions import Fraction
 
     from rich.progress import Progress
@@ -16,7 +18,38 @@ if TYPE_CHECKING:
     from fullconv.metrics import Scores
     from fullconv.net.inspect import Inspection
 
-__all__ = ["print_dense_bench", "print_inspection", "print_scores", "print_table", "print_views", "progress_bar"]
+__all__ = [
+    "print_dense_bench",
+    "print_inspection",
+    "print_scores",
+    "print_table",
+    "print_views",
+    "progress_bar",
+    "show_log",
+]
+
+
+class _Stderr(logging.Handler):
+    """Print the message alone to what `sys.stderr` is at that moment: a progress bar or a test may replace it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def show_log() -> Iterator[None]:
+    """Print what fullconv logs, from INFO upwards, to stderr, and to no other handler; afterwards as it was before."""
+    logger, handler = logging.getLogger("fullconv"), _Stderr()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def print_scores(scores: Scores) -> None:

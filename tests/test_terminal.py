@@ -1,0 +1,23 @@
+"""What the command line prints besides results."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from fullconv.terminal import show_log
+
+
+def test_log_messages_go_to_stderr_alone_and_only_inside(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("fullconv.tests")
+    before = logging.getLogger("fullconv").handlers[:]
+    with show_log():
+        logger.debug("for developers")
+        logger.info("%d of %d", 1, 2)
+        logger.warning("went wrong")
+    logger.info("nobody reads this")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "1 of 2\nwent wrong\n")
+    assert logging.getLogger("fullconv").handlers == before
+    assert logging.getLogger("fullconv").propagate
