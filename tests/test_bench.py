@@ -97,7 +97,7 @@ def test_all_ways_are_measured_in_each_round(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(bench, "_best_batch", lambda net, windows: 2)
     monkeypatch.setattr(bench, "_forward", fake("forward", 1))
     monkeypatch.setattr(bench, "_backward", fake("backward", 3))
-    found = bench_dense("digits", (126, 158), rounds=3, tell=lambda text: None)
+    found = bench_dense("digits", (126, 158), rounds=3)
     assert (
         calls == [("forward", 1), ("forward", 3), ("forward", 6), ("backward", 1), ("backward", 3), ("backward", 6)] * 3
     )

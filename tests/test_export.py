@@ -18,12 +18,6 @@ from fullconv.cli import main
 from fullconv.data.digits import DIGIT_LABELS, digit_scenes
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import ModelError
-from fullconv.export import export
-from fullconv.export import file as file_module
-from fullconv.export import quantize as quantize_module
-from fullconv.export.file import _origin, assemble, describe, pad_table
-from fullconv.export.graph import PadTable
-from fullconv.export.quantize import Quantized
 from fullconv.image import write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import bundled_weights
@@ -32,6 +26,12 @@ from fullconv.net.fcn import FCN, rebuild
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
+from fullconv.onnx_export import export
+from fullconv.onnx_export import file as file_module
+from fullconv.onnx_export import quantize as quantize_module
+from fullconv.onnx_export.file import _origin, assemble, describe, pad_table
+from fullconv.onnx_export.graph import PadTable
+from fullconv.onnx_export.quantize import Quantized
 from fullconv.run.exported import ExportedRunner
 from fullconv.run.load import load_runner
 from fullconv.run.onnx import OnnxFile

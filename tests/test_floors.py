@@ -16,7 +16,9 @@ SOURCE = Path(fullconv.__file__).parent
 FLOORS = {
     "__init__": 0,
     "errors": 0,
+    "choices": 1,
     "cores": 1,
+    "extras": 1,
     "geometry": 1,
     "files": 1,
     "labels": 1,
@@ -29,9 +31,10 @@ FLOORS = {
     "net": 3,
     "run": 4,
     "report": 5,
+    "onnx_export": 5,
     "learn": 6,
     "model": 6,
-    "export": 6,
+    "api": 7,
     "serve": 7,
     "terminal": 7,
     "arguments": 7,
@@ -48,7 +51,7 @@ FLOORS = {
 """Rooms by floor, as in docs/design.md. Modules of one room may import each other; rooms of one floor may not."""
 
 HEAVY = ("torch", "torchvision", "lightning", "torchmetrics", "timm", "safetensors", "matplotlib", "sklearn", "scipy")
-TORCH_ROOMS = ("net", "learn", "export")
+TORCH_ROOMS = ("net", "learn", "onnx_export")
 TORCH_MODULES = ("data.augment", "data.batches")
 
 MODULES = {

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from fullconv.arguments import need_torch, parse_size, say
+from fullconv.arguments import parse_size
 from fullconv.errors import UsageError
+from fullconv.extras import need_torch
 from fullconv.terminal import print_dense_bench, print_views
 
 __all__ = ["bench"]
@@ -50,9 +51,9 @@ def _dense(
     from fullconv.learn.bench import bench_dense
     from fullconv.learn.views import QUICK, Budget, compare_views
 
-    found = bench_dense(model, pixels, rounds, say)
+    found = bench_dense(model, pixels, rounds)
     print_dense_bench(found)
-    views = () if no_accuracy else compare_views(QUICK if quick else Budget(), say)
+    views = () if no_accuracy else compare_views(QUICK if quick else Budget())
     if views:
         print()
         print_views(views)

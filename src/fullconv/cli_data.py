@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from fullconv.arguments import need_torch, say
+from fullconv.arguments import say
 from fullconv.errors import DataError, FullconvError
+from fullconv.extras import need_torch
 from fullconv.options import Data
 from fullconv.terminal import print_table, progress_bar
 

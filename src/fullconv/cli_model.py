@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from fullconv.arguments import need_torch, parse_size
+from fullconv.arguments import parse_size
 from fullconv.errors import MissingExtra, UsageError
+from fullconv.extras import need_torch
 from fullconv.terminal import print_inspection
 
 __all__ = ["export", "import_", "inspect"]
@@ -121,7 +122,7 @@ def export(
     if find_spec("onnx") is None:
         raise MissingExtra("onnx", "train")
     from fullconv.data.layouts import find_dataset
-    from fullconv.export import export as write
+    from fullconv.onnx_export import export as write
 
     dataset = None if data is None else find_dataset(data)
     done = write(model, target, licence=licence, int8=dataset, force=force)

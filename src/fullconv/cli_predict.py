@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.arguments import need_torch, say
+from fullconv.arguments import say
 from fullconv.errors import FullconvError, UsageError
+from fullconv.extras import need_torch
 from fullconv.options import Data, RunnerName, Trained
 from fullconv.terminal import print_scores, print_table, progress_bar
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fullconv import choices
+
 __all__ = [
     "Batch",
     "ChosenModel",
@@ -60,17 +62,18 @@ HeadWidth = Annotated[
     typer.Option(metavar="N", help="Channels of fc6 and fc7, from scratch.", show_default="the classifier's"),
 ]
 Upsampling = Annotated[
-    str,
+    choices.UpsampleMode,
     typer.Option(
         metavar="fixed|learned|unpool|resize",
         help="Bilinear kernels, fixed or learned; or the indices of the poolings; or a plain resize.",
     ),
 ]
 Padding = Annotated[
-    str, typer.Option(metavar="minimal|reference", help="Padding: the least, or 100 pixels as in the published nets.")
+    choices.PaddingMode,
+    typer.Option(metavar="minimal|reference", help="Padding: the least, or 100 pixels as in the published nets."),
 ]
 Dilate = Annotated[
-    int | None,
+    choices.Dilation | None,
     typer.Option(
         metavar="16|8|4",
         help="Keep the backbone's maps at this stride: later layers are dilated, and no prediction stride is coarser.",
@@ -78,7 +81,12 @@ Dilate = Annotated[
     ),
 ]
 RecipeName = Annotated[
-    str, typer.Option("--recipe", metavar="modern|paper", help="How it learns: in a modern way, or as published.")
+    choices.RecipeName,
+    typer.Option(
+        "--recipe",
+        metavar="default|paper",
+        help="Values of the training: those that suit most data, or the published ones.",
+    ),
 ]
 Epochs = Annotated[
     int | None, typer.Option(metavar="N", help="Passes over the training images.", show_default="the recipe's")
@@ -96,13 +104,13 @@ Set = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Any other value of the recipe, as in recipe.yaml; repeatable."),
 ]
 Stride = Annotated[
-    int | None,
+    choices.Stride | None,
     typer.Option(metavar="32|16|8|4", help="Prediction stride, in pixels.", show_default="8, or 4 for thin objects"),
 ]
 RunFolder = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Run folder.", show_default="runs/<data>-<network>-<model>")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in the folder.")]
 RunnerName = Annotated[
     str | None,
     typer.Option(

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from fractions import Fraction
 
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from fullconv.learn.bench import DenseBench
+    from fullconv.learn.progress import Progress as TrainingProgress
     from fullconv.learn.views import View
     from fullconv.metrics import Scores
     from fullconv.net.inspect import Inspection
@@ -26,6 +27,7 @@ __all__ = [
     "print_views",
     "progress_bar",
     "show_log",
+    "training_bar",
 ]
 
 
@@ -153,3 +155,30 @@ def progress_bar() -> Progress:
 
     console = Console(stderr=True)
     return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def training_bar() -> Iterator[Callable[[TrainingProgress], None]]:
+    """A bar on stderr for `on_progress` of a training or a ladder, shown on a terminal only."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(file=sys.stderr)
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True), TextColumn("left")
+    bar = Progress(
+        TextColumn("{task.description}"), *columns, console=console, transient=True, disable=not console.is_terminal
+    )
+    rows: dict[tuple[str, str], TaskID] = {}
+
+    def show(progress: TrainingProgress) -> None:
+        loss = "" if progress.loss is None else f" loss {progress.loss:.3f}"
+        name = "computing feature maps" if progress.stage == "features" else f"{progress.network}{loss}"
+        key = progress.stage, progress.network
+        if key not in rows:
+            for row in rows.values():
+                bar.update(row, visible=False)
+            rows[key] = bar.add_task(name, total=progress.steps, completed=progress.step)
+        bar.update(rows[key], completed=progress.step, description=name)
+
+    with bar:
+        yield show

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.bands import ValueRange, band_size, read_bands
+from fullconv.data.bands import ValueRange, read_bands
 from fullconv.data.sbd import MASK_SUFFIX, read_sbd_mask
 from fullconv.errors import DataError
 from fullconv.image import image_header, read_label_map
 from fullconv.labels import LabelSet
 
-__all__ = ["DataSet", "Sample", "count_labels", "data_error", "labels_in", "lies_turned", "size_fault"]
+__all__ = ["DataSet", "Sample", "data_error", "labels_in", "lies_turned", "size_fault"]
 
 SHOWN_FAULTS = 50
 
@@ -155,25 +155,3 @@ def data_error(summary: str, faults: Sequence[str]) -> DataError:
     error = DataError(summary, shown)
     error.faults = tuple(faults)
     return error
-
-
-def count_labels(dataset: DataSet, split: str, *checked: str) -> npt.NDArray[np.int64]:
-    """The number of pixels of each class in a split, int64 of length K; ignored pixels are not counted.
-
-    Decodes every mask, those of the splits `checked`, too. Raises DataError that lists all the masks that `read_target`
-    refuses or that have not the size of their image.
-    """
-    counts = np.zeros(256, np.int64)
-    faults: list[str] = []
-    for counted, sample in [(name == split, sample) for name in (split, *checked) for sample in dataset.split(name)]:
-        try:
-            target, size = dataset.read_target(sample), band_size(sample.image)
-            if target.shape != size:
-                faults.append(size_fault(sample, size, target.shape))
-            counts += counted * np.bincount(target.ravel(), minlength=256)
-        except DataError as error:
-            faults.append(str(error))
-    if faults:
-        names = " and ".join(repr(name) for name in (split, *checked))
-        raise data_error(f"{dataset.root}: masks of {names} cannot be used", faults)
-    return counts[: dataset.labels.num_classes]

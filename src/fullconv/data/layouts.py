@@ -19,7 +19,7 @@ from fullconv.errors import DataError
 from fullconv.image import read_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["UNNAMED", "Survey", "find_dataset", "survey"]
+__all__ = ["UNNAMED", "Survey", "find_dataset", "labels_held", "only_background", "survey"]
 
 EXPECTED = (
     "folder: images/{train,val} and masks/{train,val}, or flat images and masks; "
@@ -177,16 +177,19 @@ def _labels_from_masks(root: Path, samples: list[Sample], faults: list[str]) -> 
             found.update(labels_in(read_label_map(sample.target)))
         except DataError as error:
             faults.append(str(error))
-    found.discard(IGNORE_INDEX)
-    count = max(found, default=-1) + 1
-    if faults:
-        return None
+    return None if faults else labels_held(root, found, faults)
+
+
+def labels_held(root: Path, held: set[int], faults: list[str]) -> LabelSet | None:
+    """`class_0`, `class_1`, ... up to the largest label that the masks of a folder hold; None and a fault without."""
+    held = held - {IGNORE_INDEX}
+    count = max(held, default=-1) + 1
     if count < 2:
-        faults.append(_one_class(root))
-    elif count > 2 * len(found):
-        shown = ", ".join(map(str, sorted(found)[:8]))
+        faults.append(only_background(root))
+    elif count > 2 * len(held):
+        shown = ", ".join(map(str, sorted(held)[:8]))
         faults.append(
-            f"{root / 'masks'}: hold {len(found)} labels ({shown}) of {count} possible, like grey levels "
+            f"{root / 'masks'}: hold {len(held)} labels ({shown}) of {count} possible, like grey levels "
             "rather than class ids; write the ids 0, 1, 2, ..., or name all classes in classes.txt"
         )
     return LabelSet.named([f"class_{i}" for i in range(count)]) if not faults else None
@@ -200,7 +203,7 @@ def _only_zero(root: Path, samples: list[Sample], colors: LabelSet | None) -> li
                 return []
         except DataError as error:
             return [str(error)]
-    return [_one_class(root)]
+    return [only_background(root)]
 
 
 def _only_one_name(dataset: DataSet) -> str:
@@ -210,7 +213,8 @@ def _only_one_name(dataset: DataSet) -> str:
     )
 
 
-def _one_class(root: Path) -> str:
+def only_background(root: Path) -> str:
+    """The fault of a folder whose masks are all background."""
     return (
         f"{root / 'masks'}: no mask holds a class above 0; masks of 0 and 255 must be written as 0 and 1, "
         "because 255 is ignored"

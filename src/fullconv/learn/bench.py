@@ -6,8 +6,9 @@ the 100 patches in batches (1.2 ms each), 540 ms one by one (5.4 ms each); backw
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -22,6 +23,8 @@ from fullconv.net.skips import taps_of
 from fullconv.net.surgery import Surgery, convolutionalize
 
 __all__ = ["BATCHES", "DenseBench", "Storage", "Way", "bench_dense", "cut_windows", "flop_bound", "storage"]
+
+logger = logging.getLogger(__name__)
 
 Pair = tuple[int, int]
 
@@ -81,7 +84,7 @@ class DenseBench:
         return asdict(self)
 
 
-def bench_dense(model: str, size: Pair, rounds: int = 5, tell: Callable[[str], None] = print) -> DenseBench:
+def bench_dense(model: str, size: Pair, rounds: int = 5) -> DenseBench:
     """Measure the classifier `model`, with random weights, for images of `size` (height, width), in float32.
 
     A round takes each way once, forward (without gradients) and backward (the backward pass alone, to the weights).
@@ -104,13 +107,13 @@ def bench_dense(model: str, size: Pair, rounds: int = 5, tell: Callable[[str], N
     }
     with torch.inference_mode():
         ways["dense"][0](image)  # as warm as the patches
-    tell(f"{len(windows)} patches in batches of {batch}, {rounds} rounds")
+    logger.info(f"{len(windows)} patches in batches of {batch}, {rounds} rounds")
     times: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds):
         for direction, run in (("forward", _forward), ("backward", _backward)):
             for way, (module, inputs) in ways.items():
                 times.setdefault((way, direction), []).append(run(module, inputs))
-        tell(f"round {number + 1} of {rounds} done")
+        logger.info(f"round {number + 1} of {rounds} done")
     paper = PAPER if (model, size) == PAPER_CASE else {}
     measured = []
     for (way, direction), seconds in times.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ __all__ = [
     "train_classifier",
 ]
 
+logger = logging.getLogger(__name__)
+
 Bytes = npt.NDArray[np.uint8]
 
 SIZE = input_size("digits")[0]
@@ -64,9 +67,7 @@ class Comparison:
         return self.window_seconds / self.dense_seconds
 
 
-def train_classifier(
-    patches: int, epochs: int, seed: int = 0, bf16: bool = False, tell: Callable[[str], None] = print
-) -> nn.Module:
+def train_classifier(patches: int, epochs: int, seed: int = 0, bf16: bool = False) -> nn.Module:
     """`digit_net` trained on windows of digit scenes, in evaluation mode on the CPU.
 
     Its hidden layers have batch norm while they learn, which is folded into them at the end.
@@ -89,7 +90,7 @@ def train_classifier(
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-        tell(f"classifier epoch {epoch + 1} of {epochs}: loss {np.mean(losses):.3f}")
+        logger.info(f"classifier epoch {epoch + 1} of {epochs}: loss {np.mean(losses):.3f}")
     return _folded(net.cpu().eval())
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fullconv.data.dataset import DataSet
+from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.data.voc import is_paper_val
 from fullconv.errors import UsageError
 from fullconv.files import write_text
+from fullconv.learn.job import Job
+from fullconv.learn.progress import OnProgress
 from fullconv.learn.report import draw_ladder
-from fullconv.learn.train import Job, TrainResult, train
+from fullconv.learn.train import TrainResult, train
 
 __all__ = ["Published", "Rung", "climb", "published", "table"]
+
+logger = logging.getLogger(__name__)
 
 RUNGS = ((32, True), (32, False), (16, False), (8, False))
 """(prediction stride, whether only the score layer learns), where no layer is dilated."""
@@ -36,8 +42,12 @@ class Rung:
     """One row of the table."""
 
     name: str
-    folder: Path
     result: TrainResult
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return self.result.folder
 
 
 def climb(
@@ -45,9 +55,10 @@ def climb(
     job: Job,
     out: Path,
     *,
+    statistics: DataSetStatistics | None = None,
     epochs_each: Sequence[int] | None = None,
     resume: bool = False,
-    tell: Callable[[str], None] = print,
+    on_progress: OnProgress | None = None,
 ) -> list[Rung]:
     """Train the four networks of the paper with `job`, its stride aside, and write the table.
 
@@ -55,24 +66,29 @@ def climb(
     Each rung is a run folder of its own below `out`; with `resume`, what is done is only read, and the rung that was
     stopped goes on. After each rung, table.md, table.json and curves.png say how far the ladder is.
     `epochs_each` gives the epochs of the rungs instead of the recipe's (those of the first cost next to nothing).
+    `statistics` are those of `read_statistics`, where they are known already.
     """
     planned = _planned(job.spec.dilate)
     if epochs_each is not None and (len(epochs_each) != len(planned) or min(epochs_each) < 1):
-        raise UsageError(f"this ladder has {len(planned)} rungs: give as many numbers of epochs, each at least 1")
+        message = f"this ladder has {len(planned)} rungs: give as many numbers of epochs, each at least 1"
+        raise UsageError(message, code="bad-epochs-each")
     if not resume and any(out.glob("*/recipe.yaml")):
-        raise UsageError(f"{out} already holds a ladder: add --resume to go on with it, or name another --out")
+        message = f"{out} already holds a ladder: add --resume to continue it, or name another --out"
+        raise UsageError(message, code="run-exists")
+    statistics = statistics or read_statistics(dataset, "train", "val")
     rungs: list[Rung] = []
     for number, (stride, fixed) in enumerate(planned, start=1):
-        spec = replace(job.spec, stride=stride, fixed=fixed)
+        spec = replace(job.spec, stride=stride, fixed=fixed, at_once=False)
         folder = out / f"{number}-{spec.name.lower()}"
         recipe = replace(job.recipe, epochs=epochs_each[number - 1] if epochs_each else job.recipe.epochs)
         if fixed:
             recipe = replace(recipe, val_every=1, frozen_stride=1)
         recipe.check()
         start = rungs[-1].folder if rungs else None
-        tell(f"\n{number} of {len(planned)}: {spec.name} in {folder}")
-        result = train(dataset, Job(spec, recipe, job.weights, start), folder, resume=resume, tell=tell)
-        rungs.append(Rung(spec.name, folder, result))
+        logger.info(f"\n{number} of {len(planned)}: {spec.name} in {folder}")
+        rung = Job(spec, recipe, job.weights, start)
+        result = train(dataset, rung, folder, statistics=statistics, resume=resume, on_progress=on_progress)
+        rungs.append(Rung(spec.name, result))
         _write(rungs, dataset, out)
     return rungs
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch.nn import functional
 from fullconv.data.digits import DIGIT_LABELS, digit_scenes
 
 __all__ = ["QUICK", "Budget", "View", "compare_views", "labelled_windows", "view_net"]
+
+logger = logging.getLogger(__name__)
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -52,7 +54,7 @@ class View:
         return asdict(self)
 
 
-def compare_views(budget: Budget, tell: Callable[[str], None] = print) -> tuple[View, ...]:
+def compare_views(budget: Budget) -> tuple[View, ...]:
     """Train one classifier for each window size on the same pixels of digit scenes, and test them on the same others.
 
     All have the same convolutions, with more poolings for larger windows. The digits of the held-out scenes are in no
@@ -71,7 +73,9 @@ def compare_views(budget: Budget, tell: Callable[[str], None] = print) -> tuple[
             ).numpy()
         right, digits = found == labels, labels > 0
         views.append(View(window, float(right.mean()), float(right[digits].mean()), seconds))
-        tell(f"windows of {window} pixels: {100 * views[-1].accuracy:.1f} % right after {seconds:.0f} s of training")
+        logger.info(
+            f"windows of {window} pixels: {100 * views[-1].accuracy:.1f} % right after {seconds:.0f} s of training"
+        )
     return tuple(views)
 
 

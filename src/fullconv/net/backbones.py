@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fullconv.errors import MissingExtra, ModelError
 from fullconv.net.caffe import caffenet, classifier_state
-from fullconv.net.own import file_and_function, from_file
+from fullconv.net.user_file import file_and_function, from_file
 
 __all__ = [
     "CLASSIFIERS",

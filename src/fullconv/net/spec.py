@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-from fullconv.net.upsample import UpsampleMode
+from fullconv.choices import PaddingMode, UpsampleMode
 
-__all__ = ["NetSpec", "Padding"]
-
-Padding = Literal["minimal", "reference"]
+__all__ = ["NetSpec"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class NetSpec:
     upsample: UpsampleMode = "fixed"
     fixed: bool = False
     at_once: bool = False
-    padding: Padding = "minimal"
+    padding: PaddingMode = "minimal"
     dilate: int | None = None
     channels: int = 3
     value_range: tuple[float, float] | None = None

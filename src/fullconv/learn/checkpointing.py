@@ -21,7 +21,7 @@ from fullconv.learn.task import SegmentationTask
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, save_net
 
-__all__ = ["Keeper", "RunState", "load_state"]
+__all__ = ["Checkpointing", "RunState", "load_state"]
 
 COLUMNS = ("epoch", "step", "seconds", "lr", "train_loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
 
@@ -47,7 +47,7 @@ def load_state(path: Path) -> tuple[RunState, dict[str, Any]]:
         raise ModelError(f"{path} cannot be read as a checkpoint: {error}") from error
 
 
-class Keeper(Callback):
+class Checkpointing(Callback):
     """Saves every few minutes, after each validation and on a signal; writes metrics.csv and the weights.
 
     In the run folder: last.ckpt (all that resuming needs), last.safetensors and best.safetensors (by mean

@@ -17,15 +17,15 @@ from onnx import TensorProto, helper
 
 from fullconv.data.dataset import DataSet
 from fullconv.errors import ModelError
-from fullconv.export.body import OPSET, exported_body
-from fullconv.export.graph import Graph, PadTable, add_fusion, add_labels, add_padding
-from fullconv.export.quantize import Quantized, quantize
 from fullconv.files import atomic_write
 from fullconv.geometry import bilinear_kernel
 from fullconv.net.backbones import PRETRAINED, bundled_weights
 from fullconv.net.checkpoint import Saved, load_net
 from fullconv.net.fcn import FCN
 from fullconv.net.upsample import Upsample
+from fullconv.onnx_export.body import OPSET, exported_body
+from fullconv.onnx_export.graph import Graph, PadTable, add_fusion, add_labels, add_padding
+from fullconv.onnx_export.quantize import Quantized, quantize
 from fullconv.run.about import About
 from fullconv.run.exported import ExportedRunner
 from fullconv.run.onnx import OnnxFile

@@ -1,5 +1,5 @@
 """Networks as ONNX files that need neither torch nor fullconv to run."""
 
-from fullconv.export.file import Exported, export
+from fullconv.onnx_export.file import Exported, export
 
 __all__ = ["Exported", "export"]
