@@ -106,6 +106,13 @@ def test_version(run: Callable[..., Outcome]) -> None:
     assert run("--version") == Outcome(0, f"{__version__}\n", "")
 
 
+def test_the_package_runs_as_a_module() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "fullconv", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, f"{__version__}\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -193,7 +200,7 @@ def test_a_model_of_other_classes_is_not_scored(run: Callable[..., Outcome], dat
     other = make_model(tmp_path, LabelSet.named(["cat", "dog"]))
     outcome = run("evaluate", other, data)
     assert outcome.code == 4
-    assert "knows the classes cat, dog" in outcome.err
+    assert "has the classes cat, dog" in outcome.err
 
 
 def test_predict_does_what_it_can(run: Callable[..., Outcome], data: Path, model: Path, tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def test_the_command_wants_data_for_eight_bits(run, monkeypatch, capsys):
     assert command(monkeypatch, "export", run, "--data", run) == 2
     assert command(monkeypatch, "export", run, "--force") == 2
     assert command(monkeypatch, "export", run, "--out", "net.pt") == 2
-    assert "--int8 and --data DATA go together" in capsys.readouterr().err
+    assert "int8 and data go together" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

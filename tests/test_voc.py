@@ -26,7 +26,7 @@ from fullconv.learn import ladder
 from fullconv.learn.job import Job
 from fullconv.learn.ladder import PAPER, climb, published, table
 from fullconv.learn.recipe import default_recipe
-from fullconv.learn.train import TrainResult
+from fullconv.learn.result import TrainResult
 from fullconv.metrics import Scores
 from fullconv.net.spec import NetSpec
 from voc_tree import (

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,15 +13,13 @@ from fullconv.arguments import say
 from fullconv.errors import DataError, FullconvError
 from fullconv.extras import need_torch
 from fullconv.options import Data
-from fullconv.terminal import print_table, progress_bar
+from fullconv.terminal import print_table, sample_bar
 
 if TYPE_CHECKING:
     from fullconv.data.dataset import DataSet
     from fullconv.data.doctor.examine import Examination
 
 __all__ = ["check"]
-
-T = TypeVar("T")
 
 SHOWN = 5
 """Findings of one kind on the terminal."""
@@ -44,15 +41,15 @@ def check(
     Decodes every image and mask once, names each fault with its file and remedy, shows what training will face, and
     writes a sheet with thumbnails. DATA is never changed. Exit code 3 where training would stop or go wrong.
     """
-    from fullconv.data.doctor.examine import examine
+    from fullconv import api
     from fullconv.data.doctor.repair import check_target
     from fullconv.data.doctor.sheet import write_sheet
-    from fullconv.data.layouts import survey
     from fullconv.files import write_text
 
     if fix is not None:
         check_target(data, fix)
-    found = _counted("checking", lambda tell: examine(survey(data, decode=False), tell))
+    with sample_bar("checking") as on_sample:
+        found = api.check(data, on_sample=on_sample)
     _print(found)
     sheet = html or _sheet_for(data)
     if sheet is not None:
@@ -68,12 +65,6 @@ def check(
         print(f"fullconv check {shlex.quote(str(data))} --fix DIR repairs {count} of them")
     if found.errors:
         raise typer.Exit(DataError.exit_code)
-
-
-def _counted(name: str, work: Callable[[Callable[[int, int], None]], T]) -> T:
-    with progress_bar() as bar:
-        task = bar.add_task(name, total=None)
-        return work(lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def _sheet_for(data: Path) -> Path | None:
@@ -133,16 +124,17 @@ def _repairable(found: Examination) -> int:
 
 def _fix(found: Examination, folder: Path) -> None:
     """Repair, and check the copy as any other data set."""
-    from fullconv.data.doctor.examine import examine
+    from fullconv import api
     from fullconv.data.doctor.repair import repair
-    from fullconv.data.layouts import survey
 
     try:
-        made = _counted("repairing", lambda tell: repair(found, folder, tell))
+        with sample_bar("repairing") as on_sample:
+            made = repair(found, folder, on_sample)
     except DataError as error:
         print(found.verdict())
         raise DataError(f"nothing was repaired: {error}") from error
-    again = _counted("checking the copy", lambda tell: examine(survey(folder, decode=False), tell))
+    with sample_bar("checking the copy") as on_sample:
+        again = api.check(folder, on_sample=on_sample)
     for title, lines in (("repaired", made.done), ("left out", made.left_out)):
         if lines:
             print(f"{title} ({len(lines)}):")

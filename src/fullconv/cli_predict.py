@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fullconv.arguments import say
+from fullconv.choices import ScoredSplit, words
 from fullconv.errors import FullconvError, UsageError
 from fullconv.extras import need_torch
 from fullconv.options import Data, RunnerName, Trained
-from fullconv.terminal import print_scores, print_table, progress_bar
+from fullconv.terminal import print_scores, print_table, progress_bar, sample_bar
 
 if TYPE_CHECKING:
     from fullconv.run.runner import Runner
@@ -26,7 +27,7 @@ def evaluate(
     model: Trained,
     data: Data,
     split: Annotated[
-        str, typer.Option(metavar="train|val|test|val736", help="Which images; val736 is of VOC.")
+        ScoredSplit, typer.Option(metavar=words(ScoredSplit), help="Which images; val736 is of VOC.")
     ] = "val",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the scores there too; - prints only them.")
@@ -37,23 +38,11 @@ def evaluate(
 
     Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU, as in the paper.
     """
-    from fullconv.data.layouts import find_dataset
-    from fullconv.errors import ModelError
+    from fullconv import api
     from fullconv.files import write_text
-    from fullconv.run.evaluate import evaluate as score
-    from fullconv.run.runner import takes
 
-    dataset = find_dataset(data)
-    samples = dataset.split(split)
-    if dataset.about:
-        say(f"splits of {data}: {dataset.about}")
-    loaded = _load(model, runner)
-    if loaded.labels.class_names != dataset.labels.class_names:
-        ours, theirs = ", ".join(loaded.labels.class_names), ", ".join(dataset.labels.class_names)
-        raise ModelError(f"{model} knows the classes {ours}; {data} has {theirs}")
-    dataset = dataset.read_as(*takes(loaded))
-    with progress_bar() as bar:
-        scores = score(loaded, (dataset.read(sample) for sample in bar.track(samples, description="scoring")))
+    with sample_bar("scoring") as on_sample:
+        scores = api.evaluate(model, data, split=split, backend=runner, on_sample=on_sample)
     text = json.dumps(scores.to_dict(), indent=1)
     if str(json_file) == "-":
         print(text)

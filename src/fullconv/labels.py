@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.errors import DataError
+from fullconv.errors import DataError, ModelError
 
-__all__ = ["IGNORE_INDEX", "LabelSet", "default_palette", "voc_palette"]
+__all__ = ["IGNORE_INDEX", "LabelSet", "check_classes", "default_palette", "voc_palette"]
 
 IGNORE_INDEX = 255
 """The label of pixels that no score and no loss counts."""
@@ -116,3 +117,10 @@ class LabelSet:
             raise DataError(f"colours that belong to no class: {', '.join(unknown[:5])}{more}")
         ids = np.array([known[code] for code in found.tolist()], np.uint8)
         return ids[inverse].reshape(codes.shape)
+
+
+def check_classes(model: str | Path, known: LabelSet, data: str | Path, given: LabelSet) -> None:
+    """Raise ModelError if a model and a data set do not have the same class names in the same order."""
+    if known.class_names != given.class_names:
+        ours, theirs = ", ".join(known.class_names), ", ".join(given.class_names)
+        raise ModelError(f"{model} has the classes {ours}; {data} has {theirs}", code="other-classes")

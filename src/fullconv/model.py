@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fullconv.choices import Backend
 from fullconv.data.bands import image_bands, wrong_bands
 from fullconv.errors import DataError, UsageError
 from fullconv.image import rgb_of
 from fullconv.labels import LabelSet
 from fullconv.run.inputs import expand_inputs, output_names
-from fullconv.run.load import RunnerKind, load_runner
+from fullconv.run.load import load_runner
 from fullconv.run.models import model_path
 from fullconv.run.picture import read_picture
 from fullconv.run.result import Result, segment
@@ -31,7 +32,7 @@ ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uin
 
 
 class Model:
-    """A trained model behind whatever runs it; `fullconv.load` makes one."""
+    """A trained model on any backend; `fullconv.load` makes one."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -85,13 +86,13 @@ class Model:
                 yield result
 
 
-def load_model(model: str | os.PathLike[str], runner: RunnerKind | None = None) -> Model:
-    """A run folder, a weights file, an .onnx file, or the name of a model that comes with fullconv.
+def load_model(model: str | os.PathLike[str], backend: Backend | None = None) -> Model:
+    """Load a run folder, a weights file, an .onnx file, or a bundled model by its name.
 
-    `runner` None is torch for run folders and weights, ONNX Runtime for .onnx files. Raises ModelError for what is no
-    model, UsageError for a runner that cannot run it, MissingExtra where what runs it is not installed.
+    `backend` None is torch for run folders and weights, and ONNX Runtime for .onnx files. Raises ModelError for
+    anything that is not a model, UsageError for a backend that cannot run it, MissingExtra if it is not installed.
     """
-    return Model(load_runner(model_path(model), runner))
+    return Model(load_runner(model_path(model), backend))
 
 
 def _checked(image: object, channels: int) -> npt.NDArray[np.uint8]:

@@ -26,6 +26,7 @@ __all__ = [
     "print_table",
     "print_views",
     "progress_bar",
+    "sample_bar",
     "show_log",
     "training_bar",
 ]
@@ -155,6 +156,14 @@ def progress_bar() -> Progress:
 
     console = Console(stderr=True)
     return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def sample_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr for a callback that receives how many samples are done, and of how many."""
+    with progress_bar() as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from fullconv.files import write_text
 from fullconv.learn.job import Job
 from fullconv.learn.progress import OnProgress
 from fullconv.learn.report import draw_ladder
-from fullconv.learn.train import TrainResult, train
+from fullconv.learn.result import TrainResult
+from fullconv.learn.train import train
 
 __all__ = ["Published", "Rung", "climb", "published", "table"]
 

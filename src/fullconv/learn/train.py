@@ -32,6 +32,7 @@ from fullconv.learn.progress import OnProgress, Progress
 from fullconv.learn.progress_callback import ProgressCallback
 from fullconv.learn.recipe import Recipe
 from fullconv.learn.report import draw_curves, draw_sheet
+from fullconv.learn.result import TrainResult
 from fullconv.learn.task import SegmentationTask, class_weights, freeze_below
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, load_net
@@ -43,33 +44,12 @@ from fullconv.report.measure import measure
 from fullconv.report.page import write_report
 from fullconv.report.source import read_source
 
-__all__ = ["TrainResult", "expect", "train"]
+__all__ = ["expect", "train"]
 
 logger = logging.getLogger(__name__)
 
 FREE = {"save_minutes", "workers", "choices", "fullconv", "torch"}
 """Settings that may differ on resuming: the recipe's change nothing in the outcome."""
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """The scores of the best weights on the validation images, seconds of training, parameters; the run's `folder`.
-
-    `alarm` is the reason not to use the network, or empty: it calls nearly everything one class, or gains nothing.
-    `model` is the path of model.onnx, or None: there is an alarm, or the network has no ONNX form. A result stands for
-    its folder where a model is asked for, as in `fullconv.load(result)`.
-    """
-
-    folder: Path
-    scores: Scores
-    seconds: float
-    parameters: int
-    alarm: str = ""
-    model: Path | None = None
-
-    def __fspath__(self) -> str:
-        """The folder."""
-        return str(self.folder)
 
 
 def train(

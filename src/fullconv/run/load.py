@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
-from fullconv.errors import ModelError, UsageError
-from fullconv.extras import need
+from fullconv.errors import MissingExtra, ModelError, UsageError
 from fullconv.run.exported import ExportedRunner
 from fullconv.run.runner import Runner
 
@@ -32,12 +32,12 @@ def load_runner(path: Path, kind: RunnerKind | None = None) -> Runner:
         takes = "a run folder or a .safetensors file" if kind == "torch" else "an .onnx file of fullconv export"
         raise UsageError(f"{path}: the {kind} runner takes {takes}")
     if kind == "torch":
-        need("train", "torch", "torchvision", "safetensors")
+        _need("train", "torch", "torchvision", "safetensors")
         from fullconv.net.runner import TorchRunner
 
         return TorchRunner.load(path)
     if kind == "openvino":
-        need("openvino", "openvino")
+        _need("openvino", "openvino")
         from fullconv.run.openvino import OpenVinoFile
 
         fast = OpenVinoFile.load(path)
@@ -46,3 +46,9 @@ def load_runner(path: Path, kind: RunnerKind | None = None) -> Runner:
 
     file = OnnxFile.load(path)
     return ExportedRunner(file.about, file.scores)
+
+
+def _need(extra: str, *packages: str) -> None:
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtra(package, extra)
