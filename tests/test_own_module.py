@@ -216,7 +216,7 @@ def test_a_file_that_moved_with_its_run_is_found(own, tmp_path, monkeypatch):
         monkeypatch.chdir(others)
         assert load_net(runs / "one")[1].spec.model == f"{own.resolve()}:build"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"put my_module\.py there, beside the run folder, or into"):
+    with pytest.raises(ModelError, match=r"put my_module\.py there, next to the run folder, or into"):
         load_net(runs / "one")
 
 

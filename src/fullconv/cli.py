@@ -131,7 +131,7 @@ def ladder(
     """Climb the paper's ladder and print its table.
 
     FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s, each from the one before. On the paper's data (VOC with SBD) its
-    published rows stand beside. With --dilate N it starts at stride N.
+    published rows follow its own. With --dilate N it starts at stride N.
     """
     need_torch()
     from fullconv.data.statistics import read_training_data
@@ -216,15 +216,15 @@ def main() -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does, unless it is ignored; a training has its own way to save and go on."""
+    """SIGTERM ends a command as Ctrl-C does, unless it is ignored; a training saves its state instead."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    taken = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-    for number in taken:
+    handled = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in handled:
         signal.signal(number, _stop)
     try:
         yield
     finally:
-        for number, handler in taken.items():
+        for number, handler in handled.items():
             signal.signal(number, handler)
 
 

@@ -1,4 +1,4 @@
-"""Samples for torch: decoded once, augmented by a seed of their own, in an order that can be taken up anywhere."""
+"""Samples for torch: decoded once, augmented with a seed per sample, in an order that can be resumed anywhere."""
 
 from __future__ import annotations
 

@@ -66,20 +66,20 @@ def read_training_data(root: Path | str) -> tuple[DataSet, DataSetStatistics]:
     The one pass names the classes where no file does, finds the faults of all masks, and counts. Raises DataError
     as `find_dataset` and `read_statistics`.
     """
-    found = survey(root, decode=False)
-    if found.dataset is None or found.faults:
-        raise faulty(found.root, found.name, found.faults)
-    dataset, unnamed = found.dataset, found.dataset.labels is UNNAMED
+    surveyed = survey(root, decode=False)
+    if surveyed.dataset is None or surveyed.faults:
+        raise faulty(surveyed.root, surveyed.name, surveyed.faults)
+    dataset, unnamed = surveyed.dataset, surveyed.dataset.labels is UNNAMED
     others = [name for name, samples in dataset.splits.items() if samples and name not in ("train", "val")]
     counts = _Counts(dataset, "train", ("val", *others) if unnamed else ("val",))
     faults: list[str] = []
     if unnamed:
-        labels = labels_held(found.root, counts.held, faults)
+        labels = labels_held(surveyed.root, counts.held, faults)
         dataset = dataset if labels is None else replace(dataset, labels=labels)
     elif dataset.layout == "folder" and not counts.held - {0, IGNORE_INDEX}:
-        faults.append(only_background(found.root))
+        faults.append(only_background(surveyed.root))
     if faults:
-        raise faulty(found.root, found.name, faults)
+        raise faulty(surveyed.root, surveyed.name, faults)
     return dataset, counts.statistics(dataset)
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves on the disk, and how it stops and goes on."""
+"""Save a run to the disk, stop it at a signal, and resume it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Checkpointing(Callback):
         self._give_back()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back; in `teardown` it would be too late, behind Lightning's own, which ignore them."""
+        """Give the signals back; in `teardown` it would be too late, after Lightning's own, which ignore them."""
         self._give_back()
         self._leave()
 
@@ -164,7 +164,7 @@ class Checkpointing(Callback):
         if self.stop:
             raise Interrupted(
                 f"stopped by {self.stop} at step {self.state.step}; all is saved in {self.out}. "
-                "The same command with --resume goes on from there."
+                "The same command with --resume continues from there."
             )
 
 

@@ -1,4 +1,4 @@
-"""What `train` decides by itself, from the data, and why; what was asked for stays, and is said to be."""
+"""Choose what a training leaves open, by the data, with reasons; values that the user gives stay."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _shown(field: str, value: float | None, statistics: DataSetStatistics) -> st
 def _crop(statistics: DataSetStatistics, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:
     if statistics.crop < LARGEST:
         return recipe, "the longest side of the training images, rounded up to the coarsest stride"
-    return recipe, "the most that is taken of larger images by itself"
+    return recipe, "the most that is cut from larger images without --crop"
 
 
 def _batch(statistics: DataSetStatistics, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:

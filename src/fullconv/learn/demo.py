@@ -28,7 +28,7 @@ __all__ = ["Amounts", "DemoResult", "run_demo"]
 logger = logging.getLogger(__name__)
 
 NOTE = "demo.json"
-"""What a demo's folder is known by: its settings, and its result once there is one."""
+"""The file by which a demo's folder is recognized: its settings, and its result once there is one."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def run_demo(out: Path, amounts: Amounts | None = None, on_progress: OnProgress 
     """Do what is not yet done of the demo in `out`; of one that is complete, only read the result.
 
     Below `out`: digits.safetensors, scenes/, ladder/, story.png. Nothing that is there is ever replaced, so that a
-    demo that was stopped goes on. Raises UsageError where `out` holds something else, or a demo of another version.
+    demo that was stopped resumes. Raises UsageError where `out` holds something else, or a demo of another version.
     """
     amounts, out = amounts or Amounts(), Path(out).absolute()
     settings = json.loads(json.dumps({"fullconv": version("fullconv"), **asdict(amounts)}))
@@ -109,18 +109,18 @@ def _open(out: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         raise UsageError(f"{note} cannot be read ({error}): name a new folder with --out") from error
     if before != settings:
         raise UsageError(f"{out} holds a demo of another version or size: remove it, or name another with --out")
-    found: dict[str, Any] | None = result if (out / "story.png").is_file() else None
-    return found
+    complete: dict[str, Any] | None = result if (out / "story.png").is_file() else None
+    return complete
 
 
 def _read(result: Mapping[str, Any], out: Path) -> DemoResult:
-    found = dict(result["comparison"])
-    found["cells"] = tuple(found["cells"])
-    return DemoResult(**{**result, "comparison": Comparison(**found), "picture": out / "story.png"})
+    comparison = dict(result["comparison"])
+    comparison["cells"] = tuple(comparison["cells"])
+    return DemoResult(**{**result, "comparison": Comparison(**comparison), "picture": out / "story.png"})
 
 
 def _classify(out: Path, amounts: Amounts) -> tuple[float, Comparison]:
-    """Train the classifier, test it on held-out digits, and set its dense form beside the sliding window."""
+    """Train the classifier, test it on held-out digits, and compare its dense form with the sliding window."""
     weights = out / "digits.safetensors"
     if not weights.is_file():
         logger.info(f"training a classifier on {amounts.patches} patches with handwritten digits")

@@ -98,8 +98,8 @@ def accuracy(net: nn.Module, patches: int, seed: int = 0) -> float:
     """The share of held-out patches, of digits that no training saw, whose class `net` gives."""
     images, labels = digit_patches(patches, SIZE, seed, "val", JITTER)
     with torch.inference_mode():
-        found = torch.cat([net(_normalized(part)).argmax(1) for part in torch.split(torch.from_numpy(images), 64)])
-    return float((found.numpy() == labels).mean())
+        predicted = torch.cat([net(_normalized(part)).argmax(1) for part in torch.split(torch.from_numpy(images), 64)])
+    return float((predicted.numpy() == labels).mean())
 
 
 def save_classifier(net: nn.Module, path: Path) -> None:

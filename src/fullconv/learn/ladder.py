@@ -65,7 +65,7 @@ def climb(
 
     A dilated backbone has no map coarser than `job.spec.dilate`: the ladder starts there and has fewer rungs.
     Each rung is a run folder of its own below `out`; with `resume`, what is done is only read, and the rung that was
-    stopped goes on. After each rung, table.md, table.json and curves.png say how far the ladder is.
+    stopped resumes. After each rung, table.md, table.json and curves.png say how far the ladder is.
     `epochs_each` gives the epochs of the rungs instead of the recipe's (those of the first cost next to nothing).
     `statistics` are those of `read_statistics`, where they are known already.
     """
@@ -99,24 +99,24 @@ def published(dataset: DataSet) -> Published:
     return PAPER if is_paper_val(dataset) else {}
 
 
-def table(rungs: Sequence[Rung], beside: Published | None = None) -> list[list[str]]:
+def table(rungs: Sequence[Rung], paper: Published | None = None) -> list[list[str]]:
     """Head and rows of the slides' table in percent, with the gain in mean IU over the network before.
 
-    Each rung is followed by the row that `beside` has for it.
+    Each rung is followed by the row that `paper` has for it.
     """
     rows = [["", "pixel acc.", "mean acc.", "mean IU", "f.w. IU", "gain", "parameters", "seconds"]]
-    ours: Sequence[float] | None = None
-    theirs: Sequence[float] | None = None
+    before: Sequence[float] | None = None
+    paper_before: Sequence[float] | None = None
     for rung in rungs:
         scores = rung.result.scores
         values = (scores.pixel_accuracy, scores.mean_accuracy, scores.mean_iou, scores.fw_iou)
         percent = [100 * value for value in values]
         cost = f"{rung.result.parameters / 1e6:.2f} M", f"{rung.result.seconds:.0f}"
-        rows.append([rung.name, *_scored(percent, ours), *cost])
-        ours = percent
-        if beside and rung.name in beside:
-            rows.append([f"{rung.name}, the paper's", *_scored(beside[rung.name], theirs), "", ""])
-            theirs = beside[rung.name]
+        rows.append([rung.name, *_scored(percent, before), *cost])
+        before = percent
+        if paper and rung.name in paper:
+            rows.append([f"{rung.name}, the paper's", *_scored(paper[rung.name], paper_before), "", ""])
+            paper_before = paper[rung.name]
     return rows
 
 
@@ -131,15 +131,15 @@ def _planned(dilate: int | None) -> list[tuple[int, bool]]:
 
 
 def _write(rungs: Sequence[Rung], dataset: DataSet, out: Path) -> None:
-    beside = published(dataset)
-    rows = table(rungs, beside)
+    paper = published(dataset)
+    rows = table(rungs, paper)
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---|" + "---:|" * (len(rows[0]) - 1))
     samples = len(dataset.split("val"))
     caption = (
         f"Percent, on the {samples} validation images of {dataset.root.name}; gain in mean IU over the network before."
     )
-    if beside:
+    if paper:
         caption += " The paper's: Long, Shelhamer, Darrell, CVPR 2015, table 2 (VGG16)."
     write_text(out / "table.md", "\n".join([*lines, "", caption, ""]))
     values = {rung.name: rung.result.scores.to_dict() for rung in rungs}

@@ -1,4 +1,4 @@
-"""How a network is trained: every number in one place, written beside the results."""
+"""How a network is trained: every number in one place, written to the run folder."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def paper_recipe() -> Recipe:
 
     The loss is summed over pixels, biases learn twice as fast (the solvers and net descriptions of
     fcn.berkeleyvision.org, "heavy learning"). The rates are for sums over some 500 x 500 pixels: 1e-10 for FCN-32s
-    and at-once training, 1e-12 and 1e-14 for FCN-16s and FCN-8s that go on from the coarser network.
+    and at-once training, 1e-12 and 1e-14 for FCN-16s and FCN-8s that continue from the coarser network.
     """
     return Recipe(
         batch_size=1,

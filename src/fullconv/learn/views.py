@@ -68,10 +68,10 @@ def compare_views(budget: Budget) -> tuple[View, ...]:
         seconds = time.perf_counter() - begin
         images, labels = labelled_windows(budget.val, window, max(budget.windows), budget.seed, "val")
         with torch.inference_mode():
-            found = torch.cat(
+            predicted = torch.cat(
                 [net(_input(part)).argmax(1) for part in torch.split(torch.from_numpy(images), 200)]
             ).numpy()
-        right, digits = found == labels, labels > 0
+        right, digits = predicted == labels, labels > 0
         views.append(View(window, float(right.mean()), float(right[digits].mean()), seconds))
         logger.info(
             f"windows of {window} pixels: {100 * views[-1].accuracy:.1f} % right after {seconds:.0f} s of training"
