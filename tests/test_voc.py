@@ -16,15 +16,16 @@ import pytest
 from PIL import Image
 
 from fullconv.cli import main
-from fullconv.data.dataset import count_labels
 from fullconv.data.layouts import find_dataset
 from fullconv.data.names import VOC_LABELS
+from fullconv.data.statistics import read_statistics
 from fullconv.data.voc import Found, find_voc, is_paper_val, paper_val
 from fullconv.errors import DataError
 from fullconv.learn import ladder
+from fullconv.learn.job import Job
 from fullconv.learn.ladder import PAPER, climb, published, table
-from fullconv.learn.recipe import modern
-from fullconv.learn.train import Job, TrainResult
+from fullconv.learn.recipe import default_recipe
+from fullconv.learn.result import TrainResult
 from fullconv.metrics import Scores
 from fullconv.net.spec import NetSpec
 from voc_tree import (
@@ -61,7 +62,7 @@ def test_with_sbd_train_is_sbd_and_val_the_papers(paper: Path) -> None:
     assert (image.shape, target.dtype) == ((*SIZE, 3), np.uint8)
     np.testing.assert_array_equal(target, np.where(label_map(2) == 255, 0, label_map(2)))
     np.testing.assert_array_equal(dataset.read(dataset.split("val")[0])[1], label_map(2))
-    assert count_labels(dataset, "train")[:7].tolist() == [5 * (32 * 40 - 256), *[256] * 5, 0]
+    assert list(read_statistics(dataset, "train").pixels[:7]) == [5 * (32 * 40 - 256), *[256] * 5, 0]
 
 
 def test_vocs_own_folder_leaves_sbd_out(paper: Path) -> None:
@@ -181,11 +182,11 @@ def test_the_ladder_shows_the_papers_rows_on_the_papers_data(
         out.mkdir(parents=True)
         with (out / "metrics.csv").open("w", newline="") as file:
             csv.writer(file).writerows([["epoch", "mean_iou"], [1, 0.5]])
-        return TrainResult(scores(next(results)), 7.0, 2_000_000)
+        return TrainResult(out, scores(next(results)), 7.0, 2_000_000)
 
     monkeypatch.setattr(ladder, "train", finished)
-    job = Job(NetSpec("vgg16", 21, 32), modern())
-    rungs = climb(find_dataset(paper), job, tmp_path, tell=lambda _: None)
+    job = Job(NetSpec("vgg16", 21, 32), default_recipe())
+    rungs = climb(find_dataset(paper), job, tmp_path)
     text = (tmp_path / "table.md").read_text()
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "FCN-" in line]
     assert [line[0] for line in lines] == [name + end for name in PAPER for end in ("", ", the paper's")]
