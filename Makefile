@@ -34,8 +34,8 @@ check: venv
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
-	$(RUN) codespell_lib
-	$(RUN) docs.make_commands --check
+	.venv/$(BIN)/codespell
+	.venv/$(BIN)/python docs/make_commands.py --check
 
 docs: venv
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build

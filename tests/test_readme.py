@@ -13,12 +13,12 @@ import pytest
 import torch
 import typer
 from fullconv.export import export
-from fullconv.image import write_image, write_label_map
 from packaging.requirements import Requirement
 from PIL import Image
 from typer.main import get_command
 
 from fullconv.cli import app, main
+from fullconv.image import write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.learn import choose
 from fullconv.net.checkpoint import Saved, save_net
