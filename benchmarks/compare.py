@@ -1,10 +1,10 @@
-"""Train one network several times, with another value of one option each time, and print the table.
+"""Train one network several times, each time with a different value of one option, and print a table of the scores.
 
     python benchmarks/compare.py --vary upsample fixed learned unpool resize --out runs/upsample -- DATA --epochs 6 ...
     python benchmarks/compare.py --vary recipe modern paper --out runs/recipe -- DATA --epochs 4 ...
 
-What stands behind `--` goes to `fullconv train` as it is. Each value has its run folder below --out; run again, the
-script goes on where it was stopped, and what is finished is only read. The table is written to OUT/table.md, too.
+All arguments after `--` go to `fullconv train`. Each value has a run folder below --out. If the script is run again, it
+resumes unfinished trainings and only reads finished ones. The table is also written to OUT/table.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SCORES = ("pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
 
 
 def train(option: str, value: str, out: Path, rest: list[str]) -> dict[str, Any]:
-    """The scores.json of one run, which is started, gone on with, or finished already."""
+    """Start or resume one training, unless it is finished, and return its scores.json."""
     folder = out / value
     command = [sys.executable, "-c", "from fullconv.cli import main; main()", "train", *rest]
     subprocess.run([*command, f"--{option}", value, "--out", str(folder), "--resume"], check=True)
@@ -30,10 +30,10 @@ def train(option: str, value: str, out: Path, rest: list[str]) -> dict[str, Any]
     return scores
 
 
-def table(option: str, found: dict[str, dict[str, Any]]) -> str:
-    """Markdown: the four scores in percent, parameters, and seconds of training."""
-    lines = [f"| {option} | pixel acc. | mean acc. | mean IU | f.w. IU | parameters | seconds |", "|---|" + 6 * "---:|"]
-    for value, scores in found.items():
+def make_table(option: str, results: dict[str, dict[str, Any]]) -> str:
+    """Return a Markdown table of the four scores in percent, the parameters and the seconds of training."""
+    lines = [f"| {option} | pixel acc. | mean acc. | mIoU | f.w. IU | parameters | seconds |", "|---|" + 6 * "---:|"]
+    for value, scores in results.items():
         cells = [f"{100 * scores[name]:.1f}" for name in SCORES]
         run = scores["run"]
         lines.append(f"| {value} | {' | '.join(cells)} | {run['parameters']:,} | {run['seconds']:.0f} |")
@@ -41,17 +41,17 @@ def table(option: str, found: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Train what is left to train, printing the table after each run."""
+    """Train what is not finished, and print the table after each run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vary", nargs="+", required=True, metavar=("OPTION", "VALUE"))
     parser.add_argument("--out", type=Path, required=True)
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments = parser.parse_args(sys.argv[1:split])
     option, *values = arguments.vary
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for value in values:
-        found[value] = train(option, value, arguments.out, sys.argv[split + 1 :])
-        text = table(option, found)
+        results[value] = train(option, value, arguments.out, sys.argv[split + 1 :])
+        text = make_table(option, results)
         write_text(arguments.out / "table.md", text)
         print(text, flush=True)
 

@@ -1,17 +1,18 @@
-"""From one image to its label map, by every runner that there is: milliseconds, and as ratios in one run.
+"""Measure the time from one image to its label map on every runner, in milliseconds and as ratios.
 
     pip install -e ".[train,openvino,bench]"
     python benchmarks/latency.py [--nets mobilenet_v2:4,vgg16:8] [--image FILE] [--rounds 9] [--threads N]
                                  [--no-peers] [--json FILE]
 
-Prints a markdown table. Networks are run folders, weights files, or BACKBONE:STRIDE, which gets 11 classes and random
-weights; they are exported, in eight bits too, as `fullconv export` does it. Random weights make labels that change from
-pixel to pixel, on which our label maps take longest. Without an image, one of 480x360 is made. The peers are
-torchvision's and segmentation_models.pytorch's networks, exported by torch with the arg max inside, on ONNX Runtime.
-All take turns in one process, and ratios are taken within a round; each turn is a call that does not count and the
-median of the next five, because ONNX Runtime's threads spin for a while into the next one's turn. Time is the clock's.
+Prints a Markdown table. A network is a run folder, a weights file, or BACKBONE:STRIDE with 11 classes and random
+weights. It is exported as `fullconv export` does, also in eight bits. With random weights, labels change from pixel to
+pixel, which is the slowest case for our label maps. Without --image, an image of 480x360 is drawn. The peers are
+networks of torchvision and segmentation_models.pytorch, exported by torch with the arg max inside, on ONNX Runtime.
 
-The last column is the time over that which the multiply-accumulates of the network would take at the rate of a large
+All take turns in one process, and ratios are taken within a round. Each turn is one call that does not count and the
+median of the next five, because ONNX Runtime's threads keep spinning into the next turn. Time is wall-clock time.
+
+The last column divides the time by the time that the network's multiply-accumulates would take at the rate of a large
 float32 matrix product, measured in the same rounds.
 """
 
@@ -30,19 +31,19 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 import segmentation_models_pytorch as smp
 import torch
 import torchvision
-from tiling import picture
+from tiling import draw_picture
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fullconv.arrays import UInt8
 from fullconv.data.layouts import find_dataset
 from fullconv.export.file import export
 from fullconv.files import write_text
-from fullconv.image import read_image, write_image, write_label_map
+from fullconv.images import read_image, write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.net.checkpoint import Saved, load_net, save_net
 from fullconv.net.fcn import rebuild
@@ -57,25 +58,25 @@ GEMM = 2048
 CALLS = 5
 
 Job = Callable[[], object]
-UInt8 = npt.NDArray[np.uint8]
 
 
 class Labelled(nn.Module):
-    """A peer from normalised floats to labels."""
+    """A peer network that maps normalised floats to labels."""
 
     def __init__(self, net: nn.Module) -> None:
+        """Wrap a network whose output is logits, or a dictionary with logits under `out`."""
         super().__init__()
         self.net = net
 
     def forward(self, images: Tensor) -> Tensor:
-        """N x 3 x H x W to N x H x W."""
-        found = self.net(images)
-        logits: Tensor = found["out"] if isinstance(found, dict) else found
+        """Map N x 3 x H x W floats to N x H x W labels."""
+        out = self.net(images)
+        logits: Tensor = out["out"] if isinstance(out, dict) else out
         return logits.argmax(1)
 
 
-def data(folder: Path, image: UInt8, labels: LabelSet) -> Path:
-    """A data set of that image, for the ranges of eight bits; scores mean nothing here."""
+def write_data(folder: Path, image: UInt8, labels: LabelSet) -> Path:
+    """Write a data set of one image, for the calibration of eight bits. Its scores mean nothing."""
     (folder / "images").mkdir(parents=True)
     for split in ("train", "val"):
         write_image(folder / "images" / split / "one.png", image)
@@ -84,8 +85,8 @@ def data(folder: Path, image: UInt8, labels: LabelSet) -> Path:
     return folder
 
 
-def random_net(name: str, path: Path) -> Path:
-    """A weights file of BACKBONE:STRIDE."""
+def write_random_net(name: str, path: Path) -> Path:
+    """Write a weights file for BACKBONE:STRIDE with random weights."""
     model, stride = name.split(":")
     spec = NetSpec(model, CLASSES, int(stride))
     net = rebuild(spec)
@@ -96,16 +97,16 @@ def random_net(name: str, path: Path) -> Path:
     return path
 
 
-def ours(net: str, folder: Path, image: UInt8, threads: int) -> tuple[dict[str, Job], float]:
-    """The jobs of one of our networks by name, and its multiply-accumulates."""
+def prepare_ours(net: str, folder: Path, image: UInt8, threads: int) -> tuple[dict[str, Job], float]:
+    """Return the jobs that label the image with one of our networks, and its multiply-accumulates."""
     weights, batch = Path(net), image[None]
     if not weights.exists():
-        weights = random_net(net, folder / "net.safetensors")
+        weights = write_random_net(net, folder / "net.safetensors")
     built, saved = load_net(weights)
     labels = saved.labels
     exact = export(weights, folder / "float.onnx").path
     small = export(
-        weights, folder / "int8.onnx", int8=find_dataset(data(folder / "data", image, labels)), force=True
+        weights, folder / "int8.onnx", int8=find_dataset(write_data(folder / "data", image, labels)), force=True
     ).path
     torch_runner = TorchRunner(built, labels, "cpu")
 
@@ -128,8 +129,8 @@ def ours(net: str, folder: Path, image: UInt8, threads: int) -> tuple[dict[str, 
     return jobs, counter.get_total_flops() / 2
 
 
-def peers(folder: Path, image: UInt8, threads: int) -> Iterator[tuple[str, Job]]:
-    """The networks of others on ONNX Runtime; images are padded to multiples of 32 where they have to be."""
+def prepare_peers(folder: Path, image: UInt8, threads: int) -> Iterator[tuple[str, Job]]:
+    """Yield a job for each peer on ONNX Runtime; images are padded to multiples of 32, as the networks need."""
     nets = {
         "LR-ASPP, MobileNetV3 (torchvision)": torchvision.models.segmentation.lraspp_mobilenet_v3_large(
             weights=None, weights_backbone=None, num_classes=CLASSES
@@ -155,8 +156,8 @@ def peers(folder: Path, image: UInt8, threads: int) -> Iterator[tuple[str, Job]]
         yield name, job
 
 
-def turn(job: Job) -> float:
-    """Seconds of a call, after one that does not count."""
+def measure_turn(job: Job) -> float:
+    """Return the median seconds of `CALLS` calls, after one that does not count."""
     job()
     seconds = []
     for _ in range(CALLS):
@@ -167,17 +168,17 @@ def turn(job: Job) -> float:
 
 
 def alternate(jobs: dict[str, Job], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each job in each round; every round begins with another one."""
+    """Return the seconds of each job in each round; every round begins with a different job."""
     names, samples = list(jobs), {name: list[float]() for name in jobs}
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            samples[name].append(turn(jobs[name]))
+            samples[name].append(measure_turn(jobs[name]))
     return samples
 
 
-def table(title: str, samples: dict[str, list[float]], macs: float, own: int) -> str:
-    """Markdown: the median of each, and of its ratios to ONNX Runtime in float32 and to the matrix product's rate."""
+def make_table(title: str, samples: dict[str, list[float]], macs: float, ours: int) -> str:
+    """Return a Markdown table: medians, and ratios to ONNX Runtime in float32 and to the matrix product's time."""
     rates = [GEMM**3 / seconds for seconds in samples["matrix product"]]
     base = samples["ONNX Runtime float32"]
     lines = [f"### {title}, {macs / 1e9:.2f} G multiply-accumulates", ""]
@@ -190,13 +191,13 @@ def table(title: str, samples: dict[str, list[float]], macs: float, own: int) ->
         seconds = samples[name]
         ratio = median(a / b for a, b in zip(seconds, base, strict=True))
         bound = median(a * rate / macs for a, rate in zip(seconds, rates, strict=True))
-        last = f"{bound:.2f}" if index < own else ""
+        last = f"{bound:.2f}" if index < ours else ""
         lines.append(f"| {name} | {1e3 * median(seconds):.1f} | {ratio:.2f} | {last} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print a table for each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--nets", default="mobilenet_v2:4,vgg16:8", help="run folders, weights files, or BACKBONE:STRIDE"
@@ -205,7 +206,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--json", type=Path, help="file for all single measurements, in seconds")
+    parser.add_argument("--json", type=Path, help="write every measurement, in seconds, to this file")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(options.threads)
@@ -214,16 +215,19 @@ def main() -> None:
     about = ", ".join(f"{name} {version(name)}" for name in libraries)
     about += f", Python {platform.python_version()}, {options.threads} threads, medians of {options.rounds} rounds"
     print(f"{about}\n", flush=True)
-    image, factor = read_image(options.image) if options.image else picture(360, 480), torch.rand(GEMM, GEMM)
+    image, factor = (
+        read_image(options.image).pixels if options.image else draw_picture(360, 480),
+        torch.rand(GEMM, GEMM),
+    )
     records = []
     for net in options.nets.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            jobs, macs = ours(net, Path(folder), image, options.threads)
-            own = len(jobs)
-            jobs |= {} if options.no_peers else dict(peers(Path(folder), image, options.threads))
+            jobs, macs = prepare_ours(net, Path(folder), image, options.threads)
+            count = len(jobs)
+            jobs |= {} if options.no_peers else dict(prepare_peers(Path(folder), image, options.threads))
             jobs["matrix product"] = lambda: factor @ factor
             samples = alternate(jobs, options.rounds)
-        print(table(f"{net}, {image.shape[1]}x{image.shape[0]}", samples, macs, own), flush=True)
+        print(make_table(f"{net}, {image.shape[1]}x{image.shape[0]}", samples, macs, count), flush=True)
         records.append({"net": net, "macs": macs, "seconds": samples})
     if options.json:
         write_text(options.json, json.dumps({"environment": about, "measured": records}, indent=1) + "\n")

@@ -1,9 +1,10 @@
-"""The banded loss against the plain one: time and peak memory of the loss, forward and backward.
+"""Compare the banded loss with the plain one: time and peak memory, forward and backward.
 
     python benchmarks/loss.py [--classes 150] [--size 512] [--batch 4] [--rounds 15] [--threads N]
 
-Upsampling by 8 and cross-entropy, from a score map to its gradient. Times alternate in one process, and the ratio is
-taken within each round. Memory is the peak of a process of its own for each way, less what it had before the loss.
+The loss is upsampling by 8 and cross-entropy, from a score map to its gradient. Both losses take turns in one process,
+and ratios are taken within a round. Memory is measured in a new process for each: the peak, minus the memory before the
+loss.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from fullconv.net.spec import NetSpec
 WAYS = ("plain", "banded")
 
 
-def problem(arguments: argparse.Namespace) -> tuple[FCN, Tensor, Tensor, Tensor]:
-    """Network (its last upsampling is all that is used), score map, target, class weights."""
+def make_problem(arguments: argparse.Namespace) -> tuple[FCN, Tensor, Tensor, Tensor]:
+    """Return network (only its last upsampling is used), score map, target and class weights."""
     torch.manual_seed(0)
     size, classes = arguments.size, arguments.classes
     net = rebuild(NetSpec("resnet18", classes, 8, upsample=arguments.upsample))
@@ -37,25 +38,28 @@ def problem(arguments: argparse.Namespace) -> tuple[FCN, Tensor, Tensor, Tensor]
 
 
 def run(way: str, net: FCN, score: Tensor, target: Tensor, weights: Tensor) -> tuple[float, Tensor]:
-    """Loss and gradients of the score map and of a learned kernel, once; that of the score map."""
+    """Compute the loss and its gradients once; return the loss and the gradient of the score map.
+
+    The gradient of a learned kernel is computed, too.
+    """
     if way == "banded":
         loss = banded_loss(net, score, target, weights)
     else:
-        logits = net.upsampled(score, (target.shape[1], target.shape[2]))
+        logits = net.upsample(score, (target.shape[1], target.shape[2]))
         loss = functional.cross_entropy(logits, target.long(), weights, ignore_index=255)
     learned = net.get_submodule(net.upscores[-1]).parameters()
     gradient, *_ = torch.autograd.grad(loss, [score, *learned])
     return loss.item(), gradient
 
 
-def peak() -> float:
-    """Largest resident memory of this program so far, MiB; ru_maxrss would count its parent's too."""
+def read_peak() -> float:
+    """Return the largest resident memory of this process so far, in MiB; ru_maxrss would include its parent."""
     status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
 
-def memory(way: str, arguments: argparse.Namespace) -> float:
-    """MiB that one loss takes, in a new process."""
+def measure_memory(way: str, arguments: argparse.Namespace) -> float:
+    """Return the MiB that one loss takes, measured in a new process."""
     command = [sys.executable, __file__, "--memory-of", way]
     for name in ("classes", "size", "batch", "upsample"):
         command += [f"--{name}", str(getattr(arguments, name))]
@@ -63,7 +67,7 @@ def memory(way: str, arguments: argparse.Namespace) -> float:
 
 
 def main() -> None:
-    """Measure and print a markdown table."""
+    """Measure, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=int, default=150)
     parser.add_argument("--size", type=int, default=512)
@@ -75,11 +79,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    parts = problem(arguments)
+    parts = make_problem(arguments)
     if arguments.memory_of:
-        before = peak()
+        before = read_peak()
         run(arguments.memory_of, *parts)
-        print(peak() - before)
+        print(read_peak() - before)
         return
     (value, gradient), (other, other_gradient) = (run(way, *parts) for way in WAYS)
     torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-5)
@@ -93,11 +97,11 @@ def main() -> None:
             times[way].append(clock() - begin)
     ratios = [banded / plain for plain, banded in zip(times["plain"], times["banded"], strict=True)]
     low, _, high = quantiles(ratios, n=4)
-    taken = {way: median(memory(way, arguments) for _ in range(3)) for way in WAYS}
+    peaks = {way: median(measure_memory(way, arguments) for _ in range(3)) for way in WAYS}
     print("| loss | time | peak memory |\n|---|---:|---:|")
     for way in WAYS:
-        print(f"| {way} | {1000 * median(times[way]):.0f} ms | {taken[way]:.0f} MiB |")
-    share = taken["banded"] / taken["plain"]
+        print(f"| {way} | {1000 * median(times[way]):.0f} ms | {peaks[way]:.0f} MiB |")
+    share = peaks["banded"] / peaks["plain"]
     print(f"| banded / plain | {median(ratios):.2f} ({low:.2f} .. {high:.2f}) | {share:.3f} |")
     print(f"\n{arguments.classes} classes, {arguments.size}x{arguments.size}, batch {arguments.batch}, "
           f"{arguments.upsample} kernels, {torch.get_num_threads()} threads, {arguments.rounds} rounds")  # fmt: skip

@@ -1,15 +1,17 @@
-"""Peak memory of predicting large images, each in a process of its own: in windows it must not grow with the image.
+"""Measure the peak memory of predicting large images. With tiles it must not grow with the size of the image.
 
     pip install -e ".[geo]"
     python benchmarks/memory.py [--sides 1000,4000,16000,30000] [--model street] [--tile 1536]
                                 [--kind tiles|strips|png|jpeg] [--folder DIR]
 
-Prints a markdown table. The images are squares of random colours, made beside the results in a folder that stays where
---folder names one: stopped, a run goes on with the tiles that are missing, and what is done is not done again
-(`memory.json`). Peak memory is VmHWM (Linux) of the process that predicts, with Python and the network in it; the
-seconds are those of the last process, so that of an image that was resumed they tell of a part. Files are TIFF in
-tiles, TIFF in strips, PNG or JPEG. With `--tile 0` an image is predicted as `fullconv predict` does by default: up to
-64 million pixels in memory, computed in tiles of its own choice, with an overlay.
+Prints a Markdown table. The images are squares of random colours, written as TIFF in tiles, TIFF in strips, PNG or
+JPEG. With --folder, images and results stay in that folder: a stopped run resumes with the missing tiles, and
+measurements in `memory.json` are not repeated.
+
+Each image is predicted in a new process. Peak memory is the VmHWM (Linux) of that process, including Python and the
+network. Seconds are those of the last process, so for a resumed image they cover only a part. With `--tile 0`, images
+are predicted as `fullconv predict` does by default: in memory up to 64 million pixels, in tiles that it chooses, with
+an overlay.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import rasterio
 from rasterio.shutil import copy
-from rasterio.windows import Window as Place
+from rasterio.windows import Window as RasterWindow
 
 if TYPE_CHECKING:
     from fullconv.run.runner import Runner
@@ -37,7 +39,10 @@ BAND = 512
 
 
 def make_image(path: Path, side: int, kind: str) -> None:
-    """A square of random colours in blocks of 8 pixels, band by band, through a TIFF where GDAL only copies."""
+    """Write a square of random colours in blocks of 8 pixels, band by band.
+
+    GDAL cannot write PNG and JPEG in windows, so these are copied from a TIFF.
+    """
     profile: dict[str, Any] = {"driver": "GTiff", "width": side, "height": side, "count": 3, "dtype": "uint8"}
     profile |= {"compress": "deflate", "zlevel": 1, "interleave": "pixel", "BIGTIFF": "IF_SAFER"}
     profile |= {"crs": "EPSG:32633", "transform": rasterio.Affine(0.25, 0, 5e5, 0, -0.25, 4.6e6)}
@@ -50,7 +55,7 @@ def make_image(path: Path, side: int, kind: str) -> None:
             rows = min(BAND, side - top)
             blocks = chance.integers(0, 256, (3, -(-rows // 8), -(-side // 8)), np.uint8)
             band = blocks.repeat(8, 1).repeat(8, 2)[:, :rows, :side]
-            target.write(band, window=Place(0, top, side, rows))
+            target.write(band, window=RasterWindow(0, top, side, rows))
     if kind in ("png", "jpeg"):
         copy(first, path, driver=kind.upper())
         first.unlink()
@@ -59,76 +64,78 @@ def make_image(path: Path, side: int, kind: str) -> None:
 
 
 def predict_one(options: argparse.Namespace) -> None:
-    """In a process of its own: predict, and print the peak as JSON."""
+    """Predict one image in this process, and print the peak memory as JSON."""
     from fullconv.run.load import load_runner
     from fullconv.run.models import model_path
 
     runner = load_runner(model_path(options.model))
-    before, start = resident("VmHWM"), time.perf_counter()
-    tiles, resumed = (in_windows if options.tile else by_default)(runner, options)
-    taken = {"seconds": time.perf_counter() - start, "tiles": tiles, "resumed": resumed}
-    print(json.dumps({**taken, "peak": resident("VmHWM"), "before": before}))
+    before, start = read_resident("VmHWM"), time.perf_counter()
+    tiles, resumed = (predict_in_windows if options.tile else predict_by_default)(runner, options)
+    result = {"seconds": time.perf_counter() - start, "tiles": tiles, "resumed": resumed}
+    print(json.dumps({**result, "peak": read_resident("VmHWM"), "before": before}))
 
 
-def in_windows(runner: Runner, options: argparse.Namespace) -> tuple[int, int]:
-    """Read and written in windows: how many tiles, and how many of them were there from before."""
+def predict_in_windows(runner: Runner, options: argparse.Namespace) -> tuple[int, int]:
+    """Read and write the image in windows; return the number of tiles, and of those that existed before."""
     from fullconv.run.large import large_targets, predict_large
     from fullconv.run.tiles import TiledRunner
 
     tiled = TiledRunner(runner, options.tile)
     targets = large_targets(options.image, {"labels": options.image.with_name(f"labels-{options.image.name}")})
-    found = predict_large(tiled, options.image, targets)
-    return found.tiles, found.resumed
+    result = predict_large(tiled, options.image, targets)
+    return result.tiles, result.resumed
 
 
-def by_default(runner: Runner, options: argparse.Namespace) -> tuple[int, int]:
-    """As the command does it: how many tiles."""
+def predict_by_default(runner: Runner, options: argparse.Namespace) -> tuple[int, int]:
+    """Predict as the command does by default; return the number of tiles, and 0 (none existed before)."""
+    from fullconv.images import read_header
     from fullconv.run.large import goes_in_windows
     from fullconv.run.predict import predict_files
-    from fullconv.run.rasters import header
     from fullconv.run.tiles import TiledRunner, in_memory
 
-    assert not goes_in_windows(runner, options.image), "more than 64 million pixels: give a tile"
+    assert not goes_in_windows(runner, options.image), "the image has more than 64 million pixels; give --tile"
     report = predict_files(runner, [options.image], options.image.with_name("results"))
     assert not report.failed, report.failed
-    size, _ = header(options.image)
+    size = read_header(options.image, None).stored
     chosen = in_memory(runner, size)
     return len(chosen.tiles(size)) if isinstance(chosen, TiledRunner) else 1, 0
 
 
-def resident(field: str) -> int:
-    """Bytes of this process in memory: VmHWM at most so far."""
-    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"), re.MULTILINE)
-    assert found is not None
-    return 1024 * int(found[1])
+def read_resident(field: str) -> int:
+    """Return a memory field of this process in bytes; VmHWM is the peak so far."""
+    match = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"), re.MULTILINE)
+    assert match is not None
+    return 1024 * int(match[1])
 
 
 def measure(side: int, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One image, in a process of its own; the image is made unless it is there."""
+    """Measure one image in a new process; create the image if it does not exist."""
     path = folder / f"{options.kind}-{side}{SUFFIXES[options.kind]}"
     if not path.exists():
         make_image(path, side, options.kind)
     words = ["--image", path, "--model", options.model, "--tile", options.tile]
     run = subprocess.run([sys.executable, __file__, *map(str, words)], stdout=subprocess.PIPE, check=True)
-    found: dict[str, Any] = json.loads(run.stdout)
-    return {**found, "file": path.stat().st_size}
+    result: dict[str, Any] = json.loads(run.stdout)
+    return {**result, "file": path.stat().st_size}
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", default="1000,4000,16000,30000")
-    parser.add_argument("--model", default="street", help="of fullconv predict")
-    parser.add_argument("--tile", type=int, default=1536, help="0: as predict does by default")
+    parser.add_argument("--model", default="street", help="as for fullconv predict")
+    parser.add_argument("--tile", type=int, default=1536, help="side in pixels; 0: as predict does by default")
     parser.add_argument("--kind", choices=SUFFIXES, default="tiles")
-    parser.add_argument("--folder", type=Path, help="for images, results and memory.json; a temporary one")
+    parser.add_argument(
+        "--folder", type=Path, help="folder for images, results and memory.json; default: a temporary one"
+    )
     parser.add_argument("--image", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure and print."""
-    options = arguments()
+    """Measure, and print a Markdown table."""
+    options = parse_arguments()
     if options.image:
         predict_one(options)
         return
@@ -145,10 +152,10 @@ def main() -> None:
             if key not in known:
                 known[key] = measure(side, folder, options)
                 records.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
-            found = known[key]
-            sizes = [f"{size / 2**20:,.0f}" for size in (3 * side**2, found["peak"], found["before"])]
-            tiles = f"{found['tiles']}" + (f" ({found['resumed']} from before)" if found["resumed"] else "")
-            print(f"| {side:,} x {side:,} | {options.kind} | {' | '.join(sizes)} | {tiles} | {found['seconds']:.0f} |")
+            record = known[key]
+            sizes = [f"{size / 2**20:,.0f}" for size in (3 * side**2, record["peak"], record["before"])]
+            tiles = str(record["tiles"]) + (f" ({record['resumed']} resumed)" if record["resumed"] else "")
+            print(f"| {side:,} x {side:,} | {options.kind} | {' | '.join(sizes)} | {tiles} | {record['seconds']:.0f} |")
 
 
 if __name__ == "__main__":

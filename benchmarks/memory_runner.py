@@ -1,9 +1,10 @@
-"""What 10,000 calls of random sizes do to the memory of a process that runs an exported file.
+"""Measure how the memory of a process grows while it runs an exported file on images of random sizes.
 
     python benchmarks/memory_runner.py FILE.onnx [CALLS] [LARGEST] [onnx|openvino]
 
-Images have 1 to LARGEST (256) pixels a side. Prints the resident memory after calls 100, 1,000, 2,000, ...; the
-growth is from the hundredth call, when the largest sizes have been seen, to the highest value after it.
+There are CALLS (10,000) calls; images have 1 to LARGEST (256) pixels per side. Prints the resident memory after call
+100 and after every thousandth call. The growth is from call 100, after the largest sizes were seen, to the highest
+value after it.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from fullconv.run.load import load_runner
 WARM = 100
 
 
-def resident() -> float:
-    """Megabytes of physical memory that the process holds now (Linux)."""
+def read_resident() -> float:
+    """Return the physical memory that this process holds now, in megabytes (Linux)."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     (line,) = (line for line in lines if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
 
 
 def main() -> None:
-    """One line for every thousand calls, and the growth."""
-    backend: Backend = "openvino" if "openvino" in sys.argv[4:] else "onnx"
-    runner = load_runner(Path(sys.argv[1]), backend)
+    """Measure; print one line for every thousand calls, then the growth."""
+    kind: Backend = "openvino" if "openvino" in sys.argv[4:] else "onnx"
+    runner = load_runner(Path(sys.argv[1]), kind)
     assert isinstance(runner, ExportedRunner)
     calls = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
     largest = int(sys.argv[3]) if len(sys.argv) > 3 else 256
@@ -43,7 +44,7 @@ def main() -> None:
             runner.label_maps(images)
         else:
             runner.logits(images)
-        now = resident()
+        now = read_resident()
         first, most = (now, now) if call <= WARM else (first, max(most, now))
         if call == WARM or call % 1000 == 0:
             print(f"{call:>6} calls  {now:7.1f} MB  {time.perf_counter() - start:6.0f} s", flush=True)

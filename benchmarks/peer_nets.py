@@ -1,14 +1,15 @@
-"""The networks that `peers.py` compares, and how the users of each train it and label an image with it.
+"""The networks that `peers.py` compares: how their users train them and label images with them.
 
-- Ours does what `fullconv train` and `fullconv predict` do: autocast to bfloat16 where the processor has it, channels
-  last, the task's own loss, clipped gradients, AdamW in groups, a schedule, an average of the weights; float32 for
-  prediction.
-- The others do what their documentation shows: float32, `F.cross_entropy` on the logits at full size, one AdamW, and
-  images padded where the network takes only multiples of its stride. With `our_settings` they get autocast
-  and channels last as well.
+- Ours run as in `fullconv train` and `fullconv predict`. Training uses autocast to bfloat16 if the processor has it,
+  channels last, the banded loss, clipped gradients, AdamW with groups, a schedule and an average of the weights.
+  Prediction is in float32.
+- The others run as their documentation shows: float32, `F.cross_entropy` on the logits at full size and one AdamW.
+Images
+  are padded if the network takes only multiples of its stride. With `our_settings` they also get autocast and channels
+  last.
 
-All begin with uint8 images and end with logits or label maps at the size of the images, so that each pays for its own
-conversion, padding and upsampling. Weights are random.
+All start from uint8 images and end with logits or label maps at the size of the images, so that conversion, padding and
+upsampling count. Weights are random.
 """
 
 from __future__ import annotations
@@ -17,14 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import segmentation_models_pytorch as smp
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fullconv.arrays import Float32, UInt8
 from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.learn.plan import has_bf16
 from fullconv.learn.recipe import modern
@@ -41,32 +41,30 @@ CLASSES = 11
 _LABELS = LabelSet.named([f"class {number}" for number in range(CLASSES)])
 _MEAN, _STD = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
 
-Images = npt.NDArray[np.uint8]
-
 
 class Training(Protocol):
-    """A network with its optimizer."""
+    """A network in training, with its optimizer."""
 
     def step(self, images: Tensor, target: Tensor) -> None:
-        """Forward, loss, backward, update. uint8 N x 3 x H x W and N x H x W, 255 ignored."""
+        """Run forward, loss, backward and update on N x 3 x H x W and N x H x W uint8; label 255 is ignored."""
         ...
 
 
 class Labelling(Protocol):
-    """A network in evaluation. Images are uint8 N x H x W x 3."""
+    """A network in evaluation. Images are N x H x W x 3 uint8."""
 
-    def logits(self, images: Images) -> npt.NDArray[np.float32]:
-        """N x K x H x W."""
+    def logits(self, images: UInt8) -> Float32:
+        """Return logits, N x K x H x W float32."""
         ...
 
-    def labels(self, images: Images) -> npt.NDArray[np.uint8]:
-        """N x H x W class ids."""
+    def labels(self, images: UInt8) -> UInt8:
+        """Return class ids, N x H x W uint8."""
         ...
 
 
 @dataclass(frozen=True)
 class Net:
-    """A network by name; `backbone` says which of ours it is measured against."""
+    """A network by name. It is compared with our network on the same `backbone`."""
 
     name: str
     backbone: str
@@ -74,28 +72,28 @@ class Net:
 
     @property
     def ours(self) -> bool:
-        """Whether it is of this library."""
+        """Whether the network is one of fullconv."""
         return self.name.startswith("FCN-")
 
     def training(self, our_settings: bool) -> Training:
-        """Built anew, with its optimizer."""
+        """Build the network for training, with its optimizer."""
         net = self.build().train()
         return OurTraining(net) if isinstance(net, FCN) else PeerTraining(net, our_settings)
 
     def labelling(self, our_settings: bool) -> Labelling:
-        """Built anew, for evaluation."""
+        """Build the network for evaluation."""
         net = self.build().eval()
         return OurLabelling(net) if isinstance(net, FCN) else PeerLabelling(net, our_settings)
 
-    def params(self) -> int:
-        """How many numbers it learns."""
+    def count_params(self) -> int:
+        """Return the number of parameters."""
         with torch.device("meta"):
             return sum(parameter.numel() for parameter in self.build().parameters())
 
     def forward_shape(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width that the network itself is given for images of `size`."""
+        """Return the height and width of the network's input for images of `size`."""
         with torch.device("meta"):
-            multiple = _multiple(self.build())
+            multiple = _size_multiple(self.build())
         height, width = (-(-n // multiple) * multiple for n in size)
         return height, width
 
@@ -129,15 +127,16 @@ NETS = (
 )
 
 
-def our_loss(task: SegmentationTask, images: Tensor, target: Tensor) -> Tensor:
-    """What a training step of `fullconv train` computes, under autocast, before the backward pass."""
+def compute_our_loss(task: SegmentationTask, images: Tensor, target: Tensor) -> Tensor:
+    """Return the loss of one training step of `fullconv train`, which runs under autocast."""
     return task.training_step((images, target, []), 0)
 
 
 class OurTraining:
-    """A step of `fullconv train` without Lightning around it: see `learn/task.py` and `learn/train.py`."""
+    """A step of `fullconv train` without Lightning; see `learn/task.py` and `learn/train.py`."""
 
     def __init__(self, net: FCN) -> None:
+        """Create task, optimizer and schedule for `net`."""
         recipe = modern()
         self.bf16, self.clip = has_bf16(recipe), recipe.clip
         net = net.to(memory_format=torch.channels_last)
@@ -147,10 +146,10 @@ class OurTraining:
         self.optimizer, self.schedule = config["optimizer"], config["lr_scheduler"]["scheduler"]
 
     def step(self, images: Tensor, target: Tensor) -> None:
-        """As Lightning calls it: gradients are cut outside autocast, the average follows the optimizer."""
+        """Run one step in the order of Lightning: clip gradients outside autocast, then update, then average."""
         self.optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            loss = our_loss(self.task, images, target)
+            loss = compute_our_loss(self.task, images, target)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.task.net.parameters(), self.clip)
         self.optimizer.step()
@@ -160,20 +159,21 @@ class OurTraining:
 
 
 class PeerTraining:
-    """One AdamW over cross-entropy; with `our_settings`, autocast and channels last as ours."""
+    """A training with one AdamW and cross-entropy; with `our_settings`, also autocast and channels last."""
 
     def __init__(self, net: nn.Module, our_settings: bool) -> None:
-        self.net, self.bf16 = _placed(net, our_settings), our_settings and has_bf16(modern())
+        """Create the optimizer for `net`."""
+        self.net, self.bf16 = _set_memory_format(net, our_settings), our_settings and has_bf16(modern())
         self.our_settings = our_settings
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
 
     def step(self, images: Tensor, target: Tensor) -> None:
-        """Padded pixels are ignored."""
-        multiple = _multiple(self.net)
-        images, target = _padded(images, multiple, 0), _padded(target, multiple, IGNORE_INDEX)
+        """Run one step; padded pixels are ignored."""
+        multiple = _size_multiple(self.net)
+        images, target = _pad(images, multiple, 0), _pad(target, multiple, IGNORE_INDEX)
         self.optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            logits = _forward(self.net, _normalized(images, self.our_settings))
+            logits = _forward(self.net, _normalize(images, self.our_settings))
         loss = functional.cross_entropy(logits.float(), target.long(), ignore_index=IGNORE_INDEX)
         torch.autograd.backward(loss)
         self.optimizer.step()
@@ -181,66 +181,68 @@ class PeerTraining:
 
 
 class OurLabelling:
-    """`fullconv predict` between the files."""
+    """Our network in evaluation, as `fullconv predict` runs it."""
 
     def __init__(self, net: FCN) -> None:
+        """Wrap the network in a runner."""
         self.runner = TorchRunner(net, _LABELS)
 
-    def logits(self, images: Images) -> npt.NDArray[np.float32]:
-        """N x K x H x W."""
+    def logits(self, images: UInt8) -> Float32:
+        """Return logits, N x K x H x W float32."""
         return self.runner.logits(images)
 
-    def labels(self, images: Images) -> npt.NDArray[np.uint8]:
-        """N x H x W class ids."""
+    def labels(self, images: UInt8) -> UInt8:
+        """Return class ids, N x H x W uint8."""
         return label_maps(self.runner, images)
 
 
 class PeerLabelling:
-    """The network in evaluation and in float32; with `our_settings`, channels last as ours."""
+    """A network of others in evaluation, in float32; with `our_settings`, channels last."""
 
     def __init__(self, net: nn.Module, our_settings: bool) -> None:
-        self.net, self.our_settings = _placed(net, our_settings), our_settings
+        """Set the memory format of the network."""
+        self.net, self.our_settings = _set_memory_format(net, our_settings), our_settings
 
-    def logits(self, images: Images) -> npt.NDArray[np.float32]:
-        """N x K x H x W."""
-        logits: npt.NDArray[np.float32] = self._logits(images).numpy()
+    def logits(self, images: UInt8) -> Float32:
+        """Return logits, N x K x H x W float32."""
+        logits: Float32 = self._logits(images).numpy()
         return logits
 
-    def labels(self, images: Images) -> npt.NDArray[np.uint8]:
-        """N x H x W class ids."""
-        best: npt.NDArray[np.uint8] = self._logits(images).argmax(1).to(torch.uint8).numpy()
+    def labels(self, images: UInt8) -> UInt8:
+        """Return class ids, N x H x W uint8."""
+        best: UInt8 = self._logits(images).argmax(1).to(torch.uint8).numpy()
         return best
 
     @torch.inference_mode()
-    def _logits(self, images: Images) -> Tensor:
+    def _logits(self, images: UInt8) -> Tensor:
         height, width = images.shape[1:3]
-        batch = _padded(torch.from_numpy(images).permute(0, 3, 1, 2), _multiple(self.net), 0)
-        return _forward(self.net, _normalized(batch, self.our_settings))[:, :, :height, :width]
+        batch = _pad(torch.from_numpy(images).permute(0, 3, 1, 2), _size_multiple(self.net), 0)
+        return _forward(self.net, _normalize(batch, self.our_settings))[:, :, :height, :width]
 
 
-def _placed(net: nn.Module, our_settings: bool) -> nn.Module:
+def _set_memory_format(net: nn.Module, our_settings: bool) -> nn.Module:
     return net.to(memory_format=torch.channels_last) if our_settings else net
 
 
-def _multiple(net: nn.Module) -> int:
-    """What height and width must be multiples of."""
+def _size_multiple(net: nn.Module) -> int:
+    """Return the number that height and width must be multiples of."""
     return int(net.encoder.output_stride) if getattr(net, "requires_divisible_input_shape", False) else 1  # type: ignore[union-attr,arg-type]
 
 
-def _padded(batch: Tensor, multiple: int, value: int) -> Tensor:
-    """Padded on the right and the bottom."""
+def _pad(batch: Tensor, multiple: int, value: int) -> Tensor:
+    """Pad on the right and at the bottom to multiples of `multiple`."""
     below, right = (-n % multiple for n in batch.shape[-2:])
     return functional.pad(batch, (0, right, 0, below), value=value) if below or right else batch
 
 
-def _normalized(images: Tensor, our_settings: bool) -> Tensor:
-    """uint8 to floats with ImageNet's mean and deviation, in the order of memory that the network wants."""
+def _normalize(images: Tensor, our_settings: bool) -> Tensor:
+    """Convert uint8 to floats, normalised by ImageNet's mean and standard deviation, in the network's memory format."""
     order = torch.channels_last if our_settings else torch.contiguous_format
     return ((images.float() / 255 - _MEAN) / _STD).contiguous(memory_format=order)
 
 
 def _forward(net: nn.Module, batch: Tensor) -> Tensor:
-    """torchvision's networks give a dictionary, the others logits."""
+    """Return the logits; torchvision's networks return them in a dictionary."""
     out = net(batch)
     logits: Tensor = out["out"] if isinstance(out, dict) else out
     return logits

@@ -1,9 +1,9 @@
-"""One ONNX Runtime session for images of every size, against one of a fixed shape, each with and without its plans.
+"""Compare ONNX Runtime sessions: free against fixed image sizes, with and without memory arena and memory pattern.
 
     python benchmarks/sessions.py [FILE.onnx] [--size 360x480] [--rounds 15]
 
-Without FILE it is the bundled `street`. Ours is the first row: any shape, an arena that keeps the memory of the largest
-call, no pattern of memory for each size. All run by turns; ratios are taken within a round.
+Without FILE the bundled `street` is measured. The first row is how fullconv runs: any size, an arena that keeps the
+memory of the largest call, no memory pattern per size. All sessions take turns; ratios are taken within a round.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from fullconv.cores import usable_cores
 from fullconv.run.models import bundled
 
 
-def session(path: Path, size: tuple[int, int] | None, arena: bool, pattern: bool) -> onnxruntime.InferenceSession:
-    """As `run.onnx` makes them, but for what is compared; `size` (height, width) fixes the shape."""
+def open_session(path: Path, size: tuple[int, int] | None, arena: bool, pattern: bool) -> onnxruntime.InferenceSession:
+    """Open a session as `run.onnx` does, except for the settings that are compared.
+
+    `size` (height, width) fixes the shape of the input; None leaves it free.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
     options.enable_cpu_mem_arena, options.enable_mem_pattern = arena, pattern
@@ -31,7 +34,7 @@ def session(path: Path, size: tuple[int, int] | None, arena: bool, pattern: bool
 
 
 def main() -> None:
-    """Print a markdown table."""
+    """Measure, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="?", type=Path, default=bundled("street"))
     parser.add_argument("--size", default="360x480", help="height x width")
@@ -40,23 +43,23 @@ def main() -> None:
     height, width = (int(side) for side in options.size.split("x"))
     kinds = [(fixed, arena, pattern) for fixed, pattern, arena in product((False, True), (False, True), (True, False))]
     ways = [(fixed, arena, pattern) for fixed, arena, pattern in kinds if arena or not pattern]
-    sessions = [session(options.file, (height, width) if fixed else None, *keeps) for fixed, *keeps in ways]
+    sessions = [open_session(options.file, (height, width) if fixed else None, *settings) for fixed, *settings in ways]
     image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
     seconds = np.empty((options.rounds + 1, len(ways)))
     for number in range(options.rounds + 1):
-        for place in np.roll(range(len(ways)), -number):
+        for index in np.roll(range(len(ways)), -number):
             start = time.perf_counter()
-            sessions[place].run(["logits"], {"images": image})
-            seconds[number, place] = time.perf_counter() - start
-    kept = seconds[1:]
-    ratios = np.percentile(kept / kept[:, :1], (25, 50, 75), axis=0)
+            sessions[index].run(["logits"], {"images": image})
+            seconds[number, index] = time.perf_counter() - start
+    measured = seconds[1:]
+    ratios = np.percentile(measured / measured[:, :1], (25, 50, 75), axis=0)
     print("| shape | keeps | ms | x ours |\n|---|---|---:|---:|")
-    for place, (fixed, arena, pattern) in enumerate(ways):
-        low, middle, high = ratios[:, place]
+    for index, (fixed, arena, pattern) in enumerate(ways):
+        low, middle, high = ratios[:, index]
         shape = "fixed" if fixed else "any"
         memory = "arena, pattern" if pattern else "arena" if arena else "nothing"
         spread = f"{middle:.2f} ({low:.2f} to {high:.2f})"
-        print(f"| {shape} | {memory} | {1000 * np.median(kept[:, place]):.1f} | {spread} |")
+        print(f"| {shape} | {memory} | {1000 * np.median(measured[:, index]):.1f} | {spread} |")
 
 
 if __name__ == "__main__":

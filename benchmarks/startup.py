@@ -1,6 +1,8 @@
-"""How long `--help` takes, against Python alone and against importing torch. Prints the best of some runs.
+"""Measure how long `fullconv --help` takes, compared with Python alone and with importing torch.
 
-python benchmarks/startup.py [RUNS]
+    python benchmarks/startup.py [RUNS]
+
+Prints the fastest of RUNS (5) runs of each.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ PROGRAMS = {
 
 
 def measure(code: str, runs: int) -> tuple[float, float]:
-    """The least seconds of wall clock, and of processor time, that a Python program of `code` takes."""
+    """Run a Python program several times; return the least wall-clock and the least processor seconds."""
     walls, processors = [], []
     for _ in range(runs):
         start, before = time.perf_counter(), os.times()
@@ -32,7 +34,7 @@ def measure(code: str, runs: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """One line for each program."""
+    """Measure, and print one line for each program."""
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     for name, code in PROGRAMS.items():
         wall, processor = measure(code, runs)

@@ -1,11 +1,12 @@
-"""Tiles against the whole image: labels that differ, and what the halo costs, for several tile sizes in one run.
+"""Compare tiled with whole-image prediction: labels that differ, and the cost of the halo, for several tile sizes.
 
     python benchmarks/tiling.py [--models vgg16,resnet18,mobilenet_v2] [--stride 8] [--size 1536x1536]
                                 [--tiles 640,768,1024] [--rounds 3] [--threads N] [--json FILE]
 
-Prints a markdown table. Networks have random weights and the image is noise over coarse blobs: what tiles have to be
-equal in is the arithmetic. Whole and tiled predictions take turns, and the overhead is their ratio within a round; the
-column before it is the pixels computed by the pixels of the image, which the halo fixes. Time is the clock's.
+Prints a Markdown table. Networks have random weights, and the image is noise over coarse blobs, since only the
+arithmetic must agree. Whole-image and tiled predictions take turns, and the last column is the ratio of their times
+within a round. The column before it is the number of computed pixels relative to the image, which follows from the
+halo. Time is wall-clock time.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from fullconv.arrays import UInt8
 from fullconv.errors import UsageError
 from fullconv.labels import LabelSet
 from fullconv.net.fcn import rebuild
@@ -36,8 +37,8 @@ from fullconv.run.verify import verify_tiles
 CLASSES = 21
 
 
-def network(model: str, stride: int) -> TorchRunner:
-    """The skip network with random score layers, so that its logits depend on everything."""
+def build_network(model: str, stride: int) -> TorchRunner:
+    """Return the skip network with random score layers, so that its logits depend on every tap."""
     torch.manual_seed(0)
     net = rebuild(NetSpec(model, CLASSES, stride))
     for name, module in net.named_children():
@@ -46,27 +47,27 @@ def network(model: str, stride: int) -> TorchRunner:
     return TorchRunner(net, LabelSet.named([str(number) for number in range(CLASSES)]), "cpu")
 
 
-def picture(height: int, width: int) -> npt.NDArray[np.uint8]:
-    """H x W x 3 uint8: coarse blobs with noise."""
+def draw_picture(height: int, width: int) -> UInt8:
+    """Return coarse blobs with noise, H x W x 3 uint8."""
     chance = np.random.default_rng(0)
     blobs = chance.integers(0, 192, (height // 64 + 1, width // 64 + 1, 3), np.uint8).repeat(64, 0).repeat(64, 1)
-    pixels: npt.NDArray[np.uint8] = blobs[:height, :width] + chance.integers(0, 64, (height, width, 3), np.uint8)
+    pixels: UInt8 = blobs[:height, :width] + chance.integers(0, 64, (height, width, 3), np.uint8)
     return pixels
 
 
-def seconds(runner: TorchRunner | TiledRunner, image: npt.NDArray[np.uint8]) -> float:
-    """Of one label map."""
+def measure_once(runner: TorchRunner | TiledRunner, image: UInt8) -> float:
+    """Return the seconds of one label map."""
     start = time.perf_counter()
     runner.label_maps(image[None])
     return time.perf_counter() - start
 
 
-def measured(tiled: TiledRunner, runner: TorchRunner, image: npt.NDArray[np.uint8], rounds: int) -> dict[str, Any]:
-    """Differences, and the seconds of each round."""
+def measure(tiled: TiledRunner, runner: TorchRunner, image: UInt8, rounds: int) -> dict[str, Any]:
+    """Return shape of tiles, computed pixels, differences, and the seconds of each round."""
     tiles = tiled.tiles((image.shape[0], image.shape[1]))
     computed = sum(len(rows.read) * len(columns.read) for rows, columns in tiles)
-    verification = verify_tiles(tiled, image)  # also the calls that warm up
-    pairs = [(seconds(runner, image), seconds(tiled, image)) for _ in range(rounds)]
+    verification = verify_tiles(tiled, image)  # these calls also warm up
+    pairs = [(measure_once(runner, image), measure_once(tiled, image)) for _ in range(rounds)]
     shape = f"{len(tiles[0][0].read)}x{len(tiles[0][1].read)}"
     return {
         "shape": shape,
@@ -76,21 +77,21 @@ def measured(tiled: TiledRunner, runner: TorchRunner, image: npt.NDArray[np.uint
     }
 
 
-def row(model: str, halo: str, tile: int, found: dict[str, Any]) -> str:
-    """One line of the table."""
-    verification, ratios = found["verification"], [tiled / whole for whole, tiled in found["seconds"]]
-    whole = np.median([pair[0] for pair in found["seconds"]])
-    cells = [model, halo, str(tile), f"{verification['tiles']} of {found['shape']}"]
+def make_row(model: str, halo: str, tile: int, result: dict[str, Any]) -> str:
+    """Return one line of the table."""
+    verification, ratios = result["verification"], [tiled / whole for whole, tiled in result["seconds"]]
+    whole = np.median([pair[0] for pair in result["seconds"]])
+    cells = [model, halo, str(tile), f"{verification['tiles']} of {result['shape']}"]
     cells += [
         f"{verification['differing']} ({verification['ties']} ties)",
         f"{verification['largest'] / verification['logit_range']:.1e}",
     ]
-    cells += [f"{whole:.2f}", f"{found['computed']:.2f}", f"{np.median(ratios):.2f}"]
+    cells += [f"{whole:.2f}", f"{result['computed']:.2f}", f"{np.median(ratios):.2f}"]
     return f"| {' | '.join(cells)} |"
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="vgg16,resnet18,mobilenet_v2")
     parser.add_argument("--stride", type=int, default=8)
@@ -98,16 +99,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tiles", default="640,768,1024")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", type=Path, help="file for all single measurements")
+    parser.add_argument("--json", type=Path, help="write every measurement to this file")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure and print."""
-    options = arguments()
+    """Measure, and print a Markdown table."""
+    options = parse_arguments()
     torch.set_num_threads(options.threads)
     height, width = (int(side) for side in options.size.split("x"))
-    image = picture(height, width)
+    image = draw_picture(height, width)
     about = f"fullconv {version('fullconv')}, torch {version('torch')}, Python {platform.python_version()}"
     print(f"{about}, {options.threads} threads, {height} x {width}, medians of {options.rounds} rounds\n")
     heads = ["backbone", "halo", "tile", "tiles", "labels that differ", "logits differ, of their range"]
@@ -115,7 +116,7 @@ def main() -> None:
     print(f"| {' | '.join(heads)} |\n|---|{'---:|' * (len(heads) - 1)}")
     records = []
     for model in options.models.split(","):
-        runner = network(model, options.stride)
+        runner = build_network(model, options.stride)
         halo = f"{runner.info.windows[0].before} + {runner.info.windows[0].after}"
         for tile in map(int, options.tiles.split(",")):
             try:
@@ -123,9 +124,9 @@ def main() -> None:
             except UsageError as error:
                 print(f"{model}: {error}", file=sys.stderr)
                 continue
-            found = measured(tiled, runner, image, options.rounds)
-            print(row(model, halo, tile, found), flush=True)
-            records.append({"model": model, "tile": tile, **found})
+            result = measure(tiled, runner, image, options.rounds)
+            print(make_row(model, halo, tile, result), flush=True)
+            records.append({"model": model, "tile": tile, **result})
     if options.json:
         options.json.write_text(json.dumps({"environment": about, "measured": records}, indent=1) + "\n", "utf-8")
 

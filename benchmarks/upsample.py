@@ -1,10 +1,10 @@
-"""Four ways to the same bilinear upsampling, forward and backward, in one alternating run.
+"""Compare four implementations of bilinear upsampling, forward and backward.
 
     python benchmarks/upsample.py [--rounds 15] [--threads 1]
 
-Prints the median processor time of each, and the median over rounds of its ratio to the banded matrices, the way
-that `fullconv.net.upsample` goes. Time is the processor's, not the clock's, and ratios are taken within a round, so
-that a busy machine disturbs both sides alike.
+Prints the median processor time of each, and the median over rounds of its ratio to banded matrices, the implementation
+of `fullconv.net.upsample`. Processor time is measured, implementations take turns, and ratios are taken within a round,
+so that other work on the machine affects all of them equally.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ UP = aligned_crop(Field(FACTOR, ((0, 0),), Fraction(FACTOR - 1, 2)), Field())
 CROP = (..., slice(UP.crop, UP.crop + SIZE[0]), slice(UP.crop, UP.crop + SIZE[1]))
 
 
-def ways(classes: int) -> dict[str, Callable[[Tensor], Tensor]]:
-    """The banded matrices first."""
+def list_ways(classes: int) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return the implementations by name, the banded matrices first."""
     taps = torch.tensor(bilinear_kernel(UP))
     kernel = torch.outer(taps, taps)[None, None]
     banded = Upsample(classes, UP, UP)
@@ -51,8 +51,8 @@ def ways(classes: int) -> dict[str, Callable[[Tensor], Tensor]]:
     }
 
 
-def seconds(way: Callable[[Tensor], Tensor], coarse: Tensor) -> float:
-    """Processor time of forward and backward, once."""
+def measure_once(way: Callable[[Tensor], Tensor], coarse: Tensor) -> float:
+    """Return the processor seconds of one forward and backward pass."""
     begin = time.process_time()
     out = way(coarse)
     torch.autograd.backward(out, torch.ones_like(out))
@@ -60,23 +60,26 @@ def seconds(way: Callable[[Tensor], Tensor], coarse: Tensor) -> float:
 
 
 def measure(classes: int, rounds: int) -> list[tuple[str, float, float]]:
-    """Name, median seconds, median ratio to the first way."""
+    """Return name, median seconds and median ratio to the first implementation, for each."""
     torch.manual_seed(0)
     coarse = torch.randn(BATCH, classes, CELLS, CELLS, requires_grad=True)
-    candidates = ways(classes)
+    candidates = list_ways(classes)
     first, *others = (way(coarse) for way in candidates.values())
     for other in others:
         torch.testing.assert_close(other, first, rtol=1e-4, atol=1e-4)
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, way in candidates.items():
-            times[name].append(seconds(way, coarse))
+            times[name].append(measure_once(way, coarse))
     base = next(iter(times.values()))
-    return [(name, median(own), median(t / b for t, b in zip(own, base, strict=True))) for name, own in times.items()]
+    return [
+        (name, median(values), median(t / b for t, b in zip(values, base, strict=True)))
+        for name, values in times.items()
+    ]
 
 
 def main() -> None:
-    """Measure and print a markdown table."""
+    """Measure, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
@@ -87,8 +90,8 @@ def main() -> None:
     print(f"{options.threads} thread(s), {options.rounds} rounds\n")
     print("| K | way | CPU ms | ratio |\n|---:|---|---:|---:|")
     for classes in (11, 21):
-        for name, time_taken, ratio in measure(classes, options.rounds):
-            print(f"| {classes} | {name} | {1000 * time_taken:.1f} | {ratio:.1f} |")
+        for name, duration, ratio in measure(classes, options.rounds):
+            print(f"| {classes} | {name} | {1000 * duration:.1f} | {ratio:.1f} |")
 
 
 if __name__ == "__main__":

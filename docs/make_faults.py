@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fullconv.data.doctor.examine import examine
-from fullconv.data.doctor.findings import KINDS, Finding
 from fullconv.data.layouts import survey
+from fullconv.faults import BY_HAND, KINDS, MENDED, Fault
 from fullconv.files import write_text
 
 TARGET = Path(__file__).with_name("faults.md")
@@ -20,12 +20,34 @@ HEAD = """# What `fullconv check` finds
 
 Written by `docs/make_faults.py`: each row is a small data set with that one fault, made by `tests/corpus.py`, and what
 the command says of it. An error makes the command end with exit code 3; a warning does not.
+
+## For programs
+
+`fullconv check DATA --json FILE` writes a list `findings`, errors first. Each has these keys:
+
+| key | holds |
+|---|---|
+| `code` | the kind of fault, one of those below; the codes are stable, the wording of messages is not |
+| `severity` | `error` or `warning` |
+| `path` | the file or folder |
+| `problem`, `remedy` | what is wrong there, and what to do about it, in English |
+| `sample`, `split` | the image and the split that it concerns, `null` where it concerns several or none |
+| `fixable` | whether `--fix DIR` repairs it; pairs with other errors are left out of the copy |
+
+From Python, `fullconv.errors.DataError` has the same as `faults`, and the code that all share, if they do, as `code`.
+
+## The codes
+"""
+
+FAULTS_HEAD = """
+## The faults
 """
 
 HANDLED = """
-Read without a word: masks as palette PNG (by index), with 1, 8 or 16 bits, or as TIFF whose nodata is then 255; images
-in CMYK, in 1 or 16 bits, of any bands that all images have or dataset.yaml tells of, turned by EXIF beside a mask that
-is turned, too; blanks and any script in names; folders that link to themselves; images of one pixel, or of one row.
+Read without a finding: masks as palette PNG (by index), with 1, 8 or 16 bits, or as TIFF whose nodata is then 255;
+images in CMYK, in 1 or 16 bits, of any bands that all images have or that dataset.yaml describes, turned by EXIF with a
+mask that is turned, too; blanks and any script in names; folders that link to themselves; images of one pixel, or of
+one row.
 """
 
 
@@ -33,11 +55,15 @@ def document() -> str:
     """The page."""
     sys.path.insert(0, str(TESTS))
     corpus = importlib.import_module("corpus")
-    rows = []
-    for name, (kind, make) in corpus.FAULTS.items():
-        rows.append(_row(name, kind, make))
-    table = ["| fault | kind | | what is said |", "|---|---|---|---|", *rows]
-    return HEAD + "\n" + "\n".join(table) + "\n" + HANDLED
+    codes = ["| code | severity | `--fix` |", "|---|---|---|", *map(_code, KINDS)]
+    rows = [_row(name, kind, make) for name, (kind, make) in corpus.FAULTS.items()]
+    table = ["| fault | code | severity | message |", "|---|---|---|---|", *rows]
+    return "\n".join([HEAD, *codes, FAULTS_HEAD, *table, HANDLED])
+
+
+def _code(kind: str) -> str:
+    fix = "repairs it" if kind in MENDED else "refuses the data set" if kind in BY_HAND else ""
+    return f"| `{kind}` | {KINDS[kind]} | {fix} |"
 
 
 def _row(name: str, kind: str, make: Any) -> str:
@@ -46,14 +72,14 @@ def _row(name: str, kind: str, make: Any) -> str:
         root.mkdir()
         place = make(root)
         found = examine(survey(root, decode=False))
-        said = [finding for group in found.groups for finding in group.findings if group.kind == kind]
-        finding = next((finding for finding in said if finding.path == place), said[0])
-        cells = [name.replace("_", " "), f"`{kind}`", KINDS[kind], _text(finding, root)]
+        faults = [fault for group in found.groups for fault in group.faults if group.kind == kind]
+        fault = next((fault for fault in faults if fault.path == place), faults[0])
+        cells = [name.replace("_", " "), f"`{kind}`", KINDS[kind], _text(fault, root)]
     return "| " + " | ".join(cells) + " |"
 
 
-def _text(finding: Finding, root: Path) -> str:
-    text = str(finding).replace(f"{root}/", "").replace(str(root), "data")
+def _text(fault: Fault, root: Path) -> str:
+    text = str(fault).replace(f"{root}/", "").replace(str(root), "data")
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 

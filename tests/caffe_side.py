@@ -1,4 +1,4 @@
-"""Caffe's side of the tests: the published nets in plain torch, random weights for them, and the files they come in."""
+"""The published nets in plain torch, random weights for them, and a writer of their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 from nets import NARROW
 
 Layers = dict[str, tuple[Tensor, ...]]
-"""Layer name to weight and, where it has one, bias."""
+"""Layer names to weight and, if there is one, bias."""
 
 HIDDEN, CLASSES = 12, 5
 WIDTHS = (4, 6, 8, 10, 6)
@@ -127,7 +127,7 @@ def conv_shapes(net: str) -> dict[str, tuple[int, ...]]:
 
 
 def upscores(net: str) -> dict[str, tuple[int, int]]:
-    """Kernel and stride of the published upsamplings."""
+    """Return the kernel and stride of the published upsampling layers."""
     if net in ("fcn32s", "alexnet"):
         return {"upscore": (64 if net == "fcn32s" else 63, 32)}
     if net == "fcn16s":
@@ -142,7 +142,7 @@ def bilinear(kernel: int, classes: int = CLASSES) -> Tensor:
 
 
 def random_layers(net: str, seed: int = 0, learned: bool = False) -> Layers:
-    """He's scale, so that the logits depend on every layer."""
+    """Return random layers in He's scale, so that the logits depend on every layer."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -166,7 +166,8 @@ def random_layers(net: str, seed: int = 0, learned: bool = False) -> Layers:
 
 def named(layers: Layers) -> dict[str, Tensor]:
     kinds = ("weight", "bias")
-    return {f"{name}.{kind}": value for name, own in layers.items() for kind, value in zip(kinds, own, strict=False)}
+    pairs = ((name, zip(kinds, values, strict=False)) for name, values in layers.items())
+    return {f"{name}.{kind}": value for name, parameters in pairs for kind, value in parameters}
 
 
 # A writer of .caffemodel files, by the wire format and caffe.proto.
@@ -203,13 +204,15 @@ def blob(value: Tensor, legacy: bool, packed: bool, double: bool) -> bytes:
 def caffemodel(
     layers: Mapping[str, tuple[Tensor, ...]], old: bool = False, packed: bool = True, double: bool = False
 ) -> bytes:
-    """NetParameter with a layer without blobs, and fields that a reader has to pass over."""
+    """Return a NetParameter, with a layer without blobs and fields that a reader must skip."""
     name, kind, blobs, layer = (4, 5, 6, 2) if old else (1, 2, 7, 100)
     type_name: int | str = 4 if old else "Convolution"
     ratio = varint(5 << 3 | 5) + struct.pack("<f", 1.0)  # loss_weight, when a layer is new
     parts = [entry(1, "FCN"), entry(layer, entry(name, "data") + entry(kind, 5 if old else "Python"))]
-    for own, values in layers.items():
-        body = entry(name, own) + entry(kind, type_name) + (b"" if old else ratio + entry(6, entry(3, b"\0\0\0\0")))
+    for layer_name, values in layers.items():
+        body = (
+            entry(name, layer_name) + entry(kind, type_name) + (b"" if old else ratio + entry(6, entry(3, b"\0\0\0\0")))
+        )
         body += b"".join(entry(blobs, blob(value, old, packed, double)) for value in values)
         parts.append(entry(layer, body))
     return b"".join(parts)

@@ -15,29 +15,44 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from corpus_annotations import (
+    coco_box_only,
+    coco_cut_short,
+    coco_odd_polygon,
     coco_of_another_size,
+    coco_other_names,
     coco_unknown_category,
+    coco_unknown_image,
     coco_without_an_image,
     empty_polygon,
+    label_studio_image_twice,
+    labelme_line,
+    labelme_next_to_splits,
+    labelme_twice,
+    labelme_without_shapes,
 )
 from corpus_base import COLORS, STEMS, base, image, label_map, mask, masks, name_classes, save, scene
 from corpus_images import (
     array_with_nan,
+    damaged_array,
     folder_for_an_image,
     folder_loop_for_an_image,
     grey_among_colour,
     grey_with_alpha,
+    heights_without_a_range,
     html_behind_a_comment,
     html_image,
+    larger_than_any_image,
     mixed_channels,
     not_finite,
     other_band_count,
     phone_image,
     several_pages,
     symlink_loop,
+    text_for_an_image,
     truncated_image,
     zero_bytes,
 )
+from corpus_lists import listed_absent, listed_twice, voc_without_lists
 from corpus_masks import (
     all_ignored,
     antialiased_colours,
@@ -138,6 +153,11 @@ def stray_split(root: Path) -> Path:
     return root / "images" / "validation"
 
 
+def loose_image(root: Path) -> Path:
+    base(root)
+    return save(root / "images" / "f.png", scene(41))
+
+
 def nested_pairs(root: Path) -> Path:
     base(root)
     for folder in ("images", "masks"):
@@ -225,11 +245,24 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("missing-folder", missing_folder),
         ("missing-folder", no_masks),
         ("empty-split", empty_validation),
-        ("layout", stray_split),
-        ("layout", nested_pairs),
-        ("layout", coco_unknown_category),
-        ("layout", coco_without_an_image),
-        ("layout", coco_of_another_size),
+        ("missing-list", voc_without_lists),
+        ("unknown-split", stray_split),
+        ("ambiguous-split", labelme_next_to_splits),
+        ("loose-images", loose_image),
+        ("nested-images", nested_pairs),
+        ("missing-image", coco_without_an_image),
+        ("ambiguous-image", label_studio_image_twice),
+        ("duplicate-image", labelme_twice),
+        ("listed-absent", listed_absent),
+        ("listed-twice", listed_twice),
+        ("class-mismatch", coco_other_names),
+        ("invalid-annotations", coco_cut_short),
+        ("unknown-image", coco_unknown_image),
+        ("unknown-class", coco_unknown_category),
+        ("damaged-shape", coco_odd_polygon),
+        ("unsupported-shape", coco_box_only),
+        ("unsupported-shape", labelme_line),
+        ("no-shapes", labelme_without_shapes),
         ("class-names", misspelt_key),
         ("class-names", misspelt_key_beside_names),
         ("class-names", dataset_yml),
@@ -241,12 +274,17 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("truncated-file", truncated_mask),
         ("not-finite", not_finite),
         ("not-finite", array_with_nan),
-        ("unreadable-file", folder_for_an_image),
-        ("unreadable-file", folder_loop_for_an_image),
-        ("unreadable-file", symlink_loop),
-        ("unreadable-file", phone_image),
+        ("value-range", heights_without_a_range),
+        ("not-a-file", folder_for_an_image),
+        ("not-a-file", folder_loop_for_an_image),
+        ("missing-file", symlink_loop),
+        ("not-an-image", text_for_an_image),
+        ("unsupported-format", phone_image),
+        ("too-large", larger_than_any_image),
+        ("unreadable-file", damaged_array),
         ("band-count", other_band_count),
         ("size-mismatch", size_mismatch),
+        ("size-mismatch", coco_of_another_size),
         ("exif-rotation", exif_rotation),
         ("jpeg-mask", jpeg_mask),
         ("jpeg-mask", jpegs_without_names),

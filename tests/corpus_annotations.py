@@ -1,4 +1,4 @@
-"""Faults of annotations in the forms of COCO and labelme, for corpus.py."""
+"""Faults of annotations in the forms of COCO, labelme and Label Studio, for corpus.py."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ from corpus_base import SIZE, STEMS, image, save, scene
 
 __all__ = [
     "coco",
+    "coco_box_only",
+    "coco_cut_short",
+    "coco_odd_polygon",
     "coco_of_another_size",
+    "coco_other_names",
     "coco_unknown_category",
+    "coco_unknown_image",
     "coco_without_an_image",
     "empty_polygon",
+    "label_studio_image_twice",
+    "labelme_line",
+    "labelme_next_to_splits",
+    "labelme_twice",
+    "labelme_without_shapes",
     "write_coco",
 ]
 
@@ -81,3 +91,85 @@ def empty_polygon(root: Path) -> Path:
     values["shapes"].append({"label": "roof", "points": [(50, 9), (52, 9)], "shape_type": "polygon"})
     path.write_text(json.dumps(values), encoding="utf-8")
     return path
+
+
+def coco_other_names(root: Path) -> Path:
+    contents = coco(root)
+    contents["instances_val.json"]["categories"][0]["name"] = "house"
+    write_coco(root, contents)
+    return root / "annotations" / "instances_val.json"
+
+
+def coco_unknown_image(root: Path) -> Path:
+    contents = coco(root)
+    contents["instances_train.json"]["annotations"][0]["image_id"] = 99
+    return write_coco(root, contents)
+
+
+def coco_odd_polygon(root: Path) -> Path:
+    contents = coco(root)
+    contents["instances_train.json"]["annotations"][0]["segmentation"] = [[8, 8, 30, 8, 30]]
+    return write_coco(root, contents)
+
+
+def coco_box_only(root: Path) -> Path:
+    contents = coco(root)
+    del contents["instances_train.json"]["annotations"][0]["segmentation"]
+    return write_coco(root, contents)
+
+
+def coco_cut_short(root: Path) -> Path:
+    path = write_coco(root, coco(root))
+    path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    return path
+
+
+def labelme_next_to_splits(root: Path) -> Path:
+    _labelme(root)
+    for suffix in (".png", ".json"):
+        (root / "train" / f"c{suffix}").rename(root / f"c{suffix}")
+    return root
+
+
+def labelme_twice(root: Path) -> Path:
+    _labelme(root)
+    path = root / "train" / "b.json"
+    path.with_name("b2.json").write_bytes(path.read_bytes())
+    return path.with_name("b2.json")
+
+
+def labelme_line(root: Path) -> Path:
+    _labelme(root)
+    path = root / "train" / "b.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["shapes"].append({"label": "roof", "points": [(5, 9), (52, 9)], "shape_type": "line"})
+    path.write_text(json.dumps(values), encoding="utf-8")
+    return path
+
+
+def labelme_without_shapes(root: Path) -> Path:
+    _labelme(root)
+    for path in root.rglob("*.json"):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(values | {"shapes": []}), encoding="utf-8")
+    return root
+
+
+def label_studio_image_twice(root: Path) -> Path:
+    """Regions of two labels on every image, in percent; two files have the name of one image."""
+    regions = [
+        {"x": 10, "y": 10, "width": 40, "height": 40, "rectanglelabels": ["roof"]},
+        {"x": 60, "y": 50, "width": 38, "height": 40, "rectanglelabels": ["tree"]},
+    ]
+    sides = {"original_width": SIZE[1], "original_height": SIZE[0]}
+    result = [{"type": "rectanglelabels", "value": region} | sides for region in regions]
+    number = 0
+    for split, stems in STEMS.items():
+        tasks = []
+        for stem in stems:
+            save(root / "images" / f"{stem}.png", scene(number))
+            tasks.append({"id": number, "data": {"image": f"{stem}.png"}, "annotations": [{"result": result}]})
+            number += 1
+        (root / f"{split}.json").write_text(json.dumps(tasks), encoding="utf-8")
+    save(root / "more" / "b.png", scene(30))
+    return root / "train.json"

@@ -155,3 +155,30 @@ def heights(root: Path) -> Path:
     for path, rgb in images(root):
         save(path.with_suffix(".tif"), rgb[..., 0].astype(np.float32) - 20)
     return root
+
+
+def damaged_array(root: Path) -> Path:
+    six_bands(root)
+    path = image(root, "b", ".npy")
+    path.write_bytes(path.read_bytes()[:8])
+    return path
+
+
+def text_for_an_image(root: Path) -> Path:
+    base(root)
+    image(root, "b").write_text("see the other folder\n", encoding="utf-8")
+    return image(root, "b")
+
+
+def larger_than_any_image(root: Path) -> Path:
+    base(root)
+    image(root, "b").unlink()
+    path = image(root, "b", ".ppm")
+    path.write_bytes(b"P6 70000 70000 255\n" + bytes(100))
+    return path
+
+
+def heights_without_a_range(root: Path) -> Path:
+    base(root)
+    image(root, "b").unlink()
+    return save(image(root, "b", ".tif"), np.full(SIZE, 250.5, np.float32))

@@ -11,9 +11,9 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
+from fullconv.images import available
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
-from fullconv.run import rasters, writing
 from fullconv.run.runner import largest
 from fullconv.tiling import Window
 
@@ -58,8 +58,8 @@ def geotiff(path: Path, pixels: npt.NDArray[np.generic], **options: object) -> P
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    for module in (rasters, writing):
-        monkeypatch.setattr(module, "find_spec", lambda name: None if name in names else find_spec(name))
+    """Make these packages look as if they were not installed, for all code that reads and writes images."""
+    monkeypatch.setattr(available, "find_spec", lambda name: None if name in names else find_spec(name))
 
 
 @pytest.fixture(params=["rasterio", "tifffile"])

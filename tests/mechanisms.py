@@ -1,4 +1,4 @@
-"""Small networks, one for each mechanism that torch's graphs show."""
+"""Small modules, one for each mechanism that forwards use."""
 
 from __future__ import annotations
 
@@ -61,22 +61,22 @@ class Last(nn.Module):
 
 
 class Shuffle(nn.Module):
-    """ShuffleNet's: half of the channels goes through, then the halves are mixed."""
+    """ShuffleNet's block: one half of the channels is convolved, then the halves are mixed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.branch = conv(4, 4, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        kept, worked = x.chunk(2, dim=1)
-        x = torch.cat((kept, self.branch(worked)), dim=1)
+        first, second = x.chunk(2, dim=1)
+        x = torch.cat((first, self.branch(second)), dim=1)
         batch, channels, height, width = x.size()
         x = x.view(batch, 2, channels // 2, height, width)
         return torch.transpose(x, 1, 2).contiguous().view(batch, channels, height, width)
 
 
 class Dense(nn.Module):
-    """DenseNet's: all maps before are seen."""
+    """DenseNet's block: each layer reads all earlier maps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class Dense(nn.Module):
 
 
 class Same(nn.Conv2d):
-    """Padding of TensorFlow, counted from the size of the image."""
+    """TensorFlow's "same" padding, computed from the size of the image."""
 
     def __init__(self) -> None:
         super().__init__(8, 8, 3, 1)
@@ -115,13 +115,15 @@ class Standard(nn.Conv2d):
 
 
 class Drop(nn.Module):
-    """Asks for the mode in its forward."""
+    """Reads the mode in its forward."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * 0 if self.training else x
 
 
 class Attend(nn.Module):
+    """Self-attention over all positions."""
+
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.flatten(2)
         return (tokens @ (tokens.transpose(1, 2) @ tokens).softmax(-1)).view(x.shape)

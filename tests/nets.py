@@ -1,4 +1,4 @@
-"""Networks that several tests use."""
+"""Small networks for several tests."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torchvision
 from torch import nn
 from torchvision.models.vgg import make_layers
 
-from fullconv.net.backbones import digit_net
 from fullconv.net.caffe import caffenet
+from fullconv.net.digit_net import digit_net
 from fullconv.net.fcn import FCN, rebuild
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
@@ -21,7 +21,7 @@ NARROW = [2, 2, "M", 3, 3, "M", 4, 4, 4, "M", 6, 6, 6, "M", 6, 6, 6, "M"]
 
 
 def narrow_vgg16(hidden: int = 12, num_classes: int = 5) -> nn.Module:
-    """torchvision's VGG16, layer by layer and name by name, with few channels."""
+    """Return torchvision's VGG16, with the same layers and names but few channels."""
     with torch.device("meta"):
         model = torchvision.models.vgg16()
     model.features = make_layers(NARROW)
@@ -43,13 +43,13 @@ CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {
 
 
 def make(spec: NetSpec) -> FCN:
-    """`rebuild`, with few channels for VGG16."""
+    """Return `rebuild(spec)`, with few channels for VGG16."""
     torch.manual_seed(0)
     return FCN(convolutionalize(narrow_vgg16()), spec) if spec.model == "vgg16" else rebuild(spec)
 
 
 def lively(net: FCN) -> FCN:
-    """With score layers that are not zero, so that the logits depend on everything."""
+    """Draw the score layers at random, so that the logits depend on all layers, and return the network in eval mode."""
     for name, module in net.named_children():
         if name.startswith("score_"):
             nn.init.normal_(module.weight)
@@ -57,8 +57,8 @@ def lively(net: FCN) -> FCN:
     return net.eval()
 
 
-def check_a_tile_with_its_halo(net: FCN) -> None:
-    """Columns of a tile are those of the whole image, but for the halo at borders that are not the image's."""
+def check_tile_with_halo(net: FCN) -> None:
+    """Assert that a tile's columns equal the whole image's, except in the halo at its inner borders."""
     net = net.double()
     step, (before, after) = 32, net.geometry[1].field.halo
     start = -(-before // step) * step
@@ -66,8 +66,8 @@ def check_a_tile_with_its_halo(net: FCN) -> None:
     whole = torch.rand(1, 3, 40, inside.stop + after + 50, dtype=torch.float64)
     tile = whole[..., step : inside.stop + after]
     with torch.no_grad():
-        ours, theirs = net(tile)[..., inside.start - step : inside.stop - step], net(whole)[..., inside]
-        torch.testing.assert_close(ours, theirs)
+        tiled, expected = net(tile)[..., inside.start - step : inside.stop - step], net(whole)[..., inside]
+        torch.testing.assert_close(tiled, expected)
         left = net(whole[..., : inside.stop + after])[..., : inside.stop]
         torch.testing.assert_close(left, net(whole)[..., : inside.stop])
-    assert theirs.std(-1).min() > 0
+    assert expected.std(-1).min() > 0

@@ -1,4 +1,4 @@
-"""Which pixels reach which cells, by torch's own layers."""
+"""Which pixels contribute to which cells, computed with torch's own layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fullconv.geometry import (
 
 
 def reads(layers: list[Layer], size: int) -> Tensor:
-    """cells x pixels: whether a pixel reaches a cell, from torch's own layers with positive weights."""
+    """Return, as cells x pixels, whether a pixel contributes to a cell of torch's layers with positive weights."""
     x = torch.eye(size, dtype=torch.float64)[:, None]
     for layer in layers:
         weight = torch.ones(1, 1, layer.kernel, dtype=torch.float64)
@@ -28,5 +28,6 @@ def reads(layers: list[Layer], size: int) -> Tensor:
 
 
 def spans(support: Tensor) -> list[tuple[int, int] | None]:
-    found = [row.nonzero().flatten().tolist() for row in support]
-    return [(seen[0], seen[-1]) if seen else None for seen in found]
+    """Return the first and the last pixel of each cell, None for a cell without pixels."""
+    pixels_by_cell = [row.nonzero().flatten().tolist() for row in support]
+    return [(pixels[0], pixels[-1]) if pixels else None for pixels in pixels_by_cell]

@@ -1,4 +1,4 @@
-"""Classifiers of every kind have a dense form and a skip network, one for each mechanism that torch's graphs show."""
+"""Classifiers of every kind convert to a dense network and an FCN: one small model for each mechanism in forwards."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullconv.errors import ModelError, UsageError
 from fullconv.labels import LabelSet, voc_palette
 from fullconv.net.backbones import input_size
-from fullconv.net.check import check_classifier, check_dense
+from fullconv.net.dense_check import check_dense
 from fullconv.net.fcn import FCN
+from fullconv.net.inspect import check_classifier
+from fullconv.net.nodes import geometry_of, trace
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
-from fullconv.net.trace import trace, traced
+from fullconv.net.tracer import trace_fx
 from mechanisms import Attend, Dense, Drop, Gate, Last, Same, Shuffle, Stages, Standard, conv
+from refusals import refuses
 
 SIZE = (48, 64)
 LABELS = LabelSet(("a", "b"), voc_palette(2))
@@ -39,30 +41,30 @@ BLOCKS = {
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_a_block_of_any_kind(name):
+def test_dense_cells_equal_the_classifier_as_fidelity_predicts_for_each_block(name):
     torch.manual_seed(0)
     block, fidelity = BLOCKS[name]
     model = Stages(block).eval()
     dense = convolutionalize(model, SIZE)
-    found = check_dense(model, dense)
-    assert dense.fidelity == found.fidelity == fidelity
+    check = check_dense(model, dense)
+    assert dense.fidelity == check.fidelity == fidelity
     assert set(dense.module.state_dict()) == set(model.state_dict())
-    assert (found.cells, found.stride) == (9, (32, 32))
-    assert bool(found.differing) == (fidelity != "exact")
+    assert (check.cells, check.stride) == (9, (32, 32))
+    assert bool(check.differing) == (fidelity != "exact")
     assert check_dense(model, dense, SIZE).largest < 1e-9
-    assert dense.taps[0].field.stride == Fraction(32)
+    assert dense.geometry.vertical.field.stride == Fraction(32)
 
 
-def test_the_report_says_which_cells_differ_and_by_how_much():
+def test_dense_check_reports_which_cells_differ_and_by_how_much():
     torch.manual_seed(0)
-    found = check_dense(model := Stages(Same).eval(), convolutionalize(model, SIZE), (48, 96))
-    assert (found.size, found.cells) == ((48, 96), 2)
-    assert found.differing == ((0, 0), (0, 1))
-    assert 0 < found.largest < 1
-    words = found.lines()
-    assert words[1] == "0 of 2 cells of a 48x96 image equal the classifier"
-    assert words[2].startswith("cells that differ: (0, 0), (0, 1); by at most 0.")
-    assert found.to_dict()["differing"] == [[0, 0], [0, 1]]
+    check = check_dense(model := Stages(Same).eval(), convolutionalize(model, SIZE), (48, 96))
+    assert (check.size, check.cells) == ((48, 96), 2)
+    assert check.differing == ((0, 0), (0, 1))
+    assert 0 < check.largest < 1
+    lines = check.lines()
+    assert lines[1] == "0 of 2 cells of a 48x96 image equal the classifier"
+    assert lines[2].startswith("cells that differ: (0, 0), (0, 1); by at most 0.")
+    assert check.to_dict()["differing"] == [[0, 0], [0, 1]]
 
 
 def pooled(*modules: nn.Module) -> nn.Sequential:
@@ -85,7 +87,7 @@ class Both(nn.Module):
 
 
 class Pooled(nn.Module):
-    """A map pooled to one cell in the ways of users' code, then a linear layer and perhaps a softmax."""
+    """A map pooled to one cell as in users' code, then a linear layer and optionally a softmax."""
 
     def __init__(self, pool: Callable[[Tensor], Tensor], end: nn.Module | None = None) -> None:
         super().__init__()
@@ -98,7 +100,7 @@ class Pooled(nn.Module):
 HEADS = {
     "window of the shape": lambda: Pooled(lambda x: functional.avg_pool2d(x, x.shape[2:]).flatten(1)),
     "maximum of the size": lambda: Pooled(lambda x: functional.max_pool2d(x, x.size()[2:]).view(x.size(0), -1)),
-    "mean of the places": lambda: Pooled(lambda x: x.flatten(2).mean(-1)),
+    "mean of the positions": lambda: Pooled(lambda x: x.flatten(2).mean(-1)),
     "sum": lambda: Pooled(lambda x: x.sum((2, 3))),
     "softmax": lambda: Pooled(lambda x: x.mean((2, 3)), nn.Softmax(-1)),
     "log softmax": lambda: Pooled(lambda x: functional.adaptive_avg_pool2d(x, 1).flatten(1), nn.LogSoftmax(1)),
@@ -114,7 +116,7 @@ HEADS = {
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_head_of_any_kind(name):
+def test_each_kind_of_head_converts_and_trains_as_fcn(name):
     torch.manual_seed(0)
     size = (32, 64)
     model = Stages(nn.Identity, HEADS[name]())
@@ -135,7 +137,7 @@ def test_a_head_of_any_kind(name):
     assert net.eval()(torch.zeros(1, 3, 97, 131)).shape == (1, 3, 97, 131)
 
 
-def test_what_ends_in_a_softmax_gives_logits():
+def test_log_softmax_at_the_end_is_dropped():
     model = Stages(nn.Identity, HEADS["log softmax"]()).eval()
     dense = convolutionalize(model, (32, 64))
     assert dense.end == "log_softmax"
@@ -144,41 +146,32 @@ def test_what_ends_in_a_softmax_gives_logits():
     torch.testing.assert_close(dense.module(image).flatten(1).log_softmax(1), model(image))
 
 
-def test_a_window_that_covers_all_names_the_function_it_replaces():
+def test_windows_of_unequal_size_are_refused_with_the_function_that_pools():
     model = Stages(nn.Identity, Pooled(lambda x: functional.adaptive_avg_pool2d(x, 5).flatten(1))).eval()
     model.head.fc = nn.Linear(8 * 25, 4)
-    with pytest.raises(ModelError, match=r"^adaptive_avg_pool2d pools \[7, 7\] cells to \[5, 5\]"):
+    with refuses("unequal-windows", "adaptive_avg_pool2d", "[7, 7] cells to [5, 5]"):
         convolutionalize(model, (224, 224))
 
 
-class Heat(nn.Module):
-    """Weighs the places by themselves."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * functional.softmax(x.flatten(2), -1).view_as(x)
-
-
-def test_a_small_image_and_a_vector_as_a_map_are_refused_in_a_sentence():
+def test_dense_check_refuses_an_image_below_the_input_size():
     model = Stages(Same).eval()
     dense = convolutionalize(model, SIZE)
-    with pytest.raises(UsageError, match="an image of 40x64 has no crop of 48x64"):
+    with refuses("image-too-small", "40x64", "48x64"):
         check_dense(model, dense, (40, 64))
-    with pytest.raises(ModelError, match="view_as gives the form of a map to what is none"):
-        convolutionalize(Stages(Heat), (64, 96))
 
 
 @pytest.mark.parametrize("name", ["convnext_tiny", "timm/test_resnet"])
-def test_scales_near_zero_hide_nothing(name):
-    """Layer scales start at 1e-6 in ConvNeXt, and timm's last norms of residual branches at zero."""
+def test_check_classifier_finds_differences_although_scales_start_near_zero(name):
+    """Layer scales start at 1e-6 in ConvNeXt; in timm, the last norms of residual branches start at zero."""
     if name.startswith("timm"):
         pytest.importorskip("timm")
     size = tuple(n + 32 for n in input_size(name))
-    found = check_classifier(name, size)
-    assert found.fidelity == "padding"
-    assert len(found.differing) == found.cells == 4
+    check = check_classifier(name, size)
+    assert check.fidelity == "padding"
+    assert len(check.differing) == check.cells == 4
 
 
-def test_the_mode_is_asked_for_when_the_network_runs():
+def test_module_that_reads_the_mode_follows_it_in_the_dense_network():
     dense = convolutionalize(Stages(Drop).eval(), SIZE).module
     image = torch.rand(1, 3, *SIZE)
     assert dense(image).std() > 0
@@ -198,7 +191,7 @@ class Auxiliary(Stages):
         return (out, self.aux(out)) if self.training else out
 
 
-def test_a_head_for_training_only_is_dropped():
+def test_auxiliary_head_for_training_is_dropped():
     model = Auxiliary().train()
     dense = convolutionalize(model, SIZE)
     assert "aux: not used in evaluation" in dense.dropped
@@ -208,7 +201,7 @@ def test_a_head_for_training_only_is_dropped():
 
 
 class Upward(nn.Module):
-    """A coarser branch comes back by nearest neighbours, as in HRNet: sizes must be even there."""
+    """A coarser branch is upsampled by nearest neighbor, as in HRNet; map sizes must be even."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -218,19 +211,19 @@ class Upward(nn.Module):
         return x + self.up(self.down(x))
 
 
-def test_a_network_that_upsamples_inside_pads_to_a_multiple():
+def test_network_that_upsamples_inside_pads_to_a_multiple():
     torch.manual_seed(0)
     model = Stages(Upward).eval()
     dense = convolutionalize(model, (64, 128))
     assert dense.multiple == 64
     assert dense.fidelity == "exact"
-    found = check_dense(model, dense)
-    assert [cell for cell in found.differing if cell[0] % 2 == cell[1] % 2 == 0] == []
+    check = check_dense(model, dense)
+    assert [cell for cell in check.differing if cell[0] % 2 == cell[1] % 2 == 0] == []
     assert FCN(dense, NetSpec("resnet18", 3, 8)).eval()(torch.zeros(1, 3, 97, 131)).shape == (1, 3, 97, 131)
 
 
 class Halves(nn.Module):
-    """Branches with and without padding, which have one size where the map's height and width are even."""
+    """Branches with and without padding, whose sizes agree where the map's height and width are even."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -240,25 +233,26 @@ class Halves(nn.Module):
         return self.one(x) + self.other(x)
 
 
-def test_branches_that_meet_by_chance_bind_the_size():
+def test_branches_whose_sizes_agree_by_chance_fix_a_multiple():
     end = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     model = nn.Sequential(conv(3, 8, 4, 4), Halves(), conv(8, 8, 2, 2), *end)
     dense = convolutionalize(model.eval(), (72, 40))
     assert dense.multiple == 16
     net = FCN(dense, NetSpec("resnet18", 3, 8)).eval()
     assert [
-        (sum(pads) + n - own) % 16 for pads, n, own in zip(net.padding((97, 131)), (97, 131), (72, 40), strict=True)
+        (sum(pads) + n - reference) % 16
+        for pads, n, reference in zip(net.padding((97, 131)), (97, 131), (72, 40), strict=True)
     ] == [0, 0]
     assert net(torch.zeros(1, 3, 97, 131)).shape == (1, 3, 97, 131)
 
 
-class Beside(Attend):
+class AddedAttention(Attend):
     def forward(self, x: Tensor) -> Tensor:
         return x + super().forward(x)
 
 
-def test_attention_beside_a_map_is_global_context():
-    model = Stages(Beside).eval()
+def test_attention_added_to_a_map_is_global_context():
+    model = Stages(AddedAttention).eval()
     dense = convolutionalize(model, (64, 96))
     assert dense.fidelity == "global context"
     image = torch.rand(1, 3, 64, 96)
@@ -279,7 +273,7 @@ class MaxSame(nn.Module):
         return functional.max_pool2d(functional.pad(x, (1, 1, 1, 1), value=-torch.inf), 3, 2)
 
 
-def test_blocks_bind_the_size_and_padding_is_no_skip():
+def test_space_to_depth_fixes_a_multiple_and_padding_is_not_used_as_skip():
     end = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     model = nn.Sequential(Blocks(), conv(12, 8, 4, 4), MaxSame(), conv(8, 8, 1), *end).eval()
     dense = convolutionalize(model, (64, 64))
@@ -297,45 +291,88 @@ class Crop(nn.Module):
         return torch.cat([functional.avg_pool2d(x, 1, 2), functional.avg_pool2d(shifted, 1, 2), x[..., ::2, 1::2]], 1)
 
 
-def test_crops_and_steps_are_where_the_gradient_is():
-    graph = traced(nn.Sequential(nn.Conv2d(3, 2, 3), Crop()), (30, 30))
+def test_fields_after_crops_and_strided_slices_match_the_gradient():
+    graph = trace_fx(nn.Sequential(nn.Conv2d(3, 2, 3), Crop()), (30, 30))
     node = list(trace(graph, (30, 30)).values())[-1]
     nn.init.ones_(graph.get_parameter("0.weight"))
     image = torch.rand(1, 3, 30, 30, requires_grad=True)
     out = graph(image)
     (gradient,) = torch.autograd.grad(out[0, :, 4, 5].sum(), image)
     for axis, cell in ((0, 4), (1, 5)):
-        places = gradient[0, 0].abs().sum(1 - axis).nonzero().flatten()
-        field = node.taps[axis].field
-        assert (int(places[0]), int(places[-1])) == (field.first(cell), field.last(cell))
+        pixels = gradient[0, 0].abs().sum(1 - axis).nonzero().flatten()
+        field = node.geometry[axis].field
+        assert (int(pixels[0]), int(pixels[-1])) == (field.first(cell), field.last(cell))
 
 
-@pytest.mark.parametrize(
-    ("block", "sentence"),
-    [
-        (Attend, r"attention"),
-        (lambda: nn.Upsample(scale_factor=2, mode="bilinear"), "interpolates"),
-        (lambda: nn.Sequential(nn.Unflatten(1, (2, 4)), nn.Flatten(2, 3)), "."),
-    ],
-)
-def test_what_has_no_geometry_is_refused(block, sentence):
-    with pytest.raises(ModelError, match=sentence) as refusal:
-        convolutionalize(Stages(block), SIZE)
-    assert "\n" not in str(refusal.value)
+class Heat(nn.Module):
+    """Weighs each position by a softmax over all positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * functional.softmax(x.flatten(2), -1).view_as(x)
 
 
-class Place(nn.Module):
-    """Adds a table of the places."""
+class Positions(nn.Module):
+    """Adds a table of positions."""
 
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.zeros(1, 8, 12, 16))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.table
+        return x + self.table if x.shape[2] == 12 else x
 
 
-def test_a_table_of_places_is_refused():
-    model = nn.Sequential(conv(3, 8, 4, 4), Place(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-    with pytest.raises(ModelError, match="a table of the places"):
+@pytest.mark.parametrize(
+    ("code", "block"),
+    [
+        ("attention", Attend),
+        ("vector-as-map", Heat),
+        ("position-table", Positions),
+        ("unsupported-interpolation", lambda: nn.Upsample(scale_factor=2, mode="bilinear")),
+    ],
+)
+def test_block_without_geometry_is_refused(code, block):
+    with refuses(code) as refusal:
+        convolutionalize(Stages(block), SIZE)
+    assert "\n" not in refusal.message
+
+
+class Odd(nn.Module):
+    """Doubles its map above a certain size only, unseen by the tracer because it reads the mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.training or x.shape[2] <= 12 else functional.interpolate(x, scale_factor=2)
+
+
+def test_map_size_that_geometry_does_not_predict_is_refused():
+    model = nn.Sequential(conv(3, 8, 4, 4), Odd(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    with refuses("unexpected-map-size", "(26, 36) cells", "expected (13, 18)"):
         convolutionalize(model, SIZE)
+
+
+def test_geometry_of_a_value_that_is_not_a_map_is_refused():
+    nodes = trace(trace_fx(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten()), (6, 6)), (6, 6))
+    with refuses("unknown-geometry", list(nodes)[-1]):
+        geometry_of(list(nodes.values())[-1])
+
+
+class Several(nn.Module):
+    """Returns two results, or logits computed from two maps."""
+
+    def __init__(self, results: int) -> None:
+        super().__init__()
+        self.first, self.second, self.fc = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 8, 3, 2), nn.Linear(16, 2)
+        self.results = results
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        first = self.first(x)
+        second = self.second(first)
+        logits = self.fc(torch.cat([first.mean((2, 3)), second.mean((2, 3))], 1))
+        return (logits, logits) if self.results == 2 else logits
+
+
+def test_several_results_and_several_feature_maps_are_refused():
+    with refuses("several-results", "Several"):
+        convolutionalize(Several(2), SIZE)
+    with refuses("several-feature-maps", "Several", "2 feature maps"):
+        convolutionalize(Several(1), SIZE)

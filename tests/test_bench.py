@@ -1,10 +1,11 @@
-"""The benchmark compares equal outputs, its bounds are those of the work done, and its command tells all of it."""
+"""fullconv bench: both ways give equal outputs, the bounds equal the work done, and the command prints every number."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,27 @@ from typer.main import get_command
 
 from fullconv.cli import app, main
 from fullconv.data.digits import digit_scenes
-from fullconv.learn import bench, views
-from fullconv.learn.bench import bench_dense, cut_windows, flop_bound, storage
-from fullconv.learn.views import Budget, labelled_windows, view_net
-from fullconv.net.backbones import classifier, digit_net, input_size
+from fullconv.learn import views
+from fullconv.learn.bench import (
+    Timer,
+    bench_dense,
+    compute_storage,
+    cut_windows,
+    flop_bound,
+    time_backward,
+    time_forward,
+)
+from fullconv.learn.views import Budget, build_view_net, cut_labelled_windows, predict_windows, train_view
+from fullconv.net.backbones import build_classifier, input_size
+from fullconv.net.digit_net import digit_net
 from fullconv.net.inspect import inspect_classifier
 from fullconv.net.surgery import convolutionalize
 from nets import CLASSIFIERS
+from refusals import refuses
 
 
 @pytest.mark.parametrize("size", [(94, 94), (130, 170)])
-def test_the_patches_give_what_the_dense_pass_gives(size: tuple[int, int]) -> None:
+def test_patches_give_the_outputs_of_the_dense_pass(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     net = digit_net().double().eval()
     dense = convolutionalize(net, input_size("digits"))
@@ -37,7 +48,7 @@ def test_the_patches_give_what_the_dense_pass_gives(size: tuple[int, int]) -> No
     assert cells.std() > 0
 
 
-def test_windows_of_a_padded_network_are_whole_patches_a_stride_apart() -> None:
+def test_windows_of_a_padded_network_are_patches_one_stride_apart() -> None:
     dense = convolutionalize(CLASSIFIERS["alexnet"]())
     image = torch.rand(1, 3, 260, 300)
     windows = cut_windows(dense, image)
@@ -47,10 +58,9 @@ def test_windows_of_a_padded_network_are_whole_patches_a_stride_apart() -> None:
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_the_bound_is_the_ratio_of_what_both_compute(backward: bool) -> None:
-    """As torch counts it while it runs."""
+def test_bound_equals_the_ratio_of_operations_that_torch_counts(backward: bool) -> None:
     name, size = "digits", (158, 190)
-    net = classifier(name)[0].eval()
+    net = build_classifier(name)[0].eval()
     dense = convolutionalize(net, input_size(name))
     image = torch.rand(1, 3, *size)
     counted = []
@@ -69,89 +79,79 @@ def test_the_bound_is_the_ratio_of_what_both_compute(backward: bool) -> None:
     assert bound > 2
 
 
-def test_the_papers_case_has_its_bound() -> None:
-    """81 cells of AlexNet from 500 x 500 pixels could be about 7 times as dear as patches."""
+def test_81_patches_of_alexnet_cost_seven_dense_passes() -> None:
+    """torchvision's AlexNet has 9 x 9 cells on 500 x 500 pixels."""
     bound = flop_bound(inspect_classifier("alexnet"), inspect_classifier("alexnet", (500, 500)), 81)
     assert bound == pytest.approx(7.2, abs=0.5)
 
 
-def test_bytes() -> None:
-    kept = storage((500, 400), (224, 200), 7, 32)
-    assert (kept.patch_bytes, kept.image_bytes) == (7 * 224 * 200 * 3, 500 * 400 * 3)
+def test_storage_counts_the_bytes_of_patches_and_image() -> None:
+    result = compute_storage((500, 400), (224, 200), 7, 32)
+    assert (result.patch_bytes, result.image_bytes) == (7 * 224 * 200 * 3, 500 * 400 * 3)
 
 
-def test_all_ways_are_measured_in_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a clock of our own: way w of round r takes (w + 1) * (r + 1) seconds forward, three times that backward."""
+def test_backward_is_timed_without_forward_and_leaves_no_gradients() -> None:
+    net = torch.nn.Linear(3, 2)
+    assert 0 < time_backward(net, [torch.zeros(1, 3)] * 2) < 60
+    assert net.weight.grad is None
+    assert 0 < time_forward(net, [torch.zeros(1, 3)]) < 60
+
+
+def test_every_way_is_measured_once_per_round_and_direction() -> None:
+    """The timers are made up: way w of round r takes (w + 1) * (r + 1) seconds forward, three times that backward."""
     calls: list[tuple[str, int]] = []
 
-    def fake(direction: str, factor: int):
-        def run(module: torch.nn.Module, inputs: list[torch.Tensor]) -> float:
+    def fake(direction: str, factor: int) -> Timer:
+        def run(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> float:
             calls.append((direction, len(inputs)))
             number = len(calls) - 1
             return factor * (number % 3 + 1) * (number // 6 + 1)
 
         return run
 
-    monkeypatch.setattr(bench, "_best_batch", lambda net, windows: 2)
-    monkeypatch.setattr(bench, "_forward", fake("forward", 1))
-    monkeypatch.setattr(bench, "_backward", fake("backward", 3))
-    found = bench_dense("digits", (126, 158), rounds=3, tell=lambda text: None)
+    timers = {"forward": fake("forward", 1), "backward": fake("backward", 3)}
+    result = bench_dense("digits", (126, 158), rounds=3, tell=lambda text: None, batch=2, timers=timers)
     assert (
         calls == [("forward", 1), ("forward", 3), ("forward", 6), ("backward", 1), ("backward", 3), ("backward", 6)] * 3
     )
-    assert [(way.way, way.direction) for way in found.ways] == [
+    assert [(way.way, way.direction) for way in result.ways] == [
         (way, direction) for direction in ("forward", "backward") for way in ("dense", "batched", "single")
     ]
-    assert [way.ratio for way in found.ways] == [1, 2, 3] * 2
-    assert [way.milliseconds for way in found.ways] == pytest.approx(
+    assert [way.ratio for way in result.ways] == [1, 2, 3] * 2
+    assert [way.milliseconds for way in result.ways] == pytest.approx(
         [1000 * w * 2 * f / 6 for f in (1, 3) for w in (1, 2, 3)]
     )
-    assert found.cells == (2, 3)
-    assert found.stride == (32, 32)
-    assert [kept.patches for kept in found.storage] == [6, 126 * 158]
-    assert {way.paper for way in found.ways} == {None}
+    assert result.cells == (2, 3)
+    assert result.stride == (32, 32)
+    assert [stored.patches for stored in result.storage] == [6, 126 * 158]
+    assert {way.paper for way in result.ways} == {None}
 
 
-def test_the_papers_ratios_are_shown_for_the_papers_network_and_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    """22 ms for the dense pass and 120 ms and 540 ms for 100 patches; backward, 37 ms and 240 ms (section 3.1)."""
-    monkeypatch.setattr(bench, "_best_batch", lambda net, windows: 100)
-    monkeypatch.setattr(bench, "_forward", lambda net, inputs: 1.0)
-    monkeypatch.setattr(bench, "_backward", lambda net, inputs: 1.0)
-    measured = bench_dense("caffenet", (500, 500), rounds=1, tell=lambda text: None)
-    assert measured.cells == (10, 10)
-    paper = {(way.direction, way.way): way.paper for way in measured.ways if way.paper is not None}
-    assert paper == pytest.approx(
-        {("forward", "batched"): 120 / 22, ("forward", "single"): 540 / 22, ("backward", "batched"): 240 / 37}
-    )
-
-
-def test_windows_of_two_sizes_show_the_same_pixels() -> None:
-    (small, labels), (large, same) = (labelled_windows(50, window, 94, 3, "val") for window in (24, 94))
+def test_windows_of_different_sizes_have_the_same_middle_pixels() -> None:
+    (small, labels), (large, same) = (cut_labelled_windows(50, window, 94, 3, "val") for window in (24, 94))
     np.testing.assert_array_equal(labels, same)
     np.testing.assert_array_equal(small, large[:, 35:59, 35:59])
     images, targets = digit_scenes(1, views.SCENE, 3, "val")
     for window, label, index in zip(large[:12], labels, range(12), strict=False):
         scene, target = images[index // 40], targets[index // 40]
-        places = np.argwhere((scene == window[47, 47]).all(-1) & (target == label))
+        positions = np.argwhere((scene == window[47, 47]).all(-1) & (target == label))
         assert any(
             np.array_equal(scene[y - 47 : y + 47, x - 47 : x + 47], window)
-            for y, x in places
+            for y, x in positions
             if 47 <= y <= 160 - 47 and 47 <= x <= 192 - 47
         )
     assert 0.3 < (labels > 0).mean() <= 0.5
 
 
-def test_every_window_has_its_network_and_that_learns() -> None:
+def test_every_window_size_has_a_network_that_learns() -> None:
     for window in (8, 24, 31, 48, 94):
-        assert view_net(window)(torch.zeros(2, 3, window, window)).shape == (2, 11)
-    images, labels = labelled_windows(80, 24, 24, 0, "train")
-    net = views._trained((images, labels), 24, Budget(80, epochs=40, windows=(24,)))
-    with torch.inference_mode():
-        found = net(views._input(torch.from_numpy(images))).argmax(1).numpy()
-    assert (found == labels).mean() > 0.8  # of what it has seen; background alone is half
+        assert build_view_net(window)(torch.zeros(2, 3, window, window)).shape == (2, 11)
+    images, labels = cut_labelled_windows(80, 24, 24, 0, "train")
+    net = train_view((images, labels), 24, Budget(80, epochs=40, windows=(24,)))
+    assert (predict_windows(net, images) == labels).mean() > 0.8  # on training windows, of which half are background
 
 
-def test_the_command_prints_and_writes(
+def test_bench_dense_prints_and_writes_its_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(views, "QUICK", Budget(40, 40, 1, (24, 32)))
@@ -174,13 +174,12 @@ def test_the_command_prints_and_writes(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--rounds", "0"], 2, "at least 1"),
         (["--size", "500"], 2, "480x640"),
         (["--model", "vgg17"], 4, "vgg16"),
         (["--model", "digits", "--size", "50x50"], 4, "50x50"),
     ],
 )
-def test_a_mistake_is_told_in_one_message(
+def test_mistakes_end_with_one_message(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["fullconv", "bench", "dense", *arguments])
@@ -190,7 +189,12 @@ def test_a_mistake_is_told_in_one_message(
     assert message in capsys.readouterr().err
 
 
-def test_its_help_needs_no_torch_and_explains_every_parameter() -> None:
+def test_zero_rounds_are_refused() -> None:
+    with refuses("rounds-too-few", "--rounds 0"):
+        get_command(app).main(["bench", "dense", "--rounds", "0"], standalone_mode=False)
+
+
+def test_bench_help_does_not_import_torch_and_explains_every_option() -> None:
     code = (
         "import sys\nfrom fullconv.cli import main\nsys.argv = ['fullconv', 'bench', 'dense', '--help']\n"
         "try: main()\nexcept SystemExit as exit: assert not exit.code\n"

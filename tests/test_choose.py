@@ -13,7 +13,7 @@ from command_line import check
 from fullconv.cli import main
 from fullconv.data.fingerprint import Fingerprint, read_fingerprint
 from fullconv.data.layouts import find_dataset
-from fullconv.image import write_image, write_label_map
+from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.learn.choose import STEPS, choose, choose_recipe, choose_stride
 from fullconv.learn.loaders import Loaders

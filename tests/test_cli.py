@@ -24,7 +24,7 @@ from fullconv.data.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.data.formats.write import LAYOUTS
 from fullconv.data.splits import SPLITS
 from fullconv.data.voc import PAPER_SPLIT
-from fullconv.image import read_label_map
+from fullconv.images import read_label_map
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import CLASSIFIERS
 from fullconv.net.checkpoint import Saved, save_net
@@ -131,9 +131,9 @@ def test_version(run: Callable[..., Outcome]) -> None:
         (
             ["train", "DATA", "--model", "resnet18", "--weights", "none", "--padding", "reference"],
             2,
-            "resnet18 has none",
+            "resnet18 has no hidden linear layer",
         ),
-        (["import", "nowhere.pth", "--out", "a.safetensors"], 4, "there is no weights file nowhere.pth"),
+        (["import", "nowhere.pth", "--out", "a.safetensors"], 4, "nowhere.pth: there is no such weights file"),
         (["import", "nowhere.pth", "--out", "a.safetensors", "--net", "fcn4s"], 2, "'fcn32s', 'fcn16s'"),
         (["import", "nowhere.pth", "--out", "a.pth"], 2, "ends in .safetensors"),
         (["train", "DATA", "--dilate", "7"], 2, "choose from 16, 8, 4"),
@@ -143,7 +143,11 @@ def test_version(run: Callable[..., Outcome]) -> None:
             "this ladder has 2 rungs",
         ),
         (["train", "DATA", "--model", "vgg17"], 4, "vgg16"),
-        (["train", "DATA", "--model", "digits", "--weights", "nowhere.pth"], 4, "there is no weights file nowhere.pth"),
+        (
+            ["train", "DATA", "--model", "digits", "--weights", "nowhere.pth"],
+            4,
+            "nowhere.pth: there is no such weights file",
+        ),
         (["train", "nowhere"], 3, "does not exist"),
         (["train", "MODEL"], 3, "is no layout that fullconv knows"),
         (["ladder", "nowhere"], 3, "does not exist"),

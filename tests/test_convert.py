@@ -21,9 +21,9 @@ from fullconv.data.formats.shapes import fill_rings
 from fullconv.data.formats.write import LAYOUTS, convert
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError, UsageError
-from fullconv.image import write_image
+from fullconv.images import write_image
 from fullconv.labels import LabelSet
-from fullconv.polygons import regions
+from fullconv.polygons import find_regions
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -93,7 +93,7 @@ def test_what_is_written_is_read_as_it_was(targets: list[UInt8], names: tuple[st
 def test_every_region_that_is_traced_and_filled_again_is_itself(target: UInt8) -> None:
     drawn = np.full(target.shape, 77, np.uint8)
     times = np.zeros(target.shape, int)
-    for region in regions(target):
+    for region in find_regions(target):
         patch = fill_rings(region.rings, target.shape)
         assert np.count_nonzero(patch.mask) == region.pixels
         height, width = patch.mask.shape
@@ -196,7 +196,8 @@ def test_all_masks_that_cannot_be_read_are_told_and_nothing_is_written(folder: P
         Image.fromarray(np.full(NESTED.shape, 9, np.uint8)).save(folder / "masks" / "train" / f"{name}.png")
     with pytest.raises(DataError) as caught:
         convert(dataset, folder.parent / "out", "labelme")
-    assert [fault.split(":")[0].rpartition("/")[2] for fault in caught.value.faults] == ["train0.png", "train2.png"]
+    assert [fault.path.name for fault in caught.value.faults] == ["train0.png", "train2.png"]
+    assert caught.value.code == "unknown-label"
     assert not (folder.parent / "out").exists()
 
 
@@ -204,7 +205,7 @@ def test_names_that_files_cannot_hold_are_refused(tmp_path: Path) -> None:
     dataset = made(tmp_path / "in", {"train": [NESTED]}, ("background", "__ignore__", "#1"))
     with pytest.raises(DataError) as caught:
         convert(dataset, tmp_path / "out", "voc")
-    assert [fault.split("'")[1] for fault in caught.value.faults] == ["__ignore__", "#1"]
+    assert [line.split("'")[1] for line in caught.value.details] == ["__ignore__", "#1"]
     blank = made(tmp_path / "blank", {"train": [NESTED]}, ("background", "cat", "cat "))
     for to in ("folder", "voc", "labelme"):
         with pytest.raises(DataError, match=r"'cat ' cannot be written"):

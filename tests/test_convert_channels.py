@@ -13,7 +13,7 @@ from PIL import Image
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.write import LAYOUTS, convert
 from fullconv.data.layouts import find_dataset
-from fullconv.image import write_label_map
+from fullconv.images import write_label_map
 from fullconv.labels import LabelSet
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -1,4 +1,4 @@
-"""Threads follow what the process may use, not what the machine has."""
+"""The number of cores is limited by the process's binding and by the quotas of its control groups."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fullconv import cores
+from fullconv.cores import usable_cores
 
 
 @pytest.mark.parametrize(
-    ("files", "own", "number"),
+    ("files", "groups", "number"),
     [
         ({}, "", 6),
         ({"cpu.max": "max 100000"}, "0::/", 6),
@@ -25,15 +25,13 @@ from fullconv import cores
         ({"cpu/a/cpu.cfs_quota_us": "400000", "cpu/a/cpu.cfs_period_us": "100000"}, "7:memory:/a\n3:cpu:/a", 4),
     ],
 )
-def test_the_narrowest_quota_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], own: str, number: int
+def test_usable_cores_is_the_smallest_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], groups: str, number: int
 ) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
-    if own:
-        (tmp_path / "own").write_text(own + "\n")
-    monkeypatch.setattr(cores, "CGROUPS", tmp_path)
-    monkeypatch.setattr(cores, "OWN_CGROUP", tmp_path / "own")
-    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
-    assert cores.usable_cores() == number
+    if groups:
+        (tmp_path / "groups").write_text(groups + "\n")
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    assert usable_cores(tmp_path, tmp_path / "groups") == number

@@ -24,7 +24,8 @@ from fullconv.learn.demo_classifier import (
     sliding_window,
     train_classifier,
 )
-from fullconv.net.backbones import classifier, digit_net, input_size
+from fullconv.net.backbones import build_classifier, input_size
+from fullconv.net.digit_net import digit_net
 from fullconv.net.surgery import convolutionalize
 
 TINY = Amounts(
@@ -99,7 +100,7 @@ def test_the_classifier_learns_and_is_read_back(tmp_path: Path) -> None:
     assert losses[-1] < np.log(11)
     assert net.state_dict().keys() == digit_net().state_dict().keys()
     save_classifier(net, tmp_path / "digits.safetensors")
-    again, missing = classifier("digits", tmp_path / "digits.safetensors")
+    again, missing = build_classifier("digits", tmp_path / "digits.safetensors")
     patch = torch.rand(2, 3, *input_size("digits"))
     assert not missing
     torch.testing.assert_close(again.eval()(patch), net(patch))

@@ -1,4 +1,4 @@
-"""Dropped strides and holes between taps give what shifting and stitching gives, with the weights as they are."""
+"""Dilation equals shift-and-stitch, with the weights unchanged."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullconv.errors import ModelError, UsageError
 from fullconv.geometry import Layer
 from fullconv.learn.ladder import _planned
-from fullconv.net.backbones import digit_net, input_size
+from fullconv.net.backbones import input_size
+from fullconv.net.digit_net import digit_net
 from fullconv.net.dilate import DilatedAvgPool2d, dilate
 from fullconv.net.fcn import FCN, build, rebuild
 from fullconv.net.inspect import inspect_fcn
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import Surgery, convolutionalize, transplant
 from nets import CLASSIFIERS, narrow_vgg16
+from refusals import refuses
 
 
 def strides(dense: Surgery) -> tuple[int, int]:
-    """Of the last map."""
-    taps = list(dense.nodes.values())[-1].taps
-    assert taps is not None
-    return int(taps[0].field.stride), int(taps[1].field.stride)
+    """Return the strides of the last map."""
+    geometry = list(dense.nodes.values())[-1].geometry
+    assert geometry is not None
+    return int(geometry.vertical.field.stride), int(geometry.horizontal.field.stride)
 
 
 def run(dense: Surgery, image: Tensor) -> Tensor:
@@ -38,7 +39,7 @@ def run(dense: Surgery, image: Tensor) -> Tensor:
 
 
 def shift_and_stitch(coarse: Surgery, image: Tensor, step: tuple[int, int]) -> Tensor:
-    """The output of the coarse network on every shift by `step` pixels, interlaced."""
+    """Return the output of the coarse network on every shift by `step` pixels, interlaced."""
     factors = [old // new for old, new in zip(strides(coarse), step, strict=True)]
     shifts = [(a, b) for a in range(factors[0]) for b in range(factors[1])]
     maps = {(a, b): run(coarse, image[:, :, a * step[0] :, b * step[1] :]) for a, b in shifts}
@@ -64,7 +65,7 @@ class Residual(nn.Module):
 
 @st.composite
 def unpadded(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, int]]:
-    """A classifier without padding, and a size for it."""
+    """Draw a classifier without padding, and an image size for it."""
     modules: list[nn.Module] = []
     layers: list[Layer] = []
     channels = 2
@@ -99,10 +100,10 @@ def unpadded(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, int]]:
 
 @given(unpadded(), st.integers(1, 9), st.tuples(st.integers(0, 9), st.integers(0, 9)))
 @settings(max_examples=40)
-def test_dilation_is_shift_and_stitch(
-    made: tuple[nn.Module, tuple[int, int]], stride: int, more: tuple[int, int]
+def test_dilation_equals_shift_and_stitch(
+    drawn: tuple[nn.Module, tuple[int, int]], stride: int, more: tuple[int, int]
 ) -> None:
-    model, size = made
+    model, size = drawn
     coarse = convolutionalize(model, size, channels=2)
     fine = dilate(coarse, stride)
     assert all(new <= max(1, stride) for new in strides(fine))
@@ -112,19 +113,19 @@ def test_dilation_is_shift_and_stitch(
 
 
 @pytest.mark.parametrize("stride", [8, 16])
-def test_the_digit_classifier_dilated_is_shift_and_stitch(stride: int) -> None:
+def test_dilated_digit_classifier_equals_shift_and_stitch(stride: int) -> None:
     torch.manual_seed(0)
     coarse = convolutionalize(digit_net().double().eval(), input_size("digits"))
     fine = dilate(coarse, stride)
     assert strides(fine) == (stride, stride)
     image = torch.rand(1, 3, 94 + 40, 94 + 77, dtype=torch.float64)
-    ours = run(fine, image)
-    assert ours.shape[2:] == (40 // stride + 1, 77 // stride + 1)
-    torch.testing.assert_close(ours, shift_and_stitch(coarse, image, (stride, stride)))
-    assert ours.flatten(2).std(-1).min() > 0
+    logits = run(fine, image)
+    assert logits.shape[2:] == (40 // stride + 1, 77 // stride + 1)
+    torch.testing.assert_close(logits, shift_and_stitch(coarse, image, (stride, stride)))
+    assert logits.flatten(2).std(-1).min() > 0
 
 
-def test_alexnet_without_its_padding_dilated_is_shift_and_stitch() -> None:
+def test_dilated_alexnet_without_padding_equals_shift_and_stitch() -> None:
     torch.manual_seed(0)
     model = CLASSIFIERS["alexnet"]()
     for module in model.modules():
@@ -141,32 +142,34 @@ def test_alexnet_without_its_padding_dilated_is_shift_and_stitch() -> None:
 @pytest.mark.parametrize(
     ("name", "stride"), [("vgg16", 4), ("alexnet", 8), ("resnet18", 8), ("resnet18", 16), ("mobilenet_v2", 8)]
 )
-def test_the_coarse_cells_are_those_of_the_coarse_network_padded_or_not(name: str, stride: int) -> None:
+def test_dilated_network_equals_the_coarse_one_on_its_cells(name: str, stride: int) -> None:
     torch.manual_seed(0)
     coarse = convolutionalize(CLASSIFIERS[name]().double().eval(), input_size(name))
     before = {key: value.clone() for key, value in coarse.module.state_dict().items()}
     fine = dilate(coarse, stride)
     image = torch.randn(1, 3, input_size(name)[0] + 45, input_size(name)[1] + 20, dtype=torch.float64)
-    ours, theirs = run(fine, image), run(coarse, image)
+    dilated, expected = run(fine, image), run(coarse, image)
     assert strides(fine) == (stride, stride)
     factor = 32 // stride
-    torch.testing.assert_close(ours[:, :, ::factor, ::factor], theirs)
-    assert not torch.equal(ours[:, :, ::factor, ::factor], ours[:, :, 1::factor, 1::factor][:, :, :1, :1])
+    torch.testing.assert_close(dilated[:, :, ::factor, ::factor], expected)
+    assert not torch.equal(dilated[:, :, ::factor, ::factor], dilated[:, :, 1::factor, 1::factor][:, :, :1, :1])
     assert list(fine.module.state_dict()) == list(before)
     assert all(torch.equal(value, before[key]) for key, value in coarse.module.state_dict().items())
     assert all(a is b for a, b in zip(fine.module.parameters(), coarse.module.parameters(), strict=True))
     assert strides(coarse) == (32, 32)
 
 
-def test_none_and_the_own_stride_change_nothing() -> None:
+def test_dilation_to_none_or_to_the_present_stride_changes_nothing() -> None:
     coarse = convolutionalize(CLASSIFIERS["alexnet"]())
     assert dilate(coarse, None) is coarse
     same = dilate(coarse, 32)
     assert [module for module in same.module.modules() if getattr(module, "dilation", 1) not in (1, (1, 1))] == []
-    assert {name: node.taps for name, node in same.nodes.items()} == {n: v.taps for n, v in coarse.nodes.items()}
+    assert {name: node.geometry for name, node in same.nodes.items()} == {
+        n: v.geometry for n, v in coarse.nodes.items()
+    }
 
 
-def test_modes_are_kept() -> None:
+def test_dilation_keeps_modes() -> None:
     model = nn.Sequential(nn.Conv2d(3, 2, 3, 2), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 2), nn.Flatten(), nn.Linear(2, 2))
     model.train()
     model[1].eval()
@@ -176,7 +179,7 @@ def test_modes_are_kept() -> None:
     }  # fmt: skip
 
 
-def test_mean_pooling_with_holes_is_the_mean_of_the_cells_that_it_meets() -> None:
+def test_dilated_mean_pooling_is_the_mean_of_its_cells() -> None:
     cells = torch.randn(2, 3, 9, 11, dtype=torch.float64)
     pooled = DilatedAvgPool2d((2, 3), (1, 1), (0, 0), (3, 2))(cells)
     assert pooled.shape == (2, 3, 6, 7)
@@ -184,7 +187,7 @@ def test_mean_pooling_with_holes_is_the_mean_of_the_cells_that_it_meets() -> Non
 
 
 class Functional(nn.Module):
-    """Halves its map by a function, then pads by one."""
+    """Halves its map by a function, or by a convolution and then pads by a function."""
 
     def __init__(self, pads: int = 0) -> None:
         super().__init__()
@@ -207,40 +210,48 @@ class Shared(nn.Module):
         return self.last(self.conv(self.conv(x)).flatten(1))
 
 
+class Joined(nn.Module):
+    """Two branches of stride 6, one by 2 and 3, the other by 3 and 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Sequential(nn.Conv2d(3, 3, 1, 2), nn.Conv2d(3, 3, 1, 3))
+        self.other = nn.Sequential(nn.Conv2d(3, 3, 1, 3), nn.Conv2d(3, 3, 1, 2))
+        self.last = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last((self.one(x) + self.other(x)).mean((2, 3)))
+
+
+def test_branches_that_would_differ_in_stride_are_refused() -> None:
+    with refuses("branches-differ-in-stride", "add", "stride 3"):
+        dilate(convolutionalize(Joined(), (12, 12)), 3)
+
+
+def sequence(*modules: nn.Module, inputs: int) -> nn.Sequential:
+    """Return a convolution of stride 2, these modules, and a linear layer on the flattened map."""
+    return nn.Sequential(nn.Conv2d(3, 2, 1, 2), *modules, nn.Flatten(), nn.Linear(inputs, 2))
+
+
+UNSHUFFLE = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 2, 1), nn.Flatten(), nn.Linear(8, 2))
+
+
 @pytest.mark.parametrize(
-    ("body", "size", "sentence"),
+    ("body", "size", "why"),
     [
-        (Shared(), (4, 4), "conv is used at several strides"),
-        (Functional(), (4, 4), "max_pool2d moves or merges places and is no module"),
-        (Functional(1), (4, 4), "pad moves or merges places and is no module"),
-        (
-            nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 2, 1), nn.Flatten(), nn.Linear(8, 2)),
-            (4, 4),
-            r"0 \(PixelUnshuffle\) moves or merges places",
-        ),
-        (
-            nn.Sequential(
-                nn.Conv2d(3, 2, 1, 2), nn.Conv2d(2, 2, 4, padding="same"), nn.Flatten(), nn.Linear(32, 2)
-            ),
-            (8, 8),
-            "pads its two sides by different amounts",
-        ),
-        (
-            nn.Sequential(nn.Conv2d(3, 2, 1, 2), nn.ConvTranspose2d(2, 2, 2, 2), nn.Flatten(), nn.Linear(128, 2)),
-            (8, 8),
-            "transposed convolution behind a dropped stride",
-        ),
-        (
-            nn.Sequential(nn.Conv2d(3, 2, 1, 2), nn.AvgPool2d(2, ceil_mode=True), nn.Flatten(), nn.Linear(8, 2)),
-            (8, 8),
-            "rounds up",
-        ),
+        (Shared(), 4, "conv has no dilated form: it is used at several strides"),
+        (Functional(), 4, "max_pool2d has no dilated form, which stride 1 needs"),
+        (Functional(1), 4, "pad has no dilated form, which stride 1 needs"),
+        (UNSHUFFLE, 4, "0 (PixelUnshuffle) has no dilated form"),
+        (sequence(nn.Conv2d(2, 2, 4, padding="same"), inputs=32), 8, "pads its two sides by different amounts"),
+        (sequence(nn.ConvTranspose2d(2, 2, 2, 2), inputs=128), 8, "transposed convolution after a dropped stride"),
+        (sequence(nn.AvgPool2d(2, ceil_mode=True), inputs=8), 8, "rounds its size up"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-def test_what_has_no_dilated_form_is_refused(body: nn.Module, size: tuple[int, int], sentence: str) -> None:
-    with pytest.raises(ModelError, match=sentence):
-        dilate(convolutionalize(body, size), 1)
+def test_layer_without_dilated_form_is_refused(body: nn.Module, size: int, why: str) -> None:
+    with refuses("no-dilated-form", why):
+        dilate(convolutionalize(body, (size, size)), 1)
 
 
 def make(spec: NetSpec) -> FCN:
@@ -251,7 +262,7 @@ def make(spec: NetSpec) -> FCN:
 
 
 @pytest.mark.parametrize(
-    ("model", "stride", "at", "taps"),
+    ("model", "stride", "dilated", "strides_of_maps"),
     [
         ("vgg16", 8, 8, [8]),
         ("vgg16", 4, 8, [8, 4]),
@@ -260,11 +271,11 @@ def make(spec: NetSpec) -> FCN:
         ("mobilenet_v2", 4, 16, [16, 8, 4]),
     ],
 )
-def test_a_dilated_skip_network_fits_any_image_and_tiles_into_it(
-    model: str, stride: int, at: int, taps: list[int]
+def test_dilated_skip_network_takes_any_size_and_a_tile_equals_the_image(
+    model: str, stride: int, dilated: int, strides_of_maps: list[int]
 ) -> None:
-    net = make(NetSpec(model, 2, stride, dilate=at)).double().eval()
-    assert [int(tap.field.stride) for tap in net.geometry[0].taps] == taps
+    net = make(NetSpec(model, 2, stride, dilate=dilated)).double().eval()
+    assert [int(tap.field.stride) for tap in net.geometry[0].taps] == strides_of_maps
     for name, module in net.named_children():
         if name.startswith("score_"):
             nn.init.normal_(module.weight)  # type: ignore[arg-type]
@@ -276,14 +287,13 @@ def test_a_dilated_skip_network_fits_any_image_and_tiles_into_it(
         inside = slice(start + step, start + 2 * step + 5)
         whole = torch.rand(1, 3, 33, inside.stop + after + 20, dtype=torch.float64)
         tile = whole[..., step : inside.stop + after]
-        ours, theirs = net(tile)[..., inside.start - step : inside.stop - step], net(whole)[..., inside]
-    torch.testing.assert_close(ours, theirs)
-    assert theirs.std(-1).min() > 0
+        tiled, expected = net(tile)[..., inside.start - step : inside.stop - step], net(whole)[..., inside]
+    torch.testing.assert_close(tiled, expected)
+    assert expected.std(-1).min() > 0
 
 
 @pytest.mark.parametrize("model", ["vgg16", "digits", "resnet18"])
-def test_a_dilated_network_takes_the_weights_of_the_coarse_one(model: str) -> None:
-    """Their features and heads then agree on the coarse network's cells."""
+def test_dilated_network_with_the_weights_of_the_coarse_one_has_equal_features(model: str) -> None:
     coarse = make(NetSpec(model, 2, 32)).double().eval()
     fine = copy.deepcopy(make(NetSpec(model, 2, 8, dilate=8))).double().eval()
     copied, others = transplant(coarse, fine)
@@ -291,11 +301,11 @@ def test_a_dilated_network_takes_the_weights_of_the_coarse_one(model: str) -> No
     assert "score_fr.weight" in copied
     image = torch.rand(1, 3, 150, 203, dtype=torch.float64)
     with torch.no_grad():
-        ours, theirs = (net.head(net.backbone(image)[-1]) for net in (fine, coarse))
-    torch.testing.assert_close(ours[:, :, ::4, ::4], theirs)
+        dilated, expected = (net.head(net.backbone(image)[-1]) for net in (fine, coarse))
+    torch.testing.assert_close(dilated[:, :, ::4, ::4], expected)
 
 
-def test_the_name_the_builder_and_the_layers_say_it() -> None:
+def test_dilation_shows_in_the_name_and_in_the_rows_of_inspect() -> None:
     with torch.device("meta"):
         net = build(NetSpec("resnet18", 3, 8, dilate=8))
     assert net.spec.name == "FCN-8s-dilated-8"
@@ -316,12 +326,12 @@ def test_the_name_the_builder_and_the_layers_say_it() -> None:
         (4, [(4, True), (4, False)]),
     ],
 )
-def test_a_dilated_ladder_starts_where_its_maps_are(at: int | None, rungs: list[tuple[int, bool]]) -> None:
+def test_dilated_ladder_starts_at_the_stride_of_its_maps(at: int | None, rungs: list[tuple[int, bool]]) -> None:
     assert _planned(at) == rungs
 
 
-def test_a_stride_that_cannot_be() -> None:
-    with pytest.raises(UsageError, match="stride 0"):
+def test_invalid_strides_are_refused() -> None:
+    with refuses("invalid-dilated-stride", "stride 0"):
         dilate(convolutionalize(digit_net(), input_size("digits")), 0)
-    with pytest.raises(ModelError, match="ends at stride 8, it has no FCN-32s"):
+    with refuses("no-map-at-stride", "FCN-32s", "is at stride 8"):
         build(NetSpec("digits", 2, 32, dilate=8))

@@ -1,4 +1,4 @@
-"""What dilation meets beside convolutions: gates, scales, and pooling with much padding."""
+"""Dilation of networks with gates, scales, and pooling with much padding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fullconv.net.surgery import convolutionalize
 
 
 class Scaled(nn.Module):
-    """ConvNeXt's scale of a branch behind a strided layer, and a gate by squeeze-and-excitation with a module."""
+    """ConvNeXt's scale of a branch after a strided layer, and a squeeze-and-excitation gate with a module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,21 +25,21 @@ class Scaled(nn.Module):
         return self.end(x + self.scale * x)
 
 
-def test_scales_and_gates_are_no_maps_that_could_disagree() -> None:
+def test_scales_and_gates_do_not_hinder_dilation() -> None:
     model = nn.Sequential(Scaled(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).eval()
-    assert [int(tap.field.stride) for tap in dilate(convolutionalize(model, (8, 8)), 1).taps] == [1, 1]
+    assert [int(tap.field.stride) for tap in dilate(convolutionalize(model, (8, 8)), 1).geometry] == [1, 1]
 
 
-def test_max_pooling_may_pad_by_more_than_half_its_kernel() -> None:
-    """GoogLeNet's branch of pooling with stride 1, behind strides that are dropped."""
+def test_dilated_max_pooling_may_pad_by_more_than_half_its_kernel() -> None:
+    """GoogLeNet has a branch with pooling of stride 1, which dilation reaches after dropped strides."""
     body = [nn.Conv2d(3, 4, 2, 2), nn.MaxPool2d(2), nn.MaxPool2d(3, 1, 1, ceil_mode=True)]
     model = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).double().eval()
     coarse = convolutionalize(model, (16, 16))
     fine = dilate(coarse, 1)
     image = torch.randn(1, 3, 29, 33, dtype=torch.float64)
     with torch.no_grad():
-        ours, theirs = fine.module(image)[:, :, ::4, ::4], coarse.module(image)
-    torch.testing.assert_close(ours[:, :, : theirs.shape[2], : theirs.shape[3]], theirs)
+        dilated, expected = fine.module(image)[:, :, ::4, ::4], coarse.module(image)
+    torch.testing.assert_close(dilated[:, :, : expected.shape[2], : expected.shape[3]], expected)
     with torch.device("meta"):
         net = rebuild(NetSpec("googlenet", 2, 8, dilate=8))
         assert net(torch.zeros(1, 3, 65, 97)).shape == (1, 2, 65, 97)

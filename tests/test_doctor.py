@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -25,13 +26,13 @@ import corpus_handled
 from command_line import check
 from fullconv.data.doctor.duplicates import print_of, same_images
 from fullconv.data.doctor.examine import Examination, examine
-from fullconv.data.doctor.findings import KINDS, of_fault
 from fullconv.data.doctor.objects import WIDEST, median_width, width_counts, widths
 from fullconv.data.doctor.repair import repair
 from fullconv.data.doctor.sheet import write_sheet
 from fullconv.data.layouts import find_dataset, survey
-from fullconv.errors import UsageError
-from fullconv.image import read_image, read_label_map, write_image
+from fullconv.errors import DataError, UsageError
+from fullconv.faults import KINDS, Fault
+from fullconv.images import read_image, read_label_map, write_image
 from html_page import Page
 
 CAMVID = Path(__file__).parents[1] / ".." / "shared" / "camvid"
@@ -73,9 +74,10 @@ def test_the_fault_is_found_and_nothing_else(
     code = check(monkeypatch, data, "--json", "found.json")
     output = capsys.readouterr()
     told = json.loads(Path("found.json").read_text(encoding="utf-8"))
-    assert [group["kind"] for group in told["findings"]] == [kind]
-    assert str(place) in [finding["path"] for finding in told["findings"][0]["findings"]]
-    assert (code, told["findings"][0]["severity"]) == ((3, "error") if KINDS[kind] == "error" else (0, "warning"))
+    assert {finding["code"] for finding in told["findings"]} == {kind}
+    assert str(place) in [finding["path"] for finding in told["findings"]]
+    assert {finding["severity"] for finding in told["findings"]} == {KINDS[kind]}
+    assert code == (3 if KINDS[kind] == "error" else 0)
     assert f"{KINDS[kind]}: {kind} (" in output.out
     assert str(place) in output.out
     verdict = [line for line in output.out.splitlines() if "--fix DIR repairs" not in line][-1]
@@ -101,8 +103,11 @@ def test_what_is_handled_is_not_complained_of(data: Path, name: str) -> None:
 def test_a_warning_lets_training_read_every_sample(data: Path, name: str) -> None:
     corpus.FAULTS[name][1](data)
     dataset = find_dataset(data)
-    for sample in (*dataset.split("train"), *dataset.split("val")):
-        dataset.read(sample)
+    samples = [*dataset.split("train"), *dataset.split("val")]
+    assert len(samples) == 5
+    for sample in samples:
+        image, target = dataset.read(sample)
+        assert image.shape == (*target.shape, dataset.channels)
 
 
 def test_faults_come_together(data: Path) -> None:
@@ -111,7 +116,7 @@ def test_faults_come_together(data: Path) -> None:
     corpus.name_classes(data)
     corpus.image(data, "a").write_bytes(b"")
     corpus.image(data, "f").write_text("<html></html>")
-    kinds = {group.kind: len(group.findings) for group in examined(data).groups}
+    kinds = {group.kind: len(group.faults) for group in examined(data).groups}
     assert kinds == {"missing-mask": 1, "empty-file": 1, "no-colour-table": 5}
 
 
@@ -256,7 +261,7 @@ def prints(tmp_path: Path) -> Iterator[tuple[Path, npt.NDArray[np.uint8]]]:
     for seed in range(20):
         path = tmp_path / f"{seed}.png"
         write_image(path, corpus.scene(seed, (60, 80)))
-        yield path, read_image(path)
+        yield path, read_image(path).pixels
 
 
 def test_an_image_is_known_again_and_others_are_not(tmp_path: Path) -> None:
@@ -266,7 +271,7 @@ def test_an_image_is_known_again_and_others_are_not(tmp_path: Path) -> None:
     for seed in range(20):
         path = tmp_path / f"{seed}.jpg"
         Image.fromarray(corpus.scene(seed, (60, 80))).resize((120, 90)).save(path, quality=60)
-        changed.append(print_of(path, read_image(path)))
+        changed.append(print_of(path, read_image(path).pixels))
     assert list(same_images(first, changed)) == [(seed, seed, False) for seed in range(20)]
     assert list(same_images(first, first)) == [(seed, seed, True) for seed in range(20)]
 
@@ -276,7 +281,7 @@ def test_flat_images_are_the_same_by_their_bytes_only(tmp_path: Path) -> None:
     for name, options in (("a", {}), ("b", {"compress_level": 0})):
         path = tmp_path / f"{name}.png"
         Image.fromarray(np.full((40, 50, 3), 99, np.uint8)).save(path, **options)
-        looks.append(print_of(path, read_image(path)))
+        looks.append(print_of(path, read_image(path).pixels))
     assert list(same_images(looks[:1], looks[1:])) == []
     assert list(same_images(looks[:1], looks[:1])) == [(0, 0, True)]
 
@@ -313,8 +318,76 @@ def test_every_kind_is_made_by_the_corpus() -> None:
     assert {kind for kind, _ in corpus.FAULTS.values()} == set(KINDS)
 
 
-def test_a_fault_that_nobody_expected_is_a_finding() -> None:
-    assert of_fault("what nobody expected").kind == "layout"
+def made_in_the_source() -> set[str]:
+    """The kinds that are written where faults are made."""
+    found = set()
+    for path in (Path(__file__).parents[1] / "src" / "fullconv").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Fault" and node.args:
+                found |= {leaf.value for leaf in ast.walk(node.args[0]) if isinstance(leaf, ast.Constant)}
+    return found
+
+
+def test_every_fault_is_of_a_kind_in_the_vocabulary() -> None:
+    made = made_in_the_source()
+    assert len(made) > 40
+    assert made <= set(KINDS)
+
+
+def test_an_error_without_faults_becomes_one_in_the_name_of_its_file() -> None:
+    """An error that code below raised with a message alone is not lost."""
+    path = Path("b.png")
+    (known,) = DataError("colours of no class", code="unknown-colour").faults_at(path)
+    (other,) = DataError("what nobody expected").faults_at(path)
+    assert (known.kind, known.path, other.kind) == ("unknown-colour", path, "unreadable-file")
+    assert (other.problem, other.severity) == ("what nobody expected", "error")
+
+
+def test_an_error_of_faults_has_their_kind_and_all_of_them() -> None:
+    faults = [Fault("missing-mask", Path(f"{number}.png"), "no mask has its stem", "add it") for number in range(60)]
+    one, many = DataError.of(faults[0]), DataError("60 faults", faults)
+    assert (str(one), one.code, one.faults) == ("0.png: no mask has its stem; add it", "missing-mask", (faults[0],))
+    assert (many.code, len(many.faults), len(str(many).splitlines())) == ("missing-mask", 60, 52)
+    assert DataError("two", [faults[0], Fault("empty-file", Path("a"), "is empty", "copy it")]).code == "data"
+
+
+def test_findings_in_json_name_their_sample_and_whether_they_can_be_repaired(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus.FAULTS["exif_rotation"][1](data)
+    corpus.image(data, "e", split="val").write_bytes(b"")
+    check(monkeypatch, data, "--json", "found.json")
+    findings = json.loads(Path("found.json").read_text(encoding="utf-8"))["findings"]
+    keys = {"code", "severity", "path", "problem", "remedy", "sample", "split", "fixable"}
+    assert all(set(finding) == keys for finding in findings)
+    told = {finding["code"]: (finding["split"], finding["sample"], finding["fixable"]) for finding in findings}
+    assert told == {"exif-rotation": ("train", "b", True), "empty-file": ("val", "e", False)}
+
+
+def test_a_pair_that_a_list_lacks_is_named_with_its_split(data: Path) -> None:
+    corpus.FAULTS["missing_mask"][1](data)
+    (fault,) = examined(data).groups[0].faults
+    assert (fault.kind, fault.sample, fault.split) == ("missing-mask", "b", "train")
+
+
+WORDING = {
+    "missing_mask": "images/train/b.png: no mask has its stem; add masks/train/b.png, or remove the image",
+    "misspelt_key": "dataset.yaml: unknown key 'pallete'; did you mean 'palette'?",
+    "size_mismatch": "masks/train/b.png: is 64x40 (width x height), but its image images/train/b.png is 64x48; "
+    "resize the mask without interpolation, or export it again",
+    "mask_0_255": "masks/train/b.png: contains only 0 and 255; 255 is ignored, so that no class above 0 is left; "
+    "write 255 as 1",
+    "coco_without_an_image": "annotations/instances_train.json: its image 'train1.png' is not in images/train; "
+    "put it there",
+}
+"""The words of some faults, below the folder of the data; docs/faults.md has those of all."""
+
+
+@pytest.mark.parametrize("name", WORDING)
+def test_the_words_of_a_fault(data: Path, name: str) -> None:
+    place = corpus.FAULTS[name][1](data)
+    faults = [fault for group in examined(data).groups for fault in group.faults if fault.path == place]
+    assert [str(fault).replace(f"{data}/", "") for fault in faults] == [WORDING[name]]
 
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="needs the CamVid data beside the project")
@@ -326,7 +399,7 @@ def test_camvid_is_in_order_but_for_its_poles(tmp_path: Path) -> None:
                 shutil.copyfile(path, tmp_path / folder / path.name)
     found = examined(tmp_path)
     assert [group.kind for group in found.groups] == ["thin-objects"]
-    assert "class pole are 3 px" in found.groups[0].findings[0].found
+    assert "class pole are 3 px" in found.groups[0].faults[0].problem
     folder = tmp_path / "fixed"
     with pytest.raises(UsageError, match="inside the data"):
         repair(found, folder)

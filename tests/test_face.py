@@ -18,7 +18,7 @@ from torch import nn
 
 import fullconv
 from fullconv.errors import DataError, ModelError, UsageError
-from fullconv.image import read_label_map, write_image
+from fullconv.images import read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.model import Model
 from fullconv.model_info import ModelInfo

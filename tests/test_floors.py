@@ -14,7 +14,9 @@ import fullconv
 SOURCE = Path(fullconv.__file__).parent
 
 FLOORS = {
+    "faults": -1,
     "__init__": 0,
+    "arrays": 0,
     "errors": 0,
     "choices": 1,
     "cores": 1,

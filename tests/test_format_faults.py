@@ -12,9 +12,9 @@ import pytest
 from PIL import ExifTags, Image
 
 from fullconv.data.doctor.examine import examine
-from fullconv.data.doctor.findings import Finding
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 
 SIZE = (6, 8)
 SQUARE = [(1, 1), (5, 1), (5, 5), (1, 5)]
@@ -86,9 +86,9 @@ def label_studio(root: Path, polygons: list[Points]) -> Path:
     return root / "train.json"
 
 
-def findings(root: Path, kind: str) -> list[Finding]:
+def findings(root: Path, kind: str) -> list[Fault]:
     groups = examine(survey(root, decode=False)).groups
-    return [finding for group in groups if group.kind == kind for finding in group.findings]
+    return [fault for group in groups if group.kind == kind for fault in group.faults]
 
 
 @pytest.mark.parametrize("make", [labelme, coco_polygons, datumaro, label_studio])
@@ -100,7 +100,8 @@ def test_shapes_that_cover_no_pixel_are_a_warning_with_file_image_and_label(
     (finding,) = findings(tmp_path, "empty-polygon")
     image = next(tmp_path.rglob("a.png"))
     assert (finding.path, finding.severity) == (file, "warning")
-    assert finding.found == f"{len(EMPTY)} shapes of 'cat' on {image} cover no pixel"
+    assert (finding.sample, finding.split) == ("a", "train")
+    assert f"{len(EMPTY)} shapes of 'cat' on {image}" in finding.problem
     make(tmp_path, [SQUARE])
     assert findings(tmp_path, "empty-polygon") == []
 
@@ -120,7 +121,7 @@ def test_other_shapes_of_label_studio_may_be_empty_too(tmp_path: Path, kind: str
     tasks[0]["annotations"][0]["result"].append(region)
     put_json(file, tasks)
     (finding,) = findings(tmp_path, "empty-polygon")
-    assert finding.found.startswith("a shape of 'dog' on ")
+    assert (finding.path, finding.sample) == (file, "a")
 
 
 def test_what_is_said_of_one_file_for_all_names_the_image(tmp_path: Path) -> None:
@@ -131,10 +132,10 @@ def test_what_is_said_of_one_file_for_all_names_the_image(tmp_path: Path) -> Non
     tasks[0]["annotations"][0]["result"][0] |= {"type": "brushlabels", "value": {"rle": [1, 2], "brushlabels": ["cat"]}}
     put_json(tmp_path / "ls" / "train.json", tasks)
     (finding,) = findings(tmp_path / "ls", "truncated-file")
-    assert finding.found == f"image {tmp_path / 'ls' / 'a.png'}: a brush mask is damaged or cut short"
+    assert (finding.path, finding.sample) == (tmp_path / "ls" / "train.json", "a")
 
 
-def faults_of(root: Path) -> tuple[str, ...]:
+def faults_of(root: Path) -> tuple[Fault, ...]:
     with pytest.raises(DataError) as caught:
         find_dataset(root)
     return caught.value.faults
@@ -148,8 +149,8 @@ def faults_of(root: Path) -> tuple[str, ...]:
 def test_runs_longer_than_any_image_are_a_sentence(tmp_path: Path, counts: Any) -> None:
     file = coco(tmp_path, [{"size": SIZE, "counts": counts}])
     (fault,) = faults_of(tmp_path)
-    assert fault.startswith(f"{file}: annotation number 0: ")
-    assert "the 8x6 of the image; export it again" in fault
+    assert (fault.kind, fault.path, fault.sample) == ("damaged-shape", file, "a")
+    assert fault.problem.startswith("annotation number 0: ")
 
 
 @pytest.mark.parametrize("side", [0, -6, 2**70, 10**400], ids=["none", "negative", "long", "endless"])
@@ -157,7 +158,8 @@ def test_sides_that_no_image_has_are_a_sentence(tmp_path: Path, side: int) -> No
     file = label_studio(tmp_path, [SQUARE])
     file.write_text(file.read_text().replace('"original_width": 8', f'"original_width": {side}'))
     (fault,) = faults_of(tmp_path)
-    assert "original_width: input should be " in fault
+    assert (fault.kind, fault.path) == ("invalid-annotations", file)
+    assert "original_width" in fault.problem
 
 
 @pytest.mark.parametrize("name", ["annotations/train.json", "dataset.yaml"])
@@ -167,7 +169,8 @@ def test_files_that_are_nested_too_deeply_are_a_sentence(tmp_path: Path, name: s
     file.write_text(file.read_text()[:-1] + (f', "info": {deep}}}' if file == tmp_path / name else "}"))
     (tmp_path / "dataset.yaml").write_text("channels: 3" if file == tmp_path / name else f"range: {deep}")
     (fault,) = faults_of(tmp_path)
-    assert fault.startswith(f"{tmp_path / name}: ")
+    assert fault.path == tmp_path / name
+    assert fault.kind == ("class-names" if name == "dataset.yaml" else "invalid-annotations")
 
 
 @pytest.mark.parametrize("make", [labelme, coco_polygons])
@@ -181,12 +184,9 @@ def test_an_image_that_its_exif_turns_away_from_its_shapes_is_told_so(
     exif[ExifTags.Base.Orientation] = 6
     Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(image, exif=exif)
     (fault,) = faults_of(tmp_path)
-    assert fault == (
-        f"{file}: says that {image} is 8x6 (width x height), but it is 6x8 when it is turned upright by its EXIF "
-        "orientation, and the shapes are not; remove the orientation from the file, or annotate the image upright"
-    )
+    assert (fault.kind, fault.path, fault.sample, fault.sure) == ("exif-rotation", file, "a", False)
     Image.fromarray(np.zeros((*SIZE[::-1], 3), np.uint8)).save(image)
-    assert "but it is 6x8; put back the image that was annotated" in faults_of(tmp_path)[0]
+    assert [fault.kind for fault in faults_of(tmp_path)] == ["size-mismatch"]
 
 
 def test_an_array_on_its_side_is_no_damaged_image(tmp_path: Path) -> None:
@@ -196,4 +196,4 @@ def test_an_array_on_its_side_is_no_damaged_image(tmp_path: Path) -> None:
     put_image(tmp_path / "masks" / "train" / "a.png")
     (tmp_path / "classes.txt").write_text("ground\ncat\n")
     (fault,) = faults_of(tmp_path)
-    assert "resize the mask without interpolation" in fault
+    assert (fault.kind, fault.path) == ("size-mismatch", tmp_path / "masks" / "train" / "a.png")

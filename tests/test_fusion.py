@@ -25,20 +25,21 @@ from fullconv.geometry import (
 from fullconv.net.backbones import CLASSIFIERS
 from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
+from refusals import refuses
 from supports import reads, spans
 
 torch.set_num_threads(1)
 
 
 def reference_filler(size: int) -> list[float]:
-    """The one-dimensional filter of the reference code's surgery.py, `upsample_filt`."""
+    """Return the one-dimensional filter of `upsample_filt` in the reference code's surgery.py."""
     factor = (size + 1) // 2
     center = factor - 1 if size % 2 == 1 else factor - 0.5
     return [1 - abs(t - center) / factor for t in range(size)]
 
 
 @pytest.mark.parametrize("kernel", [*range(1, 17), 31, 32, 63, 64])
-def test_bilinear_kernel_is_the_reference_filler(kernel):
+def test_bilinear_kernel_equals_the_reference_filler(kernel):
     factor = (kernel + 1) // 2
     up = aligned_crop(Field(factor, ((0, 0),), Fraction(kernel % 2 == 0, 2)), Field())
     assert up.kernel == kernel
@@ -46,8 +47,8 @@ def test_bilinear_kernel_is_the_reference_filler(kernel):
 
 
 @given(st.integers(1, 9), st.fractions(-20, 20, max_denominator=8), st.fractions(-9, 9, max_denominator=8))
-def test_upsampling_lands_on_the_finer_cells(factor, coarse_at, fine_at):
-    """A ramp of pixel coordinates, sampled at the coarse cells, becomes the coordinates of the finer cells."""
+def test_upsampled_cells_lie_on_the_finer_cells(factor, coarse_at, fine_at):
+    """Upsampling the coordinates of the coarse cells gives the coordinates of the finer cells."""
     coarse, fine = Field(3 * factor, ((0, 0),), coarse_at), Field(3, ((0, 0),), fine_at)
     up = aligned_crop(coarse, fine)
     cells = 6
@@ -64,8 +65,8 @@ def test_upsampling_lands_on_the_finer_cells(factor, coarse_at, fine_at):
     assert checked >= (cells - 1) * factor
 
 
-def test_upsampling_needs_a_whole_factor():
-    with pytest.raises(ModelError, match="not a multiple"):
+def test_upsampling_by_a_fraction_is_refused():
+    with refuses("stride-not-multiple", "stride 3", "stride 2"):
         aligned_crop(Field(3), Field(2))
 
 
@@ -81,7 +82,7 @@ def geometry_of(model: str, stride: int) -> SkipGeometry:
 
 
 def covers(geometry: SkipGeometry, before: int, size: int, after: int) -> bool:
-    """Run the sizes forward: does the final upsampling have a value for the first and for the last pixel?"""
+    """Compute sizes forward; return whether the output has a value for the first and the last pixel."""
     try:
         sizes = [tap.size(before + size + after) for tap in geometry.taps]
     except ModelError:
@@ -96,7 +97,7 @@ def covers(geometry: SkipGeometry, before: int, size: int, after: int) -> bool:
 
 
 @pytest.mark.parametrize(("model", "stride"), SPECS)
-def test_padding_is_the_smallest_that_covers_every_pixel(model, stride):
+def test_padding_of_classifiers_is_the_smallest_that_covers_every_pixel(model, stride):
     geometry = geometry_of(model, stride)
     rng = random.Random(stride)
     for size in [*range(1, 20), *(rng.randint(20, 700) for _ in range(30))]:
@@ -108,7 +109,7 @@ def test_padding_is_the_smallest_that_covers_every_pixel(model, stride):
 
 @st.composite
 def skip_networks(draw) -> SkipGeometry:
-    """A made-up network: a few taps at ever coarser strides."""
+    """Draw a network with a few taps at coarser and coarser strides."""
     tap, taps = Tap(), []
     for _ in range(draw(st.integers(1, 3))):
         for kernel, stride, pad in draw(st.lists(st.tuples(*map(st.integers, (1, 1, 0), (5, 3, 3))), max_size=3)):
@@ -120,7 +121,7 @@ def skip_networks(draw) -> SkipGeometry:
 
 @given(skip_networks(), st.integers(1, 60))
 @settings(max_examples=300)
-def test_padding_of_any_skip_network_is_the_smallest(geometry, size):
+def test_padding_of_random_networks_is_the_smallest_that_covers_every_pixel(geometry, size):
     before, after = geometry.padding(size)
     assert covers(geometry, before, size, after)
     assert before == 0 or not covers(geometry, before - 1, size, after + 200)
@@ -128,7 +129,7 @@ def test_padding_of_any_skip_network_is_the_smallest(geometry, size):
 
 
 def pixel_support(geometry: SkipGeometry, size: int) -> Tensor:
-    """Output pixels x input pixels: the skip network itself on one axis, with positive weights."""
+    """Return which input pixels each output pixel depends on, by running the network with positive weights."""
     before, after = geometry.padding(size)
     maps = []
     for tap in geometry.taps:
@@ -148,11 +149,11 @@ def pixel_support(geometry: SkipGeometry, size: int) -> Tensor:
 
 @given(skip_networks(), st.integers(20, 90))
 @settings(max_examples=60)
-def test_the_halo_is_what_an_output_pixel_sees(geometry, size):
-    """No pixel sees beyond its field and the halo, at the borders neither."""
+def test_no_output_pixel_depends_on_pixels_beyond_its_halo(geometry, size):
+    """This holds at the borders, too."""
     before, after = geometry.field.halo
-    found = spans(pixel_support(geometry, size))
-    for pixel, span in enumerate(found):
+    supports = spans(pixel_support(geometry, size))
+    for pixel, span in enumerate(supports):
         if span:
             assert max(0, geometry.field.first(pixel)) <= span[0]
             assert span[1] <= min(size - 1, geometry.field.last(pixel))
@@ -161,18 +162,18 @@ def test_the_halo_is_what_an_output_pixel_sees(geometry, size):
 
 
 @pytest.mark.parametrize(("model", "stride"), [("vgg16", 8), ("digits", 8), ("alexnet", 16), ("resnet18", 4)])
-def test_the_halo_of_a_network_is_exact(model, stride):
+def test_the_halo_of_classifiers_is_exact(model, stride):
     geometry = geometry_of(model, stride)
     before, after = geometry.field.halo
     size = before + after + 3 * int(geometry.taps[0].field.stride)
-    found = spans(pixel_support(geometry, size))
+    supports = spans(pixel_support(geometry, size))
     middle = range(before, size - after)
-    assert all(found[p] == (geometry.field.first(p), geometry.field.last(p)) for p in middle)
-    assert max(p - found[p][0] for p in middle) == before
-    assert max(found[p][1] - p for p in middle) == after
+    assert all(supports[p] == (geometry.field.first(p), geometry.field.last(p)) for p in middle)
+    assert max(p - supports[p][0] for p in middle) == before
+    assert max(supports[p][1] - p for p in middle) == after
 
 
-def test_an_upsampling_by_one_changes_nothing():
+def test_upsampling_by_one_is_the_identity():
     up = aligned_crop(Field(), Field())
     assert up == Upsampling(1, 1, Fraction(0), 0)
     assert bilinear_kernel(up) == (1.0,)

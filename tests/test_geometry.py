@@ -1,4 +1,4 @@
-"""The arithmetic against torch itself: sizes of real layers, and fields as the support of real gradients."""
+"""The geometry agrees with torch: sizes with those of real layers, fields with the support of real gradients."""
 
 from __future__ import annotations
 
@@ -11,21 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fullconv.errors import ModelError
-from fullconv.geometry import (
-    Field,
-    Layer,
-    SkipGeometry,
-    Tap,
-    chain_size,
-)
+from fullconv.geometry import Field, Layer, SkipGeometry, Tap, chain_size
+from refusals import refuses
 from supports import reads, spans
 
 torch.set_num_threads(1)
 
 
 def draw_layer(rng: random.Random) -> tuple[Layer, str]:
-    """A layer that torch accepts, and which torch layer it is."""
+    """Draw a layer that torch accepts; return it with the kind of the torch layer."""
     kind = rng.choice(["conv", "max", "max", "transposed"])
     kernel, stride, dilation = rng.randint(1, 5), rng.randint(1, 4), rng.randint(1, 3)
     if kind == "max":
@@ -46,7 +40,7 @@ def as_torch(layer: Layer, kind: str) -> nn.Module:
 
 
 def torch_size(modules: list[nn.Module], size: int) -> int:
-    """What torch makes of an input of `size`; 0 where it refuses."""
+    """Return the output size in torch, or 0 if torch rejects the input."""
     x = torch.empty(1, 1, size, device="meta")
     try:
         for module in modules:
@@ -56,23 +50,23 @@ def torch_size(modules: list[nn.Module], size: int) -> int:
     return x.shape[2]
 
 
-def test_sizes_are_those_of_torch():
+def test_output_sizes_equal_those_of_torch():
     rng = random.Random(0)
-    refused = 0
+    rejected = 0
     for _ in range(3000):
         chain = [draw_layer(rng) for _ in range(rng.randint(1, 4))]
         layers, modules, size = [layer for layer, _ in chain], [as_torch(*one) for one in chain], rng.randint(1, 40)
         expected = torch_size(modules, size)
         if expected < 1:
-            refused += 1
-            with pytest.raises(ModelError, match="too small for"):
+            rejected += 1
+            with refuses("input-too-small", "is too small for"):
                 chain_size(layers, size)
         else:
             assert chain_size(layers, size) == expected, (layers, size)
-    assert 100 < refused < 2000
+    assert 100 < rejected < 2000
 
 
-def test_input_size_is_the_smallest():
+def test_layer_input_size_is_the_smallest_that_suffices():
     rng = random.Random(1)
     for _ in range(1000):
         layer, kind = draw_layer(rng)
@@ -82,7 +76,7 @@ def test_input_size_is_the_smallest():
         assert size == 1 or torch_size(module, size - 1) < out, (layer, out)
 
 
-def test_a_tap_knows_the_smallest_image():
+def test_tap_input_size_is_the_smallest_image_that_suffices():
     rng = random.Random(2)
     for _ in range(500):
         chain = [draw_layer(rng) for _ in range(rng.randint(1, 4))]
@@ -93,13 +87,13 @@ def test_a_tap_knows_the_smallest_image():
 
 
 @pytest.mark.parametrize("bad", [{"kernel": 0}, {"kernel": 1, "stride": 0}, {"kernel": 1, "padding": (0, -1)}])
-def test_impossible_layers_are_refused(bad):
-    with pytest.raises(ModelError, match="no such layer"):
+def test_layers_with_impossible_numbers_are_refused(bad):
+    with refuses("invalid-layer"):
         Layer(**bad)
 
 
 def inner(layers: list[Layer], size: int, cell: int) -> bool:
-    """Whether `cell` needs no padding anywhere on its way down, so that nothing of its span is missing."""
+    """Return whether no layer needs padding to compute `cell`, so that its whole span lies in the image."""
     needed = {cell}
     for index in range(len(layers))[::-1]:
         layer, before = layers[index], chain_size(layers[:index], size)
@@ -115,7 +109,7 @@ def inner(layers: list[Layer], size: int, cell: int) -> bool:
 
 
 def check_fields(rng: random.Random, simple_transposed: bool) -> tuple[int, int]:
-    """Every cell of one random chain; how many were compared for equality and for inclusion."""
+    """Check every cell of one random chain; return how many were compared for equality and for inclusion."""
     layers: list[Layer] = []
     for _ in range(rng.randint(1, 4)):
         layer, _ = draw_layer(rng)
@@ -138,8 +132,8 @@ def check_fields(rng: random.Random, simple_transposed: bool) -> tuple[int, int]
 
 
 @pytest.mark.parametrize("simple_transposed", [True, False])
-def test_fields_are_the_support_of_the_gradient(simple_transposed):
-    """Exact away from padding, unless a transposed layer is dilated or shorter than its stride; never too small."""
+def test_fields_equal_the_support_of_the_gradient(simple_transposed):
+    """Fields are never too small. They are exact where no padding is needed and transposed layers have no holes."""
     rng = random.Random(3)
     counts = [check_fields(rng, simple_transposed) for _ in range(400)]
     assert sum(equal for equal, _ in counts) > (1000 if simple_transposed else -1)
@@ -157,7 +151,7 @@ layers_without_transposed = st.lists(
 
 
 @given(layers_without_transposed, st.integers(-5, 5))
-def test_stride_receptive_field_and_offset_are_those_of_the_spans(layers, cell):
+def test_stride_receptive_field_and_offset_follow_from_the_spans(layers, cell):
     field = Field().through(layers)
     first, last = field.first(cell), field.last(cell)
     assert field.receptive_field == last - first + 1
@@ -166,28 +160,28 @@ def test_stride_receptive_field_and_offset_are_those_of_the_spans(layers, cell):
 
 
 @given(layers_without_transposed, st.integers(1, 5), st.integers(-5, 5), st.integers(-9, 9))
-def test_shifted_and_joined(layers, factor, cells, cell):
+def test_shift_moves_the_spans_and_join_covers_both(layers, factor, cells, cell):
     finer = Field().through([*layers, Layer(2 * factor, factor, transposed=True)])
-    moved = finer.shifted(cells)
+    moved = finer.shift(cells)
     assert (moved.first(cell), moved.last(cell)) == (finer.first(cell + cells), finer.last(cell + cells))
     assert moved.offset == finer.offset + cells * finer.stride
-    both = finer.joined(moved)
+    both = finer.join(moved)
     assert both.first(cell) == min(finer.first(cell), moved.first(cell))
     assert both.last(cell) == max(finer.last(cell), moved.last(cell))
     assert both.stride == finer.stride
-    with pytest.raises(ModelError, match="cannot be joined"):
-        finer.joined(finer.after(Layer(1, 2)))
+    with refuses("strides-differ"):
+        finer.join(finer.after(Layer(1, 2)))
 
 
-def test_a_halo_is_asked_of_pixels_only():
+def test_only_outputs_at_stride_1_have_a_halo():
     assert Field().through([Layer(3, padding=(1, 1))] * 2).halo == (2, 2)
-    assert Field().after(Layer(3)).shifted(-2).halo == (2, 0)
-    with pytest.raises(ModelError, match="stride 2"):
+    assert Field().after(Layer(3)).shift(-2).halo == (2, 0)
+    with refuses("halo-needs-stride-1", "stride 2"):
         _ = Field().after(Layer(2, 2)).halo
 
 
 def vgg16(pad: int, ceil_mode: bool) -> dict[str, Tap]:
-    """The poolings of VGG16 and a fc6 without padding, as in the reference code's net.py."""
+    """Return the poolings of VGG16 and an fc6 without padding, as in the reference code's net.py."""
     taps, tap, pad_of_next = {}, Tap(), pad
     for number, depth in enumerate((2, 2, 3, 3, 3), 1):
         for _ in range(depth):
@@ -197,16 +191,16 @@ def vgg16(pad: int, ceil_mode: bool) -> dict[str, Tap]:
     return taps
 
 
-def test_vgg16_is_the_papers():
-    """The paper, section 4.1 and table 1: 32 pixel stride, receptive field 404."""
+def test_vgg16_has_the_stride_and_receptive_field_of_the_paper():
+    """Source: section 4.1 and table 1: stride 32, receptive field 404."""
     field = vgg16(1, False)["fc6"].field
     assert (field.stride, field.receptive_field) == (32, 404)
     assert chain_size(vgg16(1, False)["fc6"].layers, 224) == 1
 
 
 @pytest.mark.parametrize(("skips", "crops"), [([], (19,)), (["pool4"], (-5, 27)), (["pool4", "pool3"], (-5, -9, 31))])
-def test_the_reference_codes_net_gives_its_published_crops(skips, crops):
-    """It pads conv1_1 by 100, and crops 19; 5 and 27; 5, 9 and 31. Negative here where it crops the skip."""
+def test_geometry_gives_the_crops_of_the_reference_code(skips, crops):
+    """The reference code pads conv1_1 by 100 and crops 19; 5 and 27; 5, 9 and 31. Negative crops are of the skip."""
     taps = vgg16(100, True)
     geometry = SkipGeometry((taps["fc6"], *(taps[skip] for skip in skips)))
     assert tuple(up.crop for up in geometry.upsamplings) == crops

@@ -1,4 +1,4 @@
-"""The rows are what the network does, and the totals are the published ones."""
+"""The rows of inspect match what networks compute, and the totals match published numbers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fullconv.errors import ModelError
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import classifier, input_size
+from fullconv.net.backbones import build_classifier, input_size
 from fullconv.net.checkpoint import Saved, read_saved, save_net
 from fullconv.net.fcn import build, rebuild
 from fullconv.net.inspect import inspect_classifier, inspect_fcn, inspect_model
@@ -22,6 +21,7 @@ from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
 from fullconv.net.upsample import UpsampleMode
 from fullconv.terminal import print_inspection
+from refusals import refuses
 
 
 @pytest.mark.parametrize(
@@ -34,13 +34,13 @@ from fullconv.terminal import print_inspection
         ("mobilenet_v2", 3.505e6, 0.3008e9),
     ],
 )
-def test_totals_are_the_published_ones(name: str, params: float, macs: float) -> None:
-    found = inspect_classifier(name)
-    assert found.params == pytest.approx(params, rel=1e-3)
-    assert found.macs == pytest.approx(macs, rel=1e-3)
+def test_totals_match_published_numbers(name: str, params: float, macs: float) -> None:
+    inspection = inspect_classifier(name)
+    assert inspection.params == pytest.approx(params, rel=1e-3)
+    assert inspection.macs == pytest.approx(macs, rel=1e-3)
 
 
-def test_vgg16_has_the_fields_of_the_paper() -> None:
+def test_vgg16_has_the_receptive_fields_of_the_paper() -> None:
     rows = {row.name: row for row in inspect_classifier("vgg16", (500, 500)).rows}
     fc6 = rows["classifier.0"]
     assert fc6.receptive_field == (404, 404)
@@ -50,11 +50,11 @@ def test_vgg16_has_the_fields_of_the_paper() -> None:
 
 
 def outputs(net: nn.Module, image: torch.Tensor) -> dict[str, tuple[int, ...]]:
-    """The shape that each module gave, by name."""
+    """Return the shape of each module's output, by name."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def note(name: str, result: object) -> None:
-        first = result[0] if isinstance(result, tuple) else result  # a pooling that keeps its indices
+        first = result[0] if isinstance(result, tuple) else result  # max pooling that returns indices
         shapes[name] = tuple(getattr(first, "shape", ()))[1:]
 
     for name, module in net.named_modules():
@@ -65,9 +65,9 @@ def outputs(net: nn.Module, image: torch.Tensor) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("name", ["digits", "resnet18"])
-def test_rows_are_what_the_dense_classifier_computes(name: str) -> None:
+def test_rows_match_what_the_dense_classifier_computes(name: str) -> None:
     size = (input_size(name)[0] + 40, input_size(name)[1] + 75)
-    dense = convolutionalize(classifier(name)[0], input_size(name)).module
+    dense = convolutionalize(build_classifier(name)[0], input_size(name)).module
     shapes = outputs(dense, torch.zeros(1, 3, *size))
     rows = inspect_classifier(name, size).rows
     assert {row.name: row.shape for row in rows if row.name in shapes} == {
@@ -79,33 +79,33 @@ def test_rows_are_what_the_dense_classifier_computes(name: str) -> None:
 @pytest.mark.parametrize("upsample", ["fixed", "learned", "unpool", "resize"])
 @pytest.mark.parametrize(("name", "stride"), [("digits", 32), ("digits", 8), ("resnet18", 4), ("mobilenet_v2", 16)])
 @pytest.mark.parametrize("size", [(1, 1), (37, 101)])
-def test_rows_are_what_the_skip_network_computes(
+def test_rows_match_what_the_skip_network_computes(
     name: str, stride: int, upsample: UpsampleMode, size: tuple[int, int]
 ) -> None:
     spec = NetSpec(name, 3, stride, upsample=upsample)
     if upsample == "unpool" and name != "digits":
         pytest.skip("no poolings to undo")
     net = rebuild(spec)
-    found = inspect_fcn(spec, size)
+    inspection = inspect_fcn(spec, size)
     with FlopCounterMode(display=False) as counter:
         shapes = outputs(net, torch.zeros(1, 3, *size))
-    assert counter.get_total_flops() == 2 * found.macs
-    rows = {row.name: row.shape for row in found.rows if row.kind not in ("sum", "concat")}
+    assert counter.get_total_flops() == 2 * inspection.macs
+    rows = {row.name: row.shape for row in inspection.rows if row.kind not in ("sum", "concat")}
     assert rows == {row: shapes[row] for row in rows}
-    assert found.params == sum(p.numel() for p in net.parameters())
-    assert found.skip is not None
-    assert [up.name for up in found.skip.upsamplings] == list(net.upscores)
-    assert found.rows[-1].shape == (3, *size)
-    assert found.rows[-1].stride == (1, 1)
-    assert found.rows[-1].offset == (0, 0)
+    assert inspection.params == sum(p.numel() for p in net.parameters())
+    assert inspection.skip is not None
+    assert [up.name for up in inspection.skip.upsamplings] == list(net.upscores)
+    assert inspection.rows[-1].shape == (3, *size)
+    assert inspection.rows[-1].stride == (1, 1)
+    assert inspection.rows[-1].offset == (0, 0)
 
 
-def test_the_widest_classifier_takes_no_memory() -> None:
-    """Four gigapixels of VGG16 would need terabytes."""
+def test_inspecting_a_huge_image_takes_no_memory() -> None:
+    """VGG16 on four gigapixels would need terabytes."""
     assert inspect_classifier("vgg16", (65536, 65536)).macs > 1e15
 
 
-def test_a_weights_file_tells_its_network(tmp_path: Path) -> None:
+def test_model_file_and_run_folder_are_inspected_by_their_description(tmp_path: Path) -> None:
     net = build(NetSpec("digits", 2, 8))
     path = tmp_path / "best.safetensors"
     save_net(path, net.state_dict(), Saved(net.spec, LabelSet.named(["no", "yes"])))
@@ -118,21 +118,33 @@ def test_a_weights_file_tells_its_network(tmp_path: Path) -> None:
     assert plain["skip"]["padding"] == [list(pair) for pair in expected.skip.padding] if expected.skip else False
 
 
-def test_what_is_no_model_is_told(tmp_path: Path) -> None:
-    for metadata in (None, {"fullconv": "{"}, {"fullconv": '{"spec": {"model": "digits", "wings": 2}}'}):
-        save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata=metadata)
-        with pytest.raises(ModelError, match=r"a\.safetensors"):
-            inspect_model(str(tmp_path / "a.safetensors"))
-    with pytest.raises(ModelError, match=r"there is no model vgg17.*vgg16"):
+@pytest.mark.parametrize(
+    ("code", "metadata"),
+    [
+        ("not-written-by-fullconv", None),
+        ("unreadable-description", {"fullconv": "{"}),
+        ("unreadable-description", {"fullconv": '{"spec": {"model": "digits", "wings": 2}}'}),
+    ],
+)
+def test_file_without_a_description_is_refused(tmp_path: Path, code: str, metadata: dict[str, str] | None) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata=metadata)
+    with refuses(code, "a.safetensors"):
+        inspect_model(str(tmp_path / "a.safetensors"))
+
+
+def test_unknown_models_and_small_images_are_refused() -> None:
+    with refuses("no-model", "vgg17", "vgg16"):
         inspect_model("vgg17")
-    with pytest.raises(ModelError, match="100x100"):
+    with refuses("network-does-not-run", "100x100"):
         inspect_classifier("vgg16", (100, 100))
 
 
-@pytest.mark.parametrize(("model", "told"), [("mobilenet_v3_small", True), ("resnet18", False)])
-def test_global_context_is_told_and_has_no_halo(model: str, told: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    for found in (inspect_classifier(model), inspect_fcn(NetSpec(model, 2, 8))):
-        print_inspection(found)
-        words = capsys.readouterr().out
-        assert ("global context at " in words) == told == bool(found.context)
-        assert ("; halo: " in words) == (found.skip is not None and not told)
+@pytest.mark.parametrize(("model", "has_context"), [("mobilenet_v3_small", True), ("resnet18", False)])
+def test_global_context_is_printed_and_has_no_halo(
+    model: str, has_context: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for inspection in (inspect_classifier(model), inspect_fcn(NetSpec(model, 2, 8))):
+        print_inspection(inspection)
+        output = capsys.readouterr().out
+        assert ("global context at " in output) == has_context == bool(inspection.context)
+        assert ("; halo: " in output) == (inspection.skip is not None and not has_context)

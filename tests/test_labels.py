@@ -1,4 +1,4 @@
-"""Colours of classes: all differ, for every kind of colour vision."""
+"""Class names and colours: the default colours differ for every kind of colour vision, and mistakes are refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from fullconv.data.names import VOC_LABELS
-from fullconv.labels import APART, LabelSet, default_palette, voc_palette
+from fullconv.labels import DISTINCT_COLORS, LabelSet, default_palette, voc_palette
+from refusals import refuses
 
 VISION = {
     "all cones": np.eye(3),
@@ -18,12 +19,12 @@ VISION = {
         [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
     ),
 }
-"""On linear RGB. Source: Machado, Oliveira and Fernandes, A Physiologically-based Model for Simulation of Color Vision
-Deficiency, 2009, severity 1."""
+"""Matrices for linear RGB. Source: Machado, Oliveira and Fernandes, A Physiologically-based Model for Simulation of
+Color Vision Deficiency, 2009, severity 1."""
 
 
 def lab(linear: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """CIELAB of linear sRGB, white D65."""
+    """Convert linear sRGB to CIELAB, white point D65."""
     matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
     xyz = linear.clip(0, 1) @ (matrix / matrix.sum(1, keepdims=True)).T
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
@@ -31,7 +32,7 @@ def lab(linear: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def least_distance(palette: tuple[tuple[int, int, int], ...], vision: npt.NDArray[np.float64]) -> float:
-    """Between any two of the colours, as seen."""
+    """Return the smallest distance in CIELAB between two of the colours."""
     values = np.array(palette) / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     seen = lab(linear @ vision.T)
@@ -40,21 +41,50 @@ def least_distance(palette: tuple[tuple[int, int, int], ...], vision: npt.NDArra
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_twelve_classes_are_told_apart_by_everyone(vision: str) -> None:
+def test_twelve_default_colors_are_distinct_without_red_or_green_cones(vision: str) -> None:
     assert least_distance(LabelSet.named([f"c{i}" for i in range(12)]).palette, VISION[vision]) > 16
 
 
-def test_vocs_colours_are_not() -> None:
+def test_the_first_twelve_voc_colors_are_not_distinct_without_red_cones() -> None:
     assert least_distance(voc_palette(12), VISION["no red cones"]) < 2
 
 
 @pytest.mark.parametrize("classes", [1, 2, 12, 13, 255])
-def test_all_colours_differ_and_none_is_white(classes: int) -> None:
+def test_all_default_colors_differ_and_none_is_white(classes: int) -> None:
     palette = default_palette(classes)
     assert len(palette) == len(set(palette)) == classes
     assert (255, 255, 255) not in palette
-    assert palette[:12] == APART[:classes]
+    assert palette[:12] == DISTINCT_COLORS[:classes]
 
 
-def test_voc_keeps_its_own() -> None:
+def test_voc_labels_have_the_voc_palette() -> None:
     assert VOC_LABELS.palette == voc_palette(21)
+
+
+@pytest.mark.parametrize(
+    ("code", "names", "colors"),
+    [
+        ("class-count-out-of-range", 0, 0),
+        ("class-count-out-of-range", 256, 256),
+        ("palette-size-differs", 2, 3),
+    ],
+)
+def test_wrong_numbers_of_classes_and_colors_are_refused(code: str, names: int, colors: int) -> None:
+    with refuses(code, names):
+        LabelSet(tuple(f"c{i}" for i in range(names)), tuple((i, 0, 0) for i in range(colors)))
+
+
+def test_repeated_class_names_are_refused() -> None:
+    with refuses("class-names-repeat", "sky"):
+        LabelSet.named(["sky", "road", "sky"])
+
+
+def test_label_maps_come_back_from_their_colors() -> None:
+    labels = LabelSet.named(["sky", "road"])
+    label_map = np.array([[0, 1], [255, 1]], np.uint8)
+    np.testing.assert_array_equal(labels.from_colors(labels.colorize(label_map)), label_map)
+
+
+def test_colors_that_belong_to_no_class_are_refused() -> None:
+    with refuses("color-without-class", "#010203"):
+        LabelSet.named(["sky"]).from_colors(np.array([[[1, 2, 3]]], np.uint8))

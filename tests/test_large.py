@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fullconv.errors import DataError, FullconvError
-from fullconv.image import read_image, read_label_map
+from fullconv.images import open_image, read_image, read_label_map
+from fullconv.images.base import RowCache
 from fullconv.run.large import large_targets, predict_large
 from fullconv.run.outputs import DEFAULT_SAVES
 from fullconv.run.png import write_png
 from fullconv.run.predict import PredictOptions, predict_files
-from fullconv.run.rasters import Bands, open_raster
 from fullconv.run.tiles import TiledRunner
 from geotiffs import LABELS, TRANSFORM, Shifted, geotiff, hide, picture
 
@@ -99,14 +99,17 @@ def test_pixels_without_data_are_ignored(tmp_path: Path, reader: str, nodata: fl
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
-def test_files_stored_by_rows_are_read_once(tmp_path: Path, reader: str, suffix: str) -> None:
+def test_files_stored_by_rows_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str, suffix: str
+) -> None:
+    monkeypatch.setattr("fullconv.images.reader.MAX_IN_MEMORY_PIXELS", 1000)
     path = tmp_path / f"a{suffix}"
     Image.fromarray(picture(70, 41).astype(np.uint8)).save(path, **({"subsampling": 0} if suffix == ".jpg" else {}))
-    whole = read_image(path)
+    whole = read_image(path).pixels
     predict_large(TiledRunner(Shifted(), 24), path, {"labels": tmp_path / "b.png"})
     np.testing.assert_array_equal(read_label_map(tmp_path / "b.png"), Shifted().label_maps(whole[None])[0])
-    with open_raster(path) as raster:
-        assert isinstance(raster, Bands) == (reader == "rasterio" or suffix == ".tif")
+    with open_image(path) as raster:
+        assert isinstance(raster, RowCache) == (reader == "rasterio" or suffix == ".tif")
 
 
 def test_an_overlay_is_written_where_one_is_asked_for(tmp_path: Path) -> None:
@@ -222,7 +225,7 @@ def test_a_kill_costs_one_tile(tmp_path: Path) -> None:
     assert not target.exists()
     assert predict_large(TiledRunner(Shifted(), 32), path, {"labels": target}).resumed == 7
     with rasterio.open(target) as found:
-        expected = Shifted().label_maps(read_image(path)[None])[0]
+        expected = Shifted().label_maps(read_image(path).pixels[None])[0]
         np.testing.assert_array_equal(found.read(1), expected)
 
 
@@ -230,7 +233,7 @@ def test_without_readers_the_image_is_decoded_whole(tmp_path: Path, monkeypatch:
     hide(monkeypatch, "rasterio", "tifffile")
     path = geotiff(tmp_path / "a.tif", picture(70, 90))
     predict_large(TiledRunner(Shifted(), 32), path, {"labels": tmp_path / "b.png"})
-    expected = Shifted().label_maps(read_image(path)[None])[0]
+    expected = Shifted().label_maps(read_image(path).pixels[None])[0]
     np.testing.assert_array_equal(read_label_map(tmp_path / "b.png"), expected)
     with pytest.raises(FullconvError, match=r"pip install 'fullconv\[geo\]'"):
         predict_large(TiledRunner(Shifted(), 32), path, {"labels": tmp_path / "b.tif"})

@@ -129,38 +129,36 @@ def test_every_fault_of_a_folder_at_once(folder):
     put_image(images / "loose.png")
     (folder / "classes.txt").write_text("a\n\nb\n")
     expected = [
-        (folder / "classes.txt", "blank lines"),
-        (images / "validation", "name it train, val or test"),
-        (images / "loose.png", "move them"),
-        (images / "train" / "a.png", "same stem as a.jpg"),
-        (images / "train" / "lonely.jpg", "no mask"),
-        (masks / "train" / "b.png", "is 8x5 (width x height)"),
-        (masks / "val" / "orphan.png", "no image"),
-        (images / "val" / "bad.jpg", "not an image"),
-        (masks / "val" / "lossy.jpg", "JPEG"),
+        ("class-names", folder / "classes.txt", None),
+        ("unknown-split", images / "validation", None),
+        ("loose-images", images / "loose.png", None),
+        ("duplicate-stem", images / "train" / "a.png", "a"),
+        ("missing-mask", images / "train" / "lonely.jpg", "lonely"),
+        ("size-mismatch", masks / "train" / "b.png", "b"),
+        ("orphan-mask", masks / "val" / "orphan.png", "orphan"),
+        ("not-an-image", images / "val" / "bad.jpg", "bad"),
+        ("jpeg-mask", masks / "val" / "lossy.jpg", "lossy"),
     ]
-    found = faults_of(folder)
-    assert len(found) == len(expected)
-    for (path, part), fault in zip(expected, found, strict=True):
-        assert fault.startswith(f"{path}: ")
-        assert part in fault
+    assert [(fault.kind, fault.path, fault.sample) for fault in faults_of(folder)] == expected
 
 
 def test_empty_and_absent_folders(folder):
     for path in (folder / "images" / "val").iterdir():
         path.unlink()
     (folder / "masks" / "train").rename(folder / "masks" / "trian")
-    found = faults_of(folder)
-    assert len(found) == 2
-    assert "absent" in found[0]
-    assert "is empty" in found[1]
+    found = [(fault.kind, fault.path, fault.split) for fault in faults_of(folder)]
+    assert found == [
+        ("missing-folder", folder / "masks" / "train", "train"),
+        ("empty-split", folder / "images" / "val", "val"),
+    ]
 
 
 def test_no_stem_in_common_is_one_fault(folder):
     for path in list((folder / "masks" / "train").iterdir()):
         path.rename(path.with_stem(path.stem + "_mask"))
     (fault,) = faults_of(folder)
-    assert "a_mask.png and a.jpg" in fault
+    assert (fault.kind, fault.path) == ("no-common-stem", folder / "masks" / "train")
+    assert "a_mask.png and a.jpg" in fault.problem
 
 
 def test_the_message_stops_at_fifty_faults_and_the_list_does_not(folder):
@@ -180,14 +178,15 @@ def test_masks_of_0_and_255_are_refused(folder, named):
     if not named:
         (folder / "classes.txt").unlink()
     (fault,) = faults_of(folder)
-    assert "0 and 255 must be written as 0 and 1" in fault
+    assert (fault.kind, fault.path) == ("only-background", folder / "masks")
 
 
 def test_grey_levels_are_not_classes(folder):
     (folder / "classes.txt").unlink()
     put_mask(folder / "masks" / "val" / "c.png", labels=(0, 127, 255))
     (fault,) = faults_of(folder)
-    assert "0, 1, 127" in fault
+    assert (fault.kind, fault.path) == ("grey-levels", folder / "masks")
+    assert "0, 1, 127" in fault.problem
 
 
 @pytest.mark.parametrize(("labels", "hint"), [((0, 2), "name the classes"), ((0, 128, 255), "0 and 255 as 0 and 1")])
@@ -220,7 +219,10 @@ def test_count_labels_lists_every_bad_mask(folder):
         put_mask(folder / "masks" / "train" / f"{stem}.png", labels=(0, 9))
     with pytest.raises(DataError) as caught:
         count_labels(dataset, "train")
-    assert [("a.png" in fault, "b.png" in fault) for fault in caught.value.faults] == [(1, 0), (0, 1)]
+    assert [(fault.kind, fault.path.name) for fault in caught.value.faults] == [
+        ("unknown-label", "a.png"),
+        ("unknown-label", "b.png"),
+    ]
 
 
 def put_camvid(root, splits=("train", "val")):
@@ -246,8 +248,8 @@ def test_faults_of_camvid(tmp_path):
     put_camvid(tmp_path)
     (tmp_path / "valannot" / "x.png").unlink()
     put_image(tmp_path / "train" / "y.png")
-    found = faults_of(tmp_path)
-    assert [str(tmp_path / name) in fault for name, fault in zip(["train/y.png", "valannot"], found, strict=True)]
+    found = [(fault.kind, fault.path) for fault in faults_of(tmp_path)]
+    assert found == [("missing-mask", tmp_path / "train" / "y.png"), ("empty-split", tmp_path / "valannot")]
 
 
 def put_voc(root):
@@ -284,17 +286,18 @@ def test_faults_of_voc(tmp_path):
     lists = put_voc(tmp_path)
     (lists / "train.txt").write_text("p\nghost\np\n")
     (lists / "val.txt").write_text("\n")
-    found = faults_of(tmp_path)
-    assert len(found) == 3
-    assert "line 2 names 'ghost', which is not in JPEGImages or SegmentationClass" in found[0]
-    assert "line 3 repeats 'p' of line 1" in found[1]
-    assert str(lists / "val.txt") in found[2]
+    found = [(fault.kind, fault.path, fault.sample) for fault in faults_of(tmp_path)]
+    assert found == [
+        ("listed-absent", lists / "train.txt", "ghost"),
+        ("listed-twice", lists / "train.txt", "p"),
+        ("empty-split", lists / "val.txt", None),
+    ]
 
 
 def test_voc_without_lists(tmp_path):
     for path in put_voc(tmp_path).iterdir():
         path.unlink()
-    assert "neither train.txt nor val.txt" in faults_of(tmp_path)[0]
+    assert faults_of(tmp_path)[0].kind == "missing-list"
 
 
 def test_an_unknown_layout_says_what_is_there_and_what_each_expects(tmp_path, folder):
@@ -302,7 +305,8 @@ def test_an_unknown_layout_says_what_is_there_and_what_each_expects(tmp_path, fo
     (other / "pictures").mkdir(parents=True)
     with pytest.raises(DataError, match="it holds pictures/") as caught:
         find_dataset(other)
-    assert [fault.split(":")[0] for fault in caught.value.faults] == [
+    assert caught.value.code == "unknown-layout"
+    assert [line.split(":")[0] for line in caught.value.details] == [
         "folder",
         "CamVid",
         "VOC",

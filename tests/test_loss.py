@@ -27,7 +27,7 @@ def network(upsample: str) -> FCN:
 def batch(net: FCN) -> tuple[Tensor, Tensor, Tensor]:
     """A score map, a target with ignored pixels, class weights."""
     with torch.no_grad():
-        score = torch.randn_like(net.scores(net.encode(torch.rand(2, 3, *SIZE).double()), SIZE))
+        score = torch.randn_like(net.score(net.encode(torch.rand(2, 3, *SIZE).double()), SIZE))
     target = torch.randint(0, 5, (2, *SIZE)).to(torch.uint8)
     target[0, :20], target[1, :, 70:] = 255, 255
     return score.requires_grad_(), target, torch.tensor([0.3, 1, 2, 0.7, 1.5], dtype=torch.float64)
@@ -35,7 +35,7 @@ def batch(net: FCN) -> tuple[Tensor, Tensor, Tensor]:
 
 def plain(net: FCN, score: Tensor, target: Tensor, weights: Tensor, reduction: str) -> Tensor:
     """torch's own loss on all logits at once."""
-    logits = net.upsampled(score, SIZE)
+    logits = net.upsample(score, SIZE)
     return functional.cross_entropy(logits, target.long(), weights, ignore_index=255, reduction=reduction)
 
 
@@ -62,7 +62,7 @@ def test_the_gradient_goes_on_into_the_network():
     nn.init.normal_(net.score_fr.weight)
     weights = torch.ones(5, dtype=torch.float64)
     ways = (
-        banded_loss(net, net.scores(net.encode(image), SIZE), target, weights),
+        banded_loss(net, net.score(net.encode(image), SIZE), target, weights),
         functional.cross_entropy(net(image), target.long()),
     )
     ours, theirs = (torch.autograd.grad(loss, list(net.parameters()), allow_unused=True) for loss in ways)
@@ -96,4 +96,4 @@ def test_bands_of_logits_are_the_logits(monkeypatch, upsample):
     found = list(banded_logits(net, score, SIZE))
     assert [row for rows, _ in found for row in rows] == list(range(SIZE[0]))
     assert max(len(rows) for rows, _ in found) == (16 if upsample == "learned" else 4)
-    torch.testing.assert_close(torch.cat([logits for _, logits in found], 2), net.upsampled(score, SIZE))
+    torch.testing.assert_close(torch.cat([logits for _, logits in found], 2), net.upsample(score, SIZE))

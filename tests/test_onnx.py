@@ -1,4 +1,4 @@
-"""The ONNX runner: what it reads, what it answers without torch, and the numbers it works with."""
+"""The ONNX and OpenVINO runners: reading files, upsampling without torch, errors."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from fullconv.run.load import load_runner
 from fullconv.run.metadata import ModelMetadata
 from fullconv.run.runner import largest
 from fullconv.tiling import Window
+from refusals import refuses
 
 HALF = Upsampling(4, 8, Fraction(7, 2), 2)
 WHOLE = Upsampling(8, 15, Fraction(7), 7)
@@ -45,8 +46,8 @@ def metadata(
 @pytest.mark.parametrize("mode", ["fixed", "learned"])
 @pytest.mark.parametrize("axes", [(HALF, WHOLE), (WHOLE, HALF), (THIRD, THIRD), (HALF, THIRD)])
 @pytest.mark.parametrize("lead", [(0, 0), (2, 5)])
-def test_full_size_logits_are_those_of_the_upsampling_layer(axes, lead, mode):
-    """Over more rows than one band, with the transposed convolution's own border in view."""
+def test_full_size_logits_equal_those_of_the_upsampling_layer(axes, lead, mode):
+    """The image has more rows than one band, and includes the border of the transposed convolution."""
     torch.manual_seed(1)
     layer = Upsample(3, *axes, mode)
     described = metadata(*axes, lead)
@@ -64,8 +65,8 @@ def test_full_size_logits_are_those_of_the_upsampling_layer(axes, lead, mode):
 
 @pytest.mark.parametrize("axes", [(HALF, WHOLE), (THIRD, HALF)])
 @given(seed=st.integers(0, 10_000), patches=st.integers(1, 9))
-def test_labels_between_cells_of_one_class_need_no_logits(axes, seed, patches):
-    """Scores of a few patches, so that blocks of one class and of several both occur, and ties between classes."""
+def test_full_size_labels_equal_the_arg_max_of_full_size_logits(axes, seed, patches):
+    """Scores are constant on a few patches, so that blocks of one class, blocks of several and ties all occur."""
     random = np.random.default_rng(seed)
     scores = random.normal(size=(2, 3, patches, patches)).repeat(3, 2).repeat(4, 3).astype(np.float32)
     scores[:, 2] = np.where(random.random(scores[:, 2].shape) < 0.3, scores[:, 0], scores[:, 2])
@@ -75,21 +76,21 @@ def test_labels_between_cells_of_one_class_need_no_logits(axes, seed, patches):
     )
     size = (size[0] - axes[0].factor, size[1] - axes[1].factor)
     logits = full_size_logits(scores, described, size)
-    found = full_size_labels(scores, described, size)
-    best = np.take_along_axis(logits, found[:, None].astype(np.int64), 1)[:, 0]
+    labels = full_size_labels(scores, described, size)
+    best = np.take_along_axis(logits, labels[:, None].astype(np.int64), 1)[:, 0]
     np.testing.assert_allclose(best, logits.max(1), atol=1e-6)
     clear = np.diff(np.sort(logits, axis=1)[:, -2:], axis=1)[:, 0] > 1e-5
-    np.testing.assert_array_equal(found[clear], largest(logits)[clear])
+    np.testing.assert_array_equal(labels[clear], largest(logits)[clear])
 
 
 @pytest.mark.parametrize("learned", [False, True])
-def test_a_description_comes_back_as_it_was_written(learned):
+def test_metadata_come_back_as_they_were_written(learned):
     kernel = np.random.default_rng(0).normal(size=(3, 3, 8, 15)).astype(np.float32) if learned else None
     written = replace(metadata(HALF, WHOLE, (1, 0)), kernel=kernel, notes={"licence": "CC0", "scores": None})
     read = ModelMetadata.from_metadata({**written.to_metadata(), "somebody": "else's"})
-    ours, theirs = vars(written).copy(), vars(read).copy()
-    np.testing.assert_array_equal(ours.pop("kernel"), theirs.pop("kernel"))
-    assert ours == theirs
+    before, after = vars(written).copy(), vars(read).copy()
+    np.testing.assert_array_equal(before.pop("kernel"), after.pop("kernel"))
+    assert before == after
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_a_description_comes_back_as_it_was_written(learned):
         ({"format_version": None}, "foreign-onnx"),
     ],
 )
-def test_damaged_and_foreign_metadata_is_refused(change, code):
+def test_invalid_metadata_are_refused(change, code):
     texts = {**metadata(HALF, HALF).to_metadata(), **change}
     with pytest.raises(ModelError) as error:
         ModelMetadata.from_metadata({name: text for name, text in texts.items() if text is not None})
@@ -132,12 +133,12 @@ def test_metadata_of_no_network_cannot_be_made():
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
-def test_files_that_are_no_models_of_ours(tmp_path, kind):
+def test_files_that_fullconv_did_not_export_are_refused(tmp_path, kind):
     pytest.importorskip("openvino")
-    with pytest.raises(ModelError, match="there is no model"):
+    with refuses("model-not-found", "none.onnx"):
         load_runner(tmp_path / "none.onnx", kind)
     (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(ModelError, match="cannot be read as an ONNX file"):
+    with refuses("invalid-onnx-file", "text.onnx"):
         load_runner(tmp_path / "text.onnx", kind)
     ends = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("x", "y"))
     first, last = ends
@@ -147,8 +148,8 @@ def test_files_that_are_no_models_of_ours(tmp_path, kind):
         load_runner(tmp_path / "o.onnx", kind)
 
 
-def test_each_backend_runs_its_kinds_of_models(tmp_path):
-    with pytest.raises(UsageError, match="no backend 'cuda'; choose from onnx, openvino, torch"):
+def test_runners_refuse_files_of_other_runners(tmp_path):
+    with pytest.raises(UsageError, match="no runner 'cuda'; choose from onnx, openvino, torch"):
         load_runner(tmp_path, "cuda")
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(ModelError) as not_a_model:
@@ -160,7 +161,7 @@ def test_each_backend_runs_its_kinds_of_models(tmp_path):
         assert error.value.code == "backend-of-other-model"
 
 
-def test_the_runner_needs_no_torch():
+def test_the_onnx_runner_does_not_import_torch():
     code = "import sys, fullconv.run.onnx, fullconv.run.load; print('torch' in sys.modules, 'onnx' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

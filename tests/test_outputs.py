@@ -21,11 +21,10 @@ from PIL import Image
 
 from fullconv.errors import DataError, MissingExtra, UsageError
 from fullconv.files import write_text
-from fullconv.image import read_image, read_label_map, write_image
+from fullconv.images import read_image, read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
-from fullconv.polygons import regions, simplified
-from fullconv.run import georeference as geo
+from fullconv.polygons import find_regions, simplify_ring
 from fullconv.run import video
 from fullconv.run.georeference import Georeference, georeference
 from fullconv.run.inputs import expand_inputs, output_names
@@ -45,6 +44,7 @@ from fullconv.run.result import segment
 from fullconv.run.runner import largest
 from fullconv.run.video import video_frames
 from fullconv.tiling import Window
+from geotiffs import hide
 
 UInt8 = npt.NDArray[np.uint8]
 LABELS = LabelSet.named(["red", "green, or so", "blue"])
@@ -124,7 +124,7 @@ def test_polygons_are_valid_and_turn_as_the_standard_wants(label_map: UInt8) -> 
 
 def test_regions_hang_together_by_sides_and_keep_holes_that_touch_their_border() -> None:
     label_map = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 0]], np.uint8)
-    ring, hole, corner = regions(label_map)
+    ring, hole, corner = find_regions(label_map)
     assert (ring.label, ring.pixels, len(ring.rings)) == (1, 7, 2)
     assert [(part.label, part.pixels, len(part.rings)) for part in (hole, corner)] == [(0, 1, 1), (0, 1, 1)]
     assert sorted(map(tuple, ring.rings[1].tolist())) == [(1, 1), (1, 2), (2, 1), (2, 2)]
@@ -135,7 +135,7 @@ def test_regions_hang_together_by_sides_and_keep_holes_that_touch_their_border()
 def test_a_long_way_to_and_fro_is_one_region(turns: int) -> None:
     label_map = np.zeros((101, 60), np.uint8)
     label_map[::2] = label_map[1::4, -1] = label_map[3::4, 0] = 1
-    found = [part.pixels for part in regions(np.rot90(label_map, turns).copy()) if part.label == 1]
+    found = [part.pixels for part in find_regions(np.rot90(label_map, turns).copy()) if part.label == 1]
     assert found == [51 * 60 + 50]
 
 
@@ -216,7 +216,7 @@ def test_a_geotiff_without_rasterio_is_told_with_the_pip_command(
 ) -> None:
     write_geotiff(tmp_path / "a.tif", np.zeros((2, 3, 3), np.uint8), 32633, (1.0, 0.0, 0.0, 0.0, -1.0, 9.0))
     write_image(tmp_path / "b.tif", np.zeros((2, 3, 3), np.uint8))
-    monkeypatch.setattr(geo, "find_spec", lambda name: None)
+    hide(monkeypatch, "rasterio")
     paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
     report = predict_files(StrongestChannel(), paths, tmp_path / "out", PredictOptions(["areas"]))
     assert report.done == (paths[1],)
@@ -249,7 +249,7 @@ def test_labelme_leaves_out_specks_and_stays_within_a_pixel() -> None:
     found = labelme(label_map, LABELS, image_of(label_map), "a.png")
     assert [part["label"] for part in found["shapes"]] == ["red", "green, or so"]
     assert len(found["shapes"][1]["points"]) < 60
-    assert len(regions(label_map)[2].rings[0]) > 200
+    assert len(find_regions(label_map)[2].rings[0]) > 200
     differ = painted(found) != label_map
     differ[5:7, 5:8] = False
     distance = np.abs(np.hypot(x - 80, y - 60) - 45)
@@ -258,9 +258,9 @@ def test_labelme_leaves_out_specks_and_stays_within_a_pixel() -> None:
 
 @given(maps(top=2), st.floats(0, 4))
 def test_a_simplified_ring_stays_within_the_tolerance(label_map: UInt8, tolerance: float) -> None:
-    for region in regions(label_map):
+    for region in find_regions(label_map):
         for ring in region.rings:
-            kept = simplified(ring, tolerance).astype(float)
+            kept = simplify_ring(ring, tolerance).astype(float)
             assert len(kept) >= 3
             ends = np.roll(kept, -1, 0)
             for corner in ring:
@@ -369,7 +369,7 @@ def test_neither_the_table_nor_a_polygon_file_replaces_an_input(tmp_path: Path) 
     (tmp_path / "a.png").rename(tmp_path / "areas.csv")
     with pytest.raises(UsageError, match="overwrite"):
         predict_files(StrongestChannel(), [tmp_path / "areas.csv"], tmp_path, PredictOptions(["areas"]))
-    result = segment(StrongestChannel(), read_image(tmp_path / "areas.csv"), "x", tmp_path / "x.png")
+    result = segment(StrongestChannel(), read_image(tmp_path / "areas.csv").pixels, "x", tmp_path / "x.png")
     with pytest.raises(UsageError, match="overwrite"):
         result.save(tmp_path, ["labels"])
 

@@ -10,15 +10,17 @@ import torch
 from torch import nn
 
 from fullconv.arguments import parse_spec
-from fullconv.errors import ModelError, UsageError
+from fullconv.errors import ModelError
 from fullconv.labels import LabelSet, voc_palette
-from fullconv.net.backbones import IMAGENET, PRETRAINED, classifier, input_size, is_classifier, load_weights, mean_std
+from fullconv.net.backbones import IMAGENET, PRETRAINED, build_classifier, input_size, is_classifier, mean_std
 from fullconv.net.checkpoint import Saved, load_net, save_net
 from fullconv.net.fcn import FCN, build
 from fullconv.net.inspect import inspect_classifier, inspect_fcn
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
+from fullconv.net.weights import load_weights
 from mechanisms import conv
+from refusals import refuses
 
 SIZE = (48, 64)
 LABELS = LabelSet(("a", "b"), voc_palette(2))
@@ -27,7 +29,7 @@ LABELS = LabelSet(("a", "b"), voc_palette(2))
 def test_a_backbone_without_a_stride_says_so():
     model = nn.Sequential(conv(3, 8, 7, 7), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     dense = convolutionalize(model, SIZE)
-    with pytest.raises(ModelError, match="ends at stride 7, it has no FCN-8s"):
+    with refuses("no-map-at-stride", "FCN-8s", "stride 7"):
         FCN(dense, NetSpec("mine", 2, 8))
 
 
@@ -40,7 +42,7 @@ def test_timms_small_models(name):
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = classifier(name)[0].eval()
+        model = build_classifier(name)[0].eval()
     size = input_size(name)
     assert size == (160, 160)
     dense = convolutionalize(model, size)
@@ -55,8 +57,8 @@ def test_timms_small_models(name):
 
 def test_timms_transformers_are_refused():
     pytest.importorskip("timm")
-    with pytest.raises(ModelError, match=r"vector|attention|places"):
-        convolutionalize(classifier("test_vit")[0], (160, 160))
+    with refuses("attention"):
+        convolutionalize(build_classifier("test_vit")[0], (160, 160))
 
 
 MODULE = """
@@ -114,34 +116,34 @@ def test_a_users_own_module(own, tmp_path):
 )
 def test_a_module_that_cannot_be_built(own, function, sentence):
     with pytest.raises(ModelError, match=sentence):
-        classifier(f"{own}:{function}")
+        build_classifier(f"{own}:{function}")
 
 
 def test_a_file_with_a_syntax_error(own):
     own.write_text("def build(:\n")
     with pytest.raises(ModelError, match="SyntaxError"):
-        classifier(f"{own}:build")
+        build_classifier(f"{own}:build")
 
 
 def test_names_that_nobody_has():
-    with pytest.raises(ModelError, match=r"no classifier is called 'vgg17' \(did you mean vgg1"):
-        classifier("vgg17")
+    with refuses("unknown-classifier", "'vgg17'", "did you mean vgg1"):
+        build_classifier("vgg17")
     assert not is_classifier("runs/one")
     assert is_classifier("timm/test_resnet")
 
 
 def test_weights_may_lack_the_last_layer_only(own):
-    model = classifier(f"{own}:build")[0]
+    model = build_classifier(f"{own}:build")[0]
     state = dict(model.state_dict())
     last = {key: state.pop(key) for key in ("4.weight", "4.bias")}
     assert load_weights(model, state, "a file") == set(last)
     state.pop("0.weight")
-    with pytest.raises(ModelError, match=r"a file does not fit Sequential: 0\.weight is missing"):
+    with refuses("weights-do-not-fit", "a file does not fit Sequential: 0.weight is missing"):
         load_weights(model, state, "a file")
 
 
 def test_head_width_needs_a_hidden_layer(own):
-    with pytest.raises(UsageError, match="has no hidden linear layer"):
+    with refuses("no-hidden-layer", "--head-width"):
         build(NetSpec(f"{own}:build", 2, head_width=5))
 
 
@@ -171,7 +173,7 @@ def test_constructors_that_read_numbers_come_back(name, tmp_path):
         warnings.simplefilter("error")
         loaded, saved = load_net(tmp_path)
         assert inspect_fcn(saved.spec).params == sum(p.numel() for p in net.parameters())
-        assert inspect_classifier(name).params == sum(p.numel() for p in classifier(name)[0].parameters())
+        assert inspect_classifier(name).params == sum(p.numel() for p in build_classifier(name)[0].parameters())
     image = torch.rand(1, 3, 64, 70)
     assert torch.equal(loaded(image), net(image))
 
@@ -180,24 +182,24 @@ def test_pretrained_is_what_ones_own_function_gives(tmp_path):
     file = tmp_path / "reads.py"
     file.write_text(READS)
     name = f"{file}:build"
-    given = classifier(name)[0].state_dict()
+    given = build_classifier(name)[0].state_dict()
     net = build(NetSpec(name, 2, 32), PRETRAINED)
     assert not net.spec.head_norm
     assert torch.equal(net.state_dict()["backbone.0.weight"], given["0.weight"])
     assert torch.equal(net.state_dict()["head.fc6.weight"].flatten(1), given["4.weight"])
     assert build(NetSpec(name, 2, 32)).spec.head_norm
     for other in ("digits", "caffenet"):  # random ones: nothing of them is worth keeping
-        random, missing = classifier(other, PRETRAINED)
+        random, missing = build_classifier(other, PRETRAINED)
         assert missing == frozenset(random.state_dict())
-    with pytest.raises(ModelError, match=r"has no ImageNet weights; .* 'pretrained' or 'none'"):
-        classifier(name, IMAGENET)
+    with refuses("no-imagenet-weights", "'pretrained' or 'none'"):
+        build_classifier(name, IMAGENET)
 
 
 def test_the_command_line_keeps_the_whole_path_and_says_where_weights_come_from(own, monkeypatch, capsys):
     monkeypatch.chdir(own.parent)
     spec = parse_spec("my_module.py:build", 2, 8, None, "fixed", "minimal", None, "modern")
     assert spec.model == f"{own.resolve()}:build"
-    assert "my_module.py: its weights are those that build() gives" in capsys.readouterr().err
+    assert "my_module.py: the weights are those that build() returns" in capsys.readouterr().err
     with pytest.raises(ModelError, match=r"there is no file gone\.py"):
         parse_spec("gone.py:build", 2, 8, None, "fixed", "minimal", None, "modern")
 
@@ -222,16 +224,16 @@ def test_a_module_may_have_siblings_and_dataclasses(tmp_path):
     head = "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom widths_of_mine import WIDTH\n"
     file.write_text(head + "@dataclass\nclass Widths:\n    first: int = WIDTH\n" + MODULE)
     before = list(sys.path)
-    assert len(classifier(f"{file}:build")[0]) == 5
+    assert len(build_classifier(f"{file}:build")[0]) == 5
     assert sys.path == before
 
 
 def test_the_size_of_ones_own_images_is_hinted_at(own):
     own.write_text(MODULE.replace("    model.input_size = (40, 56)\n", ""))
-    with pytest.raises(ModelError, match=r"on a 224x224 image: .*give it an attribute input_size = \(height, width\)"):
+    with refuses("network-does-not-run", "224x224 image", "an attribute input_size = (height, width)"):
         build(NetSpec(f"{own}:build", 2, 8))
 
 
 def test_what_trains_on_several_devices_is_unwrapped(own):
     own.write_text(MODULE + "\ndef parallel():\n    return nn.DataParallel(build())\n")
-    assert isinstance(classifier(f"{own}:parallel")[0], nn.Sequential)
+    assert isinstance(build_classifier(f"{own}:parallel")[0], nn.Sequential)

@@ -26,7 +26,7 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.doctor.examine import examine
 from fullconv.data.doctor.sheet import write_sheet
 from fullconv.data.layouts import survey
-from fullconv.image import write_image, write_label_map
+from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
 from fullconv.pages import render

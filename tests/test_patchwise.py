@@ -1,4 +1,4 @@
-"""Patch by patch, a network says what it says at once, wherever its window lies inside the image."""
+"""Patch-wise logits equal whole-image logits wherever the window lies inside the image."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from torch import nn
 
 from command_line import predict
 from fullconv.data.digits import DIGIT_LABELS, digit_scenes
-from fullconv.errors import ModelError, UsageError
+from fullconv.errors import UsageError
 from fullconv.geometry import Field, Layer
-from fullconv.image import read_label_map, write_image
+from fullconv.images import read_label_map, write_image
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD, digit_net, input_size
+from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD, input_size
 from fullconv.net.checkpoint import Saved, holds_classifier, load_classifier, read_saved, save_classifier, save_net
+from fullconv.net.digit_net import digit_net
 from fullconv.net.fcn import FCN, build
 from fullconv.net.runner import TorchClassifier, TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
 from fullconv.run.patchwise import PatchwiseRunner
 from fullconv.tiling import Window
+from refusals import refuses
 
 
 def lively(stride: int) -> FCN:
@@ -41,7 +43,7 @@ def patchwise(net: FCN, step: int, batch: int = 16) -> PatchwiseRunner:
 
 
 @pytest.mark.parametrize(("stride", "step"), [(32, 13), (8, 24)])
-def test_patches_give_the_logits_of_the_whole_image_where_they_lie_inside(stride: int, step: int) -> None:
+def test_patchwise_logits_equal_whole_image_logits_inside_the_image(stride: int, step: int) -> None:
     net = lively(stride)
     slid = patchwise(net, step)
     size = slid.info.windows[0].size + 40, slid.info.windows[1].size + 60
@@ -60,7 +62,7 @@ def test_patches_give_the_logits_of_the_whole_image_where_they_lie_inside(stride
 
 
 @pytest.mark.parametrize("layers", [[Layer(3, 2), Layer(2, 2), Layer(4, 4, transposed=True)], [Layer(5)]])
-def test_a_window_holds_what_its_pixel_sees_and_keeps_the_grid(layers: list[Layer]) -> None:
+def test_window_contains_the_receptive_field_and_starts_on_the_grid(layers: list[Layer]) -> None:
     field = Field().through(layers)
     window = Window.of(field)
     for pixel in range(23):
@@ -71,7 +73,7 @@ def test_a_window_holds_what_its_pixel_sees_and_keeps_the_grid(layers: list[Laye
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 94])
-def test_a_centred_window_is_the_classifiers_input(size: int) -> None:
+def test_centred_window_has_the_size_of_the_classifier_input(size: int) -> None:
     window = Window.centred(size)
     assert window.size == size
     assert window.start(100) + size // 2 == 100
@@ -87,8 +89,8 @@ def classifier_file(path: Path) -> Path:
     return path
 
 
-def test_a_slid_classifier_is_its_dense_form(tmp_path: Path) -> None:
-    """Pixels 48 and 80 are the middles of windows that start at 1 and 33, as do cells of the image without line 0."""
+def test_sliding_classifier_equals_its_dense_form(tmp_path: Path) -> None:
+    """Pixels 48 and 80 are the middles of windows that start at 1 and 33, as the cells of the cropped image do."""
     found = TorchClassifier.load(classifier_file(tmp_path / "digits.safetensors"), "cpu")
     side, step = input_size("digits")[0], 32
     images, _ = digit_scenes(1, (1 + side + step, 1 + side))
@@ -103,7 +105,7 @@ def test_a_slid_classifier_is_its_dense_form(tmp_path: Path) -> None:
 
 
 class Middle:
-    """Says of each patch the red of its middle and the mean of its first row."""
+    """A classifier whose logits are the red of the middle pixel and the mean of the first row."""
 
     labels = LabelSet.named(["middle", "row"])
     size = (5, 4)
@@ -116,7 +118,7 @@ class Middle:
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
 @pytest.mark.parametrize(("step", "size"), [(1, (6, 9)), (3, (7, 8)), (4, (1, 2)), (50, (9, 5))])
-def test_each_square_takes_the_pixel_in_its_middle(step: int, size: tuple[int, int], batch: int) -> None:
+def test_each_square_gets_the_logits_of_its_middle_pixel(step: int, size: tuple[int, int], batch: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
     logits = PatchwiseRunner.sliding(Middle(), step, batch).logits(images)
     assert logits.shape == (2, 2, *size)
@@ -128,38 +130,38 @@ def test_each_square_takes_the_pixel_in_its_middle(step: int, size: tuple[int, i
         np.testing.assert_allclose(logits[:, 1, 0, 0], 8, rtol=1e-6)
 
 
-def test_the_batch_changes_nothing() -> None:
+def test_patchwise_logits_do_not_depend_on_the_batch_size() -> None:
     net = lively(32)
     images, _ = digit_scenes(1, (60, 70))
     once, thrice = (patchwise(net, 31, batch).logits(images) for batch in (16, 4))
     np.testing.assert_allclose(once, thrice, rtol=1e-4, atol=1e-4)
 
 
-def test_steps_and_batches_start_at_one() -> None:
+def test_steps_and_batches_below_one_are_refused() -> None:
     for numbers in ((0, 1), (1, 0), (-8, 4)):
         with pytest.raises(UsageError, match="1 at the least"):
             PatchwiseRunner.sliding(Middle(), *numbers)
 
 
-def test_a_classifier_is_kept_with_its_classes(tmp_path: Path) -> None:
+def test_saved_classifier_is_loaded_with_its_classes(tmp_path: Path) -> None:
     path = classifier_file(tmp_path / "digits.safetensors")
     net, size, labels = load_classifier(path)
     assert (size, labels) == ((94, 94), DIGIT_LABELS)
     assert not net.training
     assert holds_classifier(path)
-    with pytest.raises(ModelError, match=r"is a classifier.*--patchwise"):
+    with refuses("classifier-without-patchwise", "--patchwise"):
         read_saved(path)
     fcn = build(NetSpec("digits", 2))
     save_net(tmp_path / "best.safetensors", fcn.state_dict(), Saved(fcn.spec, LabelSet.named(["no", "yes"])))
     assert not holds_classifier(tmp_path)
-    with pytest.raises(ModelError, match="no description of a classifier"):
+    with refuses("unreadable-description", "best.safetensors"):
         load_classifier(tmp_path / "best.safetensors")
     save_file({"features.0.weight": torch.zeros(24, 3, 4, 4)}, path, {"fullconv_classifier": "{}"})
-    with pytest.raises(ModelError, match="no description"):
+    with refuses("unreadable-description", "digits.safetensors"):
         load_classifier(path)
 
 
-def test_the_command_takes_both_kinds_of_model(
+def test_predict_patchwise_takes_networks_and_classifiers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (image,), _ = digit_scenes(1, (48, 60))

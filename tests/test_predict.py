@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import DataError, Interrupted, ModelError, UsageError
-from fullconv.image import overlay, read_image, read_label_map, write_image
+from fullconv.images import overlay, read_image, read_label_map, write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.metrics import Scores, confusion_matrix
 from fullconv.model_info import ModelInfo
@@ -95,10 +96,10 @@ def test_a_folder_of_everything_a_camera_writes(tmp_path: Path) -> None:
     assert told == dict.fromkeys(report.done) | dict(report.failed)
     assert len(report.done) == 9
     for path in report.done:
-        image = read_image(path)
+        image = read_image(path).pixels
         label_map = read_label_map(out / f"{path.stem}.png")
         assert np.array_equal(label_map, label_maps(StrongestChannel(), image[None])[0])
-        assert read_image(out / "overlays" / f"{path.stem}.jpg").shape == image.shape
+        assert read_image(out / "overlays" / f"{path.stem}.jpg").pixels.shape == image.shape
     assert read_label_map(out / "rotated.png").shape == (24, 16)
 
 
@@ -115,7 +116,7 @@ def test_the_overlay_is_that_of_the_label_map(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", image)
     predict_files(StrongestChannel(), [tmp_path / "a.png"], tmp_path / "out")
     expected = overlay(image, np.zeros((8, 8), np.uint8), LABELS)
-    written = read_image(tmp_path / "out" / "overlays" / "a.jpg")
+    written = read_image(tmp_path / "out" / "overlays" / "a.jpg").pixels
     assert np.abs(written.astype(int) - expected).max() <= 3
 
 
@@ -165,7 +166,7 @@ def test_equal_stems_get_results_of_their_own(tmp_path: Path) -> None:
     assert report.done == tuple(paths)
     label_map_names = "a.jpg.png a.png.png sub/a.png overlays/a.png b.png c.png c.png.png d.png.png D.bmp.png"
     for path, name in zip(paths, label_map_names.split(), strict=True):
-        expected = label_maps(StrongestChannel(), read_image(path)[None])[0]
+        expected = label_maps(StrongestChannel(), read_image(path).pixels[None])[0]
         assert np.array_equal(read_label_map(tmp_path / "out" / name), expected)
     assert len(files_below(tmp_path / "out")) == 2 * len(paths)
 
@@ -223,9 +224,9 @@ def test_all_arguments_without_images_are_listed_at_once(tmp_path: Path) -> None
     wrong = [str(tmp_path / name) for name in ("missing.png", "bare", "*.gif", "a**", "n" * 300)]
     with pytest.raises(DataError) as caught:
         expand_inputs([wrong[0], str(tmp_path / "a.png"), *wrong[1:], ""])
-    assert len(caught.value.faults) == 6
-    for argument, fault in zip([*wrong, "(empty)"], caught.value.faults, strict=True):
-        assert fault.startswith(f"{argument}: ")
+    assert (caught.value.code, len(caught.value.details)) == ("no-input", 6)
+    for argument, line in zip([*wrong, "(empty)"], caught.value.details, strict=True):
+        assert line.startswith(f"{argument}: ")
 
 
 def test_links_are_followed_once(tmp_path: Path) -> None:
@@ -246,11 +247,15 @@ def test_a_second_run_takes_the_same_inputs(tmp_path: Path) -> None:
     assert len(expand_inputs([str(out)], out)) == 4
 
 
-def test_evaluate_counts_pixels_over_sizes() -> None:
+def test_evaluate_counts_pixels_over_sizes(tmp_path: Path) -> None:
     runner = StrongestChannel()
     images = [noise(1, 1), noise(37, 5), noise(8, 9, seed=3)]
     targets = [np.where(image[..., 0] > 99, image[..., 1] % 3, 255).astype(np.uint8) for image in images]
-    scores = evaluate(runner, zip(images, targets, strict=True))
+    samples = [Sample(str(n), tmp_path / f"{n}.png", tmp_path / f"{n}-mask.png") for n in range(len(images))]
+    for sample, image, target in zip(samples, images, targets, strict=True):
+        write_image(sample.image, image)
+        write_label_map(sample.target, target, LABELS)
+    scores = evaluate(runner, DataSet("folder", tmp_path, LABELS, {"val": tuple(samples)}), samples)
     predicted = np.concatenate([label_maps(runner, image[None]).ravel() for image in images])
     together = confusion_matrix(np.concatenate([target.ravel() for target in targets]), predicted, 3)
     assert scores.to_dict() == Scores.from_confusion(together, LABELS.class_names).to_dict()

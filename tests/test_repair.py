@@ -53,8 +53,8 @@ def test_of_files_in_two_splits_the_first_stays_and_no_split_is_emptied(data: Pa
     corpus.copied_to_val(data)
     made, dataset = repaired(data)
     assert names(dataset) == {"train": "abc", "val": "d"}
-    (line,) = made.left_out
-    assert line.startswith(f"{corpus.image(data, 'e', split='val')}: is in split 'val', and the same file is ")
+    (fault,) = made.left_out
+    assert (fault.kind, fault.path) == ("in-two-splits", corpus.image(data, "e", split="val"))
     shutil.copyfile(corpus.image(data, "c"), corpus.image(data, "d", split="val"))
     made, dataset = repaired(data, "again")
     assert (names(dataset), len(made.left_out)) == ({"train": "abc", "val": "d"}, 1)
@@ -88,7 +88,7 @@ def test_channels_and_range_are_kept(data: Path, channels: int) -> None:
     before, after = find_dataset(data), repaired(data)[1]
     assert (after.channels, after.value_range) == (channels, (3, 1700))
     for one, other in zip(before.split("val"), after.split("val"), strict=True):
-        np.testing.assert_array_equal(before.read_image(one), after.read_image(other))
+        np.testing.assert_array_equal(before.read_picture(one).pixels, after.read_picture(other).pixels)
 
 
 def test_one_bad_annotation_leaves_out_its_image_alone(data: Path) -> None:
@@ -101,9 +101,32 @@ def test_one_bad_annotation_leaves_out_its_image_alone(data: Path) -> None:
     file.write_text(json.dumps(values))
     made, dataset = repaired(coco)
     assert (names(dataset), len(made.left_out)) == ({"train": "bc", "val": "de"}, 1)
-    assert "annotation 1: a polygon has an odd number" in made.left_out[0]
+    assert (made.left_out[0].kind, made.left_out[0].sample) == ("damaged-shape", "a")
     for one, other in zip(find_dataset(data).split("val"), dataset.split("val"), strict=True):
         np.testing.assert_array_equal(find_dataset(data).read_target(one), dataset.read_target(other))
+
+
+def test_a_mask_in_colours_of_no_class_is_left_out_once(data: Path) -> None:
+    corpus.base(data)
+    voc = data.with_name("voc")
+    convert(find_dataset(data), voc, "voc")
+    path = corpus.save(voc / "SegmentationClass" / "b.png", np.full((*corpus_base.SIZE, 3), 9, np.uint8))
+    made, dataset = repaired(voc)
+    assert [(fault.kind, fault.path) for fault in made.left_out] == [("unknown-colour", path)]
+    assert names(dataset) == {"train": "ac", "val": "de"}
+
+
+def test_a_shape_that_cannot_be_drawn_leaves_its_image_out_once(data: Path) -> None:
+    corpus.base(data)
+    root = data.with_name("labelme")
+    convert(find_dataset(data), root, "labelme")
+    file = root / "train" / "b.json"
+    values = json.loads(file.read_text())
+    values["shapes"].append({"label": "roof", "points": [[1, 1], [2, 2]], "shape_type": "mask", "mask": "AAAA"})
+    file.write_text(json.dumps(values))
+    made, dataset = repaired(root)
+    assert [(fault.kind, fault.path) for fault in made.left_out] == [("damaged-shape", file)]
+    assert names(dataset) == {"train": "ac", "val": "de"}
 
 
 @pytest.mark.parametrize("to", ["labelme", "coco"])
@@ -115,7 +138,7 @@ def test_one_image_that_cannot_be_read_is_left_out_alone(data: Path, to: str) ->
     path.write_bytes(path.read_bytes()[:-1500])
     made, dataset = repaired(root)
     assert (names(dataset), len(made.left_out)) == ({"train": "ac", "val": "de"}, 1)
-    assert made.left_out[0].startswith(f"{path}: damaged or cut short")
+    assert (made.left_out[0].kind, made.left_out[0].path) == ("truncated-file", path)
 
 
 def test_names_in_folders_of_their_own_are_read_again(data: Path) -> None:

@@ -22,7 +22,7 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.data.layouts import find_dataset
 from fullconv.export import export
-from fullconv.image import write_image, write_label_map
+from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.learn.recipe import modern, override
 from fullconv.learn.train import Job, train
@@ -30,14 +30,14 @@ from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
-from fullconv.polygons import regions
+from fullconv.polygons import find_regions
 from fullconv.report.findings import Findings
 from fullconv.report.measure import THUMB, Measured, measure
 from fullconv.report.page import render, write_report
 from fullconv.report.pictures import WRONG, chosen, error_picture, outlines, tinted
 from fullconv.report.places import LEAST, RegionSizes, near_boundary
 from fullconv.report.source import COLUMNS, Source, read_source
-from fullconv.run.evaluate import evaluate
+from fullconv.run.evaluate import Piece, evaluate
 from fullconv.tiling import Window
 from html_page import Page
 from refusals import refuses
@@ -121,7 +121,7 @@ def test_regions_are_those_of_the_polygons(seed: int) -> None:
     table = RegionSizes()
     table.add(target, np.ones(target.shape, bool), 255)
     table.add(target, np.zeros(target.shape, bool), 255)
-    sizes = sorted(r.pixels for r in regions(target) if r.label != 255 and r.pixels >= LEAST)
+    sizes = sorted(r.pixels for r in find_regions(target) if r.label != 255 and r.pixels >= LEAST)
     assert {size: count for size, (count, _, _) in table.by_size.items()} == {s: 2 * sizes.count(s) for s in sizes}
     groups = table.thirds()
     assert sum(group.regions for group in groups) == 2 * len(sizes)
@@ -138,7 +138,7 @@ def test_one_pass_measures_what_evaluate_scores(tmp_path: Path) -> None:
     dataset, runner = make_data(tmp_path, HOSTILE), Scripted(HOSTILE, 0.2)
     found = measure(runner, dataset, "val")
     samples = dataset.split("val")
-    assert found.scores.to_dict() == evaluate(runner, map(dataset.read, samples)).to_dict()
+    assert found.scores.to_dict() == evaluate(runner, dataset, samples).to_dict()
     assert np.array_equal(found.counts().sum(0)[0], found.confusion.diagonal())
     assert found.boundary.pixels + found.interior.pixels == found.confusion.sum()
     wrong = found.confusion.sum() - found.confusion.trace()
@@ -153,7 +153,9 @@ def test_large_predictions_are_kept_small() -> None:
     labels = LabelSet.named(["a", "b"])
     found = Measured(labels, DataSet("folder", Path(), labels, {}), "val", np.zeros((2, 2), np.int64))
     label_map = np.random.default_rng(0).integers(0, 2, (THUMB + 5, 3 * THUMB - 7), dtype=np.uint8)
-    found.add(Sample("a", Path(), Path()), label_map, label_map, 0.1)
+    size = label_map.shape
+    whole = Piece(size, range(size[0]), range(size[1]), label_map, (slice(None), slice(None)), label_map, 0.1)
+    found.add(Sample("a", Path(), Path()), [whole])
     small = found.images[0].unpacked()
     assert max(small.shape) <= THUMB
     assert np.array_equal(small, label_map[::3, ::3])

@@ -69,7 +69,7 @@ def test_every_fifth_image_of_camvid_is_labelled_as_the_card_says(name, kind):
         pytest.importorskip("openvino")
     data = find_dataset(CAMVID)
     samples = data.split("val")[::5]
-    whole = evaluate(load_runner(bundled("street")), (data.read(sample) for sample in samples))
-    found = evaluate(load_runner(bundled(name), kind), (data.read(sample) for sample in samples))
+    whole = evaluate(load_runner(bundled("street")), data, samples)
+    found = evaluate(load_runner(bundled(name), kind), data, samples)
     assert found.mean_iou > 0.66
     assert abs(found.mean_iou - whole.mean_iou) < 0.01

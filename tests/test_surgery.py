@@ -1,4 +1,4 @@
-"""The dense network is the classifier, on every crop at once."""
+"""Convolutionalized classifiers: every cell of the dense network equals the classifier on its crop."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullconv.errors import ModelError
 from fullconv.geometry import Field, Layer, Tap
-from fullconv.net.backbones import digit_net, input_size
-from fullconv.net.connected import FEW_CELLS, Connected
+from fullconv.net.backbones import input_size
+from fullconv.net.digit_net import digit_net
+from fullconv.net.linear_as_conv import MAX_MATMUL_CELLS, LinearAsConv
 from fullconv.net.surgery import Surgery, convolutionalize, transplant
+from fullconv.net.values import FeatureGeometry
 from nets import CLASSIFIERS, narrow_vgg16
+from refusals import refuses
 
 
-def output_taps(dense: Surgery) -> tuple[Tap, Tap]:
-    taps = list(dense.nodes.values())[-1].taps
-    assert taps is not None
-    return taps
+def output_geometry(dense: Surgery) -> FeatureGeometry:
+    geometry = list(dense.nodes.values())[-1].geometry
+    assert geometry is not None
+    return geometry
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_a_classifier_keeps_its_logits_names_and_itself(name):
+def test_dense_network_has_the_logits_and_names_of_the_classifier(name):
     torch.manual_seed(0)
     model = CLASSIFIERS[name]().double().eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -35,9 +37,8 @@ def test_a_classifier_keeps_its_logits_names_and_itself(name):
     assert list(dense.module.state_dict()) == list(before) == list(model.state_dict())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(value.flatten().equal(before[key].flatten()) for key, value in dense.module.state_dict().items())
-    assert [isinstance(model.get_submodule(linear), nn.Linear) for linear in dense.linears] == [True] * len(
-        dense.linears
-    )
+    assert dense.linears
+    assert all(isinstance(model.get_submodule(linear), nn.Linear) for linear in dense.linears)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_a_classifier_keeps_its_logits_names_and_itself(name):
         ("digits", None, ("classifier.0", "classifier.3", "classifier.6")),
     ],
 )
-def test_the_report_accounts_for_every_parameter(name, features, linears):
+def test_report_accounts_for_every_parameter(name, features, linears):
     model = CLASSIFIERS[name]()
     dense = convolutionalize(model, input_size(name))
     assert dense.linears == linears
@@ -64,7 +65,7 @@ def test_the_report_accounts_for_every_parameter(name, features, linears):
 
 @st.composite
 def valid_classifiers(draw) -> tuple[nn.Module, tuple[int, int]]:
-    """A classifier without any padding, and a size for it that may leave a remainder in every layer."""
+    """Draw a classifier without padding, and an image size that may leave a remainder in every layer."""
     modules: list[nn.Module] = []
     tap, channels = Tap(), 2
     for _ in range(draw(st.integers(1, 3))):
@@ -94,15 +95,15 @@ def valid_classifiers(draw) -> tuple[nn.Module, tuple[int, int]]:
 
 @given(valid_classifiers(), st.tuples(st.integers(0, 12), st.integers(0, 12)))
 @settings(max_examples=80)
-def test_each_dense_cell_is_the_classifier_on_its_crop(classifier, larger):
+def test_each_dense_cell_equals_the_classifier_on_its_crop(classifier, larger):
     model, (height, width) = classifier
     dense = convolutionalize(model, (height, width), channels=2)
     image = torch.randn(1, 2, height + larger[0], width + larger[1], dtype=torch.float64)
-    vertical, horizontal = (tap.field for tap in output_taps(dense))
+    vertical, horizontal = (tap.field for tap in output_geometry(dense))
     with torch.no_grad():
         logits = dense.module(image)
         assert logits.shape[2:] == tuple(
-            tap.size(n) for tap, n in zip(output_taps(dense), image.shape[2:], strict=True)
+            tap.size(n) for tap, n in zip(output_geometry(dense), image.shape[2:], strict=True)
         )
         checked = 0
         for i in range(logits.shape[2]):
@@ -115,19 +116,19 @@ def test_each_dense_cell_is_the_classifier_on_its_crop(classifier, larger):
     assert checked == steps[0] * steps[1]
 
 
-def test_the_digit_classifier_is_dense_without_loss():
+def test_dense_digit_classifier_equals_the_classifier_on_every_window():
     torch.manual_seed(0)
     model = digit_net().double().eval()
     dense = convolutionalize(model, input_size("digits"))
-    field = output_taps(dense)[0].field
+    field = output_geometry(dense)[0].field
     height, width = input_size("digits")
     assert (field.stride, field.first(0), field.receptive_field) == (32, 0, height)
     image = torch.rand(1, 3, height + 40, width + 64, dtype=torch.float64)
     with torch.no_grad():
         logits = dense.module(image)
-        crops = torch.cat([image[:, :, :height, at : at + width] for at in (0, 32, 64)])
+        crops = torch.cat([image[:, :, :height, x : x + width] for x in (0, 32, 64)])
         if logits.shape[2] == 2:
-            crops = torch.cat([crops, *(image[:, :, 32 : 32 + height, at : at + width] for at in (0, 32, 64))])
+            crops = torch.cat([crops, *(image[:, :, 32 : 32 + height, x : x + width] for x in (0, 32, 64))])
         torch.testing.assert_close(logits[0].flatten(1).T, model(crops))
 
 
@@ -154,7 +155,7 @@ class Classifier(nn.Module):
         lambda x: functional.relu(functional.adaptive_avg_pool2d(x, (4, 5)).flatten(1)),
     ],
 )
-def test_every_way_to_flatten(flatten):
+def test_every_way_to_flatten_converts(flatten):
     model = Classifier(flatten)
     dense = convolutionalize(model, (6, 7)).module
     image = torch.randn(2, 3, 6, 7)
@@ -162,7 +163,7 @@ def test_every_way_to_flatten(flatten):
     assert dense(torch.zeros(1, 3, 8, 10)).shape == (1, 3, 3, 4)
 
 
-def test_modes_frozen_weights_and_missing_biases_are_kept():
+def test_modes_frozen_weights_and_missing_biases_stay():
     parts = [
         nn.Conv2d(3, 4, 3),
         nn.BatchNorm2d(4),
@@ -183,19 +184,19 @@ def test_modes_frozen_weights_and_missing_biases_are_kept():
     assert convolutionalize(model.eval(), (4, 4)).module.training is False
 
 
-def test_the_copy_is_deep():
+def test_dense_network_shares_no_memory_with_the_classifier():
     model = Classifier(nn.Flatten())
     dense = convolutionalize(model, (6, 7)).module
     with torch.no_grad():
         for parameter in dense.parameters():
             parameter.add_(1)
     assert all(
-        not torch.equal(mine.flatten(), theirs.flatten())
-        for mine, theirs in zip(dense.parameters(), model.parameters(), strict=True)
+        not torch.equal(copy.flatten(), original.flatten())
+        for copy, original in zip(dense.parameters(), model.parameters(), strict=True)
     )
 
 
-def test_a_network_on_the_meta_device_has_a_dense_form():
+def test_network_on_the_meta_device_converts():
     with torch.device("meta"):
         dense = convolutionalize(CLASSIFIERS["resnet18"]())
     assert {value.device.type for value in dense.module.state_dict().values()} == {"meta"}
@@ -207,69 +208,101 @@ class Branching(nn.Module):
 
 
 def on_map(*modules: nn.Module) -> nn.Module:
-    """Modules behind a convolution that makes 2 x 9 x 9 cells of 11 x 11 pixels."""
+    """Return modules after a convolution that makes 2 x 9 x 9 cells of 11 x 11 pixels."""
     return nn.Sequential(nn.Conv2d(3, 2, 3), *modules)
 
 
 def on_vector(*modules: nn.Module) -> nn.Module:
-    """Modules behind a linear layer to 4 numbers."""
+    """Return modules after a linear layer to 4 numbers."""
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 121, 4), *modules)
 
 
+class Head(nn.Module):
+    """A convolution to 2 x 9 x 9 cells, then a function of them and of a linear layer to 2 numbers."""
+
+    def __init__(self, inputs: int, function) -> None:
+        super().__init__()
+        self.features, self.last, self.function = nn.Conv2d(3, 2, 3), nn.Linear(inputs, 2), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.features(x), self.last)
+
+
 @pytest.mark.parametrize(
-    ("model", "sentence"),
+    ("code", "value", "model"),
     [
-        (on_map(), "no linear layer after a flatten: nothing to convolutionalize"),
-        (on_map(nn.Flatten()), "no linear layer after a flatten"),
-        (on_map(Branching()), r"cannot be traced .* must not branch on data"),
+        ("no-linear-layer", "Sequential", on_map()),
+        ("no-linear-layer", "it returns N x 2 x 4", on_map(nn.Flatten(2), nn.Linear(81, 4))),
+        ("no-linear-layer", "Sequential", on_map(nn.Flatten())),
+        ("cannot-trace", "must not branch on data", on_map(Branching())),
         (
+            "unequal-windows",
+            "1 (AdaptiveAvgPool2d) pools [9, 9] cells to [4, 4]",
             on_map(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(32, 4)),
-            r"1 \(AdaptiveAvgPool2d\) pools \[9, 9\] cells to \[4, 4\]: .*unequal",
         ),
-        (on_map(nn.Linear(9, 4), nn.Flatten(), nn.Linear(72, 2)), "linear along the columns of a map"),
-        (on_map(nn.Flatten(2), nn.Linear(81, 4)), "no linear layer after a flatten.*it gives N x 2 x 4"),
-        (on_map(nn.Flatten(2), nn.Linear(81, 4), nn.Flatten(), nn.Linear(8, 2)), "places of a flattened map"),
-        (on_map(nn.AdaptiveMaxPool2d(4), nn.Flatten(), nn.Linear(32, 4)), r"pools \[9, 9\] cells to \[4, 4\]"),
-        (on_map(nn.Flatten(), nn.BatchNorm1d(162), nn.Linear(162, 2)), r"BatchNorm1d\) works on a flattened map"),
-        (on_vector(nn.LogSoftmax(-1), nn.ReLU()), r"LogSoftmax.* cannot be followed"),
-        (on_vector(nn.Linear(5, 2)), "does not run on a 11x11 image"),
-        (on_map(nn.Conv2d(2, 2, 12), nn.Flatten(), nn.Linear(2, 2)), "does not run on a 11x11 image"),
+        ("unequal-windows", "[9, 9]", on_map(nn.AdaptiveMaxPool2d(4), nn.Flatten(), nn.Linear(32, 4))),
+        ("linear-on-map", "1 (Linear)", on_map(nn.Linear(9, 4), nn.Flatten(), nn.Linear(72, 2))),
+        (
+            "unsupported-head",
+            "positions of a flattened map",
+            on_map(nn.Flatten(2), nn.Linear(81, 4), nn.Flatten(), nn.Linear(8, 2)),
+        ),
+        (
+            "unsupported-head",
+            "2 (BatchNorm1d) works on a flattened map",
+            on_map(nn.Flatten(), nn.BatchNorm1d(162), nn.Linear(162, 2)),
+        ),
+        (
+            "unsupported-head",
+            "2 (layer norm) works on a flattened map",
+            on_map(nn.Flatten(), nn.LayerNorm(162), nn.Linear(162, 2)),
+        ),
+        ("unsupported-head", "cannot be applied", on_vector(nn.LogSoftmax(-1), nn.ReLU())),
+        ("unsupported-head", "reshapes to (2, 81)", Head(81, lambda x, fc: fc(x.flatten(1).view(-1, 2, 81)).sum(1))),
+        (
+            "unsupported-head",
+            "its own weights",
+            Head(2, lambda x, fc: functional.linear(x.mean((2, 3)), fc.weight * 2)),
+        ),
+        ("network-does-not-run", "11x11 image", on_vector(nn.Linear(5, 2))),
+        ("network-does-not-run", "11x11 image", on_map(nn.Conv2d(2, 2, 12), nn.Flatten(), nn.Linear(2, 2))),
+        ("fixed-image-size", "11x11", Head(2, lambda x, fc: fc((x.view(-1, 2, 9, 9) * 2).mean((2, 3))))),
     ],
 )
-def test_what_cannot_be_dense_is_refused_in_one_line(model, sentence):
-    with pytest.raises(ModelError, match=sentence) as refusal:
+def test_classifier_that_cannot_be_dense_is_refused_in_one_line(code, value, model):
+    with refuses(code, value) as refusal:
         convolutionalize(model, (11, 11))
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in refusal.message
 
 
 def test_transplant_copies_by_name_and_shape():
     torch.manual_seed(0)
     source, target = narrow_vgg16(hidden=8), narrow_vgg16(hidden=12)
-    kept = {key: value.clone() for key, value in target.state_dict().items()}
+    before = {key: value.clone() for key, value in target.state_dict().items()}
     copied, others = transplant(source, target)
-    assert set(copied) | set(others) == set(kept)
+    assert set(copied) | set(others) == set(before)
     assert set(others) == {
         f"classifier.{i}.{part}" for i, part in [(0, "weight"), (0, "bias"), (3, "weight"), (3, "bias"), (6, "weight")]
     }
-    state, theirs = target.state_dict(), source.state_dict()
-    assert all(torch.equal(state[name], theirs[name]) for name in copied)
-    assert all(torch.equal(state[name], kept[name]) for name in others)
+    state, copies = target.state_dict(), source.state_dict()
+    assert all(torch.equal(state[name], copies[name]) for name in copied)
+    assert all(torch.equal(state[name], before[name]) for name in others)
 
 
-def test_the_field_of_a_dense_vgg16_is_the_papers():
-    field = output_taps(convolutionalize(narrow_vgg16()))[0].field
+def test_dense_vgg16_has_the_receptive_field_of_the_paper():
+    field = output_geometry(convolutionalize(narrow_vgg16()))[0].field
     assert (field.stride, field.receptive_field) == (32, 404)
     assert field != Field()
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(6, 7), (5, 4), (40, 60)])
-def test_a_connected_layer_is_a_convolution_on_few_cells_and_on_many(layout, size):
+def test_linear_as_conv_equals_a_convolution_on_few_and_many_cells(layout, size):
     torch.manual_seed(0)
-    layer = Connected(3, 5, (5, 4)).to(memory_format=layout)
+    layer = LinearAsConv(3, 5, (5, 4)).to(memory_format=layout)
     image = torch.randn(2, 3, *size, requires_grad=True)
-    assert (2 * (size[0] - 4) * (size[1] - 3) <= FEW_CELLS) == (size[0] < 40)
+    assert (2 * (size[0] - 4) * (size[1] - 3) <= MAX_MATMUL_CELLS) == (size[0] < 40)
     plain = functional.conv2d(image, layer.weight, layer.bias)
     torch.testing.assert_close(layer(image), plain)
-    ours = torch.autograd.grad(layer(image).square().sum(), (image, layer.weight, layer.bias))
-    torch.testing.assert_close(ours, torch.autograd.grad(plain.square().sum(), (image, layer.weight, layer.bias)))
+    gradients = torch.autograd.grad(layer(image).square().sum(), (image, layer.weight, layer.bias))
+    torch.testing.assert_close(gradients, torch.autograd.grad(plain.square().sum(), (image, layer.weight, layer.bias)))

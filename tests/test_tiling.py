@@ -1,4 +1,4 @@
-"""Tiles give the labels of the whole image, whatever the network, the image and the tile; and say so if they do not."""
+"""Tiled labels equal whole-image labels for every network, image and tile size; differences are reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import nn
 from command_line import predict
 from fullconv.data.digits import DIGIT_LABELS
 from fullconv.errors import UsageError
-from fullconv.image import read_label_map, write_image
+from fullconv.images import open_image, read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import Saved, save_net
@@ -24,20 +24,20 @@ from fullconv.net.fcn import FCN, build
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
-from fullconv.run.rasters import open_raster
 from fullconv.run.result import segment
 from fullconv.run.runner import largest
 from fullconv.run.tiles import TiledRunner
 from fullconv.run.verify import SAMPLE, TIE, TileVerification, halo_error, sample_tiles, verify_tiles
-from fullconv.tiling import TRIED, Window, balanced
+from fullconv.tiling import MAX_TILES_TRIED, Window, choose_tile
 from geotiffs import Shifted
+from refusals import refuses
 from test_any import Gate, Same, Stages, Upward, conv
 
 WINDOWS = st.builds(Window, st.integers(0, 40), st.integers(0, 40), st.sampled_from([1, 4, 7, 32]))
 
 
 @given(WINDOWS, st.integers(1, 400), st.integers(0, 100))
-def test_tiles_have_all_that_their_pixels_need_on_the_grid(window: Window, size: int, more: int) -> None:
+def test_tiles_contain_the_halo_of_their_pixels_and_start_on_the_grid(window: Window, size: int, more: int) -> None:
     tile = window.size + more
     cuts = window.cuts(size, tile)
     assert [pixel for cut in cuts for pixel in cut.keep] == list(range(size))
@@ -54,7 +54,7 @@ def test_tiles_have_all_that_their_pixels_need_on_the_grid(window: Window, size:
 
 
 @given(WINDOWS, st.data())
-def test_the_cut_for_some_pixels_is_the_smallest(window: Window, data: st.DataObject) -> None:
+def test_cut_is_the_smallest_that_contains_the_halo(window: Window, data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 300))
     first = data.draw(st.integers(0, size - 1))
     keep = range(first, data.draw(st.integers(first + 1, size)))
@@ -65,39 +65,39 @@ def test_the_cut_for_some_pixels_is_the_smallest(window: Window, data: st.DataOb
     assert cut.read.stop == size or window.after <= after < window.after + window.period
 
 
-def test_tiles_are_no_longer_than_their_number_needs() -> None:
+def test_tiles_are_as_short_as_their_number_allows() -> None:
     lengths = [len(Window(10, 10, 4).cuts(1000, tile)[0].read) for tile in (24, 400, 519, 990)]
     assert lengths == [24, 348, 512, 512]
 
 
-def test_a_tile_within_its_halo_is_refused() -> None:
-    with pytest.raises(UsageError, match="take 88 at the least"):
+def test_a_tile_smaller_than_its_halo_is_refused() -> None:
+    with refuses("tile-too-small", "use at least 88"):
         Window(40, 40, 8).cuts(10, 87)
 
 
-def test_so_is_a_size_that_would_never_end() -> None:
-    with pytest.raises(UsageError, match="take larger tiles"):
+def test_a_size_that_needs_millions_of_tiles_is_refused() -> None:
+    with refuses("too-many-tiles", f"{2**40:,}", "tiles of 24"):
         Window(3, 5).cuts(2**40, 24)
 
 
 @given(WINDOWS, WINDOWS, st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 10**6))
-def test_a_balanced_tile_keeps_to_its_pixels_where_a_tile_can(
+def test_chosen_tile_has_at_most_the_allowed_pixels(
     down: Window, across: Window, height: int, width: int, pixels: int
 ) -> None:
-    """Up to the rows and columns that a cut may have more; and no two tiles for an image that is one."""
-    tile = balanced((down, across), (height, width), pixels)
+    """Cuts may be longer by less than the period. An image within the limit is one tile."""
+    tile = choose_tile((down, across), (height, width), pixels)
     rows, columns = down.cuts(height, tile[0]), across.cuts(width, tile[1])
     computed = min(tile[0], height) * min(tile[1], width)
     assert len(rows[0].read) < tile[0] + down.period
     assert len(columns[0].read) < tile[1] + across.period
-    least = min(height, down.side(height, TRIED)) * min(width, across.side(width, TRIED))
+    least = min(height, down.side(height, MAX_TILES_TRIED)) * min(width, across.side(width, MAX_TILES_TRIED))
     assert computed <= max(pixels, least)
     if height * width <= pixels:
         assert len(rows) == len(columns) == 1
 
 
 class Measuring(Shifted):
-    """How many pixels it gets at once."""
+    """A runner that records the largest number of pixels that it gets at once."""
 
     def __init__(self, exact: bool = True) -> None:
         super().__init__()
@@ -110,8 +110,8 @@ class Measuring(Shifted):
 
 @pytest.mark.parametrize("keep_logits", [False, True])
 @pytest.mark.parametrize("size", [(70, 90), (9, 700), (701, 8), (40, 50)])
-def test_a_large_image_is_computed_in_tiles_automatically(size: tuple[int, int], keep_logits: bool) -> None:
-    """With the labels and the logits of the whole; with global context only the whole has them."""
+def test_a_large_image_is_tiled_automatically(size: tuple[int, int], keep_logits: bool) -> None:
+    """Labels and logits equal those of the whole image. A network with global context is not tiled."""
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     tiled, whole = Measuring(), Measuring(exact=False)
     result, expected = (
@@ -124,7 +124,7 @@ def test_a_large_image_is_computed_in_tiles_automatically(size: tuple[int, int],
 
 
 class Small(nn.Module):
-    """A classifier with VGG's phase (pooling by 2, no padding there) or ResNet's (strided, padded), of 32 pixels."""
+    """A classifier at stride 32, with the phase of VGG (pooling by 2) or of ResNet (strided, padded convolutions)."""
 
     def __init__(self, kernels: tuple[int, ...], pooled: bool, hidden: bool) -> None:
         super().__init__()
@@ -184,7 +184,9 @@ NETS = st.tuples(
 
 @settings(max_examples=15, deadline=None)
 @given(NETS, st.data())
-def test_tiles_of_random_networks_give_the_whole(net: tuple[tuple[int, ...], bool, bool, int, str], data) -> None:
+def test_tiled_logits_of_random_networks_equal_whole_image_logits(
+    net: tuple[tuple[int, ...], bool, bool, int, str], data
+) -> None:
     kernels, pooled, hidden, stride, upsample = net
     if upsample == "unpool" and not pooled:
         upsample = "fixed"
@@ -196,7 +198,7 @@ def test_tiles_of_random_networks_give_the_whole(net: tuple[tuple[int, ...], boo
 
 
 @pytest.mark.parametrize("block", [Same, Upward, lambda: conv(8, 8, 3, 1, 1)])
-def test_networks_that_pad_by_the_size_of_the_image_too(block) -> None:
+def test_tiled_logits_equal_whole_image_logits_where_padding_depends_on_the_size(block) -> None:
     torch.manual_seed(0)
     runner = lively(FCN(convolutionalize(Stages(block).eval(), (64, 128)), NetSpec("resnet18", 3, 8)))
     tiled = TiledRunner(runner, max(window.size for window in runner.info.windows))
@@ -206,15 +208,16 @@ def test_networks_that_pad_by_the_size_of_the_image_too(block) -> None:
     assert_same(tiled, image)
 
 
-def test_a_batch_is_tiled_image_by_image_alike() -> None:
+def test_tiled_labels_do_not_depend_on_the_batch() -> None:
     runner = small((3, 3, 1, 1, 1), True, False, 8, "fixed")
     tiled = TiledRunner(runner, max(window.size for window in runner.info.windows))
     images = np.stack([noise(200, 150), noise(200, 150)[::-1]])
+    assert not np.array_equal(images[0], images[1])
     np.testing.assert_array_equal(tiled.label_maps(images)[1:], tiled.label_maps(images[1:]))
     np.testing.assert_array_equal(largest(tiled.logits(images)), tiled.label_maps(images))
 
 
-def test_global_context_is_refused_without_a_halo() -> None:
+def test_tiling_a_network_with_global_context_needs_a_halo() -> None:
     runner = lively(FCN(convolutionalize(Stages(Gate).eval(), (48, 64)), NetSpec("resnet18", 3, 8)))
     with pytest.raises(UsageError, match=r"looks at the whole image at once[^\n]*halo"):
         TiledRunner(runner, 512)
@@ -223,7 +226,7 @@ def test_global_context_is_refused_without_a_halo() -> None:
     assert tiled.label_maps(noise(150, 170)[None]).shape == (1, 150, 170)
 
 
-def test_a_smaller_halo_is_told_to_be_one(tmp_path: Path) -> None:
+def test_labels_that_a_smaller_halo_changes_are_counted(tmp_path: Path) -> None:
     torch.manual_seed(0)
     block = Stages(lambda: conv(8, 8, 3, 1, 1)).eval()
     runner = lively(FCN(convolutionalize(block, (64, 64)), NetSpec("resnet18", 3, 8)))
@@ -232,7 +235,7 @@ def test_a_smaller_halo_is_told_to_be_one(tmp_path: Path) -> None:
     assert not less.info.exact
     write_image(tmp_path / "a.png", image := noise(300, 300))
     whole = runner.label_maps(image[None])[0]
-    with open_raster(tmp_path / "a.png") as raster:
+    with open_image(tmp_path / "a.png") as raster:
         error = halo_error(less, raster)
         assert halo_error(full, raster) is None
     assert error is not None
@@ -253,7 +256,7 @@ def test_a_smaller_halo_is_told_to_be_one(tmp_path: Path) -> None:
 
 @dataclass
 class Drifting:
-    """The red channel against a number that drifts by `drift` on images less than 50 wide."""
+    """A runner that compares the red channel with 128, plus `drift` on images less than 50 pixels wide."""
 
     drift: float
     info = ModelInfo(LabelSet.named(["low", "high"]), (Window(0, 0), Window(0, 0)), exact=True)
@@ -267,25 +270,21 @@ class Drifting:
         return largest(self.logits(images))
 
 
-GREYS = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
-"""Each red once: with 128 both classes of `Drifting` are equally good, with 127 they differ by one of 255."""
+@pytest.mark.parametrize(
+    ("drift", "differing", "margin"), [(0.0, 0, 0.0), (-0.01, 1, 0.0), (-0.5, 1, 0.0), (-1.5, 2, 1.0)]
+)
+def test_labels_that_differ_where_logits_do_not_tie_refute_the_tiles(
+    drift: float, differing: int, margin: float
+) -> None:
+    """Red 128 ties with the level in the whole image; red 127 is one below it."""
+    image = np.repeat(np.arange(256, dtype=np.float32).astype(np.uint8)[None, :, None], 3, 2)
+    verification = verify_tiles(TiledRunner(Drifting(drift), 32), image)
+    ties = min(differing, 1)
+    assert verification == TileVerification(256, 8, differing, ties, pytest.approx(-drift, abs=1e-5), 255.0, margin)
+    assert verification.holds == (margin == 0)
 
 
-@pytest.mark.parametrize("drift", [0.0, -0.01, -0.5])
-def test_labels_that_differ_where_the_whole_image_has_equal_logits_are_ties(drift: float) -> None:
-    verification = verify_tiles(TiledRunner(Drifting(drift), 32), GREYS)
-    differing = int(drift < 0)
-    assert verification == TileVerification(256, 8, differing, differing, pytest.approx(-drift, abs=1e-5), 255.0, 0.0)
-    assert verification.holds
-
-
-def test_a_label_that_differs_where_one_class_is_clearly_better_is_not_a_tie() -> None:
-    verification = verify_tiles(TiledRunner(Drifting(-1.5), 32), GREYS)
-    assert verification == TileVerification(256, 8, 2, 1, pytest.approx(1.5, abs=1e-5), 255.0, 1.0)
-    assert not verification.holds
-
-
-def test_the_command_verifies_tiles_and_measures_a_smaller_halo(
+def test_predict_verifies_tiles_and_reports_the_error_of_a_smaller_halo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
@@ -312,4 +311,4 @@ def test_the_command_verifies_tiles_and_measures_a_smaller_halo(
     assert predict(monkeypatch, *start, "--patchwise") == 2
     assert predict(monkeypatch, *start, "--backend", "abacus") == 2
     assert predict(monkeypatch, *start[:-1], "100") == 2
-    assert "take 188 at the least" in capsys.readouterr().err
+    assert "use at least 188" in capsys.readouterr().err

@@ -1,15 +1,20 @@
-"""The field of a node is where the gradient of one of its cells is not zero, in networks of many kinds."""
+"""Traced geometry is correct: the field of a cell covers exactly the pixels with a gradient."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
 import torchvision
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
-from fullconv.errors import ModelError
 from fullconv.geometry import Layer
-from fullconv.net.trace import Node, layers_of, trace, traced
+from fullconv.net.layers import layers_of_module
+from fullconv.net.nodes import Node, trace
+from fullconv.net.tracer import trace_fx
+from refusals import matches, refuses
 
 torch.set_num_threads(1)
 
@@ -17,7 +22,7 @@ SIZE = (161, 193)
 
 
 class Forked(nn.Module):
-    """Branches that differ in kernel, dilation and padding, then concatenated and multiplied."""
+    """Branches that differ in kernel, dilation and padding, then multiplied and concatenated."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,8 +51,8 @@ NETWORKS = {
 }
 
 
-def positive(model: nn.Module) -> fx.GraphModule:
-    """With weights above zero and average for max pooling, every input that counts has a gradient."""
+def make_positive(model: nn.Module) -> fx.GraphModule:
+    """Trace the model with positive weights and mean for max pooling, so that every input in a field has a gradient."""
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.MaxPool2d):
             average = nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode)
@@ -56,7 +61,7 @@ def positive(model: nn.Module) -> fx.GraphModule:
             model.set_submodule(name, nn.ReLU())
     for parameter in model.parameters():
         nn.init.constant_(parameter, 1 / parameter[0].numel() if parameter.dim() > 1 else 1)
-    return traced(model.double().eval())
+    return trace_fx(model.double().eval())
 
 
 class Recorder(fx.Interpreter):
@@ -69,32 +74,32 @@ class Recorder(fx.Interpreter):
         return self.maps[n.name]
 
 
-def interesting(nodes: dict[str, Node]) -> list[Node]:
-    """Maps at which something happens, and no more than a dozen."""
-    found = [node for node in nodes.values() if node.taps and (node.module is None or layers_of(node.module))]
-    return found[1 :: max(1, len(found) // 12)]
+def sample_maps(nodes: dict[str, Node]) -> list[Node]:
+    """Return at most a dozen of the maps that are computed by a kernel or a function."""
+    maps = [node for node in nodes.values() if node.geometry and (node.module is None or layers_of_module(node.module))]
+    return maps[1 :: max(1, len(maps) // 12)]
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_fields_are_the_support_of_the_gradient(name):
-    graph = positive(NETWORKS[name]())
+    graph = make_positive(NETWORKS[name]())
     image = torch.ones(1, 3, *SIZE, dtype=torch.float64, requires_grad=True)
     recorder = Recorder(graph)
     recorder.run(image)
     nodes = trace(graph, SIZE)
     checked = inner = 0
-    for node in interesting(nodes):
+    for node in sample_maps(nodes):
         out = recorder.maps[node.name]
         assert node.shape == out.shape[1:]
-        assert tuple(tap.size(n) for tap, n in zip(node.taps, SIZE, strict=True)) == node.shape[1:]
+        assert tuple(tap.size(n) for tap, n in zip(node.geometry, SIZE, strict=True)) == node.shape[1:]
         cell = out.shape[2] // 2, out.shape[3] // 2
         (gradient,) = torch.autograd.grad(out[0, :, cell[0], cell[1]].sum(), image, retain_graph=True)
         support = gradient[0].sum(0) != 0
-        for axis, (tap, at) in enumerate(zip(node.taps, cell, strict=True)):
-            seen = support.any(1 - axis).nonzero().flatten().tolist()
+        for axis, (tap, at) in enumerate(zip(node.geometry, cell, strict=True)):
+            pixels = support.any(1 - axis).nonzero().flatten().tolist()
             first, last = tap.field.first(at), tap.field.last(at)
-            assert (seen[0], seen[-1]) == (max(0, first), min(SIZE[axis] - 1, last)), (node.name, axis)
+            assert (pixels[0], pixels[-1]) == (max(0, first), min(SIZE[axis] - 1, last)), (node.name, axis)
             inner += first >= 0 and last < SIZE[axis]
             checked += 1
     assert checked >= 10
@@ -102,9 +107,9 @@ def test_fields_are_the_support_of_the_gradient(name):
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-def test_branches_join_to_the_hull():
-    last = trace(traced(Forked()), SIZE)["cat"]
-    vertical, horizontal = (tap.field for tap in last.taps)
+def test_field_of_joined_branches_covers_both():
+    last = trace(trace_fx(Forked()), SIZE)["cat"]
+    vertical, horizontal = (tap.field for tap in last.geometry)
     assert (vertical.stride, vertical.receptive_field) == (1, 3 + 4)
     assert (horizontal.stride, horizontal.receptive_field) == (2, 5 + 2 * 4)
 
@@ -122,8 +127,8 @@ def test_branches_join_to_the_hull():
         (nn.Upsample(scale_factor=2), None),
     ],
 )
-def test_layers_of_modules(module, expected):
-    assert layers_of(module) == expected
+def test_layers_of_torch_modules(module, expected):
+    assert layers_of_module(module) == expected
 
 
 class Gated(nn.Module):
@@ -133,28 +138,66 @@ class Gated(nn.Module):
         return x * torch.sigmoid(nn.functional.adaptive_avg_pool2d(x, 1))
 
 
-def test_pooled_values_that_come_back_are_global_context():
-    nodes = list(trace(traced(nn.Sequential(nn.Conv2d(3, 2, 3), Gated())), (32, 32)).values())
-    assert nodes[-1].taps == nodes[1].taps
-    assert (nodes[1].seen.context, nodes[-1].seen.context) == (frozenset(), frozenset({"mul"}))
+def test_global_values_that_meet_a_map_are_context():
+    nodes = list(trace(trace_fx(nn.Sequential(nn.Conv2d(3, 2, 3), Gated())), (32, 32)).values())
+    assert nodes[-1].geometry == nodes[1].geometry
+    assert (nodes[1].info.context, nodes[-1].info.context) == (frozenset(), frozenset({"mul"}))
 
 
 @pytest.mark.parametrize(
     "module", [nn.Flatten(), nn.Upsample(scale_factor=2, mode="bilinear"), nn.AdaptiveMaxPool2d(4), nn.Flatten(2)]
 )
-def test_what_cannot_be_followed_has_no_geometry(module):
-    nodes = list(trace(traced(nn.Sequential(nn.Conv2d(3, 2, 3), module)), (32, 32)).values())
-    assert nodes[1].taps is not None
-    assert nodes[-1].taps is None
+def test_outputs_that_are_not_traceable_maps_have_no_geometry(module):
+    nodes = list(trace(trace_fx(nn.Sequential(nn.Conv2d(3, 2, 3), module)), (32, 32)).values())
+    assert nodes[1].geometry is not None
+    assert nodes[-1].geometry is None
 
 
-def test_an_image_that_is_too_small_is_refused_in_one_line():
-    with pytest.raises(ModelError, match=r"does not run on a 4x4 image: .*too small"):
-        trace(traced(nn.Sequential(nn.Conv2d(3, 2, 3), nn.MaxPool2d(3))), (4, 4))
+class Apply(nn.Module):
+    """Applies a function to the image and a parameter of 8 x 8 x 3 x 3."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function, self.table = function, nn.Parameter(torch.zeros(8, 8, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, self.table)
 
 
-def test_tracing_leaves_modes_and_numbers_alone():
-    graph = traced(nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Dropout()))
+@pytest.mark.parametrize(
+    ("code", "function"),
+    [
+        ("unsupported-operation", lambda x, _: x.roll(1, 2)),
+        ("map-sizes-differ", lambda x, _: x + functional.avg_pool2d(x, (12, 16))),
+        ("map-sizes-differ", lambda x, _: torch.cat([x, functional.avg_pool2d(x, (2, 1))], 2)),
+        ("map-as-parameter", lambda x, table: functional.conv2d(functional.pad(table, (20,) * 4), x)),
+        ("rows-or-columns-misplaced", lambda x, _: functional.avg_pool2d(x.permute(0, 2, 3, 1), 2)),
+        ("works-along-rows-or-columns", lambda x, _: x.softmax(2)),
+        ("works-along-rows-or-columns", lambda x, _: torch.stack(x.unbind(3), 3)),
+        ("works-along-rows-or-columns", lambda x, _: torch.cat([x, x], 2)),
+        ("concatenates-non-map", lambda x, _: torch.cat([x, x.mean((2, 3), keepdim=True).expand(1, 8, 12, 16)], 1)),
+        ("pools-one-axis", lambda x, _: x.mean(2)),
+        ("fixed-positions", lambda x, _: x[:, :, :2]),
+        ("fixed-positions", lambda x, _: x[:, :, 3]),
+        ("norm-over-positions", lambda x, _: functional.layer_norm(x, x.shape[2:])),
+        ("linear-on-map", lambda x, table: functional.linear(x, functional.pad(table[0, :, 0], (0, 13)))),
+    ],
+)
+def test_operation_without_geometry_is_unsupported(code: str, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    graph = trace_fx(nn.Sequential(nn.Conv2d(3, 8, 3), Apply(function)), (14, 18))
+    last = list(trace(graph, (14, 18)).values())[-1].info
+    assert (last.kind, last.code) == ("unsupported", code)
+    assert matches(code, last.reason), last.reason
+
+
+def test_image_below_the_smallest_size_is_refused_in_one_line():
+    with refuses("network-does-not-run", "4x4 image", "too small") as refusal:
+        trace(trace_fx(nn.Sequential(nn.Conv2d(3, 2, 3), nn.MaxPool2d(3))), (4, 4))
+    assert "\n" not in refusal.message
+
+
+def test_tracing_changes_neither_modes_nor_weights():
+    graph = trace_fx(nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Dropout()))
     graph.train()
     graph.get_submodule("1").eval()
     before = {name: value.clone() for name, value in graph.state_dict().items()}
@@ -165,42 +208,42 @@ def test_tracing_leaves_modes_and_numbers_alone():
     assert all(torch.equal(value, before[name]) for name, value in graph.state_dict().items())
 
 
-def test_a_forward_that_branches_on_data_is_refused():
+def test_forward_that_branches_on_data_is_refused():
     class Branching(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(ModelError, match=r"Branching cannot be traced .* must not branch on data"):
-        traced(Branching())
+    with refuses("cannot-trace", "Branching", "must not branch on data"):
+        trace_fx(Branching())
 
 
 class Masked(nn.Module):
-    """Takes a mask that nobody need give."""
+    """Takes an optional mask."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return x if mask is None else x * mask.view(1, 1, 1, -1)
 
 
-class Placed(nn.Module):
-    """Makes a tensor of its own with sizes that it counts."""
+class Creating(nn.Module):
+    """Creates a tensor from the sizes of its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x + torch.ones(x.shape[2], x.shape[3])
 
 
-class Written(nn.Module):
+class Writing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x[:, :1] = 0
         return x
 
 
-def test_arguments_that_nobody_gives_have_their_defaults():
-    graph = traced(Masked(), (5, 6))
+def test_optional_arguments_get_their_defaults():
+    graph = trace_fx(Masked(), (5, 6))
     assert torch.equal(graph(image := torch.rand(1, 3, 5, 6)), image)
     assert trace(graph, (7, 8))
 
 
-@pytest.mark.parametrize(("model", "sentence"), [(Placed(), "tensors of its own"), (Written(), "writes into parts")])
-def test_what_tracing_cannot_do_is_said_as_what_the_forward_does(model, sentence):
-    with pytest.raises(ModelError, match=f"its forward (makes )?{sentence}"):
-        traced(model, (5, 6))
+@pytest.mark.parametrize(("model", "cause"), [(Creating(), "creates tensors"), (Writing(), "writes into parts")])
+def test_forward_that_tracing_does_not_support_is_explained(model, cause):
+    with refuses("cannot-trace", f"its forward {cause}"):
+        trace_fx(model, (5, 6))

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from fullconv.data.digits import write_digit_dataset
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError, FullconvError, Interrupted, UsageError
-from fullconv.image import write_label_map
+from fullconv.images import write_label_map
 from fullconv.learn.keeper import Keeper, load_state
 from fullconv.learn.ladder import climb, table
 from fullconv.learn.recipe import Recipe, modern, override
@@ -85,7 +85,7 @@ def test_run_folder(data: Path, whole: Path) -> None:
     kept = yaml.safe_load((whole / "recipe.yaml").read_text())
     assert Recipe.from_dict(kept["recipe"]) == job().recipe
     dataset = find_dataset(data)
-    again = evaluate(TorchRunner.load(whole), (dataset.read(sample) for sample in dataset.split("val")))
+    again = evaluate(TorchRunner.load(whole), dataset, dataset.split("val"))
     stored = json.loads((whole / "scores.json").read_text())
     assert {key: stored[key] for key in again.to_dict()} == again.to_dict()
 

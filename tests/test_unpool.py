@@ -1,4 +1,4 @@
-"""Unpooling and plain resize as ways back to pixels."""
+"""Unpooling and resizing as alternatives to upsampling by transposed convolution."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fullconv.errors import ModelError
 from fullconv.net.fcn import build, rebuild
 from fullconv.net.spec import NetSpec
 from fullconv.net.upsample import Unpool
-from nets import check_a_tile_with_its_halo, lively, make
+from nets import check_tile_with_halo, lively, make
+from refusals import refuses
 
 
-def test_unpooling_puts_maxima_back_where_they_were():
-    """Unpooling the maxima themselves, with nothing learned around it, keeps them and clears all else."""
+def test_unpooling_puts_maxima_back_at_their_positions():
+    """With identity convolutions around it, unpooling of the maxima keeps them and sets all other cells to zero."""
     pool = nn.MaxPool2d(2)
     vertical, horizontal = lively(make(NetSpec("vgg16", 2, 32, upsample="unpool"))).geometry
     unpool = Unpool(3, 3, pool, (vertical.alignments[0][1], horizontal.alignments[0][1]))
@@ -26,20 +26,20 @@ def test_unpooling_puts_maxima_back_where_they_were():
         unpool.fill.weight[range(3), range(3), 1, 1] = 1
         unpool.fill.bias.zero_()
     image = torch.rand(2, 3, 9, 13)
-    values, places = functional.max_pool2d(image, 2, return_indices=True)
-    back = unpool(values, places, (9, 13))
+    values, indices = functional.max_pool2d(image, 2, return_indices=True)
+    back = unpool(values, indices, (9, 13))
     assert back.shape == image.shape
-    kept = back != 0
-    assert kept.sum() == values.numel()
-    torch.testing.assert_close(back[kept], image[kept])
+    maxima = back != 0
+    assert maxima.sum() == values.numel()
+    torch.testing.assert_close(back[maxima], image[maxima])
     torch.testing.assert_close(pool(back), values)
 
 
 @pytest.mark.parametrize(("model", "pools"), [("vgg16", [1, 1, 3]), ("digits", [1, 1, 2]), ("alexnet", [1, 1, 1])])
-def test_every_pooling_on_the_way_is_undone(model, pools):
+def test_every_pooling_is_undone(model, pools):
     with torch.device("meta"):
         net = rebuild(NetSpec(model, 3, 8, upsample="unpool"))
-        assert [len(own) for own in net.unpools] == pools
+        assert [len(undone) for undone in net.unpools] == pools
         for size in ((1, 1), (37, 101), (64, 33)):
             assert net(torch.zeros(2, 3, *size)).shape == (2, 3, *size)
     assert all(net.get_submodule(name).mode == "unpool" for name in net.upscores)
@@ -47,26 +47,26 @@ def test_every_pooling_on_the_way_is_undone(model, pools):
 
 
 @pytest.mark.parametrize(("model", "stride"), [("vgg16", 8), ("vgg16", 32), ("digits", 8), ("digits", 4)])
-def test_with_unpooling_a_tile_with_its_halo_is_the_whole_image(model, stride):
-    check_a_tile_with_its_halo(lively(make(NetSpec(model, 2, stride, upsample="unpool"))))
+def test_unpooled_tile_with_halo_equals_the_whole_image(model, stride):
+    check_tile_with_halo(lively(make(NetSpec(model, 2, stride, upsample="unpool"))))
 
 
 @pytest.mark.parametrize("upsample", ["unpool", "resize"])
 @pytest.mark.parametrize("model", ["vgg16", "digits"])
-def test_everything_learns(model, upsample):
+def test_all_new_layers_get_gradients(model, upsample):
     net = lively(make(NetSpec(model, 2, 8, upsample=upsample))).train()
     logits = net(torch.rand(2, 3, 70, 91))
     torch.autograd.backward(logits.square().mean())
-    still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum()]
-    assert not [name for name in still if name.startswith(("unpools", "score_", "head"))]
+    constant = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum()]
+    assert not [name for name in constant if name.startswith(("unpools", "score_", "head"))]
 
 
-def test_a_network_without_poolings_is_refused():
-    with pytest.raises(ModelError, match="no max pooling at stride 32 or 16 or 8 that unpooling"):
+def test_unpooling_of_a_network_without_max_pooling_is_refused():
+    with refuses("no-max-pooling", "stride 32 or 16 or 8"):
         build(NetSpec("resnet18", 3, 8, upsample="unpool"))
 
 
-def test_resize_is_interpolate_at_every_step():
+def test_resize_equals_interpolate_at_every_step():
     net = lively(make(NetSpec("vgg16", 2, 16, upsample="resize")))
     image = torch.rand(1, 3, 70, 91)
     with torch.no_grad():
@@ -76,5 +76,5 @@ def test_resize_is_interpolate_at_every_step():
         padded = [n + sum(g.padding(n)) for g, n in zip(net.geometry, (70, 91), strict=True)]
         expected = functional.interpolate(sums, padded, mode="bilinear")[:, :, :70, :91]
         torch.testing.assert_close(net(image), expected)
-        rows = net.upsampled(net.scores([deep, fine], (70, 91)), (70, 91), range(11, 30))
+        rows = net.upsample(net.score([deep, fine], (70, 91)), (70, 91), range(11, 30))
         torch.testing.assert_close(rows, net(image)[:, :, 11:30])

@@ -14,7 +14,8 @@ from refusals import TABLE, WORDINGS
 SOURCE = Path(fullconv.__file__).parent
 
 AVOIDED = re.compile(
-    r"\b(told|tells|beside|behind|whatever|whoever|learnt|comes? along|of one's own|by itself|gone? on)\b", re.IGNORECASE
+    r"\b(told|tells|beside|behind|whatever|whoever|learnt|comes? along|of one's own|by itself|gone? on)\b",
+    re.IGNORECASE,
 )
 
 

@@ -13,6 +13,7 @@ from scipy.sparse import csc_matrix
 from fullconv.data.layouts import find_dataset
 from fullconv.data.voc import paper_val
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 from fullconv.labels import voc_palette
 
 VOC = Path("TrainVal/VOCdevkit/VOC2011")
@@ -97,7 +98,7 @@ def small(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def faults_of(root: Path) -> tuple[str, ...]:
+def faults_of(root: Path) -> tuple[Fault, ...]:
     with pytest.raises(DataError) as caught:
         find_dataset(root)
     return caught.value.faults

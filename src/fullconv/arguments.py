@@ -51,7 +51,7 @@ def parse_spec(
 
     A FILE.py of one's own gets its whole path, and it is said where weights come from the function that builds a model.
     """
-    from fullconv.net.backbones import origin
+    from fullconv.net.backbones import describe_pretrained
     from fullconv.net.own import absolute
     from fullconv.net.spec import NetSpec, Padding
     from fullconv.net.upsample import UpsampleMode
@@ -65,8 +65,8 @@ def parse_spec(
     if stride not in (32, 16, 8, 4):
         raise UsageError(f"--stride {stride}: a prediction stride is 32, 16, 8 or 4")
     model = absolute(model)
-    if origin(model):
-        say(origin(model))
+    if describe_pretrained(model):
+        say(describe_pretrained(model))
     return NetSpec(
         model,
         num_classes,

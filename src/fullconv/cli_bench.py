@@ -1,4 +1,4 @@
-"""The commands below `fullconv bench`: what fullconv claims, measured on the user's machine."""
+"""The commands of `fullconv bench`, which measure on the user's machine what the documentation claims."""
 
 from __future__ import annotations
 
@@ -21,34 +21,37 @@ def _dense(
     model: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="Classifier, as in train, with random weights; caffenet is the paper's AlexNet."
+            metavar="NAME", help="Classifier, as for train, with random weights. caffenet is the paper's AlexNet."
         ),
     ] = "caffenet",
     size: Annotated[str, typer.Option(metavar="HxW", help="Height and width of the image.")] = "500x500",
     rounds: Annotated[
-        int | None, typer.Option(metavar="N", help="Rounds of all ways in turn.", show_default="5, or 1 with --quick")
+        int | None,
+        typer.Option(
+            metavar="N", help="Number of rounds; each round measures all ways.", show_default="5, or 1 with --quick"
+        ),
     ] = None,
-    no_accuracy: Annotated[bool, typer.Option("--no-accuracy", help="Leave out the classifiers of digits.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="One round, and hardly any training.")] = False,
+    no_accuracy: Annotated[bool, typer.Option("--no-accuracy", help="Skip the comparison of window sizes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One round and little training.")] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Compare patch-wise classification with one dense pass.
 
-    Time per output cell, forward and backward, of the dense classifier, of the same windows in batches and one by one,
-    each ratio beside the one of their multiply-accumulates; bytes of the patches beside bytes of the image; and, for
-    classifiers of three window sizes, how often they name the digit that the middle of their window belongs to.
+    Prints the time per output cell, forward and backward, of the dense classifier and of the same windows in batches
+    and one by one; the ratios of time and of multiply-accumulates; the bytes of the patches and of the image; and the
+    accuracy of digit classifiers with three window sizes.
     """
     pixels = parse_size(size)
     rounds = rounds if rounds is not None else 1 if quick else 5
     if rounds < 1:
-        raise UsageError(f"--rounds {rounds}: at least 1")
+        raise UsageError(f"--rounds {rounds}: give at least 1", code="rounds-too-few")
     need_torch()
     from fullconv.learn.bench import bench_dense
     from fullconv.learn.views import QUICK, Budget, compare_views
 
-    measured = bench_dense(model, pixels, rounds, say)
+    result = bench_dense(model, pixels, rounds, say)
     if not prints_json(json_file):
-        print_dense_bench(measured)
+        print_dense_bench(result)
     views = () if no_accuracy else compare_views(QUICK if quick else Budget(), say)
 
     def show_views() -> None:
@@ -56,4 +59,4 @@ def _dense(
             print()
             print_views(views)
 
-    write_results(json_file, {**measured.to_dict(), "views": [view.to_dict() for view in views]}, show_views)
+    write_results(json_file, {**result.to_dict(), "views": [view.to_dict() for view in views]}, show_views)

@@ -23,7 +23,7 @@ __all__ = ["check"]
 T = TypeVar("T")
 
 SHOWN = 5
-"""Findings of one kind on the terminal."""
+"""Faults of one kind on the terminal."""
 
 
 def check(
@@ -57,7 +57,7 @@ def check(
     if fix is not None:
         _fix(found, fix, show)
     show(found.verdict())
-    count = _repairable(found)
+    count = sum(found.mends(fault) for group in found.groups for fault in group.faults)
     if count and fix is None:
         show(f"fullconv check {shlex.quote(str(data))} --fix DIR repairs {count} of them")
     if found.errors:
@@ -80,15 +80,15 @@ def _sheet_for(data: Path) -> Path | None:
 
 
 def _print(found: Examination) -> None:
-    """The findings by kind, errors first, then what training will face."""
+    """The faults by kind, errors first, then what training will face."""
     from fullconv.data.doctor.sheet import class_rows
 
     for group in found.groups:
-        print(f"{group.severity}: {group.kind} ({len(group.findings)})")
-        for finding in group.findings[:SHOWN]:
-            print(f"  {finding.path}: {finding.found}" + ("" if group.remedy else f"; {finding.remedy}"))
-        if len(group.findings) > SHOWN:
-            print(f"  and {len(group.findings) - SHOWN} more")
+        print(f"{group.severity}: {group.kind} ({len(group.faults)})")
+        for fault in group.faults[:SHOWN]:
+            print(f"  {fault.path}: {fault.problem}" + ("" if group.remedy else f"; {fault.remedy}"))
+        if len(group.faults) > SHOWN:
+            print(f"  and {len(group.faults) - SHOWN} more")
         if group.remedy:
             print(f"  -> {group.remedy}")
     if found.groups:
@@ -116,15 +116,6 @@ def _print_expected(dataset: DataSet) -> None:
         print(f"  {name:<8} {value}")
 
 
-def _repairable(found: Examination) -> int:
-    """How many findings a repaired copy would not have."""
-    from fullconv.data.doctor.repair import BY_HAND, MENDED
-
-    if found.dataset is None or any(group.kind in BY_HAND for group in found.groups):
-        return 0
-    return sum(finding.sure for group in found.groups if group.kind in MENDED for finding in group.findings)
-
-
 def _fix(found: Examination, folder: Path, show: Callable[[str], None]) -> None:
     """Repair, and check the copy as any other data set."""
     from fullconv.data.doctor.examine import examine
@@ -135,7 +126,7 @@ def _fix(found: Examination, folder: Path, show: Callable[[str], None]) -> None:
         made = _counted("repairing", lambda tell: repair(found, folder, tell))
     except DataError as error:
         show(found.verdict())
-        raise DataError(f"nothing was repaired: {error}") from error
+        raise DataError(f"nothing was repaired: {error}", code=error.code) from error
     again = _counted("checking the copy", lambda tell: examine(survey(folder, decode=False), tell))
     for title, lines in (("repaired", made.done), ("left out", made.left_out)):
         if lines:
@@ -144,5 +135,5 @@ def _fix(found: Examination, folder: Path, show: Callable[[str], None]) -> None:
             show(f"  {line}")
     show(f"{folder}: {made.pairs} pairs; {again.verdict()}")
     for group in again.groups:
-        show(f"  still there: {group.severity}: {group.kind} ({len(group.findings)}), {group.findings[0]}")
+        show(f"  still there: {group.severity}: {group.kind} ({len(group.faults)}), {group.faults[0]}")
     show(f"{found.root}, which is as it was:")

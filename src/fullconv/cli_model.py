@@ -40,7 +40,7 @@ def inspect(
     pixels = None if size is None else parse_size(size)
     need_torch()
     if check:
-        from fullconv.net.check import check_classifier
+        from fullconv.net.inspect import check_classifier
 
         outcome = check_classifier(model, pixels)
         write_results(json_file, outcome.to_dict(), lambda: print("\n".join(outcome.lines())))

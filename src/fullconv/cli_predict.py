@@ -43,9 +43,9 @@ def evaluate(
         say(f"splits of {data}: {dataset.about}")
     runner = load_runner(model_path(model), backend)
     check_classes(model, runner.info.labels, data, dataset.labels)
-    dataset = dataset.read_as(runner.info.input.channels, runner.info.input.value_range)
+    dataset = dataset.read_as(runner.info.input)
     with progress_bar() as bar:
-        scores = score(runner, (dataset.read(sample) for sample in bar.track(samples, description="scoring")))
+        scores = score(runner, dataset, bar.track(samples, description="scoring"))
     write_results(json_file, scores.to_dict(), lambda: print_scores(scores))
 
 
@@ -175,14 +175,14 @@ def _report_halo(tiled: TiledRunner, paths: list[Path]) -> None:
         return
     if tiled.info.exact:
         return
-    from fullconv.run.rasters import open_raster
+    from fullconv.images import open_image
     from fullconv.run.verify import halo_error
 
     files = tiled.info.input
     for path in paths:
         try:
-            with open_raster(path, files.channels, files.value_range) as raster:
-                error = halo_error(tiled, raster)
+            with open_image(path, files) as reader:
+                error = halo_error(tiled, reader)
         except (FullconvError, OSError):  # predict_files meets it again, and reports it
             continue
         if error is not None:
@@ -197,16 +197,16 @@ def _report_halo(tiled: TiledRunner, paths: list[Path]) -> None:
 
 def _verify(tiled: TiledRunner, paths: Iterable[Path]) -> None:
     """Print how far tiles differ from the whole image, for all inputs but videos; FullconvError if labels differ."""
-    from fullconv.run.rasters import open_raster
+    from fullconv.images import open_image
     from fullconv.run.verify import TIE, verify_tiles
     from fullconv.run.video import is_video
 
     rows = [["image", "pixels", "tiles", "labels that differ", "ties", "logits differ by", "of a range of", "margin"]]
     broken, images, files = [], [path for path in paths if not is_video(path)], tiled.info.input
     for path in images:
-        with open_raster(path, files.channels, files.value_range) as raster:
-            height, width = raster.size
-            result = verify_tiles(tiled, raster.read(range(height), range(width))[0])
+        with open_image(path, files) as reader:
+            height, width = reader.size
+            result = verify_tiles(tiled, reader.read(range(height), range(width))[0])
         counts = [f"{count:,}" for count in (result.pixels, result.tiles, result.differing, result.ties)]
         sizes = [f"{size:.3g}" for size in (result.largest, result.logit_range, result.margin)]
         rows.append([str(path), *counts, *sizes])

@@ -59,7 +59,7 @@ def report(
     if dataset.about:
         say(f"splits of {root}: {dataset.about}")
     check_classes(model, runner.info.labels, root, dataset.labels)
-    dataset = dataset.read_as(runner.info.input.channels, runner.info.input.value_range)
+    dataset = dataset.read_as(runner.info.input)
     with progress_bar() as bar:
         measured = measure(runner, dataset, split, lambda samples: bar.track(samples, description="measuring"))
     target = out or _default_target(path, split)

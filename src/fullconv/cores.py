@@ -1,4 +1,4 @@
-"""How many processor cores this process may use."""
+"""The number of processor cores that this process may use."""
 
 from __future__ import annotations
 
@@ -8,39 +8,49 @@ from pathlib import Path
 
 __all__ = ["usable_cores"]
 
-CGROUPS = Path("/sys/fs/cgroup")
-OWN_CGROUP = Path("/proc/self/cgroup")
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+PROCESS_CGROUPS = Path("/proc/self/cgroup")
 
 
-def usable_cores() -> int:
-    """The cores that the process is bound to, or the quota of its container or service, whichever are fewer."""
+def usable_cores(root: Path = CGROUP_ROOT, groups: Path = PROCESS_CGROUPS) -> int:
+    """Return the number of cores that this process may use, at least 1.
+
+    It is the smaller of two numbers: the cores that the process is bound to, and the CPU quota of its container or
+    service. `root` is the folder of all control groups; `groups` is the file that lists those of the process.
+    """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([bound, *_quotas()]))
+    return max(1, min([bound, *_quotas(root, groups)]))
 
 
-def _quotas() -> Iterator[int]:
-    """The quotas of control groups of version 2 or 1, of its own and of those around it, in whole cores, rounded up."""
-    for folder in _folders():
+def _quotas(root: Path, groups: Path) -> Iterator[int]:
+    """Yield the CPU quotas of the process's control groups and their parents, in cores, rounded up.
+
+    Both versions of control groups are read.
+    """
+    for folder in _group_folders(root, groups):
         for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
             try:
                 quota, period = " ".join((folder / name).read_text() for name in names).split()
                 if int(quota) > 0:
                     yield -(-int(quota) // int(period))
-            except (OSError, ValueError):  # no such file, or "max": no limit
+            except (OSError, ValueError):  # the file does not exist, or it says "max" (no limit)
                 continue
 
 
-def _folders() -> Iterator[Path]:
-    """The folders of the process's control groups, from each up to its root; a container sees its own as the root."""
-    yield from (CGROUPS, CGROUPS / "cpu")
+def _group_folders(root: Path, groups: Path) -> Iterator[Path]:
+    """Yield the folders of the process's control groups, each followed by its parents.
+
+    Inside a container the root folder is the container's control group.
+    """
+    yield from (root, root / "cpu")
     try:
-        lines = OWN_CGROUP.read_text().splitlines()
+        lines = groups.read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, _, group = line.partition(":")
         controllers, _, path = group.partition(":")
         if controllers in ("", "cpu", "cpu,cpuacct", "cpuacct,cpu"):
-            root = CGROUPS / ("cpu" if controllers else "")
+            base = root / ("cpu" if controllers else "")
             inner = Path(path.lstrip("/"))
-            yield from (root / part for part in (inner, *inner.parents))
+            yield from (base / part for part in (inner, *inner.parents))

@@ -14,8 +14,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
+
+from fullconv.faults import KINDS, Fault
 
 __all__ = ["DataError", "FullconvError", "Interrupted", "MissingExtra", "ModelError", "UsageError"]
+
+SHOWN = 50
+"""Lines after the summary in a DataError's message."""
 
 
 class FullconvError(Exception):
@@ -52,15 +58,48 @@ class MissingExtra(UsageError):
 
 
 class DataError(FullconvError):
-    """Bad images, masks or folders. `faults` lists every one that was found, one sentence each."""
+    """Bad images, masks or folders.
+
+    `faults` has every fault that was found, as data. `details` has further lines of the message, which are not faults
+    of a data set. The message stops after 50 lines; the attributes are complete. Without a `code`, it is the kind that
+    all faults share.
+    """
 
     exit_code = 3
     code = "data"
 
-    def __init__(self, summary: str, faults: Sequence[str] = (), *, code: str | None = None) -> None:
-        self.summary = summary
+    def __init__(
+        self,
+        summary: str,
+        faults: Sequence[Fault] = (),
+        *,
+        details: Sequence[str] = (),
+        code: str | None = None,
+    ) -> None:
         self.faults = tuple(faults)
-        super().__init__("\n".join([summary, *(f"  - {fault}" for fault in self.faults)]), code=code)
+        self.details = tuple(details)
+        lines = [*map(str, faults), *details]
+        more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        kinds = {fault.kind for fault in faults}
+        if code is None and len(kinds) == 1:
+            code = kinds.pop()
+        super().__init__("\n".join([summary, *(f"  - {line}" for line in [*lines[:SHOWN], *more])]), code=code)
+
+    @classmethod
+    def of(cls, fault: Fault) -> DataError:
+        """Return the error for one fault, whose words are the message."""
+        error = cls(str(fault), code=fault.kind)
+        error.faults = (fault,)
+        return error
+
+    @property
+    def kind(self) -> str:
+        """The code, if it is a kind of fault; otherwise `unreadable-file`."""
+        return self.code if self.code in KINDS else "unreadable-file"
+
+    def faults_at(self, path: Path) -> tuple[Fault, ...]:
+        """Return the faults; where the error carries none, one that gives its message in the name of `path`."""
+        return self.faults or (Fault(self.kind, path, str(self), "correct it"),)
 
 
 class ModelError(FullconvError):

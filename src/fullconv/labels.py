@@ -1,4 +1,4 @@
-"""Class names, colours and the ignored label, and the way between colours and class ids."""
+"""Class names, colours and the ignored label; conversion between colours and class ids."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from fullconv.arrays import UInt8
 from fullconv.errors import DataError, ModelError
 
 __all__ = ["IGNORE_INDEX", "LabelSet", "check_classes", "default_palette", "voc_palette"]
 
 IGNORE_INDEX = 255
-"""The label of pixels that no score and no loss counts."""
+"""The label of pixels that losses and scores ignore."""
 
 Color = tuple[int, int, int]
 
 
 def voc_palette(num_classes: int) -> tuple[Color, ...]:
-    """The PASCAL VOC colour map: the bits of the class id, dealt to R, G and B from the top bit down.
+    """Return the PASCAL VOC colour map.
 
-    Source: the VOC development kit, `VOClabelcolormap.m`.
+    The bits of the class id go to R, G and B in turn, and fill each of them from the highest bit downwards. Source: the
+    VOC development kit, `VOClabelcolormap.m`.
     """
     colors = []
     for class_id in range(num_classes):
@@ -35,28 +36,31 @@ def voc_palette(num_classes: int) -> tuple[Color, ...]:
     return tuple(colors)
 
 
-APART: tuple[Color, ...] = (
+DISTINCT_COLORS: tuple[Color, ...] = (
     (0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0),
     (204, 121, 167), (51, 34, 136), (221, 204, 119), (17, 119, 51), (136, 34, 85),
 )  # fmt: skip
-"""Colours that are told apart without red or green cones, too: at least 17 apart in CIELAB, VOC's first twelve 1.
+"""Twelve colours that people with red-green colour blindness can distinguish.
 
-Source: eight of Okabe and Ito, Color Universal Design, 2008; indigo, sand, green and wine of the scheme "muted" of Tol,
-Colour Schemes, SRON/EPS/TN/09-002, 2021.
+Any two are at least 17 apart in CIELAB, with full colour vision and without red or green cones. Two of VOC's first
+twelve are only 1 apart. Sources: eight colours of Okabe and Ito, Color Universal Design, 2008; indigo, sand, green
+and wine from the scheme "muted" in Tol, Colour Schemes, SRON/EPS/TN/09-002, 2021.
 """
 
 
 def default_palette(num_classes: int) -> tuple[Color, ...]:
-    """The colours of classes that nobody gave any: `APART`, then VOC's. All differ, and none is white."""
-    return (APART + voc_palette(num_classes)[len(APART) :])[:num_classes]
+    """Return `num_classes` different colours, none of them white: `DISTINCT_COLORS`, then those of `voc_palette`."""
+    return (DISTINCT_COLORS + voc_palette(num_classes)[len(DISTINCT_COLORS) :])[:num_classes]
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """What the class ids of a label map mean.
+    """The meaning of the class ids in a label map.
 
-    `class_names[i]` and `palette[i]` (RGB, 0..255) belong to class id `i`; `ignore_index` marks pixels
-    without a label. At most 255 classes, so that a label map is one byte a pixel.
+    `class_names[i]` and `palette[i]` (RGB, 0..255) describe class id `i`; `ignore_index` marks pixels without a label.
+    There are at most 255 classes, so a label map takes one byte per pixel.
+
+    Raises DataError if there are not 1 to 255 names, if names repeat, or if the number of colours differs.
     """
 
     class_names: tuple[str, ...]
@@ -64,27 +68,31 @@ class LabelSet:
     ignore_index: int = IGNORE_INDEX
 
     def __post_init__(self) -> None:
+        """Check names and colours."""
         if not 1 <= len(self.class_names) <= 255:
-            raise DataError(f"a label set holds 1 to 255 classes, this one {len(self.class_names)}")
+            message = f"a label set must have 1 to 255 classes, not {len(self.class_names)}"
+            raise DataError(message, code="class-count-out-of-range")
         if len(self.palette) != len(self.class_names):
-            raise DataError(f"{len(self.class_names)} class names but {len(self.palette)} colours")
-        twice = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
-        if twice:
-            raise DataError(f"class names must differ; these appear more than once: {', '.join(twice)}")
+            message = f"{len(self.class_names)} class names but {len(self.palette)} colours; give one colour per class"
+            raise DataError(message, code="palette-size-differs")
+        repeated = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
+        if repeated:
+            message = f"class names must differ; these appear more than once: {', '.join(repeated)}"
+            raise DataError(message, code="class-names-repeat")
 
     @classmethod
     def named(cls, class_names: Sequence[str], palette: Sequence[Color] | None = None) -> LabelSet:
-        """A label set with the colours of `default_palette` unless a palette is given."""
+        """Build a label set; without `palette` it gets the colours of `default_palette`."""
         return cls(tuple(class_names), tuple(palette or default_palette(len(class_names))))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LabelSet:
-        """The inverse of `to_dict`."""
+        """Build a label set from the values that `to_dict` returned."""
         palette = tuple((int(r), int(g), int(b)) for r, g, b in values["palette"])
         return cls(tuple(values["class_names"]), palette, int(values.get("ignore_index", IGNORE_INDEX)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, strings and numbers, for JSON and YAML."""
+        """Return the label set as lists, strings and numbers, for JSON and YAML."""
         return {
             "class_names": list(self.class_names),
             "palette": [list(color) for color in self.palette],
@@ -93,29 +101,31 @@ class LabelSet:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are, the ignored label not counted."""
+        """The number of classes, without the ignored label."""
         return len(self.class_names)
 
-    def colorize(self, label_map: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """H x W class ids to H x W x 3 RGB; labels beyond the classes become white."""
+    def colorize(self, label_map: UInt8) -> UInt8:
+        """Convert H x W class ids to H x W x 3 uint8 RGB; labels that are not classes become white."""
         table = np.full((256, 3), 255, np.uint8)
         table[: self.num_classes] = np.asarray(self.palette, np.uint8)
         return table[label_map]
 
-    def from_colors(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """H x W x 3 RGB to H x W class ids; white that is no class's colour becomes `ignore_index`.
+    def from_colors(self, rgb: UInt8) -> UInt8:
+        """Convert H x W x 3 uint8 RGB to H x W uint8 class ids.
 
-        Raises DataError that lists the colours that belong to no class.
+        White becomes `ignore_index`, unless it is the colour of a class. Raises DataError that lists the colours that
+        belong to no class.
         """
         codes = rgb.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
-        found, inverse = np.unique(codes, return_inverse=True)
+        colors, inverse = np.unique(codes, return_inverse=True)
         known = {0xFFFFFF: self.ignore_index}
         known |= {(r << 16) | (g << 8) | b: i for i, (r, g, b) in enumerate(self.palette)}
-        unknown = [f"#{code:06x}" for code in found.tolist() if code not in known]
+        unknown = [f"#{code:06x}" for code in colors.tolist() if code not in known]
         if unknown:
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            raise DataError(f"colours that belong to no class: {', '.join(unknown[:5])}{more}")
-        ids = np.array([known[code] for code in found.tolist()], np.uint8)
+            message = f"colours that belong to no class: {', '.join(unknown[:5])}{more}; check the palette"
+            raise DataError(message, code="color-without-class")
+        ids = np.array([known[code] for code in colors.tolist()], np.uint8)
         return ids[inverse].reshape(codes.shape)
 
 

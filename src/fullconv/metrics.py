@@ -1,4 +1,4 @@
-"""One confusion matrix; every score is a pure function of it."""
+"""The confusion matrix, and the scores that are computed from it alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.arrays import Int64
 from fullconv.errors import DataError
 from fullconv.labels import IGNORE_INDEX
 
@@ -20,16 +21,17 @@ def confusion_matrix(
     prediction: npt.NDArray[np.integer[Any]],
     num_classes: int,
     ignore_index: int = IGNORE_INDEX,
-) -> npt.NDArray[np.int64]:
-    """K x K int64 pixel counts n_ij, rows the true class i, columns the predicted class j.
+) -> Int64:
+    """Return the K x K int64 pixel counts n_ij: rows are the true class i, columns the predicted class j.
 
-    `target` and `prediction` are integer label maps of one shape, H x W or any other. Pixels whose target is
-    `ignore_index` are not counted, whatever was predicted there. Matrices of parts sum to that of the whole.
+    `target` and `prediction` are integer label maps of the same shape (any number of axes). Pixels whose target is
+    `ignore_index` are not counted. The matrices of parts of an image add up to the matrix of the whole image.
 
-    Raises DataError if the shapes differ or a counted pixel holds a label outside 0..K-1.
+    Raises DataError if the shapes differ or a counted pixel has a label outside 0..K-1.
     """
     if target.shape != prediction.shape:
-        raise DataError(f"the target is {target.shape}, the prediction {prediction.shape}; their sizes must match")
+        message = f"the target has shape {target.shape}, the prediction {prediction.shape}; they must be equal"
+        raise DataError(message, code="prediction-size-differs")
     counted = target != ignore_index
     target, prediction = target[counted], prediction[counted]
     _check_labels("target", target, num_classes)
@@ -40,19 +42,19 @@ def confusion_matrix(
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The four scores of the paper, as fractions, and what they were computed from.
+    """The paper's four scores, as fractions, with the confusion matrix that they are computed from.
 
-    With n_ij the pixels of class i predicted as class j, t_i = sum_j n_ij the pixels of class i, and n_cl
-    classes (Long, Shelhamer, Darrell, CVPR 2015, section 5):
+    With n_ij the number of pixels of class i predicted as class j, t_i = sum_j n_ij the number of pixels of class i,
+    and n_cl the number of classes (Long, Shelhamer, Darrell, CVPR 2015, section 5):
 
         pixel_accuracy   sum_i n_ii / sum_i t_i
         mean_accuracy    (1 / n_cl) sum_i n_ii / t_i
         mean_iou         (1 / n_cl) sum_i n_ii / (t_i + sum_j n_ji - n_ii)
         fw_iou           (sum_k t_k)^-1 sum_i t_i n_ii / (t_i + sum_j n_ji - n_ii)
 
-    A class in neither truth nor prediction has no IU (None) and no part in `mean_iou`. A class that is
-    predicted but nowhere true has IU 0, which counts in `mean_iou`. `mean_accuracy` is over the classes with
-    t_i > 0. `confusion` is K x K int64, read-only.
+    A class that appears in neither the truth nor the prediction has IoU None and is left out of `mean_iou`. A class
+    that is predicted but never true has IoU 0, which counts in `mean_iou`. `mean_accuracy` is the mean over the classes
+    with t_i > 0. `confusion` is K x K int64, read-only.
     """
 
     pixel_accuracy: float
@@ -61,19 +63,21 @@ class Scores:
     fw_iou: float
     per_class_iou: tuple[float | None, ...]
     class_names: tuple[str, ...]
-    confusion: npt.NDArray[np.int64]
+    confusion: Int64
 
     @classmethod
-    def from_confusion(cls, confusion: npt.NDArray[np.int64], class_names: Sequence[str]) -> Scores:
-        """The scores of a K x K matrix of `confusion_matrix`, or of a sum of several.
+    def from_confusion(cls, confusion: Int64, class_names: Sequence[str]) -> Scores:
+        """Compute the scores from a K x K confusion matrix, or from the sum of several.
 
-        Raises DataError if it is not K x K for K names or counts no pixel.
+        Raises DataError if the matrix is not K x K for K names, or counts no pixel.
         """
         counts = np.array(confusion, dtype=np.int64)
         if counts.shape != (len(class_names), len(class_names)):
-            raise DataError(f"a confusion matrix of shape {counts.shape} for {len(class_names)} class names")
+            message = f"the confusion matrix has shape {counts.shape}, but there are {len(class_names)} class names"
+            raise DataError(message, code="confusion-size-differs")
         if not counts.any():
-            raise DataError("no pixel to score: every target pixel is ignored, or there is none; check the masks")
+            message = "no pixel can be scored: there are no images, or all pixels of their masks are ignored"
+            raise DataError(f"{message}; check the masks", code="no-pixel-to-score")
         counts.setflags(write=False)
         hit, true, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
         union = true + predicted - hit
@@ -90,17 +94,18 @@ class Scores:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scores:
-        """The inverse of `to_dict`: only the names and the matrix are read, the rest follows from them.
+        """Compute the scores from the values that `to_dict` returned.
 
-        Raises DataError if they are missing or do not belong together.
+        Only the names and the matrix are read. Raises DataError if they are missing or do not fit each other.
         """
         try:
             return cls.from_confusion(np.array(values["confusion"], np.int64), values["class_names"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"not scores as written by fullconv evaluate ({error!r})") from error
+            message = f"these are not scores written by fullconv evaluate ({error!r})"
+            raise DataError(message, code="invalid-scores") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists, strings, numbers and None, for JSON; never NaN."""
+        """Return the scores as dicts, lists, strings, numbers and None, for JSON; never NaN."""
         return {
             "pixel_accuracy": self.pixel_accuracy,
             "mean_accuracy": self.mean_accuracy,
@@ -115,7 +120,6 @@ class Scores:
 def _check_labels(name: str, labels: npt.NDArray[np.integer[Any]], num_classes: int) -> None:
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
         wrong = np.unique(labels[(labels < 0) | (labels >= num_classes)]).tolist()
-        raise DataError(
-            f"the {name} holds labels {', '.join(map(str, wrong[:5]))}{' ...' if len(wrong) > 5 else ''}, "
-            f"where 0 to {num_classes - 1} are classes; check the class names"
-        )
+        listed = f"{', '.join(map(str, wrong[:5]))}{' ...' if len(wrong) > 5 else ''}"
+        message = f"the {name} has labels {listed}, but the classes are 0 to {num_classes - 1}; check the class names"
+        raise DataError(message, code="label-without-class")

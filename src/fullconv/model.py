@@ -13,14 +13,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from fullconv.choices import Backend
-from fullconv.data.bands import image_bands, wrong_bands
-from fullconv.errors import DataError, UsageError
-from fullconv.image import rgb_of
+from fullconv.errors import UsageError
+from fullconv.images import read_image
+from fullconv.images.pillow import pixels_of
+from fullconv.images.values import wrong_bands
 from fullconv.labels import LabelSet
 from fullconv.run.inputs import expand_inputs, output_names
 from fullconv.run.load import load_runner
 from fullconv.run.models import model_path
-from fullconv.run.picture import read_picture
 from fullconv.run.result import Result, segment
 from fullconv.run.runner import Runner
 from fullconv.run.video import is_video, video_frames
@@ -52,15 +52,14 @@ class Model:
         images are turned upright. Raises UsageError for anything else, DataError for files that cannot be read,
         ModelError where the model cannot run on it, MemoryError where it is too large.
         """
-        channels, value_range = self._runner.info.input.channels, self._runner.info.input.value_range
+        wanted = self._runner.info.input
         if isinstance(image, str | os.PathLike):
             path = Path(image)
-            return segment(self._runner, read_picture(path, channels, value_range), path.stem, path)
-        if isinstance(image, Image.Image) and (channels != 3 or value_range is not None):
-            return segment(self._runner, image_bands(image, channels, value_range), "image")
+            return segment(self._runner, read_image(path, wanted), path.stem, path)
         if isinstance(image, Image.Image):
-            return segment(self._runner, rgb_of(image, getattr(image, "filename", "") or "the image"), "image")
-        return segment(self._runner, _checked(image, channels), "image")
+            pixels = pixels_of(image, wanted, getattr(image, "filename", "") or "the image")
+            return segment(self._runner, pixels, "image")
+        return segment(self._runner, _checked(image, wanted.channels), "image")
 
     def predict_many(self, images: str | os.PathLike[str] | Iterable[ImageLike]) -> Iterator[Result]:
         """The results of many images, one at a time, in their order.
@@ -78,7 +77,7 @@ class Model:
             if isinstance(image, str | os.PathLike) and is_video(path := Path(image)):
                 channels = self._runner.info.input.channels
                 if channels != 3:
-                    raise DataError(wrong_bands(path, 3, channels))
+                    raise wrong_bands(path, 3, channels)
                 for number, frame in enumerate(video_frames(path), 1):
                     yield segment(self._runner, frame, f"{name or path.stem}/frame-{number:06d}")
             else:

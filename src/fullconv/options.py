@@ -52,9 +52,9 @@ Weights = Annotated[
     str,
     typer.Option(
         metavar="FILE",
-        help="Weights of the classifier: a file, 'pretrained' (those that come with fullconv, for mobilenet_v2; else "
-        "the library's; of FILE.py, what it gives), 'imagenet' (the library's, from its cache or the network), or "
-        "'none'.",
+        help="Weights of the classifier: a file, 'pretrained' (for mobilenet_v2 the bundled weights, trained on "
+        "ImageNet and then fine-tuned on dog breeds; for FILE.py those that it loads; otherwise as imagenet), "
+        "'imagenet' (the library's, from its cache or downloaded), or 'none'.",
     ),
 ]
 HeadWidth = Annotated[

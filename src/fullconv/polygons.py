@@ -1,50 +1,54 @@
-"""The regions of a label map as polygons along the borders of its pixels, exact, with numpy alone.
+"""Exact polygons of the regions of a label map, along the borders of pixels, computed with numpy alone.
 
-A region is a largest set of pixels of one label that hang together by their sides (4-connected): two pixels that meet
-at a corner only are two regions. So the inside of a polygon hangs together, its rings neither cross nor touch
-themselves, and rings of one region meet in single points at most, as valid polygons must.
+A region is a 4-connected component: a largest set of pixels of one label that are connected by their sides. Two pixels
+that meet only at a corner belong to two regions. Therefore the polygons are valid: the inside is connected, no ring
+crosses or touches itself, and the rings of one region meet in single points at most.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-__all__ = ["Region", "components", "regions", "simplified"]
+from fullconv.arrays import Float64, Int32, Int64, UInt8
 
-Ints = npt.NDArray[np.int64]
-Points = npt.NDArray[Any]
+__all__ = ["Region", "find_regions", "label_components", "simplify_ring"]
 
 EAST, SOUTH, WEST, NORTH = range(4)
 
-# The pixel ahead on the left of who arrives at the corner (x, y) in each direction, from the pixel (y, x).
+# For a side that arrives at corner (x, y) in each direction: the pixel ahead on its left, relative to pixel (y, x).
 _AHEAD_LEFT = np.array([(-1, 0), (0, 0), (0, -1), (-1, -1)])
 
 
 @dataclass(frozen=True)
 class Region:
-    """One region: its label, how many pixels it has, and its rings.
+    """One region: its label, its number of pixels and its rings.
 
-    A ring is n x 2 int64, (x, y) of the corners between pixels in turn, the first one not repeated; (0, 0) is the top
-    left corner of the image. Neighbouring corners are joined by straight lines along one axis. The first ring goes
-    around the region, the others around its holes; the region lies to the right of each as it is seen on a screen.
+    A ring is n x 2 int64, the (x, y) of its corners in order, without repeating the first. Corners lie between pixels;
+    (0, 0) is the top left corner of the image. Straight lines along one axis connect neighbouring corners. The first
+    ring goes around the region, the others around its holes. The region is on the right of each ring, as seen on a
+    screen.
     """
 
     label: int
     pixels: int
-    rings: tuple[Ints, ...]
+    rings: tuple[Int64, ...]
+
+    @property
+    def filled_area(self) -> float:
+        """The area of the region together with its holes, in pixels (shoelace formula)."""
+        x, y = self.rings[0].T
+        return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
-def regions(label_map: npt.NDArray[np.uint8]) -> list[Region]:
-    """Every region of an H x W uint8 label map, in the order of their first pixels, row by row."""
-    component = components(label_map)
+def find_regions(label_map: UInt8) -> list[Region]:
+    """Return all regions of an H x W uint8 label map, ordered by their first pixels, row by row."""
+    component = label_components(label_map)
     corners, direction, following = _sides(component)
     firsts, pixels = np.unique(component, return_index=True, return_counts=True)[1:]
-    rings: list[list[Ints]] = [[] for _ in firsts]
-    # Every ring has a side to the east, and the topmost of a region is on the ring around it.
+    rings: list[list[Int64]] = [[] for _ in firsts]
+    # Every ring has a side to the east. The first one of a region, from the top, is on its outer ring.
     eastward = np.flatnonzero(direction == EAST)
     y, x = corners[eastward, 1], corners[eastward, 0]
     owner = component[y, x].tolist()
@@ -62,11 +66,11 @@ def regions(label_map: npt.NDArray[np.uint8]) -> list[Region]:
     return [Region(*parts) for parts in zip(labels, pixels.tolist(), map(tuple, rings), strict=True)]
 
 
-def simplified(ring: Ints, tolerance: float) -> Ints:
-    """The corners of a ring without which it moves by no more than `tolerance`, by Douglas and Peucker.
+def simplify_ring(ring: Int64, tolerance: float) -> Int64:
+    """Remove corners from an n x 2 ring so that its line moves by at most `tolerance` pixels (Douglas-Peucker).
 
-    The first corner and the one that is farthest from it stay. A ring of which fewer than three corners would be left
-    is given back as it is.
+    The first corner and the corner farthest from it stay. If fewer than three corners would remain, the ring is
+    returned unchanged.
 
     Source: Douglas and Peucker, Algorithms for the reduction of the number of points required to represent a
     digitized line, Cartographica 10(2), 1973.
@@ -89,17 +93,20 @@ def simplified(ring: Ints, tolerance: float) -> Ints:
     return ring[keep[:-1]] if keep[:-1].sum() > 2 else ring
 
 
-def _distances(points: Points, start: Points, end: Points) -> Points:
-    """Of each of n x 2 points from the line between two."""
+def _distances(points: Float64, start: Float64, end: Float64) -> Float64:
+    """Return the distance of each of n x 2 points from the line segment between two points."""
     along = end - start
     share = ((points - start) @ along / max(float(along @ along), 1e-12)).clip(0, 1)
     offsets = points - start - share[:, None] * along
-    distances: Points = np.hypot(offsets[:, 0], offsets[:, 1])
+    distances: Float64 = np.hypot(offsets[:, 0], offsets[:, 1])
     return distances
 
 
-def components(label_map: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-    """The number of each pixel's region, H x W int32 from 0: runs in rows, united where they touch vertically."""
+def label_components(label_map: UInt8) -> Int32:
+    """Return the number of each pixel's region, H x W int32 from 0.
+
+    Runs of equal labels in rows are the first components; those that touch vertically are united.
+    """
     begins = np.ones(label_map.shape, bool)
     begins[:, 1:] = label_map[:, 1:] != label_map[:, :-1]
     run = (np.cumsum(begins, dtype=np.int32) - np.int32(1)).reshape(label_map.shape)
@@ -116,12 +123,12 @@ def components(label_map: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
         while not np.array_equal(grand := parent[parent], parent):
             parent = grand
     number = np.cumsum(parent == np.arange(len(parent)), dtype=np.int32) - np.int32(1)
-    found: npt.NDArray[np.int32] = number[parent][run]
-    return found
+    component: Int32 = number[parent][run]
+    return component
 
 
-def _sides(component: npt.NDArray[np.int32]) -> tuple[Ints, Ints, Ints]:
-    """The straight sides of all regions: where each starts (n x 2), its direction, and the side that follows it."""
+def _sides(component: Int32) -> tuple[Int64, Int64, Int64]:
+    """Return the straight sides of all regions: start (x, y), direction and index of the next side of each."""
     padded = np.pad(component, 1, constant_values=-1)
     inner = padded[1:-1, 1:-1]
     starts, ends, owners = [], [], []
@@ -140,7 +147,7 @@ def _sides(component: npt.NDArray[np.int32]) -> tuple[Ints, Ints, Ints]:
     corners, arrivals, owner = np.concatenate(starts), np.concatenate(ends), np.concatenate(owners)
     directions = np.repeat(np.arange(4), [len(part) for part in owners])
     row, column = arrivals.T[::-1] + _AHEAD_LEFT[directions].T + 1
-    # Where two pixels of a region meet at a corner, turning left keeps what surrounds them two rings, which touch.
+    # Where two pixels of a region meet only at a corner, turn left: two rings touch there, and none touches itself.
     turn = np.where(padded[row, column] == owner, 3, 1)
     width = component.shape[1] + 1
     keys = (corners[:, 1] * width + corners[:, 0]) * 4 + directions
@@ -149,11 +156,11 @@ def _sides(component: npt.NDArray[np.int32]) -> tuple[Ints, Ints, Ints]:
     return corners, directions, order[keys[order].searchsorted(wanted)]
 
 
-def _straight(inner: npt.NDArray[np.int32], outer: npt.NDArray[np.int32]) -> tuple[Ints, Ints, Ints, Ints]:
-    """Row, first column, column behind the last, and region, of the longest pieces of border in each row."""
+def _straight(inner: Int32, outer: Int32) -> tuple[Int64, Int64, Int64, Int64]:
+    """Return row, first column, end column (exclusive) and region of each longest piece of border in the rows."""
     frame = np.full((inner.shape[0], 1), -1, np.int32)
     border = np.hstack([frame, np.where(inner != outer, inner, np.int32(-1)), frame])
     changes = border[:, 1:] != border[:, :-1]
     row, first = np.nonzero(changes & (border[:, 1:] >= 0))
-    _, behind = np.nonzero(changes & (border[:, :-1] >= 0))
-    return row, first, behind, border[row, first + 1]
+    _, end = np.nonzero(changes & (border[:, :-1] >= 0))
+    return row, first, end, border[row, first + 1]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fullconv.learn.bench import DenseBench
     from fullconv.learn.views import View
     from fullconv.metrics import Scores
-    from fullconv.net.inspect import Inspection
+    from fullconv.net.inspection import Inspection
 
 __all__ = [
     "print_dense_bench",

@@ -9,15 +9,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.bands import ValueRange, band_size, read_bands
 from fullconv.data.sbd import MASK_SUFFIX, read_sbd_mask
 from fullconv.errors import DataError
-from fullconv.image import image_header, read_label_map
+from fullconv.faults import Fault
+from fullconv.images import (
+    InputFormat,
+    Picture,
+    ValueRange,
+    image_size,
+    read_empty,
+    read_header,
+    read_image,
+    read_label_map,
+)
 from fullconv.labels import LabelSet
 
-__all__ = ["DataSet", "Sample", "count_labels", "data_error", "labels_in", "lies_turned", "size_fault"]
-
-SHOWN_FAULTS = 50
+__all__ = ["DataSet", "Sample", "count_labels", "jpeg_fault", "labels_in", "lies_turned", "size_fault"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class DataSet:
     to the classes, so that RGB masks can be read; without it they are refused rather than guessed at.
     `about` is a sentence on where the splits come from, if their names do not say it. `unusable` has the faults of
     splits that nobody needs unless they are asked for. Images are read with `channels`, 3 being RGB, and `value_range`
-    becomes 0..255 (`bands.read_bands`).
+    becomes 0..255 (`images.read_image`).
     """
 
     layout: str
@@ -52,7 +59,7 @@ class DataSet:
     remap: tuple[tuple[int, int], ...] = ()
     color_masks: bool = False
     about: str = ""
-    unusable: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unusable: dict[str, tuple[Fault, ...]] = field(default_factory=dict)
     channels: int = 3
     value_range: ValueRange | None = None
 
@@ -64,62 +71,82 @@ class DataSet:
         if name in self.unusable:
             faults = self.unusable[name]
             count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
-            raise data_error(f"{self.root}: {count} in split {name!r}", faults)
+            raise DataError(f"{self.root}: {count} in split {name!r}", faults)
         samples = self.splits.get(name, ())
         if not samples:
             there = [f"{other} ({len(found)})" for other, found in self.splits.items() if found]
-            raise DataError(f"{self.root}: no samples in split {name!r}; there are: {', '.join(there) or 'none'}")
+            message = f"{self.root}: no samples in split {name!r}; there are: {', '.join(there) or 'none'}"
+            raise DataError(message, code="empty-split")
         return samples
 
     def read(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """The image, H x W x `channels` uint8, and its target, H x W uint8.
+        """Read the image, H x W x `channels` uint8, and its target, H x W uint8.
 
-        The target holds class ids below `labels.num_classes`, and `labels.ignore_index`.
-        Raises DataError for a file that cannot be read, other labels, or two sizes.
+        The target holds class ids below `labels.num_classes`, and `labels.ignore_index`. Pixels without data have the
+        latter. Raises DataError for a file that cannot be read, other labels, or two sizes.
         """
-        image, target = self.read_image(sample), self.read_target(sample)
-        if image.shape[:2] != target.shape:
-            raise DataError(size_fault(sample, image.shape[:2], target.shape))
-        return image, target
+        picture, mask = self.read_picture(sample), self.read_mask(sample)
+        return picture.pixels, self._ignoring(picture.empty, mask, sample, picture.pixels.shape[:2])
 
-    def read_image(self, sample: Sample) -> npt.NDArray[np.uint8]:
-        """The image alone, H x W x `channels` uint8. Raises DataError as `bands.read_bands`."""
-        return read_bands(sample.image, self.channels, self.value_range)
-
-    def read_as(self, channels: int, value_range: ValueRange | None) -> DataSet:
-        """The same samples, with images as a model takes them."""
-        return replace(self, channels=channels, value_range=value_range)
+    def read_picture(self, sample: Sample) -> Picture:
+        """Read the image alone, with the pixels that hold no data. Raises DataError as `images.read_image`."""
+        return read_image(sample.image, self.input)
 
     def read_target(self, sample: Sample) -> npt.NDArray[np.uint8]:
-        """The target alone, H x W uint8; see `read`."""
+        """Read the target alone, H x W uint8, as `read` gives it; an image is decoded only if it may lack data."""
+        mask, empty = self.read_mask(sample), read_empty(sample.image, self.input)
+        return mask if empty is None else self._ignoring(empty, mask, sample, empty.shape)
+
+    def _ignoring(
+        self, empty: npt.NDArray[np.bool_] | None, mask: npt.NDArray[np.uint8], sample: Sample, size: tuple[int, ...]
+    ) -> npt.NDArray[np.uint8]:
+        if mask.shape != size:
+            raise DataError.of(size_fault(sample, size, mask.shape))
+        return mask if empty is None else np.where(empty, np.uint8(self.labels.ignore_index), mask)
+
+    @property
+    def input(self) -> InputFormat:
+        """How files become images."""
+        return InputFormat(self.channels, self.value_range)
+
+    def read_as(self, input: InputFormat) -> DataSet:
+        """Return the same samples, with images as a model takes them."""
+        return replace(self, channels=input.channels, value_range=input.value_range)
+
+    def read_mask(self, sample: Sample) -> npt.NDArray[np.uint8]:
+        """Read the labels as their file says them, H x W uint8, pixels without data in the image included."""
         if sample.reader is not None:
             target = sample.reader()
         elif sample.target.suffix == MASK_SUFFIX:
             target = read_sbd_mask(sample.target)
         else:
             target = read_label_map(sample.target, self.labels if self.color_masks else None)
+        return self.classes_of(target, sample.target)
+
+    def classes_of(self, stored: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np.uint8]:
+        """Turn the numbers in the file `path`, of any shape, into class ids. Raises DataError for other labels."""
         if self.remap:
             table = np.arange(256, dtype=np.uint8)
             for old, new in self.remap:
                 table[old] = new
-            target = table[target]
+            stored = table[stored]
         allowed = {*range(self.labels.num_classes), self.labels.ignore_index}
-        bad = [label for label in labels_in(target) if label not in allowed]
+        bad = [label for label in labels_in(stored) if label not in allowed]
         if bad:
-            raise DataError(self._label_fault(sample.target, bad))
-        return target
+            raise DataError.of(self._label_fault(path, bad))
+        return stored
 
-    def _label_fault(self, path: Path, bad: list[int]) -> str:
+    def _label_fault(self, path: Path, bad: list[int]) -> Fault:
         count = self.labels.num_classes
         hint = "correct the mask, or name the classes that are missing"
         if max(bad) > 2 * count:
             hint = "if these are grey levels, write class ids instead: a mask of 0 and 255 as 0 and 1"
         shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
         legal = f"0 to {count - 1}" if count > 1 else "0"
-        return (
-            f"{path}: holds the labels {shown}, but the {count} classes are {legal}, "
-            f"and {self.labels.ignore_index} is ignored; {hint}"
+        problem = (
+            f"holds the labels {shown}, but the {count} classes are {legal}, and {self.labels.ignore_index} is ignored"
         )
+        return Fault("unknown-label", path, problem, hint)
 
 
 def labels_in(target: npt.NDArray[np.uint8]) -> list[int]:
@@ -130,31 +157,27 @@ def labels_in(target: npt.NDArray[np.uint8]) -> list[int]:
 def lies_turned(image: Path, size: Sequence[int]) -> bool:
     """Whether an image file is stored with this (height, width), and its EXIF orientation lays it on its side."""
     try:
-        stored, orientation = image_header(image)
-    except DataError:  # an array, or what is told elsewhere
+        header = read_header(image)
+    except DataError:  # the fault is reported where the image is read
         return False
-    return orientation >= 5 and stored == tuple(size)
+    return header.orientation >= 5 and header.stored == tuple(size)
 
 
-def size_fault(sample: Sample, image: Sequence[int], target: Sequence[int]) -> str:
-    """The sentence for an image and a mask, each (height, width), that differ in size."""
-    remedy = "resize the mask without interpolation, or export it again"
+def size_fault(sample: Sample, image: Sequence[int], target: Sequence[int]) -> Fault:
+    """Return the fault of an image and a mask, each (height, width), that differ in size."""
+    problem = f"is {target[1]}x{target[0]} (width x height), but its image {sample.image} is {image[1]}x{image[0]}"
     if sample.reader is None and tuple(image) == tuple(target)[::-1] and lies_turned(sample.image, target):
-        remedy = "the image is turned upright by its EXIF orientation and the mask is not: turn the mask, too"
-    return (
-        f"{sample.target}: is {target[1]}x{target[0]} (width x height), but its image {sample.image} is "
-        f"{image[1]}x{image[0]}; {remedy}"
+        problem += " when it is turned upright by its EXIF orientation, and the mask is not"
+        return Fault("exif-rotation", sample.target, problem, "turn the mask, too", sample.name)
+    remedy = "resize the mask without interpolation, or export it again"
+    return Fault("size-mismatch", sample.target, problem, remedy, sample.name)
+
+
+def jpeg_fault(path: Path, sure: bool = True) -> Fault:
+    """Return the fault of a mask in JPEG; it is `sure` where the labels can be told from the damage."""
+    return Fault(
+        "jpeg-mask", path, "is a mask in JPEG, whose compression changes labels", "export the mask as PNG", sure=sure
     )
-
-
-def data_error(summary: str, faults: Sequence[str]) -> DataError:
-    """A DataError whose `faults` are complete and whose message stops at the first 50."""
-    shown = [*faults[:SHOWN_FAULTS]]
-    if len(faults) > SHOWN_FAULTS:
-        shown.append(f"... and {len(faults) - SHOWN_FAULTS} more")
-    error = DataError(summary, shown)
-    error.faults = tuple(faults)
-    return error
 
 
 def count_labels(dataset: DataSet, split: str, *checked: str) -> npt.NDArray[np.int64]:
@@ -164,16 +187,16 @@ def count_labels(dataset: DataSet, split: str, *checked: str) -> npt.NDArray[np.
     refuses or that have not the size of their image.
     """
     counts = np.zeros(256, np.int64)
-    faults: list[str] = []
+    faults: list[Fault] = []
     for counted, sample in [(name == split, sample) for name in (split, *checked) for sample in dataset.split(name)]:
         try:
-            target, size = dataset.read_target(sample), band_size(sample.image)
+            target, size = dataset.read_target(sample), image_size(sample.image)
             if target.shape != size:
                 faults.append(size_fault(sample, size, target.shape))
             counts += counted * np.bincount(target.ravel(), minlength=256)
         except DataError as error:
-            faults.append(str(error))
+            faults += error.faults_at(sample.target)
     if faults:
         names = " and ".join(repr(name) for name in (split, *checked))
-        raise data_error(f"{dataset.root}: masks of {names} cannot be used", faults)
+        raise DataError(f"{dataset.root}: masks of {names} cannot be used", faults)
     return counts[: dataset.labels.num_classes]

@@ -19,7 +19,7 @@ from PIL import Image, ImageFilter
 
 from fullconv.errors import MissingExtra, UsageError
 from fullconv.files import write_text
-from fullconv.image import write_image, write_label_map
+from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
 
 __all__ = ["DIGIT_LABELS", "digit_patches", "digit_samples", "digit_scenes", "write_digit_dataset"]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fullconv.data.bands import band_size
 from fullconv.data.dataset import DataSet
 from fullconv.data.doctor.objects import WIDEST, median_width, width_counts
+from fullconv.images import image_size
 
 __all__ = ["LARGEST", "Fingerprint", "crop_side", "read_fingerprint"]
 
@@ -63,7 +63,7 @@ def crop_side(dataset: DataSet) -> int:
     """The longest side of the training images, rounded up to the coarsest stride, `LARGEST` at the most."""
     longest = 0
     for sample in dataset.split("train"):
-        longest = max(longest, *band_size(sample.image))
+        longest = max(longest, *image_size(sample.image))
         if longest >= LARGEST:
             return LARGEST
     return min(LARGEST, -(-longest // 32) * 32)

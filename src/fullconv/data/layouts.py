@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fullconv.data.bands import BAND_SUFFIXES
 from fullconv.data.channels import with_channels
 from fullconv.data.dataset import DataSet, Sample, labels_in
 from fullconv.data.formats.assembly import BACKGROUNDS
@@ -16,7 +16,8 @@ from fullconv.data.pairing import faulty, is_image, pairs
 from fullconv.data.splits import SPLITS, hash_split
 from fullconv.data.voc import find_voc, read_voc
 from fullconv.errors import DataError
-from fullconv.image import read_label_map
+from fullconv.faults import Fault
+from fullconv.images import BAND_SUFFIXES, read_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["UNNAMED", "Survey", "find_dataset", "survey"]
@@ -43,12 +44,12 @@ UNNAMED = LabelSet.named([f"class_{i}" for i in range(255)])
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder holds: the data set of all samples that are in order, if any, and every fault, a sentence each."""
+    """What a folder holds: the data set of all samples that are in order, if any, and every fault."""
 
     root: Path
     name: str
     dataset: DataSet | None
-    faults: tuple[str, ...]
+    faults: tuple[Fault, ...]
 
 
 def find_dataset(root: Path | str) -> DataSet:
@@ -57,7 +58,7 @@ def find_dataset(root: Path | str) -> DataSet:
     Pairs images with masks and compares their sizes by header, so 5,000 samples take seconds; pixels are
     checked by `DataSet.read`. Masks are decoded only where the folder layout needs their labels: all of them
     when no file names the classes, and otherwise up to the first one that holds a class above 0.
-    Raises DataError whose `faults` are all that was found, a sentence each.
+    Raises DataError whose `faults` are all that was found.
     """
     found = survey(root)
     if found.dataset is None or found.faults:
@@ -72,14 +73,13 @@ def survey(root: Path | str, decode: bool = True) -> Survey:
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(
-            f"{root}: {'is not a folder' if root.exists() else 'does not exist'}; give the data set's folder"
-        )
+        what, code = ("is not a folder", "not-a-folder") if root.exists() else ("does not exist", "missing-folder")
+        raise DataError(f"{root}: {what}; give the data set's folder", code=code)
     recognised = _recognise(root, decode)
     if recognised is None:
         raise _unknown(root)
     name, build = recognised
-    faults: list[str] = []
+    faults: list[Fault] = []
     dataset = build(faults)
     described = dataset.root if dataset is not None else root
     faults += [fault for fault in description_faults(described) if fault not in faults]
@@ -112,15 +112,16 @@ def _unknown(root: Path) -> DataError:
     held = ", ".join(entries[:10]) + (f" and {len(entries) - 10} more" if len(entries) > 10 else "")
     inside = [path for path in sorted(root.iterdir()) if path.is_dir() and _recognise(path)]
     hint = f" Perhaps you mean {inside[0]}." if inside else ""
-    return DataError(f"{root}: is no layout that fullconv knows; it holds {held or 'nothing'}.{hint}", EXPECTED)
+    message = f"{root}: is no layout that fullconv knows; it holds {held or 'nothing'}.{hint}"
+    return DataError(message, details=EXPECTED, code="unknown-layout")
 
 
-def _folder(root: Path, decode: bool, faults: list[str]) -> DataSet | None:
+def _folder(root: Path, decode: bool, faults: list[Fault]) -> DataSet | None:
     named = None
     try:
         named = find_labels(root)
     except DataError as error:
-        faults += error.faults or [str(error)]
+        faults += error.faults_at(root)
     splits = _folder_splits(root / "images", root / "masks", faults)
     every = [sample for samples in splits.values() for sample in samples]
     labels, color_masks = named or (None, False)
@@ -133,7 +134,7 @@ def _folder(root: Path, decode: bool, faults: list[str]) -> DataSet | None:
     return None if labels is None else DataSet("folder", root, labels, splits, color_masks=color_masks)
 
 
-def _folder_splits(images: Path, masks: Path, faults: list[str]) -> dict[str, tuple[Sample, ...]]:
+def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, tuple[Sample, ...]]:
     folders = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name[0] != ".")
     if not folders:
         return hash_split(pairs(images, masks, faults))
@@ -144,23 +145,23 @@ def _folder_splits(images: Path, masks: Path, faults: list[str]) -> dict[str, tu
         if split in folders and (split != "test" or (masks / split).is_dir())
     }
     if not splits and not faults:
-        faults.append(f"{images}: holds neither train nor val; create them, or put the images here directly")
+        remedy = "create them, or put the images here directly"
+        faults.append(Fault("missing-folder", images, "holds neither train nor val", remedy))
     return splits
 
 
-def _stray(images: Path, folders: list[str]) -> list[str]:
+def _stray(images: Path, folders: list[str]) -> list[Fault]:
     """What would be left out silently because `images` is divided into splits."""
-    faults = [f"{images / name}: is not a split; name it train, val or test" for name in folders if name not in SPLITS]
+    strange = [images / name for name in folders if name not in SPLITS]
+    faults = [Fault("unknown-split", path, "is not a split", "name it train, val or test") for path in strange]
     loose = [path for path in sorted(images.iterdir()) if is_image(path, BAND_SUFFIXES)]
     if loose:
-        faults.append(
-            f"{loose[0]}: {len(loose)} image(s) lie beside the folders {', '.join(folders)}; "
-            "move them into images/train or images/val"
-        )
+        problem = f"{len(loose)} image(s) lie next to the folders {', '.join(folders)}"
+        faults.append(Fault("loose-images", loose[0], problem, "move them into images/train or images/val"))
     return faults
 
 
-def _camvid(root: Path, faults: list[str]) -> DataSet:
+def _camvid(root: Path, faults: list[Fault]) -> DataSet:
     splits = {
         split: pairs(root / split, root / f"{split}annot", faults, split)
         for split in SPLITS
@@ -169,14 +170,14 @@ def _camvid(root: Path, faults: list[str]) -> DataSet:
     return DataSet("camvid", root, CAMVID_LABELS, splits, remap=((11, IGNORE_INDEX),))
 
 
-def _labels_from_masks(root: Path, samples: list[Sample], faults: list[str]) -> LabelSet | None:
+def _labels_from_masks(root: Path, samples: list[Sample], faults: list[Fault]) -> LabelSet | None:
     """`class_0`, `class_1`, ... up to the largest label in the masks."""
     found: set[int] = set()
     for sample in samples:
         try:
             found.update(labels_in(read_label_map(sample.target)))
         except DataError as error:
-            faults.append(str(error))
+            faults += error.faults_at(sample.target)
     found.discard(IGNORE_INDEX)
     count = max(found, default=-1) + 1
     if faults:
@@ -185,33 +186,28 @@ def _labels_from_masks(root: Path, samples: list[Sample], faults: list[str]) -> 
         faults.append(_one_class(root))
     elif count > 2 * len(found):
         shown = ", ".join(map(str, sorted(found)[:8]))
-        faults.append(
-            f"{root / 'masks'}: hold {len(found)} labels ({shown}) of {count} possible, like grey levels "
-            "rather than class ids; write the ids 0, 1, 2, ..., or name all classes in classes.txt"
-        )
+        problem = f"hold {len(found)} labels ({shown}) of {count} possible, like grey levels rather than class ids"
+        remedy = "write the ids 0, 1, 2, ..., or name all classes in classes.txt"
+        faults.append(Fault("grey-levels", root / "masks", problem, remedy))
     return LabelSet.named([f"class_{i}" for i in range(count)]) if not faults else None
 
 
-def _only_zero(root: Path, samples: list[Sample], colors: LabelSet | None) -> list[str]:
+def _only_zero(root: Path, samples: list[Sample], colors: LabelSet | None) -> Sequence[Fault]:
     """A fault if no mask holds a class above 0; stops at the first one that does, or cannot be read."""
     for sample in samples:
         try:
             if any(0 < label != IGNORE_INDEX for label in labels_in(read_label_map(sample.target, colors))):
                 return []
         except DataError as error:
-            return [str(error)]
+            return error.faults_at(sample.target)
     return [_one_class(root)]
 
 
-def _only_one_name(dataset: DataSet) -> str:
-    return (
-        f"{dataset.root}: has one class only, {dataset.labels.class_names[0]!r}; name the background, too, "
-        "and give its pixels its id"
-    )
+def _only_one_name(dataset: DataSet) -> Fault:
+    problem = f"has one class only, {dataset.labels.class_names[0]!r}"
+    return Fault("class-names", dataset.root, problem, "name the background, too, and give its pixels its id")
 
 
-def _one_class(root: Path) -> str:
-    return (
-        f"{root / 'masks'}: no mask holds a class above 0; masks of 0 and 255 must be written as 0 and 1, "
-        "because 255 is ignored"
-    )
+def _one_class(root: Path) -> Fault:
+    remedy = "masks of 0 and 255 must be written as 0 and 1, because 255 is ignored"
+    return Fault("only-background", root / "masks", "no mask holds a class above 0", remedy)

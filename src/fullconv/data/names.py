@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 from fullconv.files import write_text
 from fullconv.labels import LabelSet, voc_palette
 
@@ -86,19 +87,20 @@ def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
     if not text.is_file():
         return _read_yaml(described) if keys - set(PIXEL_KEYS) else None
     if keys & set(CLASS_KEYS):
-        raise DataError(f"{root}: has both classes.txt and dataset.yaml; keep one of them")
+        raise _error(root, "has both classes.txt and dataset.yaml", "keep one of them")
     return _label_set(text, _text_names(text), None), False
 
 
-def description_faults(root: Path) -> list[str]:
+def description_faults(root: Path) -> Sequence[Fault]:
     """Keys of dataset.yaml that nothing reads, whatever the layout, and a dataset.yml that nothing reads at all."""
     path, other = root / DESCRIPTION, root / "dataset.yml"
     if not path.is_file():
-        return [f"{other}: is not read under this name; rename it to {DESCRIPTION}"] if other.is_file() else []
+        fault = Fault("class-names", other, "is not read under this name", f"rename it to {DESCRIPTION}")
+        return [fault] if other.is_file() else []
     try:
         return _unknown_keys(path, read_description(path))
     except DataError as error:
-        return [str(error)]
+        return error.faults_at(path)
 
 
 def labels_for(num_classes: int, path: Path | None = None) -> LabelSet:
@@ -115,7 +117,8 @@ def labels_for(num_classes: int, path: Path | None = None) -> LabelSet:
     if labels.num_classes != num_classes:
         raise DataError(
             f"the weights have {num_classes} classes, but {source} {labels.num_classes}; "
-            "name them in a file, one a line in the order of the ids, with --classes FILE"
+            "name them in a file, one a line in the order of the ids, with --classes FILE",
+            code="class-names",
         )
     return labels
 
@@ -123,10 +126,10 @@ def labels_for(num_classes: int, path: Path | None = None) -> LabelSet:
 def _text_names(path: Path) -> list[str]:
     lines = [line.strip() for line in _text(path).rstrip().splitlines()]
     if not lines:
-        raise DataError(f"{path}: is empty; write one class name a line")
+        raise _error(path, "is empty", "write one class name a line")
     blank = [str(number) for number, line in enumerate(lines, 1) if not line]
     if blank:
-        raise DataError(f"{path}: blank lines ({', '.join(blank)}) would shift the class ids; remove them")
+        raise _error(path, f"blank lines ({', '.join(blank)}) would shift the class ids", "remove them")
     return lines
 
 
@@ -135,11 +138,12 @@ def read_description(path: Path) -> dict[Any, Any]:
     try:
         values = yaml.safe_load(_text(path))
     except yaml.YAMLError as error:
-        raise DataError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+        problem = f"is not YAML ({' '.join(str(error).split())})"
+        raise _error(path, problem, "write `names:` and a list of class names") from None
     except RecursionError:
-        raise DataError(f"{path}: is nested too deeply; write `names:` and a list of class names") from None
+        raise _error(path, "is nested too deeply", "write `names:` and a list of class names") from None
     if not isinstance(values, dict) or not values:
-        raise DataError(f"{path}: holds no keys; write `names:` and a list of class names")
+        raise _error(path, "holds no keys", "write `names:` and a list of class names")
     return values
 
 
@@ -156,47 +160,49 @@ def _read_yaml(path: Path) -> tuple[LabelSet, bool]:
     palette = _entries(path, values, "palette", faults) if "palette" in values else None
     for name in names:
         if not isinstance(name, str) or not name.strip():
-            faults.append(f"{path}: the class name {name!r} is not text; write it in quotes")
+            faults.append(_fault(path, f"the class name {name!r} is not text", "write it in quotes"))
     colors = [_color(path, value, faults) for value in palette or ()]
     twice = sorted({color for color in colors if colors.count(color) > 1})
     if twice and not faults:
-        faults.append(f"{path}: classes share the colour {list(twice[0])}; give each its own")
+        faults.append(_fault(path, f"classes share the colour {list(twice[0])}", "give each its own"))
     if faults:
         raise DataError(f"{path}: cannot be used", faults)
     return _label_set(path, names, None if palette is None else colors), palette is not None
 
 
-def _unknown_keys(path: Path, values: dict[Any, Any]) -> list[str]:
+def _unknown_keys(path: Path, values: dict[Any, Any]) -> list[Fault]:
     return [_unknown_key(path, key) for key in values if key not in KEYS]
 
 
-def _unknown_key(path: Path, key: Any) -> str:
+def _unknown_key(path: Path, key: Any) -> Fault:
     near = difflib.get_close_matches(str(key).lower(), KEYS, n=1, cutoff=0.7)
     hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(KEYS[:-1])} and {KEYS[-1]}"
-    return f"{path}: unknown key {key!r}; {hint}"
+    return _fault(path, f"unknown key {key!r}", hint)
 
 
-def _entries(path: Path, values: dict[Any, Any], key: str, faults: list[str]) -> list[Any]:
+def _entries(path: Path, values: dict[Any, Any], key: str, faults: list[Fault]) -> list[Any]:
     """A list, or a map from 0..n-1, as a list."""
     entries = values.get(key)
     if isinstance(entries, dict) and entries:
         ids = [i for i in entries if isinstance(i, int)]
         if sorted(ids) == list(range(len(entries))):
             return [entries[i] for i in range(len(entries))]
-        faults.append(f"{path}: the ids of {key!r} must be 0 to {len(entries) - 1}, found {list(entries)}")
+        problem = f"the ids of {key!r} are {list(entries)}"
+        faults.append(_fault(path, problem, f"they must be 0 to {len(entries) - 1}"))
     elif isinstance(entries, list) and entries:
         return entries
     else:
-        faults.append(f"{path}: {key!r} must be a list, or a map from id, found {entries!r}")
+        faults.append(_fault(path, f"{key!r} is {entries!r}", "it must be a list, or a map from id"))
     return []
 
 
-def _color(path: Path, value: Any, faults: list[str]) -> tuple[int, int, int]:
+def _color(path: Path, value: Any, faults: list[Fault]) -> tuple[int, int, int]:
     if isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value):
         value = list(bytes.fromhex(value[1:]))
     if isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value):
         return value[0], value[1], value[2]
-    faults.append(f'{path}: the colour {value!r} is neither [r, g, b] of 0 to 255 nor "#rrggbb" in quotes')
+    remedy = 'write [r, g, b] of 0 to 255, or "#rrggbb" in quotes'
+    faults.append(_fault(path, f"{value!r} is not a colour", remedy))
     return 0, 0, 0
 
 
@@ -204,11 +210,19 @@ def _label_set(path: Path, names: list[str], palette: list[tuple[int, int, int]]
     try:
         return LabelSet.named([name.strip() for name in names], palette)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise _error(path, str(error), "correct the names") from None
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+        raise _error(path, f"cannot be read as UTF-8 text ({error})", "save it as UTF-8") from None
+
+
+def _fault(path: Path, problem: str, remedy: str) -> Fault:
+    return Fault("class-names", path, problem, remedy)
+
+
+def _error(path: Path, problem: str, remedy: str) -> DataError:
+    return DataError.of(_fault(path, problem, remedy))

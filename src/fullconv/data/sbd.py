@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullconv.errors import DataError, MissingExtra
+from fullconv.faults import Fault
 
 __all__ = ["MASK_SUFFIX", "read_sbd_mask"]
 
@@ -31,14 +32,15 @@ def read_sbd_mask(path: Path) -> npt.NDArray[np.uint8]:
         raise
     except Exception as error:  # loadmat raises nearly everything on damaged input
         reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: cannot be read as a MATLAB file ({reason}); unpack SBD's archive again") from error
+        problem = f"cannot be read as a MATLAB file ({reason})"
+        raise DataError.of(Fault("unreadable-file", path, problem, "unpack SBD's archive again")) from error
     try:
         mask = stored["GTcls"]["Segmentation"][0, 0]
     except (KeyError, IndexError, ValueError) as error:
-        raise DataError(f"{path}: holds no GTcls.Segmentation; take the files of SBD's folder cls") from error
+        problem, remedy = "holds no GTcls.Segmentation", "take the files of SBD's folder cls"
+        raise DataError.of(Fault("unreadable-file", path, problem, remedy)) from error
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8 or mask.size == 0:
         found = f"{mask.dtype} of shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise DataError(
-            f"{path}: GTcls.Segmentation is {found}, not height x width of uint8; unpack SBD's archive again"
-        )
+        problem = f"GTcls.Segmentation is {found}, not height x width of uint8"
+        raise DataError.of(Fault("unreadable-file", path, problem, "unpack SBD's archive again"))
     return np.ascontiguousarray(mask)

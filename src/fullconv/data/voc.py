@@ -10,6 +10,7 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.names import VOC_LABELS
 from fullconv.data.pairing import files_by_stem, same_size, stem_of
 from fullconv.data.sbd import MASK_SUFFIX
+from fullconv.faults import Fault
 
 __all__ = ["PAPER_SPLIT", "Found", "find_voc", "is_paper_val", "paper_val", "read_voc"]
 
@@ -68,7 +69,7 @@ def find_voc(root: Path) -> Found | None:
     return Found(root, voc, sbd)
 
 
-def read_voc(found: Found, faults: list[str]) -> DataSet:
+def read_voc(found: Found, faults: list[Fault]) -> DataSet:
     """The data set that `find_voc` found.
 
     - VOC and SBD are the paper's data: `train` is SBD's train list (8,498 images in the release) with SBD's masks,
@@ -103,17 +104,17 @@ class _Store:
         return [Sample(stem, self.images[stem], self.masks[stem]) for stem in stems if stem in there]
 
 
-def _voc_store(home: Path, faults: list[str]) -> _Store:
+def _voc_store(home: Path, faults: list[Fault]) -> _Store:
     folders = home / "JPEGImages", home / "SegmentationClass"
     return _Store(folders, files_by_stem(folders[0], faults), files_by_stem(folders[1], faults))
 
 
-def _sbd_store(release: Path, faults: list[str]) -> _Store:
+def _sbd_store(release: Path, faults: list[Fault]) -> _Store:
     folders = release / "dataset" / "img", release / "dataset" / "cls"
     return _Store(folders, files_by_stem(folders[0], faults), files_by_stem(folders[1], faults, {MASK_SUFFIX}))
 
 
-def _paper(root: Path, voc: Path, sbd: Path, faults: list[str]) -> DataSet:
+def _paper(root: Path, voc: Path, sbd: Path, faults: list[Fault]) -> DataSet:
     train = _listed(sbd / "dataset" / "train.txt", _sbd_store(sbd, faults), faults)
     val = _paper_samples(_voc_store(voc, faults), train, faults)
     about = (
@@ -123,16 +124,17 @@ def _paper(root: Path, voc: Path, sbd: Path, faults: list[str]) -> DataSet:
     return DataSet("voc+sbd", root, VOC_LABELS, {"train": train, "val": val}, about=about)
 
 
-def _voc_alone(home: Path, faults: list[str]) -> DataSet:
+def _voc_alone(home: Path, faults: list[Fault]) -> DataSet:
     store = _voc_store(home, faults)
     lists = home / "ImageSets" / "Segmentation"
     own = [split for split in ("train", "val") if (lists / f"{split}.txt").is_file()]
     splits = {split: _listed(lists / f"{split}.txt", store, faults) for split in own}
     if not splits:
-        faults.append(f"{lists}: holds neither train.txt nor val.txt; list the image stems of each split, one a line")
-    unusable: dict[str, tuple[str, ...]] = {}
+        remedy = "list the image stems of each split, one a line"
+        faults.append(Fault("missing-list", lists, "holds neither train.txt nor val.txt", remedy))
+    unusable: dict[str, tuple[Fault, ...]] = {}
     if store.samples(paper_val()):
-        lacking: list[str] = []
+        lacking: list[Fault] = []
         paper = _paper_samples(store, splits.get("train", ()), lacking)
         if lacking:
             unusable[PAPER_SPLIT] = tuple(lacking)
@@ -141,19 +143,20 @@ def _voc_alone(home: Path, faults: list[str]) -> DataSet:
     return DataSet("voc", home, VOC_LABELS, splits, unusable=unusable)
 
 
-def _sbd_alone(root: Path, release: Path, faults: list[str]) -> DataSet:
+def _sbd_alone(root: Path, release: Path, faults: list[Fault]) -> DataSet:
     store = _sbd_store(release, faults)
     splits = {split: _listed(release / "dataset" / f"{split}.txt", store, faults) for split in ("train", "val")}
     about = "train and val are SBD's own lists; the paper's val needs VOC2011 or VOC2012 beside benchmark_RELEASE"
     return DataSet("sbd", root, VOC_LABELS, splits, about=about)
 
 
-def _listed(path: Path, store: _Store, faults: list[str]) -> tuple[Sample, ...]:
+def _listed(path: Path, store: _Store, faults: list[Fault]) -> tuple[Sample, ...]:
     """The samples that a list file names."""
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
-        faults.append(f"{path}: cannot be read ({error.strerror or error}); list the image stems there, one a line")
+        problem, remedy = f"cannot be read ({error.strerror or error})", "list the image stems there, one a line"
+        faults.append(Fault("missing-list", path, problem, remedy, split=path.stem))
         return ()
     seen: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -162,32 +165,30 @@ def _listed(path: Path, store: _Store, faults: list[str]) -> tuple[Sample, ...]:
             continue
         absent = store.absent(stem)
         if stem in seen:
-            faults.append(f"{path}: line {number} repeats {stem!r} of line {seen[stem]}; remove one")
+            problem = f"line {number} repeats {stem!r} of line {seen[stem]}"
+            faults.append(Fault("listed-twice", path, problem, "remove one", stem, path.stem))
         elif absent:
-            faults.append(
-                f"{path}: line {number} names {stem!r}, which is not in {absent}; add the file or remove the line"
-            )
+            problem = f"line {number} names {stem!r}, which is not in {absent}"
+            faults.append(Fault("listed-absent", path, problem, "add the file or remove the line", stem, path.stem))
         seen.setdefault(stem, number)
     if not seen:
-        faults.append(f"{path}: the split is empty; list the image stems, one a line")
+        remedy = "list the image stems, one a line"
+        faults.append(Fault("empty-split", path, "the split is empty", remedy, split=path.stem))
     return same_size(store.samples(seen), faults, path.stem)
 
 
-def _paper_samples(store: _Store, train: Iterable[Sample], faults: list[str]) -> tuple[Sample, ...]:
+def _paper_samples(store: _Store, train: Iterable[Sample], faults: list[Fault]) -> tuple[Sample, ...]:
     """The paper's validation images. All 736 have to be there, and none of them in `train`."""
     ids, home = paper_val(), store.folders[0].parent
     for stem in ids:
         absent = store.absent(stem)
         if absent:
-            faults.append(
-                f"{home}: {stem}, one of the paper's {len(ids)} validation images, is not in {absent}; "
-                "unpack VOC2011 or VOC2012 whole"
-            )
+            problem = f"{stem}, one of the paper's {len(ids)} validation images, is not in {absent}"
+            remedy = "unpack VOC2011 or VOC2012 completely"
+            faults.append(Fault("listed-absent", home, problem, remedy, stem, "val"))
     shared = sorted({sample.name for sample in train} & set(ids))
     if shared:
         shown = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
-        faults.append(
-            f"{home}: {len(shared)} of the paper's {len(ids)} validation images are in the train list too ({shown}); "
-            "take the list as it was published"
-        )
+        problem = f"{len(shared)} of the paper's {len(ids)} validation images are in the train list too ({shown})"
+        faults.append(Fault("listed-twice", home, problem, "take the list as it was published", split="val"))
     return same_size(store.samples(ids), faults, "val")

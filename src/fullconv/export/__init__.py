@@ -1,4 +1,4 @@
-"""Networks as ONNX files that need neither torch nor fullconv to run."""
+"""Export of networks to ONNX files that run without torch and without fullconv."""
 
 from fullconv.export.file import Exported, export
 

@@ -1,4 +1,4 @@
-"""The convolutions of a network as an ONNX graph: from the padded image to one score map for each tap."""
+"""Export of a network's convolutions to an ONNX graph, from the padded image to one score map per tap."""
 
 from __future__ import annotations
 
@@ -13,32 +13,39 @@ from torch import Tensor, nn
 from fullconv.errors import ModelError
 from fullconv.net.fcn import FCN, Scale
 
-__all__ = ["OPSET", "Body", "exported_body"]
+__all__ = ["OPSET", "Body", "export_body"]
 
 OPSET = 18
 
 
 class Body(nn.Module):
-    """An FCN without arithmetic on sizes: N x C x H x W floats, normalised and padded, to the score map of each tap."""
+    """An FCN without arithmetic on sizes.
+
+    It maps N x C x H x W floats, normalised and padded, to the score map of each tap.
+    """
 
     def __init__(self, net: FCN) -> None:
+        """Take the layers of `net`; batch norms of taps are merged into copies of their score layers."""
         super().__init__()
         self.backbone, self.head, self.skips = net.backbone, net.head, len(net.skips)
-        fine = (_merged(net.get_submodule(f"norm_{s}"), net.get_submodule(f"score_{s}")) for s in net.skips)
+        fine = (_merge_norm(net.get_submodule(f"norm_{s}"), net.get_submodule(f"score_{s}")) for s in net.skips)
         self.scores = nn.ModuleList([net.score_fr, *fine])
 
     def forward(self, padded: Tensor) -> tuple[Tensor, ...]:
-        """Coarse to fine, N x num_classes x h x w each."""
+        """Return the score maps, coarse to fine, each N x num_classes x h x w."""
         maps = list(self.backbone(padded))
-        features = maps.pop(self.skips)
-        return tuple(score(own) for score, own in zip(self.scores, [self.head(features), *maps], strict=True))
+        coarsest = maps.pop(self.skips)
+        return tuple(score(features) for score, features in zip(self.scores, [self.head(coarsest), *maps], strict=True))
 
 
-def exported_body(net: FCN) -> onnx.ModelProto:
-    """The `Body` of a network in evaluation mode; input `padded`, outputs `score_0`, `score_1`, ...
+def export_body(net: FCN) -> onnx.ModelProto:
+    """Export the `Body` of a network in evaluation mode: input `padded`, outputs `score_0`, `score_1`, ...
 
-    By the tracing exporter: the one by torch.export takes over a minute of symbolic arithmetic for a MobileNetV2
-    whose height and width stay free, this one two seconds. What tracing would fix to one size, the check finds.
+    It uses torch's tracing exporter, which takes two seconds for a MobileNetV2 with free height and width. The exporter
+    based on torch.export needs over a minute for it. If tracing makes the graph depend on the size of its example,
+    `check_file` notices.
+
+    Raises ModelError if torch cannot export the network.
     """
     file = io.BytesIO()
     size = [n + sum(pads) for n, pads in zip((123, 157), net.padding((123, 157)), strict=True)]
@@ -59,12 +66,13 @@ def exported_body(net: FCN) -> onnx.ModelProto:
                 dynamo=False,
             )
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-        raise ModelError(f"{net.spec.model} cannot be written as ONNX: {error}") from error
-    return _without_aliases(onnx.load_from_string(file.getvalue()))
+        message = f"torch cannot export {net.spec.model} to ONNX: {error}"
+        raise ModelError(message, code="onnx-export-failed") from error
+    return _remove_aliases(onnx.load_from_string(file.getvalue()))
 
 
-def _without_aliases(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Equal constants, which the exporter keeps once and hands on by Identity, read where they are."""
+def _remove_aliases(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove the Identity nodes through which the exporter shares equal constants; their users read the constant."""
     constants = {tensor.name for tensor in model.graph.initializer}
     aliases = [n for n in model.graph.node if n.op_type == "Identity" and n.input[0] in constants]
     names = {node.output[0]: node.input[0] for node in aliases}
@@ -75,8 +83,8 @@ def _without_aliases(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _merged(norm: nn.Module, score: nn.Module) -> nn.Module:
-    """A tap's batch norm or scale and its 1 x 1 score layer as one layer."""
+def _merge_norm(norm: nn.Module, score: nn.Module) -> nn.Module:
+    """Return one layer that equals a tap's batch norm or scale followed by its 1 x 1 score layer."""
     score = copy.deepcopy(score)
     assert isinstance(score, nn.Conv2d)
     assert score.bias is not None

@@ -1,4 +1,4 @@
-"""One ONNX file of a network: put together, checked against torch, written."""
+"""Export of a network to one ONNX file: assembled, compared with torch, then written."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from onnx import TensorProto, helper
 
+from fullconv.arrays import Float32, UInt8
 from fullconv.data.dataset import DataSet
 from fullconv.errors import ModelError
-from fullconv.export.body import OPSET, exported_body
+from fullconv.export.body import OPSET, export_body
 from fullconv.export.graph import Graph, PadTable, add_fusion, add_labels, add_padding
 from fullconv.export.quantize import Quantized, quantize
 from fullconv.files import atomic_write
@@ -32,24 +32,34 @@ from fullconv.run.exported import ExportedRunner
 from fullconv.run.metadata import ModelMetadata
 from fullconv.run.onnx import OnnxFile
 
-__all__ = ["SIZES", "TOLERANCE", "Exported", "assemble", "check_file", "describe", "export", "pad_table"]
+__all__ = [
+    "SIZES",
+    "TOLERANCE",
+    "Exported",
+    "assemble",
+    "check_file",
+    "describe",
+    "export",
+    "tabulate_padding",
+    "weights_origin",
+]
 
 SIZES = ((1, 1, 1), (2, 37, 53), (1, 97, 131), (1, 256, 320))
-"""Images, height and width of the batches on which a file is compared with torch."""
+"""Batches on which a file is compared with torch: number of images, height, width."""
 
 TOLERANCE = 1e-3
-"""How far its logits may be from torch's."""
+"""The largest allowed difference between logits of the file and of torch."""
 
 RELATIVE = 1e-5
-"""The same as a share of the largest of them, where that allows more."""
+"""The same, as a fraction of the largest logit. The larger of the two limits applies."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written.
+    """An exported file.
 
-    `difference` is the largest from torch's of its logits in float32 over `SIZES`, `classes` how many classes the
-    labels that were compared belong to: a network that sees one class in everything has not been tested as hard.
+    `difference` is the largest difference between its float32 logits and those of torch, over the batches in `SIZES`.
+    `classes` is the number of classes among the compared labels: if it is 1, the comparison of labels proves little.
     """
 
     path: Path
@@ -61,24 +71,25 @@ class Exported:
 def export(
     model: Path, out: Path, *, licence: str | None = None, int8: DataSet | None = None, force: bool = False
 ) -> Exported:
-    """Write the network of a run folder or weights file to the ONNX file `out`, once it has passed `check_file`.
+    """Export the network of a run folder or weights file to the ONNX file `out`.
 
-    With `int8`, `quantize` then calibrates and judges its form in eight bits on that data, and that is what is
-    written. `licence` is for the metadata. ModelError, with nothing written, where the network has no ONNX form, fails
-    the check, or loses too much in eight bits and `force` is not set.
+    The file is written only if it passes `check_file`. With `int8`, the network is quantized to eight bits instead,
+    calibrated and evaluated on that data set (see `quantize`). `licence` goes into the metadata.
+
+    Raises ModelError, and writes nothing, if the network cannot be exported, if it fails the check, or if eight bits
+    lose too much and `force` is not set.
     """
     net, saved = load_net(model)
     metadata = describe(net, saved, _notes(model, saved, licence))
     if int8 is not None:
         check_classes(model, saved.labels, int8.root, int8.labels)
-    images = metadata.info.input
     with atomic_write(out) as temporary, TemporaryDirectory() as folder:
         checked = temporary if int8 is None else Path(folder) / "float.onnx"
         onnx.save(assemble(net, metadata), checked)
         difference, classes = check_file(checked, net)
         quantized = None
         if int8 is not None:
-            calibration = int8.read_as(images.channels, images.value_range)
+            calibration = int8.read_as(metadata.info.input)
             quantized = quantize(checked, temporary, calibration, force)
     return Exported(out, difference, classes, quantized)
 
@@ -86,9 +97,8 @@ def export(
 def describe(net: FCN, saved: Saved, notes: dict[str, Any]) -> ModelMetadata:
     """Describe the network for its file. ModelError for upsampling that is not a transposed convolution."""
     if net.spec.upsample not in ("fixed", "learned"):
-        raise ModelError(
-            f"a network with --upsample {net.spec.upsample} cannot be exported; one with fixed or learned can"
-        )
+        message = f"a network with --upsample {net.spec.upsample} cannot be exported; use fixed or learned"
+        raise ModelError(message, code="upsampling-not-exportable")
     vertical, horizontal = net.geometry
     final = net.get_submodule(net.upscores[-1])
     kernel = _kernel(final, net.spec.num_classes) if net.spec.upsample == "learned" else None
@@ -103,16 +113,16 @@ def describe(net: FCN, saved: Saved, notes: dict[str, Any]) -> ModelMetadata:
 
 
 def assemble(net: FCN, metadata: ModelMetadata) -> onnx.ModelProto:
-    """The whole network: `images`, N x H x W x C uint8, to `logits` at the prediction stride and `label_map`.
+    """Assemble the whole network: input `images`, N x H x W x C uint8; outputs `logits` and `label_map`.
 
     `logits` is N x K x h x w float32; where its cells lie is in the metadata (see `ModelMetadata`). `label_map` is
-    N x H x W uint8. Batch, height and width are free.
+    N x H x W uint8. Batch size, height and width are free.
     """
-    body = exported_body(net)
+    body = export_body(net)
     before, after = Graph("before_"), Graph("after_")
     color = (net.mean.flatten().tolist(), net.std.flatten().tolist())
     lead = [g.lead for g in net.geometry]
-    padded = add_padding(before, color, lead, [pad_table(net, axis) for axis in (0, 1)])
+    padded = add_padding(before, color, lead, [tabulate_padding(net, axis) for axis in (0, 1)])
     before.rename(padded, "padded")
     names = [output.name for output in body.graph.output]
     classes = net.spec.num_classes
@@ -138,94 +148,94 @@ def assemble(net: FCN, metadata: ModelMetadata) -> onnx.ModelProto:
     return model
 
 
-def pad_table(net: FCN, axis: int) -> PadTable:
-    """The network's padding along an axis as a table, compared with it for four periods behind the last change."""
+def tabulate_padding(net: FCN, axis: int) -> PadTable:
+    """Return the network's padding after the image along an axis, as a table.
+
+    The table is compared with the network's geometry for four periods after its last irregular entry. Raises ModelError
+    if the padding is not periodic in the size of the image.
+    """
     period = net.windows[axis].period
     lead = net.geometry[axis].lead
 
-    def behind(size: int) -> int:
+    def pad_after(size: int) -> int:
         before, after = net.padding((size, size))[axis]
         assert before == lead
         return after
 
     most = sum(net.padding((1, 1))[axis]) + 1 + 6 * period
-    values = [behind(1), *(behind(size) for size in range(1, most))]
+    values = [pad_after(1), *(pad_after(size) for size in range(1, most))]
     table = PadTable(values, period)
     if table.start + 4 * period >= most or any(table(size) != values[size] for size in range(1, most)):
-        raise ModelError(f"the padding of {net.spec.model} repeats with no period of {period} pixels")
+        message = f"the padding of {net.spec.model} does not repeat every {period} pixels of image size"
+        raise ModelError(f"{message}, so it cannot be exported", code="padding-not-periodic")
     return table
 
 
 def check_file(path: Path, net: FCN) -> tuple[float, int]:
-    """The largest difference of a file's logits from the network's on images of all `SIZES`, and the classes seen.
+    """Compare a file with its network on batches of all `SIZES`.
 
-    ModelError where it is above both `TOLERANCE` and `RELATIVE`, or where labels differ at pixels whose two largest
-    logits do not tie.
+    Returns the largest difference between logits, and the number of classes in the labels. Raises ModelError if a
+    difference is above both `TOLERANCE` and `RELATIVE`, or if labels differ at pixels whose two largest logits do not
+    tie.
     """
     file, random = OnnxFile.load(path), np.random.default_rng(0)
     runner = ExportedRunner(file.metadata, file.scores)
     largest, classes = 0.0, set[int]()
     for size in SIZES:
-        images = _blocks(random, size, file.metadata.info.input.channels)
+        images = _make_images(random, size, file.metadata.info.input.channels)
         with torch.inference_mode():
             batch = torch.from_numpy(images).permute(0, 3, 1, 2)
-            scores = net.scores(net.encode(batch), size[1:])
-            logits = net.upsampled(scores, size[1:])
+            scores = net.score(net.encode(batch), size[1:])
+            logits = net.upsample(scores, size[1:])
         bound = max(TOLERANCE, RELATIVE * float(scores.abs().max()))
-        pairs = (("logits", file.scores(images), scores), ("full-size logits", runner.logits(images), logits))
-        for name, onnx_array, torch_array in pairs:
-            same_shape = onnx_array.shape == torch_array.shape
-            difference = float(np.abs(onnx_array - torch_array.numpy()).max()) if same_shape else np.inf
+        outputs = (("logits", file.scores(images), scores), ("full-size logits", runner.logits(images), logits))
+        batch_name = f"{size[0]} images of {size[2]}x{size[1]} pixels"
+        for name, actual, expected in outputs:
+            same_shape = actual.shape == expected.shape
+            difference = float(np.abs(actual - expected.numpy()).max()) if same_shape else np.inf
             if not difference <= bound:
-                raise ModelError(
-                    f"the exported file fails its check: {name} of {_named(size)} are {difference:.2g} off",
-                    code="export-check",
-                )
+                message = f"the exported file differs from torch: {name} of {batch_name} by {difference:.2g}"
+                raise ModelError(message, code="exported-logits-differ")
             largest = max(largest, difference)
         for labels in (file.label_maps(images), runner.label_maps(images)):
             classes |= set(np.unique(labels).tolist())
-            wrong = _wrong(labels, logits, bound)
+            wrong = _count_wrong(labels, logits, bound)
             if wrong:
-                raise ModelError(
-                    f"the exported file fails its check: {wrong} labels of {_named(size)} differ", code="export-check"
-                )
+                message = f"the exported file differs from torch: {wrong} labels of {batch_name}"
+                raise ModelError(message, code="exported-labels-differ")
     return largest, len(classes)
 
 
-def _blocks(random: np.random.Generator, size: tuple[int, int, int], channels: int) -> npt.NDArray[np.uint8]:
-    """Noisy squares of random colours: networks call them by more names than they have for noise alone."""
+def _make_images(random: np.random.Generator, size: tuple[int, int, int], channels: int) -> UInt8:
+    """Return images of noisy squares in random colours. Networks label them with more classes than plain noise."""
     count, height, width = size
     coarse = random.integers(0, 192, (count, height // 24 + 1, width // 24 + 1, channels), np.uint8)
     squares = coarse.repeat(24, 1).repeat(24, 2)[:, :height, :width]
-    noisy: npt.NDArray[np.uint8] = squares + random.integers(0, 64, squares.shape, np.uint8)
+    noisy: UInt8 = squares + random.integers(0, 64, squares.shape, np.uint8)
     return noisy
 
 
-def _wrong(labels: npt.NDArray[np.uint8], logits: torch.Tensor, bound: float) -> int:
-    """Pixels whose label is not that of the largest logit, ties aside; all of them where the shapes differ."""
+def _count_wrong(labels: UInt8, logits: torch.Tensor, bound: float) -> int:
+    """Count the pixels whose logit is more than `bound` below the largest; all pixels if the shapes differ."""
     if labels.shape != (logits.shape[0], *logits.shape[2:]):
         return labels.size
     best = logits.max(1).values
-    ours = logits.gather(1, torch.from_numpy(labels).long()[:, None])[:, 0]
-    return int((best - ours > bound).sum())
+    labelled = logits.gather(1, torch.from_numpy(labels).long()[:, None])[:, 0]
+    return int((best - labelled > bound).sum())
 
 
-def _named(size: tuple[int, int, int]) -> str:
-    return f"{size[0]} x {size[1]}x{size[2]} pixels"
-
-
-def _kernel(layer: torch.nn.Module, classes: int) -> npt.NDArray[np.float32]:
-    """The kernel of an upsampling layer for ConvTranspose: K x K learned, K x 1 the fixed one for each class."""
+def _kernel(layer: torch.nn.Module, classes: int) -> Float32:
+    """Return an upsampling layer's kernel for ConvTranspose: K x K x h x w if learned, K x 1 x h x w if fixed."""
     assert isinstance(layer, Upsample)
     if layer.mode == "learned":
-        learned: npt.NDArray[np.float32] = layer.weight.detach().numpy()
+        learned: Float32 = layer.weight.detach().numpy()
         return learned
     rows, columns = (np.array(bilinear_kernel(up)) for up in layer.axes)
     return np.repeat(np.outer(rows, columns)[None, None].astype(np.float32), classes, 0)
 
 
 def _notes(model: Path, saved: Saved, licence: str | None) -> dict[str, Any]:
-    """Recipe, scores and origin, as far as the run folder or the weights file knows them."""
+    """Collect recipe, scores and origin, as far as the run folder or the weights file has them."""
     settings = saved.notes.get("settings", {})
     scores: dict[str, Any] = dict(saved.notes.get("val", {}))
     if model.is_dir() and (model / "scores.json").is_file():
@@ -233,7 +243,11 @@ def _notes(model: Path, saved: Saved, licence: str | None) -> dict[str, Any]:
         scores.pop("confusion", None)
     if scores:
         scores |= {"data": settings.get("data"), "split": "val"}
-    weights = {"file": str(model), "from": _origin(saved, settings.get("weights")), "start": settings.get("start")}
+    weights = {
+        "file": str(model),
+        "from": weights_origin(saved, settings.get("weights")),
+        "start": settings.get("start"),
+    }
     weights |= {name: settings[name] for name in ("fullconv", "torch") if name in settings}
     weights |= {name: saved.notes[name] for name in ("imported", "net", "step") if name in saved.notes}
     return {
@@ -245,8 +259,11 @@ def _notes(model: Path, saved: Saved, licence: str | None) -> dict[str, Any]:
     }
 
 
-def _origin(saved: Saved, weights: str | None) -> str | None:
-    """What a run's weights began with; of those that come along the file and its hash, since there may be others."""
+def weights_origin(saved: Saved, weights: str | None) -> str | None:
+    """Return the weights that a run started from; for bundled weights the file name and its hash.
+
+    The hash is needed because another version of fullconv may bundle other weights.
+    """
     bundled = bundled_weights(saved.spec.model) if weights == PRETRAINED else None
     if bundled is None:
         return weights

@@ -1,4 +1,4 @@
-"""The parts of an ONNX file that are not the network's convolutions: padding, fusion and the label map."""
+"""ONNX graphs for what torch does not export: padding, fusion and the label map."""
 
 from __future__ import annotations
 
@@ -9,30 +9,35 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from fullconv.arrays import Float32
 from fullconv.geometry import Upsampling
 from fullconv.run.metadata import ModelMetadata
 
 __all__ = ["BAND", "Graph", "PadTable", "add_fusion", "add_labels", "add_padding"]
 
 BAND = 64
-"""Rows of pixels of the label map that are upsampled at a time."""
+"""The number of rows of the label map that are upsampled at a time."""
 
 FAR = np.iinfo(np.int64).max
-"""The end of a slice that has none."""
+"""The end of a slice that goes to the end of its axis."""
 
 Attribute = int | Sequence[int] | onnx.GraphProto
 
 
 class Graph:
-    """Nodes and constants under names that begin with `prefix`; each `add` gives the name of its result."""
+    """A graph under construction: nodes and constants whose names begin with `prefix`.
+
+    The methods that add nodes return the name of the result.
+    """
 
     def __init__(self, prefix: str) -> None:
+        """Start an empty graph."""
         self.prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
 
     def add(self, kind: str, inputs: Sequence[str], attributes: Mapping[str, Attribute] | None = None) -> str:
-        """One node with one output."""
+        """Add a node with one output."""
         name = f"{self.prefix}{kind}_{len(self.nodes)}"
         node = helper.make_node(kind, inputs, [name], name=name)
         for key, value in (attributes or {}).items():
@@ -41,7 +46,7 @@ class Graph:
         return name
 
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> str:
-        """An array; equal ones are kept once."""
+        """Add a constant array; equal arrays are stored once."""
         array = np.asarray(value, dtype)
         tensor = numpy_helper.from_array(array)
         key = (str(array.dtype), array.shape, array.tobytes())
@@ -51,60 +56,66 @@ class Graph:
         return self.constants[key].name
 
     def size(self, name: str, axis: int) -> str:
-        """The length of an axis, a vector of one int64."""
+        """Add the length of an axis, as a vector of one int64."""
         return self.add("Shape", [name], {"start": axis, "end": axis + 1})
 
-    def cut(self, name: str, starts: str, ends: str, axes: Sequence[int]) -> str:
-        """A slice; starts and ends are names."""
+    def slice(self, name: str, starts: str, ends: str, axes: Sequence[int]) -> str:
+        """Add a slice; `starts` and `ends` are names of vectors."""
         return self.add("Slice", [name, starts, ends, self.constant(axes)])
 
-    def reshaped(self, name: str, shape: Sequence[int | str]) -> str:
-        """A reshape to numbers, -1 among them, and to lengths by their names."""
+    def reshape(self, name: str, shape: Sequence[int | str]) -> str:
+        """Add a reshape. An element of `shape` is a number, -1 included, or the name of a length."""
         parts = [part if isinstance(part, str) else self.constant([part]) for part in shape]
         return self.add("Reshape", [name, self.add("Concat", parts, {"axis": 0})])
 
     def rename(self, name: str, new: str) -> None:
-        """Give the result of the last node that makes `name` the name of a graph's output."""
+        """Rename a result, for example to the name of an output of the graph."""
         for node in self.nodes:
             node.output[:] = [new if output == name else output for output in node.output]
             node.input[:] = [new if source == name else source for source in node.input]
 
 
 class PadTable:
-    """Padding behind an image along one axis, for every size: `behind[min(n, start + (n - start) mod period)]`."""
+    """The padding after an image along one axis: `values[min(n, start + (n - start) mod period)]` for size n."""
 
-    def __init__(self, behind: Sequence[int], period: int) -> None:
-        """`behind[n]` for n from 0 to where the last period has ended, however often it has been repeated."""
+    def __init__(self, padding: Sequence[int], period: int) -> None:
+        """Find where the padding becomes periodic.
+
+        `padding[n]` is the padding for size n, from 0 on. It must end after at least one period; any length is allowed.
+        """
         self.start = next(
             n
-            for n in range(len(behind))
-            if all(behind[m] == behind[m - period] for m in range(n + period, len(behind)))
+            for n in range(len(padding))
+            if all(padding[m] == padding[m - period] for m in range(n + period, len(padding)))
         )
         self.period = period
-        self.values = list(behind[: self.start + period])
+        self.values = list(padding[: self.start + period])
 
     def __call__(self, size: int) -> int:
-        """The padding, as the graph computes it."""
+        """Return the padding for `size`, as the graph computes it."""
         return self.values[min(size, self.start + (size - self.start) % self.period)]
 
 
 def add_padding(
     graph: Graph, color: tuple[Sequence[float], Sequence[float]], lead: Sequence[int], tables: Sequence[PadTable]
 ) -> str:
-    """From `images`, N x H x W x C uint8, to the network's input: normalised by mean and std, and padded with zeros."""
+    """Add the way from `images`, N x H x W x C uint8, to the network's input: normalised, then padded with zeros.
+
+    `color` is mean and std; `lead` and `tables` are the padding before and after the image, for rows and columns.
+    """
     mean, std = (np.asarray(values, np.float64) for values in color)
     gain = graph.constant((1 / (255 * std))[:, None, None], np.float32)
     shift = graph.constant((-mean / std)[:, None, None], np.float32)
     channels_first = graph.add("Transpose", ["images"], {"perm": [0, 3, 1, 2]})
     floats = graph.add("Cast", [channels_first], {"to": TensorProto.FLOAT})
     normal = graph.add("Add", [graph.add("Mul", [floats, gain]), shift])
-    behind = []
+    padding_after = []
     for axis, table in zip((1, 2), tables, strict=True):
         size, start = graph.size("images", axis), graph.constant([table.start])
         turn = graph.add("Mod", [graph.add("Sub", [size, start]), graph.constant([table.period])])
-        place = graph.add("Min", [size, graph.add("Add", [turn, start])])
-        behind.append(graph.add("Gather", [graph.constant(table.values), place]))
-    pads = graph.add("Concat", [graph.constant([0, 0, *lead, 0, 0]), *behind], {"axis": 0})
+        index = graph.add("Min", [size, graph.add("Add", [turn, start])])
+        padding_after.append(graph.add("Gather", [graph.constant(table.values), index]))
+    pads = graph.add("Concat", [graph.constant([0, 0, *lead, 0, 0]), *padding_after], {"axis": 0})
     return graph.add("Pad", [normal, pads])
 
 
@@ -112,31 +123,31 @@ def add_fusion(
     graph: Graph,
     scores: Sequence[str],
     axes: Sequence[Sequence[Upsampling]],
-    kernels: Sequence[npt.NDArray[np.float32]],
+    kernels: Sequence[Float32],
 ) -> str:
-    """The score maps of all taps, coarse to fine, upsampled and summed on the cells that both have.
+    """Add the upsampling and the sums of the score maps of all taps, from coarse to fine.
 
-    `axes` are the vertical and the horizontal upsamplings, one for each sum; a kernel is K x 1 (the same for each
-    class) or K x K.
+    Two maps are summed on the cells that both have. `axes` holds the vertical and the horizontal upsamplings, one per
+    sum. A kernel is K x 1 x h x w (one kernel for each class) or K x K x h x w.
     """
     fused = scores[0]
     for fine, vertical, horizontal, kernel in zip(scores[1:], *axes, kernels, strict=True):
         ups = (vertical, horizontal)
         attributes = {"strides": [up.factor for up in ups], "group": kernel.shape[0] if kernel.shape[1] == 1 else 1}
-        wide = graph.add("ConvTranspose", [fused, graph.constant(kernel, np.float32)], attributes)
+        upsampled = graph.add("ConvTranspose", [fused, graph.constant(kernel, np.float32)], attributes)
         far = graph.constant([FAR, FAR])
-        wide = graph.cut(wide, graph.constant([max(0, up.crop) for up in ups]), far, (2, 3))
+        upsampled = graph.slice(upsampled, graph.constant([max(0, up.crop) for up in ups]), far, (2, 3))
         if any(up.crop < 0 for up in ups):
-            fine = graph.cut(fine, graph.constant([max(0, -up.crop) for up in ups]), far, (2, 3))
-        sizes = (graph.add("Shape", [name], {"start": 2, "end": 4}) for name in (wide, fine))
+            fine = graph.slice(fine, graph.constant([max(0, -up.crop) for up in ups]), far, (2, 3))
+        sizes = (graph.add("Shape", [name], {"start": 2, "end": 4}) for name in (upsampled, fine))
         ends = graph.add("Min", list(sizes))
         zero = graph.constant([0, 0])
-        fused = graph.add("Add", [graph.cut(wide, zero, ends, (2, 3)), graph.cut(fine, zero, ends, (2, 3))])
+        fused = graph.add("Add", [graph.slice(upsampled, zero, ends, (2, 3)), graph.slice(fine, zero, ends, (2, 3))])
     return fused
 
 
 def add_labels(graph: Graph, score: str, metadata: ModelMetadata) -> str:
-    """The label map of `images` from the score map, N x H x W uint8, upsampled for `BAND` rows at a time.
+    """Add the label map of `images`, N x H x W uint8, computed from the score map for about `BAND` rows at a time.
 
     Each of the (h + 1) x (w + 1) blocks of pixels depends on the four cells around it (`ModelMetadata.blocks`), zeros
     beyond the border; a band is so many rows of blocks, and the label map a window of them all.
@@ -156,38 +167,38 @@ def add_labels(graph: Graph, score: str, metadata: ModelMetadata) -> str:
     maps = graph.add("Loop", [trips, ""], {"body": body})
     ordered = graph.add("Transpose", [maps], {"perm": [1, 0, 2, 3]})
     count, wide = graph.size("images", 0), graph.add("Mul", [across, graph.constant([columns])])
-    whole = graph.reshaped(ordered, [count, -1, wide])
+    whole = graph.reshape(ordered, [count, -1, wide])
     start = graph.constant(metadata.start)
     size = graph.add("Shape", ["images"], {"start": 1, "end": 3})
-    return graph.cut(whole, start, graph.add("Add", [start, size]), (1, 2))
+    return graph.slice(whole, start, graph.add("Add", [start, size]), (1, 2))
 
 
 def _band(outer: Graph, padded: str, across: str, metadata: ModelMetadata, deep: int) -> onnx.GraphProto:
-    """The body of the loop over bands: iteration and condition to condition and N x rows x columns uint8."""
+    """Return the loop body for one band: iteration and condition in; condition and N x rows x columns uint8 out."""
     graph = Graph(f"{outer.prefix}band_")
     classes = metadata.info.labels.num_classes
     rows, columns = (up.factor for up in metadata.upsamplings)
-    first = graph.add("Mul", [graph.reshaped("band", [1]), graph.constant([deep])])
+    first = graph.add("Mul", [graph.reshape("band", [1]), graph.constant([deep])])
     last = graph.add("Add", [first, graph.constant([deep + 1])])
-    strip = graph.cut(padded, first, last, [1])
+    strip = graph.slice(padded, first, last, [1])
     sides = (([0, 0], [deep, -1]), ([0, 1], [deep, FAR]), ([1, 0], [deep + 1, -1]), ([1, 1], [deep + 1, FAR]))
-    quads = [graph.cut(strip, graph.constant(begin), graph.constant(end), [1, 2]) for begin, end in sides]
+    quads = [graph.slice(strip, graph.constant(begin), graph.constant(end), [1, 2]) for begin, end in sides]
     blocks = graph.constant(metadata.blocks, np.float32)
     if metadata.kernel is None:
-        flat = [graph.reshaped(quad, [1, -1]) for quad in quads]
+        flat = [graph.reshape(quad, [1, -1]) for quad in quads]
         logits = graph.add("MatMul", [blocks, graph.add("Concat", flat, {"axis": 0})])
-        found = graph.add("ArgMax", [graph.reshaped(logits, [rows * columns, -1, classes])], {"axis": 2, "keepdims": 0})
+        labels = graph.add("ArgMax", [graph.reshape(logits, [rows * columns, -1, classes])], {"axis": 2, "keepdims": 0})
         shape: list[int | str] = [rows, columns, -1, deep, across]
         order = [2, 3, 0, 4, 1]
     else:
         logits = graph.add("MatMul", [graph.add("Concat", quads, {"axis": 3}), blocks])
-        found = graph.add("ArgMax", [graph.reshaped(logits, [-1, classes])], {"axis": 1, "keepdims": 0})
+        labels = graph.add("ArgMax", [graph.reshape(logits, [-1, classes])], {"axis": 1, "keepdims": 0})
         shape = [-1, deep, across, rows, columns]
         order = [0, 1, 3, 2, 4]
-    small = graph.reshaped(graph.add("Cast", [found], {"to": TensorProto.UINT8}), shape)
+    small = graph.reshape(graph.add("Cast", [labels], {"to": TensorProto.UINT8}), shape)
     ordered = graph.add("Transpose", [small], {"perm": order})
     wide = graph.add("Mul", [across, graph.constant([columns])])
-    graph.rename(graph.reshaped(ordered, [-1, deep * rows, wide]), "band_labels")
+    graph.rename(graph.reshape(ordered, [-1, deep * rows, wide]), "band_labels")
     graph.nodes.append(helper.make_node("Identity", ["go_on"], ["gone_on"]))
     return helper.make_graph(
         graph.nodes,

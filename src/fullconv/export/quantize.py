@@ -1,4 +1,4 @@
-"""Eight bits in place of 32: the convolutions of an exported file, calibrated and judged on the user's images."""
+"""Quantization of an exported file to eight bits, calibrated and evaluated on the user's images."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from fullconv.arrays import UInt8
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import ModelError
 from fullconv.metrics import Scores
@@ -26,33 +25,32 @@ from fullconv.run.load import load_runner
 from fullconv.run.onnx import OnnxFile
 from fullconv.run.runner import Runner
 
-__all__ = ["CALIBRATION", "KEPT", "LOSS", "ROUNDS", "Quantized", "quantize"]
+__all__ = ["CALIBRATION", "FLOAT_CONVOLUTIONS", "MAX_LOSS", "ROUNDS", "Quantized", "quantize"]
 
 CALIBRATION = 32
-"""Training images that the ranges of activations are taken from, evenly spread over the split."""
+"""The number of training images from which the ranges of activations are measured, spread evenly over the split."""
 
-LOSS = 0.01
-"""Mean IU that eight bits may cost."""
+MAX_LOSS = 0.01
+"""The mIoU that eight bits may cost: one percentage point."""
 
 ROUNDS = 15
-"""Times that each file labels one image, in turn with the other."""
+"""How often each of the two files labels one image, in turns."""
 
-KEPT = (0, 3, 6, 12)
-"""How many of the first convolutions stay in float32, in turn, until the loss is small enough; at most a quarter.
+FLOAT_CONVOLUTIONS = (0, 3, 6, 12)
+"""Numbers of first convolutions that stay in float32, tried in this order until the loss is small enough.
 
-Those of MobileNetV2's finest maps lose most: their depthwise kernels, batch norm folded in, differ widely in range.
+At most a quarter of all convolutions stay. In MobileNetV2 those of the finest maps lose most, because the ranges of
+their depthwise kernels, with batch norm folded in, differ widely.
 """
 
-_KINDS = frozenset({"Add", "Clip", "Conv", "MaxPool", "Relu"})
-
-UInt8 = npt.NDArray[np.uint8]
+_QUANTIZED_OPS = frozenset({"Add", "Clip", "Conv", "MaxPool", "Relu"})
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """Mean IU on the validation images and seconds for one of them, of both files, on the machine that made them.
+    """The comparison of both files: mIoU on the validation images, and seconds per image on this machine.
 
-    `kept` is how many convolutions stayed in float32.
+    `kept` is the number of convolutions that stayed in float32.
     """
 
     float_mean_iou: float
@@ -63,47 +61,59 @@ class Quantized:
 
     @property
     def loss(self) -> float:
-        """Mean IU that eight bits cost."""
+        """The mIoU that eight bits cost."""
         return self.float_mean_iou - self.int8_mean_iou
 
-    @property
-    def faults(self) -> list[str]:
-        """What speaks against the file of eight bits."""
-        found = []
-        if self.loss > LOSS:
-            found.append(
-                f"it loses {100 * self.loss:.1f} points of mean IU "
-                f"({self.float_mean_iou:.4f} to {self.int8_mean_iou:.4f}), more than {100 * LOSS:.0f}"
+    def problems(self, max_loss: float = MAX_LOSS) -> list[str]:
+        """Return the reasons not to use the eight-bit file, one clause each."""
+        reasons = []
+        if self.loss > max_loss:
+            reasons.append(
+                f"it loses {100 * self.loss:.1f} percentage points of mIoU "
+                f"({self.float_mean_iou:.4f} to {self.int8_mean_iou:.4f}), more than {100 * max_loss:.0f}"
             )
         if self.int8_seconds > self.float_seconds:
-            found.append(f"it takes {self.int8_seconds / self.float_seconds:.2f} times as long here")
-        return found
+            reasons.append(f"it takes {self.int8_seconds / self.float_seconds:.2f} times as long on this machine")
+        return reasons
 
 
-def quantize(source: Path, target: Path, dataset: DataSet, force: bool = False) -> Quantized:
-    """Write the exported file `source` with its convolutional part in eight bits to `target`.
+def quantize(
+    source: Path,
+    target: Path,
+    dataset: DataSet,
+    force: bool = False,
+    *,
+    max_loss: float = MAX_LOSS,
+    float_convolutions: Sequence[int] = FLOAT_CONVOLUTIONS,
+) -> Quantized:
+    """Write the exported file `source` to `target` with its convolutions in eight bits.
 
-    Static quantization between QuantizeLinear and DequantizeLinear: activations unsigned with one scale each, weights
-    signed with one for each output channel. Score layers, fusion, normalisation and label map stay as they are, and as
-    many of the first convolutions as `KEPT` says are needed. ModelError, unless `force`, where the file is worse than
-    it may be; `target` is then left to the caller.
+    This is static quantization with QuantizeLinear and DequantizeLinear nodes: activations are unsigned with one scale
+    per tensor, weights are signed with one scale per output channel. Score layers, fusion, normalisation and label map
+    stay in float32, and so do the first convolutions: the first number in `float_convolutions` for which the loss is at
+    most `max_loss`.
+
+    Raises ModelError if the result loses more than `max_loss` of mIoU, or is slower than `source`, unless `force` is
+    set. `target` then exists and is left to the caller.
     """
     exact = load_runner(source)
     before = _scores(exact, dataset)
     most = len([node for node in onnx.load(source).graph.node if node.op_type == "Conv"])
-    for kept in (kept for kept in KEPT if kept <= most // 4):
+    for kept in (number for number in float_convolutions if number <= most // 4):
         _write(source, target, dataset, kept)
         small = load_runner(target)
         after = _scores(small, dataset)
-        if before.mean_iou - after.mean_iou <= LOSS:
+        if before.mean_iou - after.mean_iou <= max_loss:
             break
-    found = Quantized(before.mean_iou, after.mean_iou, *_seconds(exact, small, dataset), kept)
-    if found.faults and not force:
-        raise ModelError(f"the int8 file is not worth it: {' and '.join(found.faults)}; --force writes it all the same")
-    own = {**after.to_dict(), "data": str(dataset.root), "split": "val"}
-    own.pop("confusion")
-    _describe(target, found, own)
-    return found
+    quantized = Quantized(before.mean_iou, after.mean_iou, *_measure_seconds(exact, small, dataset), kept)
+    problems = quantized.problems(max_loss)
+    if problems and not force:
+        message = f"the int8 file was not written: {' and '.join(problems)}; use --force to write it anyway"
+        raise ModelError(message, code="int8-not-worthwhile")
+    scores = {**after.to_dict(), "data": str(dataset.root), "split": "val"}
+    scores.pop("confusion")
+    _describe(target, quantized, scores)
+    return quantized
 
 
 def _write(source: Path, target: Path, dataset: DataSet, kept: int) -> None:
@@ -117,10 +127,10 @@ def _write(source: Path, target: Path, dataset: DataSet, kept: int) -> None:
             quantize_static(
                 model,
                 target,
-                _Images(dataset, samples[::step][:CALIBRATION]),
+                _CalibrationImages(dataset, samples[::step][:CALIBRATION]),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=sorted(_KINDS),
-                nodes_to_quantize=_convolutional(model, kept),
+                op_types_to_quantize=sorted(_QUANTIZED_OPS),
+                nodes_to_quantize=_quantized_nodes(model, kept),
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
@@ -130,45 +140,47 @@ def _write(source: Path, target: Path, dataset: DataSet, kept: int) -> None:
 
 
 def _scores(runner: Runner, dataset: DataSet) -> Scores:
-    return evaluate(runner, (dataset.read(sample) for sample in dataset.split("val")))
+    return evaluate(runner, dataset, dataset.split("val"))
 
 
-def _seconds(exact: Runner, small: Runner, dataset: DataSet) -> tuple[float, float]:
-    """The median for the first validation image, by turns."""
+def _measure_seconds(exact: Runner, small: Runner, dataset: DataSet) -> tuple[float, float]:
+    """Return the median seconds of each runner for the first validation image; the runners take turns."""
     image = dataset.read(dataset.split("val")[0])[0][None]
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
-        for runner, own in zip((exact, small), seconds, strict=True):
+        for runner, times in zip((exact, small), seconds, strict=True):
             start = time.perf_counter()
             runner.label_maps(image)
-            own.append(time.perf_counter() - start)
+            times.append(time.perf_counter() - start)
     return median(seconds[0]), median(seconds[1])
 
 
-class _Images(CalibrationDataReader):  # type: ignore[misc]
-    """Images one at a time, as the calibration asks for them."""
+class _CalibrationImages(CalibrationDataReader):  # type: ignore[misc]
+    """The images for calibration, one at a time."""
 
     def __init__(self, dataset: DataSet, samples: Sequence[Sample]) -> None:
         self._images: Iterator[dict[str, UInt8]] = ({"images": dataset.read(sample)[0][None]} for sample in samples)
 
     def get_next(self) -> dict[str, UInt8] | None:
-        """The next feed, None at the end."""
+        """Return the next input, or None at the end."""
         return next(self._images, None)
 
 
-def _convolutional(model: onnx.ModelProto, kept: int) -> list[str]:
-    """Nodes of the network between the padded image and the score layers, from the convolution behind `kept` on."""
+def _quantized_nodes(model: onnx.ModelProto, kept: int) -> list[str]:
+    """Return the nodes between the padded image and the score layers, after the first `kept` convolutions."""
     ends = {name for node in model.graph.node for name in node.output if name.startswith("score_")}
-    nodes = (node for node in model.graph.node if node.op_type in _KINDS)
-    ours = [node for node in nodes if not node.name.startswith(("before_", "after_")) and not set(node.output) & ends]
-    seen = itertools.accumulate(node.op_type == "Conv" for node in ours)
-    return [node.name for node, convolutions in zip(ours, seen, strict=True) if convolutions > kept]
+    nodes = (node for node in model.graph.node if node.op_type in _QUANTIZED_OPS)
+    candidates = [
+        node for node in nodes if not node.name.startswith(("before_", "after_")) and not set(node.output) & ends
+    ]
+    counts = itertools.accumulate(node.op_type == "Conv" for node in candidates)
+    return [node.name for node, convolutions in zip(candidates, counts, strict=True) if convolutions > kept]
 
 
-def _describe(path: Path, found: Quantized, scores: dict[str, Any]) -> None:
-    """Put its own scores and the measurements into the file's metadata."""
+def _describe(path: Path, quantized: Quantized, scores: dict[str, Any]) -> None:
+    """Write the scores and measurements of the eight-bit file into its metadata."""
     metadata = OnnxFile.load(path).metadata
-    metadata = replace(metadata, notes={**metadata.notes, "scores": scores, "quantized": asdict(found)})
+    metadata = replace(metadata, notes={**metadata.notes, "scores": scores, "quantized": asdict(quantized)})
     model = onnx.load(path)
     del model.metadata_props[:]
     helper.set_model_props(model, metadata.to_metadata())
@@ -176,5 +188,5 @@ def _describe(path: Path, found: Quantized, scores: dict[str, Any]) -> None:
 
 
 def _without_advice(record: Any) -> bool:
-    """The quantizer advises to preprocess the graph first; the exported one has nothing left to fold."""
+    """Filter the quantizer's advice to preprocess the graph first. An exported graph has nothing left to fold."""
     return "pre-processing" not in record.getMessage()

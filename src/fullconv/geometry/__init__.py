@@ -1,17 +1,16 @@
-"""Where every cell of a convolutional network looks, in exact integer arithmetic, one axis at a time.
+"""The geometry of convolutional networks, in exact integer arithmetic, one axis at a time.
 
-A `Layer` is one convolution, pooling or transposed convolution along one axis. A `Field` says, for each cell
-of a feature map, which input pixels it sees; it is carried through a network layer by layer, and stride,
-receptive field, offset, padding, crops and the halo of a tile all follow from it. Nothing else in fullconv
-derives such numbers.
+A `Layer` is one convolution, pooling or transposed convolution along one axis. A `Field` gives the receptive field of
+each cell of a feature map. It is propagated through a network layer by layer; stride, receptive field, offset, padding,
+crops and the halo of a tile all follow from it. No other module of fullconv derives these numbers.
 
 The size formulas are those of Dumoulin and Visin, "A guide to convolution arithmetic for deep learning"
-(arXiv:1603.07285); the composition of receptive fields is exact where Araujo et al., "Computing receptive
-fields of convolutional neural networks" (Distill, 2019) give it for convolutions, and goes on through
-transposed convolutions, whose cells repeat with a period.
+(arXiv:1603.07285). Receptive fields of convolutions agree with Araujo et al., "Computing receptive fields of
+convolutional neural networks" (Distill, 2019). They are extended to transposed convolutions, whose cells repeat with a
+period.
 """
 
-from fullconv.geometry.field import Field, Layer, Tap, chain_size, same_sizes
+from fullconv.geometry.field import Field, Layer, Tap, chain_size, have_same_size
 from fullconv.geometry.fusion import SkipGeometry, Unpooling, Upsampling, aligned_crop, bilinear_kernel
 
 __all__ = [
@@ -24,5 +23,5 @@ __all__ = [
     "aligned_crop",
     "bilinear_kernel",
     "chain_size",
-    "same_sizes",
+    "have_same_size",
 ]

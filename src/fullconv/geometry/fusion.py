@@ -1,4 +1,4 @@
-"""How coarse maps are put onto finer ones: upsampling, unpooling, crops, and the padding that covers every pixel."""
+"""The geometry of skip networks: upsampling, unpooling, crops, and the padding that covers every pixel."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["SkipGeometry", "Unpooling", "Upsampling", "aligned_crop", "bilinear_
 class Upsampling:
     """Bilinear interpolation by an integer factor onto a finer grid, as a transposed convolution and a crop.
 
-    `kernel` taps with their peak at `peak`; `crop` is the first cell of the transposed convolution's output
-    that lies on the finer grid's cell 0 (negative: the coarse map does not reach that far).
+    The kernel has `kernel` taps with its peak at position `peak`. Output cell `crop` of the transposed convolution lies
+    on cell 0 of the finer grid; if `crop` is negative, the output starts `-crop` cells after it.
     """
 
     factor: int
@@ -32,35 +32,37 @@ class Upsampling:
 
     @property
     def phases(self) -> tuple[tuple[int, int], ...]:
-        """For each of the `factor` cells from `q * factor` on, the taps that coarse cells q - 1 and q give to it.
+        """For each output cell from `q * factor` to `(q + 1) * factor - 1`: the taps of coarse cells q - 1 and q.
 
-        No other coarse cell reaches them: the kernel has at most 2 * factor taps. Those from `kernel` on are zero.
+        No other coarse cell contributes, since the kernel has at most 2 * factor taps. Taps from `kernel` on are zero.
         """
         return tuple((phase + self.factor, phase) for phase in range(self.factor))
 
     def sources(self, start: int, fine: int, coarse: int) -> range:
-        """Which of `coarse` cells, at least one, reach `fine` cells of the transposed convolution from `start` on."""
+        """Return which of `coarse` cells contribute to the `fine` output cells from `start` on; at least one cell."""
         last = min(coarse - 1, (start + fine - 1) // self.factor)
         first = max(0, -((self.kernel - 1 - start) // self.factor))
         first = max(0, min(first, last))
         return range(first, max(first, last) + 1)
 
     def fused_size(self, coarse: int, fine: int) -> int:
-        """The cells that `coarse` upsampled cells share with `fine` cells of the finer grid."""
+        """Return the number of cells that `coarse` upsampled cells share with `fine` cells of the finer grid."""
         return min(self.layer.output_size(coarse) - max(0, self.crop), fine - max(0, -self.crop))
 
 
 def aligned_crop(coarse: Field, fine: Field) -> Upsampling:
-    """The upsampling that puts `coarse` exactly onto the cells of `fine`.
+    """Return the upsampling whose output cells lie exactly on the cells of `fine`.
 
-    The phase follows from the centres: cells of VGG16 lie at (stride - 1) / 2, half-way between finer cells,
-    and take the paper's kernel of 2 * factor; cells of ResNet lie on finer cells, with a kernel of
-    2 * factor - 1. Any other fraction moves the kernel's peak. Raises ModelError where the ratio of the
-    strides is not a whole number.
+    The phase follows from the centres. The cells of VGG16 lie at (stride - 1) / 2, half-way between finer cells, and
+    need the paper's kernel of 2 * factor taps. The cells of ResNet lie on finer cells and need 2 * factor - 1 taps.
+    Any other phase moves the peak of the kernel.
+
+    Raises ModelError if the ratio of the strides is not an integer.
     """
     ratio = coarse.stride / fine.stride
     if ratio.denominator != 1:
-        raise ModelError(f"stride {coarse.stride} is not a multiple of stride {fine.stride}")
+        message = f"stride {coarse.stride} is not a multiple of stride {fine.stride}, so the maps cannot be fused"
+        raise ModelError(message, code="stride-not-multiple")
     factor = int(ratio)
     start = (coarse.offset - fine.offset) / fine.stride
     phase = start - (start.numerator // start.denominator)
@@ -70,9 +72,9 @@ def aligned_crop(coarse: Field, fine: Field) -> Upsampling:
 
 
 def bilinear_kernel(upsampling: Upsampling) -> tuple[float, ...]:
-    """The taps along one axis: `1 - |t - peak| / factor`, never below zero.
+    """Return the taps of the kernel along one axis: `max(0, 1 - |t - peak| / factor)`.
 
-    With peak = factor - 1/2 and kernel = 2 * factor, the filler of the paper's reference code.
+    With peak = factor - 1/2 and kernel = 2 * factor it is the bilinear filler of the paper's reference code.
     """
     taps = (1 - abs(t - upsampling.peak) / upsampling.factor for t in range(upsampling.kernel))
     return tuple(float(max(Fraction(0), tap)) for tap in taps)
@@ -80,9 +82,9 @@ def bilinear_kernel(upsampling: Upsampling) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Unpooling:
-    """The inverse of a max pooling: from the cells of its output, `coarse`, to those of its input, `fine`.
+    """The inverse of a max pooling, from its output `coarse` to its input `fine`.
 
-    Each value goes back to where the maximum came from; a convolution of `SMOOTH` then fills the gaps.
+    Each value returns to the position of the maximum. The convolution `SMOOTH` then fills the gaps.
     """
 
     pool: Layer
@@ -90,30 +92,31 @@ class Unpooling:
     fine: Tap
 
     def onto(self, field: Field) -> Upsampling:
-        """How a map is shifted onto the pooling's output: an upsampling by 1."""
+        """Return the alignment of a map with the output of the pooling, as an upsampling by 1."""
         return aligned_crop(field, self.coarse.field)
 
     def after(self, field: Field) -> Field:
-        """The field of the filled map, made from a map with `field`: it depends on where the maxima lie, too."""
+        """Return the field of the unpooled and filled map for an input with `field`; positions of maxima count."""
         up = self.onto(field)
-        entered = replace(field.after(up.layer).shifted(up.crop), center=self.coarse.field.center)
+        aligned = replace(field.after(up.layer).shift(up.crop), center=self.coarse.field.center)
         back = Layer(self.pool.kernel, self.pool.stride, self.pool.padding, transposed=True)
-        opened = entered.joined(self.coarse.field).after(back).joined(self.fine.field)
-        return replace(opened.after(SMOOTH), center=self.fine.field.center)
+        unpooled = aligned.join(self.coarse.field).after(back).join(self.fine.field)
+        return replace(unpooled.after(SMOOTH), center=self.fine.field.center)
 
 
 SMOOTH = Layer(3, padding=(1, 1))
-"""The convolution behind an unpooling."""
+"""The convolution after an unpooling."""
 
 
 @dataclass(frozen=True)
 class SkipGeometry:
     """A skip network along one axis: taps from the coarsest to the finest, each upsampled onto the next.
 
-    Two maps are fused on the cells that both have: the one that starts later or ends earlier crops the other.
-    The last one is upsampled to pixels. Where that leaves pixels of the image uncovered, the image is padded,
-    by no more than it takes: `lead` pixels before it whatever its size, and `padding(size)` in all.
-    `unpoolings`, for each tap, take a part of the way to the next, or all of it.
+    Two maps are fused on the cells that both have; the rest is cropped. The last sum is upsampled to pixels. If it does
+    not cover all pixels of the image, the image is padded by the smallest amount that suffices: `padding(size)`, of
+    which `lead` pixels before the image are the same for every size.
+
+    For each tap, `unpoolings` cover all or part of the way to the next tap, before the bilinear upsampling.
     """
 
     taps: tuple[Tap, ...]
@@ -121,62 +124,62 @@ class SkipGeometry:
 
     @property
     def upsamplings(self) -> tuple[Upsampling, ...]:
-        """One from each tap to the next, and the last one to pixels; behind the unpoolings, if there are any."""
+        """The upsampling from each tap to the next, and the last one to pixels. They follow the unpoolings, if any."""
         return self._decode[0]
 
     @property
     def alignments(self) -> tuple[tuple[Upsampling, ...], ...]:
-        """For each tap, how its map enters each of its `unpoolings`."""
+        """For each tap, the alignment of its map with each of its `unpoolings`."""
         return self._decode[2]
 
     @property
     def fused(self) -> tuple[Field, ...]:
         """The field of the sum on each finer tap, in the order of `upsamplings`; the last one is `field`.
 
-        Like those of the taps, fields over the padded image, but for the last one.
+        All but the last are relative to the padded image, as those of the taps are.
         """
         return (*self._decode[1][1:], self.field)
 
     @cached_property
     def lead(self) -> int:
-        """Pixels of padding before the image, the same for every size: whatever the last crop lacks."""
+        """The padding before the image in pixels, the same for every size: what the last crop lacks."""
         return max(0, -self.upsamplings[-1].crop)
 
     @cached_property
     def field(self) -> Field:
-        """The field of one pixel of the output over the image; its halo is what a tile needs."""
+        """The receptive field of an output pixel, relative to the image. Its halo is the halo of a tile."""
         final, lead = self.upsamplings[-1], self.lead
-        padded = self._unpooled(len(self.taps) - 1, self._decode[1][-1])[0].after(final.layer)
-        padded = padded.shifted(final.crop + lead)
+        padded = self._unpool(len(self.taps) - 1, self._decode[1][-1])[0].after(final.layer)
+        padded = padded.shift(final.crop + lead)
         return Field(padded.advance, tuple((first - lead, last - lead) for first, last in padded.spans))
 
     @cached_property
     def _decode(self) -> tuple[tuple[Upsampling, ...], tuple[Field, ...], tuple[tuple[Upsampling, ...], ...]]:
-        """The upsamplings, the field of the sum on each tap, and the alignments."""
-        field, ups, fused, alignments = self.taps[0].field, [], [self.taps[0].field], []
+        """The upsamplings, the field of the sum on each tap, and the alignments with the unpoolings."""
+        field, upsamplings, fused, alignments = self.taps[0].field, [], [self.taps[0].field], []
         for index, goal in enumerate((*(tap.field for tap in self.taps[1:]), Field())):
-            field, entered = self._unpooled(index, field)
+            field, aligned = self._unpool(index, field)
             up = aligned_crop(field, goal)
-            ups.append(up)
-            alignments.append(entered)
-            if len(ups) < len(self.taps):
-                fine = goal.shifted(max(0, -up.crop))
-                field = replace(field.after(up.layer).shifted(max(0, up.crop)).joined(fine), center=fine.center)
+            upsamplings.append(up)
+            alignments.append(aligned)
+            if len(upsamplings) < len(self.taps):
+                fine = goal.shift(max(0, -up.crop))
+                field = replace(field.after(up.layer).shift(max(0, up.crop)).join(fine), center=fine.center)
                 fused.append(field)
-        return tuple(ups), tuple(fused), tuple(alignments)
+        return tuple(upsamplings), tuple(fused), tuple(alignments)
 
-    def _unpooled(self, index: int, field: Field) -> tuple[Field, tuple[Upsampling, ...]]:
-        """The field behind the unpoolings of one tap, and how its map enters them."""
-        entered = []
+    def _unpool(self, index: int, field: Field) -> tuple[Field, tuple[Upsampling, ...]]:
+        """Return the field after the unpoolings of one tap, and the alignment with each of them."""
+        alignments = []
         for unpooling in self.unpoolings[index] if self.unpoolings else ():
-            entered.append(unpooling.onto(field))
+            alignments.append(unpooling.onto(field))
             field = unpooling.after(field)
-        return field, tuple(entered)
+        return field, tuple(alignments)
 
     def padding(self, size: int) -> tuple[int, int]:
-        """The smallest input padding (before, after) with which the output covers every one of `size` pixels.
+        """Return the smallest input padding (before, after) for which the output covers all `size` pixels.
 
-        The reference code pads 100 on every side instead.
+        The paper's reference code pads 100 pixels on every side instead.
         """
         final = self.upsamplings[-1]
         cells, padded = final.layer.input_size(final.crop + self.lead + size), self.lead + size

@@ -1,13 +1,14 @@
-"""A classifier on every window of an image, patch by patch and in one dense pass: time and bytes of each.
+"""A benchmark of patch-wise classification against one dense pass: time and memory of both.
 
-The paper's claim (section 3.1): AlexNet takes 22 ms for a 10 x 10 map of outputs from a 500 x 500 image, and 120 ms for
-the 100 patches in batches (1.2 ms each), 540 ms one by one (5.4 ms each); backward, 37 ms against 2.4 ms a patch.
+The paper's claim (section 3.1): for a 10 x 10 map of outputs from a 500 x 500 image, AlexNet takes 22 ms in one pass.
+The 100 patches take 120 ms in batches (1.2 ms each) and 540 ms one by one (5.4 ms each). The backward pass takes 37 ms,
+against 2.4 ms per patch.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -16,30 +17,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullconv.net.backbones import classifier, input_size
-from fullconv.net.inspect import Inspection, inspect_classifier
-from fullconv.net.skips import taps_of
+from fullconv.net.backbones import build_classifier, input_size
+from fullconv.net.inspect import inspect_classifier
+from fullconv.net.inspection import Inspection
+from fullconv.net.nodes import geometry_of
 from fullconv.net.surgery import Surgery, convolutionalize
 
-__all__ = ["BATCHES", "DenseBench", "Storage", "Way", "bench_dense", "cut_windows", "flop_bound", "storage"]
+__all__ = [
+    "BATCHES",
+    "DenseBench",
+    "Storage",
+    "Way",
+    "bench_dense",
+    "compute_storage",
+    "cut_windows",
+    "flop_bound",
+    "time_backward",
+    "time_forward",
+]
 
 Pair = tuple[int, int]
+Timer = Callable[[nn.Module, Sequence[Tensor]], float]
+"""Returns the seconds that a network takes for all inputs."""
 
 BATCHES = (8, 32, 128)
-"""The numbers of patches at a time that are tried."""
+"""The batch sizes that are tried."""
 
 PAPER = {("batched", "forward"): 1.2 * 100 / 22, ("single", "forward"): 5.4 * 100 / 22,
          ("batched", "backward"): 2.4 * 100 / 37}  # fmt: skip
+"""The paper's ratios to the dense pass, by way and direction: milliseconds per patch, times 100, by milliseconds."""
+
 PAPER_CASE = ("caffenet", (500, 500))
-"""Its AlexNet is CaffeNet, with 10 x 10 cells on 500 x 500 pixels; torchvision's has fewer channels and cells."""
+"""The paper's classifier and image size. Its AlexNet is CaffeNet; torchvision's has fewer channels and cells."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to the same outputs in one direction: milliseconds per cell, and its ratio to the dense pass.
+    """The measurement of one way to compute the outputs, in one direction: milliseconds per cell.
 
-    `ratio` is the median over rounds of the ratio within a round; `bound` that of the multiply-accumulates; `paper`
-    what the paper measured on its GPU, where this is its case.
+    `ratio` is the time relative to the dense pass: the median over rounds of the ratio within a round. `bound` is the
+    same ratio for multiply-accumulates. `paper` is the ratio that the paper measured on its GPU, for its case only.
     """
 
     way: str
@@ -52,7 +69,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Storage:
-    """Patches `step` pixels apart and the image that they are cut from, as uint8 RGB; float32 takes four times both."""
+    """Bytes of patches `step` pixels apart and of their image, as uint8 RGB. float32 takes four times as much."""
 
     step: int
     patches: int
@@ -62,7 +79,11 @@ class Storage:
 
 @dataclass(frozen=True)
 class DenseBench:
-    """What was measured, and on what: `cells` of the map, `window` and `stride` in pixels, patches in a `batch`."""
+    """The result of `bench_dense`.
+
+    `cells` is the size of the dense map, `window` and `stride` are in pixels, `batch` is the number of patches per
+    batch.
+    """
 
     model: str
     size: Pair
@@ -77,23 +98,58 @@ class DenseBench:
     storage: tuple[Storage, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
-def bench_dense(model: str, size: Pair, rounds: int = 5, tell: Callable[[str], None] = print) -> DenseBench:
+def time_forward(net: nn.Module, inputs: Sequence[Tensor]) -> float:
+    """Return the seconds of the forward passes for all inputs, one after the other, without gradients."""
+    begin = time.perf_counter()
+    with torch.inference_mode():
+        for batch in inputs:
+            net(batch)
+    return time.perf_counter() - begin
+
+
+def time_backward(net: nn.Module, inputs: Sequence[Tensor]) -> float:
+    """Return the seconds of the backward passes for all inputs. Their gradients add up; forward passes do not count."""
+    net.zero_grad(set_to_none=True)
+    seconds = 0.0
+    for batch in inputs:
+        logits = net(batch)
+        ones = torch.ones_like(logits)
+        begin = time.perf_counter()
+        torch.autograd.backward(logits, ones)
+        seconds += time.perf_counter() - begin
+    net.zero_grad(set_to_none=True)
+    return seconds
+
+
+TIMERS: Mapping[str, Timer] = {"forward": time_forward, "backward": time_backward}
+
+
+def bench_dense(
+    model: str,
+    size: Pair,
+    rounds: int = 5,
+    tell: Callable[[str], None] = print,
+    *,
+    batch: int | None = None,
+    timers: Mapping[str, Timer] = TIMERS,
+) -> DenseBench:
     """Measure the classifier `model`, with random weights, for images of `size` (height, width), in float32.
 
-    A round takes each way once, forward (without gradients) and backward (the backward pass alone, to the weights).
-    Raises ModelError for a classifier without a dense form and for images smaller than its own.
+    Each round runs each way once in each direction of `timers`. `batch` None means the fastest of `BATCHES`.
+
+    Raises ModelError if the classifier has no dense form, or the images are smaller than its input.
     """
-    net = classifier(model)[0].eval().to(memory_format=torch.channels_last)
+    net = build_classifier(model)[0].eval().to(memory_format=torch.channels_last)
     dense = convolutionalize(net, input_size(model))
     whole, patch = inspect_classifier(model, size), inspect_classifier(model)
     image = torch.rand(1, 3, *size)
     windows = cut_windows(dense, image)
     cells, stride = _grid(dense, size)
-    batch = _best_batch(net, windows)
+    batch = batch or _find_best_batch(net, windows)
     ways: dict[str, tuple[nn.Module, Sequence[Tensor]]] = {
         "dense": (
             dense.module.to(memory_format=torch.channels_last),
@@ -103,36 +159,38 @@ def bench_dense(model: str, size: Pair, rounds: int = 5, tell: Callable[[str], N
         "single": (net, torch.split(windows, 1)),
     }
     with torch.inference_mode():
-        ways["dense"][0](image)  # as warm as the patches
+        ways["dense"][0](image)  # warm up, as the patches were while the batch was chosen
     tell(f"{len(windows)} patches in batches of {batch}, {rounds} rounds")
     times: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds):
-        for direction, run in (("forward", _forward), ("backward", _backward)):
+        for direction, measure in timers.items():
             for way, (module, inputs) in ways.items():
-                times.setdefault((way, direction), []).append(run(module, inputs))
+                times.setdefault((way, direction), []).append(measure(module, inputs))
         tell(f"round {number + 1} of {rounds} done")
     paper = PAPER if (model, size) == PAPER_CASE else {}
     measured = []
     for (way, direction), seconds in times.items():
-        ratio = median(own / base for own, base in zip(seconds, times["dense", direction], strict=True))
+        dense_seconds = times["dense", direction]
+        ratio = median(one / base for one, base in zip(seconds, dense_seconds, strict=True))
         bound = 1.0 if way == "dense" else flop_bound(patch, whole, len(windows), backward=direction == "backward")
         each = 1000 * median(seconds) / len(windows)
         measured.append(Way(way, direction, each, ratio, bound, paper.get((way, direction))))
     window = input_size(model)
-    stored = storage(size, window, len(windows), stride[0]), storage(size, window, size[0] * size[1], 1)
+    every_cell = compute_storage(size, window, len(windows), stride[0])
+    every_pixel = compute_storage(size, window, size[0] * size[1], 1)
     return DenseBench(
         model, size, cells, window, stride, batch, rounds, torch.get_num_threads(), torch.__version__,
-        tuple(measured), stored,
+        tuple(measured), (every_cell, every_pixel),
     )  # fmt: skip
 
 
 def cut_windows(dense: Surgery, image: Tensor) -> Tensor:
-    """The crop that each cell of the dense map of `image`, 1 x C x H x W, stands for: cells x C x h x w, row by row.
+    """Cut the crop that each cell of the dense map of `image` stands for.
 
-    Crops have the classifier's size. The last ones may reach beyond the image where padding lets a cell be there that
-    lacks some pixels; they are filled up with zeros, as padding is.
+    `image` is 1 x C x H x W, the result cells x C x h x w, row by row, with the input size of the classifier. If
+    padding creates cells whose crops reach beyond the image, these crops are filled with zeros, as padding is.
     """
-    taps, (height, width) = taps_of(list(dense.nodes.values())[-1]), dense.size
+    taps, (height, width) = geometry_of(list(dense.nodes.values())[-1]), dense.size
     down, right = (
         [tap.field.first(cell) - tap.field.first(0) for cell in range(tap.size(n))]
         for tap, n in zip(taps, image.shape[2:], strict=True)
@@ -144,56 +202,33 @@ def cut_windows(dense: Surgery, image: Tensor) -> Tensor:
 
 
 def flop_bound(patch: Inspection, whole: Inspection, patches: int, backward: bool = False) -> float:
-    """How many times the multiply-accumulates of the dense pass the patches take.
+    """Return the ratio of multiply-accumulates: all patches together, relative to the dense pass.
 
-    Backward, each convolution takes its own twice, for its weights and for its input, but the first one only once:
-    nothing asks for the gradient of the image.
+    The backward pass computes each convolution twice, for its weights and for its input, but the first one only once,
+    because the gradient of the image is not needed.
     """
 
-    def macs(found: Inspection) -> int:
-        own = [row.macs for row in found.rows if row.macs]
-        return 2 * sum(own) - own[0] if backward else sum(own)
+    def macs(inspection: Inspection) -> int:
+        layers = [row.macs for row in inspection.rows if row.macs]
+        return 2 * sum(layers) - layers[0] if backward else sum(layers)
 
     return patches * macs(patch) / macs(whole)
 
 
-def storage(size: Pair, window: Pair, patches: int, step: int) -> Storage:
-    """Bytes of `patches` RGB patches of `window` pixels beside those of an image of `size`."""
+def compute_storage(size: Pair, window: Pair, patches: int, step: int) -> Storage:
+    """Return the bytes of `patches` RGB patches of `window` pixels, and of their image of `size`."""
     return Storage(step, patches, patches * 3 * window[0] * window[1], 3 * size[0] * size[1])
 
 
 def _grid(dense: Surgery, size: Pair) -> tuple[Pair, Pair]:
-    """Cells of the dense map of an image of `size`, and pixels from cell to cell."""
-    vertical, horizontal = taps_of(list(dense.nodes.values())[-1])
+    """Return the size of the dense map for an image of `size`, and its stride in pixels."""
+    vertical, horizontal = geometry_of(list(dense.nodes.values())[-1])
     cells = vertical.size(size[0]), horizontal.size(size[1])
     return cells, (int(vertical.field.stride), int(horizontal.field.stride))
 
 
-def _best_batch(net: nn.Module, windows: Tensor) -> int:
-    """The quickest forward of those in `BATCHES`, each tried once after a warm-up."""
+def _find_best_batch(net: nn.Module, windows: Tensor) -> int:
+    """Return the batch size of `BATCHES` with the fastest forward pass; each is tried once after a warm-up."""
     tried = sorted({min(batch, len(windows)) for batch in BATCHES})
-    _forward(net, torch.split(windows, tried[-1])[:1])
-    return min(tried, key=lambda batch: _forward(net, torch.split(windows, batch)))
-
-
-def _forward(net: nn.Module, inputs: Sequence[Tensor]) -> float:
-    """Seconds for all inputs, one after the other."""
-    begin = time.perf_counter()
-    with torch.inference_mode():
-        for batch in inputs:
-            net(batch)
-    return time.perf_counter() - begin
-
-
-def _backward(net: nn.Module, inputs: Sequence[Tensor]) -> float:
-    """Seconds of the backward passes, whose gradients add up; their forward passes are not counted."""
-    net.zero_grad(set_to_none=True)
-    seconds = 0.0
-    for batch in inputs:
-        logits = net(batch)
-        ones = torch.ones_like(logits)
-        begin = time.perf_counter()
-        torch.autograd.backward(logits, ones)
-        seconds += time.perf_counter() - begin
-    net.zero_grad(set_to_none=True)
-    return seconds
+    time_forward(net, torch.split(windows, tried[-1])[:1])
+    return min(tried, key=lambda batch: time_forward(net, torch.split(windows, batch)))

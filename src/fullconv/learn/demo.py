@@ -20,7 +20,7 @@ from fullconv.learn.ladder import Rung, climb, table
 from fullconv.learn.plan import has_bf16
 from fullconv.learn.recipe import Recipe, modern, override
 from fullconv.learn.train import Job
-from fullconv.net.backbones import classifier
+from fullconv.net.backbones import build_classifier
 from fullconv.net.spec import NetSpec
 
 __all__ = ["Amounts", "DemoResult", "run_demo"]
@@ -126,7 +126,7 @@ def _classify(out: Path, amounts: Amounts, tell: Tell) -> tuple[float, Compariso
         tell(f"training a classifier on {amounts.patches} patches with handwritten digits")
         bf16 = has_bf16(_recipe(amounts))
         save_classifier(train_classifier(amounts.patches, amounts.patch_epochs, amounts.seed, bf16, tell), weights)
-    net = classifier("digits", weights)[0].eval()
+    net = build_classifier("digits", weights)[0].eval()
     share = accuracy(net, amounts.test_patches, amounts.seed)
     tell(f"it is right about {100 * share:.1f} % of {amounts.test_patches} held-out patches")
     (scene,), _ = digit_scenes(1, amounts.compared, amounts.seed, "val")

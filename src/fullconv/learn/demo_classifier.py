@@ -20,9 +20,10 @@ from fullconv.errors import ModelError
 from fullconv.geometry import Field
 from fullconv.learn.plan import best_device
 from fullconv.net import checkpoint
-from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD, digit_net, input_size
+from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD, input_size
+from fullconv.net.digit_net import digit_net
+from fullconv.net.nodes import trace
 from fullconv.net.surgery import Surgery, convolutionalize
-from fullconv.net.trace import trace
 
 __all__ = [
     "Comparison",
@@ -143,9 +144,9 @@ def sliding_window(net: nn.Module, image: Bytes, fields: tuple[Field, Field], ba
 
 def cell_fields(dense: Surgery) -> tuple[Field, Field]:
     """What the cells of the dense classifier see, vertically and horizontally."""
-    taps = list(trace(dense.module, dense.size).values())[-1].taps
-    assert taps is not None
-    return taps[0].field, taps[1].field
+    geometry = list(trace(dense.module, dense.size).values())[-1].geometry
+    assert geometry is not None
+    return geometry.fields
 
 
 def framed(image: Bytes, fields: tuple[Field, Field]) -> Bytes:

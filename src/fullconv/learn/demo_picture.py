@@ -14,7 +14,7 @@ from fullconv.data.digits import DIGIT_LABELS, digit_scenes
 from fullconv.files import atomic_write
 from fullconv.learn.demo_classifier import cell_fields, dense_map, framed
 from fullconv.learn.ladder import Rung
-from fullconv.net.backbones import classifier, input_size
+from fullconv.net.backbones import build_classifier, input_size
 from fullconv.net.runner import TorchRunner
 from fullconv.net.surgery import convolutionalize
 from fullconv.run.runner import label_maps
@@ -55,7 +55,7 @@ def draw_story(weights: Path, rungs: Sequence[Rung], path: Path) -> None:
 
 def _heat(weights: Path, image: UInt8) -> Float:
     """The classifier's probabilities, K x h x w, for the square of 32 pixels that each cell stands for."""
-    dense = convolutionalize(classifier("digits", weights)[0].eval(), input_size("digits"))
+    dense = convolutionalize(build_classifier("digits", weights)[0].eval(), input_size("digits"))
     logits = dense_map(dense, framed(image, cell_fields(dense)))
     result: Float = torch.softmax(logits.double(), 0).numpy()
     return result

@@ -22,7 +22,7 @@ BAND_BYTES = 8 * 2**20
 
 
 def banded_loss(net: FCN, score: Tensor, target: Tensor, weights: Tensor, normalized: bool = True) -> Tensor:
-    """Cross-entropy of `net.upsampled(score, ...)`, weighted by class: a float scalar.
+    """Cross-entropy of `net.upsample(score, ...)`, weighted by class: a float scalar.
 
     score: N x K x h x w float, of `net.scores`; target: N x H x W uint8, 255 ignored; weights: K floats. The loss is
     the sum over the labelled pixels, divided by the sum of their weights if `normalized`; 0 if none is labelled.
@@ -36,7 +36,7 @@ def banded_loss(net: FCN, score: Tensor, target: Tensor, weights: Tensor, normal
     learned = tuple(p for p in final.parameters() if p.requires_grad)
 
     def upsample(coarse: Tensor, rows: range) -> Tensor:
-        return net.upsampled(coarse, size, rows)
+        return net.upsample(coarse, size, rows)
 
     bands = list(_bands(net, (len(score), score.shape[1], *size)))
     total: Tensor = _BandedLoss.apply(upsample, bands, score, target, weights, *learned)
@@ -47,9 +47,9 @@ def banded_loss(net: FCN, score: Tensor, target: Tensor, weights: Tensor, normal
 
 
 def banded_logits(net: FCN, score: Tensor, size: tuple[int, int]) -> Iterator[tuple[range, Tensor]]:
-    """Rows of pixels, and their logits, N x K x rows x W: together `net.upsampled(score, size)`."""
+    """Rows of pixels, and their logits, N x K x rows x W: together `net.upsample(score, size)`."""
     for rows in _bands(net, (len(score), score.shape[1], *size)):
-        yield rows, net.upsampled(score, size, rows)
+        yield rows, net.upsample(score, size, rows)
 
 
 def _bands(net: FCN, shape: tuple[int, ...]) -> Iterator[range]:

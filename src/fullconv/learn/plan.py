@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fullconv.data.bands import band_size
 from fullconv.data.dataset import DataSet
+from fullconv.images import image_size
 from fullconv.learn.loss import banded_logits, banded_loss
 from fullconv.learn.recipe import Recipe
 from fullconv.learn.task import Batch, SegmentationTask, scores_of
@@ -119,7 +119,7 @@ def _memory() -> str:
 
 def _sizes(dataset: DataSet, most: int = 200) -> str:
     """The sizes of up to `most` training images, height x width."""
-    sizes = sorted({band_size(sample.image) for sample in dataset.split("train")[:most]})
+    sizes = sorted({image_size(sample.image) for sample in dataset.split("train")[:most]})
     (low, high), (last_low, last_high) = sizes[0], sizes[-1]
     return f"{low}x{high}" if len(sizes) == 1 else f"{len(sizes)} sizes from {low}x{high} to {last_low}x{last_high}"
 

@@ -138,7 +138,7 @@ class SegmentationTask(LightningModule):
 
 def scores_of(net: FCN, inputs: Tensor | list[Tensor], target: Tensor) -> Tensor:
     """`FCN.scores` of images, or of the maps that `FCN.encode` gave, for targets N x H x W."""
-    return net.scores(inputs if isinstance(inputs, list) else net.encode(inputs), (target.shape[-2], target.shape[-1]))
+    return net.score(inputs if isinstance(inputs, list) else net.encode(inputs), (target.shape[-2], target.shape[-1]))
 
 
 def class_weights(counts: npt.NDArray[np.int64], power: float) -> Tensor:
@@ -147,7 +147,8 @@ def class_weights(counts: npt.NDArray[np.int64], power: float) -> Tensor:
     Power 1 is the balancing of Eigen and Fergus (ICCV 2015). Raises DataError where no pixel has a label.
     """
     if not counts.any():
-        raise DataError("no pixel of the training masks has a label: all are ignored, so there is nothing to learn")
+        message = "no pixel of the training masks has a label: all are ignored, so there is nothing to learn"
+        raise DataError(message, code="unlabelled-split")
     frequency = counts / counts.sum()
     present = frequency > 0
     weights = np.ones(len(counts))

@@ -206,7 +206,7 @@ def _network(job: Job, dataset: DataSet) -> FCN:
     if job.start is None:
         net = build(job.spec, job.weights)
         if dataset.channels != 3:
-            net.normalise(*channel_statistics(dataset))
+            net.set_normalization(*channel_statistics(dataset))
         return net
     before, saved = load_net(job.start)
     own = saved.spec

@@ -1,4 +1,4 @@
-"""Field of view against accuracy: what a patch classifier knows about its middle pixel from windows of some sizes."""
+"""The accuracy of patch classifiers by window size: how much of an object a window must show."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fullconv.arrays import Int64, UInt8
 from fullconv.data.digits import DIGIT_LABELS, digit_scenes
 
-__all__ = ["QUICK", "Budget", "View", "compare_views", "labelled_windows", "view_net"]
-
-Bytes = npt.NDArray[np.uint8]
+__all__ = [
+    "QUICK",
+    "Budget",
+    "View",
+    "build_view_net",
+    "compare_views",
+    "cut_labelled_windows",
+    "predict_windows",
+    "train_view",
+]
 
 SCENE = (160, 192)
 PER_SCENE = 40
@@ -26,7 +33,10 @@ BATCH, RATE = 64, 4e-3
 
 @dataclass(frozen=True)
 class Budget:
-    """The same for every window: training and held-out windows (40 a scene), passes over the former, window sizes."""
+    """The training of the classifiers, equal for every window size.
+
+    `train` and `val` are numbers of windows, `PER_SCENE` from each scene.
+    """
 
     train: int = 8000
     val: int = 1200
@@ -40,7 +50,7 @@ QUICK = Budget(train=1500, val=400, epochs=3, windows=(24, 48))
 
 @dataclass(frozen=True)
 class View:
-    """Shares of held-out windows whose middle pixel gets its class: of all (half are background), and of strokes."""
+    """The accuracy of one window size on held-out windows: of all middle pixels (half are background) and of digits."""
 
     window: int
     accuracy: float
@@ -48,40 +58,35 @@ class View:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
 def compare_views(budget: Budget, tell: Callable[[str], None] = print) -> tuple[View, ...]:
-    """Train one classifier for each window size on the same pixels of digit scenes, and test them on the same others.
+    """Train one classifier per window size on pixels of digit scenes, and test it on pixels of other scenes.
 
-    All have the same convolutions, with more poolings for larger windows. The digits of the held-out scenes are in no
-    training scene; they are 40 to 52 pixels high, so that only the larger windows show one whole.
+    All classifiers are trained on the same pixels and have the same convolutions, with more poolings for larger
+    windows. The digits of the held-out scenes are in no training scene. They are 40 to 52 pixels high, so only the
+    larger windows show a whole digit.
     """
     views = []
     for window in budget.windows:
-        train = labelled_windows(budget.train, window, max(budget.windows), budget.seed, "train")
+        train = cut_labelled_windows(budget.train, window, max(budget.windows), budget.seed, "train")
         begin = time.perf_counter()
-        net = _trained(train, window, budget)
+        net = train_view(train, window, budget)
         seconds = time.perf_counter() - begin
-        images, labels = labelled_windows(budget.val, window, max(budget.windows), budget.seed, "val")
-        with torch.inference_mode():
-            found = torch.cat(
-                [net(_input(part)).argmax(1) for part in torch.split(torch.from_numpy(images), 200)]
-            ).numpy()
-        right, digits = found == labels, labels > 0
+        images, labels = cut_labelled_windows(budget.val, window, max(budget.windows), budget.seed, "val")
+        right, digits = predict_windows(net, images) == labels, labels > 0
         views.append(View(window, float(right.mean()), float(right[digits].mean()), seconds))
         tell(f"windows of {window} pixels: {100 * views[-1].accuracy:.1f} % right after {seconds:.0f} s of training")
     return tuple(views)
 
 
-def labelled_windows(
-    count: int, window: int, margin: int, seed: int, split: str
-) -> tuple[Bytes, npt.NDArray[np.int64]]:
-    """Windows of digit scenes, count x window x window x 3 uint8 RGB, and the classes of their middles, int64 of 0..10.
+def cut_labelled_windows(count: int, window: int, margin: int, seed: int, split: str) -> tuple[UInt8, Int64]:
+    """Cut windows from digit scenes: count x window x window x 3 uint8 RGB, and the classes of their middle pixels.
 
-    Half of the middles lie on strokes. They depend on all arguments but `window`, and have room for a window of
-    `margin` pixels: windows of two sizes show the same pixels.
+    The classes are int64, 0 to 10. Half of the middle pixels lie on strokes. Their positions do not depend on `window`,
+    and leave room for a window of `margin` pixels, so windows of different sizes have the same middle pixels.
     """
     rng = np.random.default_rng([seed, len(split)])
     images, targets = digit_scenes(-(-count // PER_SCENE), SCENE, seed, split)
@@ -97,8 +102,11 @@ def labelled_windows(
     return windows, labels
 
 
-def view_net(window: int) -> nn.Module:
-    """Four convolutions, whose maps are halved until 4 to 7 cells a side are left, Flatten, two linear layers."""
+def build_view_net(window: int) -> nn.Module:
+    """Build a classifier for windows: four convolutions, Flatten, two linear layers.
+
+    Poolings halve the maps until 4 to 7 cells per side remain.
+    """
     layers: list[nn.Module] = []
     before, side = 3, window
     for width in (24, 32, 64, 128):
@@ -113,16 +121,17 @@ def view_net(window: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), *hidden, nn.Linear(128, DIGIT_LABELS.num_classes))
 
 
-def _trained(data: tuple[Bytes, npt.NDArray[np.int64]], window: int, budget: Budget) -> nn.Module:
+def train_view(data: tuple[UInt8, Int64], window: int, budget: Budget) -> nn.Module:
+    """Train a classifier on windows and their classes, as `cut_labelled_windows` returns them."""
     images, labels = torch.from_numpy(data[0]), torch.from_numpy(data[1])
     torch.manual_seed(budget.seed)
-    net = view_net(window).to(memory_format=torch.channels_last)
+    net = build_view_net(window).to(memory_format=torch.channels_last)
     steps = -(-len(images) // BATCH)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=budget.epochs * steps, pct_start=0.2)
     for _ in range(budget.epochs):
         for picked in torch.randperm(len(images)).tensor_split(steps):
-            loss = functional.cross_entropy(net(_input(images[picked])), labels[picked])
+            loss = functional.cross_entropy(net(_normalize(images[picked])), labels[picked])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
@@ -130,6 +139,14 @@ def _trained(data: tuple[Bytes, npt.NDArray[np.int64]], window: int, budget: Bud
     return net.eval()
 
 
-def _input(images: Tensor) -> Tensor:
-    """N x H x W x 3 bytes to N x 3 x H x W float32 around 0."""
+def predict_windows(net: nn.Module, images: UInt8) -> Int64:
+    """Return the class of each window, N int64, for N x H x W x 3 uint8 images."""
+    with torch.inference_mode():
+        parts = [net(_normalize(part)).argmax(1) for part in torch.split(torch.from_numpy(images), 200)]
+    classes: Int64 = torch.cat(parts).numpy()
+    return classes
+
+
+def _normalize(images: Tensor) -> Tensor:
+    """Map N x H x W x 3 uint8 to N x 3 x H x W float32 around 0."""
     return ((images.permute(0, 3, 1, 2).float() / 255 - 0.5) * 4).contiguous(memory_format=torch.channels_last)

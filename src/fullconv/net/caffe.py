@@ -1,4 +1,4 @@
-"""What Caffe's classifiers are: CaffeNet, the names of their layers, and the images that they take."""
+"""Caffe's classifiers: CaffeNet, the names of the layers, and the mean and std of the images."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from fullconv.errors import ModelError
 from fullconv.net.caffemodel import read_caffemodel
 
-__all__ = ["CONVS", "caffe_mean_std", "caffenet", "classifier_state", "fitted"]
+__all__ = ["CONVS", "caffe_mean_std", "caffenet", "fit_shape", "read_classifier_state"]
 
 CONVS = {
     "vgg16": tuple(f"conv{stage}_{n}" for stage, last in enumerate((2, 2, 3, 3, 3), 1) for n in range(1, last + 1)),
     "caffenet": tuple(f"conv{n}" for n in range(1, 6)),
 }
-"""Caffe's names of the convolutions of a classifier, first to last; fc6, fc7 and fc8 come after them."""
+"""Caffe's names of a classifier's convolutions, first to last; fc6, fc7 and fc8 follow them."""
 
 
 def caffe_mean_std() -> tuple[Tensor, Tensor]:
-    """Mean and std, 3 x 1 x 1 for RGB in 0..1, of Caffe's images: BGR in 0..255 with the mean subtracted.
+    """Return the mean and std, 3 x 1 x 1 for RGB in 0..1, of Caffe's images: BGR in 0..255, mean subtracted.
 
     The mean is that of voc_layers.py and net.py in shelhamer/fcn.berkeleyvision.org: (104.00699, 116.66877, 122.67892).
     """
@@ -33,11 +33,12 @@ def caffe_mean_std() -> tuple[Tensor, Tensor]:
 def caffenet(
     widths: Sequence[int] = (96, 256, 384, 384, 256), hidden: int = 4096, num_classes: int = 1000
 ) -> nn.Module:
-    """CaffeNet, for 227 x 227 images: AlexNet with its norms behind the pooling, and Caffe's layer names.
+    """Build CaffeNet, for 227 x 227 images: AlexNet with its norms after the pooling, and Caffe's layer names.
 
     Krizhevsky et al., "ImageNet classification with deep convolutional neural networks" (NIPS 2012), as in
-    models/bvlc_reference_caffenet of BVLC/caffe: conv2, conv4 and conv5 in two groups, pooling of 3 by 2 that
-    rounds up, local response norm over 5 channels. `widths` are the channels of conv1 to conv5. 61 M parameters.
+    models/bvlc_reference_caffenet of BVLC/caffe: conv2, conv4 and conv5 in two groups, pooling with kernel 3 and
+    stride 2 whose size is rounded up, local response norm over 5 channels. `widths` are the channels of conv1 to
+    conv5. It has 61 M parameters.
     """
     one, two, three, four, five = widths
     features = [
@@ -74,31 +75,32 @@ def caffenet(
     return nn.Sequential(OrderedDict(parts))
 
 
-def classifier_state(path: Path, name: str, model: nn.Module) -> dict[str, Tensor]:
-    """The weights of a .caffemodel under the names of `model`, the classifier `name`, for RGB images.
+def read_classifier_state(path: Path, name: str, model: nn.Module) -> dict[str, Tensor]:
+    """Read a .caffemodel as a state dict of `model`, the classifier `name`, for RGB images.
 
-    Layers that the file lacks are left out. The images are still Caffe's (see `caffe_mean_std`). Raises
+    Layers that the file lacks are left out. The images still need Caffe's mean and std (`caffe_mean_std`). Raises
     ModelError for a classifier whose layers have no names in Caffe.
     """
     if name not in CONVS:
-        raise ModelError(f"a .caffemodel holds weights of {' or '.join(CONVS)}, not of {name}: {path}")
-    blobs, own = read_caffemodel(path), model.state_dict()
-    modules = [ours for ours, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+        message = f"{path} cannot be loaded into {name}: a .caffemodel holds weights of {' or '.join(CONVS)}"
+        raise ModelError(message, code="caffemodel-of-other-classifier")
+    blobs, shapes = read_caffemodel(path), {key: value.shape for key, value in model.state_dict().items()}
+    modules = [key for key, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     state: dict[str, Tensor] = {}
-    for ours, theirs in zip(modules, (*CONVS[name], "fc6", "fc7", "fc8"), strict=True):
-        for kind, blob in zip(("weight", "bias"), blobs.get(theirs, ()), strict=False):
-            key = f"{ours}.{kind}"
-            value = fitted(blob, own[key].shape)
+    for module_name, caffe_name in zip(modules, (*CONVS[name], "fc6", "fc7", "fc8"), strict=True):
+        for kind, blob in zip(("weight", "bias"), blobs.get(caffe_name, ()), strict=False):
+            key = f"{module_name}.{kind}"
+            value = fit_shape(blob, shapes[key])
             state[key] = blob if value is None else value
     first = f"{modules[0]}.weight"
     return state | ({first: state[first].flip(1)} if first in state else {})
 
 
-def fitted(value: Tensor, shape: torch.Size) -> Tensor | None:
-    """`value` in `shape`; None if more lies between than axes of length 1 or a linear layer's flattened input.
+def fit_shape(value: Tensor, shape: torch.Size) -> Tensor | None:
+    """Return `value` in `shape`; None if they differ by more than axes of length 1 or a linear layer's flattened input.
 
-    A linear layer over C x h x w keeps its numbers in the order of a convolution's.
+    A linear layer over C x h x w has its numbers in the order of a convolution's.
     """
-    plain, linear = [n for n in value.shape if n > 1], (shape[0], prod(shape[1:]))
-    fits = plain in ([n for n in shape if n > 1], [n for n in linear if n > 1])
+    squeezed, linear = [n for n in value.shape if n > 1], (shape[0], prod(shape[1:]))
+    fits = squeezed in ([n for n in shape if n > 1], [n for n in linear if n > 1])
     return value.reshape(shape) if fits else None

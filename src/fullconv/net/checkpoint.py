@@ -1,4 +1,4 @@
-"""Weights with all it takes to use them, in one safetensors file."""
+"""Model files: weights and the description of their network in one safetensors file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fullconv.errors import ModelError
 from fullconv.files import atomic_write
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import classifier, input_size
+from fullconv.net.backbones import build_classifier, input_size
 from fullconv.net.fcn import FCN, rebuild
 from fullconv.net.own import located
 from fullconv.net.spec import NetSpec
@@ -38,7 +38,7 @@ _KEY, _CLASSIFIER = "fullconv", "fullconv_classifier"
 
 @dataclass(frozen=True)
 class Saved:
-    """What a weights file holds beside the weights. `notes` is free: scores, step, provenance."""
+    """The description in a model file. `notes` may hold any values: scores, step, provenance."""
 
     spec: NetSpec
     labels: LabelSet
@@ -46,7 +46,7 @@ class Saved:
 
 
 def save_net(path: Path, state: dict[str, Tensor], saved: Saved) -> None:
-    """Write the state dict of an FCN and its description; the old file stays until the new one is whole."""
+    """Write the state dict of an FCN and its description, atomically."""
     meta = {"spec": saved.spec.to_dict(), "labels": saved.labels.to_dict(), "notes": saved.notes}
     tensors = {name: value.detach().to("cpu").contiguous() for name, value in state.items()}
     with atomic_write(path) as temporary:
@@ -54,43 +54,46 @@ def save_net(path: Path, state: dict[str, Tensor], saved: Saved) -> None:
 
 
 def find_weights(path: Path) -> Path:
-    """The weights file that `path` means: a file itself, or the best of a run folder."""
+    """Return the model file that `path` names: the file itself, or best.safetensors of a run folder."""
     if path.is_dir():
         best = path / "best.safetensors"
         if not best.is_file():
-            raise ModelError(f"{path} holds no best.safetensors: it is not a run folder, or no epoch has ended yet")
+            message = f"{path} has no best.safetensors: it is not a run folder, or its first epoch is not complete"
+            raise ModelError(message, code="no-best-weights")
         return best
     if not path.is_file():
-        raise ModelError(f"there is no model {path}; name a run folder or a .safetensors file that fullconv wrote")
+        message = f"{path}: there is no such model; name a run folder or a .safetensors file that fullconv wrote"
+        raise ModelError(message, code="no-model")
     return path
 
 
 def read_saved(path: Path) -> Saved:
-    """What a run folder or a file of `save_net` says about its network, without reading the weights."""
+    """Read the description from a run folder or a file of `save_net`, without the weights."""
     path = find_weights(path)
-    with _opened(path) as file:
-        return _description(file, path)
+    with _open(path) as file:
+        return _parse_description(file, path)
 
 
 def load_net(path: Path) -> tuple[FCN, Saved]:
-    """The network in evaluation mode, on the CPU, from a run folder or a file of `save_net`."""
+    """Load the network from a run folder or a file of `save_net`, in evaluation mode, on the CPU."""
     path = find_weights(path)
-    with _opened(path) as file:
-        saved = _description(file, path)
+    with _open(path) as file:
+        saved = _parse_description(file, path)
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     with torch.device("meta"):
         net = rebuild(saved.spec)
-    if any(name not in state for name, _ in net.named_buffers()):  # constants that no file holds must be computed
+    if any(name not in state for name, _ in net.named_buffers()):  # constants outside the file must be computed
         net = rebuild(saved.spec)
     try:
         net.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        raise ModelError(f"{path} does not fit its own description: {error}") from error
+        message = f"{path} does not fit its own description: {error}"
+        raise ModelError(message, code="weights-differ-from-description") from error
     return net.eval(), saved
 
 
 def save_classifier(path: Path, name: str, net: nn.Module, labels: LabelSet) -> None:
-    """Write a classifier by its name in `backbones`, with its classes; its weights are as for any --weights FILE."""
+    """Write a classifier with its name in `backbones` and its classes; --weights FILE reads the file, too."""
     meta = {"model": name, "labels": labels.to_dict()}
     tensors = {name: value.detach().to("cpu").contiguous() for name, value in net.state_dict().items()}
     with atomic_write(path) as temporary:
@@ -98,45 +101,50 @@ def save_classifier(path: Path, name: str, net: nn.Module, labels: LabelSet) -> 
 
 
 def holds_classifier(path: Path) -> bool:
-    """Whether `path` is a file of `save_classifier`; ModelError where it is no model at all."""
-    with _opened(find_weights(path)) as file:
+    """Return whether `path` is a file of `save_classifier`; ModelError where it is not a model file."""
+    with _open(find_weights(path)) as file:
         return _CLASSIFIER in (file.metadata() or {})
 
 
 def load_classifier(path: Path) -> tuple[nn.Module, tuple[int, int], LabelSet]:
-    """The classifier in evaluation mode, on the CPU, the size of its images, and its classes."""
-    with _opened(path) as file:
+    """Load a file of `save_classifier`: the classifier in evaluation mode on the CPU, its input size, its classes."""
+    with _open(path) as file:
         meta = (file.metadata() or {}).get(_CLASSIFIER)
     try:
         values = json.loads(meta or "")
         name, labels = located(str(values["model"]), path), LabelSet.from_dict(values["labels"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} has no description of a classifier that can be read: {error!r}") from error
-    net, missing = classifier(name, path)
+        message = f"{path} has no readable description of a classifier: {error!r}"
+        raise ModelError(message, code="unreadable-description") from error
+    net, missing = build_classifier(name, path)
     if missing:
-        raise ModelError(f"{path} does not fit its own description: {', '.join(sorted(missing)[:3])} of {name} differ")
+        message = f"{path} does not fit its own description: {', '.join(sorted(missing)[:3])} of {name} differ"
+        raise ModelError(message, code="weights-differ-from-description")
     return net.eval(), input_size(name), labels
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} cannot be read as safetensors: {error}") from error
+        raise ModelError(f"{path} cannot be read as safetensors: {error}", code="unreadable-safetensors") from error
 
 
-def _description(file: Any, path: Path) -> Saved:
+def _parse_description(file: Any, path: Path) -> Saved:
     meta = (file.metadata() or {}).get(_KEY)
     if meta is None and _CLASSIFIER in (file.metadata() or {}):
-        raise ModelError(f"{path} is a classifier, not a network that labels pixels: predict with --patchwise")
+        message = f"{path} is a classifier, not a segmentation network; use it with fullconv predict --patchwise"
+        raise ModelError(message, code="classifier-without-patchwise")
     if meta is None:
-        raise ModelError(f"{path} was not written by fullconv: it has no description of its network")
+        message = f"{path} was not written by fullconv: it has no description of its network"
+        raise ModelError(message, code="not-written-by-fullconv")
     try:
         values = json.loads(meta)
         spec = NetSpec.from_dict(values["spec"])
         spec = replace(spec, model=located(spec.model, path))
         return Saved(spec, LabelSet.from_dict(values["labels"]), values["notes"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} has a description that this version of fullconv cannot read: {error!r}") from error
+        message = f"{path} has a description that this version of fullconv cannot read: {error!r}"
+        raise ModelError(message, code="unreadable-description") from error

@@ -1,7 +1,7 @@
-"""Resolution for strides: the same filters on a finer map, with holes between their taps.
+"""Dilate a dense network: finer maps with the same filters, whose kernels get holes.
 
-The paper, section 3.2, calls it filter rarefaction: what shift-and-stitch gives with f * f passes over shifted images,
-one pass gives when a layer drops its stride f and the layers behind it spread their taps by f (the algorithme a trous).
+The paper, section 3.2, calls it filter rarefaction. Shift-and-stitch needs f * f passes over shifted images; one pass
+gives the same when a layer drops its stride f and all later layers spread their kernels by f (the algorithme a trous).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from fullconv.errors import ModelError, UsageError
 from fullconv.geometry import Layer
-from fullconv.net.skips import taps_of
+from fullconv.net.layers import layers_of_module
+from fullconv.net.nodes import Node, geometry_of, trace
 from fullconv.net.surgery import Surgery
-from fullconv.net.trace import Node, layers_of, trace
 
 __all__ = ["DilatedAvgPool2d", "PaddedMaxPool2d", "dilate"]
 
@@ -25,119 +25,124 @@ Pair = tuple[int, int]
 
 
 class DilatedAvgPool2d(nn.AvgPool2d):
-    """Mean pooling whose window has holes: N x C x H x W to N x C x h x w. Padding counts as zeros."""
+    """Mean pooling with dilation: N x C x H x W to N x C x h x w. Padding counts as zeros."""
 
     def __init__(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, divisor: int | None = None) -> None:
+        """Take the arguments of torch's mean pooling, and the dilation."""
         super().__init__(kernel, stride, padding, divisor_override=divisor)
         self.dilation = dilation
 
     def forward(self, x: Tensor) -> Tensor:
-        """The mean of the taps, as a convolution of each channel."""
+        """Return the mean of each dilated window, computed as a convolution of each channel."""
         rows, columns = self.kernel_size  # type: ignore[misc]
-        taps = x.new_full((x.shape[1], 1, rows, columns), 1 / (self.divisor_override or rows * columns))
-        return functional.conv2d(x, taps, None, self.stride, self.padding, self.dilation, groups=x.shape[1])
+        kernel = x.new_full((x.shape[1], 1, rows, columns), 1 / (self.divisor_override or rows * columns))
+        return functional.conv2d(x, kernel, None, self.stride, self.padding, self.dilation, groups=x.shape[1])
 
 
 class PaddedMaxPool2d(nn.MaxPool2d):
-    """Max pooling that may pad by more than half its kernel, as torch's own may not, with holes between its taps."""
+    """Dilated max pooling that may pad by more than half its kernel, which torch's module does not allow."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The maxima, padding never being one."""
+        """Return the maximum of each window; padding is minus infinity."""
         rows, columns = self.padding  # type: ignore[misc]
         padded = functional.pad(x, (columns, columns, rows, rows), value=-torch.inf)
         return functional.max_pool2d(padded, self.kernel_size, self.stride, 0, self.dilation)
 
 
 def dilate(dense: Surgery, stride: int | None) -> Surgery:
-    """The dense network with no map coarser than `stride` pixels; None leaves it as it is.
+    """Return the dense network with no map coarser than `stride` pixels; with None, the network unchanged.
 
-    A layer whose cells would lie further apart drops its stride, and all layers behind it are dilated and padded by as
-    much, so that every filter meets the pixels that it met, with the same weights and state dict keys. What follows:
+    A layer whose output would be coarser drops its stride, and all later layers are dilated and padded by as much, so
+    that every filter meets the same pixels as before, with the same weights and state dict keys. It follows that:
 
-    - On the cells of the coarse network, each f-th one of the finer map, the outputs are equal, padded or not (but
-      where pooling rounds its size up, the cells of its last, partial windows are gone).
+    - On the cells of the coarse network, each f-th one of the finer map, the outputs are equal, padded or not. (Where
+      pooling rounds its size up, the cells of its last, partial windows are missing.)
     - Without padding, the map is that of shift-and-stitch: its cell f * i + a is cell i of the coarse network on the
       image without its first `a` strides, for all f shifts `a` along each axis.
-    - With padding, that holds inside only: a shifted image is padded elsewhere than the image, so the cells between
-      differ wherever a window reaches into padding.
+    - With padding, that holds in the interior only: a shifted image has its padding elsewhere than the image, so the
+      cells between differ where a window reaches into padding.
 
-    The weights are shared with `dense`, which is left alone. Raises UsageError for a stride below 1, ModelError where a
-    layer has no dilated form, or two branches do not end at one stride.
+    The weights are shared with `dense`, which stays unchanged. Raises UsageError for a stride below 1, and ModelError
+    where a layer has no dilated form or two branches end at different strides.
     """
     if stride is None:
         return dense
     if stride < 1:
-        raise UsageError(f"a network cannot be dilated to stride {stride}: name 1 pixel or more")
+        message = f"a network cannot be dilated to stride {stride}: the stride must be 1 pixel or more"
+        raise UsageError(message, code="invalid-dilated-stride")
     graph = fx.GraphModule(dense.module, copy.deepcopy(dense.module.graph))
     for name, module in dense.module.named_modules():
         graph.get_submodule(name).training = module.training
-    _Spread(graph, dense.nodes, stride).run()
+    _Dilator(graph, dense.nodes, stride).run()
     channels = next(iter(dense.nodes.values())).shape[0]
-    room = [0 if dense.multiple > 1 else int(tap.field.stride) for tap in dense.taps]  # for windows of the last cells
+    room = [0 if dense.multiple > 1 else int(tap.field.stride) for tap in dense.geometry]  # for the last windows
     size = dense.size[0] + room[0], dense.size[1] + room[1]
     return replace(dense, module=graph, nodes=trace(graph, size, channels))
 
 
-class _Spread:
-    """One pass over the graph that knows, for each map, how many times as fine it has become, by axis."""
+class _Dilator:
+    """One pass over the graph that keeps, for each map, how many times as fine it has become along each axis."""
 
     def __init__(self, graph: fx.GraphModule, nodes: dict[str, Node], stride: int) -> None:
         self.graph, self.nodes, self.stride = graph, nodes, stride
-        self.finer: dict[str, Pair] = {}
-        self.done: dict[str, tuple[Layer, Layer]] = {}
+        self.factors: dict[str, Pair] = {}
+        self.new_layers: dict[str, tuple[Layer, Layer]] = {}
 
     def run(self) -> None:
-        """Rewrite each layer that has something to see at another scale."""
+        """Rewrite each layer whose input became finer or whose output would be too coarse."""
         for node in self.graph.graph.nodes:
             if node.name not in self.nodes or not self.nodes[node.name].is_map:
                 continue
-            found = {self.finer[source.name] for source in node.all_input_nodes if source.name in self.finer}
-            if len(found) > 1:
-                raise ModelError(f"{node.name} joins maps that stride {self.stride} leaves at different strides")
-            finer, known = found.pop() if found else (1, 1), self.nodes[node.name]
-            layers = layers_of(known.module) if known.module else None
-            if layers is None or isinstance(known.module, nn.PixelUnshuffle):
-                self._keeps(node, finer)
-            self.finer[node.name] = finer if layers is None else self._layer(node, layers, finer)
+            factors = {self.factors[source.name] for source in node.all_input_nodes if source.name in self.factors}
+            if len(factors) > 1:
+                message = f"{node.name} combines branches that would end at different strides when dilated"
+                raise ModelError(f"{message} to stride {self.stride}", code="branches-differ-in-stride")
+            factor = factors.pop() if factors else (1, 1)
+            module = self.nodes[node.name].module
+            layers = layers_of_module(module) if module else None
+            if layers is None or isinstance(module, nn.PixelUnshuffle):
+                self._check_unchanged(node, factor)
+            self.factors[node.name] = factor if layers is None else self._dilate_layer(node, layers, factor)
 
-    def _keeps(self, node: fx.Node, finer: Pair) -> None:
-        """Refuse what would have to see at another scale and is no layer that can be rewritten."""
-        known, maps = self.nodes[node.name], [n for n in node.all_input_nodes if self.nodes[n.name].is_map]
-        before, after = (self.nodes[n.name].seen.taps for n in (maps[0], node)) if maps else (None, None)
+    def _check_unchanged(self, node: fx.Node, factor: Pair) -> None:
+        """Refuse an operation that moves positions, would have to be dilated, and is not a module of torch.nn."""
+        op, maps = self.nodes[node.name], [n for n in node.all_input_nodes if self.nodes[n.name].is_map]
+        before, after = (self.nodes[n.name].info.geometry for n in (maps[0], node)) if maps else (None, None)
         if len(maps) != 1 or before is None or after is None or before == after:
             return
         strides = [(old.field.stride, new.field.stride) for old, new in zip(before, after, strict=True)]
-        if finer != (1, 1) or any(old < new and new > self.stride for old, new in strides):
-            name = f"{known.target} ({type(known.module).__name__})" if known.module else node.name
+        if factor != (1, 1) or any(old < new and new > self.stride for old, new in strides):
+            name = f"{op.target} ({type(op.module).__name__})" if op.module else node.name
             raise ModelError(
-                f"{name} moves or merges places and is no module of torch.nn as Conv2d and MaxPool2d are: it has no "
-                f"dilated form, which stride {self.stride} needs"
+                f"{name} has no dilated form, which stride {self.stride} needs: it moves or merges positions and is "
+                "not a torch.nn module such as Conv2d or MaxPool2d",
+                code="no-dilated-form",
             )
 
-    def _layer(self, node: fx.Node, layers: tuple[Layer, Layer], finer: Pair) -> Pair:
-        """Put the rarefied layer into the graph and say how fine its output is."""
-        before = taps_of(self.nodes[node.all_input_nodes[0].name])
+    def _dilate_layer(self, node: fx.Node, layers: tuple[Layer, Layer], factor: Pair) -> Pair:
+        """Put the dilated layer into the graph and return how many times as fine its output is."""
+        before = geometry_of(self.nodes[node.all_input_nodes[0].name])
         if layers[0].transposed:
-            if finer != (1, 1):
-                raise ModelError(f"{node.target} is a transposed convolution behind a dropped stride: not supported")
-            return finer
+            if factor != (1, 1):
+                raise _no_dilated_form(str(node.target), "it is a transposed convolution after a dropped stride")
+            return factor
         new = [
-            layer.rarefied(f, int(self.stride * f / tap.field.stride))
-            for layer, f, tap in zip(layers, finer, before, strict=True)
+            layer.rarefy(f, int(self.stride * f / tap.field.stride))
+            for layer, f, tap in zip(layers, factor, before, strict=True)
         ]
         target, both = str(node.target), (new[0], new[1])
-        if self.done.setdefault(target, both) != both:
-            raise ModelError(f"{target} is used at several strides, which stride {self.stride} would make different")
+        if self.new_layers.setdefault(target, both) != both:
+            raise _no_dilated_form(target, "it is used at several strides, which would need different dilations")
         if both != layers:
             self.graph.add_submodule(target, _with_layers(target, self.graph.get_submodule(target), both))
-        ratio = [f * old.stride // now.stride for f, old, now in zip(finer, layers, both, strict=True)]
+        ratio = [f * old.stride // now.stride for f, old, now in zip(factor, layers, both, strict=True)]
         return ratio[0], ratio[1]
 
 
 def _with_layers(name: str, module: nn.Module, layers: tuple[Layer, Layer]) -> nn.Module:
-    """The module with the strides, padding and dilation of `layers`, and its own parameters."""
+    """Return the module with the strides, padding and dilation of `layers` and the same parameters."""
     if any(layer.padding[0] != layer.padding[1] for layer in layers):
-        raise ModelError(f"{name} pads its two sides by different amounts: it has no dilated form")
+        raise _no_dilated_form(name, "it pads its two sides by different amounts")
     stride, padding, dilation = (
         (layers[0].stride, layers[1].stride),
         (layers[0].padding[0], layers[1].padding[0]),
@@ -154,7 +159,9 @@ def _with_layers(name: str, module: nn.Module, layers: tuple[Layer, Layer]) -> n
     kernel = layers[0].kernel, layers[1].kernel
     if isinstance(module, nn.MaxPool2d) and any(2 * pad > size for pad, size in zip(padding, kernel, strict=True)):
         if module.ceil_mode and stride != (1, 1):
-            raise ModelError(f"{name}: max pooling that rounds up and pads so much has no dilated form")
+            raise _no_dilated_form(
+                name, "it is max pooling that rounds its size up and pads by more than half its kernel"
+            )
         return PaddedMaxPool2d(kernel, stride, padding, dilation).train(module.training)
     if isinstance(module, nn.MaxPool2d):
         return nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=module.ceil_mode).train(module.training)
@@ -165,5 +172,9 @@ def _with_layers(name: str, module: nn.Module, layers: tuple[Layer, Layer]) -> n
         )
         return pool.train(module.training)
     if module.ceil_mode or (any(padding) and not module.count_include_pad):
-        raise ModelError(f"{name}: mean pooling that rounds up or leaves out its padding has no dilated form")
+        raise _no_dilated_form(name, "it is mean pooling that rounds its size up or does not count its padding")
     return DilatedAvgPool2d(kernel, stride, padding, dilation, module.divisor_override).train(module.training)
+
+
+def _no_dilated_form(name: str, why: str) -> ModelError:
+    return ModelError(f"{name} has no dilated form: {why}", code="no-dilated-form")

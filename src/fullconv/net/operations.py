@@ -1,11 +1,11 @@
-"""torch's operations under one name each, be they functions, methods or modules, and what they have in common."""
+"""One name for each of torch's operations, whether function, method or module, and groups of them."""
 
 from __future__ import annotations
 
 from torch import fx, nn
 
 __all__ = [
-    "ALONG",
+    "ALONG_ONE_DIMENSION",
     "ATTENTION",
     "CELLWISE",
     "CHANNELWISE",
@@ -25,7 +25,7 @@ CELLWISE = frozenset((
     "silu", "sin", "softplus", "softsign", "sqrt", "square", "stochastic_depth", "sub", "tanh", "threshold", "to",
     "truediv", "type", "type_as", "where",
 ))  # fmt: skip
-"""Functions and methods that treat every cell alone, and join maps cell by cell."""
+"""Functions and methods that work on each cell separately, and combine maps cell by cell."""
 
 CHANNELWISE = frozenset((
     "alpha_dropout", "batch_norm", "dropout", "dropout2d", "feature_dropout", "local_response_norm", "prelu",
@@ -42,7 +42,7 @@ STATISTICS = frozenset(["group_norm", "instance_norm"])
 ATTENTION = frozenset((
     "baddbmm", "bmm", "einsum", "matmul", "multi_head_attention_forward", "scaled_dot_product_attention",
 ))  # fmt: skip
-ALONG = frozenset((
+ALONG_ONE_DIMENSION = frozenset((
     "chunk", "cumsum", "index_select", "log_softmax", "narrow", "normalize", "select", "softmax", "split",
     "split_with_sizes", "tensor_split",
 ))  # fmt: skip
@@ -76,7 +76,7 @@ _NAMES |= {"permute_dims": "permute", "swapaxes": "transpose", "silu_": "silu", 
 
 
 def kind_of(node: fx.Node, module: nn.Module | None) -> str:
-    """One name for an operation, be it a function, a method or a module of torch; empty for other modules."""
+    """Return the name of a function, a method or a module of torch; an empty name for any other module."""
     if module is not None:
         if isinstance(module, _CELLWISE_MODULES):
             return "identity"

@@ -75,9 +75,9 @@ class TorchRunner:
         """N x H x W x C uint8 to N x H x W uint8 class ids; logits are upsampled for some rows at a time."""
         height, width = images.shape[1:3]
         with self._running(images) as batch:
-            scores = self.net.scores(self.net.encode(batch), (height, width))
+            scores = self.net.score(self.net.encode(batch), (height, width))
             bands = [range(top, min(top + ROWS, height)) for top in range(0, height, ROWS)]
-            maps = [largest(self.net.upsampled(scores, (height, width), rows)) for rows in bands]
+            maps = [largest(self.net.upsample(scores, (height, width), rows)) for rows in bands]
         result: npt.NDArray[np.uint8] = torch.cat(maps, 1).cpu().numpy()
         return result
 

@@ -1,95 +1,97 @@
-"""Where a skip network taps its backbone: the last map at each stride, found by geometry."""
+"""Find the feature maps at which a skip network reads its backbone: the last one at each stride."""
 
 from __future__ import annotations
 
 from torch import fx
 
 from fullconv.errors import ModelError
+from fullconv.net.nodes import Node, geometry_of
 from fullconv.net.spec import NetSpec
-from fullconv.net.trace import Node, Taps
 
-__all__ = ["PAPER_TAPS", "SKIP_NAMES", "skip_nodes", "taps_of"]
+__all__ = ["PAPER_SKIPS", "SKIP_NAMES", "find_skips"]
 
 SKIP_NAMES = {16: "pool4", 8: "pool3", 4: "pool2"}
-"""Skips by their stride, under the names that they have in the paper's VGG16."""
+"""The names of the skips by stride, as in the paper's VGG16."""
 
-PAPER_TAPS = {"vgg16": {16: "features_23", 8: "features_16", 4: "features_9"}}
-"""The paper taps VGG16 behind its pooling layers, one stage before the last map at each stride."""
+PAPER_SKIPS = {"vgg16": {16: "features_23", 8: "features_16", 4: "features_9"}}
+"""The paper reads VGG16 after its pooling layers, one stage before the last map at each stride."""
 
-
-_NO_TAP = frozenset({"pad", "chunk", "split", "split_with_sizes", "tensor_split", "unbind", "max", "min"})
-"""Padding, whose border may be minus infinity, and operations that may give more than one map."""
-
-
-def taps_of(node: Node) -> Taps:
-    if node.taps is None:
-        raise ModelError(f"the geometry of {node.name} cannot be followed")
-    return node.taps
+_EXCLUDED = frozenset({"pad", "chunk", "split", "split_with_sizes", "tensor_split", "unbind", "max", "min"})
+"""Padding, whose border may be minus infinity, and operations that may return more than one map."""
 
 
-def skip_nodes(graph: fx.GraphModule, nodes: dict[str, Node], features: str, spec: NetSpec) -> dict[int, str]:
-    """Stride to node name, coarse to fine: the last map at each stride that every path to the features passes.
+def find_skips(graph: fx.GraphModule, nodes: dict[str, Node], features: str, spec: NetSpec) -> dict[int, str]:
+    """Return the node of each skip by stride, coarse to fine: the last map at that stride on all paths to `features`.
 
-    Where branches leave no such map at a stride, it is the one with the largest receptive field there, and of those
-    the last. Raises ModelError where there is no map at a stride that `spec` needs.
+    Where branches leave no such map at a stride, it is the map with the largest receptive field, and of those the last
+    one. Raises ModelError where there is no map at a stride that `spec` needs.
     """
-    top = taps_of(nodes[features])[0].field.stride
-    if top < spec.stride:
-        raise ModelError(f"{spec.model} ends at stride {top}, it has no FCN-{spec.stride}s")
-    wanted = [stride for stride in SKIP_NAMES if spec.stride <= stride < top]
-    if spec.model in PAPER_TAPS:
-        return {stride: PAPER_TAPS[spec.model][stride] for stride in wanted}
-    above = _above(graph, features)
-    single = _by_stride(nodes, [name for name in _bottlenecks(graph, nodes, features) if name in above])
-    found = {**_by_stride(nodes, [name for name in nodes if name in above], widest=True), **single}
-    lacking = [stride for stride in (*wanted, spec.stride) if stride not in found and stride != top]
+    last_stride = geometry_of(nodes[features]).vertical.field.stride
+    if last_stride < spec.stride:
+        message = f"cannot build FCN-{spec.stride}s: the last feature map of {spec.model} is at stride {last_stride}"
+        raise ModelError(message, code="no-map-at-stride")
+    wanted = [stride for stride in SKIP_NAMES if spec.stride <= stride < last_stride]
+    if spec.model in PAPER_SKIPS:
+        return {stride: PAPER_SKIPS[spec.model][stride] for stride in wanted}
+    upstream = _find_upstream(graph, features)
+    on_all_paths = [name for name in _find_bottlenecks(graph, nodes, features) if name in upstream]
+    skips = {
+        **_last_by_stride(nodes, [name for name in nodes if name in upstream], widest=True),
+        **_last_by_stride(nodes, on_all_paths),
+    }
+    lacking = [stride for stride in (*wanted, spec.stride) if stride not in skips and stride != last_stride]
     if lacking:
-        there = ", ".join(str(stride) for stride in sorted({*found, int(top)}) if stride > 1)
+        available = ", ".join(str(stride) for stride in sorted({*skips, int(last_stride)}) if stride > 1)
         raise ModelError(
-            f"{spec.model} has no feature map at stride {lacking[0]}, so no FCN-{spec.stride}s: its strides are {there}"
+            f"cannot build FCN-{spec.stride}s: {spec.model} has no feature map at stride {lacking[0]} "
+            f"(available: {available})",
+            code="no-map-at-stride",
         )
-    return {stride: found[stride] for stride in wanted}
+    return {stride: skips[stride] for stride in wanted}
 
 
-def _by_stride(nodes: dict[str, Node], names: list[str], widest: bool = False) -> dict[int, str]:
-    """The last of these maps at each whole stride, or the last of those that see the most."""
-    found: dict[int, tuple[int, str]] = {}
+def _last_by_stride(nodes: dict[str, Node], names: list[str], widest: bool = False) -> dict[int, str]:
+    """Return the last of these maps at each whole stride; with `widest`, of those with the largest receptive field."""
+    last: dict[int, tuple[int, str]] = {}
     for name in names:
-        taps = nodes[name].taps
-        if taps is None or nodes[name].kind in _NO_TAP or taps[0].field.stride != taps[1].field.stride:
+        geometry = nodes[name].geometry
+        if geometry is None or nodes[name].kind in _EXCLUDED:
             continue
-        stride, seen = taps[0].field.stride, taps[0].field.receptive_field
-        if stride.denominator == 1 and not (widest and seen < found.get(int(stride), (0, ""))[0]):
-            found[int(stride)] = (seen, name)
-    return {stride: name for stride, (_, name) in found.items()}
+        vertical, horizontal = geometry.fields
+        if vertical.stride != horizontal.stride or vertical.stride.denominator != 1:
+            continue
+        stride = int(vertical.stride)
+        if not (widest and vertical.receptive_field < last.get(stride, (0, ""))[0]):
+            last[stride] = (vertical.receptive_field, name)
+    return {stride: name for stride, (_, name) in last.items()}
 
 
-def _above(graph: fx.GraphModule, features: str) -> set[str]:
-    """The nodes that the features need, themselves included."""
+def _find_upstream(graph: fx.GraphModule, features: str) -> set[str]:
+    """Return the nodes that the features depend on, including themselves."""
     todo = [node for node in graph.graph.nodes if node.name == features]
-    found: set[str] = set()
+    names: set[str] = set()
     while todo:
         node = todo.pop()
-        if node.name not in found:
-            found.add(node.name)
+        if node.name not in names:
+            names.add(node.name)
             todo += node.all_input_nodes
-    return found
+    return names
 
 
-def _bottlenecks(graph: fx.GraphModule, nodes: dict[str, Node], features: str) -> list[str]:
-    """Nodes up to `features` after which no earlier map is needed any more."""
+def _find_bottlenecks(graph: fx.GraphModule, nodes: dict[str, Node], features: str) -> list[str]:
+    """Return the nodes up to `features` after which no earlier map is used."""
     order = {node: index for index, node in enumerate(graph.graph.nodes)}
-    names, live = [], -1
+    names, last_use = [], -1
     for node, index in order.items():
-        if node.name not in nodes or nodes[node.name].seen.kind == "plain":
+        if not _depends_on_image(nodes.get(node.name)):
             continue
-        if live <= index and node.op != "placeholder":
+        if last_use <= index and node.op != "placeholder":
             names.append(node.name)
-        live = max([live, *(order[user] for user in node.users if nodes.get(user.name) and _counts(nodes[user.name]))])
+        last_use = max([last_use, *(order[user] for user in node.users if _depends_on_image(nodes.get(user.name)))])
         if node.name == features:
             break
     return names
 
 
-def _counts(node: Node) -> bool:
-    return node.seen.kind != "plain"
+def _depends_on_image(node: Node | None) -> bool:
+    return node is not None and node.info.kind != "constant"

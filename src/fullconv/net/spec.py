@@ -1,4 +1,4 @@
-"""What a network is, in plain values that a file can hold."""
+"""The description of a network, in plain values for a file."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Padding = Literal["minimal", "reference"]
 
 @dataclass(frozen=True)
 class NetSpec:
-    """All it takes to build a network again before its weights are loaded.
+    """All values that are needed to build a network again before its weights are loaded.
 
-    `head_width` None keeps the classifier's own hidden layers (VGG16: fc6 and fc7 with 4096 channels). `norm`
-    puts batch norm on the taps, `head_norm` on the head's layers: layers that start from scratch need it.
-    `fixed` marks FCN-32s-fixed, where only the score layer learns. `at_once` scales the taps as the published
-    at-once training does, in place of batch norm. `padding` is the least with which the output covers the image,
-    or that of the published nets (see `padding.reference_padding`). `dilate` is the stride at which the backbone's
-    maps stay (`dilate.dilate`), no finer than the prediction stride; None keeps the classifier's own strides.
-    `channels` are those of the image, 3 being RGB (`widen.widened`); `value_range` the numbers in files that became
-    0 and 255, None where they are bytes or the rules of `read_image` were enough.
+    `head_width` replaces the width of the classifier's hidden layers; None keeps it (VGG16: fc6 and fc7 with 4096
+    channels). `norm` adds batch norm before the score layers of the skips, and `head_norm` after the head's layers,
+    which layers that start from random weights need. `fixed` marks FCN-32s-fixed, where only the score layer is
+    trained. `at_once` scales the skips as the published at-once training does, instead of batch norm. `padding` is
+    minimal (the output just covers the image), or that of the published nets (`reference_padding`). `dilate` is the
+    stride at which the backbone's maps stay (`dilate.dilate`), no finer than the prediction stride; None keeps the
+    classifier's strides. `channels` is the number of image channels, 3 for RGB (`input_channels`). `value_range` are
+    the numbers in files that became 0 and 255; None where files hold bytes or the rules of `read_image` apply.
     """
 
     model: str
@@ -44,7 +44,7 @@ class NetSpec:
 
     @property
     def name(self) -> str:
-        """As in the paper's table: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s; FCN-8s-dilated-16 and the like."""
+        """The name as in the paper's tables, such as FCN-32s-fixed or FCN-8s; FCN-8s-dilated-16 if dilated."""
         dilated = f"-dilated-{self.dilate}" if self.dilate else ""
         return f"FCN-{self.stride}s{dilated}{'-fixed' if self.fixed else ''}"
 
@@ -54,14 +54,14 @@ class NetSpec:
         return InputFormat(self.channels, self.value_range)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON and YAML."""
+        """Return plain values for JSON and YAML."""
         return {**asdict(self), "value_range": None if self.value_range is None else list(self.value_range)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetSpec:
-        """The inverse of `to_dict`, also behind JSON; what older files lack had no other value then than the default.
+        """Return the description that `to_dict` wrote, also after JSON; values that older files lack get their default.
 
-        TypeError for names that it does not have.
+        Raises TypeError for an unknown name.
         """
         bounds = values.get("value_range")
         return cls(**{**values, "value_range": None if bounds is None else (float(bounds[0]), float(bounds[1]))})

@@ -1,9 +1,9 @@
-"""The graph of a network: torch.fx follows its forward once, for images of one size.
+"""The graph of a network, recorded by torch.fx in one run of its forward on an image of one size.
 
-torch.fx is used rather than torch.export because it keeps the modules and their names, so that the state dict
-and the modes stay what they were, and because its graphs do not fix the batch, height and width of the example.
+torch.fx is used rather than torch.export because it keeps the modules and their names, so that state dicts stay
+valid, and because its graphs do not fix the batch, height and width of the example.
 Plain symbolic tracing stops where a forward computes with the size of the image ("same" padding, checks). Here
-every value has a shape too, on the meta device and so without any computation: decisions on sizes are taken as
+every value also has a shape, on the meta device and so without any computation: decisions on sizes are taken as
 the example's size demands, decisions on the image's content are refused.
 """
 
@@ -22,17 +22,17 @@ from torch.nn import functional
 
 from fullconv.errors import ModelError
 
-__all__ = ["run_node", "traced"]
+__all__ = ["run_node", "trace_fx"]
 
 _CHECKS: tuple[Callable[..., Any], ...] = (torch._assert,)
 
 
-def traced(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int = 3) -> fx.GraphModule:
-    """The model as a torch.fx graph; it shares the model's parameters. A graph is given back as it is.
+def trace_fx(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int = 3) -> fx.GraphModule:
+    """Return the model as a torch.fx graph that shares the model's parameters; a graph is returned unchanged.
 
-    The forward is followed as in evaluation mode, so that heads for training only are left out; the modules of the
-    graph have the modes that they had. Raises ModelError where the forward does not run on `channels` x `size`
-    or decides on the content of the image.
+    The forward runs in evaluation mode, so heads for training only are left out; the modules of the graph keep their
+    own modes. Raises ModelError where the forward does not run on an image of `channels` x `size` or branches on the
+    content of the image.
     """
     if isinstance(model, fx.GraphModule):
         return model
@@ -46,21 +46,21 @@ def traced(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int =
         result = fx.GraphModule(tracer.root, graph, name)
         result.graph.eliminate_dead_code()
         result.delete_all_unused_submodules()
-        _forget_constants(result, set(model.state_dict()))
+        _exclude_constants(result, set(model.state_dict()))
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"{name} cannot be traced by torch.fx: {_in_words(error)}") from error
+        raise ModelError(f"{name} cannot be traced by torch.fx: {_explain(error)}", code="cannot-trace") from error
     finally:
         for module, mode in modes.items():
             module.training = mode
     result.training = model.training
-    _revive_dropout(result)
+    _restore_dropout(result)
     return result
 
 
 def run_node(module: nn.Module | None, node: fx.Node, values: dict[fx.Node, Any], root: nn.Module) -> Any:
-    """What the node gives for these values of the nodes before it, on the meta device."""
+    """Return the node's result on the meta device for these `values` of the nodes before it."""
     if node.op == "get_attr":
         return _to_meta(_attribute(root, str(node.target)))
     args, kwargs = fx.node.map_arg(
@@ -70,8 +70,8 @@ def run_node(module: nn.Module | None, node: fx.Node, values: dict[fx.Node, Any]
     with torch.no_grad():
         if node.op == "call_module":
             assert module is not None
-            held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-            return functional_call(module, {key: _to_meta(value) for key, value in held.items()}, args, kwargs)
+            state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+            return functional_call(module, {key: _to_meta(value) for key, value in state.items()}, args, kwargs)
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return cast(Callable[..., Any], node.target)(*args, **kwargs)
@@ -89,7 +89,7 @@ def _attribute(root: nn.Module, path: str) -> Any:
 
 
 class _Value(fx.Proxy):
-    """A value of the forward that knows its shape; numbers that come from sizes can be counted with."""
+    """A value of the forward that knows its shape; numbers that come from sizes can be used in arithmetic."""
 
     @property
     def example(self) -> Any:
@@ -135,24 +135,24 @@ class _Value(fx.Proxy):
 
     def _number(self) -> Any:
         if isinstance(self.example, Tensor):
-            raise fx.proxy.TraceError("it reads a number out of the image")
+            raise fx.proxy.TraceError("it reads a number from the image")
         return self.example
 
 
 class _Tracer(fx.Tracer):
-    """Follows a forward; `values` has what each node gives for the example, on the meta device."""
+    """Records a forward; `values` holds the result of each node for the example, on the meta device."""
 
     def __init__(self, example: Tensor) -> None:
         super().__init__()
         self.example = example
         self.values: dict[fx.Node, Any] = {}
-        self.inside = False
+        self.evaluating = False
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Value(node, self)
 
     def create_args_for_root(self, *args: Any, **others: Any) -> Any:
-        """Arguments beside the image have their defaults: a mask that may be given is not."""
+        """Give every argument but the image its default: an optional mask is None."""
         forward, values = super().create_args_for_root(*args, **others)
         return forward, [*values[:2], *(_default(v.node) if isinstance(v, _Value) else v for v in values[2:])]
 
@@ -160,7 +160,7 @@ class _Tracer(fx.Tracer):
         if kind == "call_function" and target in _CHECKS:
             return None
         if kind == "call_function" and target is functional.pad:
-            args, kwargs = _whole(args), _whole(kwargs)
+            args, kwargs = _to_numbers(args), _to_numbers(kwargs)
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **others)
         node = proxy.node
         if kind == "placeholder":
@@ -170,7 +170,7 @@ class _Tracer(fx.Tracer):
         return proxy
 
     def _evaluate(self, node: fx.Node) -> Any:
-        self.inside = True
+        self.evaluating = True
         try:
             module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
             return run_node(module, node, self.values, self.root)
@@ -178,17 +178,20 @@ class _Tracer(fx.Tracer):
             height, width = self.example.shape[2:]
             cause = str(error).partition("\n")[0]
             if "meta tensors" in cause:
-                raise fx.proxy.TraceError("it reads a number out of the image") from error
-            if _in_words(error) == _OF_ITS_OWN:
-                raise ModelError(f"{type(self.root).__name__} cannot be traced by torch.fx: {_OF_ITS_OWN}") from error
-            raise ModelError(
-                f"the network does not run on a {height}x{width} image: {cause}{_hint(self.root)}"
-            ) from error
+                raise fx.proxy.TraceError("it reads a number from the image") from error
+            if _explain(error) == _MAKES_TENSORS:
+                message = f"{type(self.root).__name__} cannot be traced by torch.fx: {_MAKES_TENSORS}"
+                raise ModelError(message, code="cannot-trace") from error
+            message = f"the network does not run on a {height}x{width} image: {cause}{_size_hint(self.root)}"
+            raise ModelError(message, code="network-does-not-run") from error
         finally:
-            self.inside = False
+            self.evaluating = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """torch.nn's own; subclasses that keep its forward; norms with statistics; what asks for the mode."""
+        """Return whether a module stays one node.
+
+        True for torch.nn's modules, subclasses with the same forward, batch norms, and modules that read the mode.
+        """
         forward = getattr(m.forward, "__func__", m.forward)
         if isinstance(m, nn.Sequential):
             return False
@@ -200,7 +203,7 @@ class _Tracer(fx.Tracer):
         return not list(m.children()) and code is not None and "training" in code.co_names
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if self.inside:
+        if self.evaluating:
             return forward(*args, **kwargs)
         try:
             return super().call_module(m, forward, args, kwargs)
@@ -210,12 +213,12 @@ class _Tracer(fx.Tracer):
             return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        return attr_val if self.inside else super().getattr(attr, attr_val, parameter_proxy_cache)
+        return attr_val if self.evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         value = self.values[obj.node]
         if isinstance(value, Tensor):
-            raise fx.proxy.TraceError("it decides on the content of the image")
+            raise fx.proxy.TraceError("it branches on the content of the image")
         return bool(value)
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
@@ -224,50 +227,50 @@ class _Tracer(fx.Tracer):
         return iter([cast(Any, obj)[index] for index in range(length)])
 
 
-_OF_ITS_OWN = "its forward makes tensors of its own, of places for instance: not supported"
+_MAKES_TENSORS = "its forward creates tensors, of positions for example: not supported"
 
 
-def _in_words(error: Exception) -> str:
-    """Why a forward cannot be followed; torch's own words where they say it."""
+def _explain(error: Exception) -> str:
+    """Return why a forward cannot be traced, in torch's words where they are clear."""
     cause = str(error).strip().partition("\n")[0] or type(error).__name__
     if "expected device" in cause or re.search(r"^(ones|zeros|full|empty|rand|randn)\(\) ", cause):
-        return _OF_ITS_OWN
+        return _MAKES_TENSORS
     if "item assignment" in cause:
         return "its forward writes into parts of a tensor"
     return f"{cause}. Its forward must not branch on data." if isinstance(error, fx.proxy.TraceError) else cause
 
 
-def _hint(model: nn.Module) -> str:
-    """What to do where the size of the image may be wrong: libraries know that of theirs."""
+def _size_hint(model: nn.Module) -> str:
+    """Return what to do where the image size may be wrong; libraries know the sizes of their models."""
     if type(model).__module__.startswith("torchvision.") or hasattr(model, "default_cfg"):
         return ""
     if hasattr(model, "input_size"):
-        return "; the size is that of its attribute input_size"
-    return "; if it is made for RGB images of another size, give it an attribute input_size = (height, width)"
+        return "; this size is its attribute input_size"
+    return "; if it takes RGB images of another size, give it an attribute input_size = (height, width)"
 
 
 def _default(placeholder: fx.Node) -> Any:
     return placeholder.args[0] if placeholder.args else None
 
 
-def _whole(value: Any) -> Any:
-    """Numbers that were computed from the size of the image become plain ones: padding is that of the example."""
+def _to_numbers(value: Any) -> Any:
+    """Replace values that were computed from the image size by plain numbers: padding is that of the example."""
     if isinstance(value, tuple | list):
-        return type(value)(_whole(entry) for entry in value)
+        return type(value)(_to_numbers(entry) for entry in value)
     if isinstance(value, dict):
-        return {key: _whole(entry) for key, entry in value.items()}
+        return {key: _to_numbers(entry) for key, entry in value.items()}
     return value.example if isinstance(value, _Value) and not isinstance(value.example, Tensor) else value
 
 
-def _forget_constants(graph: fx.GraphModule, kept: set[str]) -> None:
-    """Buffers that the model keeps out of its state dict stay out of the graph's."""
-    for name in [name for name, _ in graph.named_buffers() if name not in kept]:
+def _exclude_constants(graph: fx.GraphModule, state_keys: set[str]) -> None:
+    """Keep buffers that are not in the model's state dict out of the graph's."""
+    for name in [name for name, _ in graph.named_buffers() if name not in state_keys]:
         owner, _, field = name.rpartition(".")
         graph.get_submodule(owner)._non_persistent_buffers_set.add(field)
 
 
-def _revive_dropout(graph: fx.GraphModule) -> None:
-    """functional.dropout was followed in evaluation mode; as a module it knows the mode again."""
+def _restore_dropout(graph: fx.GraphModule) -> None:
+    """Turn functional.dropout, which was traced in evaluation mode, into modules that follow the mode."""
     kinds = {functional.dropout: nn.Dropout, functional.dropout2d: nn.Dropout2d}
     for node in list(graph.graph.nodes):
         if node.op == "call_function" and node.target in kinds:

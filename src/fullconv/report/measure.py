@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +13,12 @@ import numpy.typing as npt
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.labels import LabelSet
 from fullconv.metrics import Scores, confusion_matrix
-from fullconv.report.places import RegionSizes, near_boundary
-from fullconv.run.runner import Runner, label_maps
+from fullconv.report.places import RADIUS, RegionSizes, near_boundary
+from fullconv.run.evaluate import PIECE_PIXELS, Piece, predicted_pieces
+from fullconv.run.large import MAX_IN_MEMORY_PIXELS
+from fullconv.run.runner import Runner
 
-__all__ = ["THUMB", "ImageCounts", "Measured", "Zone", "measure", "thumb_of"]
+__all__ = ["THUMB", "ImageCounts", "Measured", "Zone", "measure", "thumb_of", "thumb_step"]
 
 THUMB = 320
 """The longest side of the pictures, in pixels."""
@@ -50,14 +51,14 @@ class ImageCounts:
 
     def unpacked(self) -> UInt8:
         """The small prediction, h x w class ids."""
-        step = _step(self.shape)
+        step = thumb_step(self.shape)
         height, width = (-(-length // step) for length in self.shape)
         return np.frombuffer(zlib.decompress(self.prediction), np.uint8).reshape(height, width)
 
 
 @dataclass
 class Zone:
-    """Labelled pixels of one part of the images, and those of them that are wrong."""
+    """Labelled pixels at boundaries or inside, and those of them that are wrong."""
 
     pixels: int = 0
     wrong: int = 0
@@ -73,6 +74,7 @@ class Measured:
     """What `measure` found on the images of a split; it grows by some kilobytes an image.
 
     `confusion` is K x K int64, the sum over all images; `boundary` and `interior` are parted by `near_boundary`.
+    `without_regions` counts the images that were too large for their regions to be counted.
     """
 
     labels: LabelSet
@@ -83,6 +85,7 @@ class Measured:
     boundary: Zone = field(default_factory=Zone)
     interior: Zone = field(default_factory=Zone)
     regions: RegionSizes = field(default_factory=RegionSizes)
+    without_regions: int = 0
     ignored: int = 0
 
     @cached_property
@@ -94,21 +97,31 @@ class Measured:
         """images x 3 x K int64: the hit, true and predicted pixels of each class."""
         return np.array([[image.hit, image.true, image.predicted] for image in self.images])
 
-    def add(self, sample: Sample, target: UInt8, prediction: UInt8, seconds: float) -> None:
+    def add(self, sample: Sample, pieces: Iterable[Piece]) -> None:
         """Count one image. DataError for a target that does not fit."""
         labels = self.labels
-        confusion = confusion_matrix(target, prediction, labels.num_classes, labels.ignore_index)
-        self.confusion += confusion
-        labelled, right = target != labels.ignore_index, target == prediction
-        near = near_boundary(target)
+        own, seconds, small, is_whole = np.zeros_like(self.confusion), 0.0, None, True
+        shape = (0, 0)
+        for piece in pieces:
+            shape, is_whole = piece.size, piece.is_whole
+            own += confusion_matrix(piece.target, piece.prediction, labels.num_classes, labels.ignore_index)
+            self._add_places(piece)
+            small = _placed(small, piece)
+            seconds += piece.seconds
+        self.confusion += own
+        self.without_regions += not is_whole
+        assert small is not None
+        sums = own.diagonal().copy(), own.sum(1), own.sum(0)
+        self.images.append(ImageCounts(sample, shape, *sums, seconds, zlib.compress(small.tobytes())))
+
+    def _add_places(self, piece: Piece) -> None:
+        target, right = piece.target, piece.target == piece.prediction
+        labelled, near = target != self.labels.ignore_index, near_boundary(piece.wide)[piece.inner]
         self.boundary.add(labelled & near, ~right)
         self.interior.add(labelled & ~near, ~right)
-        self.regions.add(target, right, labels.ignore_index)
         self.ignored += int((~labelled).sum())
-        small = zlib.compress(np.ascontiguousarray(thumb_of(prediction)).tobytes())
-        shape = (target.shape[0], target.shape[1])
-        sums = confusion.diagonal().copy(), confusion.sum(1), confusion.sum(0)
-        self.images.append(ImageCounts(sample, shape, *sums, seconds, small))
+        if piece.is_whole:
+            self.regions.add(target, right, self.labels.ignore_index)
 
 
 def measure(
@@ -116,28 +129,42 @@ def measure(
     dataset: DataSet,
     split: str,
     track: Callable[[Sequence[Sample]], Iterable[Sample]] = iter,
+    max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS,
+    piece_pixels: int = PIECE_PIXELS,
 ) -> Measured:
-    """Run the model once over the images of a split, one in memory at a time; `track` may watch the samples go by.
+    """Run the model once over the images of a split; `track` may watch the samples go by.
 
-    Raises DataError as `DataSet.split` and `DataSet.read`, and if no pixel is labelled.
+    One image is in memory at a time, and of large ones a tile, as in `predict`. Raises DataError as `DataSet.split` and
+    `DataSet.read`, and if no pixel is labelled.
     """
     labels = runner.info.labels
     classes = labels.num_classes
     found = Measured(labels, dataset, split, np.zeros((classes, classes), np.int64))
     for sample in track(dataset.split(split)):
-        image, target = dataset.read(sample)
-        start = time.perf_counter()
-        prediction = label_maps(runner, image[None])[0]
-        found.add(sample, target, prediction, time.perf_counter() - start)
+        pieces = predicted_pieces(runner, dataset, sample, RADIUS, max_in_memory_pixels, piece_pixels)
+        found.add(sample, pieces)
     _ = found.scores
     return found
 
 
+def thumb_step(shape: tuple[int, ...]) -> int:
+    """Return the least n for which every n-th row and column do not exceed `THUMB`."""
+    return -(-max(shape) // THUMB)
+
+
 def thumb_of(label_map: UInt8) -> UInt8:
-    """Every n-th row and column of an H x W label map, n being the least with which `THUMB` is not exceeded."""
-    step = _step(label_map.shape)
+    """Return every n-th row and column of an H x W label map, with the n of `thumb_step`."""
+    step = thumb_step(label_map.shape)
     return label_map[::step, ::step]
 
 
-def _step(shape: tuple[int, ...]) -> int:
-    return -(-max(shape) // THUMB)
+def _placed(small: UInt8 | None, piece: Piece) -> UInt8:
+    """Put what one piece holds of the small prediction of its image into it."""
+    step = thumb_step(piece.size)
+    if small is None:
+        height, width = (-(-length // step) for length in piece.size)
+        small = np.zeros((height, width), np.uint8)
+    top, left = (-(-span.start // step) for span in (piece.rows, piece.columns))
+    part = piece.prediction[top * step - piece.rows.start :: step, left * step - piece.columns.start :: step]
+    small[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return small

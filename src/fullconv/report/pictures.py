@@ -11,16 +11,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fullconv.data.bands import rgb_view
-from fullconv.data.dataset import labels_in
-from fullconv.image import overlay
+from fullconv.data.dataset import DataSet, labels_in
+from fullconv.data.windows import open_sample
+from fullconv.images import overlay, rgb_view
 from fullconv.labels import LabelSet
 from fullconv.pages.parts import percent
-from fullconv.report.measure import ImageCounts, Measured, thumb_of
+from fullconv.report.measure import ImageCounts, Measured, thumb_of, thumb_step
+from fullconv.run.large import MAX_IN_MEMORY_PIXELS
 
 __all__ = ["Sheet", "chosen", "error_picture", "jpeg_uri", "outlines", "sheet_of", "tinted"]
 
 WORST, MEDIAN, BEST, OTHERS = 12, 4, 4, 6
+STRIP = 8
+"""Rows of the small picture that are made at once of a large image."""
+
 WRONG = (178, 52, 0)
 """A dark orange: against the lightened grey it stands out by hue for every kind of colour vision, and by lightness."""
 
@@ -67,13 +71,11 @@ def chosen(images: Sequence[ImageCounts]) -> dict[str, list[ImageCounts]]:
     return {name: [image for *_, image in group] for name, group in groups.items() if group}
 
 
-def sheet_of(measured: Measured, counts: ImageCounts) -> Sheet:
+def sheet_of(measured: Measured, counts: ImageCounts, max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS) -> Sheet:
     """Read the image and its target again, and draw them and the prediction that was kept, all of one size."""
     labels = measured.labels
-    image, target = measured.dataset.read(counts.sample)
-    truth, prediction = thumb_of(target), counts.unpacked()
-    size = (truth.shape[1], truth.shape[0])
-    small = np.asarray(Image.fromarray(rgb_view(image)).resize(size, Image.Resampling.LANCZOS))
+    prediction = counts.unpacked()
+    small, truth = _thumbs(measured.dataset, counts, max_in_memory_pixels)
     pictures = (
         small,
         tinted(small, truth, labels),
@@ -86,6 +88,25 @@ def sheet_of(measured: Measured, counts: ImageCounts) -> Sheet:
     shown, true, predicted, errors = map(jpeg_uri, pictures)
     names = _names(truth, labels), _names(prediction, labels)
     return Sheet(counts.sample.name, percent(mean_iou), percent(wrong), shown, true, predicted, errors, *names)
+
+
+def _thumbs(dataset: DataSet, counts: ImageCounts, max_in_memory_pixels: int) -> tuple[UInt8, UInt8]:
+    """Return the image, h x w x 3, and its target, h x w, small; a large image is read strip by strip."""
+    step = thumb_step(counts.shape)
+    height, width = (-(-length // step) for length in counts.shape)
+    if counts.shape[0] * counts.shape[1] <= max_in_memory_pixels:
+        image, target = dataset.read(counts.sample)
+        small = Image.fromarray(rgb_view(image)).resize((width, height), Image.Resampling.LANCZOS)
+        return np.asarray(small), thumb_of(target)
+    pictures, truths = [], []
+    with open_sample(dataset, counts.sample) as reader:
+        for top in range(0, height, STRIP):
+            rows = range(top * step, min((top + STRIP) * step, counts.shape[0]))
+            image, target, _ = reader.read(rows, range(counts.shape[1]))
+            truths.append(target[::step, ::step])
+            part = Image.fromarray(np.ascontiguousarray(rgb_view(image)))
+            pictures.append(np.asarray(part.resize((width, len(truths[-1])), Image.Resampling.BOX)))
+    return np.concatenate(pictures), np.concatenate(truths)
 
 
 def _names(label_map: UInt8, labels: LabelSet) -> tuple[str, ...]:

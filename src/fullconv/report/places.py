@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.polygons import components
+from fullconv.polygons import label_components
 
 __all__ = ["LEAST", "RADIUS", "RegionSizes", "SizeGroup", "near_boundary"]
 
@@ -70,7 +70,7 @@ class RegionSizes:
 
     def add(self, target: UInt8, right: Mask, ignore_index: int) -> None:
         """Count the regions of one image, H x W both."""
-        component = components(target).ravel()
+        component = label_components(target).ravel()
         sizes = np.bincount(component)
         hits = np.bincount(component, weights=right.ravel()).astype(np.int64)
         labelled = np.bincount(component, weights=(target != ignore_index).ravel()) > 0

@@ -8,6 +8,7 @@ from fullconv.pages.parts import Cell, Row, Table, css_color, percent
 from fullconv.report.findings import Findings
 from fullconv.report.intervals import LEVEL, Interval
 from fullconv.report.places import LEAST, RADIUS
+from fullconv.run.evaluate import PIECE_PIXELS
 
 __all__ = [
     "classes_table",
@@ -128,9 +129,8 @@ def zone_table(found: Findings) -> Table:
         errors = zone.wrong / wrong if wrong else None
         rows.append([name, percent(zone.pixels / pixels), percent(accuracy), percent(errors)])
     head = ["where", "share of pixels", "pixel accuracy", "share of wrong pixels"]
-    return Table(
-        f"Percent; a pixel is at a boundary where another label is at most {RADIUS} rows and columns away", head, rows
-    )
+    caption = f"Percent; a pixel is at a boundary where another label is at most {RADIUS} rows and columns away"
+    return Table(caption + _without_regions(found.measured.without_regions), head, rows)
 
 
 def size_table(found: Findings) -> Table | None:
@@ -148,6 +148,13 @@ def size_table(found: Findings) -> Table | None:
         f"{regions.tiny:,} regions of fewer than {LEAST} pixels are left out: they are mostly noise in the masks"
     )
     return Table(caption, head, rows) if rows else None
+
+
+def _without_regions(images: int) -> str:
+    if not images:
+        return ""
+    which = f"{images} image{'s' * (images > 1)} of more than {PIECE_PIXELS:,} pixels"
+    return f". The regions of {which} are not counted"
 
 
 def _names(groups: int) -> list[str]:

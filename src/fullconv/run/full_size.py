@@ -1,26 +1,28 @@
-"""From the scores of an exported network, at its prediction stride, to logits and labels at the size of the image."""
+"""Upsampling of an exported network's scores to logits and labels at the size of the image."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from fullconv.arrays import UInt8
 from fullconv.run.metadata import Float32, ModelMetadata
 from fullconv.run.runner import largest
 
 __all__ = ["full_size_labels", "full_size_logits"]
 
 BAND = 64
-CHUNK = 2**22
+"""The number of rows that are upsampled at a time."""
 
-UInt8 = npt.NDArray[np.uint8]
+CHUNK = 2**22
+"""The number of logits that are computed at a time where cells disagree."""
 
 
 def full_size_labels(scores: Float32, metadata: ModelMetadata, size: tuple[int, int]) -> UInt8:
-    """The class of the largest logit, N x H x W uint8 at `size`, from N x K x h x w scores; the first one of equals.
+    """Map N x K x h x w scores to class ids at `size`, N x H x W uint8; ties go to the first class.
 
-    Equal to the largest of `full_size_logits`, but quicker: a pixel's logits are averages of those of the four cells
-    around it, so that where one class is the largest in all four it is so between them, and is not computed.
+    The result equals the arg max of `full_size_logits`, but is faster to compute. The logits of a pixel are weighted
+    averages of those of the four cells around it. Where all four cells have the same best class, the pixels between
+    them have it too, and their logits are not computed.
     """
     if metadata.kernel is not None:
         return largest(full_size_logits(scores, metadata, size))
@@ -28,7 +30,7 @@ def full_size_labels(scores: Float32, metadata: ModelMetadata, size: tuple[int, 
 
 
 def _labels(scores: Float32, metadata: ModelMetadata, size: tuple[int, int]) -> UInt8:
-    """K x h x w scores to H x W labels."""
+    """Map K x h x w scores to H x W labels."""
     classes, height, width = scores.shape
     rows, columns = (up.factor for up in metadata.upsamplings)
     best = np.pad(largest(scores[None])[0], 1, mode="edge")
@@ -51,7 +53,7 @@ def _labels(scores: Float32, metadata: ModelMetadata, size: tuple[int, int]) -> 
 
 
 def full_size_logits(scores: Float32, metadata: ModelMetadata, size: tuple[int, int]) -> Float32:
-    """Logits N x K x H x W at `size` from N x K x h x w scores, the numbers of the network's own upsampling."""
+    """Map N x K x h x w scores to N x K x H x W logits at `size`, as the network's last upsampling layer does."""
     count, classes, height, width = scores.shape
     rows, columns = (up.factor for up in metadata.upsamplings)
     (top, left), deep = metadata.start, max(1, BAND // rows)
@@ -69,7 +71,7 @@ def full_size_logits(scores: Float32, metadata: ModelMetadata, size: tuple[int, 
 
 
 def _blocks(strip: Float32, metadata: ModelMetadata) -> Float32:
-    """N x K x (b + 1) x (c + 1) scores to N x K x b x rows x c x columns logits."""
+    """Map N x K x (b + 1) x (c + 1) scores to N x K x b x rows x c x columns logits."""
     count, classes, height, width = (n - edge for n, edge in zip(strip.shape, (0, 0, 1, 1), strict=True))
     rows, columns = (up.factor for up in metadata.upsamplings)
     quads = np.stack([strip[:, :, y : y + height, x : x + width] for y in (0, 1) for x in (0, 1)])

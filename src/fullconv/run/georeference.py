@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,9 @@ import numpy.typing as npt
 from PIL import ExifTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from fullconv.data.bands import is_tiff, tiff_tags
 from fullconv.errors import DataError, MissingExtra
-from fullconv.run.rasters import GEO_KEYS
+from fullconv.images.available import is_installed
+from fullconv.images.tags import GEO_KEYS, is_tiff, tiff_tags
 
 __all__ = ["Georeference", "georeference"]
 
@@ -57,12 +56,12 @@ def georeference(path: Path) -> Georeference | None:
     tags = _tags(path)
     if tags is not None and GEO_KEYS not in tags:
         return None
-    if find_spec("rasterio") is None:
+    if not is_installed("rasterio"):
         if tags is None:
             return None
         raise MissingExtra("rasterio", "geo", path)
     if tags is not None and tags.get(ExifTags.Base.Orientation, 1) != 1:
-        raise DataError(f"{path}: a GeoTIFF with an orientation tag; export it upright")
+        raise DataError(f"{path}: a GeoTIFF with an orientation tag; export it upright", code="unsupported-format")
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
@@ -72,7 +71,8 @@ def georeference(path: Path) -> Georeference | None:
             with rasterio.open(path, driver="GTiff") as dataset:
                 crs, transform = dataset.crs, dataset.transform
     except Exception as error:  # GDAL's own errors are not rasterio's
-        raise DataError(f"{path}: the georeference cannot be read ({error}); export it again") from error
+        message = f"{path}: the georeference cannot be read ({error}); export it again"
+        raise DataError(message, code="unreadable-file") from error
     if not crs or transform.is_identity:
         return None
     metres = crs.linear_units_factor[1] if crs.is_projected else None

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from glob import has_magic
 from pathlib import Path
 
-from fullconv.data.bands import BAND_SUFFIXES
 from fullconv.errors import DataError, UsageError
+from fullconv.images import BAND_SUFFIXES
 from fullconv.run.result import file_identity
 from fullconv.run.video import VIDEO_SUFFIXES, is_video
 
@@ -31,22 +31,23 @@ def expand_inputs(arguments: Sequence[str], out: Path | None = None) -> list[Pat
     Raises DataError that lists every argument without an image.
     """
     found: dict[str, Path] = {}
-    faults = []
+    missing = []
     for argument in arguments:
         try:
             matches = _listed(out) if argument == "-" else list(_matches(argument, out))
         except OSError as error:
-            faults.append(f"{error.filename}: cannot be read ({error.strerror})")
+            missing.append(f"{error.filename}: cannot be read ({error.strerror})")
             continue
         if not matches and argument == "-":
-            faults.append("-: no paths on the standard input")
+            missing.append("-: no paths on the standard input")
             continue
         if not matches:
-            faults.append(f"{argument or '(empty)'}: no such file, and no folder or pattern with images")
+            missing.append(f"{argument or '(empty)'}: no such file, and no folder or pattern with images")
         for path in matches:
             found.setdefault(file_identity(path), path)
-    if faults:
-        raise DataError("nothing to predict for some arguments; check the paths", faults)
+    if missing:
+        message = "nothing to predict for some arguments; check the paths"
+        raise DataError(message, details=missing, code="no-input")
     return list(found.values())
 
 

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.bands import rgb_view
 from fullconv.errors import FullconvError
-from fullconv.image import overlay
+from fullconv.images import open_image, overlay, read_header, rgb_view
+from fullconv.images.base import ImageReader
 from fullconv.images.input_format import RGB
+from fullconv.images.reader import MAX_IN_MEMORY_PIXELS
 from fullconv.labels import LabelSet
-from fullconv.run.rasters import Raster, header, open_raster
 from fullconv.run.resumable import ResumableLabelMap
 from fullconv.run.runner import Runner, label_maps
 from fullconv.run.tiles import Tile, TiledRunner
@@ -39,9 +39,6 @@ __all__ = [
     "large_targets",
     "predict_large",
 ]
-
-MAX_IN_MEMORY_PIXELS = 64_000_000
-"""Pixels above which an image is predicted in windows."""
 
 PNG_PIXELS = 2**28
 """Pixels above which a result is a TIFF."""
@@ -64,19 +61,18 @@ class LargeResult:
 
 
 def goes_in_windows(runner: Runner, path: Path, max_pixels: int = MAX_IN_MEMORY_PIXELS) -> bool:
-    """Whether an image of more than `max_pixels` is for `predict_large`. Raises DataError as `image.image_size`.
+    """Whether an image of more than `max_pixels` is for `predict_large`. Raises DataError as `read_header`.
 
     Only the header is read. Networks with global context get the whole image, unless `runner` is a `TiledRunner`.
     """
-    (height, width), _ = header(path)
-    return height * width > max_pixels and (runner.info.exact or isinstance(runner, TiledRunner))
+    return read_header(path, None).pixels > max_pixels and (runner.info.exact or isinstance(runner, TiledRunner))
 
 
 def large_targets(path: Path, targets: Mapping[str, Path], runner: Runner | None = None) -> dict[str, Path]:
     """Give the targets of a large image, by kind, their final suffixes; `runner` is the one that labels it."""
     images = RGB if runner is None else runner.info.input
-    with open_raster(path, images.channels, images.value_range) as raster:
-        located, pixels = raster.origin is not None, raster.size[0] * raster.size[1]
+    with open_image(path, images) as reader:
+        located, pixels = reader.geo is not None, reader.size[0] * reader.size[1]
     suffix = ".tif" if located or pixels > PNG_PIXELS else ".png"
     return {
         kind: target.with_name(target.name.removesuffix(target.suffix) + suffix) for kind, target in targets.items()
@@ -109,30 +105,30 @@ def predict_large(
     resume_at = resume_at or next(iter(targets.values()))
     for target in targets.values():
         check_writable(target)
-    images, labels = tiled.info.input, tiled.info.labels
-    with open_raster(path, images.channels, images.value_range) as raster, _writing(resume_at):
-        tiles = tiled.tiles(raster.size)
-        with ResumableLabelMap(resume_at, raster.size, _job(tiled, path, raster.size), _probe(tiled.runner)) as part:
+    labels = tiled.info.labels
+    with open_image(path, tiled.info.input) as reader, _writing(resume_at):
+        tiles = tiled.tiles(reader.size)
+        with ResumableLabelMap(resume_at, reader.size, _job(tiled, path, reader.size), _probe(tiled.runner)) as part:
             resumed = part.done
             for number in range(part.done, len(tiles)):
-                part.write(tiles[number], _labels(tiled.runner, raster, tiles[number]))
+                part.write(tiles[number], _labels(tiled.runner, reader, tiles[number]))
                 if on_tile is not None:
                     on_tile(number + 1, len(tiles))
             counts = np.zeros(256, np.int64)
             for band in part.bands(BAND):
                 counts += np.bincount(band.ravel(), minlength=256)
             if "labels" in targets:
-                write_bands(targets["labels"], part.size, part.bands(BAND), labels, raster.origin)
+                write_bands(targets["labels"], part.size, part.bands(BAND), labels, reader.geo)
             if "overlay" in targets:
-                write_bands(targets["overlay"], part.size, _tinted(part, raster, labels), None, raster.origin)
+                write_bands(targets["overlay"], part.size, _tinted(part, reader, labels), None, reader.geo)
         part.remove()
-    return LargeResult(raster.size, tuple(counts.tolist()), len(tiles), resumed, raster.note)
+    return LargeResult(reader.size, tuple(counts.tolist()), len(tiles), resumed, reader.note)
 
 
-def _labels(runner: Runner, raster: Raster, tile: Tile) -> UInt8:
+def _labels(runner: Runner, reader: ImageReader, tile: Tile) -> UInt8:
     """Return the labels of a tile's kept pixels; a tile without data is not computed."""
     rows, columns = tile
-    image, empty = raster.read(rows.read, columns.read)
+    image, empty = reader.read(rows.read, columns.read)
     kept = None if empty is None else empty[rows.inner, columns.inner]
     ignored = np.uint8(runner.info.labels.ignore_index)
     if kept is not None and kept.all():
@@ -158,11 +154,11 @@ def _probe(runner: Runner) -> list[float]:
     return [round(float(value), 6) for value in runner.logits(noise)[0, :, ::16, ::16].ravel()]
 
 
-def _tinted(part: ResumableLabelMap, raster: Raster, labels: LabelSet) -> Iterator[UInt8]:
+def _tinted(part: ResumableLabelMap, reader: ImageReader, labels: LabelSet) -> Iterator[UInt8]:
     """Yield the overlay in bands."""
     top = 0
     for band in part.bands(BAND):
-        image, _ = raster.read(range(top, top + len(band)), range(raster.size[1]))
+        image, _ = reader.read(range(top, top + len(band)), range(reader.size[1]))
         yield overlay(rgb_view(image), band, labels)
         top += len(band)
 

@@ -9,31 +9,36 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from fullconv.arrays import UInt8
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.run.metadata import Float32, ModelMetadata
 
 __all__ = ["OnnxFile"]
 
-UInt8 = npt.NDArray[np.uint8]
-
 
 class OnnxFile:
-    """Runs a file of `fullconv export` with ONNX Runtime on the CPU.
+    """A file written by `fullconv export`, run by ONNX Runtime on the CPU.
 
-    One session takes every size: fixed shapes are no faster, and each would cost a session (benchmarks/sessions.py).
-    ONNX Runtime's arena keeps the memory of the largest call, without which images of a megapixel take nearly twice as
-    long; its plan of memory for each size is off, so that calls of many sizes do not add up (memory_runner.py).
+    One session handles images of every size. Fixed shapes are not faster, and each would need its own session
+    (benchmarks/sessions.py). ONNX Runtime's arena keeps the memory of the largest call; without it, images of a
+    megapixel take 1.65 times as long. The memory pattern for each size is off, so that calls with many sizes do not
+    accumulate memory (benchmarks/memory_runner.py).
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, metadata: ModelMetadata) -> None:
+        """Wrap a session; `load` creates one from a file."""
         self.session, self.metadata = session, metadata
 
     @classmethod
     def load(cls, path: Path, threads: int | None = None) -> OnnxFile:
-        """Load a file of `fullconv export`; ModelError for others. `threads` None uses all cores of the process."""
+        """Load a file. `threads` None means all cores that the process may use.
+
+        Raises ModelError if it does not exist, or `fullconv export` did not write it.
+        """
         if not path.is_file():
-            raise ModelError(f"there is no model {path}; name a .onnx file that fullconv export wrote", code="no-model")
+            message = f"{path}: no such file; give a .onnx file that fullconv export wrote"
+            raise ModelError(message, code="model-not-found")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = 3
@@ -43,17 +48,20 @@ class OnnxFile:
             metadata = ModelMetadata.from_metadata(session.get_modelmeta().custom_metadata_map)
         except ModelError as error:
             raise ModelError(f"{path}: {error}", code=error.code) from error
-        except Exception as error:  # ONNX Runtime's have no class in common but this one
-            raise ModelError(f"{path} cannot be read as an ONNX file: {error}", code="damaged-onnx") from error
+        except Exception as error:  # ONNX Runtime's exceptions have no other common class
+            raise ModelError(f"{path}: cannot be read as an ONNX file: {error}", code="invalid-onnx-file") from error
         return cls(session, metadata)
 
     def scores(self, images: UInt8) -> Float32:
-        """Return the output `logits`: N x H x W x C uint8 to N x K x h x w float32 at the prediction stride."""
+        """Map N x H x W x C uint8 to logits at the prediction stride, N x K x h x w float32 (the output `logits`)."""
         scores: Float32 = self._run("logits", images)
         return scores
 
     def label_maps(self, images: UInt8) -> UInt8:
-        """Return the output `label_map`, N x H x W uint8, made for other programs: `full_size_labels` is quicker."""
+        """Map N x H x W x C uint8 to N x H x W uint8 class ids (the output `label_map`).
+
+        The output serves users who have only the file. `full_size_labels` computes the same faster.
+        """
         maps: UInt8 = self._run("label_map", images)
         return maps
 

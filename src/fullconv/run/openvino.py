@@ -1,4 +1,4 @@
-"""Exported files on OpenVINO: quicker than ONNX Runtime where the processor has instructions for bfloat16."""
+"""Exported files on OpenVINO, which is faster than ONNX Runtime on processors with bfloat16 instructions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import openvino
 
+from fullconv.arrays import UInt8
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.run.metadata import Float32, ModelMetadata
@@ -19,26 +19,34 @@ __all__ = ["OpenVinoFile", "Precision"]
 Precision = Literal["f32", "bf16"]
 
 KERNELS = 256
-"""Compiled kernels that OpenVINO keeps: its own 5000 grow to a gigabyte where every image has another size."""
+"""The number of compiled kernels that OpenVINO keeps.
+
+Its default, 5000, can take a gigabyte of memory if every image has another size.
+"""
 
 
 class OpenVinoFile:
-    """Runs a file of `fullconv export` on the CPU, in the precision that OpenVINO finds best for it.
+    """A file written by `fullconv export`, run by OpenVINO on the CPU.
 
-    One compiled network takes every size. The file's label map is left out: `full_size_labels` is quicker.
+    One compiled network handles images of every size. The file's output `label_map` is left out, because
+    `full_size_labels` is faster.
     """
 
     def __init__(self, request: openvino.InferRequest, metadata: ModelMetadata) -> None:
+        """Wrap a compiled network; `load` creates one from a file."""
         self.request, self.metadata = request, metadata
 
     @classmethod
     def load(cls, path: Path, threads: int | None = None, precision: Precision | None = None) -> OpenVinoFile:
-        """Load a file of `fullconv export`; ModelError for other files.
+        """Load a file.
 
-        `threads` None uses all cores of the process, `precision` None lets OpenVINO choose the faster one.
+        `threads` None means all cores that the process may use. With `precision` None OpenVINO chooses: bfloat16 if the
+        processor has instructions for it. Raises ModelError if the file does not exist, or `fullconv export` did not
+        write it.
         """
         if not path.is_file():
-            raise ModelError(f"there is no model {path}; name a .onnx file that fullconv export wrote", code="no-model")
+            message = f"{path}: no such file; give a .onnx file that fullconv export wrote"
+            raise ModelError(message, code="model-not-found")
         try:
             core = _core()
             whole = core.read_model(path)
@@ -53,32 +61,35 @@ class OpenVinoFile:
             request = core.compile_model(model, "CPU", settings).create_infer_request()
         except ModelError as error:
             raise ModelError(f"{path}: {error}", code=error.code) from error
-        except Exception as error:  # OpenVINO's have no class in common but this one
+        except Exception as error:  # OpenVINO's exceptions have no other common class
             reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"{path} cannot be read as an ONNX file: {reason}", code="damaged-onnx") from error
+            raise ModelError(f"{path}: cannot be read as an ONNX file: {reason}", code="invalid-onnx-file") from error
         return cls(request, metadata)
 
-    def scores(self, images: npt.NDArray[np.uint8]) -> Float32:
-        """Return the output `logits`: N x H x W x C uint8 to N x K x h x w float32 at the prediction stride."""
+    def scores(self, images: UInt8) -> Float32:
+        """Map N x H x W x C uint8 to logits at the prediction stride, N x K x h x w float32."""
         size = f"{images.shape[1]}x{images.shape[2]}"
         try:
-            scores: Float32 = self.request.infer([np.ascontiguousarray(images)], share_inputs=True)[0]
+            logits: Float32 = self.request.infer([np.ascontiguousarray(images)], share_inputs=True)[0]
         except Exception as error:
             if "alloc" in str(error).lower():
                 raise MemoryError(f"an image of {size} does not fit in memory") from error
             reason = " ".join(str(error).split())[:300]
             raise ModelError(f"the network fails on {size} pixels: {reason}", code="network-failed") from error
-        return scores
+        return logits
 
 
 @cache
 def _core() -> openvino.Core:
-    """One a process: where two end, OpenVINO leaves the thread a freed signal stack, and the next signal kills it."""
+    """Return the only core of this process.
+
+    When a second core ends, OpenVINO leaves a freed signal stack to the thread, and the next signal kills the process.
+    """
     return openvino.Core()
 
 
 def _metadata(model: Any) -> dict[str, str]:
-    """The file's metadata_props, which OpenVINO keeps as the model's runtime information."""
+    """Return the file's metadata_props, which OpenVINO stores as runtime information of the model."""
     if not model.has_rt_info(["framework"]):
         return {}
     return {name: str(text) for name, text in model.get_rt_info(["framework"]).value.items()}

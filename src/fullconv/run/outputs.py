@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fullconv.arrays import Int64
 from fullconv.errors import UsageError
 from fullconv.files import atomic_write, write_text
 from fullconv.labels import LabelSet
-from fullconv.polygons import Ints, Region, regions, simplified
+from fullconv.polygons import find_regions, simplify_ring
 from fullconv.run.georeference import Georeference
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "result_paths",
     "update_areas",
     "write_areas",
-    "write_json",
     "write_probabilities",
 ]
 
@@ -190,7 +189,7 @@ def geojson(label_map: UInt8, labels: LabelSet, place: Georeference | None, imag
     else:
         head["crs"] = {"type": "name", "properties": {"name": _crs_name(place.crs)}}
     features = []
-    for region in regions(label_map):
+    for region in find_regions(label_map):
         if region.label not in classes:
             continue
         properties: dict[str, Any] = {"class": classes[region.label], "class_id": region.label}
@@ -211,17 +210,17 @@ def labelme(label_map: UInt8, labels: LabelSet, image: UInt8, image_path: str | 
     image, H x W x 3 uint8, goes into the file only where `image_path` is None.
     """
     classes = _classes(labels)
-    kept = [part for part in regions(label_map) if part.label in classes and part.pixels >= LABELME_PIXELS]
+    kept = [part for part in find_regions(label_map) if part.label in classes and part.pixels >= LABELME_PIXELS]
     shapes = [
         {
             "label": classes[region.label],
-            "points": simplified(region.rings[0], LABELME_TOLERANCE).astype(float).tolist(),
+            "points": simplify_ring(region.rings[0], LABELME_TOLERANCE).astype(float).tolist(),
             "group_id": None,
             "description": "",
             "shape_type": "polygon",
             "flags": {},
         }
-        for region in sorted(kept, key=_filled, reverse=True)
+        for region in sorted(kept, key=lambda part: part.filled_area, reverse=True)
     ]
     return {
         "version": "5.5.0",
@@ -234,23 +233,12 @@ def labelme(label_map: UInt8, labels: LabelSet, image: UInt8, image_path: str | 
     }
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Compact JSON in UTF-8."""
-    write_text(path, json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n")
-
-
 def _classes(labels: LabelSet) -> dict[int, str]:
     """Class ids and names, the ignored label left out."""
     return {index: name for index, name in enumerate(labels.class_names) if index != labels.ignore_index}
 
 
-def _filled(region: Region) -> float:
-    """The area of a region with its holes, by the shoelace formula."""
-    x, y = region.rings[0].T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
-
-
-def _positions(ring: Ints, place: Georeference | None) -> list[list[float]]:
+def _positions(ring: Int64, place: Georeference | None) -> list[list[float]]:
     """A ring as GeoJSON has it, the first position repeated."""
     closed: npt.NDArray[Any] = np.concatenate([ring, ring[:1]])
     if place is not None:  # in pixels, what turns to the right on the screen turns to the left seen with y up

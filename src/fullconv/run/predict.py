@@ -8,8 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fullconv.data.bands import wrong_bands
 from fullconv.errors import DataError, FullconvError, Interrupted, UsageError
+from fullconv.images import Picture, read_image
+from fullconv.images.pillow import GEO_LOST
+from fullconv.images.values import wrong_bands
 from fullconv.run.georeference import georeference
 from fullconv.run.inputs import output_names
 from fullconv.run.large import MAX_IN_MEMORY_PIXELS, goes_in_windows, large_targets, predict_large
@@ -23,8 +25,6 @@ from fullconv.run.outputs import (
     result_paths,
     update_areas,
 )
-from fullconv.run.picture import Picture, read_picture
-from fullconv.run.rasters import PLACE_LOST
 from fullconv.run.result import file_identity, segment, targets_of
 from fullconv.run.runner import Runner
 from fullconv.run.video import is_video, need_video, video_frames
@@ -151,7 +151,7 @@ class _Predictor:
 
     def _predict(self, picture: Picture, name: Path, source: Path | None, image: str) -> None:
         kinds = self.options.kinds
-        targets = targets_of(self.out, name, kinds, picture.origin)
+        targets = targets_of(self.out, name, kinds, picture.geo)
         self.refuse_inputs(targets.values(), image)
         self._log_note(source, picture.note)
         result = segment(self.runner, picture, str(name), source, keep_logits="probabilities" in kinds)
@@ -191,9 +191,9 @@ class _Predictor:
 
     def _log_note(self, path: Path | None, note: str) -> None:
         """Log a note on an image; of an installation, once a run."""
-        line = note if note == PLACE_LOST else f"{path}: {note}"
+        line = note if note == GEO_LOST else f"{path}: {note}"
         if note and line not in self.logged:
-            log.log(logging.WARNING if note == PLACE_LOST else logging.INFO, "%s", line)
+            log.log(logging.WARNING if note == GEO_LOST else logging.INFO, "%s", line)
             self.logged.add(line)
 
 
@@ -201,9 +201,9 @@ def _pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[Picture,
     """Yield the image of a file, or the frames of a video: the picture, its results' name, and the image's own file."""
     images = runner.info.input
     if not is_video(path):
-        yield read_picture(path, images.channels, images.value_range), name, path
+        yield read_image(path, images), name, path
         return
     if images.channels != 3:
-        raise DataError(wrong_bands(path, 3, images.channels), code="wrong-bands")
+        raise wrong_bands(path, 3, images.channels)
     for number, frame in enumerate(video_frames(path), 1):
         yield Picture(frame), name / f"frame-{number:06d}", None

@@ -16,15 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fullconv.data.bands import rgb_view
 from fullconv.errors import ModelError, UsageError
-from fullconv.image import overlay, write_image, write_label_map
+from fullconv.files import write_json
+from fullconv.images import Picture, overlay, rgb_view, write_image, write_label_map
+from fullconv.images.base import GeoTags
 from fullconv.labels import LabelSet
 from fullconv.run import outputs
 from fullconv.run.georeference import Georeference, georeference
 from fullconv.run.outputs import AREAS_FILE, DEFAULT_SAVES, Area
-from fullconv.run.picture import Picture
-from fullconv.run.rasters import Origin
 from fullconv.run.runner import Runner, label_maps, largest
 from fullconv.run.tiles import MAX_UNTILED_PIXELS, in_memory
 from fullconv.run.writing import write_located
@@ -53,7 +52,7 @@ class Result:
     name: str
     path: Path | None
     runner: Runner
-    origin: Origin | None = None
+    origin: GeoTags | None = None
     note: str = ""
 
     def __repr__(self) -> str:
@@ -129,12 +128,10 @@ class Result:
             elif kind == "probabilities":
                 outputs.write_probabilities(target, self.probabilities(), self.labels)
             elif kind == "polygons":
-                outputs.write_json(target, self.polygons())
+                write_json(target, self.polygons())
             elif kind == "labelme":
                 image_path = None if self.path is None else _relative(self.path, target.parent)
-                outputs.write_json(
-                    target, outputs.labelme(self.label_map, self.labels, rgb_view(self.image), image_path)
-                )
+                write_json(target, outputs.labelme(self.label_map, self.labels, rgb_view(self.image), image_path))
 
     def _counts(self) -> npt.NDArray[np.int64]:
         return np.bincount(self.label_map.ravel(), minlength=256)
@@ -180,13 +177,13 @@ def segment(
     label_map = label_maps(runner, pixels[None])[0] if logits is None else largest(logits[None])[0]
     if picture.empty is not None:
         label_map = np.where(picture.empty, np.uint8(runner.info.labels.ignore_index), label_map)
-    result = Result(pixels, label_map, name, path, runner, picture.origin, picture.note)
+    result = Result(pixels, label_map, name, path, runner, picture.geo, picture.note)
     if logits is not None:
         result.logits = logits
     return result
 
 
-def targets_of(folder: Path, name: Path, kinds: Collection[str], origin: Origin | None) -> dict[str, Path]:
+def targets_of(folder: Path, name: Path, kinds: Collection[str], origin: GeoTags | None) -> dict[str, Path]:
     """The files of `outputs.result_paths`; the label map of a georeferenced image is a TIFF."""
     targets = outputs.result_paths(folder, name, kinds)
     if origin is not None and "labels" in targets:

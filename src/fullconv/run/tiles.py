@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fullconv.errors import UsageError
 from fullconv.model_info import ModelInfo
 from fullconv.run.runner import Runner, label_maps
-from fullconv.tiling import MOST_TILES, Cut, balanced
+from fullconv.tiling import MAX_TILES, Cut, choose_tile
 
 __all__ = ["MAX_UNTILED_PIXELS", "Tile", "TiledRunner", "in_memory"]
 
@@ -60,15 +60,12 @@ class TiledRunner:
     def tiles(self, size: tuple[int, int]) -> list[Tile]:
         """Cut an image of `size` (height, width) into tiles, row by row; into one if it is not larger.
 
-        Raises UsageError for more than `tiling.MOST_TILES`.
+        Raises UsageError for more than `tiling.MAX_TILES`.
         """
         axes = zip(self._cut, size, self._sides, strict=True)
         rows, columns = (window.cuts(length, side) for window, length, side in axes)
-        if len(rows) * len(columns) > MOST_TILES:
-            count = len(rows) * len(columns)
-            raise UsageError(
-                f"{size[1]} x {size[0]} pixels are {count:,} tiles; take larger ones", code="too-many-tiles"
-            )
+        if len(rows) * len(columns) > MAX_TILES:
+            raise UsageError(f"{size[1]} x {size[0]} pixels are {len(rows) * len(columns):,} tiles; take larger ones")
         return list(product(rows, columns))
 
     def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
@@ -98,7 +95,7 @@ def in_memory(runner: Runner, size: tuple[int, int], max_pixels: int = MAX_UNTIL
     """Return the runner for an image of `size` (height, width) in memory: tiled above `max_pixels` if it is exact."""
     if size[0] * size[1] <= max_pixels or not runner.info.exact or isinstance(runner, TiledRunner):
         return runner
-    return TiledRunner(runner, balanced(runner.info.windows, size, max_pixels))
+    return TiledRunner(runner, choose_tile(runner.info.windows, size, max_pixels))
 
 
 def _cut_out(images: UInt8, tile: Tile) -> UInt8:

@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.run.rasters import Raster
+from fullconv.images.base import ImageReader
 from fullconv.run.runner import label_maps
 from fullconv.run.tiles import Tile, TiledRunner
 
@@ -95,22 +95,22 @@ def verify_tiles(tiled: TiledRunner, image: UInt8) -> TileVerification:
     )
 
 
-def halo_error(tiled: TiledRunner, raster: Raster) -> HaloError | None:
+def halo_error(tiled: TiledRunner, reader: ImageReader) -> HaloError | None:
     """Compare a smaller halo with the network's halo on `SAMPLE` tiles of an image.
 
     None if there is nothing to compare: one tile, no smaller halo, or a network with global context.
     """
-    tiles = tiled.tiles(raster.size)
+    tiles = tiled.tiles(reader.size)
     if tiled.info.exact or not tiled.runner.info.exact or len(tiles) == 1:
         return None
     total = HaloError(0, 0, 0, 0.0, 0.0)
     for tile in sample_tiles(tiles):
-        axes = zip(tiled.info.windows, tile, raster.size, strict=True)
+        axes = zip(tiled.info.windows, tile, reader.size, strict=True)
         vertical, horizontal = (window.cut(cut.keep, n) for window, cut, n in axes)
         if total.tiles == 0:
-            _timed(tiled, raster, tile)  # the first call is the slowest
-        exact_labels, exact_seconds = _timed(tiled, raster, (vertical, horizontal))
-        labels, seconds = _timed(tiled, raster, tile)
+            _timed(tiled, reader, tile)  # the first call is the slowest
+        exact_labels, exact_seconds = _timed(tiled, reader, (vertical, horizontal))
+        labels, seconds = _timed(tiled, reader, tile)
         total = HaloError(
             total.tiles + 1,
             total.pixels + labels.size,
@@ -127,10 +127,10 @@ def sample_tiles(tiles: Sequence[Tile]) -> list[Tile]:
     return [tiles[(2 * index + 1) * len(tiles) // (2 * count)] for index in range(count)]
 
 
-def _timed(tiled: TiledRunner, raster: Raster, tile: Tile) -> tuple[UInt8, float]:
+def _timed(tiled: TiledRunner, reader: ImageReader, tile: Tile) -> tuple[UInt8, float]:
     """Return the labels of a tile's kept pixels, and the seconds that they took without reading the tile."""
     rows, columns = tile
-    image, _ = raster.read(rows.read, columns.read)
+    image, _ = reader.read(rows.read, columns.read)
     start = perf_counter()
     labels = label_maps(tiled.runner, image[None])[0][rows.inner, columns.inner]
     return labels, perf_counter() - start

@@ -40,13 +40,14 @@ def video_frames(path: Path) -> Iterator[npt.NDArray[np.uint8]]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise DataError(f"{path}: no pictures in it; name a video")
+                raise DataError(f"{path}: no pictures in it; name a video", code="not-a-video")
             for frame in container.decode(container.streams.video[0]):
                 rgb = frame.to_ndarray(format="rgb24")
                 yield np.ascontiguousarray(np.rot90(rgb, round(frame.rotation / 90)))
                 count += 1
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or error
-        raise DataError(f"{path}: cannot be read behind frame {count} ({reason}); convert it to MP4 again") from error
+        message = f"{path}: cannot be read after frame {count} ({reason}); convert it to MP4 again"
+        raise DataError(message, code="truncated-file") from error
     if count == 0:
-        raise DataError(f"{path}: a video without frames; export it again")
+        raise DataError(f"{path}: a video without frames; export it again", code="empty-file")

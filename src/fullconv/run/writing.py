@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,10 @@ import numpy.typing as npt
 
 from fullconv.errors import MissingExtra
 from fullconv.files import atomic_write
+from fullconv.images.available import is_installed
+from fullconv.images.base import GeoTags
 from fullconv.labels import LabelSet
 from fullconv.run.png import write_png
-from fullconv.run.rasters import Origin
 
 __all__ = ["BAND", "check_writable", "write_bands", "write_located"]
 
@@ -25,12 +25,12 @@ UInt8 = npt.NDArray[np.uint8]
 
 def check_writable(target: Path) -> None:
     """MissingExtra where nothing is installed that writes such a file."""
-    if target.suffix.lower() != ".png" and not find_spec("rasterio") and not find_spec("tifffile"):
+    if target.suffix.lower() != ".png" and not is_installed("rasterio") and not is_installed("tifffile"):
         raise MissingExtra("rasterio", "geo", target)
 
 
 def write_bands(
-    target: Path, size: tuple[int, int], bands: Iterator[UInt8], labels: LabelSet | None, origin: Origin | None
+    target: Path, size: tuple[int, int], bands: Iterator[UInt8], labels: LabelSet | None, geo: GeoTags | None
 ) -> None:
     """Bands of labels, or of RGB where there is no label set. Raises as `check_writable`."""
     check_writable(target)
@@ -39,18 +39,18 @@ def write_bands(
     with atomic_write(target) as temporary:
         if target.suffix.lower() == ".png":
             write_png(temporary, size, bands, palette)
-        elif find_spec("rasterio"):
-            from fullconv.run.gdal import write_geotiff
+        elif is_installed("rasterio"):
+            from fullconv.images.gdal import write_geotiff
 
-            write_geotiff(temporary, size, bands, palette, origin, nodata)
+            write_geotiff(temporary, size, bands, palette, geo, nodata)
         else:
-            from fullconv.run.tiff import write_tiff
+            from fullconv.images.tiff import write_tiff
 
-            write_tiff(temporary, size, bands, palette, origin, nodata)
+            write_tiff(temporary, size, bands, palette, geo, nodata)
 
 
-def write_located(path: Path, label_map: UInt8, labels: LabelSet, origin: Origin) -> None:
+def write_located(path: Path, label_map: UInt8, labels: LabelSet, geo: GeoTags) -> None:
     """An H x W label map as a GeoTIFF with the palette, whose nodata is the ignored label."""
     height, width = label_map.shape
     bands = (label_map[top : top + BAND] for top in range(0, height, BAND))
-    write_bands(path, (height, width), bands, labels, origin)
+    write_bands(path, (height, width), bands, labels, geo)

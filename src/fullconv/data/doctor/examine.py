@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.dataset import DataSet, Sample, lies_turned
+from fullconv.data.dataset import DataSet, Sample, size_fault
 from fullconv.data.doctor.duplicates import print_of
-from fullconv.data.doctor.findings import Finding, Group, grouped, of_error, of_fault
-from fullconv.data.doctor.masks import Mask, read_mask
+from fullconv.data.doctor.masks import read_mask
 from fullconv.data.doctor.objects import WIDEST, median_width, width_counts
-from fullconv.data.doctor.picture import Picture, read_picture
+from fullconv.data.doctor.picture import InspectedPicture, inspect_picture
 from fullconv.data.doctor.record import Record
 from fullconv.data.doctor.thumbs import Gallery, Thumb
-from fullconv.data.doctor.whole import whole_findings
+from fullconv.data.doctor.whole import whole_faults
 from fullconv.data.formats.assembly import Drawing
 from fullconv.data.layouts import UNNAMED, Survey
-from fullconv.data.pairing import PairFault
 from fullconv.errors import DataError
+from fullconv.faults import BY_HAND, MENDED, Fault, Group, grouped
+from fullconv.images import RGB
 from fullconv.labels import LabelSet
 
 __all__ = ["ClassFacts", "Examination", "examine"]
@@ -60,13 +60,18 @@ class Examination:
 
     @property
     def errors(self) -> int:
-        """How many findings stop training or spoil it."""
-        return sum(len(group.findings) for group in self.groups if group.severity == "error")
+        """How many faults stop or spoil training."""
+        return sum(len(group.faults) for group in self.groups if group.severity == "error")
 
     @property
     def warnings(self) -> int:
-        """How many findings are worth a look."""
-        return sum(len(group.findings) for group in self.groups if group.severity == "warning")
+        """How many faults are worth a look."""
+        return sum(len(group.faults) for group in self.groups if group.severity == "warning")
+
+    def mends(self, fault: Fault) -> bool:
+        """Return whether a repaired copy would not have the fault, with its pair kept."""
+        hopeless = self.dataset is None or any(group.kind in BY_HAND for group in self.groups)
+        return fault.kind in MENDED and fault.sure and not hopeless
 
     def verdict(self) -> str:
         """The last line."""
@@ -96,7 +101,9 @@ class Examination:
             "layout": self.layout,
             "errors": self.errors,
             "warnings": self.warnings,
-            "findings": [group.to_dict() for group in self.groups],
+            "findings": [
+                fault.to_dict() | {"fixable": self.mends(fault)} for group in self.groups for fault in group.faults
+            ],
             "samples": self.samples(),
             "sizes": sorted({record.size for record in self.records if record.size}),
             "classes": [vars(facts) for facts in self.classes],
@@ -116,7 +123,7 @@ def examine(found: Survey, on_sample: Callable[[int, int], None] = lambda done, 
     for index, (split, sample) in enumerate(pairs):
         key = sample.image, sample.target
         if sample.reader is None and key in seen:
-            records.append(replace(seen[key], split=split, findings=()))
+            records.append(replace(seen[key], split=split, faults=()))
             gallery.skip()
         else:
             record, picture, target = _look(found, split, sample)
@@ -130,27 +137,26 @@ def examine(found: Survey, on_sample: Callable[[int, int], None] = lambda done, 
     unnamed = found.dataset is not None and found.dataset.labels is UNNAMED
     facts = tuple(fact for fact in _class_facts(dataset, records, wide) if fact.images or not unnamed)
     widths = {fact.name: fact.width for fact in facts}
-    findings = [of_fault(fault) for fault in found.faults if not isinstance(fault, PairFault)]
-    findings += (finding for record in records for finding in record.findings)
-    told = {finding.kind for finding in findings}
-    findings += whole_findings(found.root, dataset, records, widths, told, unnamed)
+    faults = [fault for fault in found.faults if fault.pair is None]
+    faults += (fault for record in records for fault in record.faults)
+    faults += whole_faults(found.root, dataset, records, widths, tuple(faults), unnamed)
     own = [
-        (record.split, record.sample.name, of) for record, of in zip(records, _of_each(records, findings), strict=True)
+        (record.split, record.sample.name, of) for record, of in zip(records, _of_each(records, faults), strict=True)
     ]
     thumbs = gallery.thumbs(own, dataset.labels if dataset else UNNAMED)
-    return Examination(found.root, found.name, dataset, tuple(records), grouped(findings), facts, thumbs)
+    return Examination(found.root, found.name, dataset, tuple(records), grouped(faults), facts, thumbs)
 
 
-def _of_each(records: list[Record], findings: list[Finding]) -> Iterator[tuple[Finding, ...]]:
-    """The findings of each record, by the files that are its own: many images may share one annotation file."""
-    by_path: dict[Path, list[Finding]] = {}
-    for finding in findings:
-        by_path.setdefault(finding.path, []).append(finding)
+def _of_each(records: list[Record], faults: list[Fault]) -> Iterator[tuple[Fault, ...]]:
+    """The faults of each record, by the files that are its own: many images may share one annotation file."""
+    by_path: dict[Path, list[Fault]] = {}
+    for fault in faults:
+        by_path.setdefault(fault.path, []).append(fault)
     users = Counter(target for _, target in {(record.sample.image, record.sample.target) for record in records})
     for record in records:
         image, target = record.sample.image, record.sample.target
         others = [*by_path.get(image, ()), *(by_path.get(target, ()) if users[target] == 1 else ())]
-        yield (*record.findings, *(finding for finding in others if finding not in record.findings))
+        yield (*record.faults, *(fault for fault in others if fault not in record.faults))
 
 
 def _pairs(found: Survey) -> Iterator[tuple[str, Sample]]:
@@ -158,60 +164,54 @@ def _pairs(found: Survey) -> Iterator[tuple[str, Sample]]:
     for split in SPLITS:
         for sample in found.dataset.splits.get(split, ()) if found.dataset else ():
             yield split, sample
-    at_fault = {(fault.sample.image, fault.sample.target): (fault.of_split, fault.sample)
-                for fault in found.faults if isinstance(fault, PairFault)}  # fmt: skip
+    at_fault: dict[tuple[Path, Path], tuple[str, Sample]] = {}
+    for fault in found.faults:
+        if isinstance(fault.pair, Sample):
+            at_fault[fault.pair.image, fault.pair.target] = fault.split or "train", fault.pair
     yield from at_fault.values()
 
 
-def _look(found: Survey, split: str, sample: Sample) -> tuple[Record, Picture | None, npt.NDArray[np.uint8] | None]:
+def _look(
+    found: Survey, split: str, sample: Sample
+) -> tuple[Record, InspectedPicture | None, npt.NDArray[np.uint8] | None]:
     """One sample decoded: what is kept of it, its image, and its target where it can be used."""
-    findings: list[Finding] = []
+    faults: list[Fault] = []
     picture, mask, look = None, None, None
     try:
-        picture = (
-            read_picture(sample.image, found.dataset.channels, found.dataset.value_range)
-            if found.dataset
-            else read_picture(sample.image)
-        )
+        picture = inspect_picture(sample.image, found.dataset.input if found.dataset else RGB)
         look = print_of(sample.image, picture.rgb)
-        findings += picture.findings
+        faults += picture.faults
     except DataError as error:
-        findings.append(of_error(str(error)))
+        faults += error.faults_at(sample.image)
     try:
         mask = read_mask(found.dataset, sample) if found.dataset else None
-        findings += mask.findings if mask else ()
-        findings += map(of_fault, sample.reader.empty() if isinstance(sample.reader, Drawing) else ())
+        faults += mask.faults if mask else ()
+        faults += sample.reader.empty() if isinstance(sample.reader, Drawing) else ()
     except DataError as error:
-        findings.append(of_error(str(error)))
+        faults += error.faults_at(sample.target)
     size = None if picture is None else (picture.rgb.shape[0], picture.rgb.shape[1])
     target = None if mask is None else mask.target
     if mask is not None and size is not None and mask.size != size:
-        findings.append(_size_finding(sample, size, mask))
+        faults.append(size_fault(sample, size, mask.size))
         target = None
-    counts = None if target is None else np.bincount(target.ravel(), minlength=256)
-    if target is not None and picture is not None:
-        findings += _nodata(sample, picture, target)
-    record = Record(split, sample, tuple(findings), size, picture.bands if picture else 0, counts, look)
+    counts = None
+    if target is not None:
+        empty = None if picture is None else picture.empty
+        counts = np.bincount(target.ravel() if empty is None else target[~empty], minlength=256)
+        if empty is not None:
+            faults += _nodata(sample, empty, target)
+            target = np.where(empty, np.uint8(255), target)
+    of_sample = tuple(replace(fault, sample=sample.name, split=split) for fault in faults)
+    record = Record(split, sample, of_sample, size, picture.bands if picture else 0, counts, look)
     return record, picture, target
 
 
-def _size_finding(sample: Sample, size: tuple[int, int], mask: Mask) -> Finding:
-    found = f"is {mask.size[1]}x{mask.size[0]} (width x height), but its image {sample.image} is {size[1]}x{size[0]}"
-    if sample.reader is None and mask.size == size[::-1] and lies_turned(sample.image, mask.size):
-        found += " when it is turned upright by its EXIF orientation, and the mask is not"
-        return Finding("exif-rotation", sample.target, found, "turn the mask, too")
-    remedy = "resize the mask without interpolation, or export it again"
-    return Finding("size-mismatch", sample.target, found, remedy)
-
-
-def _nodata(sample: Sample, picture: Picture, target: npt.NDArray[np.uint8]) -> list[Finding]:
-    """Pixels without data that carry a class are trained on as they are: training reads no nodata of images."""
-    if picture.nodata is None or picture.nodata.shape != target.shape:
-        return []
-    share = float((picture.nodata & (target != 255)).mean())
-    found = f"has a class on {100 * share:.2g} % of its pixels where its image {sample.image} has no data"
-    remedy = "label them 255; training does not know the image's nodata"
-    return [Finding("nodata-labelled", sample.target, found, remedy)] if share else []
+def _nodata(sample: Sample, empty: npt.NDArray[np.bool_], target: npt.NDArray[np.uint8]) -> list[Fault]:
+    """Pixels without data that have a class are ignored: where the nodata value is wrong, these may be many."""
+    share = float((empty & (target != 255)).mean())
+    problem = f"has a class on {100 * share:.2g} % of its pixels where its image {sample.image} has no data"
+    remedy = "go on, they are ignored; if the image has data there, correct its nodata value, mask or alpha"
+    return [Fault("nodata-labelled", sample.target, problem, remedy)] if share else []
 
 
 def _named(dataset: DataSet | None, records: list[Record]) -> DataSet | None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.dataset import DataSet, Sample, labels_in
-from fullconv.data.doctor.findings import Finding
+from fullconv.data.dataset import DataSet, Sample, jpeg_fault, labels_in
 from fullconv.data.layouts import UNNAMED
 from fullconv.data.sbd import MASK_SUFFIX
-from fullconv.image import opened_image, stored_labels
+from fullconv.faults import Fault
+from fullconv.images import opened_image, stored_labels
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["Mask", "read_mask"]
@@ -48,14 +48,14 @@ class Mask:
 
     size: tuple[int, int]
     target: UInt8 | None
-    findings: tuple[Finding, ...] = ()
+    faults: tuple[Fault, ...] = ()
     snapped: UInt8 | None = None
 
 
 def read_mask(dataset: DataSet, sample: Sample) -> Mask:
-    """The mask with its findings. Raises DataError where nothing can be decoded."""
+    """The mask with its faults. Raises DataError where nothing can be decoded."""
     if sample.reader is not None or sample.target.suffix == MASK_SUFFIX:
-        target = dataset.read_target(sample)
+        target = dataset.read_mask(sample)
         return Mask(_size(target), target)
     with opened_image(sample.target) as image:
         is_jpeg = image.format in ("JPEG", "MPO")
@@ -65,18 +65,18 @@ def read_mask(dataset: DataSet, sample: Sample) -> Mask:
         return _of_colors(dataset, sample.target, stored, is_jpeg)
     mask = _of_numbers(dataset, sample.target, stored, is_jpeg)
     order = None if colors is None else _palette_order(dataset.labels, sample.target, colors, labels_in(stored))
-    return replace(mask, findings=(*mask.findings, order)) if order else mask
+    return replace(mask, faults=(*mask.faults, order)) if order else mask
 
 
-def _palette_order(labels: LabelSet, path: Path, colors: list[int], held: list[int]) -> Finding | None:
+def _palette_order(labels: LabelSet, path: Path, colors: list[int], held: list[int]) -> Fault | None:
     """An index that is read as one class and shown in the colour of another."""
     for index in held:
         color = tuple(colors[3 * index : 3 * index + 3])
         if index < labels.num_classes and color != labels.palette[index] and color in labels.palette:
             names = labels.class_names[index], labels.class_names[labels.palette.index(color)]
-            found = f"shows its index {index}, which is read as class {names[0]}, in the colour of class {names[1]}"
+            problem = f"shows its index {index}, which is read as class {names[0]}, in the colour of class {names[1]}"
             remedy = "order the classes in dataset.yaml by these indices, or save the mask in RGB"
-            return Finding("palette-order", path, found, remedy)
+            return Fault("palette-order", path, problem, remedy)
     return None
 
 
@@ -93,8 +93,8 @@ def _of_numbers(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> M
     if smoothed is not None:
         main, between = smoothed
         if _is_edge(np.isin(stored, between)):
-            finding = Finding("antialiased", path, *_smoothed(len(between), "grey levels"))
-            return Mask(_size(stored), None, (finding,), table[_nearest(dataset.labels, main, stored)])
+            fault = Fault("antialiased", path, *_smoothed(len(between), "grey levels"))
+            return Mask(_size(stored), None, (fault,), table[_nearest(dataset.labels, main, stored)])
     target = table[stored]
     wrong = [label for label in labels_in(target) if not legal[label]]
     if wrong:
@@ -131,7 +131,7 @@ def _of_colors(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> Ma
     if not dataset.color_masks:
         frequent = found[np.argsort(-counts, kind="stable")].tolist()
         shown = ", ".join(f"#{code:06x}" for code in frequent[:5])
-        return Mask(size, None, (Finding(
+        return Mask(size, None, (Fault(
             "no-colour-table", path, f"is a mask in {len(found)} colours ({shown}), which no file gives to classes",
             "write names and palette into dataset.yaml, or save class ids",
         ),))  # fmt: skip
@@ -140,12 +140,12 @@ def _of_colors(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> Ma
     if not len(strange):
         return Mask(size, labels.from_colors(stored))
     if len(strange) >= FEWEST_BETWEEN and _is_edge(~np.isin(codes, known)):
-        finding = Finding("antialiased", path, *_smoothed(len(strange), "colours"))
-        return Mask(size, None, (finding,), _snap(labels, stored))
+        fault = Fault("antialiased", path, *_smoothed(len(strange), "colours"))
+        return Mask(size, None, (fault,), _snap(labels, stored))
     shown = ", ".join(f"#{code:06x}" for code in strange.tolist()[:5])
     more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
     remedy = "correct the mask, or add the colour and its class to dataset.yaml"
-    return Mask(size, None, (Finding("unknown-colour", path, f"holds colours of no class: {shown}{more}", remedy),))
+    return Mask(size, None, (Fault("unknown-colour", path, f"holds colours of no class: {shown}{more}", remedy),))
 
 
 def _snap(labels: LabelSet, rgb: UInt8, levels: int | None = None) -> UInt8 | None:
@@ -197,14 +197,13 @@ def _smoothed(count: int, what: str) -> tuple[str, str]:
 
 
 def _of_jpeg(path: Path, stored: UInt8, snapped: UInt8 | None) -> Mask:
-    found, remedy = "is a mask in JPEG, whose compression changes labels", "export the mask as PNG"
-    return Mask(_size(stored), None, (Finding("jpeg-mask", path, found, remedy, snapped is not None),), snapped)
+    return Mask(_size(stored), None, (jpeg_fault(path, sure=snapped is not None),), snapped)
 
 
-def _unknown_labels(labels: LabelSet, path: Path, wrong: list[int], remap: str | None) -> Finding:
+def _unknown_labels(labels: LabelSet, path: Path, wrong: list[int], remap: str | None) -> Fault:
     shown = ", ".join(map(str, wrong[:8])) + (f" and {len(wrong) - 8} more" if len(wrong) > 8 else "")
-    found = f"holds the labels {shown}, but the {labels.num_classes} classes are 0 to {labels.num_classes - 1}"
-    return Finding("unknown-label", path, found, remap or "correct the mask, or name the classes that are missing")
+    problem = f"holds the labels {shown}, but the {labels.num_classes} classes are 0 to {labels.num_classes - 1}"
+    return Fault("unknown-label", path, problem, remap or "correct the mask, or name the classes that are missing")
 
 
 def _levels(classes: int, held: list[int]) -> str | None:

@@ -8,72 +8,52 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import SAMPLESPERPIXEL, TiffImageFile
 
-from fullconv.data.bands import ValueRange, band_header, beyond_pillow, read_bands, rgb_view
-from fullconv.data.doctor.findings import Finding
-from fullconv.image import nodata_of, opened_image, rgb_of
+from fullconv.errors import DataError
+from fullconv.faults import Fault
+from fullconv.images import RGB, InputFormat, opened_image, read_header, read_image, rgb_view
+from fullconv.images.arrays import is_array
 
-__all__ = ["Picture", "read_picture"]
+__all__ = ["InspectedPicture", "inspect_picture"]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """`rgb`, H x W x 3 uint8, upright; `bands` in the file; `nodata`, H x W, where the file says there is no data."""
+class InspectedPicture:
+    """`rgb`, H x W x 3 uint8, upright; `bands` in the file; `empty`, H x W, where the file says there is no data."""
 
     rgb: npt.NDArray[np.uint8]
     bands: int
-    nodata: npt.NDArray[np.bool_] | None
-    findings: tuple[Finding, ...]
+    empty: npt.NDArray[np.bool_] | None
+    faults: tuple[Fault, ...]
 
 
-def read_picture(path: Path, channels: int = 3, value_range: ValueRange | None = None) -> Picture:
-    """The image as training reads it, shown as RGB, with its findings: pages and alpha that are left out.
+def inspect_picture(path: Path, input: InputFormat = RGB) -> InspectedPicture:
+    """Read the image as training does, shown as RGB, with its faults: pages and alpha that are left out.
 
-    Where the file has other bands than `channels`, it is read with its own. Raises DataError as `bands.read_bands`.
+    Where the file has other bands than `input` asks for, it is read with its own. Raises DataError as `read_image`.
     """
-    if channels == 3 and value_range is None and not beyond_pillow(path):
-        return _read_rgb(path)
-    header = band_header(path)
-    image = read_bands(path, channels if header.gives(channels) else header.channels, value_range)
-    nodata, findings = None, []
-    if not beyond_pillow(path):
-        with opened_image(path) as opened:
-            findings, value = _pages(opened, path), nodata_of(opened)
-            nodata = None if value is None else _equal(np.asarray(opened), value)
-    return Picture(rgb_view(image), header.bands, nodata, tuple(findings))
+    header = read_header(path)
+    if not header.gives(input.channels):
+        input = InputFormat(header.channels, input.value_range)
+    picture, faults = read_image(path, input), _pages(path)
+    if input.channels == 3 and header.bands == 2 and header.alpha:
+        faults.append(Fault("alpha", path, "is grey with alpha, which is dropped", "flatten it, or go on"))
+    return InspectedPicture(rgb_view(picture.pixels), header.bands, picture.empty, tuple(faults))
 
 
-def _read_rgb(path: Path) -> Picture:
-    with opened_image(path) as image:
-        bands, value = _bands(image), nodata_of(image)
-        findings = _pages(image, path)
-        if bands == 2:
-            findings.append(Finding("alpha", path, "is grey with alpha, which is dropped", "flatten it, or go on"))
-        rgb = rgb_of(image, path)
-        nodata = None if value is None else _equal(np.asarray(image), value)
-    return Picture(rgb, bands, nodata, tuple(findings))
-
-
-def _pages(image: ImageFile, path: Path) -> list[Finding]:
-    pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+def _pages(path: Path) -> list[Fault]:
+    try:
+        if is_array(path):
+            return []
+        with opened_image(path) as image:
+            pages = _count(image)
+    except DataError:  # a TIFF of a kind that only other libraries read
+        return []
     if pages <= 1:
         return []
-    found = f"has {pages} pages or frames, of which the first is read"
-    return [Finding("several-pages", path, found, "save the others as images of their own, or go on")]
+    problem = f"has {pages} pages or frames, of which the first is read"
+    return [Fault("several-pages", path, problem, "save the others as images of their own, or go on")]
 
 
-def _bands(image: ImageFile) -> int:
-    """1 grey, 2 grey with alpha, 3 colours, 4 and more colours and others; palettes and CMYK are colours."""
-    if image.mode in ("CMYK", "P"):
-        return 3
-    if isinstance(image, TiffImageFile) and image.mode in ("RGB", "RGBA", "RGBX"):
-        return int(image.tag_v2.get(SAMPLESPERPIXEL, 3))
-    return len(image.getbands())
-
-
-def _equal(stored: npt.NDArray[np.generic], value: float) -> npt.NDArray[np.bool_] | None:
-    """H x W: where all bands hold the value; None where it is nowhere."""
-    same = np.isnan(stored) if np.isnan(value) else stored == value
-    found: npt.NDArray[np.bool_] = same.all(2) if same.ndim == 3 else same
-    return found if found.any() else None
+def _count(image: ImageFile) -> int:
+    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fullconv.data.dataset import Sample
 from fullconv.data.doctor.duplicates import Print
-from fullconv.data.doctor.findings import Finding
+from fullconv.faults import Fault
 
 __all__ = ["Record"]
 
@@ -24,7 +24,7 @@ class Record:
 
     split: str
     sample: Sample
-    findings: tuple[Finding, ...] = ()
+    faults: tuple[Fault, ...] = ()
     size: tuple[int, int] | None = None
     bands: int = 0
     counts: npt.NDArray[np.int64] | None = None
@@ -32,5 +32,5 @@ class Record:
 
     @property
     def place(self) -> Path:
-        """The file that a finding on the labels names: the mask, or the image where a JSON file may hold many."""
+        """The file that a fault on the labels names: the mask, or the image where a JSON file may hold many."""
         return self.sample.image if self.sample.target.suffix.lower() == ".json" else self.sample.target

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,23 @@ import numpy.typing as npt
 from fullconv.data.channels import pixel_keys
 from fullconv.data.dataset import DataSet
 from fullconv.data.doctor.examine import Examination
-from fullconv.data.doctor.findings import Finding
 from fullconv.data.doctor.masks import read_mask
-from fullconv.data.doctor.picture import Picture, read_picture
+from fullconv.data.doctor.picture import InspectedPicture, inspect_picture
 from fullconv.data.doctor.record import Record
 from fullconv.data.doctor.whole import only_0_and_255
 from fullconv.data.names import write_description
 from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError, UsageError
-from fullconv.files import atomic_folder, atomic_write
-from fullconv.image import image_header, write_image, write_label_map
+from fullconv.faults import BY_HAND, MENDED, Fault
+from fullconv.files import atomic_folder, copy_file
+from fullconv.images import read_header, write_image, write_label_map
 
 __all__ = ["Repair", "check_target", "repair"]
 
 UInt8 = npt.NDArray[np.uint8]
 
-MENDED = frozenset({"exif-rotation", "jpeg-mask", "antialiased", "mixed-channels", "nodata-labelled", "mask-0-255"})
-"""Errors and warnings of single files that are repaired; other errors leave the pair out, other warnings do not."""
-
-BY_HAND = frozenset({"class-names", "grey-levels", "only-background"})
-"""Errors after which no label is sure."""
+_OF_FOLDERS = frozenset({"missing-folder", "missing-list", "empty-split", "no-common-stem", "unlabelled-split"})
+"""Kinds that say what a folder lacks: no file is left out for them."""
 
 # A mask stored for the image as the camera held it, turned as its EXIF orientation turns the image.
 _TURNS: dict[int, Callable[[UInt8], UInt8]] = {
@@ -46,12 +42,12 @@ _TURNS: dict[int, Callable[[UInt8], UInt8]] = {
 
 @dataclass(frozen=True)
 class Repair:
-    """What was done, a line for each pair that was changed, and for each file left out with the reason."""
+    """What was done, a line for each pair that was changed, and why files were left out."""
 
     folder: Path
     pairs: int
     done: tuple[str, ...]
-    left_out: tuple[str, ...]
+    left_out: tuple[Fault, ...]
 
 
 def check_target(root: Path, folder: Path) -> None:
@@ -73,9 +69,10 @@ def repair(found: Examination, folder: Path, on_sample: Callable[[int, int], Non
     Raises UsageError as `check_target`, DataError where nothing can be kept.
     """
     check_target(found.root, folder)
-    unsure = [str(finding) for group in found.groups if group.kind in BY_HAND for finding in group.findings]
+    unsure = [fault for group in found.groups if group.kind in BY_HAND for fault in group.faults]
     if found.dataset is None or unsure:
-        raise DataError(f"{found.root}: which pixel is of which class is not known; correct that by hand first", unsure)
+        message = f"{found.root}: which pixel is of which class is not known; correct that by hand first"
+        raise DataError(message, unsure)
     records = sorted(found.records, key=lambda record: SPLITS.index(record.split))
     by_path, twins = _by_path(found), []
     with atomic_folder(folder) as place:
@@ -89,8 +86,9 @@ def repair(found: Examination, folder: Path, on_sample: Callable[[int, int], Non
                 on_sample(index + 1, len(records))
         for record in twins:
             if any(split == record.split for split, _ in copy.names):
-                image = record.sample.image
-                copy.left_out.append(f"{image}: is in split {record.split!r}, and the same file is {copy.twin(record)}")
+                problem = f"is in split {record.split!r}, and the same file is {copy.twin(record)}"
+                fault = Fault("in-two-splits", record.sample.image, problem, "the first one is kept")
+                copy.left_out.append(replace(fault, sample=record.sample.name, split=record.split))
             else:
                 copy.add(record, _own(record, by_path))
         if not copy.images:
@@ -106,25 +104,32 @@ def _is_binary(found: Examination) -> bool:
     return found.dataset.labels.num_classes == 2 and (not usable or only_0_and_255(usable))
 
 
-def _left_out(found: Examination) -> list[str]:
-    """What is no pair."""
-    kinds = ("missing-mask", "orphan-mask", "duplicate-stem", "layout")
-    return [str(finding) for group in found.groups if group.kind in kinds for finding in group.findings]
+def _left_out(found: Examination) -> list[Fault]:
+    """The errors of files that are in no pair."""
+    paired = {path for record in found.records for path in (record.sample.image, record.place)}
+    of_pairs = {fault for record in found.records for fault in record.faults}
+    return [
+        fault
+        for group in found.groups
+        if group.severity == "error" and group.kind not in _OF_FOLDERS
+        for fault in group.faults
+        if fault.path not in paired and fault not in of_pairs
+    ]
 
 
-def _by_path(found: Examination) -> dict[Path, list[Finding]]:
-    """The findings of each file."""
-    by_path: dict[Path, list[Finding]] = {}
+def _by_path(found: Examination) -> dict[Path, list[Fault]]:
+    """The faults of each file."""
+    by_path: dict[Path, list[Fault]] = {}
     for group in found.groups:
-        for finding in group.findings:
-            by_path.setdefault(finding.path, []).append(finding)
+        for fault in group.faults:
+            by_path.setdefault(fault.path, []).append(fault)
     return by_path
 
 
-def _own(record: Record, by_path: dict[Path, list[Finding]]) -> list[Finding]:
-    """The findings of one sample; its annotations may be in a file with those of others."""
+def _own(record: Record, by_path: dict[Path, list[Fault]]) -> list[Fault]:
+    """The faults of one sample; its annotations may be in a file with those of others."""
     of_mask = by_path.get(record.sample.target, []) if record.sample.reader is None else []
-    return [*record.findings, *by_path.get(record.sample.image, []), *of_mask]
+    return [*record.faults, *by_path.get(record.sample.image, []), *of_mask]
 
 
 @dataclass
@@ -137,7 +142,7 @@ class _Copy:
     dataset: DataSet
     folder: Path
     binary: bool
-    left_out: list[str]
+    left_out: list[Fault]
     done: list[str] = field(default_factory=list)
     names: set[tuple[str, str]] = field(default_factory=set)
     images: list[Path] = field(default_factory=list)
@@ -148,11 +153,11 @@ class _Copy:
         split, image = self.first.get(record.look.digest if record.look else b"", (record.split, None))
         return None if split == record.split else image
 
-    def add(self, record: Record, own: list[Finding]) -> None:
+    def add(self, record: Record, own: list[Fault]) -> None:
         """Copy or write the two files and say what was changed, or why they are left out."""
         reason = self._reason(record, own)
         if reason is None:
-            reason = self._write_pair(record, {finding.kind for finding in own})
+            reason = self._write_pair(record, {fault.kind for fault in own})
         if reason is not None:
             self.left_out.append(reason)
             return
@@ -160,17 +165,19 @@ class _Copy:
         if record.look is not None:
             self.first.setdefault(record.look.digest, (record.split, record.sample.image))
 
-    def _reason(self, record: Record, own: list[Finding]) -> str | None:
+    def _reason(self, record: Record, own: list[Fault]) -> Fault | None:
         """Why a pair is left out; None where it is not."""
-        for finding in own:
-            is_told = finding.kind in ("duplicate-stem", "missing-mask", "orphan-mask")
-            if finding.severity == "error" and finding.kind not in MENDED and not is_told:
-                return str(finding)
+        for fault in own:
+            of_other = fault.kind in ("duplicate-stem", "missing-mask", "orphan-mask")
+            if fault.severity == "error" and fault.kind not in MENDED and not of_other:
+                return fault
         if (record.split, _name(record)) in self.names:
-            return f"{record.sample.image}: another image of the split has its stem"
+            problem = "another image of the split has its stem"
+            fault = Fault("duplicate-stem", record.sample.image, problem, "rename or remove one")
+            return replace(fault, sample=record.sample.name, split=record.split)
         return None
 
-    def _write_pair(self, record: Record, kinds: set[str]) -> str | None:
+    def _write_pair(self, record: Record, kinds: set[str]) -> Fault | None:
         """The reason where the mask cannot be repaired."""
         sample = record.sample
         mask = read_mask(self.dataset, sample)
@@ -178,23 +185,23 @@ class _Copy:
         if target is None:
             target = mask.snapped
             if target is None:
-                return str(mask.findings[0])
+                return mask.faults[0]
             what.append("labels snapped to the nearest class")
         if self.binary and (target == 255).any():
             target = np.where(target == 255, 1, target).astype(np.uint8)
             what.append("255 written as 1")
         if "exif-rotation" in kinds:
-            target = np.ascontiguousarray(_TURNS[image_header(sample.image)[1]](target))
+            target = np.ascontiguousarray(_TURNS[read_header(sample.image).orientation](target))
             what.append("mask turned upright")
         picture = None
         if kinds & {"mixed-channels", "nodata-labelled"}:
-            picture = read_picture(sample.image, self.dataset.channels, self.dataset.value_range)
-        if picture is not None and picture.nodata is not None:
-            target = np.where(picture.nodata, 255, target).astype(np.uint8)
+            picture = inspect_picture(sample.image, self.dataset.input)
+        if picture is not None and picture.empty is not None:
+            target = np.where(picture.empty, 255, target).astype(np.uint8)
             what.append("pixels without data labelled 255")
         place = self.folder / "masks" / record.split / f"{_name(record)}.png"
         if not what and not self.dataset.remap and sample.reader is None and sample.target.suffix.lower() == ".png":
-            _copy(sample.target, place)
+            copy_file(sample.target, place)
         else:
             write_label_map(place, target, self.dataset.labels)
         if what:
@@ -203,12 +210,12 @@ class _Copy:
         self._write_image(record, picture if as_rgb else None)
         return None
 
-    def _write_image(self, record: Record, picture: Picture | None) -> None:
+    def _write_image(self, record: Record, picture: InspectedPicture | None) -> None:
         """Copied, or where a picture is given written as RGB."""
         source = record.sample.image
         place = self.folder / "images" / record.split / f"{_name(record)}{source.suffix if picture is None else '.png'}"
         if picture is None:
-            _copy(source, place)
+            copy_file(source, place)
         else:
             write_image(place, picture.rgb)
             self.done.append(f"{source}: written as RGB")
@@ -217,11 +224,6 @@ class _Copy:
 
 def _name(record: Record) -> str:
     return record.sample.name.replace("/", "_")
-
-
-def _copy(source: Path, place: Path) -> None:
-    with atomic_write(place) as temporary:
-        shutil.copyfile(source, temporary)
 
 
 def _names(dataset: DataSet) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fullconv.data.doctor.examine import ClassFacts, Examination
-from fullconv.data.doctor.findings import Group
 from fullconv.data.doctor.objects import WIDEST
 from fullconv.data.doctor.thumbs import Thumb
+from fullconv.faults import Group
 from fullconv.pages.parts import Legend, legend_of
 from fullconv.pages.render import write_page
 
@@ -55,7 +55,7 @@ def class_rows(classes: tuple[ClassFacts, ...]) -> list[list[str]]:
 
 def _group(group: Group) -> dict[str, Any]:
     """All faults of one kind, as the template shows them; where all have one remedy, it is given once."""
-    count = len(group.findings)
+    count = len(group.faults)
     return {
         "severity": group.severity,
         "kind": group.kind,
@@ -63,8 +63,8 @@ def _group(group: Group) -> dict[str, Any]:
         "open": count <= OPEN,
         "remedy": group.remedy,
         "faults": [
-            {"path": str(finding.path), "problem": finding.found, "remedy": "" if group.remedy else finding.remedy}
-            for finding in group.findings[:LISTED]
+            {"path": str(fault.path), "problem": fault.problem, "remedy": "" if group.remedy else fault.remedy}
+            for fault in group.faults[:LISTED]
         ],
         "more": max(0, count - LISTED),
     }
@@ -86,7 +86,7 @@ def _thumb(thumb: Thumb) -> dict[str, Any]:
     return {
         "name": thumb.name,
         "split": thumb.split,
-        "faults": sorted({f"{finding.severity}: {finding.kind}" for finding in thumb.findings}),
+        "faults": sorted({f"{fault.severity}: {fault.kind}" for fault in thumb.faults}),
         "pictures": {what: data and _data_uri(data) for what, data in pictures.items()},
     }
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fullconv.data.doctor.findings import Finding
-from fullconv.image import overlay
+from fullconv.faults import Fault
+from fullconv.images import overlay
 from fullconv.labels import LabelSet
 
 __all__ = ["Gallery", "Thumb"]
@@ -28,7 +28,7 @@ class Thumb:
 
     name: str
     split: str
-    findings: tuple[Finding, ...]
+    faults: tuple[Fault, ...]
     image: bytes | None
     mask: bytes | None
     overlay: bytes | None
@@ -53,11 +53,11 @@ class Gallery:
         """The next sample is one that was there before."""
         self._small.append(None)
 
-    def thumbs(self, samples: Sequence[tuple[str, str, tuple[Finding, ...]]], labels: LabelSet) -> tuple[Thumb, ...]:
-        """Those at fault first, errors before warnings; `samples`: split, name and findings of each that was added."""
+    def thumbs(self, samples: Sequence[tuple[str, str, tuple[Fault, ...]]], labels: LabelSet) -> tuple[Thumb, ...]:
+        """Those at fault first, errors before warnings; `samples`: split, name and faults of each that was added."""
         shown = [index for index, small in enumerate(self._small) if small is not None]
         at_fault = [index for index in shown if samples[index][2]]
-        at_fault.sort(key=lambda index: all(finding.severity != "error" for finding in samples[index][2]))
+        at_fault.sort(key=lambda index: all(fault.severity != "error" for fault in samples[index][2]))
         good = [index for index in shown if not samples[index][2]]
         spread = {good[round(place)] for place in np.linspace(0, len(good) - 1, min(GOOD, len(good)))}
         firsts = {samples[index][0]: index for index in reversed(good)}
@@ -66,7 +66,7 @@ class Gallery:
 
 
 def _thumb(
-    split: str, name: str, findings: tuple[Finding, ...], image: bytes | None, mask: bytes | None, labels: LabelSet
+    split: str, name: str, faults: tuple[Fault, ...], image: bytes | None, mask: bytes | None, labels: LabelSet
 ) -> Thumb:
     target = None if mask is None else np.asarray(Image.open(io.BytesIO(mask)))
     colors = both = None
@@ -74,7 +74,7 @@ def _thumb(
         colors = _encoded(Image.fromarray(labels.colorize(target)), "JPEG")
     if target is not None and image is not None:
         both = _encoded(Image.fromarray(overlay(np.asarray(Image.open(io.BytesIO(image))), target, labels)), "JPEG")
-    return Thumb(name, split, findings, image, colors, both)
+    return Thumb(name, split, faults, image, colors, both)
 
 
 def _encoded(image: Image.Image | None, kind: str) -> bytes | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fullconv.data.dataset import DataSet
 from fullconv.data.pairing import pairs
+from fullconv.faults import Fault
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["ade20k_labels", "read_ade20k"]
@@ -19,7 +20,7 @@ def ade20k_labels() -> LabelSet:
     return LabelSet.named(text.split("\n")[:-1])
 
 
-def read_ade20k(root: Path, faults: list[str]) -> DataSet:
+def read_ade20k(root: Path, faults: list[Fault]) -> DataSet:
     """The data set of `images` and `annotations`, each with `training` and `validation`.
 
     Label 0 in the masks, all that is none of the 150, is ignored; labels 1 to 150 are the classes 0 to 149.

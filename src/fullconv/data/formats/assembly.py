@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,14 +12,26 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from fullconv.data.bands import band_size
 from fullconv.data.dataset import DataSet, Sample, lies_turned
 from fullconv.data.formats.shapes import Area, Size, draw
 from fullconv.data.splits import SPLITS, hash_split
 from fullconv.errors import DataError
+from fullconv.faults import Fault
+from fullconv.images import image_size
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["BACKGROUNDS", "IGNORED", "AnnotatedImage", "Classes", "Drawing", "assemble", "classes_of", "parse"]
+__all__ = [
+    "BACKGROUNDS",
+    "IGNORED",
+    "AnnotatedImage",
+    "Classes",
+    "Drawing",
+    "assemble",
+    "class_fault",
+    "classes_of",
+    "parse",
+    "shape_fault",
+]
 
 IGNORED = "__ignore__"
 """The label of shapes whose pixels become `IGNORE_INDEX`, in labelme's tools too."""
@@ -63,17 +75,17 @@ class Drawing:
         try:
             return draw(self.size, shapes, self.classes.uncovered, self.by_area)
         except DataError as error:
-            raise DataError(f"{self.entry.source}: image {self.entry.image}: {error}") from None
+            fault = shape_fault(self.entry.source, f"image {self.entry.image}", error, self.entry.name)
+            raise DataError.of(fault) from None
 
-    def empty(self) -> Iterator[str]:
-        """A sentence for each label of which shapes cover no pixel; DataError for damaged ones."""
+    def empty(self) -> Iterator[Fault]:
+        """Yield a fault for each label of which shapes cover no pixel; DataError for damaged ones."""
         empty = Counter(label for label, area in self.entry.shapes if not area(self.size).mask.any())
         for label, count in empty.items():
             shapes = "a shape" if count == 1 else f"{count} shapes"
-            yield (
-                f"{self.entry.source}: {shapes} of {label!r} on {self.entry.image} cover{'s' * (count == 1)} no pixel; "
-                "draw again what is missing, or remove what is empty"
-            )
+            problem = f"{shapes} of {label!r} on {self.entry.image} cover{'s' * (count == 1)} no pixel"
+            remedy = "draw again what is missing, or remove what is empty"
+            yield Fault("empty-polygon", self.entry.source, problem, remedy, self.entry.name)
 
 
 @dataclass(frozen=True)
@@ -108,20 +120,33 @@ def classes_of(names: Sequence[str], complete: bool = False) -> Classes:
     return Classes(labels, ids | {IGNORED: IGNORE_INDEX}, uncovered)
 
 
-def parse(path: Path, kind: TypeAdapter[T], faults: list[str]) -> T | None:
+def shape_fault(path: Path, place: str, error: DataError, sample: str | None = None, split: str | None = None) -> Fault:
+    """Return what is wrong with a shape as a fault of its file; `place` says which shape, or of which image."""
+    remedy = "draw the shape again, or export the annotations again"
+    return Fault(error.kind, path, f"{place}: {error}", remedy, sample, split)
+
+
+def class_fault(path: Path, error: DataError) -> Fault:
+    """Return what is wrong with the names of the classes as a fault of the file or folder that has them."""
+    return Fault("class-names", path, str(error), "correct the names of the classes")
+
+
+def parse(path: Path, kind: TypeAdapter[T], faults: list[Fault]) -> T | None:
     """A JSON file as `kind` describes it; None, and faults that name the places, where it is not."""
     try:
         return kind.validate_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:
-        faults.append(f"{path}: cannot be read ({error.strerror or error}); check its permissions")
+        problem = f"cannot be read ({error.strerror or error})"
+        faults.append(Fault("unreadable-file", path, problem, "check its permissions"))
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
-        for fault in found[:SHOWN]:
-            place = ".".join(map(str, fault["loc"]))
-            what = fault["msg"][0].lower() + fault["msg"][1:]
-            faults.append(f"{path}: {f'at {place}: ' if place else ''}{what}; export it again")
+        problems = []
+        for entry in found[:SHOWN]:
+            place = ".".join(map(str, entry["loc"]))
+            problems.append((f"at {place}: " if place else "") + entry["msg"][0].lower() + entry["msg"][1:])
         if len(found) > SHOWN:
-            faults.append(f"{path}: {len(found) - SHOWN} more places are not as they should be; export it again")
+            problems.append(f"{len(found) - SHOWN} more places are not as they should be")
+        faults += [Fault("invalid-annotations", path, problem, "export it again") for problem in problems]
     return None
 
 
@@ -130,7 +155,7 @@ def assemble(
     root: Path,
     splits: Mapping[str, Sequence[AnnotatedImage]],
     classes: Classes,
-    faults: list[str],
+    faults: list[Fault],
     about: str,
     by_area: bool = False,
 ) -> DataSet:
@@ -142,49 +167,54 @@ def assemble(
     found: dict[str, tuple[Sample, ...]] = {}
     seen: dict[Path, Path] = {}
     for split, images in splits.items():
-        samples = (_sample(entry, classes, by_area, seen, faults) for entry in images)
-        found[split] = tuple(sample for sample in samples if sample is not None)
+        kept = []
+        for entry in images:
+            sample, wrong = _sample(entry, classes, by_area, seen)
+            faults += [replace(fault, sample=entry.name, split=split or None) for fault in wrong]
+            kept += [sample] if sample is not None else []
+        found[split] = tuple(kept)
     sentences = [classes.about, about]
     if not found.keys() & set(SPLITS):
         found = hash_split(tuple(sample for samples in found.values() for sample in samples))
         sentences.append("train and val are divided by a hash of the names")
     if not any(entry.shapes for images in splits.values() for entry in images) and not faults:
-        faults.append(f"{root}: no image has a shape that covers pixels; draw polygons or masks, and export them")
+        remedy = "draw polygons or masks, and export them"
+        faults.append(Fault("no-shapes", root, "no image has a shape that covers pixels", remedy))
     order = [split for split in SPLITS if split in found]
     splits_found = {split: found[split] for split in order}
     return DataSet(layout, root, classes.labels, splits_found, about="; ".join(sentences))
 
 
 def _sample(
-    entry: AnnotatedImage, classes: Classes, by_area: bool, seen: dict[Path, Path], faults: list[str]
-) -> Sample | None:
-    before = len(faults)
+    entry: AnnotatedImage, classes: Classes, by_area: bool, seen: dict[Path, Path]
+) -> tuple[Sample | None, list[Fault]]:
+    """The sample of an annotated image, None where it cannot be used, and its faults."""
+    faults: list[Fault] = []
     if entry.image in seen:
-        faults.append(
-            f"{entry.source}: annotates {entry.image}, which {seen[entry.image]} does already; "
-            "keep one annotation of each image"
-        )
+        problem = f"annotates {entry.image}, which {seen[entry.image]} does already"
+        faults.append(Fault("duplicate-image", entry.source, problem, "keep one annotation of each image"))
     seen.setdefault(entry.image, entry.source)
     try:
-        size = band_size(entry.image)
+        size = image_size(entry.image)
     except DataError as error:
-        faults.append(str(error))
-        return None
+        return None, [*faults, *error.faults_at(entry.image)]
     if entry.size is not None and entry.size != size:
-        found, remedy = "", "put back the image that was annotated, or export the annotations again"
-        if lies_turned(entry.image, entry.size):
-            found = " when it is turned upright by its EXIF orientation, and the shapes are not"
-            remedy = "remove the orientation from the file, or annotate the image upright"
-        faults.append(
-            f"{entry.source}: says that {entry.image} is {entry.size[1]}x{entry.size[0]} (width x height), but it is "
-            f"{size[1]}x{size[0]}{found}; {remedy}"
-        )
+        faults.append(_size_fault(entry, entry.size, size))
     unknown = sorted({label for label, _ in entry.shapes} - classes.ids.keys())
     if unknown:
-        faults.append(
-            f"{entry.source}: has the label {unknown[0]!r}, which the list of classes has not; "
-            "add it to the list, or correct the label"
-        )
-    if len(faults) > before or not entry.whole:
-        return None
-    return Sample(entry.name, entry.image, entry.source, Drawing(entry, size, classes, by_area))
+        problem = f"has the label {unknown[0]!r}, which the list of classes has not"
+        faults.append(Fault("unknown-class", entry.source, problem, "add it to the list, or correct the label"))
+    if faults or not entry.whole:
+        return None, faults
+    return Sample(entry.name, entry.image, entry.source, Drawing(entry, size, classes, by_area)), faults
+
+
+def _size_fault(entry: AnnotatedImage, said: Size, size: Size) -> Fault:
+    """The image has another size (height, width) than its annotations say. No repair turns shapes."""
+    problem = f"says that {entry.image} is {said[1]}x{said[0]} (width x height), but it is {size[1]}x{size[0]}"
+    if lies_turned(entry.image, said):
+        problem += " when it is turned upright by its EXIF orientation, and the shapes are not"
+        remedy = "remove the orientation from the file, or annotate the image upright"
+        return Fault("exif-rotation", entry.source, problem, remedy, sure=False)
+    remedy = "put back the image that was annotated, or export the annotations again"
+    return Fault("size-mismatch", entry.source, problem, remedy)

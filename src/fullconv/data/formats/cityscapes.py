@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.pairing import same_size
+from fullconv.faults import Fault
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["CITYSCAPES_LABELS", "read_cityscapes"]
@@ -40,7 +41,7 @@ LAST_ID = 33
 _IMAGE_END = "_leftImg8bit"
 
 
-def read_cityscapes(root: Path, faults: list[str]) -> DataSet:
+def read_cityscapes(root: Path, faults: list[Fault]) -> DataSet:
     """The data set of `leftImg8bit` and `gtFine`: `train` and `val`, because the masks of `test` are empty.
 
     Masks are those of the label ids, of which all but nineteen are ignored, or where there is none, of the train ids.
@@ -56,10 +57,11 @@ def read_cityscapes(root: Path, faults: list[str]) -> DataSet:
     return DataSet("cityscapes", root, CITYSCAPES_LABELS, splits, remap=remap, about=about)
 
 
-def _split(root: Path, split: str, kind: str, faults: list[str]) -> tuple[Sample, ...]:
+def _split(root: Path, split: str, kind: str, faults: list[Fault]) -> tuple[Sample, ...]:
     images = sorted((root / "leftImg8bit" / split).glob(f"*/*{_IMAGE_END}.png"))
     if not images:
-        faults.append(f"{root / 'leftImg8bit' / split}: has no image */*{_IMAGE_END}.png; unpack leftImg8bit whole")
+        problem, remedy = f"has no image */*{_IMAGE_END}.png", "unpack leftImg8bit completely"
+        faults.append(Fault("empty-split", root / "leftImg8bit" / split, problem, remedy, split=split))
     samples = []
     for image in images:
         name = image.stem.removesuffix(_IMAGE_END)
@@ -67,5 +69,6 @@ def _split(root: Path, split: str, kind: str, faults: list[str]) -> tuple[Sample
         if mask.is_file():
             samples.append(Sample(name, image, mask))
         else:
-            faults.append(f"{mask}: is not there, but its image is; unpack gtFine whole, or make the masks of {kind}")
+            remedy = f"unpack gtFine completely, or make the masks of {kind}"
+            faults.append(Fault("missing-mask", mask, "is not there, but its image is", remedy, name, split))
     return same_size(samples, faults, split)

@@ -13,11 +13,20 @@ import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.assembly import IGNORED, AnnotatedImage, assemble, classes_of, parse
+from fullconv.data.formats.assembly import (
+    IGNORED,
+    AnnotatedImage,
+    assemble,
+    class_fault,
+    classes_of,
+    parse,
+    shape_fault,
+)
 from fullconv.data.formats.runs import read_counts, run_area
 from fullconv.data.formats.shapes import Area, Size, fill_each
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
+from fullconv.faults import Fault
 
 __all__ = ["UNCOVERED", "Runs", "read_coco"]
 
@@ -71,7 +80,7 @@ class _File:
 _FILE = TypeAdapter(_File)
 
 
-def read_coco(root: Path, files: Sequence[Path], faults: list[str]) -> DataSet | None:
+def read_coco(root: Path, files: Sequence[Path], faults: list[Fault]) -> DataSet | None:
     """The data set of COCO files, each with the split that its name, or its folder's, tells.
 
     Classes are the categories by their ids. Annotations of fewer pixels are painted over those of more, crowds
@@ -85,12 +94,13 @@ def read_coco(root: Path, files: Sequence[Path], faults: list[str]) -> DataSet |
     categories = _categories(parsed.values(), faults)
     if not categories:
         if parsed:
-            faults.append(f"{root}: the annotations have no categories; export them with the names of the classes")
+            remedy = "export them with the names of the classes"
+            faults.append(Fault("class-names", root, "the annotations have no categories", remedy))
         return None
     try:
         classes = classes_of(list(categories.values()), all(content.complete for _, content in parsed.values()))
     except DataError as error:
-        faults.append(f"{root}: {error}")
+        faults.append(class_fault(root, error))
         return None
     splits = {
         split: _annotated(root, split, path, content, categories, faults) for split, (path, content) in parsed.items()
@@ -99,7 +109,7 @@ def read_coco(root: Path, files: Sequence[Path], faults: list[str]) -> DataSet |
     return assemble("coco", root, splits, classes, faults, about, by_area=True)
 
 
-def _by_split(root: Path, files: Sequence[Path], faults: list[str]) -> dict[str, Path]:
+def _by_split(root: Path, files: Sequence[Path], faults: list[Fault]) -> dict[str, Path]:
     """One file a split; of COCO's own files for one split, that of the instances."""
     grouped: dict[str, list[Path]] = defaultdict(list)
     for path in files:
@@ -111,28 +121,26 @@ def _by_split(root: Path, files: Sequence[Path], faults: list[str]) -> dict[str,
         if len(instances) > 1:
             names = ", ".join(path.name for path in instances[:4])
             what = f"split {split!r}" if split else "no split"
-            faults.append(
-                f"{instances[0].parent}: {len(instances)} files of annotations are of {what} ({names}); "
-                "name one train and one val, and remove others"
-            )
+            problem = f"{len(instances)} files of annotations are of {what} ({names})"
+            remedy = "name one train and one val, and remove others"
+            faults.append(Fault("ambiguous-split", instances[0].parent, problem, remedy, split=split or None))
         found[split] = instances[0]
     if "" in found and len(found) > 1:
-        faults.append(f"{found['']}: its name tells no split, others do; put train, val or test into its name")
+        problem = "its name says no split, while others do"
+        faults.append(Fault("ambiguous-split", found[""], problem, "put train, val or test into its name"))
         del found[""]
     return found
 
 
-def _categories(parsed: Iterable[tuple[Path, _File]], faults: list[str]) -> dict[int, str]:
+def _categories(parsed: Iterable[tuple[Path, _File]], faults: list[Fault]) -> dict[int, str]:
     """Names by id, ascending, over all files; headings that only group other categories are left out."""
     names: dict[int, str] = {}
     groups, used = set(), set()
     for path, content in parsed:
         for category in content.categories:
             if names.setdefault(category.id, category.name) != category.name:
-                faults.append(
-                    f"{path}: category {category.id} is {category.name!r}, but {names[category.id]!r} before; "
-                    "give a category one name in all files"
-                )
+                problem = f"category {category.id} is {category.name!r}, but {names[category.id]!r} before"
+                faults.append(Fault("class-mismatch", path, problem, "give a category one name in all files"))
             if category.supercategory != category.name:
                 groups.add(category.supercategory)
         used |= {annotation.category_id for annotation in content.annotations}
@@ -140,58 +148,76 @@ def _categories(parsed: Iterable[tuple[Path, _File]], faults: list[str]) -> dict
 
 
 def _annotated(
-    root: Path, split: str, path: Path, content: _File, categories: dict[int, str], faults: list[str]
+    root: Path, split: str, path: Path, content: _File, categories: dict[int, str], faults: list[Fault]
 ) -> list[AnnotatedImage]:
-    shapes: dict[int | str, list[tuple[str, Area]]] = {image.id: [] for image in content.images}
-    whole = dict.fromkeys(shapes, True)
-    sizes = {image.id: (image.height, image.width) for image in content.images}
+    shapes, broken = _shapes(split, path, content, categories, faults)
     if len(shapes) < len(content.images):
-        faults.append(f"{path}: {len(content.images) - len(shapes)} image(s) repeat the id of another; export it again")
-    boxes = 0
-    for number, annotation in enumerate(content.annotations):
-        told = annotation.id if annotation.id is not None else f"number {number}"
-        if annotation.image_id not in shapes:
-            faults.append(f"{path}: annotation {told} is of the image {annotation.image_id}, which the file has not")
-            continue
-        area = None
-        if annotation.category_id not in categories:
-            faults.append(f"{path}: annotation {told} is of category {annotation.category_id}, which the file has not")
-        elif not annotation.segmentation:
-            boxes += 1
-        else:
-            try:
-                area = _area(annotation.segmentation, sizes[annotation.image_id])
-            except DataError as error:
-                faults.append(f"{path}: annotation {told}: {error}; export it again")
-        if area is None:
-            whole[annotation.image_id] = False
-        else:
-            shapes[annotation.image_id].append((categories[annotation.category_id], area))
-    if boxes:
-        faults.append(
-            f"{path}: {boxes} annotation(s) have a box at most, no segmentation; draw polygons or masks, "
-            "or remove these"
-        )
+        problem = f"{len(content.images) - len(shapes)} image(s) repeat the id of another"
+        faults.append(Fault("duplicate-image", path, problem, "export it again", split=split or None))
     places = _folders(root, split, path)
     found = []
     for image in content.images:
         file = _find(places, image.file_name)
         if file is None:
-            faults.append(f"{path}: its image {image.file_name!r} is not in {places[0]}; put it there")
+            problem = f"its image {image.file_name!r} is not in {places[0]}"
+            faults.append(Fault("missing-image", path, problem, "put it there", _name(image), split or None))
             continue
-        name = image.file_name.replace("\\", "/").rpartition(".")[0] or image.file_name
-        found.append(AnnotatedImage(name, file, path, sizes[image.id], tuple(shapes[image.id]), whole[image.id]))
+        size, whole = (image.height, image.width), image.id not in broken
+        found.append(AnnotatedImage(_name(image), file, path, size, tuple(shapes[image.id]), whole))
     return found
+
+
+def _shapes(
+    split: str, path: Path, content: _File, categories: dict[int, str], faults: list[Fault]
+) -> tuple[dict[int | str, list[tuple[str, Area]]], set[int | str]]:
+    """The shapes of each image by its id, and the images of which some shapes cannot be used."""
+    shapes: dict[int | str, list[tuple[str, Area]]] = {image.id: [] for image in content.images}
+    images = {image.id: image for image in content.images}
+    broken: set[int | str] = set()
+    boxes = 0
+    for number, annotation in enumerate(content.annotations):
+        shown = f"annotation {annotation.id if annotation.id is not None else f'number {number}'}"
+        image = images.get(annotation.image_id)
+        if image is None:
+            problem = f"{shown} is of the image {annotation.image_id}, which the file has not"
+            faults.append(Fault("unknown-image", path, problem, "correct it, or export it again", split=split or None))
+            continue
+        area = None
+        if annotation.category_id not in categories:
+            problem = f"{shown} is of category {annotation.category_id}, which the file has not"
+            remedy = "correct it, or export it again"
+            faults.append(Fault("unknown-class", path, problem, remedy, _name(image), split or None))
+        elif not annotation.segmentation:
+            boxes += 1
+        else:
+            try:
+                area = _area(annotation.segmentation, (image.height, image.width))
+            except DataError as error:
+                faults.append(shape_fault(path, shown, error, _name(image), split or None))
+        if area is None:
+            broken.add(image.id)
+        else:
+            shapes[image.id].append((categories[annotation.category_id], area))
+    if boxes:
+        problem = f"{boxes} annotation(s) have a box at most, no segmentation"
+        remedy = "draw polygons or masks, or remove these"
+        faults.append(Fault("unsupported-shape", path, problem, remedy, split=split or None))
+    return shapes, broken
+
+
+def _name(image: _Image) -> str:
+    return image.file_name.replace("\\", "/").rpartition(".")[0] or image.file_name
 
 
 def _area(segmentation: list[list[float]] | Runs, size: Size) -> Area:
     if isinstance(segmentation, Runs):
         if segmentation.size != size:
             height, width = segmentation.size
-            raise DataError(f"its runs are of {width}x{height} (width x height), its image is {size[1]}x{size[0]}")
+            problem = f"its runs are of {width}x{height} (width x height), its image is {size[1]}x{size[0]}"
+            raise DataError(problem, code="damaged-shape")
         return partial(run_area, read_counts(segmentation.counts, size).astype(np.int32))
     if any(len(polygon) % 2 for polygon in segmentation):
-        raise DataError("a polygon has an odd number of coordinates, where a corner has two")
+        raise DataError("a polygon has an odd number of coordinates, where a corner has two", code="damaged-shape")
     return partial(fill_each, tuple(np.array(polygon).reshape(-1, 2) for polygon in segmentation))
 
 

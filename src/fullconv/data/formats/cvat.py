@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fullconv.data.bands import ARRAY_SUFFIX, BAND_SUFFIXES
 from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.formats.assembly import class_fault
 from fullconv.data.names import find_labels
 from fullconv.data.pairing import is_image, same_size
 from fullconv.data.splits import SPLITS, hash_split, split_of
 from fullconv.errors import DataError
-from fullconv.image import IMAGE_SUFFIXES, read_image, read_label_map
+from fullconv.faults import Fault
+from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, read_image, read_label_map
+from fullconv.images.arrays import ARRAY_SUFFIX
 from fullconv.labels import LabelSet
 
 __all__ = ["IMAGES", "LABEL_MAP", "LISTS", "MASKS", "has_own_classes", "read_cvat"]
@@ -35,7 +37,7 @@ def has_own_classes(root: Path) -> bool:
     return (root / MASKS).is_dir() and any((root / name).is_file() for name in CLASS_FILES)
 
 
-def read_cvat(root: Path, faults: list[str]) -> DataSet | None:
+def read_cvat(root: Path, faults: list[Fault]) -> DataSet | None:
     """The data set of `JPEGImages`, `SegmentationClass` and the lists in `ImageSets/Segmentation`.
 
     With `LABEL_MAP`, classes are its lines, and masks have their colours; white is ignored. With `classes.txt` or
@@ -49,14 +51,15 @@ def read_cvat(root: Path, faults: list[str]) -> DataSet | None:
         else:
             named = find_labels(root)
     except DataError as error:
-        faults += error.faults or [str(error)]
+        faults += error.faults_at(root)
     labels, color_masks = (drawn, False) if drawn is not None else named or (None, False)
     if labels is None:
         return None
     masks = _by_name(root / MASKS)
     images = _by_name(root / IMAGES, BAND_SUFFIXES)
     if not images:
-        faults.append(f"{root / IMAGES}: has no image; export again with the images, or put them here")
+        remedy = "export again with the images, or put them here"
+        faults.append(Fault("missing-image", root / IMAGES, "has no image", remedy))
         return None
     lists = sorted((root / LISTS).glob("*.txt"))
     splits: dict[str, tuple[Sample, ...]] = {}
@@ -78,30 +81,33 @@ def _label_map(path: Path) -> LabelSet:
     """The classes of lines of the form `name:r,g,b:parts:actions`."""
     names: list[str] = []
     colors: list[Color] = []
-    faults: list[str] = []
+    faults: list[Fault] = []
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+        fault = Fault("class-names", path, f"cannot be read as UTF-8 text ({error})", "save it as UTF-8")
+        raise DataError.of(fault) from None
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, color = _entry(line)
         if color is None:
-            faults.append(f"{path}: line {number} is {line.strip()!r}, not name:r,g,b:: with numbers of 0 to 255")
+            remedy = "write name:r,g,b:: with numbers of 0 to 255"
+            faults.append(Fault("class-names", path, f"line {number} is {line.strip()!r}", remedy))
             continue
         if color in colors:
-            faults.append(f"{path}: line {number} has the colour of {names[colors.index(color)]!r}; give each its own")
+            problem = f"line {number} has the colour of {names[colors.index(color)]!r}"
+            faults.append(Fault("class-names", path, problem, "give each its own"))
         names.append(name)
         colors.append(color)
     if not (faults or names):
-        faults.append(f"{path}: names no class; write name:r,g,b:: a line")
+        faults.append(Fault("class-names", path, "names no class", "write name:r,g,b:: a line"))
     if faults:
         raise DataError(f"{path}: cannot be used", faults)
     try:
         return LabelSet.named(names, colors)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError.of(class_fault(path, error)) from None
 
 
 def _entry(line: str) -> tuple[str, Color | None]:
@@ -131,20 +137,23 @@ def _samples(
     images: dict[str, Path],
     masks: dict[str, Path],
     drawn: LabelSet | None,
-    faults: list[str],
+    faults: list[Fault],
     split: str = "train",
 ) -> tuple[Sample, ...]:
     samples = []
     for name in names:
         absent = [folder for folder, files in ((IMAGES, images), (MASKS, masks)) if name not in files]
         if absent:
-            faults.append(f"{root / LISTS}: {name!r} is not in {' or '.join(absent)}; add the file or remove the line")
+            problem = f"{name!r} is not in {' or '.join(absent)}"
+            remedy = "add the file or remove the line"
+            faults.append(Fault("listed-absent", root / LISTS, problem, remedy, name, split))
             continue
         reader = None if drawn is None else partial(_read_mask, masks[name], drawn)
         samples.append(Sample(name, images[name], masks[name], reader))
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
-        faults.append(f"{root / LISTS}: {len(twice)} name(s) appear twice in a split, {twice[0]!r} first; remove one")
+        problem = f"{len(twice)} name(s) appear twice in a split, {twice[0]!r} first"
+        faults.append(Fault("listed-twice", root / LISTS, problem, "remove one", split=split))
     return same_size(samples, faults, split)
 
 
@@ -152,10 +161,11 @@ def _read_mask(path: Path, labels: LabelSet) -> npt.NDArray[np.uint8]:
     """A mask, H x W uint8: ids if it is grey or its palette is that of the classes, else colours."""
     if _has_ids(path, labels):
         return read_label_map(path)
+    rgb = read_image(path).pixels
     try:
-        return labels.from_colors(read_image(path))
+        return labels.from_colors(rgb)
     except DataError as error:
-        raise DataError(f"{path}: {error}; add them to {LABEL_MAP}") from None
+        raise DataError.of(Fault(error.kind, path, str(error), f"add them to {LABEL_MAP}")) from None
 
 
 def _has_ids(path: Path, labels: LabelSet) -> bool:

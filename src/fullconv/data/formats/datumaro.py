@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 
-from fullconv.data.bands import ARRAY_SUFFIX, band_size
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.assembly import AnnotatedImage, assemble, classes_of, parse
+from fullconv.data.formats.assembly import AnnotatedImage, assemble, class_fault, classes_of, parse
 from fullconv.data.formats.coco import Runs
 from fullconv.data.formats.runs import read_counts, run_area
 from fullconv.data.formats.shapes import Area, fill_rings
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
-from fullconv.image import IMAGE_SUFFIXES
+from fullconv.faults import Fault
+from fullconv.images import IMAGE_SUFFIXES, image_size
+from fullconv.images.arrays import ARRAY_SUFFIX
 
 __all__ = ["read_datumaro"]
 
@@ -72,7 +73,7 @@ class _File:
 _FILE = TypeAdapter(_File)
 
 
-def read_datumaro(root: Path, files: Sequence[Path], faults: list[str]) -> DataSet | None:
+def read_datumaro(root: Path, files: Sequence[Path], faults: list[Fault]) -> DataSet | None:
     """The data set of `annotations/<subset>.json` and `images/<subset>`.
 
     Classes are the labels in their order. Annotations are painted by `z_order`, then in their order. Boxes of a group
@@ -88,43 +89,49 @@ def read_datumaro(root: Path, files: Sequence[Path], faults: list[str]) -> DataS
         split = split_of(path.stem) or ""
         splits[split] = [*splits.get(split, ()), *_annotated(root, path, content, names[path], faults)]
     if "" in splits and len(splits) > 1:
-        faults.append(f"{root}: some names of subsets tell no split; put train, val or test into the name of each file")
+        remedy = "put train, val or test into the name of each file"
+        faults.append(Fault("ambiguous-split", root, "some names of subsets say no split", remedy))
         del splits[""]
+    remedy = "export all subsets of one project"
     faults += [
-        f"{path}: its labels differ from those of {files[0].name}; export all subsets of one project"
+        Fault("class-mismatch", path, f"its labels differ from those of {files[0].name}", remedy)
         for path in names
         if names[path] != next(iter(names.values()))
     ]
     try:
         classes = classes_of(next(iter(names.values()), []))
     except DataError as error:
-        faults.append(f"{root}: {error}")
+        faults.append(class_fault(root, error))
         return None
     about = "of annotations that overlap, the one of the higher z_order, or the later one, is on top"
     return assemble("datumaro", root, splits, classes, faults, about)
 
 
-def _annotated(root: Path, path: Path, content: _File, names: list[str], faults: list[str]) -> list[AnnotatedImage]:
+def _annotated(root: Path, path: Path, content: _File, names: list[str], faults: list[Fault]) -> list[AnnotatedImage]:
     found = []
     for item in content.items:
+        split = split_of(path.stem)
         image = _image(root, path.stem, item)
         if image is None:
-            faults.append(
-                f"{path}: the image of item {item.id!r} is not in {root / 'images' / path.stem}; "
-                "export it with the images"
-            )
+            problem = f"the image of item {item.id!r} is not in {root / 'images' / path.stem}"
+            faults.append(Fault("missing-image", path, problem, "export it with the images", item.id, split))
             continue
         size = item.image.size if item.image is not None else None
         try:
-            shapes = _shapes(item, size or band_size(image), names)
-            found.append(AnnotatedImage(item.id, image, path, size, shapes))
+            shapes, wrong = _shapes(path, item, size or image_size(image), names)
         except DataError as error:
-            faults += [f"{path}: item {item.id!r}: {fault}" for fault in error.faults] or [str(error)]
+            faults += [replace(fault, sample=item.id, split=split) for fault in error.faults_at(image)]
+            continue
+        faults += [replace(fault, split=split) for fault in wrong]
+        if not wrong:
+            found.append(AnnotatedImage(item.id, image, path, size, shapes))
     return found
 
 
-def _shapes(item: _Item, size: tuple[int, int], names: list[str]) -> tuple[tuple[str, Area], ...]:
-    """The shapes from the lowest to the topmost; DataError with all that cannot be used."""
+def _shapes(
+    path: Path, item: _Item, size: tuple[int, int], names: list[str]
+) -> tuple[tuple[tuple[str, Area], ...], list[Fault]]:
+    """The shapes from the lowest to the topmost, and a fault for each that cannot be used."""
     faults = []
     shapes = []
     groups = {entry.group for entry in item.annotations if entry.type in ("mask", "polygon")} - {0, None}
@@ -133,26 +140,27 @@ def _shapes(item: _Item, size: tuple[int, int], names: list[str]) -> tuple[tuple
             continue
         try:
             if entry.label_id is None or not 0 <= entry.label_id < len(names):
-                raise DataError(f"its label_id is {entry.label_id}, where there are {len(names)} labels")
+                problem = f"its label_id is {entry.label_id}, where there are {len(names)} labels"
+                raise DataError(problem, code="unknown-class")
             shapes.append((names[entry.label_id], _area(entry, size)))
         except DataError as error:
-            faults.append(f"annotation {number} ({entry.type}): {error}; correct or remove it")
-    if faults:
-        raise DataError(f"item {item.id!r} cannot be used", faults)
-    return tuple(shapes)
+            problem = f"item {item.id!r}: annotation {number} ({entry.type}): {error}"
+            faults.append(Fault(error.kind, path, problem, "correct or remove it", item.id))
+    return tuple(shapes), faults
 
 
 def _area(entry: _Annotation, size: tuple[int, int]) -> Area:
     if entry.type == "polygon":
         if len(entry.points) % 2:
-            raise DataError("a polygon has an odd number of coordinates, where a corner has two")
+            raise DataError("a polygon has an odd number of coordinates, where a corner has two", code="damaged-shape")
         return partial(fill_rings, (np.array(entry.points).reshape(-1, 2),))
     if entry.type == "mask" and entry.rle is not None:
         if entry.rle.size != size:
             height, width = entry.rle.size
-            raise DataError(f"its runs are of {width}x{height} (width x height), its image is {size[1]}x{size[0]}")
+            problem = f"its runs are of {width}x{height} (width x height), its image is {size[1]}x{size[0]}"
+            raise DataError(problem, code="damaged-shape")
         return partial(run_area, read_counts(entry.rle.counts, size).astype(np.int32))
-    raise DataError("only polygons and masks label pixels")
+    raise DataError("only polygons and masks label pixels", code="unsupported-shape")
 
 
 def _image(root: Path, subset: str, item: _Item) -> Path | None:

@@ -14,15 +14,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 from pydantic import Field, FiniteFloat, TypeAdapter
 
-from fullconv.data.bands import BAND_SUFFIXES
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.assembly import AnnotatedImage, assemble, classes_of, parse
+from fullconv.data.formats.assembly import AnnotatedImage, assemble, class_fault, classes_of, parse
 from fullconv.data.formats.runs import brush_area
 from fullconv.data.formats.shapes import Area, Floats, Size, ellipse, fill_rings, rectangle
 from fullconv.data.pairing import is_image
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
-from fullconv.image import MAX_PIXELS
+from fullconv.faults import Fault
+from fullconv.images import BAND_SUFFIXES, MAX_PIXELS
 
 __all__ = ["read_label_studio"]
 
@@ -79,7 +79,7 @@ class _Task:
 _FILE = TypeAdapter(list[_Task])
 
 
-def read_label_studio(root: Path, files: Sequence[Path], faults: list[str]) -> DataSet | None:
+def read_label_studio(root: Path, files: Sequence[Path], faults: list[Fault]) -> DataSet | None:
     """The data set of exports in Label Studio's JSON, whose images lie anywhere in `root`.
 
     Classes are all labels by name. Later regions are painted over earlier ones. Of several annotations of a task the
@@ -100,13 +100,14 @@ def read_label_studio(root: Path, files: Sequence[Path], faults: list[str]) -> D
         entries = (_annotated(images, path, task, annotation, faults) for task, annotation in done)
         splits[split] = [*splits.get(split, ()), *(entry for entry in entries if entry is not None)]
     if "" in splits and len(splits) > 1:
-        faults.append(f"{root}: some exports are named after a split, others not; name all of them so")
+        problem = "some exports are named after a split, others are not"
+        faults.append(Fault("ambiguous-split", root, problem, "put train, val or test into the name of each file"))
         del splits[""]
     names = {label for entries in splits.values() for entry in entries for label, _ in entry.shapes}
     try:
         classes = classes_of(sorted(names))
     except DataError as error:
-        faults.append(f"{root}: {error}")
+        faults.append(class_fault(root, error))
         return None
     about = "of regions that overlap, the one that is later in the file is on top"
     about += f"; {left_out} task(s) without an annotation are left out" if left_out else ""
@@ -120,17 +121,20 @@ def _chosen(task: _Task) -> _Annotation | None:
 
 
 def _annotated(
-    images: dict[str, list[Path]], path: Path, task: _Task, annotation: _Annotation, faults: list[str]
+    images: dict[str, list[Path]], path: Path, task: _Task, annotation: _Annotation, faults: list[Fault]
 ) -> AnnotatedImage | None:
-    told = f"{path}: task {task.id}"
+    split = split_of(path.stem)
     reference = _reference(task)
     if reference is None:
-        faults.append(f"{told} names no image; export tasks of images")
+        problem = f"task {task.id} names no image"
+        faults.append(Fault("missing-image", path, problem, "export tasks of images", split=split))
         return None
     found = _image(images, reference)
     if len(found) != 1:
         what = f"is there {len(found)} times" if found else "is not in the folder"
-        faults.append(f"{told}: its image {reference} {what}; put it there once, under the name it was uploaded with")
+        problem = f"task {task.id}: its image {reference} {what}"
+        remedy = "put it there once, under the name it was uploaded with"
+        faults.append(Fault("ambiguous-image" if found else "missing-image", path, problem, remedy, split=split))
         return None
     stated: Size | None = None
     shapes = []
@@ -141,14 +145,16 @@ def _annotated(
             continue  # an answer to a question about the image, or the outline of what a result of "labels" has, too
         try:
             if size[0] is None or size[1] is None:
-                raise DataError("has no original_width and original_height")
+                raise DataError("has no original_width and original_height", code="damaged-shape")
             stated = size[0], size[1]
             area = _area(result, stated)
             if len(result.value.names) != 1:
-                raise DataError(f"has {' and '.join(result.value.names) or 'no label'}, where a pixel has one label")
+                problem = f"has {' and '.join(result.value.names) or 'no label'}, where a pixel has one label"
+                raise DataError(problem, code="unknown-class")
             shapes.append((result.value.names[0], area))
         except DataError as error:
-            faults.append(f"{told}: region {number} {error}; correct or remove it")
+            problem = f"task {task.id}: region {number} {error}"
+            faults.append(Fault(error.kind, path, problem, "correct or remove it", found[0].stem, split))
     return AnnotatedImage(found[0].stem, found[0], path, stated, tuple(shapes), len(faults) == before)
 
 
@@ -194,7 +200,7 @@ def _area(result: _Result, size: Size) -> Area:
         try:
             return partial(brush_area, bytes(value.rle))
         except ValueError:
-            raise DataError("has a brush mask that is not a list of bytes") from None
+            raise DataError("has a brush mask that is not a list of bytes", code="damaged-shape") from None
     if value.points or result.type in ("polygonlabels", "brushlabels"):
         return partial(fill_rings, (np.array(value.points).reshape(-1, 2) * scale,))
     if (value.width > 0 and value.height > 0) or result.type == "rectanglelabels":
@@ -203,4 +209,4 @@ def _area(result: _Result, size: Size) -> Area:
     if (value.radiusX > 0 and value.radiusY > 0) or result.type == "ellipselabels":
         radius_x, radius_y = (value.radiusX, value.radiusY) * scale
         return partial(fill_rings, (ellipse(x, y, radius_x, radius_y, turn),))
-    raise DataError(f"of {result.type} covers no pixels")
+    raise DataError(f"of {result.type} covers no pixels", code="unsupported-shape")

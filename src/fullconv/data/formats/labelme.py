@@ -14,13 +14,15 @@ import numpy as np
 from PIL import Image
 from pydantic import FiniteFloat, TypeAdapter
 
-from fullconv.data.bands import ARRAY_SUFFIX, BAND_SUFFIXES
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.assembly import IGNORED, AnnotatedImage, Classes, assemble, classes_of, parse
+from fullconv.data.formats.assembly import IGNORED, AnnotatedImage, Classes, assemble, class_fault, classes_of, parse
 from fullconv.data.formats.shapes import Area, Floats, Patch, Size, ellipse, fill_rings
 from fullconv.data.pairing import is_image
 from fullconv.data.splits import SPLITS, split_of
 from fullconv.errors import DataError
+from fullconv.faults import Fault
+from fullconv.images import BAND_SUFFIXES
+from fullconv.images.arrays import ARRAY_SUFFIX
 
 __all__ = ["LABELS_FILE", "read_labelme"]
 
@@ -47,7 +49,7 @@ class _File:
 _FILE = TypeAdapter(_File)
 
 
-def read_labelme(root: Path, files: dict[str, list[Path]], faults: list[str]) -> DataSet | None:
+def read_labelme(root: Path, files: dict[str, list[Path]], faults: list[Fault]) -> DataSet | None:
     """The data set of labelme's files, by the folder below `root` that they lie in.
 
     Classes are those of `LABELS_FILE`, if `root` has it, or all labels by name. Later shapes are painted over earlier
@@ -58,12 +60,16 @@ def read_labelme(root: Path, files: dict[str, list[Path]], faults: list[str]) ->
         split = split_of(folder) or ""
         splits[split] = [*splits.get(split, ()), *_annotated(root, paths, faults)]
     if "" in splits and len(splits) > 1:
-        faults.append(f"{root}: has labelme files beside the folders of splits; move them into one of {SPLITS}")
+        problem, remedy = (
+            "has labelme files next to the folders of splits",
+            f"move them into one of {', '.join(SPLITS)}",
+        )
+        faults.append(Fault("ambiguous-split", root, problem, remedy))
         del splits[""]
     try:
         classes = _classes(root / LABELS_FILE, [entry for entries in splits.values() for entry in entries])
     except DataError as error:
-        faults.append(str(error))
+        faults += error.faults_at(root)
         return None
     about = "of shapes that overlap, the one that is later in the file is on top"
     return assemble("labelme", root, splits, classes, faults, about)
@@ -71,19 +77,23 @@ def read_labelme(root: Path, files: dict[str, list[Path]], faults: list[str]) ->
 
 def _classes(path: Path, entries: Sequence[AnnotatedImage]) -> Classes:
     if not path.is_file():
-        return classes_of(sorted({label for entry in entries for label, _ in entry.shapes}))
+        try:
+            return classes_of(sorted({label for entry in entries for label, _ in entry.shapes}))
+        except DataError as error:
+            raise DataError.of(class_fault(path.parent, error)) from None
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+        fault = Fault("class-names", path, f"cannot be read as UTF-8 text ({error})", "save it as UTF-8")
+        raise DataError.of(fault) from None
     names = [line.strip() for line in lines if line.strip()]
     try:
         return classes_of(names, complete=IGNORED in names)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError.of(class_fault(path, error)) from None
 
 
-def _annotated(root: Path, paths: Sequence[Path], faults: list[str]) -> list[AnnotatedImage]:
+def _annotated(root: Path, paths: Sequence[Path], faults: list[Fault]) -> list[AnnotatedImage]:
     found = []
     for path in paths:
         parsed = parse(path, _FILE, faults)
@@ -91,17 +101,19 @@ def _annotated(root: Path, paths: Sequence[Path], faults: list[str]) -> list[Ann
             continue
         image = _image(path, parsed.imagePath)
         if image is None:
-            faults.append(
-                f"{path}: its image {parsed.imagePath!r} is not there; put the image beside the file, "
-                "or correct imagePath"
-            )
+            problem = f"its image {parsed.imagePath!r} is not there"
+            remedy = "put the image next to the file, or correct imagePath"
+            faults.append(Fault("missing-image", path, problem, remedy, path.stem, split_of(path.parent.name)))
             continue
         shapes = []
         for number, shape in enumerate(parsed.shapes, 1):
             try:
                 shapes.append((shape.label, _area(shape)))
             except DataError as error:
-                faults.append(f"{path}: shape {number} ({shape.label}) {error}")
+                problem = f"shape {number} ({shape.label}) {error}"
+                split = split_of(path.parent.name)
+                remedy = "draw a polygon, or remove it" if error.code == "unsupported-shape" else "draw it again"
+                faults.append(Fault(error.kind, path, problem, remedy, path.stem, split))
         stated = parsed.imageHeight, parsed.imageWidth
         size = None if stated[0] is None or stated[1] is None else (stated[0], stated[1])
         found.append(AnnotatedImage(path.stem, image, path, size, tuple(shapes), len(shapes) == len(parsed.shapes)))
@@ -136,15 +148,15 @@ def _area(shape: _Shape) -> Area:
     if kind == "mask" and shape.mask is not None and len(points) == 2:
         return _mask_area(shape.mask, points)
     if kind in ("rectangle", "circle", "mask"):
-        raise DataError(f"is a {kind} of {len(points)} points, which covers no pixels; draw it again")
-    raise DataError(f"is a {kind}, which covers no pixels; draw a polygon, or remove it")
+        raise DataError(f"is a {kind} of {len(points)} points, which covers no pixels", code="damaged-shape")
+    raise DataError(f"is a {kind}, which covers no pixels", code="unsupported-shape")
 
 
 def _mask_area(text: str, points: Floats) -> Area:
     try:
         png = base64.b64decode(text, validate=True)
     except ValueError:
-        raise DataError("has a mask that is not in base64; draw it again") from None
+        raise DataError("has a mask that is not in base64", code="damaged-shape") from None
     left, top = np.rint(points[0]).astype(int).tolist()
     return partial(_png_area, png, top, left)
 
@@ -156,7 +168,7 @@ def _png_area(png: bytes, top: int, left: int, size: Size) -> Patch:
             fits = 0 <= top <= size[0] - image.height and 0 <= left <= size[1] - image.width
             mask = np.asarray(image.convert("L")) > 0 if fits else None
     except Exception:  # Pillow raises nearly everything on damaged input
-        raise DataError("has a damaged mask; draw it again in labelme") from None
+        raise DataError("has a damaged mask", code="damaged-shape") from None
     if mask is None:
-        raise DataError("has a mask that does not fit into the image; draw it again in labelme")
+        raise DataError("has a mask that does not fit into the image", code="damaged-shape")
     return Patch(top, left, mask)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from fullconv.data.dataset import DataSet
 from fullconv.data.splits import split_of
+from fullconv.faults import Fault
 
 __all__ = ["Recognised", "recognise_annotations", "recognise_masks"]
 
-Recognised = tuple[str, Callable[[list[str]], DataSet | None]]
+Recognised = tuple[str, Callable[[list[Fault]], DataSet | None]]
 
 LOOKED_AT = 20
 """Files of a folder that are looked into before it counts as one without annotations."""

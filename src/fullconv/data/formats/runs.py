@@ -24,10 +24,11 @@ def read_counts(counts: str | Sequence[int], size: Size) -> Counts:
     try:
         found = _unpacked(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
     except OverflowError:
-        raise DataError(f"a run is longer than the {size[1]}x{size[0]} of the image") from None
+        raise DataError(f"a run is longer than the {size[1]}x{size[0]} of the image", code="damaged-shape") from None
     if len(found) == 0 or found.min() < 0 or found.max() > pixels or int(found.sum()) != pixels:
         told = f"{found.sum(dtype=np.float64):.0f}"
-        raise DataError(f"its runs cover {told} pixels, not the {size[1]}x{size[0]} of the image")
+        problem = f"its runs cover {told} pixels, not the {size[1]}x{size[0]} of the image"
+        raise DataError(problem, code="damaged-shape")
     return found
 
 
@@ -68,12 +69,12 @@ def _unpacked(text: str) -> Counts:
     """The inverse of `pack_counts`; DataError for text that it cannot have written."""
     digits = np.frombuffer(text.encode("latin-1", "replace"), np.uint8).astype(np.int64) - 48
     if len(digits) == 0 or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-        raise DataError("its compressed runs are damaged or cut short")
+        raise DataError("its compressed runs are damaged or cut short", code="damaged-shape")
     last = np.flatnonzero((digits & 32) == 0)
     starts = np.concatenate([[0], last[:-1] + 1])
     lengths = last - starts + 1
     if lengths.max() > 8:
-        raise DataError("its compressed runs are damaged or cut short")
+        raise DataError("its compressed runs are damaged or cut short", code="damaged-shape")
     place = np.arange(len(digits)) - np.repeat(starts, lengths)
     counts = np.add.reduceat((digits & 31) << (5 * place), starts)
     counts -= np.where(digits[last] & 16, np.int64(1) << (5 * lengths), 0)
@@ -95,10 +96,11 @@ def brush_area(data: bytes, size: Size) -> Patch:
     try:
         values = _brush_values(data)
     except ValueError:
-        raise DataError("a brush mask is damaged or cut short; export it again") from None
+        raise DataError("a brush mask is damaged or cut short", code="truncated-file") from None
     if len(values) != height * width * CHANNELS:
         pixels = len(values) // CHANNELS
-        raise DataError(f"a brush mask has {pixels} pixels, not the {width}x{height} of the image; export it again")
+        problem = f"a brush mask has {pixels} pixels, not the {width}x{height} of the image"
+        raise DataError(problem, code="damaged-shape")
     return Patch(0, 0, values.reshape(height, width, CHANNELS)[..., -1] > 0)
 
 

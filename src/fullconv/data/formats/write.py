@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fullconv.choices import WrittenLayout
-from fullconv.data.bands import band_size
 from fullconv.data.channels import pixel_keys
-from fullconv.data.dataset import DataSet, Sample, data_error, size_fault
+from fullconv.data.dataset import DataSet, Sample, size_fault
 from fullconv.data.formats import cvat
 from fullconv.data.formats.assembly import IGNORED, classes_of
 from fullconv.data.formats.coco import UNCOVERED
@@ -26,10 +23,11 @@ from fullconv.data.formats.shapes import fill_rings
 from fullconv.data.names import write_description
 from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError, UsageError
-from fullconv.files import atomic_folder, atomic_write, write_text
-from fullconv.image import write_label_map
+from fullconv.faults import Fault
+from fullconv.files import atomic_folder, copy_file, write_json, write_text
+from fullconv.images import image_size, write_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
-from fullconv.polygons import Region, regions
+from fullconv.polygons import Region, find_regions
 
 __all__ = ["LAYOUTS", "convert"]
 
@@ -95,20 +93,20 @@ def _items(dataset: DataSet, splits: Sequence[str], to: str) -> list[_Item]:
     if not items:
         dataset.split(splits[0])
     taken: dict[tuple[str, str], Path] = {}
-    faults = []
+    clashes = []
     for item in items:
         key = "" if to == "voc" else item.split, item.name
         if key in taken:
-            faults.append(
+            clashes.append(
                 f"{item.sample.image}: would be written under the same name as {taken[key]}; rename one"
                 + (", or choose a layout with a folder for each split" if to == "voc" else "")
             )
         taken.setdefault(key, item.sample.image)
         if to != "folder" and not _is_utf8(_image_name(item)):
             shown = os.fsencode(item.sample.image).decode("utf-8", "backslashreplace")
-            faults.append(f"{shown}: has a name that is not UTF-8, which no list of files can hold; rename it")
-    if faults:
-        raise data_error(f"{dataset.root}: cannot be written as {to}", faults)
+            clashes.append(f"{shown}: has a name that is not UTF-8, which no list of files can hold; rename it")
+    if clashes:
+        raise DataError(f"{dataset.root}: cannot be written as {to}", details=clashes, code="file-names")
     return items
 
 
@@ -122,48 +120,40 @@ def _is_utf8(name: str) -> bool:
 
 def _check_names(labels: LabelSet, to: str) -> None:
     """DataError for names of classes that would be read as something else."""
-    faults = [
+    refused = [
         f"the class {name!r} cannot be written as {to}; rename it"
         for name in labels.class_names
         if name == IGNORED
         or (to != "coco" and (name != name.strip() or len(name.splitlines()) != 1))
         or (to == "voc" and name.startswith("#"))
     ]
-    if faults:
-        raise DataError("these names mean something else in files", faults)
+    if refused:
+        raise DataError("these names mean something else in files", details=refused, code="class-names")
 
 
 def _write(
     dataset: DataSet, items: Sequence[_Item], folder: Path, writer: _Writer, on_done: Callable[[], None] | None
 ) -> None:
-    records, faults = [], []
+    faults: list[Fault] = []
+    records = []
     for item in items:
         try:
-            target, size = dataset.read_target(item.sample), band_size(item.sample.image)
+            target, size = dataset.read_mask(item.sample), image_size(item.sample.image)
             if target.shape != size:
-                raise DataError(size_fault(item.sample, size, target.shape))
+                raise DataError.of(size_fault(item.sample, size, target.shape))
         except DataError as error:
-            faults.append(str(error))
+            faults += error.faults_at(item.sample.target)
         else:
-            _copy(item.sample.image, folder / writer.image(item))
+            copy_file(item.sample.image, folder / writer.image(item))
             records.append((item, writer.target(folder, item, target, dataset.labels)))
         if on_done is not None:
             on_done()
     if faults:
-        raise data_error(f"{dataset.root}: cannot be converted", faults)
+        raise DataError(f"{dataset.root}: cannot be converted", faults)
     told = writer.finish(folder, dataset.labels, records)
     told |= pixel_keys(dataset, (item.sample.image for item in items))
     if told:
         write_description(folder, told)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with atomic_write(target) as temporary:
-        shutil.copyfile(source, temporary)
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 def _image_name(item: _Item) -> str:
@@ -210,7 +200,7 @@ def _shape_labels(labels: LabelSet) -> tuple[dict[int, str], int]:
 def _coco_target(folder: Path, item: _Item, target: UInt8, labels: LabelSet) -> list[dict[str, Any]]:
     """Annotations without image and id: polygons, and for regions with holes runs."""
     _, uncovered = _shape_labels(labels)
-    return [_coco_region(region, target.shape) for region in regions(target) if region.label != uncovered]
+    return [_coco_region(region, target.shape) for region in find_regions(target) if region.label != uncovered]
 
 
 def _coco_region(region: Region, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -237,13 +227,13 @@ def _coco_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, 
         for item, found in records:
             if item.split != split:
                 continue
-            height, width = band_size(item.sample.image)
+            height, width = image_size(item.sample.image)
             number = len(images) + 1
             images.append({"id": number, "file_name": _image_name(item), "width": width, "height": height})
             annotations += [{"id": len(annotations) + 1 + i, "image_id": number} | one for i, one in enumerate(found)]
         values = {"info": info, "images": images, "categories": categories, "annotations": annotations}
         if images:
-            _write_json(folder / "annotations" / f"{split}.json", values)
+            write_json(folder / "annotations" / f"{split}.json", values)
     return {}
 
 
@@ -268,13 +258,13 @@ def _labelme_target(folder: Path, item: _Item, target: UInt8, labels: LabelSet) 
     values: dict[str, Any] = {"version": "5.5.0", "flags": {}, "shapes": shapes}
     values |= {"imagePath": _image_name(item), "imageData": None}
     values |= {"imageHeight": target.shape[0], "imageWidth": target.shape[1]}
-    _write_json(folder / item.split / f"{item.name}.json", values)
+    write_json(folder / item.split / f"{item.name}.json", values)
 
 
 def _covering(target: UInt8, uncovered: int) -> list[Region]:
     """The regions to draw, outer rings only: those that are `uncovered` where another one's ring covers them."""
     size = (target.shape[0], target.shape[1])
-    found = sorted(regions(target), key=_filled, reverse=True)
+    found = sorted(find_regions(target), key=lambda region: region.filled_area, reverse=True)
     covered = np.zeros(size, bool)
     for region in found:
         if region.label != uncovered and len(region.rings) > 1:
@@ -287,12 +277,6 @@ def _covering(target: UInt8, uncovered: int) -> list[Region]:
         if region.label != uncovered or covered[y, x]:
             kept.append(region)
     return kept
-
-
-def _filled(region: Region) -> float:
-    """The area of a region with its holes, by the shoelace formula."""
-    x, y = region.rings[0].T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
 def _labelme_finish(folder: Path, labels: LabelSet, records: Sequence[tuple[_Item, Any]]) -> dict[str, Any]:

@@ -1,35 +1,36 @@
-"""A fully connected layer as a convolution, quick on small maps too."""
+"""A fully connected layer as a convolution that is also fast on small maps."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["FEW_CELLS", "Connected"]
+__all__ = ["MAX_MATMUL_CELLS", "LinearAsConv"]
 
-FEW_CELLS = 256
-"""Up to so many output cells, one product of matrices is quicker than the convolution: the weights are so much larger
-than the map that bringing them into the order in which convolutions read them costs more than the convolution."""
+MAX_MATMUL_CELLS = 256
+"""The number of output cells up to which one matrix product is faster than the convolution.
+
+The weights are then so much larger than the map that reordering them for a convolution costs more than the product."""
 
 
-class Connected(nn.Conv2d):
+class LinearAsConv(nn.Conv2d):
     """A convolution without padding, stride or dilation: N x C x h x w to N x K x (h - F + 1) x (w - F' + 1).
 
-    On few cells the windows are laid side by side and multiplied with the weights, as the linear layer did that it
-    comes from; the values agree to rounding.
+    For few output cells, the windows are laid out as rows of a matrix and multiplied with the weights, as the original
+    linear layer does; both ways agree to rounding.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         number, _, height, width = input.shape
         rows, columns = height - self.kernel_size[0] + 1, width - self.kernel_size[1] + 1
         plain = (self.stride, self.padding, self.dilation, self.groups) == ((1, 1), (0, 0), (1, 1), 1)
-        if not plain or not 0 < number * rows * columns <= FEW_CELLS or min(rows, columns) < 1:
+        if not plain or not 0 < number * rows * columns <= MAX_MATMUL_CELLS or min(rows, columns) < 1:
             return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
         windows = input.unfold(2, self.kernel_size[0], 1).unfold(3, self.kernel_size[1], 1)
         if weight.is_contiguous():
             windows = windows.permute(0, 2, 3, 1, 4, 5)
-        else:  # channels last: their order, so that the weights are not copied
+        else:  # channels last: use this order, so that the weights are not copied
             windows, weight = windows.permute(0, 2, 3, 4, 5, 1), weight.permute(0, 2, 3, 1)
         flat = windows.reshape(number * rows * columns, -1)
-        found: Tensor = functional.linear(flat, weight.flatten(1), bias)
-        return found.view(number, rows, columns, -1).permute(0, 3, 1, 2)
+        output: Tensor = functional.linear(flat, weight.flatten(1), bias)
+        return output.view(number, rows, columns, -1).permute(0, 3, 1, 2)

@@ -1,11 +1,10 @@
-"""Rasters through rasterio, which brings GDAL: windows of GeoTIFF, PNG and JPEG, and GeoTIFF written in bands."""
+"""Images through rasterio, which brings GDAL: windows of TIFF, PNG and JPEG, and GeoTIFF written in bands."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,16 @@ import numpy.typing as npt
 import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.windows import Window as Place
+from rasterio.windows import Window
 
-from fullconv.data.bands import ValueRange
 from fullconv.errors import DataError
-from fullconv.image import told_of
-from fullconv.run.rasters import Coding, Mask, Origin, bands_read
+from fullconv.faults import Fault
+from fullconv.images.base import GeoTags, bands_read
+from fullconv.images.input_format import RGB, InputFormat
+from fullconv.images.opened import decoding_errors
+from fullconv.images.values import Mask, PixelDecoder, UInt8
 
-__all__ = ["BLOCK", "gdal_raster", "write_geotiff"]
+__all__ = ["BLOCK", "GdalReader", "open_gdal", "write_geotiff"]
 
 BLOCK = 512
 """Side of the tiles of a written file; `bands` should come in so many rows."""
@@ -29,13 +30,11 @@ BLOCK = 512
 CACHE_MB = 64
 """Decoded blocks that GDAL may keep; its own rule, 5 % of the machine's memory, is no bound."""
 
-UInt8 = npt.NDArray[np.uint8]
 
+class GdalReader:
+    """An open rasterio data set as an `ImageReader`."""
 
-class _GdalRaster:
-    """An open rasterio data set as a `Raster`."""
-
-    def __init__(self, source: Any, path: Path, channels: int, value_range: ValueRange | None) -> None:
+    def __init__(self, source: Any, path: Path, input: InputFormat) -> None:
         self.size = (source.height, source.width)
         (height, width), count = source.block_shapes[0], source.count
         self.by_rows = width >= source.width
@@ -43,35 +42,45 @@ class _GdalRaster:
         self._source, self._path = source, path
         colored = source.colorinterp  # once: later, rasterio raises what GDAL has said of odd tags since
         palette = colored[0] == ColorInterp.palette
-        read, self.note = bands_read(path, 3 if palette else count, ColorInterp.alpha in colored, channels)
+        read, self.note = bands_read(path, 3 if palette else count, ColorInterp.alpha in colored, input.channels)
         self._bands = [1] if palette else list(range(1, read + 1))
         if ColorInterp.cyan in colored:
-            raise DataError(f"{path}: CMYK colours; convert it to RGB")
+            raise DataError.of(Fault("unsupported-format", path, "CMYK colours", "convert it to RGB"))
         flags = source.mask_flag_enums[0]
-        self.origin = _origin(source)
-        says_alpha = MaskFlags.alpha in flags and channels == count  # then it is a channel like others
-        self._masked = source.driver == "GTiff" and flags != [MaskFlags.all_valid] and not says_alpha
-        self._coding = replace(_coding(source, path, palette), channels=channels, value_range=value_range)
+        self.geo = _geo_tags(source)
+        self.nodata: float | None = source.nodata
+        says_alpha = MaskFlags.alpha in flags and input.channels == count  # then it is a channel like others
+        self.masked = source.driver == "GTiff" and flags != [MaskFlags.all_valid] and not says_alpha
+        self._decoder = _decoder(source, path, input, palette)
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
-        """As `Raster.read`."""
-        place = Place(columns.start, rows.start, len(columns), len(rows))
-        with told_of(self._path):
-            stored = self._source.read(self._bands, window=place)
-            valid = self._source.dataset_mask(window=place) if self._masked else None
-        empty = None if valid is None else valid == 0
-        return self._coding.bytes_of(np.moveaxis(stored, 0, -1), empty), empty
+        """As `ImageReader.read`."""
+        stored = self.stored(rows, columns)
+        empty = None
+        if self.masked:
+            with decoding_errors(self._path):
+                empty = self._source.dataset_mask(window=_window(rows, columns)) == 0
+        return self._decoder.bytes_of(stored, empty), empty
+
+    def stored(self, rows: range, columns: range) -> npt.NDArray[Any]:
+        """Read the file's own numbers of a window, h x w x bands."""
+        with decoding_errors(self._path):
+            return np.moveaxis(self._source.read(self._bands, window=_window(rows, columns)), 0, -1)
 
 
-def _origin(source: Any) -> Origin | None:
+def _window(rows: range, columns: range) -> Window:
+    return Window(columns.start, rows.start, len(columns), len(rows))
+
+
+def _geo_tags(source: Any) -> GeoTags | None:
     points, crs = source.gcps
     if points:
-        return Origin(crs, gcps=points)
+        return GeoTags(crs, gcps=points)
     located = source.crs is not None or not source.transform.is_identity
-    return Origin(source.crs, source.transform) if located else None
+    return GeoTags(source.crs, source.transform) if located else None
 
 
-def _coding(source: Any, path: Path, colored: bool) -> Coding:
+def _decoder(source: Any, path: Path, input: InputFormat, colored: bool) -> PixelDecoder:
     structure = source.tags(1, ns="IMAGE_STRUCTURE") | source.tags(ns="IMAGE_STRUCTURE")
     palette = None
     if colored:
@@ -79,22 +88,20 @@ def _coding(source: Any, path: Path, colored: bool) -> Coding:
         for index, color in source.colormap(1).items():
             palette[index] = color[:3]
     inverted = structure.get("MINISWHITE") == "YES"
-    return Coding(path, palette, int(structure.get("NBITS", 8)), inverted)
+    return PixelDecoder(path, input, palette, int(structure.get("NBITS", 8)), inverted)
 
 
 @contextmanager
-def gdal_raster(
-    path: Path, driver: str, channels: int = 3, value_range: ValueRange | None = None
-) -> Iterator[_GdalRaster]:
-    """An image as a `Raster`, through one of GDAL's drivers; DataError if it cannot open it."""
+def open_gdal(path: Path, driver: str, input: InputFormat = RGB) -> Iterator[GdalReader]:
+    """Open an image through one of GDAL's drivers; DataError if it cannot."""
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with told_of(path):
+        with decoding_errors(path):
             source = rasterio.open(path, driver=driver)
         with source:
-            with told_of(path):
-                raster = _GdalRaster(source, path, channels, value_range)
-            yield raster
+            with decoding_errors(path):
+                reader = GdalReader(source, path, input)
+            yield reader
 
 
 def write_geotiff(
@@ -102,7 +109,7 @@ def write_geotiff(
     size: tuple[int, int],
     bands: Iterable[UInt8],
     palette: UInt8 | None,
-    origin: Origin | None,
+    geo: GeoTags | None,
     nodata: int | None = None,
 ) -> None:
     """Write bands of rows, h x W or h x W x 3 uint8, as a tiled and compressed TIFF of `size` (height, width).
@@ -110,10 +117,10 @@ def write_geotiff(
     With `palette`, 256 x 3 uint8 RGB, they hold its indices (deflate, no loss); without one RGB (JPEG at quality 90).
     BigTIFF where 4 GB might not do.
     """
-    origin = origin or Origin()
+    geo = geo or GeoTags()
     profile: dict[str, Any] = {"driver": "GTiff", "dtype": "uint8", "height": size[0], "width": size[1]}
-    profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "BIGTIFF": "IF_SAFER", "crs": origin.crs}
-    profile |= {"gcps": origin.gcps} if origin.gcps else {"transform": origin.transform}
+    profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "BIGTIFF": "IF_SAFER", "crs": geo.crs}
+    profile |= {"gcps": geo.gcps} if geo.gcps else {"transform": geo.transform}
     profile |= {"nodata": nodata, "count": 3 if palette is None else 1}
     if palette is None:
         profile |= {"compress": "jpeg", "photometric": "ycbcr", "interleave": "pixel", "JPEG_QUALITY": 90}
@@ -128,7 +135,7 @@ def write_geotiff(
                 top = 0
                 for band in bands:
                     stacked = band[None] if palette is not None else np.moveaxis(band, -1, 0)
-                    target.write(stacked, window=Place(0, top, size[1], len(band)))
+                    target.write(stacked, window=Window(0, top, size[1], len(band)))
                     top += len(band)
         except RasterioError as error:
             raise OSError(" ".join(str(error).split())) from error

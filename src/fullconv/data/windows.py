@@ -1,0 +1,64 @@
+"""A labelled image that is read in windows, for images that are too large to be read whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from fullconv.data.dataset import DataSet, Sample, size_fault
+from fullconv.data.sbd import MASK_SUFFIX
+from fullconv.errors import DataError
+from fullconv.images import open_image, open_label_map
+from fullconv.images.base import ImageReader
+from fullconv.images.label_map import LabelReader, WholeLabels
+from fullconv.images.values import Mask, UInt8
+
+__all__ = ["SampleReader", "open_sample"]
+
+
+class SampleReader:
+    """An image of `size` (height, width) and its target, read together."""
+
+    def __init__(self, image: ImageReader, mask: LabelReader, ignore_index: int) -> None:
+        self.size, self._image, self._mask, self._ignored = image.size, image, mask, np.uint8(ignore_index)
+
+    def read(self, rows: range, columns: range) -> tuple[UInt8, UInt8, Mask | None]:
+        """Read a window as `DataSet.read` gives it, h x w x C and h x w, and which pixels hold no data."""
+        image, empty = self._image.read(rows, columns)
+        mask = self._mask.read(rows, columns)
+        return image, mask if empty is None else np.where(empty, self._ignored, mask), empty
+
+
+@contextmanager
+def open_sample(dataset: DataSet, sample: Sample) -> Iterator[SampleReader]:
+    """Open an image and its target to read them in windows.
+
+    Masks that are PNG or TIFF are read in windows, too; others, and drawn ones, whole, a byte for each pixel.
+    Raises DataError as `DataSet.read`.
+    """
+    with open_image(sample.image, dataset.input) as image, _opened_mask(dataset, sample) as mask:
+        if image.size != mask.size:
+            raise DataError.of(size_fault(sample, image.size, mask.size))
+        yield SampleReader(image, mask, dataset.labels.ignore_index)
+
+
+@contextmanager
+def _opened_mask(dataset: DataSet, sample: Sample) -> Iterator[LabelReader]:
+    if sample.reader is not None or sample.target.suffix == MASK_SUFFIX:
+        yield WholeLabels(dataset.read_mask(sample))
+        return
+    with open_label_map(sample.target, dataset.labels if dataset.color_masks else None) as mask:
+        yield _Classes(mask, dataset, sample)
+
+
+class _Classes:
+    """The numbers of a mask file as class ids."""
+
+    def __init__(self, mask: LabelReader, dataset: DataSet, sample: Sample) -> None:
+        self.size, self._mask, self._dataset, self._path = mask.size, mask, dataset, sample.target
+
+    def read(self, rows: range, columns: range) -> UInt8:
+        """As `LabelReader.read`."""
+        return self._dataset.classes_of(self._mask.read(rows, columns), self._path)

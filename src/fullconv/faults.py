@@ -1,0 +1,110 @@
+"""Faults of data sets as data: the kinds there are, how grave each one is, and one fault in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["BY_HAND", "KINDS", "MENDED", "Fault", "Group", "Severity", "grouped"]
+
+Severity = Literal["error", "warning"]
+
+# fmt: off
+KINDS: dict[str, Severity] = {
+    "class-names": "error", "class-mismatch": "error",
+    "missing-folder": "error", "missing-list": "error", "empty-split": "error", "unknown-split": "error",
+    "ambiguous-split": "error", "loose-images": "error", "nested-images": "error",
+    "missing-mask": "error", "orphan-mask": "error", "missing-image": "error", "ambiguous-image": "error",
+    "duplicate-image": "error", "duplicate-stem": "error", "no-common-stem": "error", "listed-absent": "error",
+    "listed-twice": "error",
+    "invalid-annotations": "error", "unknown-image": "error", "unknown-class": "error", "damaged-shape": "error",
+    "unsupported-shape": "error", "no-shapes": "error",
+    "missing-file": "error", "not-a-file": "error", "empty-file": "error", "html-file": "error",
+    "not-an-image": "error", "unsupported-format": "error", "truncated-file": "error", "not-finite": "error",
+    "value-range": "error", "too-large": "error", "unreadable-file": "error",
+    "band-count": "error", "size-mismatch": "error", "exif-rotation": "error",
+    "jpeg-mask": "error", "mask-0-255": "error", "antialiased": "error", "unknown-label": "error",
+    "unknown-colour": "error", "no-colour-table": "error", "grey-levels": "error", "only-background": "error",
+    "unlabelled-split": "error",
+    "absent-class": "warning", "all-ignored": "warning", "background-image": "warning", "in-two-splits": "warning",
+    "thin-objects": "warning", "nodata-labelled": "warning", "mixed-channels": "warning", "alpha": "warning",
+    "palette-order": "warning", "grey-among-colour": "warning", "several-pages": "warning", "empty-polygon": "warning",
+}
+# fmt: on
+"""Every kind, in the order in which they are listed. An error stops or spoils training; a warning needs a look.
+
+The names are stable: programs that read `fullconv check --json` compare them.
+"""
+
+MENDED = frozenset({"exif-rotation", "jpeg-mask", "antialiased", "mixed-channels", "nodata-labelled", "mask-0-255"})
+"""Kinds that `--fix` repairs. Pairs with other errors are left out of the copy; other warnings change nothing."""
+
+BY_HAND = frozenset({"class-names", "grey-levels", "only-background"})
+"""Kinds after which no label is certain, so that `--fix` refuses the data set."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault in one place: its kind, the file or folder, what is wrong there, and what to do about it.
+
+    `sample` and `split` name what it belongs to, where that is one. A fault is not `sure` where a repair would have to
+    guess. `pair` is the `data.dataset.Sample` that the fault keeps out of the data set; `check` opens its files again.
+    """
+
+    kind: str
+    path: Path
+    problem: str
+    remedy: str
+    sample: str | None = None
+    split: str | None = None
+    sure: bool = True
+    pair: object = field(default=None, repr=False)
+
+    @property
+    def severity(self) -> Severity:
+        """The severity of the kind."""
+        return KINDS[self.kind]
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}; {self.remedy}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain strings, for JSON."""
+        return {
+            "code": self.kind,
+            "severity": self.severity,
+            "path": str(self.path),
+            "problem": self.problem,
+            "remedy": self.remedy,
+            "sample": self.sample,
+            "split": self.split,
+        }
+
+
+@dataclass(frozen=True)
+class Group:
+    """All faults of one kind, in the order in which they were found."""
+
+    kind: str
+    faults: tuple[Fault, ...]
+
+    @property
+    def severity(self) -> Severity:
+        """The severity of the kind."""
+        return KINDS[self.kind]
+
+    @property
+    def remedy(self) -> str | None:
+        """What to do, where it is the same for all."""
+        remedies = {fault.remedy for fault in self.faults}
+        return remedies.pop() if len(remedies) == 1 else None
+
+
+def grouped(faults: Iterable[Fault]) -> tuple[Group, ...]:
+    """Group faults by kind, in the order of `KINDS`: errors first."""
+    by_kind: dict[str, list[Fault]] = {}
+    for fault in faults:
+        by_kind.setdefault(fault.kind, []).append(fault)
+    return tuple(Group(kind, tuple(by_kind[kind])) for kind in KINDS if kind in by_kind)

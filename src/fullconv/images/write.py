@@ -1,0 +1,89 @@
+"""Images and label maps written, and images tinted with labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fullconv.errors import DataError, UsageError
+from fullconv.files import StrPath, atomic_write
+from fullconv.images.headers import IMAGE_SUFFIXES
+from fullconv.images.opened import MAX_PIXELS
+from fullconv.images.values import UInt8
+from fullconv.labels import LabelSet
+
+__all__ = ["overlay", "rgb_view", "write_image", "write_label_map"]
+
+ROWS = 256
+"""Rows that are tinted at a time: what they take meanwhile is five times their own size."""
+
+_LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".jfif": 65500, ".gif": 65535, ".webp": 16383}
+
+
+def write_image(path: StrPath, rgb: UInt8) -> None:
+    """Write H x W x 3 uint8 RGB in the format that the suffix names (JPEG at quality 95).
+
+    Raises UsageError for a suffix outside `IMAGE_SUFFIXES` or a format that cannot hold the size, and
+    FullconvError if it cannot be written; the file is written atomically.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise UsageError(
+            f"{path}: images are not written as {suffix or 'files without suffix'}; use .png", code="image-suffix"
+        )
+    if max(rgb.shape) > _LONGEST_SIDE.get(suffix, MAX_PIXELS):
+        raise UsageError(f"{path}: {_size(rgb)} pixels are more than {suffix} can hold; use .png", code="image-size")
+    with atomic_write(path) as temporary:
+        Image.fromarray(rgb).save(temporary, quality=95, subsampling=0)
+
+
+def write_label_map(path: StrPath, label_map: UInt8, labels: LabelSet) -> None:
+    """Write an H x W uint8 label map as an 8-bit palette PNG, in the colours of `labels`, others white.
+
+    Raises FullconvError if it cannot be written; the file is written atomically.
+    """
+    image = Image.fromarray(label_map)
+    image.putpalette(labels.colorize(np.arange(256, dtype=np.uint8)).tobytes())
+    with atomic_write(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def rgb_view(image: UInt8) -> UInt8:
+    """Return what is shown of an H x W x C image: its first three channels as RGB, or the first one as grey."""
+    return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+
+
+def overlay(image: UInt8, label_map: UInt8, labels: LabelSet, alpha: float = 0.5) -> UInt8:
+    """Return an H x W x 3 uint8 RGB image tinted with the colours of its H x W label map, as a new array.
+
+    `alpha` is the share of the class colour, 0..1. Pixels whose label is no class keep the image.
+
+    Raises DataError if the sizes differ, UsageError if `alpha` is out of range.
+    """
+    if image.shape[:2] != label_map.shape:
+        raise DataError(
+            f"an image of {_size(image)} and a label map of {_size(label_map)} pixels do not match",
+            code="size-mismatch",
+        )
+    if not 0 <= alpha <= 1:
+        raise UsageError(f"alpha is {alpha}; it is a share, 0 to 1")
+    weight = round(256 * alpha)
+    ids = np.arange(256, dtype=np.uint8)
+    colors = labels.colorize(ids).astype(np.uint16)
+    is_class = (ids < labels.num_classes) & (ids != labels.ignore_index)
+    shares = (colors * weight + 128).astype(np.uint16)
+    result = np.empty_like(image)
+    for top in range(0, len(image), ROWS):
+        rows = slice(top, top + ROWS)
+        tinted = image[rows].astype(np.uint16)  # 255 * 256 + 128 fits 16 bits: no floats are needed
+        tinted *= 256 - weight
+        tinted += shares[label_map[rows]]
+        tinted >>= 8
+        result[rows] = np.where(is_class[label_map[rows]][..., None], tinted.astype(np.uint8), image[rows])
+    return result
+
+
+def _size(array: UInt8) -> str:
+    return " x ".join(str(length) for length in array.shape[:2])

@@ -1,0 +1,51 @@
+"""Files and folders are written atomically."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fullconv.files import atomic_folder, copy_file, write_json, write_text
+from refusals import refuses
+
+
+def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with refuses("file-not-writable", tmp_path / "file" / "a.txt"):
+        write_text(tmp_path / "file" / "a.txt", "text")
+
+
+def stop_midway(folder: Path) -> None:
+    with atomic_folder(folder) as partial:
+        write_text(partial / "a.txt", "text")
+        raise ValueError("stop")
+
+
+def test_a_failed_folder_does_not_appear(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stop"):
+        stop_midway(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    with atomic_folder(tmp_path / "out") as partial:
+        write_text(partial / "a.txt", "text")
+        assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out" / "a.txt").read_text() == "text"
+
+
+def test_json_is_compact_utf8_with_a_final_line_feed(tmp_path: Path) -> None:
+    write_json(tmp_path / "a" / "b.json", {"name": "été", "values": [1, 2]})
+    raw = (tmp_path / "a" / "b.json").read_bytes()
+    assert raw == '{"name":"été","values":[1,2]}\n'.encode()
+    assert json.loads(raw) == {"name": "été", "values": [1, 2]}
+
+
+def test_file_names_that_are_not_unicode_are_escaped(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "\udcff.png")
+    assert (tmp_path / "a.txt").read_bytes() == b"\\udcff.png"
+
+
+def test_copies_have_the_same_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(bytes(range(256)))
+    copy_file(tmp_path / "a.bin", tmp_path / "new" / "b.bin")
+    assert (tmp_path / "new" / "b.bin").read_bytes() == bytes(range(256))
