@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import typer
-from fullconv.export import export
-from fullconv.image import write_image, write_label_map
+from fullconv.onnx_export import export
+from fullconv.images import write_image, write_label_map
 from packaging.requirements import Requirement
 from PIL import Image
 from typer.main import get_command
