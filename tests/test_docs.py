@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fullconv.images import write_image
 
+from fullconv.images import write_image
 from fullconv.run.outputs import read_areas
 from test_choose import striped
 from test_face import noise
