@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fullconv.image import write_image
+from fullconv.images import write_image
 from fullconv.run.outputs import read_areas
 from test_choose import striped
 from test_face import noise

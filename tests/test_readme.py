@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 import typer
-from fullconv.export import export
 from packaging.requirements import Requirement
 from PIL import Image
 from typer.main import get_command
 
 from fullconv.cli import app, main
-from fullconv.image import write_image, write_label_map
+from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.learn import choose
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
+from fullconv.onnx_export import export
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(ROOT.glob("README*.md"))

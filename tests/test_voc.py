@@ -28,6 +28,8 @@ from fullconv.learn.recipe import default_recipe
 from fullconv.learn.result import TrainResult
 from fullconv.metrics import Scores
 from fullconv.net.spec import NetSpec
+from fullconv.report.source import COLUMNS
+from html_page import Page
 from voc_tree import (
     SBD_TRAIN,
     SBD_VAL,
@@ -181,7 +183,7 @@ def test_the_ladder_shows_the_papers_rows_on_the_papers_data(
     def finished(dataset: object, job: Job, out: Path, **_: object) -> TrainResult:
         out.mkdir(parents=True)
         with (out / "metrics.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([["epoch", "mean_iou"], [1, 0.5]])
+            csv.writer(file).writerows([COLUMNS, [0.5] * len(COLUMNS)])
         return TrainResult(out, scores(next(results)), 7.0, 2_000_000)
 
     monkeypatch.setattr(ladder, "train", finished)
@@ -194,6 +196,8 @@ def test_the_ladder_shows_the_papers_rows_on_the_papers_data(
     assert [line[5] for line in lines] == ["", "", "+10.0", "+14.0", "+10.0", "+3.0", "+3.0", "+0.3"]
     assert lines[7][1:5] == ["90.3", "75.9", "62.7", "83.2"]
     assert lines[7][6:] == ["", ""]
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert [row for row in page.rows if row[0].startswith("FCN-")] == lines
     assert "736 validation images" in text
     assert "CVPR 2015, table 2" in text
     assert len(table(rungs)) == 5
