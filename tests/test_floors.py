@@ -23,7 +23,6 @@ FLOORS = {
     "geometry": 1,
     "files": 1,
     "labels": 1,
-    "image": 2,
     "images": 2,
     "metrics": 2,
     "pages": 2,
