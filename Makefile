@@ -1,8 +1,10 @@
 PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
-PIP = .venv/bin/python -m pip --disable-pip-version-check
+BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+RUN = .venv/$(BIN)/python -m
+PIP = -m pip --disable-pip-version-check install
 
-.PHONY: venv demo test check clean
+.PHONY: venv demo test slow coverage check docs lowest base dist clean
 
 venv: .venv/.done
 
@@ -10,21 +12,59 @@ venv: .venv/.done
 .venv/.done: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(PIP) install $(TORCH)
-	$(PIP) install -e ".[train,geo,video,openvino,dev]"
+	.venv/$(BIN)/python $(PIP) $(TORCH)
+	.venv/$(BIN)/python $(PIP) -e ".[train,geo,video,openvino,dev]"
 	touch $@
 
 demo: venv
-	.venv/bin/fullconv demo
+	$(RUN) fullconv demo
 
 test: venv
-	.venv/bin/python -m pytest
+	$(RUN) pytest
+
+# Builds, installs and executes things for minutes.
+slow: venv
+	$(RUN) pytest -m slow
+
+# The tests, and the floor of coverage in pyproject.toml.
+coverage: venv
+	$(RUN) pytest --cov
 
 check: venv
-	.venv/bin/ruff check
-	.venv/bin/ruff format --check
-	.venv/bin/mypy
-	.venv/bin/python docs/make_commands.py --check
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	.venv/$(BIN)/codespell
+	.venv/$(BIN)/python docs/make_commands.py --check
+
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build
+
+# The tests with the lowest versions that pyproject.toml allows. Needs Python 3.11.
+lowest: .venv-lowest/.done
+	.venv-lowest/$(BIN)/python -m pytest
+
+.venv-lowest/.done: pyproject.toml .ci/lowest.py
+	$(PYTHON) -m venv --clear .venv-lowest
+	$(PYTHON) .ci/lowest.py > .venv-lowest/lowest.txt
+	.venv-lowest/$(BIN)/python $(PIP) --only-binary :all: -r .venv-lowest/lowest.txt
+	.venv-lowest/$(BIN)/python $(PIP) -c .venv-lowest/lowest.txt -e ".[train,geo,video,openvino,test]"
+	touch $@
+
+# The tests of what the base install can do: no torch, no other extra.
+base: .venv-base/.done
+	.venv-base/$(BIN)/python -m pytest
+
+.venv-base/.done: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-base
+	.venv-base/$(BIN)/python $(PIP) -e ".[test]"
+	touch $@
+
+# Build sdist and wheel, install the wheel in a clean venv and use it there.
+dist: venv
+	rm -rf dist
+	$(RUN) build
+	FULLCONV_DIST=dist $(RUN) pytest -m slow tests/test_dist.py
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build dist site

@@ -28,9 +28,10 @@ import torch
 from safetensors.torch import load_file
 
 from fullconv.data.layouts import find_dataset
-from fullconv.learn.keeper import load_state
-from fullconv.learn.recipe import modern, override
-from fullconv.learn.train import Job, train
+from fullconv.learn.checkpointing import load_state
+from fullconv.learn.job import Job
+from fullconv.learn.recipe import default_recipe, override
+from fullconv.learn.train import train
 from fullconv.net.checkpoint import load_net
 from fullconv.net.spec import NetSpec
 
@@ -49,7 +50,7 @@ def start_sitting(data: Path, out: Path) -> int:
         status = 1
         try:
             spec = NetSpec("mobilenet_v2", 3, 8)
-            train(find_dataset(data), Job(spec, override(modern(), VALUES)), out, resume=True, tell=lambda text: None)
+            train(find_dataset(data), Job(spec, override(default_recipe(), VALUES)), out, resume=True)
             status = 0
         finally:
             os._exit(status)

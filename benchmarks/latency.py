@@ -41,7 +41,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fullconv.arrays import UInt8
 from fullconv.data.layouts import find_dataset
-from fullconv.export.file import export
 from fullconv.files import write_text
 from fullconv.images import read_image, write_image, write_label_map
 from fullconv.labels import LabelSet
@@ -49,6 +48,7 @@ from fullconv.net.checkpoint import Saved, load_net, save_net
 from fullconv.net.fcn import rebuild
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
+from fullconv.onnx_export.file import export
 from fullconv.run.exported import ExportedRunner
 from fullconv.run.onnx import OnnxFile
 from fullconv.run.openvino import OpenVinoFile

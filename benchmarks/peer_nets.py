@@ -27,7 +27,7 @@ from torch.nn import functional
 from fullconv.arrays import Float32, UInt8
 from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.learn.plan import has_bf16
-from fullconv.learn.recipe import modern
+from fullconv.learn.recipe import default_recipe
 from fullconv.learn.task import SegmentationTask
 from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD
 from fullconv.net.fcn import FCN, rebuild
@@ -137,7 +137,7 @@ class OurTraining:
 
     def __init__(self, net: FCN) -> None:
         """Create task, optimizer and schedule for `net`."""
-        recipe = modern()
+        recipe = default_recipe()
         self.bf16, self.clip = has_bf16(recipe), recipe.clip
         net = net.to(memory_format=torch.channels_last)
         self.task = SegmentationTask(net, recipe, _LABELS, torch.ones(CLASSES), total_steps=10_000)
@@ -163,7 +163,7 @@ class PeerTraining:
 
     def __init__(self, net: nn.Module, our_settings: bool) -> None:
         """Create the optimizer for `net`."""
-        self.net, self.bf16 = _set_memory_format(net, our_settings), our_settings and has_bf16(modern())
+        self.net, self.bf16 = _set_memory_format(net, our_settings), our_settings and has_bf16(default_recipe())
         self.our_settings = our_settings
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
 

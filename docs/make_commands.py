@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from fullconv.cli import app
 from fullconv.files import write_text
-from fullconv.learn.recipe import Recipe, modern, paper
+from fullconv.learn.recipe import Recipe, default_recipe, paper_recipe
 
 TARGET = Path(__file__).with_name("commands.md")
 
@@ -50,9 +50,9 @@ def _commands(group: Any, before: str = "") -> list[tuple[str, Any]]:
 
 def _recipe() -> list[str]:
     """The values that `--set` takes."""
-    both = zip(modern().to_dict().items(), paper().to_dict().values(), strict=True)
+    both = zip(default_recipe().to_dict().items(), paper_recipe().to_dict().values(), strict=True)
     rows = [f"| `{name}` | `{json.dumps(ours)}` | `{json.dumps(published)}` |" for (name, ours), published in both]
-    head = ["| --set | modern | paper |", "|---|---|---|"]
+    head = ["| --set | default | paper |", "|---|---|---|"]
     return ["## The recipes", "", cleandoc(Recipe.__doc__ or ""), "", *head, *rows]
 
 

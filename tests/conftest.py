@@ -1,14 +1,75 @@
-"""Settings that all tests share."""
+"""Settings that all tests share.
+
+Without torch or another extra, the tests that need it are skipped: whatever imports a package that is not installed.
+"""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
 from hypothesis import settings
 
-# One thread everywhere: sums do not depend on the machine, and a child process can repeat them bit by bit.
-torch.set_num_threads(1)
+from fullconv.errors import MissingExtra
+
+EXTRAS = ("torch", "torchvision", "timm", "lightning", "torchmetrics", "safetensors", "matplotlib", "onnx", "sklearn")
+EXTRAS += ("scipy", "openvino", "rasterio", "tifffile", "av", "shapely")
+MISSING = {package for package in EXTRAS if find_spec(package) is None}
+
+if "torch" not in MISSING:
+    import torch
+
+    # One thread everywhere: sums do not depend on the machine, and a child process can repeat them bit by bit.
+    torch.set_num_threads(1)
 
 settings.register_profile("fullconv", deadline=None, print_blob=True)
 settings.load_profile("fullconv")
 
-pytest_plugins = ["voc_tree", "geotiffs"]
+pytest_plugins = [
+    *(["voc_tree"] if "scipy" not in MISSING else []),
+    *(["geotiffs"] if "rasterio" not in MISSING else []),
+]
+
+
+@contextmanager
+def skipping() -> Iterator[None]:
+    """Skip what imports a package that is not installed."""
+    try:
+        yield
+    except (ModuleNotFoundError, MissingExtra, pytest.Collector.CollectError) as error:
+        cause = error.__cause__ if isinstance(error, pytest.Collector.CollectError) else error
+        package = cause.package if isinstance(cause, MissingExtra) else str(getattr(cause, "name", ""))
+        package = {"scikit-learn": "sklearn"}.get(package, package.partition(".")[0])
+        if package in MISSING:
+            pytest.skip(f"{package} is not installed", allow_module_level=True)
+        raise
+
+
+class Module(pytest.Module):
+    """A file of tests that is skipped where it cannot be imported for lack of a package."""
+
+    def _getobj(self) -> Any:
+        with skipping():
+            return super()._getobj()
+
+
+def pytest_pycollect_makemodule(module_path: Any, parent: Any) -> Module | None:
+    """Collect files the usual way where everything is installed."""
+    return Module.from_parent(parent, path=module_path) if MISSING else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Skip a test that imports a missing package itself."""
+    with skipping():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Iterator[Any]:
+    """Skip the tests of a fixture that imports a missing package."""
+    with skipping():
+        return (yield)

@@ -110,7 +110,7 @@ def test_every_way_is_measured_once_per_round_and_direction() -> None:
         return run
 
     timers = {"forward": fake("forward", 1), "backward": fake("backward", 3)}
-    result = bench_dense("digits", (126, 158), rounds=3, tell=lambda text: None, batch=2, timers=timers)
+    result = bench_dense("digits", (126, 158), rounds=3, batch=2, timers=timers)
     assert (
         calls == [("forward", 1), ("forward", 3), ("forward", 6), ("backward", 1), ("backward", 3), ("backward", 6)] * 3
     )

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+import fullconv.api
 from command_line import check
 from fullconv.cli import main
-from fullconv.data.fingerprint import Fingerprint, read_fingerprint
 from fullconv.data.layouts import find_dataset
-from fullconv.images import write_image, write_label_map
+from fullconv.data.statistics import DataSetStatistics, read_statistics, read_training_data
+from fullconv.errors import DataError, UsageError
+from fullconv.images import read_label_map, write_image, write_label_map
+from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
 from fullconv.learn.choose import STEPS, choose, choose_recipe, choose_stride
-from fullconv.learn.loaders import Loaders
-from fullconv.learn.recipe import modern, override, paper
-from fullconv.learn.train import default_job, expect
+from fullconv.learn.data_module import DataModule
+from fullconv.learn.job import TrainingOptions, make_job
+from fullconv.learn.recipe import Recipe, default_recipe, override, paper_recipe
+from fullconv.learn.train import expect
 from fullconv.run.load import load_runner
 from html_page import Page
 
@@ -41,9 +46,9 @@ def striped(folder: Path, images: int = 8) -> Path:
     return folder
 
 
-def test_a_fingerprint_tells_shares_and_widths(tmp_path):
+def test_statistics_hold_shares_and_widths(tmp_path):
     data = find_dataset(striped(tmp_path))
-    found = read_fingerprint(data)
+    found = read_statistics(data)
     counts = np.zeros(256, int)
     for sample in data.split("train"):
         counts += np.bincount(data.read_target(sample).ravel(), minlength=256)
@@ -53,25 +58,25 @@ def test_a_fingerprint_tells_shares_and_widths(tmp_path):
     assert found.largest[0] == "ground"
 
 
-def fingerprint(images: int, share: float = 0.5, width: int | None = 20) -> Fingerprint:
-    return Fingerprint(images, ("a", "b"), (share, 1 - share), (64, width))
+def statistics(images: int, share: float = 0.5, width: int | None = 20) -> DataSetStatistics:
+    return DataSetStatistics(images, ("a", "b"), (round(1000 * share), round(1000 * (1 - share))), (64, width))
 
 
 @pytest.mark.parametrize(("width", "stride"), [(3, "4"), (7, "4"), (8, "8"), (60, "8"), (None, "8")])
 def test_thin_objects_get_a_fine_stride(width, stride):
-    assert choose_stride(fingerprint(10, width=width)).value == stride
+    assert choose_stride(statistics(10, width=width)).value == stride
 
 
 def test_no_stride_is_coarser_than_the_maps_are_kept():
-    assert choose_stride(fingerprint(10, width=3), dilate=16).value == "8"
-    assert choose_stride(fingerprint(10), dilate=4).value == "4"
-    assert choose_stride(fingerprint(10), 32, dilate=16).value == "16"
-    assert str(choose_stride(fingerprint(10), 4, dilate=16)) == "stride        4: as asked for"
+    assert choose_stride(statistics(10, width=3), dilate=16).value == "8"
+    assert choose_stride(statistics(10), dilate=4).value == "4"
+    assert choose_stride(statistics(10), 32, dilate=16).value == "16"
+    assert str(choose_stride(statistics(10), 4, dilate=16)) == "stride        4: as asked for"
 
 
 @pytest.mark.parametrize("images", [1, 5, 20, 367, 5000])
 def test_steps_grow_with_the_root_of_the_images(images):
-    recipe, _ = choose_recipe(fingerprint(images), modern(), set())
+    recipe, _ = choose_recipe(statistics(images), default_recipe(), set())
     steps = -(-images // recipe.batch_size) * recipe.epochs
     assert 0.5 < steps / (STEPS * (images / 20) ** 0.5) < 2
     assert recipe.epochs % recipe.val_every == 0
@@ -79,45 +84,129 @@ def test_steps_grow_with_the_root_of_the_images(images):
     assert recipe.batch_size <= max(2, images)
 
 
+class Stopped(Exception):
+    """Raised where training would load its first batch."""
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_each_mask_is_decoded_once_before_the_first_batch(tmp_path, monkeypatch, named):
+    """To name the classes, to choose and to count: three reasons, one pass."""
+    data = striped(tmp_path / "data")
+    if not named:
+        (data / "classes.txt").unlink()
+    decoded = Counter()
+
+    def counting(path, *rest):
+        decoded[path] += 1
+        return read_label_map(path, *rest)
+
+    def stop(*_):
+        raise Stopped
+
+    for module in ("dataset", "layouts"):
+        monkeypatch.setattr(f"fullconv.data.{module}.read_label_map", counting)
+    monkeypatch.setattr("fullconv.learn.train._Prepared.plan", stop)  # it loads the first batch
+    monkeypatch.setattr("fullconv.learn.data_module.DataModule.encode_with", stop)  # and this the first of a ladder
+    with pytest.raises(Stopped):
+        fullconv.api.train(data, out=tmp_path / "run", weights="none")
+    assert decoded == dict.fromkeys((data / "masks").iterdir(), 1)
+    decoded.clear()
+    monkeypatch.setattr("sys.argv", ["fullconv", "ladder", str(data), "--model", "digits", "--weights", "none"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Stopped):
+        main()
+    assert decoded == dict.fromkeys((data / "masks").iterdir(), 1)
+
+
+def test_training_data_are_those_of_find_dataset(tmp_path):
+    data = striped(tmp_path / "data")
+    for _ in range(2):  # with class names, and without
+        dataset, statistics = read_training_data(data)
+        assert dataset == find_dataset(data)
+        assert statistics == read_statistics(dataset)
+        (data / "classes.txt").unlink(missing_ok=True)
+    assert dataset.labels.class_names == ("class_0", "class_1", "class_2")
+
+
+def test_training_data_have_the_faults_of_find_dataset(tmp_path):
+    data = striped(tmp_path / "data")
+    for path in (data / "masks").iterdir():
+        write_label_map(path, np.zeros((48, 64), np.uint8), LABELS)
+    for _ in range(2):  # with class names, and without
+        with pytest.raises(DataError) as expected:
+            find_dataset(data)
+        with pytest.raises(DataError) as caught:
+            read_training_data(data)
+        assert caught.value.faults == expected.value.faults
+        (data / "classes.txt").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"stride": 7}, "unknown-stride"),
+        ({"stride": True}, "unknown-stride"),
+        ({"upsample": None}, "unknown-upsample"),
+        ({"padding": "100"}, "unknown-padding"),
+        ({"dilate": 32}, "unknown-dilate"),
+        ({"recipe": "modern"}, "unknown-recipe"),
+        ({"head_width": 0}, "bad-head-width"),
+        ({"lr": 0}, "bad-recipe-value"),
+        ({"values": {"flop": 1}}, "unknown-recipe-value"),
+    ],
+)
+def test_options_are_checked_before_any_data_is_read(tmp_path, values, code):
+    with pytest.raises(UsageError) as caught:
+        fullconv.api.train(tmp_path / "lost", **values)
+    assert caught.value.code == code
+
+
+def test_a_ladder_chooses_nothing_by_the_data(tmp_path):
+    dataset, statistics = read_training_data(striped(tmp_path))
+    job = make_job(dataset, TrainingOptions("digits", weights="none", epochs=3, by_data=False), statistics)
+    assert (job.spec.stride, job.recipe, job.weights, job.choices) == (8, Recipe(epochs=3), None, ())
+
+
 SIX = ["backbone", "stride", "crop", "batch", "epochs", "class weights"]
 
 
 def test_all_six_are_told_whoever_chose_them():
-    own = choose(fingerprint(20), modern())
+    own = choose(statistics(20), default_recipe())
     assert [choice.name for choice in own.choices] == SIX
     assert all(choice.value and choice.reason != "as asked for" for choice in own.choices)
     given = {"epochs", "batch_size", "class_weight_power", "val_every", "crop"}
-    asked = choose(fingerprint(3, 0.99), modern(), given, model="digits", stride=16)
+    asked = choose(statistics(3, 0.99), default_recipe(), given, model="digits", stride=16)
     assert [choice.name for choice in asked.choices] == SIX
     assert {choice.reason for choice in asked.choices} == {"as asked for"}
-    assert (asked.model, asked.stride, asked.recipe) == ("digits", 16, modern())
-    printed = choose(fingerprint(3, 0.99), paper(), {"epochs"}, published=True)
+    assert (asked.model, asked.stride, asked.recipe) == ("digits", 16, default_recipe())
+    printed = choose(statistics(3, 0.99), paper_recipe(), {"epochs"}, published=True)
     assert [choice.name for choice in printed.choices] == SIX
     assert {choice.reason for choice in printed.choices[1:]} == {"as asked for", "as published"}
-    assert printed.recipe == paper()
+    assert printed.recipe == paper_recipe()
 
 
 def test_the_crop_that_is_told_is_the_one_that_is_cut(tmp_path):
     dataset = find_dataset(striped(tmp_path))
-    crop = choose(read_fingerprint(dataset), modern()).choices[2]
-    assert crop.value == str(Loaders(dataset, modern()).crop) == "64"
-    whole = choose(read_fingerprint(dataset), override(modern(), {"crop": 0, "batch_size": 1}), {"crop"}).choices[2]
+    crop = choose(read_statistics(dataset), default_recipe()).choices[2]
+    assert crop.value == str(DataModule(dataset, default_recipe()).crop) == "64"
+    whole = choose(
+        read_statistics(dataset), override(default_recipe(), {"crop": 0, "batch_size": 1}), {"crop"}
+    ).choices[2]
     assert whole.value == "whole images"
 
 
 def test_rare_classes_count_more_where_one_has_nearly_all():
-    assert choose_recipe(fingerprint(20, 0.97), modern(), set())[0].class_weight_power == 0.5
-    assert choose_recipe(fingerprint(20, 0.6), modern(), set())[0].class_weight_power == 0.25
+    assert choose_recipe(statistics(20, 0.97), default_recipe(), set())[0].class_weight_power == 0.5
+    assert choose_recipe(statistics(20, 0.6), default_recipe(), set())[0].class_weight_power == 0.25
 
 
-def test_check_measures_the_very_job_that_train_would_start(tmp_path, monkeypatch, capsys):
+def test_check_measures_the_very_job_that_train_would_start(tmp_path, monkeypatch):
     """And neither writes."""
     data, jobs = striped(tmp_path / "data"), []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fullconv.learn.train.train", lambda _, job, *rest, **named: jobs.append(job))
-    monkeypatch.setattr("fullconv.cli._told", lambda *_: None)
-    train(monkeypatch, capsys, data)
-    assert jobs == [default_job(find_dataset(data))]
+    fullconv.api.train(data)
+    assert jobs == [make_job(find_dataset(data), TrainingOptions())]
     before = sorted(tmp_path.rglob("*"))
     rows = dict(expect(find_dataset(data)))
     assert list(rows) == ["epochs", "time", "memory"]
@@ -129,11 +218,11 @@ def test_check_measures_the_very_job_that_train_would_start(tmp_path, monkeypatc
 @pytest.mark.parametrize("missing", ["torch", None])
 def test_check_tells_what_training_will_take_or_what_to_install(tmp_path, monkeypatch, capsys, missing):
     find_spec = importlib.util.find_spec
-    monkeypatch.setattr("fullconv.arguments.find_spec", lambda name: None if name == missing else find_spec(name))
+    monkeypatch.setattr("fullconv.extras.find_spec", lambda name: None if name == missing else find_spec(name))
     monkeypatch.setattr("fullconv.learn.train.expect", lambda _: (("time", "7 s"),))
     assert check(monkeypatch, striped(tmp_path / "data"), "--html", tmp_path / "a.html") == 0
     said = capsys.readouterr().out
-    assert ("pip install 'fullconv[train]'" in said) == (missing is not None)
+    assert (pip_command("train") in said) == (missing is not None)
     assert ("time     7 s" in said) == (missing is None)
 
 

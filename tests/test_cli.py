@@ -25,6 +25,7 @@ from fullconv.data.formats.write import LAYOUTS
 from fullconv.data.splits import SPLITS
 from fullconv.data.voc import PAPER_SPLIT
 from fullconv.images import read_label_map
+from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import CLASSIFIERS
 from fullconv.net.checkpoint import Saved, save_net
@@ -112,22 +113,29 @@ def test_version(run: Callable[..., Outcome]) -> None:
     assert run("--version") == Outcome(0, f"{__version__}\n", "")
 
 
+def test_the_package_runs_as_a_module() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "fullconv", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, f"{__version__}\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["predict"], 2, "Missing argument"),
         (["paint"], 2, "No such command"),
         (["train", "DATA", "--epochs", "few"], 2, "--epochs"),
-        (["train", "DATA", "--stride", "7", "--model", "digits", "--weights", "none"], 2, "32, 16, 8 or 4"),
-        (["train", "DATA", "--stride", "0"], 2, "32, 16, 8 or 4"),
+        (["train", "DATA", "--stride", "7", "--model", "digits", "--weights", "none"], 2, "'32', '16', '8', '4'"),
+        (["train", "DATA", "--stride", "0"], 2, "'32', '16', '8', '4'"),
         (["train", "DATA", "--lr", "nan"], 2, "lr must be a finite number"),
         (["train", "DATA", "--set", "flip"], 2, "NAME=VALUE"),
         (["train", "DATA", "--set", "flop=1"], 2, "did you mean 'flip'?"),
         (["train", "DATA", "--set", "flip=often"], 2, "flip='often'"),
         (["train", "DATA", "--set", "scale=[1"], 2, "scale"),
         (["train", "DATA", "--recipe", "stew"], 2, "stew"),
-        (["train", "DATA", "--upsample", "guessed"], 2, "choose from fixed, learned, unpool, resize"),
-        (["train", "DATA", "--padding", "100"], 2, "choose from minimal, reference"),
+        (["train", "DATA", "--upsample", "guessed"], 2, "'fixed', 'learned', 'unpool', 'resize'"),
+        (["train", "DATA", "--padding", "100"], 2, "'minimal', 'reference'"),
         (
             ["train", "DATA", "--model", "resnet18", "--weights", "none", "--padding", "reference"],
             2,
@@ -136,7 +144,7 @@ def test_version(run: Callable[..., Outcome]) -> None:
         (["import", "nowhere.pth", "--out", "a.safetensors"], 4, "nowhere.pth: there is no such weights file"),
         (["import", "nowhere.pth", "--out", "a.safetensors", "--net", "fcn4s"], 2, "'fcn32s', 'fcn16s'"),
         (["import", "nowhere.pth", "--out", "a.pth"], 2, "ends in .safetensors"),
-        (["train", "DATA", "--dilate", "7"], 2, "choose from 16, 8, 4"),
+        (["train", "DATA", "--dilate", "7"], 2, "'16', '8', '4'"),
         (
             ["ladder", "DATA", "--model", "digits", "--dilate", "8", "--epochs-each", "1,1,1,1"],
             2,
@@ -281,14 +289,14 @@ def test_a_missing_extra_names_its_command(
     for arguments in calls:
         outcome = run(*arguments)
         assert outcome.code == 2
-        assert outcome.err == "fullconv: torch is not installed. Run: pip install 'fullconv[train]'\n"
+        assert outcome.err == f"fullconv: torch is not installed. Run: {pip_command('train')}\n"
 
 
 def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
     def broken(root: Path) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("fullconv.data.layouts.find_dataset", broken)
+    monkeypatch.setattr("fullconv.data.statistics.read_training_data", broken)
     monkeypatch.setattr(sys, "argv", ["fullconv", "train", str(data)])
     with pytest.raises(ZeroDivisionError):
         main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def lively_net() -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoResult]:
     out = tmp_path_factory.mktemp("made") / "demo"
-    return out, run_demo(out, TINY, lambda text: None)
+    return out, run_demo(out, TINY)
 
 
 @pytest.mark.parametrize("size", [(94, 94), (126, 158), (157, 200)])
@@ -91,10 +92,10 @@ def test_a_framed_image_has_one_cell_for_each_square() -> None:
     assert middle - 31 == 32 + 15.5
 
 
-def test_the_classifier_learns_and_is_read_back(tmp_path: Path) -> None:
-    told: list[str] = []
-    net = train_classifier(192, 3, tell=told.append)
-    losses = [float(line.rsplit(" ", 1)[1]) for line in told]
+def test_the_classifier_learns_and_is_read_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "fullconv")
+    net = train_classifier(192, 3)
+    losses = [float(line.rsplit(" ", 1)[1]) for line in caplog.messages]
     assert len(losses) == 3
     assert losses[-1] < losses[0]
     assert losses[-1] < np.log(11)
@@ -131,13 +132,13 @@ def test_a_demo_leaves_everything_and_gives_the_signals_back(finished: tuple[Pat
         assert np.asarray(picture.convert("RGB")).std() > 20
 
 
-def test_a_complete_demo_is_only_read(finished: tuple[Path, DemoResult]) -> None:
+def test_a_complete_demo_is_only_read(finished: tuple[Path, DemoResult], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "fullconv")
     out, result = finished
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    told: list[str] = []
-    assert run_demo(out, TINY, told.append) == result
+    assert run_demo(out, TINY) == result
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert "is complete" in told[0]
+    assert "is complete" in caplog.messages[0]
 
 
 def test_a_stopped_demo_goes_on(finished: tuple[Path, DemoResult], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +148,7 @@ def test_a_stopped_demo_goes_on(finished: tuple[Path, DemoResult], monkeypatch: 
     (out / "demo.json").write_text(json.dumps({**note, "result": None}))
     (out / "story.png").unlink()
     monkeypatch.setattr(demo, "train_classifier", pytest.fail)
-    again = run_demo(out, TINY, lambda text: None)
+    again = run_demo(out, TINY)
     assert (again.table, again.accuracy) == (result.table, result.accuracy)
     assert (out / "story.png").is_file()
 

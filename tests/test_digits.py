@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fullconv.data import digits
-from fullconv.data.dataset import count_labels
 from fullconv.data.digits import DIGIT_LABELS, digit_patches, digit_samples, digit_scenes, write_digit_dataset
 from fullconv.data.layouts import find_dataset
+from fullconv.data.statistics import read_statistics
 from fullconv.errors import MissingExtra, UsageError
 
 
@@ -96,7 +96,7 @@ def test_the_written_data_set_is_read_back(tmp_path):
             image, target = dataset.read(sample)
             np.testing.assert_array_equal(image, images[index])
             np.testing.assert_array_equal(target, targets[index])
-        assert count_labels(dataset, split).sum() == targets.size
+        assert sum(read_statistics(dataset, split).pixels) == targets.size
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path):
@@ -126,5 +126,5 @@ def test_what_cannot_be_asked_for():
 def test_a_missing_scikit_learn_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     digits._load.cache_clear()
-    with pytest.raises(MissingExtra, match=r"fullconv\[train\]"):
+    with pytest.raises(MissingExtra, match=r"pip install .*\[train\]"):
         digit_samples("train")

@@ -1,9 +1,21 @@
-"""The pages say what the code does."""
+"""The pages say what the code does, and their Python examples run."""
 
 from __future__ import annotations
 
+import logging
+import re
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fullconv.images import write_image
+from fullconv.run.outputs import read_areas
+from test_choose import striped
+from test_face import noise
 
 ROOT = Path(__file__).parent.parent
 
@@ -12,3 +24,74 @@ def test_the_page_of_commands_is_current() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "make_commands.py"))
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert page == made["document"](), "run python docs/make_commands.py"
+
+
+def examples(page: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The files that the examples name; logging is afterwards as it was."""
+    monkeypatch.chdir(tmp_path)
+    write_image("photo.jpg", noise(40, 56))
+    write_image("photos/photo.jpg", noise(40, 56))
+    write_image("photos/more/other.png", noise(33, 41))
+    striped(Path("mydata"))
+    logger = logging.getLogger("fullconv")
+    level = logger.level
+    yield tmp_path
+    logger.setLevel(level)
+
+
+def write_clip(path: str) -> None:
+    av = pytest.importorskip("av")
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for seed in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise(48, 64, seed), format="rgb24")))
+        container.mux(stream.encode())
+
+
+def run_examples(page: str) -> dict[str, Any]:
+    """Run the blocks in their order; the names that they leave."""
+    blocks, names = examples(page), dict[str, Any]()
+    assert blocks
+    for number, block in enumerate(blocks, 1):
+        exec(compile(block, f"{page}, example {number}", "exec", dont_inherit=True), names)
+    return names
+
+
+@pytest.mark.filterwarnings("ignore::Warning:lightning")
+def test_the_examples_of_the_python_page_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip("clip.mp4")
+    names = run_examples("docs/python.md")
+    printed = capsys.readouterr().out
+    assert "lost.jpg: no such file" in printed
+    assert "top left corner" in printed
+    assert "2 of 2 steps: mean IU 0." in printed
+    assert "0 errors" in printed
+    assert "classifier.1: linear became a 6x6 convolution to 4096" in printed
+    made = {path.as_posix() for path in Path("results").rglob("*.*")}
+    saved = (
+        "photo.png more/other.png overlays/photo.jpg probabilities/photo.npz polygons/photo.geojson labelme/photo.json"
+    )
+    frames = "clip/frame-000001.png clip/frame-000002.png"
+    assert made == {f"results/{name}" for name in f"{saved} {frames} areas.csv".split()}
+    assert {row[0] for row in read_areas(Path("results/areas.csv"))} == {"photos/photo.jpg", "photos/more/other.png"}
+    run = names["run"]
+    assert run.folder == Path("runs/first")
+    assert run.model == Path("runs/first/model.onnx")
+    assert names["scores"].to_dict() == run.scores.to_dict()
+    assert Path("first.onnx").is_file()
+
+
+@pytest.mark.filterwarnings("ignore::Warning:lightning")
+def test_the_examples_of_the_readme_run(folder: Path) -> None:
+    names = run_examples("README.md")
+    assert names["result"].label_map.shape == (40, 56)
+    assert names["result"].label_map.dtype == np.uint8
+    assert names["dense"].coerced[0] == "classifier.0: linear became a 7x7 convolution to 4096"
+    assert names["net"].spec.name == "FCN-8s"

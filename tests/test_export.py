@@ -19,12 +19,6 @@ from torch import nn
 from fullconv.cli import main
 from fullconv.data.digits import DIGIT_LABELS, digit_scenes
 from fullconv.data.layouts import find_dataset
-from fullconv.export import export
-from fullconv.export import file as file_module
-from fullconv.export.body import export_body
-from fullconv.export.file import assemble, describe, tabulate_padding, weights_origin
-from fullconv.export.graph import PadTable
-from fullconv.export.quantize import Quantized, quantize
 from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import bundled_weights
@@ -33,6 +27,12 @@ from fullconv.net.fcn import FCN, rebuild
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
+from fullconv.onnx_export import export
+from fullconv.onnx_export import file as file_module
+from fullconv.onnx_export.body import export_body
+from fullconv.onnx_export.file import assemble, describe, tabulate_padding, weights_origin
+from fullconv.onnx_export.graph import PadTable
+from fullconv.onnx_export.quantize import Quantized, quantize
 from fullconv.run.exported import ExportedRunner
 from fullconv.run.load import load_runner
 from fullconv.run.onnx import OnnxFile
@@ -250,7 +250,7 @@ def test_export_int8_needs_data(run, monkeypatch, capsys):
     assert command(monkeypatch, "export", run, "--data", run) == 2
     assert command(monkeypatch, "export", run, "--force") == 2
     assert command(monkeypatch, "export", run, "--out", "net.pt") == 2
-    assert "--int8 and --data DATA go together" in capsys.readouterr().err
+    assert "int8 and data go together" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

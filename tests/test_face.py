@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-import re
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,12 +21,17 @@ from PIL import Image
 from torch import nn
 
 import fullconv
+from command_line import check
+from fullconv.data.digits import DIGIT_LABELS, write_digit_dataset
+from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError, ModelError, UsageError
 from fullconv.images import read_label_map, write_image
 from fullconv.labels import LabelSet
+from fullconv.metrics import confusion_matrix
 from fullconv.model import Model
 from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import Saved, save_net
+from fullconv.net.digit_net import digit_net
 from fullconv.net.fcn import build
 from fullconv.net.runner import TorchRunner
 from fullconv.net.spec import NetSpec
@@ -262,36 +271,119 @@ def test_results_of_a_folder_have_names_of_their_own(tmp_path: Path, run: Path) 
     assert found == {"a/photo", "b/photo.png", "b/photo.jpg"}
 
 
-def examples() -> list[str]:
-    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+def test_every_name_of_the_face_is_there_and_listed() -> None:
+    assert set(fullconv.__all__) <= set(dir(fullconv))
+    for name in fullconv.__all__:
+        value = getattr(fullconv, name)
+        assert value.__doc__ or name == "__version__"
+    with pytest.raises(AttributeError, match="no attribute 'tarin'"):
+        fullconv.tarin  # type: ignore[attr-defined]  # noqa: B018
+    assert fullconv.Model is Model
 
 
-def test_the_examples_of_the_page_run_in_their_order(
-    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    av = pytest.importorskip("av")
-    monkeypatch.chdir(tmp_path)
-    write_image("photos/photo.jpg", noise(40, 56))
-    write_image("photos/more/other.png", noise(33, 41))
-    with av.open("clip.mp4", "w") as container:
-        stream = container.add_stream("mpeg4", rate=5)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-        for seed in range(2):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise(48, 64, seed), format="rgb24")))
-        container.mux(stream.encode())
-    blocks = examples()
-    assert len(blocks) >= 7
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(compile(block, "docs/python.md", "exec"), names)
-    told = capsys.readouterr().out
-    assert "lost.jpg: no such file" in told
-    assert "top left corner" in told
-    made = {path.as_posix() for path in Path("results").rglob("*.*")}
-    saved = (
-        "photo.png more/other.png overlays/photo.jpg probabilities/photo.npz polygons/photo.geojson labelme/photo.json"
+def test_the_functions_and_their_types_load_no_torch() -> None:
+    """Where torch is not installed, only the calls that need it fail, with the pip command."""
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "import fullconv\n"
+        "from fullconv.errors import MissingExtra\n"
+        "for name in fullconv.__all__: getattr(fullconv, name)\n"
+        "calls = (fullconv.train, ('data',)), (fullconv.fcn8s, ('digits', 2)), (fullconv.export, ('run',)), "
+        "(fullconv.convolutionalize, (None,))\n"
+        "for function, arguments in calls:\n"
+        "    try: function(*arguments)\n"
+        "    except MissingExtra as error: print(error.code)\n"
     )
-    frames = "clip/frame-000001.png clip/frame-000002.png"
-    assert made == {f"results/{name}" for name in f"{saved} {frames} areas.csv".split()}
-    assert {row[0] for row in read_areas(Path("results/areas.csv"))} == {"photos/photo.jpg", "photos/more/other.png"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout.split()) == (0, ["missing-extra"] * 4), run.stderr
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digit_dataset(tmp_path_factory.mktemp("data") / "digits", train=2, val=3, size=(48, 64))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a network with the classes of `data`."""
+    torch.manual_seed(0)
+    net = build(NetSpec("digits", 11, 32))
+    nn.init.normal_(net.score_fr.weight)  # type: ignore[arg-type]
+    folder = tmp_path_factory.mktemp("digits")
+    save_net(folder / "best.safetensors", net.state_dict(), Saved(net.spec, DIGIT_LABELS))
+    return folder
+
+
+def test_evaluate_gives_the_scores_of_its_definition(data: Path, digits: Path) -> None:
+    done: list[tuple[int, int]] = []
+    scores = fullconv.evaluate(digits, data, on_sample=lambda *numbers: done.append(numbers))
+    assert done == [(1, 3), (2, 3), (3, 3)]
+    dataset, confusion = find_dataset(data), np.zeros((11, 11), np.int64)
+    for sample in dataset.split("val"):
+        image, target = dataset.read(sample)
+        confusion += confusion_matrix(target, fullconv.load(digits).predict(image).label_map, 11)
+    assert scores.to_dict() == fullconv.Scores.from_confusion(confusion, DIGIT_LABELS.class_names).to_dict()
+    assert len(np.flatnonzero(confusion.sum(0))) > 1
+    assert fullconv.evaluate(digits, data, split="train").to_dict() != scores.to_dict()
+
+
+def test_evaluate_refuses_a_model_of_other_classes(data: Path, run: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        fullconv.evaluate(run, data)
+    assert caught.value.code == "other-classes"
+
+
+def test_check_is_that_of_the_command(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(shutil.copytree(data, tmp_path / "data"))
+    image = next((folder / "images" / "val").iterdir())
+    image.write_bytes(image.read_bytes()[:-300])
+    done: list[tuple[int, int]] = []
+    examination = fullconv.check(folder, on_sample=lambda *numbers: done.append(numbers))
+    assert done == [(number, 5) for number in range(1, 6)]
+    assert examination.errors == 1
+    assert check(monkeypatch, folder, "--html", tmp_path / "a.html", "--json", tmp_path / "a.json") == 3
+    assert json.loads((tmp_path / "a.json").read_text()) == json.loads(json.dumps(examination.to_dict()))
+
+
+def test_export_writes_what_load_reads(digits: Path, tmp_path: Path) -> None:
+    exported = fullconv.export(digits, tmp_path / "a.onnx", licence="CC0-1.0")
+    assert exported.path == tmp_path / "a.onnx"
+    image = noise(50, 60)
+    torch_labels, onnx_labels = (fullconv.load(path).predict(image).label_map for path in (digits, exported.path))
+    assert (torch_labels == onnx_labels).mean() > 0.999
+    assert fullconv.export(digits).path == digits / "model.onnx"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({"int8": True}, "int8-needs-data"),
+        ({"data": "mydata"}, "int8-needs-data"),
+        ({"force": True}, "force-without-int8"),
+        ({"out": "a.pth"}, "not-onnx"),
+    ],
+)
+def test_export_refuses_calls_that_cannot_be_meant(digits: Path, arguments: dict[str, Any], code: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        fullconv.export(digits, **arguments)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("build_net", "stride"),
+    [(fullconv.fcn32s, 32), (fullconv.fcn16s, 16), (fullconv.fcn8s, 8), (fullconv.fcn4s, 4)],
+)
+def test_skip_networks_have_their_strides(build_net: Callable[..., Any], stride: int) -> None:
+    net = build_net("digits", num_classes=5, weights="none")
+    assert (net.spec.stride, net.spec.num_classes) == (stride, 5)
+    assert net(torch.zeros(2, 3, 33, 47)).shape == (2, 5, 33, 47)
+
+
+def test_a_classifier_becomes_dense() -> None:
+    classifier = digit_net().eval()
+    dense = fullconv.convolutionalize(classifier, (94, 94))
+    image = torch.rand(1, 3, 94, 126)
+    logits = dense.module(image)
+    assert logits.shape == (1, 11, 1, 2)
+    torch.testing.assert_close(logits[..., 0, 1], classifier(image[..., 32:]), rtol=0, atol=1e-5)

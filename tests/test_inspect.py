@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fullconv.choices import UpsampleMode
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import build_classifier, input_size
 from fullconv.net.checkpoint import Saved, read_saved, save_net
@@ -19,7 +20,6 @@ from fullconv.net.fcn import build, rebuild
 from fullconv.net.inspect import inspect_classifier, inspect_fcn, inspect_model
 from fullconv.net.spec import NetSpec
 from fullconv.net.surgery import convolutionalize
-from fullconv.net.upsample import UpsampleMode
 from fullconv.terminal import print_inspection
 from refusals import refuses
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fullconv.data.dataset import DataSet, Sample, count_labels
+from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.layouts import find_dataset
 from fullconv.data.names import CAMVID_LABELS, VOC_LABELS
+from fullconv.data.statistics import read_statistics
 from fullconv.errors import DataError
 
 CAMVID = Path(__file__).parents[1] / ".." / "shared" / "camvid"
@@ -205,20 +206,20 @@ def test_read_refuses_two_sizes(folder):
         dataset.read(dataset.split("val")[0])
 
 
-def test_count_labels_sums_the_targets(folder):
+def test_statistics_sum_the_targets(folder):
     dataset = find_dataset(folder)
     targets = [dataset.read(sample)[1] for sample in dataset.split("train")]
-    counts = count_labels(dataset, "train")
+    counts = np.array(read_statistics(dataset, "train").pixels)
     assert counts.dtype == np.int64
     assert counts.tolist() == [sum(int((target == k).sum()) for target in targets) for k in range(2)]
 
 
-def test_count_labels_lists_every_bad_mask(folder):
+def test_statistics_list_every_bad_mask(folder):
     dataset = find_dataset(folder)
     for stem in "ab":
         put_mask(folder / "masks" / "train" / f"{stem}.png", labels=(0, 9))
     with pytest.raises(DataError) as caught:
-        count_labels(dataset, "train")
+        read_statistics(dataset, "train")
     assert [(fault.kind, fault.path.name) for fault in caught.value.faults] == [
         ("unknown-label", "a.png"),
         ("unknown-label", "b.png"),
@@ -241,7 +242,7 @@ def test_camvid(tmp_path):
         {"train", "val"},
     )
     assert set(np.unique(dataset.read(dataset.split("val")[0])[1])) == {0, 10, 255}
-    assert count_labels(dataset, "val").tolist() == [16, *[0] * 9, 16]
+    assert list(read_statistics(dataset, "val").pixels) == [16, *[0] * 9, 16]
 
 
 def test_faults_of_camvid(tmp_path):

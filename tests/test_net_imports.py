@@ -19,7 +19,7 @@ FOLDERS = {
         "reference_padding",
         "surgery",
     },
-    "classifiers": {"backbones", "caffe", "caffemodel", "digit_net", "own", "weights"},
+    "classifiers": {"backbones", "caffe", "caffemodel", "digit_net", "user_file", "weights"},
     "fcn": {"fcn", "head", "skips", "spec", "unpooling", "upsample"},
     "reference": {"published"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from fullconv.arguments import parse_spec
+from fullconv.data.dataset import DataSet
 from fullconv.errors import ModelError
 from fullconv.labels import LabelSet, voc_palette
+from fullconv.learn.job import TrainingOptions, make_job
 from fullconv.net.backbones import IMAGENET, PRETRAINED, build_classifier, input_size, is_classifier, mean_std
 from fullconv.net.checkpoint import Saved, load_net, save_net
 from fullconv.net.fcn import FCN, build
@@ -195,13 +197,15 @@ def test_pretrained_is_what_ones_own_function_gives(tmp_path):
         build_classifier(name, IMAGENET)
 
 
-def test_the_command_line_keeps_the_whole_path_and_says_where_weights_come_from(own, monkeypatch, capsys):
+def test_a_job_keeps_the_whole_path_and_logs_where_weights_come_from(own, monkeypatch, caplog):
+    dataset = DataSet("folder", own.parent, LABELS, {})
     monkeypatch.chdir(own.parent)
-    spec = parse_spec("my_module.py:build", 2, 8, None, "fixed", "minimal", None, "modern")
-    assert spec.model == f"{own.resolve()}:build"
-    assert "my_module.py: the weights are those that build() returns" in capsys.readouterr().err
+    caplog.set_level(logging.INFO, "fullconv")
+    job = make_job(dataset, TrainingOptions("my_module.py:build", by_data=False))
+    assert job.spec.model == f"{own.resolve()}:build"
+    assert "my_module.py: the weights are those that build() returns" in caplog.messages[0]
     with pytest.raises(ModelError, match=r"there is no file gone\.py"):
-        parse_spec("gone.py:build", 2, 8, None, "fixed", "minimal", None, "modern")
+        make_job(dataset, TrainingOptions("gone.py:build", by_data=False))
 
 
 def test_a_file_that_moved_with_its_run_is_found(own, tmp_path, monkeypatch):
@@ -214,7 +218,7 @@ def test_a_file_that_moved_with_its_run_is_found(own, tmp_path, monkeypatch):
         monkeypatch.chdir(others)
         assert load_net(runs / "one")[1].spec.model == f"{own.resolve()}:build"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"put my_module\.py there, beside the run folder, or into"):
+    with pytest.raises(ModelError, match=r"put my_module\.py there, next to the run folder, or into"):
         load_net(runs / "one")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -221,10 +222,13 @@ def test_arguments_are_files_folders_and_globs(tmp_path: Path, monkeypatch: pyte
 def test_all_arguments_without_images_are_listed_at_once(tmp_path: Path) -> None:
     make(tmp_path, "a.png")
     (tmp_path / "bare").mkdir()
-    wrong = [str(tmp_path / name) for name in ("missing.png", "bare", "*.gif", "a**", "n" * 300)]
+    names = ["missing.png", "bare", "*.gif", "n" * 300]
+    if sys.version_info < (3, 13):  # from 3.13 on it means a*
+        names.append("a**")
+    wrong = [str(tmp_path / name) for name in names]
     with pytest.raises(DataError) as caught:
         expand_inputs([wrong[0], str(tmp_path / "a.png"), *wrong[1:], ""])
-    assert (caught.value.code, len(caught.value.details)) == ("no-input", 6)
+    assert (caught.value.code, len(caught.value.details)) == ("no-input", len(wrong) + 1)
     for argument, line in zip([*wrong, "(empty)"], caught.value.details, strict=True):
         assert line.startswith(f"{argument}: ")
 

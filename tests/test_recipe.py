@@ -13,10 +13,11 @@ from torch.nn import functional
 from fullconv.data.batches import seed_of
 from fullconv.data.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.data.layouts import find_dataset
-from fullconv.learn.loaders import Loaders
-from fullconv.learn.recipe import override, paper
+from fullconv.learn.data_module import DataModule
+from fullconv.learn.job import Job
+from fullconv.learn.recipe import override, paper_recipe
 from fullconv.learn.task import PUBLISHED_RATES, SegmentationTask
-from fullconv.learn.train import Job, train
+from fullconv.learn.train import train
 from fullconv.net.checkpoint import load_net
 from fullconv.net.fcn import Scale, build
 from fullconv.net.spec import NetSpec
@@ -29,15 +30,15 @@ AT_ONCE = NetSpec("digits", 11, 8, norm=False, at_once=True)
 def test_paper_is_sgd_on_sums_over_whole_images(tmp_path: Path) -> None:
     """Backbone, head and score layers end where momentum 0.99, doubled biases and one image a step take them."""
     root = write_digit_dataset(tmp_path / "data", train=3, val=1, size=(50, 61))
-    dataset, recipe = find_dataset(root), override(paper(), {"epochs": 2, "bf16": False, "lr": 1e-7})
-    train(dataset, Job(AT_ONCE, recipe), tmp_path / "run", tell=lambda _: None)
+    dataset, recipe = find_dataset(root), override(paper_recipe(), {"epochs": 2, "bf16": False, "lr": 1e-7})
+    train(dataset, Job(AT_ONCE, recipe), tmp_path / "run")
     torch.manual_seed(recipe.seed)
     net = build(AT_ONCE).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     velocity = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
-    loaders, number = Loaders(dataset, recipe), 0
+    loaders, number = DataModule(dataset, recipe), 0
     for epoch in range(2):
         for ((_, index),) in loaders.order(epoch * 3):
-            image, target, _ = loaders.train_pairs[epoch, index]
+            image, target, _ = loaders.train_samples[epoch, index]
             assert image.shape == (3, 50, 61)
             torch.manual_seed(seed_of(0, number, 0))
             loss = functional.cross_entropy(net(image[None]), target[None].long(), ignore_index=255, reduction="sum")
@@ -56,7 +57,7 @@ def test_paper_is_sgd_on_sums_over_whole_images(tmp_path: Path) -> None:
 
 def test_rates_are_the_published_ones() -> None:
     def rates(spec: NetSpec) -> set[float]:
-        task = SegmentationTask(build(spec), paper(), DIGIT_LABELS, torch.ones(11), 10)
+        task = SegmentationTask(build(spec), paper_recipe(), DIGIT_LABELS, torch.ones(11), 10)
         return {group["lr"] for group in task.configure_optimizers()["optimizer"].param_groups}
 
     assert rates(AT_ONCE) == {1e-10, 2e-10}

@@ -21,15 +21,16 @@ from fullconv.cli import main
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.data.layouts import find_dataset
-from fullconv.export import export
 from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
-from fullconv.learn.recipe import modern, override
-from fullconv.learn.train import Job, train
+from fullconv.learn.job import Job
+from fullconv.learn.recipe import default_recipe, override
+from fullconv.learn.train import train
 from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn import build
 from fullconv.net.spec import NetSpec
+from fullconv.onnx_export import export
 from fullconv.polygons import find_regions
 from fullconv.report.findings import Findings
 from fullconv.report.measure import THUMB, Measured, measure
@@ -292,9 +293,9 @@ def test_training_writes_it_and_the_command_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_digit_dataset(tmp_path / "digits", train=4, val=2, size=(64, 64))
-    recipe = override(modern(), {"epochs": 1, "batch_size": 4, "crop": 64, "bf16": False, "lr": 1e-3})
+    recipe = override(default_recipe(), {"epochs": 1, "batch_size": 4, "crop": 64, "bf16": False, "lr": 1e-3})
     run = tmp_path / "run"
-    train(find_dataset(data), Job(NetSpec("digits", 11, stride=32), recipe), run, tell=lambda _: None)
+    train(find_dataset(data), Job(NetSpec("digits", 11, stride=32), recipe), run)
     written = (run / "report.html").read_text()
     stored = json.loads((run / "scores.json").read_text())
     rows = {row[0]: row for row in Page(written).rows}

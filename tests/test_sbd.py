@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from fullconv.data.dataset import count_labels
 from fullconv.data.layouts import find_dataset
 from fullconv.data.sbd import read_sbd_mask
+from fullconv.data.statistics import read_statistics
 from fullconv.errors import DataError
 from voc_tree import (
     SBD_TRAIN,
@@ -29,7 +29,7 @@ def test_masks_of_sbd_that_do_not_fit_are_told_before_training(small: Path) -> N
     (cls / f"{SBD_TRAIN[3]}.mat").write_bytes(b"")
     dataset = find_dataset(sbd)
     with pytest.raises(DataError) as caught:
-        count_labels(dataset, "train")
+        read_statistics(dataset, "train")
     expected = [
         ("size-mismatch", cls / f"{SBD_TRAIN[0]}.mat"),
         ("unknown-label", cls / f"{SBD_TRAIN[1]}.mat"),

@@ -16,17 +16,20 @@ import pytest
 from PIL import Image
 
 from fullconv.cli import main
-from fullconv.data.dataset import count_labels
 from fullconv.data.layouts import find_dataset
 from fullconv.data.names import VOC_LABELS
+from fullconv.data.statistics import read_statistics
 from fullconv.data.voc import Found, find_voc, is_paper_val, paper_val
 from fullconv.errors import DataError
 from fullconv.learn import ladder
+from fullconv.learn.job import Job
 from fullconv.learn.ladder import PAPER, climb, published, table
-from fullconv.learn.recipe import modern
-from fullconv.learn.train import Job, TrainResult
+from fullconv.learn.recipe import default_recipe
+from fullconv.learn.result import TrainResult
 from fullconv.metrics import Scores
 from fullconv.net.spec import NetSpec
+from fullconv.report.source import COLUMNS
+from html_page import Page
 from voc_tree import (
     SBD_TRAIN,
     SBD_VAL,
@@ -61,7 +64,7 @@ def test_with_sbd_train_is_sbd_and_val_the_papers(paper: Path) -> None:
     assert (image.shape, target.dtype) == ((*SIZE, 3), np.uint8)
     np.testing.assert_array_equal(target, np.where(label_map(2) == 255, 0, label_map(2)))
     np.testing.assert_array_equal(dataset.read(dataset.split("val")[0])[1], label_map(2))
-    assert count_labels(dataset, "train")[:7].tolist() == [5 * (32 * 40 - 256), *[256] * 5, 0]
+    assert list(read_statistics(dataset, "train").pixels[:7]) == [5 * (32 * 40 - 256), *[256] * 5, 0]
 
 
 def test_vocs_own_folder_leaves_sbd_out(paper: Path) -> None:
@@ -180,12 +183,12 @@ def test_the_ladder_shows_the_papers_rows_on_the_papers_data(
     def finished(dataset: object, job: Job, out: Path, **_: object) -> TrainResult:
         out.mkdir(parents=True)
         with (out / "metrics.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([["epoch", "mean_iou"], [1, 0.5]])
-        return TrainResult(scores(next(results)), 7.0, 2_000_000)
+            csv.writer(file).writerows([COLUMNS, [0.5] * len(COLUMNS)])
+        return TrainResult(out, scores(next(results)), 7.0, 2_000_000)
 
     monkeypatch.setattr(ladder, "train", finished)
-    job = Job(NetSpec("vgg16", 21, 32), modern())
-    rungs = climb(find_dataset(paper), job, tmp_path, tell=lambda _: None)
+    job = Job(NetSpec("vgg16", 21, 32), default_recipe())
+    rungs = climb(find_dataset(paper), job, tmp_path)
     text = (tmp_path / "table.md").read_text()
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "FCN-" in line]
     assert [line[0] for line in lines] == [name + end for name in PAPER for end in ("", ", the paper's")]
@@ -193,6 +196,8 @@ def test_the_ladder_shows_the_papers_rows_on_the_papers_data(
     assert [line[5] for line in lines] == ["", "", "+10.0", "+14.0", "+10.0", "+3.0", "+3.0", "+0.3"]
     assert lines[7][1:5] == ["90.3", "75.9", "62.7", "83.2"]
     assert lines[7][6:] == ["", ""]
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert [row for row in page.rows if row[0].startswith("FCN-")] == lines
     assert "736 validation images" in text
     assert "CVPR 2015, table 2" in text
     assert len(table(rungs)) == 5

@@ -2,28 +2,76 @@
 
 model = fullconv.load("runs/street")
 result = model.predict("photo.jpg")
+
+`import fullconv` imports neither numpy nor torch; each function imports the packages that it needs (docs/python.md).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import os
-
-    from fullconv.choices import Backend
+    from fullconv.api import (
+        check,
+        convolutionalize,
+        evaluate,
+        export,
+        fcn4s,
+        fcn8s,
+        fcn16s,
+        fcn32s,
+        load,
+        train,
+    )
+    from fullconv.data.doctor.examine import Examination
+    from fullconv.learn.progress import Progress
+    from fullconv.learn.result import TrainResult
+    from fullconv.metrics import Scores
     from fullconv.model import Model
+    from fullconv.run.result import Result
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = [
+    "Examination",
+    "Model",
+    "Progress",
+    "Result",
+    "Scores",
+    "TrainResult",
+    "__version__",
+    "check",
+    "convolutionalize",
+    "evaluate",
+    "export",
+    "fcn4s",
+    "fcn8s",
+    "fcn16s",
+    "fcn32s",
+    "load",
+    "train",
+]
+
+_TYPES = {
+    "Examination": "fullconv.data.doctor.examine",
+    "Model": "fullconv.model",
+    "Progress": "fullconv.learn.progress",
+    "Result": "fullconv.run.result",
+    "Scores": "fullconv.metrics",
+    "TrainResult": "fullconv.learn.result",
+}
+"""The modules of the types; the functions are in `fullconv.api`."""
+
+if not TYPE_CHECKING:  # or a type checker would take every name for Any
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'fullconv' has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(_TYPES.get(name, "fullconv.api")), name)
+        globals()[name] = value
+        return value
 
 
-def load(model: str | os.PathLike[str], backend: Backend | None = None) -> Model:
-    """Load a model that labels images: a run folder, a weights or .onnx file, or a bundled model by its name.
-
-    `backend` is "onnx", "openvino" or "torch", or None for the usual one. The result and the errors are those of
-    `fullconv.model.load_model`. Only this call imports heavy packages.
-    """
-    from fullconv.model import load_model
-
-    return load_model(model, backend)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

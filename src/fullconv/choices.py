@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-__all__ = ["Backend", "PublishedNet", "ScoredSplit", "Split", "SplitOrAll", "WrittenLayout", "words"]
+__all__ = [
+    "Backend",
+    "Dilation",
+    "PaddingMode",
+    "PublishedNet",
+    "RecipeName",
+    "ScoredSplit",
+    "Split",
+    "SplitOrAll",
+    "Stride",
+    "UpsampleMode",
+    "WrittenLayout",
+    "words",
+]
 
 Backend = Literal["onnx", "openvino", "torch"]
 """Computes a network. ONNX Runtime and OpenVINO run .onnx files; torch runs run folders and weights files."""
@@ -23,7 +36,22 @@ WrittenLayout = Literal["folder", "voc", "coco", "labelme"]
 PublishedNet = Literal["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "alexnet"]
 """A network whose weights the paper's authors published."""
 
+Stride = Literal[32, 16, 8, 4]
+"""Prediction stride: pixels from one cell of the finest score map to the next."""
+
+Dilation = Literal[16, 8, 4]
+"""The stride at which the backbone's maps stay; later layers are dilated."""
+
+UpsampleMode = Literal["fixed", "learned", "unpool", "resize"]
+"""Bilinear kernels, fixed or learned; the indices of the poolings; a plain resize."""
+
+PaddingMode = Literal["minimal", "reference"]
+"""The least padding with which every pixel is covered, or the 100 pixels of the published networks."""
+
+RecipeName = Literal["default", "paper"]
+"""The recipes of `fullconv.learn.recipe`."""
+
 
 def words(choice: Any) -> str:
     """Join the words of a Literal for the help of an option: onnx|openvino|torch."""
-    return "|".join(get_args(choice))
+    return "|".join(map(str, get_args(choice)))

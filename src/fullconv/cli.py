@@ -7,16 +7,15 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fullconv import __version__
-from fullconv.arguments import need_torch, parse_numbers, parse_recipe, parse_spec, recipe_values, say, slug
+from fullconv.arguments import parse_numbers, parse_values, say
 from fullconv.cli_bench import bench
 from fullconv.cli_convert import convert
 from fullconv.cli_data import check
@@ -24,6 +23,7 @@ from fullconv.cli_model import export, import_, inspect
 from fullconv.cli_predict import evaluate, predict
 from fullconv.cli_report import report
 from fullconv.errors import FullconvError, Interrupted
+from fullconv.extras import need_torch
 from fullconv.options import (
     Batch,
     ChosenModel,
@@ -35,7 +35,7 @@ from fullconv.options import (
     Model,
     Padding,
     Rate,
-    RecipeName,
+    Recipe,
     Resume,
     RunFolder,
     Set,
@@ -43,10 +43,7 @@ from fullconv.options import (
     Upsampling,
     Weights,
 )
-from fullconv.terminal import print_scores, print_table, show_log
-
-if TYPE_CHECKING:
-    from fullconv.learn.train import TrainResult
+from fullconv.terminal import print_scores, print_table, show_log, training_bar
 
 __all__ = ["app", "main"]
 
@@ -64,7 +61,7 @@ def train(
     upsample: Upsampling = "fixed",
     padding: Padding = "minimal",
     dilate: Dilate = None,
-    recipe: RecipeName = "modern",
+    recipe: Recipe = "default",
     epochs: Epochs = None,
     batch: Batch = None,
     crop: Crop = None,
@@ -75,52 +72,36 @@ def train(
 ) -> None:
     """Train one network on labelled images.
 
-    Backbone, stride, crop, batch, epochs and class weights are chosen by the data unless they are asked for, and told
+    Backbone, stride, crop, batch, epochs and class weights are chosen by the data unless you give them, and printed
     with the reason. The run folder then holds the weights, model.onnx to predict with, and report.html.
     """
     need_torch()
-    from fullconv.data.fingerprint import read_fingerprint
-    from fullconv.data.layouts import find_dataset
-    from fullconv.learn.choose import choose
-    from fullconv.learn.train import Job
-    from fullconv.learn.train import train as run
+    from fullconv import api
 
-    dataset = find_dataset(data)
-    given = recipe_values(epochs, batch, crop, lr, set_)
-    numbers, paper, classes = parse_recipe(recipe, given), recipe == "paper", dataset.labels.num_classes
-    found = read_fingerprint(dataset)
-    chosen = choose(found, numbers, given, model=model, stride=stride, dilate=dilate, published=paper)
-    spec = parse_spec(chosen.model, classes, chosen.stride, head_width, upsample, padding, dilate, recipe)
-    job = Job(
-        replace(spec, at_once=paper), chosen.recipe, None if weights == "none" else weights, choices=chosen.choices
-    )
-    folder = out or Path("runs") / f"{data.resolve().name}-{spec.name.lower()}-{slug(chosen.model)}"
-    for choice in chosen.choices:
-        say(str(choice))
-    _told(run(dataset, job, folder, resume=resume, tell=say), folder)
-
-
-def _told(result: TrainResult, folder: Path) -> None:
-    """The scores, and what the run folder holds: model.onnx only of a network that has learnt something."""
+    with training_bar() as on_progress:
+        result = api.train(
+            data,
+            out=out,
+            model=model,
+            stride=stride,
+            weights=weights,
+            head_width=head_width,
+            upsample=upsample,
+            padding=padding,
+            dilate=dilate,
+            recipe=recipe,
+            epochs=epochs,
+            batch=batch,
+            crop=crop,
+            lr=lr,
+            values=parse_values(set_),
+            resume=resume,
+            on_progress=on_progress,
+        )
     print_scores(result.scores)
-    if result.alarm:
-        say(f"attention: {result.alarm} Causes and remedies are in {folder / 'report.html'}; no model.onnx is written.")
-    else:
-        say(f"run folder: {folder}, with report.html{_exported(folder)}")
-
-
-def _exported(run: Path) -> str:
-    """Write model.onnx beside the best weights, unless it is there; what to say of it."""
-    from fullconv.errors import ModelError
-    from fullconv.export.file import export as write
-
-    target = run / "model.onnx"
-    try:
-        if not target.exists():
-            write(run, target)
-    except ModelError as error:
-        return f"; no model.onnx, because {error}"
-    return f" and model.onnx ({target.stat().st_size / 1e6:.1f} MB)"
+    if not result.alarm:
+        size = "" if result.model is None else f" and {result.model.name} ({result.model.stat().st_size / 1e6:.1f} MB)"
+        say(f"run folder: {result.folder}, with report.html{size}")
 
 
 @app.command()
@@ -132,7 +113,7 @@ def ladder(
     upsample: Upsampling = "fixed",
     padding: Padding = "minimal",
     dilate: Dilate = None,
-    recipe: RecipeName = "modern",
+    recipe: Recipe = "default",
     epochs: Epochs = None,
     epochs_each: Annotated[
         str | None,
@@ -150,20 +131,26 @@ def ladder(
     """Climb the paper's ladder and print its table.
 
     FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s, each from the one before. On the paper's data (VOC with SBD) its
-    published rows stand beside. With --dilate N it starts at stride N.
+    published rows follow its own. With --dilate N it starts at stride N.
     """
     need_torch()
-    from fullconv.data.layouts import find_dataset
+    from fullconv.data.statistics import read_training_data
+    from fullconv.learn.job import TrainingOptions, ladder_folder, make_job
     from fullconv.learn.ladder import climb, published, table
-    from fullconv.learn.train import Job
 
-    dataset = find_dataset(data)
-    spec = parse_spec(model, dataset.labels.num_classes, 32, head_width, upsample, padding, dilate, recipe)
-    job = Job(
-        spec, parse_recipe(recipe, recipe_values(epochs, batch, crop, lr, set_)), None if weights == "none" else weights
-    )
-    folder = out or Path("runs") / f"{data.resolve().name}-ladder-{slug(model)}"
-    rungs = climb(dataset, job, folder, epochs_each=parse_numbers(epochs_each), resume=resume, tell=say)
+    options = TrainingOptions(
+        model, None, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr,
+        parse_values(set_), by_data=False,
+    )  # fmt: skip
+    options.check()
+    each = parse_numbers(epochs_each)
+    dataset, statistics = read_training_data(data)
+    job = make_job(dataset, options, statistics)
+    folder = out or ladder_folder(data, job)
+    with training_bar() as on_progress:
+        rungs = climb(
+            dataset, job, folder, statistics=statistics, epochs_each=each, resume=resume, on_progress=on_progress
+        )
     print_table(table(rungs, published(dataset)))
     say(f"run folders: {folder}, with report.html")
 
@@ -175,12 +162,13 @@ def demo(
     """Show the whole story, offline, in minutes.
 
     Trains a classifier of handwritten digits, makes it convolutional, compares its heat map with a sliding window's,
-    climbs the ladder on scenes of digits, prints the table and draws DIR/story.png. Stopped, it goes on where it was.
+    climbs the ladder on scenes of digits, prints the table and draws DIR/story.png. Run again, it resumes.
     """
     need_torch()
     from fullconv.learn.demo import run_demo
 
-    done = run_demo(out, tell=say)
+    with training_bar() as on_progress:
+        done = run_demo(out, on_progress=on_progress)
     for line in done.lines():
         print(line)
     print_table(done.table)
@@ -228,15 +216,15 @@ def main() -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does, unless it is ignored; a training has its own way to save and go on."""
+    """SIGTERM ends a command as Ctrl-C does, unless it is ignored; a training saves its state instead."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    taken = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-    for number in taken:
+    handled = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in handled:
         signal.signal(number, _stop)
     try:
         yield
     finally:
-        for number, handler in taken.items():
+        for number, handler in handled.items():
             signal.signal(number, handler)
 
 

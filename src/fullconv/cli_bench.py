@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from fullconv.arguments import need_torch, parse_size, say
+from fullconv.arguments import parse_size
 from fullconv.errors import UsageError
+from fullconv.extras import need_torch
 from fullconv.options import JsonFile
 from fullconv.terminal import print_dense_bench, print_views, prints_json, write_results
 
@@ -49,10 +50,10 @@ def _dense(
     from fullconv.learn.bench import bench_dense
     from fullconv.learn.views import QUICK, Budget, compare_views
 
-    result = bench_dense(model, pixels, rounds, say)
+    result = bench_dense(model, pixels, rounds)
     if not prints_json(json_file):
         print_dense_bench(result)
-    views = () if no_accuracy else compare_views(QUICK if quick else Budget(), say)
+    views = () if no_accuracy else compare_views(QUICK if quick else Budget())
 
     def show_views() -> None:
         if views:

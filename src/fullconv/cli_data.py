@@ -5,22 +5,21 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.arguments import need_torch, say
+from fullconv.arguments import say
 from fullconv.errors import DataError, FullconvError
+from fullconv.extras import need_torch
 from fullconv.options import Data, JsonFile
-from fullconv.terminal import print_table, prints_json, progress_bar, write_results
+from fullconv.terminal import print_table, prints_json, sample_bar, write_results
 
 if TYPE_CHECKING:
     from fullconv.data.dataset import DataSet
     from fullconv.data.doctor.examine import Examination
 
 __all__ = ["check"]
-
-T = TypeVar("T")
 
 SHOWN = 5
 """Faults of one kind on the terminal."""
@@ -40,14 +39,14 @@ def check(
     Decodes every image and mask once, names each fault with its file and remedy, shows what training will face, and
     writes a sheet with thumbnails. DATA is never changed. Exit code 3 where training would stop or go wrong.
     """
-    from fullconv.data.doctor.examine import examine
+    from fullconv import api
     from fullconv.data.doctor.repair import check_target
     from fullconv.data.doctor.sheet import write_sheet
-    from fullconv.data.layouts import survey
 
     if fix is not None:
         check_target(data, fix)
-    found = _counted("checking", lambda tell: examine(survey(data, decode=False), tell))
+    with sample_bar("checking") as on_sample:
+        found = api.check(data, on_sample=on_sample)
     write_results(json_file, found.to_dict(), lambda: _print(found))
     show = say if prints_json(json_file) else print
     sheet = html or _sheet_for(data)
@@ -62,12 +61,6 @@ def check(
         show(f"fullconv check {shlex.quote(str(data))} --fix DIR repairs {count} of them")
     if found.errors:
         raise typer.Exit(DataError.exit_code)
-
-
-def _counted(name: str, work: Callable[[Callable[[int, int], None]], T]) -> T:
-    with progress_bar() as bar:
-        task = bar.add_task(name, total=None)
-        return work(lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def _sheet_for(data: Path) -> Path | None:
@@ -118,16 +111,17 @@ def _print_expected(dataset: DataSet) -> None:
 
 def _fix(found: Examination, folder: Path, show: Callable[[str], None]) -> None:
     """Repair, and check the copy as any other data set."""
-    from fullconv.data.doctor.examine import examine
+    from fullconv import api
     from fullconv.data.doctor.repair import repair
-    from fullconv.data.layouts import survey
 
     try:
-        made = _counted("repairing", lambda tell: repair(found, folder, tell))
+        with sample_bar("repairing") as on_sample:
+            made = repair(found, folder, on_sample)
     except DataError as error:
         show(found.verdict())
         raise DataError(f"nothing was repaired: {error}", code=error.code) from error
-    again = _counted("checking the copy", lambda tell: examine(survey(folder, decode=False), tell))
+    with sample_bar("checking the copy") as on_sample:
+        again = api.check(folder, on_sample=on_sample)
     for title, lines in (("repaired", made.done), ("left out", made.left_out)):
         if lines:
             show(f"{title} ({len(lines)}):")

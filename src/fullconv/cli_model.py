@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fullconv.arguments import need_torch, parse_size
+from fullconv.arguments import parse_size
 from fullconv.choices import PublishedNet, words
-from fullconv.errors import MissingExtra, UsageError
+from fullconv.errors import UsageError
+from fullconv.extras import need_torch
 from fullconv.options import JsonFile
 from fullconv.terminal import print_inspection, write_results
 
@@ -106,23 +106,11 @@ def export(
     Pixels in, logits at the prediction stride and a full-size label map out; any size, any batch; classes, palette and
     the rest in its metadata. The file is compared with torch before it gets its name: predict and evaluate take it.
     """
-    need_torch()
-    if int8 != (data is not None):
-        raise UsageError("--int8 and --data DATA go together: eight bits are calibrated and judged on your images")
-    if force and not int8:
-        raise UsageError("--force is for --int8")
-    target = out or (model / "model.onnx" if model.is_dir() else model.with_suffix(".onnx"))
-    if target.suffix != ".onnx":
-        raise UsageError(f"--out {target}: name a file that ends in .onnx")
-    if find_spec("onnx") is None:
-        raise MissingExtra("onnx", "train")
-    from fullconv.data.layouts import find_dataset
-    from fullconv.export import export as write
+    from fullconv import api
 
-    dataset = None if data is None else find_dataset(data)
-    done = write(model, target, licence=licence, int8=dataset, force=force)
+    done = api.export(model, out, int8=int8, data=data, force=force, licence=licence)
     close = f"logits within {done.difference:.1g} of torch's, labels equal but for ties ({done.classes} classes seen)"
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB" + (f"; {close}" if done.quantized is None else ""))
+    print(f"{done.path}: {done.path.stat().st_size / 1e6:.1f} MB" + (f"; {close}" if done.quantized is None else ""))
     if done.quantized is not None:
         int8_file = done.quantized
         print(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.arguments import need_torch, say
+from fullconv.arguments import say
 from fullconv.errors import FullconvError, UsageError
+from fullconv.extras import need_torch
 from fullconv.options import BackendName, Data, JsonFile, ScoredSplitName, Trained
-from fullconv.terminal import print_scores, print_table, progress_bar, write_results
+from fullconv.terminal import print_scores, print_table, progress_bar, sample_bar, write_results
 
 if TYPE_CHECKING:
     from fullconv.run.runner import Runner
@@ -31,21 +32,10 @@ def evaluate(
 
     Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU, as in the paper.
     """
-    from fullconv.data.layouts import find_dataset
-    from fullconv.labels import check_classes
-    from fullconv.run.evaluate import evaluate as score
-    from fullconv.run.load import load_runner
-    from fullconv.run.models import model_path
+    from fullconv import api
 
-    dataset = find_dataset(data)
-    samples = dataset.split(split)
-    if dataset.about:
-        say(f"splits of {data}: {dataset.about}")
-    runner = load_runner(model_path(model), backend)
-    check_classes(model, runner.info.labels, data, dataset.labels)
-    dataset = dataset.read_as(runner.info.input)
-    with progress_bar() as bar:
-        scores = score(runner, dataset, bar.track(samples, description="scoring"))
+    with sample_bar("scoring") as on_sample:
+        scores = api.evaluate(model, data, split=split, backend=backend, on_sample=on_sample)
     write_results(json_file, scores.to_dict(), lambda: print_scores(scores))
 
 

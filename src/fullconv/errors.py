@@ -47,14 +47,17 @@ class UsageError(FullconvError):
 
 
 class MissingExtra(UsageError):
-    """An optional dependency is not installed; the message holds the pip command."""
+    """An optional dependency is not installed; the message holds the pip command for this installation."""
 
     code = "missing-extra"
 
     def __init__(self, package: str, extra: str, path: os.PathLike[str] | None = None) -> None:
-        """`path` is the file that needs it, where one does."""
+        """Name the package, the extra that brings it, and the file that needs it, if one does."""
+        from fullconv.installation import pip_command
+
+        self.package = package
         what = "" if path is None else f"{os.fspath(path)}: "
-        super().__init__(f"{what}{package} is not installed. Run: pip install 'fullconv[{extra}]'")
+        super().__init__(f"{what}{package} is not installed. Run: {pip_command(extra)}")
 
 
 class DataError(FullconvError):

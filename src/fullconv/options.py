@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fullconv.choices import Backend, ScoredSplit, words
+from fullconv.choices import Backend, Dilation, PaddingMode, RecipeName, ScoredSplit, UpsampleMode, words
+from fullconv.choices import Stride as StrideChoice
 
 __all__ = [
     "BackendName",
@@ -22,7 +23,7 @@ __all__ = [
     "Model",
     "Padding",
     "Rate",
-    "RecipeName",
+    "Recipe",
     "Resume",
     "RunFolder",
     "ScoredSplitName",
@@ -62,25 +63,31 @@ HeadWidth = Annotated[
     typer.Option(metavar="N", help="Channels of fc6 and fc7, from scratch.", show_default="the classifier's"),
 ]
 Upsampling = Annotated[
-    str,
+    UpsampleMode,
     typer.Option(
-        metavar="fixed|learned|unpool|resize",
+        metavar=words(UpsampleMode),
         help="Bilinear kernels, fixed or learned; or the indices of the poolings; or a plain resize.",
     ),
 ]
 Padding = Annotated[
-    str, typer.Option(metavar="minimal|reference", help="Padding: the least, or 100 pixels as in the published nets.")
+    PaddingMode,
+    typer.Option(metavar=words(PaddingMode), help="Padding: the least, or 100 pixels as in the published nets."),
 ]
 Dilate = Annotated[
-    int | None,
+    Dilation | None,
     typer.Option(
-        metavar="16|8|4",
+        metavar=words(Dilation),
         help="Keep the backbone's maps at this stride: later layers are dilated, and no prediction stride is coarser.",
         show_default="the classifier's strides",
     ),
 ]
-RecipeName = Annotated[
-    str, typer.Option("--recipe", metavar="modern|paper", help="How it learns: in a modern way, or as published.")
+Recipe = Annotated[
+    RecipeName,
+    typer.Option(
+        "--recipe",
+        metavar=words(RecipeName),
+        help="Values of the training: those that suit most data, or the published ones.",
+    ),
 ]
 Epochs = Annotated[
     int | None, typer.Option(metavar="N", help="Passes over the training images.", show_default="the recipe's")
@@ -98,13 +105,15 @@ Set = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Any other value of the recipe, as in recipe.yaml; repeatable."),
 ]
 Stride = Annotated[
-    int | None,
-    typer.Option(metavar="32|16|8|4", help="Prediction stride, in pixels.", show_default="8, or 4 for thin objects"),
+    StrideChoice | None,
+    typer.Option(
+        metavar=words(StrideChoice), help="Prediction stride, in pixels.", show_default="8, or 4 for thin objects"
+    ),
 ]
 RunFolder = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Run folder.", show_default="runs/<data>-<network>-<model>")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in the folder.")]
 BackendName = Annotated[
     Backend | None,
     typer.Option(

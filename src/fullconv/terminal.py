@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from fullconv.learn.bench import DenseBench
+    from fullconv.learn.progress import Progress as TrainingProgress
     from fullconv.learn.views import View
     from fullconv.metrics import Scores
     from fullconv.net.inspection import Inspection
@@ -29,7 +30,9 @@ __all__ = [
     "print_views",
     "prints_json",
     "progress_bar",
+    "sample_bar",
     "show_log",
+    "training_bar",
     "write_results",
 ]
 
@@ -179,3 +182,38 @@ def progress_bar() -> Progress:
 
     console = Console(stderr=True)
     return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def sample_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr for a callback that receives how many samples are done, and of how many."""
+    with progress_bar() as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def training_bar() -> Iterator[Callable[[TrainingProgress], None]]:
+    """A bar on stderr for `on_progress` of a training or a ladder, shown on a terminal only."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(file=sys.stderr)
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True), TextColumn("left")
+    bar = Progress(
+        TextColumn("{task.description}"), *columns, console=console, transient=True, disable=not console.is_terminal
+    )
+    rows: dict[tuple[str, str], TaskID] = {}
+
+    def show(progress: TrainingProgress) -> None:
+        loss = "" if progress.loss is None else f" loss {progress.loss:.3f}"
+        name = "computing feature maps" if progress.stage == "features" else f"{progress.network}{loss}"
+        key = progress.stage, progress.network
+        if key not in rows:
+            for row in rows.values():
+                bar.update(row, visible=False)
+            rows[key] = bar.add_task(name, total=progress.steps, completed=progress.step)
+        bar.update(rows[key], completed=progress.step, description=name)
+
+    with bar:
+        yield show

@@ -1,4 +1,4 @@
-"""Samples for torch: decoded once, augmented by a seed of their own, in an order that can be taken up anywhere."""
+"""Samples for torch: decoded once, augmented with a seed per sample, in an order that can be resumed anywhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fullconv.data.augment import Augmentation
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import DataError
 
-__all__ = ["BatchOrder", "Item", "Pairs", "Position", "seed_of"]
+__all__ = ["BatchOrder", "Item", "Position", "SegmentationDataset", "seed_of"]
 
 Position = tuple[int, int]
 """(epoch, index of the sample)."""
@@ -30,7 +30,7 @@ def seed_of(*parts: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-class Pairs(Dataset[Item]):
+class SegmentationDataset(Dataset[Item]):
     """Images with label maps; decoded samples stay in memory while they fit into half of what is free.
 
     An item is asked for by `Position`, and is augmented with a seed made of `seed`, epoch and index.

@@ -16,7 +16,6 @@ from fullconv.images import (
     InputFormat,
     Picture,
     ValueRange,
-    image_size,
     read_empty,
     read_header,
     read_image,
@@ -24,7 +23,7 @@ from fullconv.images import (
 )
 from fullconv.labels import LabelSet
 
-__all__ = ["DataSet", "Sample", "count_labels", "jpeg_fault", "labels_in", "lies_turned", "size_fault"]
+__all__ = ["DataSet", "Sample", "jpeg_fault", "labels_in", "lies_turned", "size_fault"]
 
 
 @dataclass(frozen=True)
@@ -178,25 +177,3 @@ def jpeg_fault(path: Path, sure: bool = True) -> Fault:
     return Fault(
         "jpeg-mask", path, "is a mask in JPEG, whose compression changes labels", "export the mask as PNG", sure=sure
     )
-
-
-def count_labels(dataset: DataSet, split: str, *checked: str) -> npt.NDArray[np.int64]:
-    """The number of pixels of each class in a split, int64 of length K; ignored pixels are not counted.
-
-    Decodes every mask, those of the splits `checked`, too. Raises DataError that lists all the masks that `read_target`
-    refuses or that have not the size of their image.
-    """
-    counts = np.zeros(256, np.int64)
-    faults: list[Fault] = []
-    for counted, sample in [(name == split, sample) for name in (split, *checked) for sample in dataset.split(name)]:
-        try:
-            target, size = dataset.read_target(sample), image_size(sample.image)
-            if target.shape != size:
-                faults.append(size_fault(sample, size, target.shape))
-            counts += counted * np.bincount(target.ravel(), minlength=256)
-        except DataError as error:
-            faults += error.faults_at(sample.target)
-    if faults:
-        names = " and ".join(repr(name) for name in (split, *checked))
-        raise DataError(f"{dataset.root}: masks of {names} cannot be used", faults)
-    return counts[: dataset.labels.num_classes]

@@ -20,7 +20,7 @@ from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES, read_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["UNNAMED", "Survey", "find_dataset", "survey"]
+__all__ = ["UNNAMED", "Survey", "find_dataset", "labels_held", "only_background", "survey"]
 
 EXPECTED = (
     "folder: images/{train,val} and masks/{train,val}, or flat images and masks; "
@@ -178,15 +178,18 @@ def _labels_from_masks(root: Path, samples: list[Sample], faults: list[Fault]) -
             found.update(labels_in(read_label_map(sample.target)))
         except DataError as error:
             faults += error.faults_at(sample.target)
-    found.discard(IGNORE_INDEX)
-    count = max(found, default=-1) + 1
-    if faults:
-        return None
+    return None if faults else labels_held(root, found, faults)
+
+
+def labels_held(root: Path, held: set[int], faults: list[Fault]) -> LabelSet | None:
+    """Return `class_0`, `class_1`, ... up to the largest label that the masks hold; None, and a fault, where not."""
+    held = held - {IGNORE_INDEX}
+    count = max(held, default=-1) + 1
     if count < 2:
-        faults.append(_one_class(root))
-    elif count > 2 * len(found):
-        shown = ", ".join(map(str, sorted(found)[:8]))
-        problem = f"hold {len(found)} labels ({shown}) of {count} possible, like grey levels rather than class ids"
+        faults.append(only_background(root))
+    elif count > 2 * len(held):
+        shown = ", ".join(map(str, sorted(held)[:8]))
+        problem = f"hold {len(held)} labels ({shown}) of {count} possible, like grey levels rather than class ids"
         remedy = "write the ids 0, 1, 2, ..., or name all classes in classes.txt"
         faults.append(Fault("grey-levels", root / "masks", problem, remedy))
     return LabelSet.named([f"class_{i}" for i in range(count)]) if not faults else None
@@ -200,7 +203,7 @@ def _only_zero(root: Path, samples: list[Sample], colors: LabelSet | None) -> Se
                 return []
         except DataError as error:
             return error.faults_at(sample.target)
-    return [_one_class(root)]
+    return [only_background(root)]
 
 
 def _only_one_name(dataset: DataSet) -> Fault:
@@ -208,6 +211,7 @@ def _only_one_name(dataset: DataSet) -> Fault:
     return Fault("class-names", dataset.root, problem, "name the background, too, and give its pixels its id")
 
 
-def _one_class(root: Path) -> Fault:
+def only_background(root: Path) -> Fault:
+    """Return the fault of a folder whose masks are all background."""
     remedy = "masks of 0 and 255 must be written as 0 and 1, because 255 is ignored"
     return Fault("only-background", root / "masks", "no mask holds a class above 0", remedy)

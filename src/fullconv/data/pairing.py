@@ -102,7 +102,7 @@ def same_size(samples: Iterable[Sample], faults: list[Fault], split: str = "trai
     """The samples whose image and mask have readable headers of one size; the others become faults, with their `pair`.
 
     Masks that no image file holds (SBD's, and those with a `reader`) have no header that tells their size:
-    `count_labels` and `DataSet.read` compare that.
+    `read_statistics` and `DataSet.read` compare that.
     """
     kept = []
     for sample in samples:

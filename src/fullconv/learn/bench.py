@@ -7,6 +7,7 @@ against 2.4 ms per patch.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +36,8 @@ __all__ = [
     "time_backward",
     "time_forward",
 ]
+
+logger = logging.getLogger(__name__)
 
 Pair = tuple[int, int]
 Timer = Callable[[nn.Module, Sequence[Tensor]], float]
@@ -132,7 +135,6 @@ def bench_dense(
     model: str,
     size: Pair,
     rounds: int = 5,
-    tell: Callable[[str], None] = print,
     *,
     batch: int | None = None,
     timers: Mapping[str, Timer] = TIMERS,
@@ -160,13 +162,13 @@ def bench_dense(
     }
     with torch.inference_mode():
         ways["dense"][0](image)  # warm up, as the patches were while the batch was chosen
-    tell(f"{len(windows)} patches in batches of {batch}, {rounds} rounds")
+    logger.info(f"{len(windows)} patches in batches of {batch}, {rounds} rounds")
     times: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds):
         for direction, measure in timers.items():
             for way, (module, inputs) in ways.items():
                 times.setdefault((way, direction), []).append(measure(module, inputs))
-        tell(f"round {number + 1} of {rounds} done")
+        logger.info(f"round {number + 1} of {rounds} done")
     paper = PAPER if (model, size) == PAPER_CASE else {}
     measured = []
     for (way, direction), seconds in times.items():

@@ -1,4 +1,4 @@
-"""What `train` decides by itself, from the data, and why; what was asked for stays, and is said to be."""
+"""Choose what a training leaves open, by the data, with reasons; values that the user gives stay."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from fullconv.data.fingerprint import LARGEST, Fingerprint
+from fullconv.data.statistics import LARGEST, DataSetStatistics
 from fullconv.learn.recipe import Recipe
 
 __all__ = ["Choice", "Chosen", "choose", "choose_recipe", "choose_stride"]
@@ -48,7 +48,7 @@ class Chosen:
 
 
 def choose(
-    found: Fingerprint,
+    statistics: DataSetStatistics,
     recipe: Recipe,
     given: Collection[str] = (),
     *,
@@ -60,20 +60,20 @@ def choose(
     """Decide what is None, and the values of the recipe that are not `given`, which a `published` one keeps."""
     reason = ASKED if model else "quick without a GPU, and its pretrained weights come with fullconv"
     backbone = Choice("backbone", model or MODEL, reason)
-    step = choose_stride(found, stride, dilate, published)
-    recipe, choices = choose_recipe(found, recipe, given, published)
+    step = choose_stride(statistics, stride, dilate, published)
+    recipe, choices = choose_recipe(statistics, recipe, given, published)
     return Chosen(backbone.value, int(step.value), recipe, (backbone, step, *choices))
 
 
 def choose_stride(
-    found: Fingerprint, asked: int | None = None, dilate: int | None = None, published: bool = False
+    statistics: DataSetStatistics, asked: int | None = None, dilate: int | None = None, published: bool = False
 ) -> Choice:
     """The prediction stride: 4 where objects of a class are thin, else 8; that which is asked for; `dilate` at most."""
     if dilate is not None and (asked is None or asked > dilate):
         return Choice("stride", str(min(asked or 8, dilate)), f"the backbone's maps are kept at stride {dilate}")
     if asked is not None or published:
         return Choice("stride", "8" if asked is None else str(asked), PUBLISHED if asked is None else ASKED)
-    thin = found.thinnest
+    thin = statistics.thinnest
     if thin is not None and thin[1] < THIN:
         return Choice("stride", "4", f"objects of class {thin[0]} are {thin[1]} px wide (median over their pixels)")
     width = "unknown" if thin is None else f"{thin[1]} px or more"
@@ -81,7 +81,7 @@ def choose_stride(
 
 
 def choose_recipe(
-    found: Fingerprint, recipe: Recipe, given: Collection[str], published: bool = False
+    statistics: DataSetStatistics, recipe: Recipe, given: Collection[str], published: bool = False
 ) -> tuple[Recipe, list[Choice]]:
     """The recipe with batch size, epochs and class weights by the data, but for the values that are `given`."""
     choices = []
@@ -93,44 +93,45 @@ def choose_recipe(
     ):
         reason = ASKED if field in given else PUBLISHED
         if field not in given and not published:
-            recipe, reason = rule(found, recipe, given)
-        choices.append(Choice(name, _shown(field, getattr(recipe, field), found), reason))
+            recipe, reason = rule(statistics, recipe, given)
+        choices.append(Choice(name, _shown(field, getattr(recipe, field), statistics), reason))
     recipe.check()
     return recipe, choices
 
 
-def _shown(field: str, value: float | None, found: Fingerprint) -> str:
+def _shown(field: str, value: float | None, statistics: DataSetStatistics) -> str:
     """The crop of None is that of the data, and of 0 the whole image."""
     if field == "crop" and not value:
-        return str(found.crop) if value is None else "whole images"
+        return str(statistics.crop) if value is None else "whole images"
     return f"{value:g}"
 
 
-def _crop(found: Fingerprint, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:
-    if found.crop < LARGEST:
+def _crop(statistics: DataSetStatistics, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:
+    if statistics.crop < LARGEST:
         return recipe, "the longest side of the training images, rounded up to the coarsest stride"
-    return recipe, "the most that is taken of larger images by itself"
+    return recipe, "the most that is cut from larger images without --crop"
 
 
-def _batch(found: Fingerprint, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:
-    images = f"there {'is' if found.images == 1 else 'are'} {found.images} training image{'s' * (found.images != 1)}"
-    if recipe.crop == 0 or found.images >= recipe.batch_size:
+def _batch(statistics: DataSetStatistics, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:
+    count = statistics.images
+    images = f"there {'is' if count == 1 else 'are'} {count} training image{'s' * (count != 1)}"
+    if recipe.crop == 0 or statistics.images >= recipe.batch_size:
         return recipe, f"the recipe's; {images}"
-    return replace(recipe, batch_size=max(2, found.images)), images
+    return replace(recipe, batch_size=max(2, statistics.images)), images
 
 
-def _epochs(found: Fingerprint, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:
-    steps = -(-found.images // recipe.batch_size)
-    wanted = STEPS * sqrt(found.images / IMAGES)
+def _epochs(statistics: DataSetStatistics, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:
+    steps = -(-statistics.images // recipe.batch_size)
+    wanted = STEPS * sqrt(statistics.images / IMAGES)
     every = recipe.val_every if "val_every" in given else max(1, round(wanted / steps / VALIDATIONS))
     epochs = every * max(1, round(wanted / steps / every))
     scored = f"; scored every {every}" if every > 1 else ""
-    suits = f"some {wanted:.0f} steps suit {found.images} image{'s' * (found.images != 1)}{scored}"
+    suits = f"some {wanted:.0f} steps suit {statistics.images} image{'s' * (statistics.images != 1)}{scored}"
     return replace(recipe, epochs=epochs, val_every=every), suits
 
 
-def _weights(found: Fingerprint, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:
-    name, share = found.largest
+def _weights(statistics: DataSetStatistics, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, str]:
+    name, share = statistics.largest
     if share > UNEQUAL:
         reason = f"{name} has {100 * share:.0f} % of the pixels: rare classes count more"
         return replace(recipe, class_weight_power=0.5), reason

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from math import gcd
@@ -11,24 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from fullconv.data.digits import digit_scenes, write_digit_dataset
-from fullconv.data.layouts import find_dataset
+from fullconv.data.statistics import read_training_data
 from fullconv.errors import Interrupted, UsageError
 from fullconv.files import write_text
 from fullconv.learn.demo_classifier import Comparison, accuracy, compare, save_classifier, train_classifier
 from fullconv.learn.demo_picture import draw_story
+from fullconv.learn.job import TrainingOptions, make_job
 from fullconv.learn.ladder import Rung, climb, table
 from fullconv.learn.plan import has_bf16
-from fullconv.learn.recipe import Recipe, modern, override
-from fullconv.learn.train import Job
+from fullconv.learn.progress import OnProgress
 from fullconv.net.backbones import build_classifier
-from fullconv.net.spec import NetSpec
 
 __all__ = ["Amounts", "DemoResult", "run_demo"]
 
-Tell = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 NOTE = "demo.json"
-"""What a demo's folder is known by: its settings, and its result once there is one."""
+"""The file by which a demo's folder is recognized: its settings, and its result once there is one."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +70,20 @@ class DemoResult:
         ]
 
 
-def run_demo(out: Path, amounts: Amounts | None = None, tell: Tell = print) -> DemoResult:
+def run_demo(out: Path, amounts: Amounts | None = None, on_progress: OnProgress | None = None) -> DemoResult:
     """Do what is not yet done of the demo in `out`; of one that is complete, only read the result.
 
     Below `out`: digits.safetensors, scenes/, ladder/, story.png. Nothing that is there is ever replaced, so that a
-    demo that was stopped goes on. Raises UsageError where `out` holds something else, or a demo of another version.
+    demo that was stopped resumes. Raises UsageError where `out` holds something else, or a demo of another version.
     """
     amounts, out = amounts or Amounts(), Path(out).absolute()
     settings = json.loads(json.dumps({"fullconv": version("fullconv"), **asdict(amounts)}))
     result = _open(out, settings)
     if result is not None:
-        tell(f"the demo in {out} is complete; for another one, remove the folder or name another with --out")
+        logger.info(f"the demo in {out} is complete; for another one, remove the folder or name another with --out")
         return _read(result, out)
-    share, comparison = _classify(out, amounts, tell)
-    rungs = _climb(out, amounts, tell)
+    share, comparison = _classify(out, amounts)
+    rungs = _climb(out, amounts, on_progress)
     draw_story(out / "digits.safetensors", rungs, out / "story.png")
     done = DemoResult(share, amounts.test_patches, comparison, table(rungs), out / "story.png")
     values = asdict(done)
@@ -109,45 +109,45 @@ def _open(out: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         raise UsageError(f"{note} cannot be read ({error}): name a new folder with --out") from error
     if before != settings:
         raise UsageError(f"{out} holds a demo of another version or size: remove it, or name another with --out")
-    found: dict[str, Any] | None = result if (out / "story.png").is_file() else None
-    return found
+    complete: dict[str, Any] | None = result if (out / "story.png").is_file() else None
+    return complete
 
 
 def _read(result: Mapping[str, Any], out: Path) -> DemoResult:
-    found = dict(result["comparison"])
-    found["cells"] = tuple(found["cells"])
-    return DemoResult(**{**result, "comparison": Comparison(**found), "picture": out / "story.png"})
+    comparison = dict(result["comparison"])
+    comparison["cells"] = tuple(comparison["cells"])
+    return DemoResult(**{**result, "comparison": Comparison(**comparison), "picture": out / "story.png"})
 
 
-def _classify(out: Path, amounts: Amounts, tell: Tell) -> tuple[float, Comparison]:
-    """Train the classifier, test it on held-out digits, and set its dense form beside the sliding window."""
+def _classify(out: Path, amounts: Amounts) -> tuple[float, Comparison]:
+    """Train the classifier, test it on held-out digits, and compare its dense form with the sliding window."""
     weights = out / "digits.safetensors"
     if not weights.is_file():
-        tell(f"training a classifier on {amounts.patches} patches with handwritten digits")
-        bf16 = has_bf16(_recipe(amounts))
-        save_classifier(train_classifier(amounts.patches, amounts.patch_epochs, amounts.seed, bf16, tell), weights)
+        logger.info(f"training a classifier on {amounts.patches} patches with handwritten digits")
+        bf16 = has_bf16(_options(out, amounts).make_recipe())
+        save_classifier(train_classifier(amounts.patches, amounts.patch_epochs, amounts.seed, bf16), weights)
     net = build_classifier("digits", weights)[0].eval()
     share = accuracy(net, amounts.test_patches, amounts.seed)
-    tell(f"it is right about {100 * share:.1f} % of {amounts.test_patches} held-out patches")
+    logger.info(f"it is right about {100 * share:.1f} % of {amounts.test_patches} held-out patches")
     (scene,), _ = digit_scenes(1, amounts.compared, amounts.seed, "val")
     return share, compare(net, scene)
 
 
-def _climb(out: Path, amounts: Amounts, tell: Tell) -> list[Rung]:
+def _climb(out: Path, amounts: Amounts, on_progress: OnProgress | None) -> list[Rung]:
     if not (out / "scenes").exists():
-        tell(f"\npainting {amounts.train} scenes to train on and {amounts.val} to validate on")
+        logger.info(f"\npainting {amounts.train} scenes to train on and {amounts.val} to validate on")
         write_digit_dataset(out / "scenes", amounts.train, amounts.val, amounts.scene, amounts.seed)
-    dataset = find_dataset(out / "scenes")
-    spec = NetSpec("digits", dataset.labels.num_classes, stride=32)
-    job = Job(spec, _recipe(amounts), str(out / "digits.safetensors"))
+    dataset, statistics = read_training_data(out / "scenes")
+    job = make_job(dataset, _options(out, amounts), statistics)
+    asked: dict[str, Any] = {"epochs_each": amounts.epochs, "resume": True, "on_progress": on_progress}
     try:
-        return climb(dataset, job, out / "ladder", epochs_each=amounts.epochs, resume=True, tell=tell)
+        return climb(dataset, job, out / "ladder", statistics=statistics, **asked)
     except Interrupted as error:
-        raise Interrupted(f"stopped; all is saved in {out}, and the same command goes on from there") from error
+        raise Interrupted(f"stopped; all is saved in {out}, and the same command resumes from there") from error
 
 
-def _recipe(amounts: Amounts) -> Recipe:
-    """The modern recipe for short runs of a small network on plenty of scenes, all of one scale and none mirrored."""
+def _options(out: Path, amounts: Amounts) -> TrainingOptions:
+    """The default recipe for short runs of a small network on plenty of scenes, all of one scale and none mirrored."""
     values: dict[str, Any] = {
         "epochs": amounts.epochs[-1],
         "val_every": gcd(*amounts.epochs[1:]),
@@ -159,4 +159,5 @@ def _recipe(amounts: Amounts) -> Recipe:
         "ema": 0.99,
         "seed": amounts.seed,
     }
-    return override(modern(), {**values, **amounts.recipe})
+    values |= amounts.recipe
+    return TrainingOptions("digits", weights=out / "digits.safetensors", values=values, by_data=False)

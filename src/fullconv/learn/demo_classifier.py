@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ __all__ = [
     "train_classifier",
 ]
 
+logger = logging.getLogger(__name__)
+
 Bytes = npt.NDArray[np.uint8]
 
 SIZE = input_size("digits")[0]
@@ -65,9 +68,7 @@ class Comparison:
         return self.window_seconds / self.dense_seconds
 
 
-def train_classifier(
-    patches: int, epochs: int, seed: int = 0, bf16: bool = False, tell: Callable[[str], None] = print
-) -> nn.Module:
+def train_classifier(patches: int, epochs: int, seed: int = 0, bf16: bool = False) -> nn.Module:
     """`digit_net` trained on windows of digit scenes, in evaluation mode on the CPU.
 
     Its hidden layers have batch norm while they learn, which is folded into them at the end.
@@ -90,7 +91,7 @@ def train_classifier(
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-        tell(f"classifier epoch {epoch + 1} of {epochs}: loss {np.mean(losses):.3f}")
+        logger.info(f"classifier epoch {epoch + 1} of {epochs}: loss {np.mean(losses):.3f}")
     return _folded(net.cpu().eval())
 
 
@@ -98,8 +99,8 @@ def accuracy(net: nn.Module, patches: int, seed: int = 0) -> float:
     """The share of held-out patches, of digits that no training saw, whose class `net` gives."""
     images, labels = digit_patches(patches, SIZE, seed, "val", JITTER)
     with torch.inference_mode():
-        found = torch.cat([net(_normalized(part)).argmax(1) for part in torch.split(torch.from_numpy(images), 64)])
-    return float((found.numpy() == labels).mean())
+        predicted = torch.cat([net(_normalized(part)).argmax(1) for part in torch.split(torch.from_numpy(images), 64)])
+    return float((predicted.numpy() == labels).mean())
 
 
 def save_classifier(net: nn.Module, path: Path) -> None:

@@ -1,85 +1,35 @@
-"""A bar for the whole run on a terminal, a line for each validation elsewhere."""
+"""How far a training is, as the callback `on_progress` receives it."""
 
 from __future__ import annotations
 
-import sys
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from fullconv.metrics import Scores
 
-from fullconv.learn.keeper import Keeper
-from fullconv.learn.task import SegmentationTask
-
-__all__ = ["ProgressBar", "counting"]
+__all__ = ["OnProgress", "Progress"]
 
 
-class ProgressBar(Callback):
-    """Steps done, loss and time left, on stderr."""
+@dataclass(frozen=True)
+class Progress:
+    """One report: at the start, after each step, and after each validation, which is when it holds `scores`.
 
-    def __init__(self, keeper: Keeper, name: str, total_steps: int) -> None:
-        self.keeper, self.name, self.total_steps = keeper, name, total_steps
-        self.console = Console(file=sys.stderr)
-        self.bar = _bar(self.console)
-        self.loss: float | None = None
+    `stage` is "features" while feature maps are computed in advance, as FCN-32s-fixed does, and `step` of `steps` then
+    counts maps; in the stage "training" it counts steps of the whole run, those before a resumption included.
+    `epoch` is the number of epochs done, with its fraction. `loss` is a running mean, None before the first step.
+    `best` is True where the scores are the best so far. A ladder reports its four networks one after the other.
+    """
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar from the step that the run starts at."""
-        if trainer.is_global_zero and self.console.is_terminal:
-            self.bar.start()
-            self.row = self.bar.add_task(self.name, total=self.total_steps, completed=_step(pl_module))
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Move on by a step; the loss is a running mean."""
-        assert isinstance(pl_module, SegmentationTask)
-        last = pl_module.losses[-1]
-        self.loss = last if self.loss is None else 0.95 * self.loss + 0.05 * last
-        if self.bar.tasks:
-            self.bar.update(self.row, completed=pl_module.step, description=f"{self.name} loss {self.loss:.3f}")
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """One line that stays."""
-        if not trainer.is_global_zero or not self.keeper.state.rows:
-            return
-        row = self.keeper.state.rows[-1]
-        iou, accuracy = 100 * row["mean_iou"], 100 * row["pixel_accuracy"]
-        best = " (best)" if row["mean_iou"] >= self.keeper.state.best else ""
-        self.console.print(
-            f"{self.name} epoch {row['epoch']:g}: loss {row['train_loss']:.4f}, mean IU {iou:.2f}{best}, "
-            f"pixel accuracy {accuracy:.2f}, {row['seconds']:.0f} s",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the terminal as it was."""
-        self.bar.stop()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the terminal as it was."""
-        self.bar.stop()
+    network: str
+    stage: Literal["features", "training"]
+    step: int
+    steps: int
+    epoch: float = 0.0
+    loss: float | None = None
+    scores: Scores | None = None
+    best: bool = False
 
 
-def counting(name: str) -> Progress:
-    """A bar for a loop of known length; shown on a terminal only."""
-    console = Console(file=sys.stderr)
-    bar = _bar(console)
-    bar.disable = not console.is_terminal
-    bar.add_task(name, total=None)
-    return bar
-
-
-def _bar(console: Console) -> Progress:
-    left = TimeRemainingColumn(compact=True)
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), left, TextColumn("left"),
-        console=console, transient=True,
-    )  # fmt: skip
-
-
-def _step(module: LightningModule) -> int:
-    assert isinstance(module, SegmentationTask)
-    return module.step
+OnProgress: TypeAlias = Callable[[Progress], None]
+"""What receives the reports, in the thread of the training. An exception that it raises ends the training."""

@@ -1,9 +1,9 @@
-"""How a network is trained: every number in one place, written beside the results."""
+"""How a network is trained: every number in one place, written to the run folder."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import inf, isfinite
@@ -12,9 +12,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from fullconv.choices import RecipeName
 from fullconv.errors import UsageError
 
-__all__ = ["RECIPES", "Recipe", "modern", "override", "paper"]
+__all__ = ["RECIPES", "Recipe", "default_recipe", "override", "paper_recipe"]
 
 ONE_OR_MORE = ("epochs", "val_every", "batch_size", "fixed_views", "frozen_stride")
 ZERO_OR_MORE = (
@@ -25,14 +26,14 @@ ZERO_OR_MORE = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of a training; the defaults are those of `modern`.
+    """Every number of a training; the defaults are those of `default_recipe`.
 
     - epochs: passes over the training images; val_every: epochs from one validation to the next.
     - batch_size: crops a step and process. crop: their side in pixels; None means 352, or less where all
       images are smaller; 0 means whole images, one a step.
     - optimizer: adamw, or sgd with momentum. normalized: whether the loss is the mean over pixels, or their sum.
     - lr: learning rate of the pretrained layers; None means 5e-4 where the backbone has batch norm, else
-      1e-4; with sgd, the published rates (see `paper`). head_lr_scale: that of the new layers, as a multiple;
+      1e-4; with sgd, the published rates (see `paper_recipe`). head_lr_scale: that of the new layers, as a multiple;
       bias_lr_scale: that of biases.
     - weight_decay: on kernels, not on biases and norms. warmup: share of the steps. power: of the decay to zero; 0
       is a constant rate.
@@ -86,12 +87,12 @@ class Recipe:
                 near = get_close_matches(name, known, n=1)
                 faults.append(f"no value is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         if faults:
-            raise UsageError(f"recipe: {'; '.join(faults)} (there are {', '.join(known)})")
+            raise UsageError(f"recipe: {'; '.join(faults)} (there are {', '.join(known)})", code="unknown-recipe-value")
         try:
             recipe = TypeAdapter(cls).validate_python(dict(values))
         except ValidationError as error:
             wrong = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()]
-            raise UsageError(f"recipe: {'; '.join(wrong)}") from error
+            raise UsageError(f"recipe: {'; '.join(wrong)}", code="bad-recipe-value") from error
         recipe.check()
         return recipe
 
@@ -112,20 +113,20 @@ class Recipe:
         )
         faults += ["lr must be above zero"] * (self.lr is not None and self.lr <= 0)
         if faults:
-            raise UsageError(f"recipe: {'; '.join(faults)}")
+            raise UsageError(f"recipe: {'; '.join(faults)}", code="bad-recipe-value")
 
 
-def modern() -> Recipe:
+def default_recipe() -> Recipe:
     """AdamW with warm-up and decay on augmented crops, mild class weights, and an average of the weights."""
     return Recipe()
 
 
-def paper() -> Recipe:
+def paper_recipe() -> Recipe:
     """The published training: SGD with momentum 0.99, one whole image a step, no augmentation, constant rates.
 
     The loss is summed over pixels, biases learn twice as fast (the solvers and net descriptions of
     fcn.berkeleyvision.org, "heavy learning"). The rates are for sums over some 500 x 500 pixels: 1e-10 for FCN-32s
-    and at-once training, 1e-12 and 1e-14 for FCN-16s and FCN-8s that go on from the coarser network.
+    and at-once training, 1e-12 and 1e-14 for FCN-16s and FCN-8s that continue from the coarser network.
     """
     return Recipe(
         batch_size=1,
@@ -147,7 +148,7 @@ def paper() -> Recipe:
     )
 
 
-RECIPES = {"modern": modern, "paper": paper}
+RECIPES: dict[RecipeName, Callable[[], Recipe]] = {"default": default_recipe, "paper": paper_recipe}
 """The recipes by name."""
 
 
@@ -167,4 +168,5 @@ def _parsed(name: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"recipe: {name}={text} is not a YAML value, such as 3, true or [0.5, 2]") from error
+        message = f"recipe: {name}={text} is not a YAML value, such as 3, true or [0.5, 2]"
+        raise UsageError(message, code="bad-recipe-value") from error

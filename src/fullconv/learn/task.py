@@ -29,7 +29,7 @@ Batch = tuple[Tensor | list[Tensor], Tensor, list[str]]
 
 
 PUBLISHED_RATES = {32: 1e-10, 16: 1e-12, 8: 1e-14, 4: 1e-14}
-"""Learning rates of the published solvers, by prediction stride, where each network goes on from the coarser one."""
+"""Learning rates of the published solvers, by prediction stride, where each network continues from the coarser one."""
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -178,8 +178,8 @@ def _averaged(net: FCN, decay: float) -> AveragedModel:
         if average[0].is_floating_point():
             torch._foreach_lerp_(list(average), list(current), 1 - keep)
         else:
-            for ours, theirs in zip(average, current, strict=True):
-                ours.copy_(theirs)
+            for averaged, value in zip(average, current, strict=True):
+                averaged.copy_(value)
 
     average = AveragedModel(net, multi_avg_fn=update, use_buffers=True)
     average.requires_grad_(False)

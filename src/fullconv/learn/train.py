@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from lightning.pytorch import Trainer
@@ -18,17 +19,19 @@ from lightning.pytorch.loops.progress import _ProcessedTracker
 
 from fullconv.data.augment import GREY
 from fullconv.data.channels import channel_statistics
-from fullconv.data.dataset import DataSet, count_labels
-from fullconv.data.fingerprint import read_fingerprint
-from fullconv.errors import UsageError
+from fullconv.data.dataset import DataSet
+from fullconv.data.statistics import DataSetStatistics, read_statistics
+from fullconv.errors import ModelError, UsageError
 from fullconv.files import write_text
-from fullconv.learn.choose import Choice, choose
-from fullconv.learn.fixed import freeze_all_but_score
-from fullconv.learn.keeper import Keeper, RunState, load_state
-from fullconv.learn.loaders import Loaders
+from fullconv.learn.checkpointing import Checkpointing, RunState, load_state
+from fullconv.learn.data_module import DataModule
+from fullconv.learn.frozen_features import freeze_all_but_score
+from fullconv.learn.job import Job, TrainingOptions, make_job
 from fullconv.learn.plan import Plan, has_bf16, make_plan
-from fullconv.learn.progress import ProgressBar, counting
-from fullconv.learn.recipe import Recipe, modern
+from fullconv.learn.progress import OnProgress, Progress
+from fullconv.learn.progress_callback import ProgressCallback
+from fullconv.learn.recipe import Recipe
+from fullconv.learn.result import TrainResult
 from fullconv.learn.task import SegmentationTask, class_weights, freeze_below
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, load_net
@@ -40,79 +43,55 @@ from fullconv.report.measure import measure
 from fullconv.report.page import write_report
 from fullconv.report.source import read_source
 
-__all__ = ["Job", "TrainResult", "default_job", "expect", "train"]
+__all__ = ["expect", "train"]
+
+logger = logging.getLogger(__name__)
 
 FREE = {"save_minutes", "workers", "choices", "fullconv", "torch"}
 """Settings that may differ on resuming: the recipe's change nothing in the outcome."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """All that decides a run's outcome. `start` is a run whose weights the network begins with, where they fit.
-
-    `choices` are why it is as it is, for the reader of the run folder.
-    """
-
-    spec: NetSpec
-    recipe: Recipe
-    weights: str | None = None
-    start: Path | None = None
-    choices: tuple[Choice, ...] = ()
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """The scores of the best weights on the validation images, seconds of training, parameters.
-
-    `alarm` is why the network is not to be used, or empty: it calls nearly everything one class, or gains nothing.
-    """
-
-    scores: Scores
-    seconds: float
-    parameters: int
-    alarm: str = ""
-
-
 def train(
-    dataset: DataSet, job: Job, out: Path, *, resume: bool = False, tell: Callable[[str], None] = print
+    dataset: DataSet,
+    job: Job,
+    out: Path,
+    *,
+    statistics: DataSetStatistics | None = None,
+    resume: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> TrainResult:
-    """Train, or go on where `out` holds an unfinished run and `resume` is set; a finished one is only read.
+    """Train, or resume where `out` holds an unfinished run and `resume` is set; a finished one is only read.
 
-    The plan goes to `tell` before the first step. Raises UsageError where `out` holds a run and `resume` is
-    not set, or where that run has other settings; Interrupted after a signal, with everything saved. The network takes
-    the channels of the data, whatever `job` says.
+    `statistics` are those of `read_statistics`, where they are known already. The plan is logged before the first step.
+    Raises UsageError where `out` holds a run and `resume` is not set, or where that run has other settings; Interrupted
+    after a signal, with everything saved. The network takes the channels of the data, not those of `job`.
     """
     job = _of_channels(job, dataset)
     settings = _settings(dataset, job)
     _check_run(out, settings, resume)
     if (out / "scores.json").is_file():
-        return _read_result(out)
+        return _logged(_read_result(out))
     state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
-    run = _prepared(dataset, job)
+    run = _prepared(dataset, job, statistics, on_progress)
     if checkpoint is None:
         write_text(out / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     _restore(run.task, state, checkpoint)
-    tell(run.plan(dataset).text())
+    logger.info(run.plan(dataset).text())
     saved = Saved(run.task.net.spec, dataset.labels, {"settings": settings})
-    keeper = Keeper(out, saved, state, run.steps, job.recipe.save_minutes)
-    keeper.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
-    _fit(run.trainer, run.task, run.loaders, keeper)
-    return _finish(dataset, out, keeper.state.seconds)
-
-
-def default_job(dataset: DataSet) -> Job:
-    """What the command `train` starts where nothing but the data is given."""
-    chosen = choose(read_fingerprint(dataset), modern())
-    spec = NetSpec(chosen.model, dataset.labels.num_classes, chosen.stride)
-    return Job(spec, chosen.recipe, "pretrained", choices=chosen.choices)
+    checkpointing = Checkpointing(out, saved, state, run.steps, job.recipe.save_minutes)
+    checkpointing.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
+    _fit(run, checkpointing, on_progress)
+    return _logged(_finish(dataset, out, checkpointing.state.seconds))
 
 
 def expect(dataset: DataSet) -> tuple[tuple[str, str], ...]:
-    """How long `default_job` would take, and in how much memory: rows of its plan, measured; nothing is written.
+    """How long a training without options would take, and in how much memory: rows of its plan; nothing is written.
 
     Raises what `train` raises before its first step.
     """
-    plan = _prepared(dataset, _of_channels(default_job(dataset), dataset)).plan(dataset)
+    statistics = read_statistics(dataset, "train", "val")
+    job = _of_channels(make_job(dataset, TrainingOptions(), statistics), dataset)
+    plan = _prepared(dataset, job, statistics).plan(dataset)
     return tuple(row for row in plan.rows if row[0] in ("epochs", "time", "memory"))
 
 
@@ -121,32 +100,34 @@ class _Prepared:
     """A run before its first step: `steps` an epoch, in bfloat16 or not."""
 
     task: SegmentationTask
-    loaders: Loaders
+    data: DataModule
     trainer: Trainer
     steps: int
     bf16: bool
 
     def plan(self, dataset: DataSet) -> Plan:
         """What is ahead, measured on the first batch and the first validation image."""
-        loaders = self.loaders
-        example = next(iter(loaders.loader(loaders.order(0))))
-        return make_plan(dataset, self.task, example, loaders.val_example(), self.steps, self.bf16)
+        data = self.data
+        example = next(iter(data.loader(data.order(0))))
+        return make_plan(dataset, self.task, example, data.val_example(), self.steps, self.bf16)
 
 
-def _prepared(dataset: DataSet, job: Job) -> _Prepared:
-    recipe = job.recipe
+def _prepared(
+    dataset: DataSet, job: Job, statistics: DataSetStatistics | None, on_progress: OnProgress | None = None
+) -> _Prepared:
+    recipe, statistics = job.recipe, statistics or read_statistics(dataset, "train", "val")
     torch.manual_seed(recipe.seed)
     net = _network(job, dataset).to(memory_format=torch.channels_last)
-    loaders, bf16 = Loaders(dataset, recipe, _mean_bytes(net)), has_bf16(recipe)
+    data, bf16 = DataModule(dataset, recipe, _mean_bytes(net)), has_bf16(recipe)
     _freeze(net, recipe)
     if net.spec.fixed:
-        with counting("computing feature maps") as bar:
-            loaders.encode_with(net, bf16, lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total))
-    weights = class_weights(count_labels(dataset, "train", "val"), recipe.class_weight_power)
+        report = on_progress or (lambda progress: None)
+        data.encode_with(net, bf16, lambda done, total: report(Progress(net.spec.name, "features", done, total)))
+    weights = class_weights(np.array(statistics.pixels), recipe.class_weight_power)
     trainer = _trainer(recipe, bf16)
-    steps = loaders.steps_per_epoch(trainer.world_size)
+    steps = data.steps_per_epoch(trainer.world_size)
     task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs)
-    return _Prepared(task, loaders, trainer, steps, bf16)
+    return _Prepared(task, data, trainer, steps, bf16)
 
 
 def _of_channels(job: Job, dataset: DataSet) -> Job:
@@ -176,7 +157,8 @@ def _check_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
     if not any((out / name).exists() for name in ("last.ckpt", "scores.json")):
         return
     if not resume:
-        raise UsageError(f"{out} already holds a run: add --resume to go on with it, or name another --out")
+        message = f"{out} already holds a run: add --resume to continue it, or name another --out"
+        raise UsageError(message, code="run-exists")
     before = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
     before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # what it lacks had no other value then
     differ = [
@@ -184,7 +166,8 @@ def _check_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
         for name, (old, new) in _compared(before, json.loads(json.dumps(dict(values)))).items()
     ]
     if differ:
-        raise UsageError(f"{out} was trained with other settings, so it cannot be resumed: {'; '.join(differ)}")
+        message = f"{out} was trained with other settings, so it cannot be resumed: {'; '.join(differ)}"
+        raise UsageError(message, code="other-settings")
 
 
 def _compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -249,34 +232,59 @@ def _trainer(recipe: Recipe, bf16: bool) -> Trainer:
     )
 
 
-def _fit(trainer: Trainer, task: SegmentationTask, loaders: Loaders, keeper: Keeper) -> None:
+def _fit(run: _Prepared, checkpointing: Checkpointing, on_progress: OnProgress | None) -> None:
     """All steps that are left; first the validation that a signal cut short, if one did."""
-    recipe, steps = task.recipe, keeper.steps_per_epoch
-    trainer.callbacks += [keeper, ProgressBar(keeper, task.net.spec.name, task.total_steps)]  # type: ignore[attr-defined]
+    trainer, task, data = run.trainer, run.task, run.data
+    recipe, steps = task.recipe, checkpointing.steps_per_epoch
+    reports = ProgressCallback(checkpointing, task.net.spec.name, on_progress)
+    trainer.callbacks += [checkpointing, reports]  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        if task.step > keeper.state.validated and task.step % (steps * recipe.val_every) == 0:
-            trainer.validate(task, loaders, verbose=False)
+        if task.step > checkpointing.state.validated and task.step % (steps * recipe.val_every) == 0:
+            trainer.validate(task, data, verbose=False)
         done = task.step // steps
         trainer.fit_loop.epoch_progress.current = _ProcessedTracker(done, done, done, done)
         if done < recipe.epochs:
-            trainer.fit(task, loaders)
+            trainer.fit(task, data)
 
 
 def _finish(dataset: DataSet, out: Path, seconds: float) -> TrainResult:
-    """Score the best weights as `evaluate` does, write the report, and close the run."""
+    """Score the best weights as `evaluate` does, write report and model.onnx, and close the run."""
     runner = TorchRunner.load(out)
-    found = measure(runner, dataset, "val")
-    scores = found.scores
+    measured = measure(runner, dataset, "val")
     parameters = sum(p.numel() for p in runner.net.parameters())
-    run: dict[str, Any] = {"seconds": round(seconds, 1), "parameters": parameters, "network": runner.net.spec.name}
-    run["alarm"] = write_report(out / "report.html", found, read_source(out)).alarm
-    write_text(out / "scores.json", json.dumps({**scores.to_dict(), "run": run}, indent=1))
-    return TrainResult(scores, seconds, parameters, run["alarm"])
+    alarm = write_report(out / "report.html", measured, read_source(out)).alarm
+    model = None if alarm else _export(out)
+    run = {"seconds": round(seconds, 1), "parameters": parameters, "network": runner.net.spec.name, "alarm": alarm}
+    write_text(out / "scores.json", json.dumps({**measured.scores.to_dict(), "run": run}, indent=1))
+    return TrainResult(out, measured.scores, seconds, parameters, alarm, model)
+
+
+def _export(out: Path) -> Path | None:
+    """Write model.onnx unless it is there; None, and the reason in the log, where the network has no such form."""
+    from fullconv.onnx_export import export
+
+    target = out / "model.onnx"
+    try:
+        if not target.exists():
+            export(out, target)
+    except ModelError as error:
+        logger.info(f"no model.onnx is written, because {error}")
+        return None
+    return target
 
 
 def _read_result(out: Path) -> TrainResult:
-    """The result of a finished run."""
+    """The result of a finished run, whose model.onnx is written again if it is gone."""
     values = json.loads((out / "scores.json").read_text(encoding="utf-8"))
     run = values["run"]
-    return TrainResult(Scores.from_dict(values), run["seconds"], run["parameters"], run.get("alarm", ""))
+    alarm = run.get("alarm", "")
+    model = None if alarm else _export(out)
+    return TrainResult(out, Scores.from_dict(values), run["seconds"], run["parameters"], alarm, model)
+
+
+def _logged(result: TrainResult) -> TrainResult:
+    if result.alarm:
+        page = result.folder / "report.html"
+        logger.warning(f"attention: {result.alarm} Causes and remedies are in {page}; no model.onnx is written.")
+    return result

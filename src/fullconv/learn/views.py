@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ __all__ = [
     "predict_windows",
     "train_view",
 ]
+
+logger = logging.getLogger(__name__)
 
 SCENE = (160, 192)
 PER_SCENE = 40
@@ -62,7 +64,7 @@ class View:
         return asdict(self)
 
 
-def compare_views(budget: Budget, tell: Callable[[str], None] = print) -> tuple[View, ...]:
+def compare_views(budget: Budget) -> tuple[View, ...]:
     """Train one classifier per window size on pixels of digit scenes, and test it on pixels of other scenes.
 
     All classifiers are trained on the same pixels and have the same convolutions, with more poolings for larger
@@ -78,7 +80,9 @@ def compare_views(budget: Budget, tell: Callable[[str], None] = print) -> tuple[
         images, labels = cut_labelled_windows(budget.val, window, max(budget.windows), budget.seed, "val")
         right, digits = predict_windows(net, images) == labels, labels > 0
         views.append(View(window, float(right.mean()), float(right[digits].mean()), seconds))
-        tell(f"windows of {window} pixels: {100 * views[-1].accuracy:.1f} % right after {seconds:.0f} s of training")
+        logger.info(
+            f"windows of {window} pixels: {100 * views[-1].accuracy:.1f} % right after {seconds:.0f} s of training"
+        )
     return tuple(views)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fullconv.errors import MissingExtra, ModelError
 from fullconv.net.caffe import caffenet, read_classifier_state
 from fullconv.net.digit_net import digit_net
-from fullconv.net.own import file_and_function, from_file
+from fullconv.net.user_file import file_and_function, from_file
 from fullconv.net.weights import IMAGENET, PRETRAINED, load_weights, read_state
 
 __all__ = [

@@ -19,8 +19,8 @@ from fullconv.files import atomic_write
 from fullconv.labels import LabelSet
 from fullconv.net.backbones import build_classifier, input_size
 from fullconv.net.fcn import FCN, rebuild
-from fullconv.net.own import located
 from fullconv.net.spec import NetSpec
+from fullconv.net.user_file import located
 
 __all__ = [
     "Saved",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
+from fullconv.choices import PaddingMode, UpsampleMode
 from fullconv.images.input_format import InputFormat
-from fullconv.net.upsample import UpsampleMode
 
-__all__ = ["NetSpec", "Padding"]
-
-Padding = Literal["minimal", "reference"]
+__all__ = ["NetSpec"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class NetSpec:
     upsample: UpsampleMode = "fixed"
     fixed: bool = False
     at_once: bool = False
-    padding: Padding = "minimal"
+    padding: PaddingMode = "minimal"
     dilate: int | None = None
     channels: int = 3
     value_range: tuple[float, float] | None = None

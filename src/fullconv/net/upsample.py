@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fullconv.choices import UpsampleMode
 from fullconv.geometry import Upsampling, bilinear_kernel
 
-__all__ = ["Unpool", "Upsample", "UpsampleMode"]
-
-UpsampleMode = Literal["fixed", "learned", "unpool", "resize"]
+__all__ = ["Unpool", "Upsample"]
 
 
 class Upsample(nn.Module):

@@ -1,4 +1,4 @@
-"""What a run leaves on the disk, and how it stops and goes on."""
+"""Save a run to the disk, stop it at a signal, and resume it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fullconv.learn.task import SegmentationTask
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, save_net
 
-__all__ = ["Keeper", "RunState", "load_state"]
+__all__ = ["Checkpointing", "RunState", "load_state"]
 
 COLUMNS = ("epoch", "step", "seconds", "lr", "train_loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
 
@@ -47,7 +47,7 @@ def load_state(path: Path) -> tuple[RunState, dict[str, Any]]:
         raise ModelError(f"{path} cannot be read as a checkpoint: {error}") from error
 
 
-class Keeper(Callback):
+class Checkpointing(Callback):
     """Saves every few minutes, after each validation and on a signal; writes metrics.csv and the weights.
 
     In the run folder: last.ckpt (all that resuming needs), last.safetensors and best.safetensors (by mean
@@ -76,7 +76,7 @@ class Keeper(Callback):
         self._give_back()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back; in `teardown` it would be too late, behind Lightning's own, which ignore them."""
+        """Give the signals back; in `teardown` it would be too late, after Lightning's own, which ignore them."""
         self._give_back()
         self._leave()
 
@@ -164,7 +164,7 @@ class Keeper(Callback):
         if self.stop:
             raise Interrupted(
                 f"stopped by {self.stop} at step {self.state.step}; all is saved in {self.out}. "
-                "The same command with --resume goes on from there."
+                "The same command with --resume continues from there."
             )
 
 

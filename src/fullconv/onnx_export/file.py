@@ -17,9 +17,6 @@ from onnx import TensorProto, helper
 from fullconv.arrays import Float32, UInt8
 from fullconv.data.dataset import DataSet
 from fullconv.errors import ModelError
-from fullconv.export.body import OPSET, export_body
-from fullconv.export.graph import Graph, PadTable, add_fusion, add_labels, add_padding
-from fullconv.export.quantize import Quantized, quantize
 from fullconv.files import atomic_write
 from fullconv.geometry import bilinear_kernel
 from fullconv.labels import check_classes
@@ -28,6 +25,9 @@ from fullconv.net.backbones import PRETRAINED, bundled_weights
 from fullconv.net.checkpoint import Saved, load_net
 from fullconv.net.fcn import FCN
 from fullconv.net.upsample import Upsample
+from fullconv.onnx_export.body import OPSET, export_body
+from fullconv.onnx_export.graph import Graph, PadTable, add_fusion, add_labels, add_padding
+from fullconv.onnx_export.quantize import Quantized, quantize
 from fullconv.run.exported import ExportedRunner
 from fullconv.run.metadata import ModelMetadata
 from fullconv.run.onnx import OnnxFile

@@ -9,43 +9,45 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from fullconv.data.batches import Pairs, Position
+from fullconv.data.batches import Position, SegmentationDataset
 from fullconv.net.fcn import FCN
 
-__all__ = ["MapItem", "Maps", "calibrate", "freeze_all_but_score"]
+__all__ = ["FeatureCache", "FeatureItem", "calibrate", "freeze_all_but_score"]
 
-MapItem = tuple[list[Tensor], Tensor, str]
+FeatureItem = tuple[list[Tensor], Tensor, str]
 """The maps of `FCN.encode`, without batch dimension, the label map, the name."""
 
 
-class Maps(Dataset[MapItem]):
-    """The samples of `pairs` with `net.encode` in place of the images, kept in memory as bfloat16.
+class FeatureCache(Dataset[FeatureItem]):
+    """The samples of `samples` with `net.encode` in place of the images, kept in memory as bfloat16.
 
     Epoch e gets the crops of epoch `e % views`, so that each image's maps are computed `views` times in all.
     """
 
-    def __init__(self, pairs: Pairs, net: FCN, views: int, bf16: bool, tell: Callable[[int, int], None]) -> None:
-        self.pairs, self.views = pairs, views
-        self.items: dict[Position, MapItem] = {}
-        positions = [(view, index) for view in range(views) for index in range(len(pairs))]
+    def __init__(
+        self, samples: SegmentationDataset, net: FCN, views: int, bf16: bool, on_item: Callable[[int, int], None]
+    ) -> None:
+        self.samples, self.views = samples, views
+        self.items: dict[Position, FeatureItem] = {}
+        positions = [(view, index) for view in range(views) for index in range(len(samples))]
         device = net.mean.device.type
         with _evaluating(net), torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
             for done, position in enumerate(positions):
-                image, target, name = pairs[position]
+                image, target, name = samples[position]
                 maps = [_small(m[0]).cpu() for m in net.encode(image[None].to(device))]
                 self.items[position] = (maps, target, name)
-                tell(done + 1, len(positions))
+                on_item(done + 1, len(positions))
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.samples)
 
-    def __getitem__(self, position: Position) -> MapItem:
+    def __getitem__(self, position: Position) -> FeatureItem:
         epoch, index = position
         maps, target, name = self.items[epoch % self.views, index]
         return [m.float() if m.is_floating_point() else m for m in maps], target, name
 
 
-def calibrate(net: FCN, pairs: Pairs, images: int = 32) -> None:
+def calibrate(net: FCN, samples: SegmentationDataset, images: int = 32) -> None:
     """Give the batch norms of the head the mean and variance of real feature maps.
 
     A head that starts from scratch and does not learn would otherwise keep the mean 0 and variance 1 that
@@ -59,8 +61,8 @@ def calibrate(net: FCN, pairs: Pairs, images: int = 32) -> None:
             norm.reset_running_stats()
             norm.momentum = None
             norm.train()
-        for index in range(min(images, len(pairs))):
-            net.encode(pairs[0, index][0][None].to(net.mean.device))
+        for index in range(min(images, len(samples))):
+            net.encode(samples[0, index][0][None].to(net.mean.device))
         for norm in norms:
             norm.momentum = 0.1
 

@@ -1,5 +1,5 @@
 """Export of networks to ONNX files that run without torch and without fullconv."""
 
-from fullconv.export.file import Exported, export
+from fullconv.onnx_export.file import Exported, export
 
 __all__ = ["Exported", "export"]

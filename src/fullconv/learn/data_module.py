@@ -9,19 +9,19 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fullconv.data.augment import GREY, Augmentation
-from fullconv.data.batches import BatchOrder, Pairs
+from fullconv.data.batches import BatchOrder, SegmentationDataset
 from fullconv.data.dataset import DataSet
-from fullconv.data.fingerprint import crop_side
-from fullconv.learn.fixed import Maps, calibrate
+from fullconv.data.statistics import crop_side
+from fullconv.learn.frozen_features import FeatureCache, calibrate
 from fullconv.learn.plan import best_device
 from fullconv.learn.recipe import Recipe
 from fullconv.learn.task import SegmentationTask
 from fullconv.net.fcn import FCN
 
-__all__ = ["Loaders"]
+__all__ = ["DataModule"]
 
 
-class Loaders(LightningDataModule):
+class DataModule(LightningDataModule):
     """Training batches from any step on, and validation images one at a time; crops are padded with `fill`."""
 
     def __init__(self, dataset: DataSet, recipe: Recipe, fill: tuple[int, ...] = GREY) -> None:
@@ -29,17 +29,20 @@ class Loaders(LightningDataModule):
         self.recipe = recipe
         self.crop = crop_side(dataset) if recipe.crop is None else recipe.crop
         augmentation = Augmentation(self.crop, recipe.scale, recipe.flip, recipe.color, fill)
-        self.train_pairs = Pairs(dataset, "train", augmentation, recipe.seed)
-        self.val_pairs = Pairs(dataset, "val")
-        self.train_set: Pairs | Maps = self.train_pairs
-        self.val_set: Pairs | Maps = self.val_pairs
+        self.train_samples = SegmentationDataset(dataset, "train", augmentation, recipe.seed)
+        self.val_samples = SegmentationDataset(dataset, "val")
+        self.train_set: SegmentationDataset | FeatureCache = self.train_samples
+        self.val_set: SegmentationDataset | FeatureCache = self.val_samples
 
-    def encode_with(self, net: FCN, bf16: bool, tell: Callable[[int, int], None]) -> None:
-        """Replace images by the feature maps of `net`, for FCN-32s-fixed."""
+    def encode_with(self, net: FCN, bf16: bool, on_item: Callable[[int, int], None]) -> None:
+        """Replace images by the feature maps of `net`, for FCN-32s-fixed.
+
+        `on_item` receives how many are done, and of how many.
+        """
         net.to(best_device())
-        calibrate(net, self.train_pairs)
-        self.train_set = Maps(self.train_pairs, net, self.recipe.fixed_views, bf16, tell)
-        self.val_set = Maps(self.val_pairs, net, 1, bf16, tell)
+        calibrate(net, self.train_samples)
+        self.train_set = FeatureCache(self.train_samples, net, self.recipe.fixed_views, bf16, on_item)
+        self.val_set = FeatureCache(self.val_samples, net, 1, bf16, on_item)
 
     @property
     def task(self) -> SegmentationTask:
@@ -54,7 +57,7 @@ class Loaders(LightningDataModule):
 
     def order(self, step: int, rank: int = 0, world: int = 1) -> BatchOrder:
         """The batches from optimizer step `step` to the end of its epoch."""
-        recipe, samples = self.recipe, len(self.train_pairs)
+        recipe, samples = self.recipe, len(self.train_samples)
         whole = BatchOrder(samples, recipe.batch_size, seed=recipe.seed, epoch=0, rank=rank, world=world)
         epoch, start = divmod(step, whole.batches)
         return BatchOrder(
@@ -78,6 +81,6 @@ class Loaders(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Each validation image once, at its own size."""
         assert self.trainer is not None
-        positions = [(0, i) for i in range(len(self.val_pairs))]
+        positions = [(0, i) for i in range(len(self.val_samples))]
         mine = positions[self.trainer.global_rank :: self.trainer.world_size]
         return DataLoader(self.val_set, sampler=mine, batch_size=1)

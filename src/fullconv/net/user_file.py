@@ -1,4 +1,4 @@
-"""Classifiers of one's own: "path/to/file.py:function", found, imported and built."""
+"""Custom classifiers: find, import and build "path/to/file.py:function"."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def absolute(name: str) -> str:
 def located(name: str, weights: Path) -> str:
     """The name with the path at which its file lies now, for a network whose weights are in the file `weights`.
 
-    Where the path is gone, a file called the same counts that lies with the weights, beside their folder, or in the
+    Where the path is gone, a file called the same counts that lies with the weights, next to their folder, or in the
     current folder. The name as it is where there is none, and for names that are no files.
     """
     own = file_and_function(name)
@@ -57,7 +57,7 @@ def from_file(path: Path, function: str) -> nn.Module:
     if not path.is_file():
         raise ModelError(
             f"there is no file {path}, which a network of {path.name}:{function} is built from; put {path.name} there, "
-            "beside the run folder, or into the folder that you call from"
+            "next to the run folder, or into the folder that you call from"
         )
     spec = importlib.util.spec_from_file_location(f"fullconv_model_{path.stem}", path)
     assert spec is not None
@@ -65,7 +65,7 @@ def from_file(path: Path, function: str) -> nn.Module:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module
     try:
-        with _beside(path), torch.device("cpu"):
+        with _importing_from(path), torch.device("cpu"):
             spec.loader.exec_module(module)
             build = getattr(module, function, None)
             if not callable(build):
@@ -83,7 +83,7 @@ def from_file(path: Path, function: str) -> nn.Module:
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[None]:
+def _importing_from(path: Path) -> Iterator[None]:
     """Meanwhile, modules in the file's folder can be imported by name."""
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)

@@ -1,0 +1,301 @@
+"""The Python face: each function does what the command of its name does. `import fullconv` opens them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fullconv.choices import Backend, Dilation, PaddingMode, RecipeName, ScoredSplit, Stride, UpsampleMode
+from fullconv.errors import UsageError
+from fullconv.extras import need, need_torch
+from fullconv.labels import check_classes
+from fullconv.model import Model, load_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fullconv.data.dataset import Sample
+    from fullconv.data.doctor.examine import Examination
+    from fullconv.learn.progress import OnProgress
+    from fullconv.learn.result import TrainResult
+    from fullconv.metrics import Scores
+    from fullconv.net.fcn import FCN
+    from fullconv.net.surgery import Surgery
+    from fullconv.onnx_export import Exported
+
+__all__ = [
+    "check",
+    "convolutionalize",
+    "evaluate",
+    "export",
+    "fcn4s",
+    "fcn8s",
+    "fcn16s",
+    "fcn32s",
+    "load",
+    "train",
+]
+
+logger = logging.getLogger(__name__)
+
+OnSample = Callable[[int, int], None]
+"""Receives how many samples are done, and of how many."""
+
+
+def load(model: str | os.PathLike[str], backend: Backend | None = None) -> Model:
+    """Load a model that labels images.
+
+    Args:
+        model: A run folder, the result of `train`, a weights or .onnx file, or a bundled model by its name.
+        backend: The program that computes the network: "onnx", "openvino" or "torch". None: torch for run folders and
+            weights, ONNX Runtime for .onnx files.
+
+    Raises:
+        ModelError: There is no such model.
+        UsageError: The backend cannot run this kind of model.
+        MissingExtra: The backend is not installed.
+    """
+    return load_model(model, backend)
+
+
+def train(
+    data: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    model: str | None = None,
+    stride: Stride | None = None,
+    weights: str | os.PathLike[str] = "pretrained",
+    head_width: int | None = None,
+    upsample: UpsampleMode = "fixed",
+    padding: PaddingMode = "minimal",
+    dilate: Dilation | None = None,
+    recipe: RecipeName = "default",
+    epochs: int | None = None,
+    batch: int | None = None,
+    crop: int | None = None,
+    lr: float | None = None,
+    values: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    on_progress: OnProgress | None = None,
+) -> TrainResult:
+    """Train one network on a folder of labelled images.
+
+    The options are those of `fullconv train` (docs/commands.md); the data choose what is None. The choices, the plan
+    and a line for each validation are logged.
+
+    Args:
+        data: Folder of labelled images, in any layout of docs/formats.md.
+        out: Run folder; runs/<data>-<network>-<model> where it is None.
+        model: Classifier: the name of a torchvision or timm model, or FILE.py:FUNCTION.
+        stride: Prediction stride.
+        weights: Weights of the classifier: a file, "pretrained", "imagenet" or "none".
+        head_width: Channels of fc6 and fc7, from scratch.
+        upsample: Bilinear kernels, fixed or learned; the indices of the poolings; or a plain resize.
+        padding: The least padding, or 100 pixels as in the published nets.
+        dilate: Keep the backbone's maps at this stride.
+        recipe: Values of the training: those that suit most data, or the published ones.
+        epochs: Passes over the training images.
+        batch: Crops in a step.
+        crop: Side of the training crops in pixels.
+        lr: Learning rate of the pretrained layers.
+        values: Any other values of the recipe, by name, as in recipe.yaml.
+        resume: Resume the run in the folder.
+        on_progress: Called at the start, after each step, and after each validation.
+
+    Returns:
+        The run: `folder`, `scores`, `model` (the path of model.onnx or None) and `alarm`.
+
+    Raises:
+        UsageError: An option has no such value, or `out` holds a run and `resume` is not set.
+        DataError: The data set has faults; all of them are listed.
+        ModelError: There is no such classifier, or it cannot become a skip network.
+        Interrupted: SIGINT or SIGTERM stopped the training; everything is saved.
+    """
+    need_torch()
+    from fullconv.data.statistics import read_training_data
+    from fullconv.learn.job import TrainingOptions, make_job, run_folder
+    from fullconv.learn.train import train as run
+
+    options = TrainingOptions(
+        model, stride, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr, values or {}
+    )
+    options.check()
+    dataset, statistics = read_training_data(Path(data))
+    job = make_job(dataset, options, statistics)
+    for choice in job.choices:
+        logger.info(str(choice))
+    folder = run_folder(Path(data), job) if out is None else Path(out)
+    return run(dataset, job, folder, statistics=statistics, resume=resume, on_progress=on_progress)
+
+
+def evaluate(
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    *,
+    split: ScoredSplit = "val",
+    backend: Backend | None = None,
+    on_sample: OnSample | None = None,
+) -> Scores:
+    """Score a model on labelled images: pixel accuracy, mean accuracy, mean IU and frequency-weighted IU.
+
+    Args:
+        model: Anything that `load` takes.
+        data: Folder of labelled images, in any layout of docs/formats.md.
+        split: Which images; val736 is of VOC.
+        backend: As in `load`.
+        on_sample: Called after each image with the number of images done and the number of all.
+
+    Raises:
+        ModelError: There is no such model, or it has other classes than the data.
+        DataError: The data set has faults, or there is no such split.
+    """
+    from fullconv.data.layouts import find_dataset
+    from fullconv.run.evaluate import evaluate as score
+    from fullconv.run.load import load_runner
+    from fullconv.run.models import model_path
+
+    dataset = find_dataset(Path(data))
+    samples = dataset.split(split)
+    if dataset.about:
+        logger.info(f"splits of {os.fspath(data)}: {dataset.about}")
+    runner = load_runner(model_path(model), backend)
+    check_classes(os.fspath(model), runner.info.labels, os.fspath(data), dataset.labels)
+    return score(runner, dataset.read_as(runner.info.input), _watched(samples, on_sample))
+
+
+def _watched(samples: Sequence[Sample], on_sample: OnSample | None) -> Iterator[Sample]:
+    for number, sample in enumerate(samples, 1):
+        yield sample
+        if on_sample is not None:
+            on_sample(number, len(samples))
+
+
+def check(data: str | os.PathLike[str], *, on_sample: OnSample | None = None) -> Examination:
+    """Find all faults of a data set: decode every image and mask once. Nothing is written.
+
+    Args:
+        data: Folder of labelled images, in any layout of docs/formats.md.
+        on_sample: Called after each sample with the number of samples done and the number of all.
+
+    Returns:
+        The examination: `groups` of faults by kind, `errors` and `warnings` as counts, `classes` with their shares.
+
+    Raises:
+        DataError: The folder has no layout that fullconv knows.
+    """
+    from fullconv.data.doctor.examine import examine
+    from fullconv.data.layouts import survey
+
+    return examine(survey(Path(data), decode=False), on_sample or (lambda done, total: None))
+
+
+def export(
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    int8: bool = False,
+    data: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    licence: str | None = None,
+) -> Exported:
+    """Write a network as one ONNX file that needs no torch, once it has the labels that torch gives.
+
+    Args:
+        model: A run folder, the result of `train`, or a weights file.
+        out: The .onnx file to write; model.onnx in the run folder, or next to the weights file, where it is None.
+        int8: Compute convolutions in eight bits, if that is faster and costs at most one percentage point of mean IU.
+        data: Labelled images for `int8`: it is calibrated on the training images and compared on the validation images.
+        force: Write the int8 file even if it loses more.
+        licence: Licence of the weights, for the metadata of the file.
+
+    Raises:
+        UsageError: `int8` without `data`, `force` without `int8`, or another suffix than .onnx.
+        ModelError: The network has no ONNX form, fails the comparison, or loses too much in eight bits.
+    """
+    need_torch()
+    if int8 != (data is not None):
+        message = "int8 and data go together: eight bits are calibrated and judged on your images"
+        raise UsageError(message, code="int8-needs-data")
+    if force and not int8:
+        raise UsageError("force is for int8", code="force-without-int8")
+    source = Path(model)
+    target = Path(out) if out is not None else source / "model.onnx" if source.is_dir() else source.with_suffix(".onnx")
+    if target.suffix != ".onnx":
+        raise UsageError(f"{target}: name a file that ends in .onnx", code="not-onnx")
+    need("train", "onnx")
+    from fullconv.data.layouts import find_dataset
+    from fullconv.onnx_export import export as write
+
+    dataset = None if data is None else find_dataset(Path(data))
+    return write(source, target, licence=licence, int8=dataset, force=force)
+
+
+def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int = 3) -> Surgery:
+    """Turn a classifier for images of `size` into one for images of that size or larger.
+
+    The classifier stays as it is. The result's `module` gives a map of logits; `coerced` says which layers became
+    convolutions, and `fidelity` how a cell compares with the classifier on its crop. See
+    `fullconv.net.surgery.convolutionalize`.
+
+    Args:
+        model: A classifier, such as torchvision.models.vgg16().
+        size: Height and width of the images that it takes.
+        channels: Channels of these images.
+
+    Raises:
+        ModelError: The classifier has no dense form, as one with attention.
+    """
+    need_torch()
+    from fullconv.net.surgery import convolutionalize as dense_form
+
+    return dense_form(model, size, channels)
+
+
+def fcn32s(model: str, num_classes: int, weights: str | os.PathLike[str] | None = None) -> FCN:
+    """Build FCN-32s on a classifier: one score layer, upsampled 32 times.
+
+    Args:
+        model: Name of a classifier, as in `train`.
+        num_classes: Classes of the pixels.
+        weights: Weights of the classifier: a file, "pretrained", "imagenet" or "none"; None is "none".
+
+    Raises:
+        ModelError: There is no such classifier, or it has no feature map at this stride.
+    """
+    given = _weights(weights)
+    from fullconv.net.fcn import fcn32s as build
+
+    return build(model, num_classes, given)
+
+
+def fcn16s(model: str, num_classes: int, weights: str | os.PathLike[str] | None = None) -> FCN:
+    """Build FCN-16s: FCN-32s with a skip at stride 16. Arguments and errors are those of `fcn32s`."""
+    given = _weights(weights)
+    from fullconv.net.fcn import fcn16s as build
+
+    return build(model, num_classes, given)
+
+
+def fcn8s(model: str, num_classes: int, weights: str | os.PathLike[str] | None = None) -> FCN:
+    """Build FCN-8s: FCN-16s with a skip at stride 8. Arguments and errors are those of `fcn32s`."""
+    given = _weights(weights)
+    from fullconv.net.fcn import fcn8s as build
+
+    return build(model, num_classes, given)
+
+
+def fcn4s(model: str, num_classes: int, weights: str | os.PathLike[str] | None = None) -> FCN:
+    """Build FCN-4s: FCN-8s with a skip at stride 4, beyond the paper. Arguments and errors are those of `fcn32s`."""
+    given = _weights(weights)
+    from fullconv.net.fcn import fcn4s as build
+
+    return build(model, num_classes, given)
+
+
+def _weights(weights: str | os.PathLike[str] | None) -> str | None:
+    """Check that networks can be built, and read "none" as None, as the command line does."""
+    need_torch()
+    return None if weights is None or weights == "none" else os.fspath(weights)

@@ -1,0 +1,21 @@
+"""Checks that optional packages are installed, before their import fails."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from fullconv.errors import MissingExtra
+
+__all__ = ["need", "need_torch"]
+
+
+def need(extra: str, *packages: str) -> None:
+    """Raise MissingExtra for the first of the packages that is not installed; `extra` installs it."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtra(package, extra)
+
+
+def need_torch() -> None:
+    """Raise MissingExtra where training and torch models cannot run."""
+    need("train", "torch", "torchvision", "lightning")

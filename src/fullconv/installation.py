@@ -1,0 +1,54 @@
+"""Where fullconv was installed from, and the pip command that adds an extra to this installation."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+__all__ = ["pip_command"]
+
+
+def pip_command(extra: str) -> str:
+    """Return the command that installs an extra: from the checkout, archive, repository or index that fullconv is from.
+
+    The checkout is `.` where it is the current folder. An editable installation stays editable.
+    """
+    origin = _origin()
+    if origin is None:
+        return f"pip install {_quote(f'fullconv[{extra}]')}"
+    if "dir_info" in origin:
+        folder = Path(url2pathname(urlsplit(origin["url"]).path))
+        name = "." if folder == Path.cwd() else str(folder)
+        option = "-e " if origin["dir_info"].get("editable") else ""
+        return f"pip install {option}{_quote(f'{name}[{extra}]')}"
+    return f"pip install {_quote(f'fullconv[{extra}] @ {_direct_reference(origin)}')}"
+
+
+def _origin() -> dict[str, Any] | None:
+    """Return what pip recorded in direct_url.json (PEP 610); None for an installation from an index."""
+    try:
+        text = distribution("fullconv").read_text("direct_url.json")
+    except PackageNotFoundError:  # imported from a checkout that nobody installed
+        checkout = Path(__file__).parents[2]
+        if not (checkout / "pyproject.toml").is_file():
+            return None
+        return {"url": checkout.as_uri(), "dir_info": {}}
+    return None if text is None else dict(json.loads(text))
+
+
+def _direct_reference(origin: dict[str, Any]) -> str:
+    """Return the address of an archive, or of a repository at the commit that is installed."""
+    url: str = origin["url"]
+    if "vcs_info" in origin:
+        url = f"{origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}"
+    return f"{url}#subdirectory={origin['subdirectory']}" if "subdirectory" in origin else url
+
+
+def _quote(requirement: str) -> str:
+    return f'"{requirement}"' if os.name == "nt" else shlex.quote(requirement)
