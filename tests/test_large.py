@@ -20,12 +20,12 @@ from PIL import Image
 
 from fullconv.errors import DataError, FullconvError, MissingExtra
 from fullconv.images import open_image, read_image, read_label_map
-from fullconv.images.base import RowCache
-from fullconv.run.large import large_targets, predict_large
-from fullconv.run.outputs import DEFAULT_SAVES
-from fullconv.run.png import write_png
-from fullconv.run.predict import PredictOptions, predict_files
-from fullconv.run.tiles import TiledRunner
+from fullconv.images.decoders.base import RowCache
+from fullconv.images.png import write_png
+from fullconv.predict.large import large_targets, predict_large
+from fullconv.predict.outputs import DEFAULT_SAVES
+from fullconv.predict.predict_files import PredictOptions, predict_files
+from fullconv.runtime.tiles import TiledRunner
 from geotiffs import LABELS, TRANSFORM, Shifted, geotiff, hide, picture
 
 UInt8 = npt.NDArray[np.uint8]
@@ -207,8 +207,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from geotiffs import Shifted
-from fullconv.run.large import predict_large
-from fullconv.run.tiles import TiledRunner
+from fullconv.predict.large import predict_large
+from fullconv.runtime.tiles import TiledRunner
 def on_tile(done, tiles):
     if done == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)

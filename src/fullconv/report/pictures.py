@@ -13,11 +13,11 @@ from PIL import Image
 
 from fullconv.data.dataset import DataSet, labels_in
 from fullconv.data.windows import open_sample
+from fullconv.evaluation.measure import ImageCounts, Measured, thumb_of, thumb_step
 from fullconv.images import overlay, rgb_view
 from fullconv.labels import LabelSet
 from fullconv.pages.parts import percent
-from fullconv.report.measure import ImageCounts, Measured, thumb_of, thumb_step
-from fullconv.run.large import MAX_IN_MEMORY_PIXELS
+from fullconv.predict.large import MAX_IN_MEMORY_PIXELS
 
 __all__ = ["Sheet", "chosen", "error_picture", "jpeg_uri", "outlines", "sheet_of", "tinted"]
 
