@@ -24,7 +24,7 @@ SCORES = ("pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
 def train(option: str, value: str, out: Path, rest: list[str]) -> dict[str, Any]:
     """Start or resume one training, unless it is finished, and return its scores.json."""
     folder = out / value
-    command = [sys.executable, "-c", "from fullconv.cli import main; main()", "train", *rest]
+    command = [sys.executable, "-c", "from fullconv.cli.app import main; main()", "train", *rest]
     subprocess.run([*command, f"--{option}", value, "--out", str(folder), "--resume"], check=True)
     scores: dict[str, Any] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     return scores

@@ -28,12 +28,12 @@ import torch
 from safetensors.torch import load_file
 
 from fullconv.data.layouts import find_dataset
-from fullconv.learn.checkpointing import load_state
-from fullconv.learn.job import Job
-from fullconv.learn.recipe import default_recipe, override
-from fullconv.learn.train import train
 from fullconv.net.checkpoint import load_net
-from fullconv.net.spec import NetSpec
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.training.checkpointing import load_state
+from fullconv.training.job import Job
+from fullconv.training.recipe import default_recipe, override
+from fullconv.training.train import train
 
 VALUES = {"epochs": 60, "val_every": 2, "batch_size": 2, "crop": 64, "save_minutes": 0.003, "bf16": False}
 LONGEST = 6.0

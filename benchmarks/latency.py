@@ -45,13 +45,13 @@ from fullconv.files import write_text
 from fullconv.images import read_image, write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.net.checkpoint import Saved, load_net, save_net
-from fullconv.net.fcn import rebuild
-from fullconv.net.runner import TorchRunner
-from fullconv.net.spec import NetSpec
+from fullconv.net.fcn.network import rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.torch_runner import TorchRunner
 from fullconv.onnx_export.file import export
-from fullconv.run.exported import ExportedRunner
-from fullconv.run.onnx import OnnxFile
-from fullconv.run.openvino import OpenVinoFile
+from fullconv.runtime.exported import ExportedRunner
+from fullconv.runtime.onnx import OnnxFile
+from fullconv.runtime.openvino import OpenVinoFile
 
 CLASSES = 11
 GEMM = 2048

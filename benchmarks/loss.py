@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fullconv.learn.loss import banded_loss
-from fullconv.net.fcn import FCN, rebuild
-from fullconv.net.spec import NetSpec
+from fullconv.net.fcn.network import FCN, rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.training.loss import banded_loss
 
 WAYS = ("plain", "banded")
 

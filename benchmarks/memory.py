@@ -32,7 +32,7 @@ from rasterio.shutil import copy
 from rasterio.windows import Window as RasterWindow
 
 if TYPE_CHECKING:
-    from fullconv.run.runner import Runner
+    from fullconv.runtime.runner import Runner
 
 SUFFIXES = {"tiles": ".tif", "strips": ".tif", "png": ".png", "jpeg": ".jpg"}
 BAND = 512
@@ -65,8 +65,8 @@ def make_image(path: Path, side: int, kind: str) -> None:
 
 def predict_one(options: argparse.Namespace) -> None:
     """Predict one image in this process, and print the peak memory as JSON."""
-    from fullconv.run.load import load_runner
-    from fullconv.run.models import model_path
+    from fullconv.runtime.load import load_runner
+    from fullconv.runtime.models import model_path
 
     runner = load_runner(model_path(options.model))
     before, start = read_resident("VmHWM"), time.perf_counter()
@@ -77,8 +77,8 @@ def predict_one(options: argparse.Namespace) -> None:
 
 def predict_in_windows(runner: Runner, options: argparse.Namespace) -> tuple[int, int]:
     """Read and write the image in windows; return the number of tiles, and of those that existed before."""
-    from fullconv.run.large import large_targets, predict_large
-    from fullconv.run.tiles import TiledRunner
+    from fullconv.predict.large import large_targets, predict_large
+    from fullconv.runtime.tiles import TiledRunner
 
     tiled = TiledRunner(runner, options.tile)
     targets = large_targets(options.image, {"labels": options.image.with_name(f"labels-{options.image.name}")})
@@ -89,9 +89,9 @@ def predict_in_windows(runner: Runner, options: argparse.Namespace) -> tuple[int
 def predict_by_default(runner: Runner, options: argparse.Namespace) -> tuple[int, int]:
     """Predict as the command does by default; return the number of tiles, and 0 (none existed before)."""
     from fullconv.images import read_header
-    from fullconv.run.large import goes_in_windows
-    from fullconv.run.predict import predict_files
-    from fullconv.run.tiles import TiledRunner, in_memory
+    from fullconv.predict.large import goes_in_windows
+    from fullconv.predict.predict_files import predict_files
+    from fullconv.runtime.tiles import TiledRunner, in_memory
 
     assert not goes_in_windows(runner, options.image), "the image has more than 64 million pixels; give --tile"
     report = predict_files(runner, [options.image], options.image.with_name("results"))

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from fullconv.choices import Backend
-from fullconv.run.exported import ExportedRunner
-from fullconv.run.load import load_runner
+from fullconv.runtime.exported import ExportedRunner
+from fullconv.runtime.load import load_runner
 
 WARM = 100
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fullconv.net.fcn import FCN, rebuild
-from fullconv.net.inspect import inspect_fcn
-from fullconv.net.spec import NetSpec
+from fullconv.net.fcn.network import FCN, rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.inspect.network import inspect_fcn
 
 CLASSES = 21
 SPECS = (NetSpec("vgg16", CLASSES, 8, norm=False), NetSpec("vgg16", CLASSES, 8, norm=False, padding="reference"))

@@ -26,14 +26,14 @@ from torch.nn import functional
 
 from fullconv.arrays import Float32, UInt8
 from fullconv.labels import IGNORE_INDEX, LabelSet
-from fullconv.learn.plan import has_bf16
-from fullconv.learn.recipe import default_recipe
-from fullconv.learn.task import SegmentationTask
-from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD
-from fullconv.net.fcn import FCN, rebuild
-from fullconv.net.runner import TorchRunner
-from fullconv.net.spec import NetSpec
-from fullconv.run.runner import label_maps
+from fullconv.net.classifiers.backbones import IMAGENET_MEAN, IMAGENET_STD
+from fullconv.net.fcn.network import FCN, rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.torch_runner import TorchRunner
+from fullconv.runtime.runner import label_maps
+from fullconv.training.plan import has_bf16
+from fullconv.training.recipe import default_recipe
+from fullconv.training.task import SegmentationTask
 
 __all__ = ["CLASSES", "NETS", "Labelling", "Net", "Training"]
 
@@ -133,7 +133,7 @@ def compute_our_loss(task: SegmentationTask, images: Tensor, target: Tensor) -> 
 
 
 class OurTraining:
-    """A step of `fullconv train` without Lightning; see `learn/task.py` and `learn/train.py`."""
+    """A step of `fullconv train` without Lightning; see `training/task.py` and `training/train.py`."""
 
     def __init__(self, net: FCN) -> None:
         """Create task, optimizer and schedule for `net`."""

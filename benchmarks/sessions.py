@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 
 from fullconv.cores import usable_cores
-from fullconv.run.models import bundled
+from fullconv.runtime.models import bundled
 
 
 def open_session(path: Path, size: tuple[int, int] | None, arena: bool, pattern: bool) -> onnxruntime.InferenceSession:

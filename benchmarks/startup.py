@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-HELP = "import sys; from fullconv.cli import main; sys.argv = {!r}; main()"
+HELP = "import sys; from fullconv.cli.app import main; sys.argv = {!r}; main()"
 PROGRAMS = {
     "python -c pass": "pass",
     "import torch": "import torch",

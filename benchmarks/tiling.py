@@ -28,11 +28,11 @@ from torch import nn
 from fullconv.arrays import UInt8
 from fullconv.errors import UsageError
 from fullconv.labels import LabelSet
-from fullconv.net.fcn import rebuild
-from fullconv.net.runner import TorchRunner
-from fullconv.net.spec import NetSpec
-from fullconv.run.tiles import TiledRunner
-from fullconv.run.verify import verify_tiles
+from fullconv.net.fcn.network import rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.torch_runner import TorchRunner
+from fullconv.runtime.tiles import TiledRunner
+from fullconv.runtime.verify import verify_tiles
 
 CLASSES = 21
 

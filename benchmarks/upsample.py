@@ -2,9 +2,9 @@
 
     python benchmarks/upsample.py [--rounds 15] [--threads 1]
 
-Prints the median processor time of each, and the median over rounds of its ratio to banded matrices, the implementation
-of `fullconv.net.upsample`. Processor time is measured, implementations take turns, and ratios are taken within a round,
-so that other work on the machine affects all of them equally.
+Prints the median processor time of each, and the median over rounds of its ratio to banded matrices, which is the
+implementation in `fullconv.net.fcn.upsample`. Processor time is measured, implementations take turns, and ratios are
+taken within a round, so that other work on the machine affects all of them equally.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fullconv.geometry import Field, aligned_crop, bilinear_kernel
-from fullconv.net.upsample import Upsample
+from fullconv.net.fcn.upsample import Upsample
 
 FACTOR, CELLS, BATCH = 8, 44, 4
 SIZE = (FACTOR * CELLS, FACTOR * CELLS)

@@ -30,11 +30,11 @@ from torch.nn import functional
 
 from fullconv.errors import FullconvError
 from fullconv.files import write_text
-from fullconv.net.backbones import build_classifier, input_size
-from fullconv.net.dense_check import randomize_scales
-from fullconv.net.fcn import FCN
-from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import Surgery, convolutionalize
+from fullconv.net.classifiers.backbones import build_classifier, input_size
+from fullconv.net.fcn.network import FCN
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.surgery.convolutionalize import Surgery, convolutionalize
+from fullconv.net.surgery.dense_check import randomize_scales
 
 HERE = Path(__file__).parent
 TARGET, LOG = HERE / "classifiers.md", HERE / "classifiers.jsonl"

@@ -10,9 +10,9 @@ from typing import Any
 
 from typer.main import get_command
 
-from fullconv.cli import app
+from fullconv.cli.app import app
 from fullconv.files import write_text
-from fullconv.learn.recipe import Recipe, default_recipe, paper_recipe
+from fullconv.training.recipe import Recipe, default_recipe, paper_recipe
 
 TARGET = Path(__file__).with_name("commands.md")
 

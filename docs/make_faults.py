@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fullconv.data.doctor.examine import examine
 from fullconv.data.layouts import survey
+from fullconv.doctor.examine import examine
 from fullconv.faults import BY_HAND, KINDS, MENDED, Fault
 from fullconv.files import write_text
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from fullconv.files import atomic_write
 from fullconv.geometry import Field, aligned_crop, bilinear_kernel
-from fullconv.net.upsample import Upsample
+from fullconv.net.fcn.upsample import Upsample
 
 IMAGES = Path(__file__).with_name("images")
 INK, SOFT, LINE = "#1c1f26", "#69707d", "#c9ced6"

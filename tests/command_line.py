@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fullconv.cli import main
+from fullconv.cli.app import main
 
 
 def predict(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:

@@ -11,11 +11,11 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from fullconv.images import available
+from fullconv.geometry.tiles import Window
+from fullconv.images.decoders import available
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
-from fullconv.run.runner import largest
-from fullconv.tiling import Window
+from fullconv.runtime.runner import largest
 
 UInt8 = npt.NDArray[np.uint8]
 LABELS = LabelSet.named(["red", "green", "blue"])

@@ -9,11 +9,11 @@ import torchvision
 from torch import nn
 from torchvision.models.vgg import make_layers
 
-from fullconv.net.caffe import caffenet
-from fullconv.net.digit_net import digit_net
-from fullconv.net.fcn import FCN, rebuild
-from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import convolutionalize
+from fullconv.net.classifiers.caffe import caffenet
+from fullconv.net.classifiers.digit_net import digit_net
+from fullconv.net.fcn.network import FCN, rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.surgery.convolutionalize import convolutionalize
 
 torch.set_num_threads(1)
 

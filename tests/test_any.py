@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fullconv.labels import LabelSet, voc_palette
-from fullconv.net.backbones import input_size
-from fullconv.net.dense_check import check_dense
-from fullconv.net.fcn import FCN
-from fullconv.net.inspect import check_classifier
-from fullconv.net.nodes import geometry_of, trace
-from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import convolutionalize
-from fullconv.net.tracer import trace_fx
+from fullconv.net.classifiers.backbones import input_size
+from fullconv.net.fcn.network import FCN
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.inspect.network import check_classifier
+from fullconv.net.surgery.convolutionalize import convolutionalize
+from fullconv.net.surgery.dense_check import check_dense
+from fullconv.net.trace.nodes import geometry_of, trace
+from fullconv.net.trace.tracer import trace_fx
 from mechanisms import Attend, Dense, Drop, Gate, Last, Same, Shuffle, Stages, Standard, conv
 from refusals import refuses
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
-from fullconv.data.augment import Augmentation, RandomScale
+from fullconv.training.augment import Augmentation, RandomScale
 
 
 @pytest.mark.parametrize("scale", [0.6, 0.77, 1.0, 1.3, 1.37, 1.9, 2.0])

@@ -14,10 +14,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from typer.main import get_command
 
-from fullconv.cli import app, main
-from fullconv.data.digits import digit_scenes
-from fullconv.learn import views
-from fullconv.learn.bench import (
+from fullconv.bench import views
+from fullconv.bench.dense import (
     Timer,
     bench_dense,
     compute_storage,
@@ -26,11 +24,13 @@ from fullconv.learn.bench import (
     time_backward,
     time_forward,
 )
-from fullconv.learn.views import Budget, build_view_net, cut_labelled_windows, predict_windows, train_view
-from fullconv.net.backbones import build_classifier, input_size
-from fullconv.net.digit_net import digit_net
-from fullconv.net.inspect import inspect_classifier
-from fullconv.net.surgery import convolutionalize
+from fullconv.bench.views import Budget, build_view_net, cut_labelled_windows, predict_windows, train_view
+from fullconv.cli.app import app, main
+from fullconv.demo.digits import digit_scenes
+from fullconv.net.classifiers.backbones import build_classifier, input_size
+from fullconv.net.classifiers.digit_net import digit_net
+from fullconv.net.inspect.network import inspect_classifier
+from fullconv.net.surgery.convolutionalize import convolutionalize
 from nets import CLASSIFIERS
 from refusals import refuses
 
@@ -196,7 +196,7 @@ def test_zero_rounds_are_refused() -> None:
 
 def test_bench_help_does_not_import_torch_and_explains_every_option() -> None:
     code = (
-        "import sys\nfrom fullconv.cli import main\nsys.argv = ['fullconv', 'bench', 'dense', '--help']\n"
+        "import sys\nfrom fullconv.cli.app import main\nsys.argv = ['fullconv', 'bench', 'dense', '--help']\n"
         "try: main()\nexcept SystemExit as exit: assert not exit.code\n"
         "print('loaded:', *sorted({'torch', 'numpy', 'rich'} & set(sys.modules)))"
     )

@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from caffe_side import CLASSES, HIDDEN, caffe_input, caffemodel, conv, entry, pool, random_layers, varint
 from fullconv.errors import ModelError
-from fullconv.net.backbones import build_classifier
-from fullconv.net.caffemodel import read_caffemodel
-from fullconv.net.fcn import build
-from fullconv.net.spec import NetSpec
+from fullconv.net.classifiers.backbones import build_classifier
+from fullconv.net.classifiers.caffemodel import read_caffemodel
+from fullconv.net.fcn.network import build
+from fullconv.net.fcn.spec import NetSpec
 from nets import narrow_vgg16
 from refusals import refuses
 
@@ -72,7 +72,7 @@ def test_any_bytes_are_read_or_refused(data: bytes, cut: int, layer: bytes, tmp_
 def test_classifier_weights_come_from_a_caffemodel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fc6 as a 2-D linear layer, in the old format with four axes; the net then takes Caffe's images."""
     maker = {"vgg16": lambda: narrow_vgg16(HIDDEN, CLASSES)}
-    monkeypatch.setattr("fullconv.net.backbones.torchvision.models.get_model", lambda name: maker[name]())
+    monkeypatch.setattr("fullconv.net.classifiers.backbones.torchvision.models.get_model", lambda name: maker[name]())
     layers = random_layers("fcn32s")
     del layers["score_fr"], layers["upscore"]
     layers["fc6"] = layers["fc6"][0].flatten(1), layers["fc6"][1]

@@ -22,14 +22,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import fullconv
-from fullconv.cli import main
-from fullconv.data.augment import Augmentation, BandJitter
+from fullconv.cli.app import main
 from fullconv.data.channels import channel_statistics
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError, MissingExtra, UsageError
 from fullconv.images import (
     InputFormat,
-    available,
     image_size,
     open_image,
     read_header,
@@ -38,20 +36,22 @@ from fullconv.images import (
     rgb_view,
     write_label_map,
 )
-from fullconv.images.values import to_bytes
+from fullconv.images.decoders import available
+from fullconv.images.decoders.values import to_bytes
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import build_classifier
 from fullconv.net.checkpoint import Saved, load_net, read_saved, save_net
-from fullconv.net.fcn import build, rebuild
-from fullconv.net.input_channels import adapt_input_channels, adapt_kernel
-from fullconv.net.inspect import inspect_fcn
-from fullconv.net.runner import TorchRunner
-from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import convolutionalize
-from fullconv.run.load import load_runner
-from fullconv.run.patchwise import PatchwiseRunner
-from fullconv.run.predict import PredictOptions, predict_files
-from fullconv.run.tiles import TiledRunner
+from fullconv.net.classifiers.backbones import build_classifier
+from fullconv.net.fcn.network import build, rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.inspect.network import inspect_fcn
+from fullconv.net.surgery.convolutionalize import convolutionalize
+from fullconv.net.surgery.input_channels import adapt_input_channels, adapt_kernel
+from fullconv.net.torch_runner import TorchRunner
+from fullconv.predict.predict_files import PredictOptions, predict_files
+from fullconv.runtime.load import load_runner
+from fullconv.runtime.patchwise import PatchwiseRunner
+from fullconv.runtime.tiles import TiledRunner
+from fullconv.training.augment import Augmentation, BandJitter
 from nets import lively
 from refusals import refuses
 

@@ -12,9 +12,9 @@ import pytest
 import corpus
 from command_line import check
 from corpus_annotations import coco, write_coco
-from fullconv.data.doctor.examine import examine
-from fullconv.data.doctor.sheet import write_sheet
 from fullconv.data.layouts import survey
+from fullconv.doctor.examine import examine
+from fullconv.doctor.page import write_sheet
 from fullconv.faults import KINDS
 from fullconv.labels import voc_palette
 

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import IMAGENET, PRETRAINED, build_classifier
 from fullconv.net.checkpoint import Saved, find_weights, load_net, save_net
-from fullconv.net.digit_net import digit_net
-from fullconv.net.fcn import build
-from fullconv.net.spec import NetSpec
+from fullconv.net.classifiers.backbones import IMAGENET, PRETRAINED, build_classifier
+from fullconv.net.classifiers.digit_net import digit_net
+from fullconv.net.fcn.network import build
+from fullconv.net.fcn.spec import NetSpec
 from nets import lively, make
 from refusals import refuses
 

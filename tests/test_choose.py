@@ -12,19 +12,19 @@ import yaml
 
 import fullconv.api
 from command_line import check
-from fullconv.cli import main
+from fullconv.cli.app import main
 from fullconv.data.layouts import find_dataset
 from fullconv.data.statistics import DataSetStatistics, read_statistics, read_training_data
 from fullconv.errors import DataError, UsageError
 from fullconv.images import read_label_map, write_image, write_label_map
 from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
-from fullconv.learn.choose import STEPS, choose, choose_recipe, choose_stride
-from fullconv.learn.data_module import DataModule
-from fullconv.learn.job import TrainingOptions, make_job
-from fullconv.learn.recipe import Recipe, default_recipe, override, paper_recipe
-from fullconv.learn.train import expect
-from fullconv.run.load import load_runner
+from fullconv.runtime.load import load_runner
+from fullconv.training.choose import STEPS, choose, choose_recipe, choose_stride
+from fullconv.training.data_module import DataModule
+from fullconv.training.job import TrainingOptions, make_job
+from fullconv.training.recipe import Recipe, default_recipe, override, paper_recipe
+from fullconv.training.train import expect
 from html_page import Page
 
 LABELS = LabelSet.named(["ground", "line", "field"])
@@ -105,8 +105,8 @@ def test_each_mask_is_decoded_once_before_the_first_batch(tmp_path, monkeypatch,
 
     for module in ("dataset", "layouts"):
         monkeypatch.setattr(f"fullconv.data.{module}.read_label_map", counting)
-    monkeypatch.setattr("fullconv.learn.train._Prepared.plan", stop)  # it loads the first batch
-    monkeypatch.setattr("fullconv.learn.data_module.DataModule.encode_with", stop)  # and this the first of a ladder
+    monkeypatch.setattr("fullconv.training.train._Prepared.plan", stop)  # it loads the first batch
+    monkeypatch.setattr("fullconv.training.data_module.DataModule.encode_with", stop)  # and this the first of a ladder
     with pytest.raises(Stopped):
         fullconv.api.train(data, out=tmp_path / "run", weights="none")
     assert decoded == dict.fromkeys((data / "masks").iterdir(), 1)
@@ -204,7 +204,7 @@ def test_check_measures_the_very_job_that_train_would_start(tmp_path, monkeypatc
     """And neither writes."""
     data, jobs = striped(tmp_path / "data"), []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fullconv.learn.train.train", lambda _, job, *rest, **named: jobs.append(job))
+    monkeypatch.setattr("fullconv.training.train.train", lambda _, job, *rest, **named: jobs.append(job))
     fullconv.api.train(data)
     assert jobs == [make_job(find_dataset(data), TrainingOptions())]
     before = sorted(tmp_path.rglob("*"))
@@ -219,7 +219,7 @@ def test_check_measures_the_very_job_that_train_would_start(tmp_path, monkeypatc
 def test_check_tells_what_training_will_take_or_what_to_install(tmp_path, monkeypatch, capsys, missing):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr("fullconv.extras.find_spec", lambda name: None if name == missing else find_spec(name))
-    monkeypatch.setattr("fullconv.learn.train.expect", lambda _: (("time", "7 s"),))
+    monkeypatch.setattr("fullconv.training.train.expect", lambda _: (("time", "7 s"),))
     assert check(monkeypatch, striped(tmp_path / "data"), "--html", tmp_path / "a.html") == 0
     said = capsys.readouterr().out
     assert (pip_command("train") in said) == (missing is not None)

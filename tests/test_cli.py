@@ -19,19 +19,19 @@ from PIL import Image
 
 from fullconv import __version__
 from fullconv.choices import PublishedNet, ScoredSplit, SplitOrAll, WrittenLayout
-from fullconv.cli import app, main
-from fullconv.data.digits import DIGIT_LABELS, write_digit_dataset
-from fullconv.data.formats.write import LAYOUTS
+from fullconv.cli.app import app, main
+from fullconv.data.formats.voc import PAPER_SPLIT
 from fullconv.data.splits import SPLITS
-from fullconv.data.voc import PAPER_SPLIT
+from fullconv.data.writers.write import LAYOUTS
+from fullconv.demo.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.images import read_label_map
 from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import CLASSIFIERS
 from fullconv.net.checkpoint import Saved, save_net
-from fullconv.net.fcn import build
-from fullconv.net.published import NETS
-from fullconv.net.spec import NetSpec
+from fullconv.net.classifiers.backbones import CLASSIFIERS
+from fullconv.net.fcn.network import build
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.reference.published import NETS
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
 
@@ -80,7 +80,7 @@ def child(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_loads_neither_torch_nor_the_rest() -> None:
     code = (
         "import sys\n"
-        "from fullconv.cli import main\n"
+        "from fullconv.cli.app import main\n"
         f"for command in {[[], *[[name] for name in COMMANDS]]!r}:\n"
         "    sys.argv = ['fullconv', *command, '--help']\n"
         "    try: main()\n"
@@ -326,11 +326,11 @@ def test_debug_shows_the_traceback_of_a_mistake(run: Callable[..., Outcome]) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_command_in_one_sentence(tmp_path: Path, number: signal.Signals) -> None:
     code = (
-        "import signal, time, fullconv.cli\n"
+        "import signal, time, fullconv.cli.app\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent in the background ignores it
         "def wait(): print('waiting', flush=True); time.sleep(60)\n"
-        "fullconv.cli.need_torch = wait\n"
-        "fullconv.cli.main()"
+        "fullconv.cli.app.need_torch = wait\n"
+        "fullconv.cli.app.main()"
     )
     command = [sys.executable, "-c", code, "train", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fullconv.cli import main
+from fullconv.cli.app import main
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.formats.shapes import fill_rings
-from fullconv.data.formats.write import LAYOUTS, convert
 from fullconv.data.layouts import find_dataset
+from fullconv.data.writers.write import LAYOUTS, convert
 from fullconv.errors import DataError, UsageError
 from fullconv.images import write_image
+from fullconv.images.polygons import find_regions
 from fullconv.labels import LabelSet
-from fullconv.polygons import find_regions
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -139,8 +139,8 @@ def test_the_command_says_what_it_wrote(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--to", "yolo"], 2, "--to yolo: choose from folder, voc, coco, labelme"),
-        (["--to", "voc", "--split", "val736"], 2, "choose from all, train, val, test"),
+        (["--to", "yolo"], 2, "'yolo' is not one of 'folder', 'voc', 'coco', 'labelme'"),
+        (["--to", "voc", "--split", "val736"], 2, "'val736' is not one of 'all', 'train', 'val', 'test'"),
         (["--to", "voc", "--split", "test"], 3, "no samples in split 'test'"),
     ],
 )

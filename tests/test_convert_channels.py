@@ -11,8 +11,8 @@ import rasterio
 from PIL import Image
 
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.write import LAYOUTS, convert
 from fullconv.data.layouts import find_dataset
+from fullconv.data.writers.write import LAYOUTS, convert
 from fullconv.images import write_label_map
 from fullconv.labels import LabelSet
 

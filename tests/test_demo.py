@@ -12,11 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fullconv.data.digits import digit_scenes
-from fullconv.errors import ModelError, UsageError
-from fullconv.learn import demo, demo_classifier
-from fullconv.learn.demo import Amounts, DemoResult, run_demo
-from fullconv.learn.demo_classifier import (
+from fullconv.demo import classifier as demo_classifier
+from fullconv.demo import story as demo
+from fullconv.demo.classifier import (
     cell_fields,
     compare,
     dense_map,
@@ -25,9 +23,12 @@ from fullconv.learn.demo_classifier import (
     sliding_window,
     train_classifier,
 )
-from fullconv.net.backbones import build_classifier, input_size
-from fullconv.net.digit_net import digit_net
-from fullconv.net.surgery import convolutionalize
+from fullconv.demo.digits import digit_scenes
+from fullconv.demo.story import Amounts, DemoResult, run_demo
+from fullconv.errors import ModelError, UsageError
+from fullconv.net.classifiers.backbones import build_classifier, input_size
+from fullconv.net.classifiers.digit_net import digit_net
+from fullconv.net.surgery.convolutionalize import convolutionalize
 
 TINY = Amounts(
     patches=40,

@@ -3,10 +3,10 @@ import sys
 import numpy as np
 import pytest
 
-from fullconv.data import digits
-from fullconv.data.digits import DIGIT_LABELS, digit_patches, digit_samples, digit_scenes, write_digit_dataset
 from fullconv.data.layouts import find_dataset
 from fullconv.data.statistics import read_statistics
+from fullconv.demo import digits
+from fullconv.demo.digits import DIGIT_LABELS, digit_patches, digit_samples, digit_scenes, write_digit_dataset
 from fullconv.errors import MissingExtra, UsageError
 
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fullconv.geometry import Layer
-from fullconv.learn.ladder import _planned
-from fullconv.net.backbones import input_size
-from fullconv.net.digit_net import digit_net
-from fullconv.net.dilate import DilatedAvgPool2d, dilate
-from fullconv.net.fcn import FCN, build, rebuild
-from fullconv.net.inspect import inspect_fcn
-from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import Surgery, convolutionalize, transplant
+from fullconv.net.classifiers.backbones import input_size
+from fullconv.net.classifiers.digit_net import digit_net
+from fullconv.net.fcn.network import FCN, build, rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.inspect.network import inspect_fcn
+from fullconv.net.surgery.convolutionalize import Surgery, convolutionalize, transplant
+from fullconv.net.surgery.dilate import DilatedAvgPool2d, dilate
+from fullconv.training.ladder import _planned
 from nets import CLASSIFIERS, narrow_vgg16
 from refusals import refuses
 

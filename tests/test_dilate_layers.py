@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fullconv.net.dilate import dilate
-from fullconv.net.fcn import rebuild
-from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import convolutionalize
+from fullconv.net.fcn.network import rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.surgery.convolutionalize import convolutionalize
+from fullconv.net.surgery.dilate import dilate
 
 
 class Scaled(nn.Module):

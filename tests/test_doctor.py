@@ -24,12 +24,12 @@ from PIL.ImageFile import ImageFile
 import corpus
 import corpus_handled
 from command_line import check
-from fullconv.data.doctor.duplicates import print_of, same_images
-from fullconv.data.doctor.examine import Examination, examine
-from fullconv.data.doctor.objects import WIDEST, median_width, width_counts, widths
-from fullconv.data.doctor.repair import repair
-from fullconv.data.doctor.sheet import write_sheet
 from fullconv.data.layouts import find_dataset, survey
+from fullconv.data.object_widths import WIDEST, median_width, width_counts, widths
+from fullconv.doctor.duplicates import print_of, same_images
+from fullconv.doctor.examine import Examination, examine
+from fullconv.doctor.page import write_sheet
+from fullconv.doctor.repair import repair
 from fullconv.errors import DataError, UsageError
 from fullconv.faults import KINDS, Fault
 from fullconv.images import read_image, read_label_map, write_image

@@ -16,27 +16,27 @@ import pytest
 import torch
 from torch import nn
 
-from fullconv.cli import main
-from fullconv.data.digits import DIGIT_LABELS, digit_scenes
+from fullconv.cli.app import main
 from fullconv.data.layouts import find_dataset
+from fullconv.demo.digits import DIGIT_LABELS, digit_scenes
+from fullconv.geometry.tiles import Window
 from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import bundled_weights
 from fullconv.net.checkpoint import Saved, save_net
-from fullconv.net.fcn import FCN, rebuild
-from fullconv.net.runner import TorchRunner
-from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import convolutionalize
+from fullconv.net.classifiers.backbones import bundled_weights
+from fullconv.net.fcn.network import FCN, rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.surgery.convolutionalize import convolutionalize
+from fullconv.net.torch_runner import TorchRunner
 from fullconv.onnx_export import export
 from fullconv.onnx_export import file as file_module
 from fullconv.onnx_export.body import export_body
 from fullconv.onnx_export.file import assemble, describe, tabulate_padding, weights_origin
 from fullconv.onnx_export.graph import PadTable
 from fullconv.onnx_export.quantize import Quantized, quantize
-from fullconv.run.exported import ExportedRunner
-from fullconv.run.load import load_runner
-from fullconv.run.onnx import OnnxFile
-from fullconv.tiling import Window
+from fullconv.runtime.exported import ExportedRunner
+from fullconv.runtime.load import load_runner
+from fullconv.runtime.onnx import OnnxFile
 from nets import narrow_vgg16
 from refusals import matches, refuses
 
@@ -117,7 +117,7 @@ def test_exported_file_equals_the_network(exported, size):
 @pytest.mark.parametrize("size", [(1, 1), (2, 95), (97, 131)])
 def test_openvino_gives_the_logits_of_onnx_runtime(exported, size):
     """They are compared in float32. bfloat16, which OpenVINO may choose, is tested with a trained network, `street`."""
-    openvino = pytest.importorskip("fullconv.run.openvino")
+    openvino = pytest.importorskip("fullconv.runtime.openvino")
     _, path = exported
     expected, actual = load_runner(path), load_runner(path, "openvino")
     images = np.random.default_rng(sum(size)).integers(0, 256, (2, *size, 3), np.uint8)

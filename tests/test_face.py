@@ -22,24 +22,24 @@ from torch import nn
 
 import fullconv
 from command_line import check
-from fullconv.data.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.data.layouts import find_dataset
+from fullconv.demo.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.errors import DataError, ModelError, UsageError
+from fullconv.geometry.tiles import Window
 from fullconv.images import read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.metrics import confusion_matrix
-from fullconv.model import Model
 from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import Saved, save_net
-from fullconv.net.digit_net import digit_net
-from fullconv.net.fcn import build
-from fullconv.net.runner import TorchRunner
-from fullconv.net.spec import NetSpec
-from fullconv.run import models
-from fullconv.run.outputs import read_areas
-from fullconv.run.result import segment
-from fullconv.run.runner import largest
-from fullconv.tiling import Window
+from fullconv.net.classifiers.digit_net import digit_net
+from fullconv.net.fcn.network import build
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.torch_runner import TorchRunner
+from fullconv.predict.model import Model
+from fullconv.predict.outputs import read_areas
+from fullconv.predict.result import segment
+from fullconv.runtime import models
+from fullconv.runtime.runner import largest
 
 ROOT = Path(__file__).parent.parent
 UInt8 = npt.NDArray[np.uint8]

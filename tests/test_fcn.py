@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fullconv.net.fcn import FCN, build, fcn4s, fcn8s, fcn16s, fcn32s
-from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import convolutionalize, transplant
+from fullconv.net.fcn.network import FCN, build, fcn4s, fcn8s, fcn16s, fcn32s
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.surgery.convolutionalize import convolutionalize, transplant
 from nets import check_tile_with_halo, lively, make, narrow_vgg16
 from refusals import refuses
 

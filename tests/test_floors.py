@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import runpy
 import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,52 +15,11 @@ import pytest
 import fullconv
 
 SOURCE = Path(fullconv.__file__).parent
-
-FLOORS = {
-    "faults": -1,
-    "installation": -1,
-    "__init__": 0,
-    "arrays": 0,
-    "errors": 0,
-    "choices": 1,
-    "cores": 1,
-    "extras": 1,
-    "geometry": 1,
-    "files": 1,
-    "labels": 1,
-    "image": 2,
-    "images": 2,
-    "metrics": 2,
-    "pages": 2,
-    "polygons": 2,
-    "tiling": 2,
-    "data": 3,
-    "model_info": 3,
-    "net": 4,
-    "run": 5,
-    "report": 6,
-    "learn": 7,
-    "model": 7,
-    "onnx_export": 6,
-    "api": 8,
-    "serve": 8,
-    "terminal": 8,
-    "arguments": 8,
-    "options": 8,
-    "cli_bench": 9,
-    "cli_convert": 9,
-    "cli_data": 9,
-    "cli_model": 9,
-    "cli_predict": 9,
-    "cli_report": 9,
-    "cli": 10,
-    "__main__": 11,
-}
-"""Rooms by floor, as in docs/design.md. Modules of one room may import each other; rooms of one floor may not."""
+ROOMS = runpy.run_path(str(Path(__file__).parent.parent / "docs" / "make_rooms.py"))
+ORDER: tuple[str, ...] = ROOMS["ORDER"]
+TORCH: tuple[str, ...] = ROOMS["TORCH"]
 
 HEAVY = ("torch", "torchvision", "lightning", "torchmetrics", "timm", "safetensors", "matplotlib", "sklearn", "scipy")
-TORCH_ROOMS = ("net", "learn", "onnx_export")
-TORCH_MODULES = ("data.augment", "data.batches")
 
 MODULES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
@@ -65,12 +27,28 @@ MODULES = {
 }
 
 
+def imported_modules(path: Path) -> set[str]:
+    """Return the modules of the package that a file imports anywhere."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "fullconv":
+            base = (node.module or "").removeprefix("fullconv").lstrip(".")
+            names = [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
+            found |= {name if name in MODULES else base for name in names}
+    return found - {""}
+
+
+def folder_of(module: str) -> str:
+    """Return the folder of a module inside of its room, or the module where it lies in the room itself."""
+    return ".".join(module.split(".")[:2])
+
+
 def room_of(module: str) -> str:
     return module.split(".")[0]
 
 
 def may_use_torch(module: str) -> bool:
-    return room_of(module) in TORCH_ROOMS or module in TORCH_MODULES
+    return room_of(module) in TORCH
 
 
 def imports(path: Path) -> list[tuple[int, str, bool]]:
@@ -93,17 +71,41 @@ def imports(path: Path) -> list[tuple[int, str, bool]]:
     return found
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_floor_imports_lower_floors_only(module: str) -> None:
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "__init__"])
+def test_rooms_import_lower_rooms_only(module: str) -> None:
+    """Imports in functions and for type checking count, too. `fullconv/__init__.py` opens the highest rooms lazily."""
     room = room_of(module)
-    assert room in FLOORS, f"give {room} a floor here and in docs/design.md"
-    for line, name, on_import in imports(MODULES[module]):
-        if module == "__init__" and not on_import:
-            continue  # the package's own name stands below all rooms, and opens the face's when it is called
+    assert room in ORDER, f"give {room} its place in docs/make_rooms.py"
+    for line, name, _ in imports(MODULES[module]):
         package, _, inner = name.partition(".")
-        other = room_of(inner) if inner else "__init__"
-        if package == "fullconv" and other != room:
-            assert FLOORS[other] < FLOORS[room], f"{MODULES[module]}:{line}: {room} is not above {other}"
+        if package == "fullconv" and inner and room_of(inner) != room:
+            lower = ORDER.index(room_of(inner)) < ORDER.index(room)
+            assert lower, f"{MODULES[module]}:{line}: {room} is not above {room_of(inner)}"
+
+
+def test_modules_import_each_other_without_circles() -> None:
+    graph = {module: imported_modules(MODULES[module]) - {module} for module in MODULES if module != "__init__"}
+    assert set(TopologicalSorter(graph).static_order()) == set(graph)  # raises CycleError, which names the circle
+
+
+def test_folders_inside_a_room_import_each_other_without_circles() -> None:
+    for room in ORDER:
+        graph: dict[str, set[str]] = {}
+        for module, path in MODULES.items():
+            if room_of(module) == room and module != room:
+                inside = {other for other in imported_modules(path) if room_of(other) == room and other != room}
+                folder = folder_of(module)
+                graph.setdefault(folder, set()).update({folder_of(other) for other in inside} - {folder})
+        assert set(TopologicalSorter(graph).static_order()) == set(graph)
+
+
+def test_no_folder_has_more_than_eighteen_modules() -> None:
+    counts = Counter(path.parent for path in MODULES.values())
+    assert max(counts.values()) <= 18, counts.most_common(3)
+
+
+def test_the_table_of_rooms_is_current() -> None:
+    assert ROOMS["PAGE"].read_text(encoding="utf-8") == ROOMS["document"](), "run python docs/make_rooms.py"
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not may_use_torch(module)])

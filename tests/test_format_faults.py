@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from fullconv.data.doctor.examine import examine
 from fullconv.data.layouts import find_dataset, survey
+from fullconv.doctor.examine import examine
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 

@@ -22,7 +22,7 @@ from fullconv.data.dataset import DataSet
 from fullconv.data.formats import shapes
 from fullconv.data.formats.ade20k import ade20k_labels
 from fullconv.data.formats.cityscapes import CITYSCAPES_LABELS
-from fullconv.data.formats.runs import brush_area, count_runs, pack_counts, read_counts, run_area
+from fullconv.data.formats.rle import brush_area, count_runs, pack_counts, read_counts, run_area
 from fullconv.data.formats.shapes import ellipse, fill_each, fill_rings, rectangle
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError

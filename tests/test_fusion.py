@@ -22,9 +22,9 @@ from fullconv.geometry import (
     aligned_crop,
     bilinear_kernel,
 )
-from fullconv.net.backbones import CLASSIFIERS
-from fullconv.net.fcn import build
-from fullconv.net.spec import NetSpec
+from fullconv.net.classifiers.backbones import CLASSIFIERS
+from fullconv.net.fcn.network import build
+from fullconv.net.fcn.spec import NetSpec
 from refusals import refuses
 from supports import reads, spans
 

@@ -13,14 +13,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fullconv.choices import UpsampleMode
+from fullconv.cli.console import print_inspection
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import build_classifier, input_size
 from fullconv.net.checkpoint import Saved, read_saved, save_net
-from fullconv.net.fcn import build, rebuild
-from fullconv.net.inspect import inspect_classifier, inspect_fcn, inspect_model
-from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import convolutionalize
-from fullconv.terminal import print_inspection
+from fullconv.net.classifiers.backbones import build_classifier, input_size
+from fullconv.net.fcn.network import build, rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.inspect.network import inspect_classifier, inspect_fcn, inspect_model
+from fullconv.net.surgery.convolutionalize import convolutionalize
 from refusals import refuses
 
 

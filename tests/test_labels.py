@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fullconv.data.names import VOC_LABELS
+from fullconv.data.classes import VOC_LABELS
 from fullconv.labels import DISTINCT_COLORS, LabelSet, default_palette, voc_palette
 from refusals import refuses
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fullconv.data.classes import CAMVID_LABELS, VOC_LABELS
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.layouts import find_dataset
-from fullconv.data.names import CAMVID_LABELS, VOC_LABELS
 from fullconv.data.statistics import read_statistics
 from fullconv.errors import DataError
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullconv.learn import loss as loss_module
-from fullconv.learn.loss import banded_logits, banded_loss
-from fullconv.net.fcn import FCN, rebuild
-from fullconv.net.spec import NetSpec
+from fullconv.net.fcn.network import FCN, rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.training import loss as loss_module
+from fullconv.training.loss import banded_logits, banded_loss
 
 SIZE = (61, 83)
 

@@ -3,8 +3,8 @@ import re
 import pytest
 
 import corpus
+from fullconv.data.classes import find_labels
 from fullconv.data.layouts import find_dataset
-from fullconv.data.names import find_labels
 from fullconv.errors import DataError
 
 NAMES = "names: [ground, roof]\n"

@@ -17,6 +17,8 @@ from fullconv.data.channels import channel_statistics
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.statistics import read_statistics
 from fullconv.errors import FullconvError
+from fullconv.evaluation.evaluate import evaluate
+from fullconv.evaluation.measure import Measured, measure
 from fullconv.images import (
     InputFormat,
     open_image,
@@ -27,14 +29,12 @@ from fullconv.images import (
 )
 from fullconv.labels import LabelSet
 from fullconv.metrics import Scores, confusion_matrix
-from fullconv.model import Model
-from fullconv.report.measure import Measured, measure
+from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, predict_large
+from fullconv.predict.model import Model
+from fullconv.predict.predict_files import PredictOptions, predict_files
 from fullconv.report.pictures import sheet_of
-from fullconv.run.evaluate import evaluate
-from fullconv.run.large import MAX_IN_MEMORY_PIXELS, predict_large
-from fullconv.run.predict import PredictOptions, predict_files
-from fullconv.run.runner import Runner
-from fullconv.run.tiles import TiledRunner
+from fullconv.runtime.runner import Runner
+from fullconv.runtime.tiles import TiledRunner
 from geotiffs import LABELS, Shifted, geotiff, hide, picture
 from image_kinds import EVERY_KIND, SIZE, decoder_table
 

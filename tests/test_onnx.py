@@ -16,18 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-import fullconv.run.onnx as onnx_module
+import fullconv.runtime.onnx as onnx_module
 from fullconv.errors import ModelError, UsageError
 from fullconv.geometry import Upsampling
+from fullconv.geometry.tiles import Window
 from fullconv.images.input_format import InputFormat
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
-from fullconv.net.upsample import Upsample
-from fullconv.run.full_size import full_size_labels, full_size_logits
-from fullconv.run.load import load_runner
-from fullconv.run.metadata import ModelMetadata
-from fullconv.run.runner import largest
-from fullconv.tiling import Window
+from fullconv.net.fcn.upsample import Upsample
+from fullconv.runtime.full_size import full_size_labels, full_size_logits
+from fullconv.runtime.load import load_runner
+from fullconv.runtime.metadata import ModelMetadata
+from fullconv.runtime.runner import largest
 from refusals import refuses
 
 HALF = Upsampling(4, 8, Fraction(7, 2), 2)
@@ -162,7 +162,9 @@ def test_runners_refuse_files_of_other_runners(tmp_path):
 
 
 def test_the_onnx_runner_does_not_import_torch():
-    code = "import sys, fullconv.run.onnx, fullconv.run.load; print('torch' in sys.modules, 'onnx' in sys.modules)"
+    code = (
+        "import sys, fullconv.runtime.onnx, fullconv.runtime.load; print('torch' in sys.modules, 'onnx' in sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["False", "False"]

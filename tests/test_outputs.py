@@ -21,15 +21,16 @@ from PIL import Image
 
 from fullconv.errors import DataError, MissingExtra, UsageError
 from fullconv.files import write_text
-from fullconv.images import read_image, read_label_map, write_image
+from fullconv.geometry.tiles import Window
+from fullconv.images import read_image, read_label_map, video, write_image
+from fullconv.images.georeference import Georeference, georeference
+from fullconv.images.polygons import find_regions, simplify_ring
+from fullconv.images.video import video_frames
 from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
-from fullconv.polygons import find_regions, simplify_ring
-from fullconv.run import video
-from fullconv.run.georeference import Georeference, georeference
-from fullconv.run.inputs import expand_inputs, output_names
-from fullconv.run.outputs import (
+from fullconv.predict.inputs import expand_inputs, output_names
+from fullconv.predict.outputs import (
     LABELME_PIXELS,
     SAVES,
     areas,
@@ -40,11 +41,9 @@ from fullconv.run.outputs import (
     result_paths,
     write_areas,
 )
-from fullconv.run.predict import PredictOptions, predict_files
-from fullconv.run.result import segment
-from fullconv.run.runner import largest
-from fullconv.run.video import video_frames
-from fullconv.tiling import Window
+from fullconv.predict.predict_files import PredictOptions, predict_files
+from fullconv.predict.result import segment
+from fullconv.runtime.runner import largest
 from geotiffs import hide
 
 UInt8 = npt.NDArray[np.uint8]

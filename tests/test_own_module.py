@@ -13,14 +13,21 @@ from torch import nn
 from fullconv.data.dataset import DataSet
 from fullconv.errors import ModelError
 from fullconv.labels import LabelSet, voc_palette
-from fullconv.learn.job import TrainingOptions, make_job
-from fullconv.net.backbones import IMAGENET, PRETRAINED, build_classifier, input_size, is_classifier, mean_std
 from fullconv.net.checkpoint import Saved, load_net, save_net
-from fullconv.net.fcn import FCN, build
-from fullconv.net.inspect import inspect_classifier, inspect_fcn
-from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import convolutionalize
-from fullconv.net.weights import load_weights
+from fullconv.net.classifiers.backbones import (
+    IMAGENET,
+    PRETRAINED,
+    build_classifier,
+    input_size,
+    is_classifier,
+    mean_std,
+)
+from fullconv.net.classifiers.weights import load_weights
+from fullconv.net.fcn.network import FCN, build
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.inspect.network import inspect_classifier, inspect_fcn
+from fullconv.net.surgery.convolutionalize import convolutionalize
+from fullconv.training.job import TrainingOptions, make_job
 from mechanisms import conv
 from refusals import refuses
 

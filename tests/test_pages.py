@@ -23,9 +23,11 @@ from hypothesis import strategies as st
 
 import corpus
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.doctor.examine import examine
-from fullconv.data.doctor.sheet import write_sheet
 from fullconv.data.layouts import survey
+from fullconv.doctor.examine import examine
+from fullconv.doctor.page import write_sheet
+from fullconv.evaluation.measure import measure
+from fullconv.geometry.tiles import Window
 from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
@@ -34,10 +36,8 @@ from fullconv.pages.parts import Cell, Table
 from fullconv.pages.render import render_page
 from fullconv.report.charts import Curve, line_chart
 from fullconv.report.ladder import Step, write_ladder_page
-from fullconv.report.measure import measure
 from fullconv.report.page import write_report
 from fullconv.report.source import COLUMNS, Source
-from fullconv.tiling import Window
 from html_page import Page
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def test_prediction_needs_no_template(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.zeros((40, 50, 3), np.uint8))
     code = (
         "import sys\n"
-        "from fullconv.cli import main\n"
+        "from fullconv.cli.app import main\n"
         f"sys.argv = ['fullconv', 'predict', 'street', {str(tmp_path / 'a.png')!r}, '--out', {str(tmp_path / 'o')!r}]\n"
         "try: main()\n"
         "except SystemExit as exit: assert not exit.code\n"

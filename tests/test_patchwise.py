@@ -11,20 +11,20 @@ from safetensors.torch import save_file
 from torch import nn
 
 from command_line import predict
-from fullconv.data.digits import DIGIT_LABELS, digit_scenes
+from fullconv.demo.digits import DIGIT_LABELS, digit_scenes
 from fullconv.errors import UsageError
 from fullconv.geometry import Field, Layer
+from fullconv.geometry.tiles import Window
 from fullconv.images import read_label_map, write_image
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import IMAGENET_MEAN, IMAGENET_STD, input_size
 from fullconv.net.checkpoint import Saved, holds_classifier, load_classifier, read_saved, save_classifier, save_net
-from fullconv.net.digit_net import digit_net
-from fullconv.net.fcn import FCN, build
-from fullconv.net.runner import TorchClassifier, TorchRunner
-from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import convolutionalize
-from fullconv.run.patchwise import PatchwiseRunner
-from fullconv.tiling import Window
+from fullconv.net.classifiers.backbones import IMAGENET_MEAN, IMAGENET_STD, input_size
+from fullconv.net.classifiers.digit_net import digit_net
+from fullconv.net.fcn.network import FCN, build
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.surgery.convolutionalize import convolutionalize
+from fullconv.net.torch_runner import TorchClassifier, TorchRunner
+from fullconv.runtime.patchwise import PatchwiseRunner
 from refusals import refuses
 
 

@@ -15,16 +15,16 @@ from PIL import Image
 
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import DataError, Interrupted, ModelError, UsageError
+from fullconv.evaluation.evaluate import evaluate
+from fullconv.geometry.tiles import Window
 from fullconv.images import overlay, read_image, read_label_map, write_image, write_label_map
 from fullconv.labels import LabelSet
 from fullconv.metrics import Scores, confusion_matrix
 from fullconv.model_info import ModelInfo
-from fullconv.run.evaluate import evaluate
-from fullconv.run.inputs import expand_inputs, output_names
-from fullconv.run.outputs import DEFAULT_SAVES
-from fullconv.run.predict import PredictOptions, predict_files
-from fullconv.run.runner import label_maps, largest
-from fullconv.tiling import Window
+from fullconv.predict.inputs import expand_inputs, output_names
+from fullconv.predict.outputs import DEFAULT_SAVES
+from fullconv.predict.predict_files import PredictOptions, predict_files
+from fullconv.runtime.runner import label_maps, largest
 
 UInt8 = npt.NDArray[np.uint8]
 LABELS = LabelSet.named(["red", "green", "blue"])

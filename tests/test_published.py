@@ -23,20 +23,20 @@ from caffe_side import (
     named,
     random_layers,
 )
-from fullconv.cli import app
-from fullconv.data.names import VOC_LABELS, labels_for
+from fullconv.cli.app import app
+from fullconv.data.classes import VOC_LABELS, labels_for
 from fullconv.errors import DataError, UsageError
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import build_classifier, input_size
-from fullconv.net.caffe import caffenet
 from fullconv.net.checkpoint import Saved, load_net, save_net
-from fullconv.net.dense_check import check_dense, randomize_scales
-from fullconv.net.fcn import build, rebuild
-from fullconv.net.inspect import inspect_fcn
-from fullconv.net.published import NETS, read_layers, read_published
-from fullconv.net.runner import TorchRunner
-from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import convolutionalize
+from fullconv.net.classifiers.backbones import build_classifier, input_size
+from fullconv.net.classifiers.caffe import caffenet
+from fullconv.net.fcn.network import build, rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.inspect.network import inspect_fcn
+from fullconv.net.reference.published import NETS, read_layers, read_published
+from fullconv.net.surgery.convolutionalize import convolutionalize
+from fullconv.net.surgery.dense_check import check_dense, randomize_scales
+from fullconv.net.torch_runner import TorchRunner
 from nets import narrow_vgg16
 from refusals import refuses
 
@@ -47,7 +47,9 @@ SIZES = [(1, 1), (2, 75), (37, 53), (64, 64), (95, 130), (161, 40)]
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the classifiers by ones of few channels under the same names."""
     makers = {"vgg16": lambda: narrow_vgg16(HIDDEN), "caffenet": lambda: caffenet(WIDTHS, HIDDEN, CLASSES)}
-    monkeypatch.setattr("fullconv.net.fcn.build_classifier", lambda name, weights=None: (makers[name](), frozenset()))
+    monkeypatch.setattr(
+        "fullconv.net.fcn.network.build_classifier", lambda name, weights=None: (makers[name](), frozenset())
+    )
 
 
 def import_and_load(tmp_path: Path, layers: Layers, name: str | None = None) -> TorchRunner:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fullconv.errors import DataError
 from fullconv.images import open_image, read_image
-from fullconv.images.base import RowCache
+from fullconv.images.decoders.base import RowCache
 from geotiffs import geotiff, picture
 
 UInt8 = npt.NDArray[np.uint8]

@@ -16,14 +16,14 @@ from packaging.requirements import Requirement
 from PIL import Image
 from typer.main import get_command
 
-from fullconv.cli import app, main
+from fullconv.cli.app import app, main
 from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
-from fullconv.learn import choose
 from fullconv.net.checkpoint import Saved, save_net
-from fullconv.net.fcn import build
-from fullconv.net.spec import NetSpec
+from fullconv.net.fcn.network import build
+from fullconv.net.fcn.spec import NetSpec
 from fullconv.onnx_export import export
+from fullconv.training import choose
 from refusals import matches
 
 ROOT = Path(__file__).parent.parent

@@ -10,17 +10,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fullconv.data.batches import seed_of
-from fullconv.data.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.data.layouts import find_dataset
-from fullconv.learn.data_module import DataModule
-from fullconv.learn.job import Job
-from fullconv.learn.recipe import override, paper_recipe
-from fullconv.learn.task import PUBLISHED_RATES, SegmentationTask
-from fullconv.learn.train import train
+from fullconv.demo.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.net.checkpoint import load_net
-from fullconv.net.fcn import Scale, build
-from fullconv.net.spec import NetSpec
+from fullconv.net.fcn.network import Scale, build
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.training.data_module import DataModule
+from fullconv.training.job import Job
+from fullconv.training.recipe import override, paper_recipe
+from fullconv.training.samples import seed_of
+from fullconv.training.task import PUBLISHED_RATES, SegmentationTask
+from fullconv.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")
 

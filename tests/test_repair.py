@@ -14,10 +14,10 @@ import corpus
 import corpus_base
 from command_line import check
 from fullconv.data.dataset import DataSet
-from fullconv.data.doctor.examine import examine
-from fullconv.data.doctor.repair import Repair, repair
-from fullconv.data.formats.write import convert
 from fullconv.data.layouts import find_dataset, survey
+from fullconv.data.writers.write import convert
+from fullconv.doctor.examine import examine
+from fullconv.doctor.repair import Repair, repair
 
 
 @pytest.fixture

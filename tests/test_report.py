@@ -17,29 +17,29 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from markupsafe import escape
 
-from fullconv.cli import main
+from fullconv.cli.app import main
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.data.layouts import find_dataset
+from fullconv.demo.digits import DIGIT_LABELS, write_digit_dataset
+from fullconv.evaluation.error_location import LEAST, RegionSizes, near_boundary
+from fullconv.evaluation.evaluate import Piece, evaluate
+from fullconv.evaluation.measure import THUMB, Measured, measure
+from fullconv.geometry.tiles import Window
 from fullconv.images import write_image, write_label_map
+from fullconv.images.polygons import find_regions
 from fullconv.labels import LabelSet
-from fullconv.learn.job import Job
-from fullconv.learn.recipe import default_recipe, override
-from fullconv.learn.train import train
 from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import Saved, save_net
-from fullconv.net.fcn import build
-from fullconv.net.spec import NetSpec
+from fullconv.net.fcn.network import build
+from fullconv.net.fcn.spec import NetSpec
 from fullconv.onnx_export import export
-from fullconv.polygons import find_regions
 from fullconv.report.findings import Findings
-from fullconv.report.measure import THUMB, Measured, measure
 from fullconv.report.page import render, write_report
 from fullconv.report.pictures import WRONG, chosen, error_picture, outlines, tinted
-from fullconv.report.places import LEAST, RegionSizes, near_boundary
 from fullconv.report.source import COLUMNS, Source, read_source
-from fullconv.run.evaluate import Piece, evaluate
-from fullconv.tiling import Window
+from fullconv.training.job import Job
+from fullconv.training.recipe import default_recipe, override
+from fullconv.training.train import train
 from html_page import Page
 from refusals import refuses
 

@@ -10,9 +10,9 @@ import pytest
 from scipy.io import savemat
 
 from fullconv.data.layouts import find_dataset
-from fullconv.data.sbd import read_sbd_mask
 from fullconv.data.statistics import read_statistics
 from fullconv.errors import DataError
+from fullconv.images.decoders.sbd_mask import read_sbd_mask
 from voc_tree import (
     SBD_TRAIN,
     SIZE,

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import fullconv
+from fullconv.data.classes import CAMVID_LABELS
 from fullconv.data.layouts import find_dataset
-from fullconv.data.names import CAMVID_LABELS
-from fullconv.run.evaluate import evaluate
-from fullconv.run.exported import ExportedRunner
-from fullconv.run.load import load_runner
-from fullconv.run.models import bundled, bundled_names
+from fullconv.evaluation.evaluate import evaluate
+from fullconv.runtime.exported import ExportedRunner
+from fullconv.runtime.load import load_runner
+from fullconv.runtime.models import bundled, bundled_names
 
 CAMVID = Path(__file__).parents[1] / ".." / "shared" / "camvid"
 MODELS = ("street", "street-int8")

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fullconv.geometry import Field, Layer, Tap
-from fullconv.net.backbones import input_size
-from fullconv.net.digit_net import digit_net
-from fullconv.net.linear_as_conv import MAX_MATMUL_CELLS, LinearAsConv
-from fullconv.net.surgery import Surgery, convolutionalize, transplant
-from fullconv.net.values import FeatureGeometry
+from fullconv.net.classifiers.backbones import input_size
+from fullconv.net.classifiers.digit_net import digit_net
+from fullconv.net.surgery.convolutionalize import Surgery, convolutionalize, transplant
+from fullconv.net.surgery.linear_as_conv import MAX_MATMUL_CELLS, LinearAsConv
+from fullconv.net.trace.values import FeatureGeometry
 from nets import CLASSIFIERS, narrow_vgg16
 from refusals import refuses
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from fullconv.terminal import show_log
+from fullconv.cli.console import show_log
 
 
 def test_log_messages_go_to_stderr_alone_and_only_inside(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,14 +17,15 @@ from rasterio.control import GroundControlPoint
 
 import command_line
 from fullconv.errors import DataError, MissingExtra
+from fullconv.images import georeference as geo
 from fullconv.images import read_label_map
-from fullconv.images.pillow import GEO_LOST
-from fullconv.model import Model
-from fullconv.run import georeference as geo
-from fullconv.run.large import predict_large
-from fullconv.run.outputs import DEFAULT_SAVES, SAVES
-from fullconv.run.predict import PredictOptions, predict_files
-from fullconv.run.tiles import TiledRunner
+from fullconv.images.decoders.pillow import GEO_LOST
+from fullconv.installation import pip_command
+from fullconv.predict.large import predict_large
+from fullconv.predict.model import Model
+from fullconv.predict.outputs import DEFAULT_SAVES, SAVES
+from fullconv.predict.predict_files import PredictOptions, predict_files
+from fullconv.runtime.tiles import TiledRunner
 from geotiffs import TRANSFORM, Shifted, geotiff, hide, picture
 from image_kinds import SIZE, TIFFS, smooth
 
@@ -41,7 +42,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_the_command_gives_the_same_files_with_tiles_and_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reader: str, kind: str
 ) -> None:
-    monkeypatch.setattr("fullconv.run.load.load_runner", lambda model, backend: Shifted())
+    monkeypatch.setattr("fullconv.runtime.load.load_runner", lambda model, backend: Shifted())
     saves = set(SAVES) - ({"areas", "polygons"} if reader == "tifffile" else set())  # these need rasterio
     path = tmp_path / "a.tif"
     KINDS[kind](path)
@@ -140,8 +141,8 @@ import sys
 from pathlib import Path
 from image_kinds import SIZE, TIFFS, smooth
 from geotiffs import Shifted
-from fullconv.run.outputs import SAVES
-from fullconv.run.predict import PredictOptions, predict_files
+from fullconv.predict.outputs import SAVES
+from fullconv.predict.predict_files import PredictOptions, predict_files
 assert not predict_files(Shifted(), [Path(sys.argv[1])], Path(sys.argv[2]), PredictOptions(SAVES)).failed
 """
 
@@ -169,7 +170,7 @@ def test_libraries_say_nothing_of_their_own(tmp_path: Path) -> None:
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "fullconv.run.predict"]
+    return [record.getMessage() for record in caplog.records if record.name == "fullconv.predict.predict_files"]
 
 
 def test_a_lost_georeference_is_logged_once_a_run(
@@ -181,10 +182,10 @@ def test_a_lost_georeference_is_logged_once_a_run(
     options = PredictOptions(["labels"])
     report = predict_files(Shifted(), [*paths, tmp_path / "c.tif"], tmp_path / "out", options)
     assert len(report.done) == 3
-    assert messages(caplog) == [GEO_LOST]
-    assert "pip install 'fullconv[geo]'" in GEO_LOST
+    lost = f"{GEO_LOST}; to keep them, run: {pip_command('geo')}"
+    assert messages(caplog) == [lost]
     predict_files(Shifted(), [tmp_path / "c.tif"], tmp_path / "out", options)
-    assert messages(caplog) == [GEO_LOST]
+    assert messages(caplog) == [lost]
 
 
 def test_a_missing_extra_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

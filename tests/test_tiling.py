@@ -14,21 +14,21 @@ from hypothesis import strategies as st
 from torch import nn
 
 from command_line import predict
-from fullconv.data.digits import DIGIT_LABELS
+from fullconv.demo.digits import DIGIT_LABELS
 from fullconv.errors import UsageError
+from fullconv.geometry.tiles import MAX_TILES_TRIED, Window, choose_tile
 from fullconv.images import open_image, read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import Saved, save_net
-from fullconv.net.fcn import FCN, build
-from fullconv.net.runner import TorchRunner
-from fullconv.net.spec import NetSpec
-from fullconv.net.surgery import convolutionalize
-from fullconv.run.result import segment
-from fullconv.run.runner import largest
-from fullconv.run.tiles import TiledRunner
-from fullconv.run.verify import SAMPLE, TIE, TileVerification, halo_error, sample_tiles, verify_tiles
-from fullconv.tiling import MAX_TILES_TRIED, Window, choose_tile
+from fullconv.net.fcn.network import FCN, build
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.surgery.convolutionalize import convolutionalize
+from fullconv.net.torch_runner import TorchRunner
+from fullconv.predict.result import segment
+from fullconv.runtime.runner import largest
+from fullconv.runtime.tiles import TiledRunner
+from fullconv.runtime.verify import SAMPLE, TIE, TileVerification, halo_error, sample_tiles, verify_tiles
 from geotiffs import Shifted
 from refusals import refuses
 from test_any import Gate, Same, Stages, Upward, conv

@@ -11,9 +11,9 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from fullconv.geometry import Layer
-from fullconv.net.layers import layers_of_module
-from fullconv.net.nodes import Node, trace
-from fullconv.net.tracer import trace_fx
+from fullconv.net.trace.layers import layers_of_module
+from fullconv.net.trace.nodes import Node, trace
+from fullconv.net.trace.tracer import trace_fx
 from refusals import matches, refuses
 
 torch.set_num_threads(1)

@@ -20,23 +20,23 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from fullconv.data.digits import write_digit_dataset
 from fullconv.data.layouts import find_dataset
+from fullconv.demo.digits import write_digit_dataset
 from fullconv.errors import DataError, FullconvError, Interrupted, UsageError
+from fullconv.evaluation.evaluate import evaluate
 from fullconv.images import write_label_map
-from fullconv.learn.checkpointing import Checkpointing, load_state
-from fullconv.learn.job import Job
-from fullconv.learn.ladder import climb, table
-from fullconv.learn.progress import Progress
-from fullconv.learn.recipe import Recipe, default_recipe, override
-from fullconv.learn.task import SegmentationTask, class_weights
-from fullconv.learn.train import train
 from fullconv.net.checkpoint import load_net
-from fullconv.net.fcn import build
-from fullconv.net.runner import TorchRunner
-from fullconv.net.spec import NetSpec
-from fullconv.run.evaluate import evaluate
-from fullconv.run.load import load_runner
+from fullconv.net.fcn.network import build
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.torch_runner import TorchRunner
+from fullconv.runtime.load import load_runner
+from fullconv.training.checkpointing import Checkpointing, load_state
+from fullconv.training.job import Job
+from fullconv.training.ladder import climb, table
+from fullconv.training.progress import Progress
+from fullconv.training.recipe import Recipe, default_recipe, override
+from fullconv.training.task import SegmentationTask, class_weights
+from fullconv.training.train import train
 from html_page import Page
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")
@@ -136,7 +136,7 @@ def test_signal_during_validation(data: Path, whole: Path, tmp_path: Path, monke
 
 
 COMMAND = (
-    "import sys, time, fullconv.learn.task as t, fullconv.cli as c\n"
+    "import sys, time, fullconv.training.task as t, fullconv.cli.app as c\n"
     "step = t.SegmentationTask.training_step\n"
     "def slow(*a):\n    time.sleep(0.15)\n    return step(*a)\n"
     "t.SegmentationTask.training_step = slow\n"

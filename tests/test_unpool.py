@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fullconv.net.fcn import build, rebuild
-from fullconv.net.spec import NetSpec
-from fullconv.net.upsample import Unpool
+from fullconv.net.fcn.network import build, rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.fcn.upsample import Unpool
 from nets import check_tile_with_halo, lively, make
 from refusals import refuses
 

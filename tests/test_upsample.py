@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fullconv.geometry import Field, Upsampling, aligned_crop, bilinear_kernel
-from fullconv.net.upsample import Upsample
+from fullconv.net.fcn.upsample import Upsample
 
 torch.set_num_threads(1)
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fullconv.evaluation.intervals import bootstrap, resamples
 from fullconv.metrics import Scores, confusion_matrix
-from fullconv.report.intervals import bootstrap, resamples
 from fullconv.report.source import Source
 from fullconv.report.verdict import Verdict, judge, majority_class, majority_scores
 

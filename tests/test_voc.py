@@ -15,20 +15,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fullconv.cli import main
+from fullconv.cli.app import main
+from fullconv.data.classes import VOC_LABELS
+from fullconv.data.formats.voc import Found, find_voc, is_paper_val, paper_val
 from fullconv.data.layouts import find_dataset
-from fullconv.data.names import VOC_LABELS
 from fullconv.data.statistics import read_statistics
-from fullconv.data.voc import Found, find_voc, is_paper_val, paper_val
 from fullconv.errors import DataError
-from fullconv.learn import ladder
-from fullconv.learn.job import Job
-from fullconv.learn.ladder import PAPER, climb, published, table
-from fullconv.learn.recipe import default_recipe
-from fullconv.learn.result import TrainResult
 from fullconv.metrics import Scores
-from fullconv.net.spec import NetSpec
+from fullconv.net.fcn.spec import NetSpec
 from fullconv.report.source import COLUMNS
+from fullconv.training import ladder
+from fullconv.training.job import Job
+from fullconv.training.ladder import PAPER, climb, published, table
+from fullconv.training.recipe import default_recipe
+from fullconv.training.result import TrainResult
 from html_page import Page
 from voc_tree import (
     SBD_TRAIN,

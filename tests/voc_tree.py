@@ -10,8 +10,8 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
+from fullconv.data.formats.voc import paper_val
 from fullconv.data.layouts import find_dataset
-from fullconv.data.voc import paper_val
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.labels import voc_palette

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
         load,
         train,
     )
-    from fullconv.data.doctor.examine import Examination
-    from fullconv.learn.progress import Progress
-    from fullconv.learn.result import TrainResult
+    from fullconv.doctor.examine import Examination
     from fullconv.metrics import Scores
-    from fullconv.model import Model
-    from fullconv.run.result import Result
+    from fullconv.predict.model import Model
+    from fullconv.predict.result import Result
+    from fullconv.training.progress import Progress
+    from fullconv.training.result import TrainResult
 
 __version__ = "0.1.0"
 __all__ = [
@@ -52,12 +52,12 @@ __all__ = [
 ]
 
 _TYPES = {
-    "Examination": "fullconv.data.doctor.examine",
-    "Model": "fullconv.model",
-    "Progress": "fullconv.learn.progress",
-    "Result": "fullconv.run.result",
+    "Examination": "fullconv.doctor.examine",
+    "Model": "fullconv.predict.model",
+    "Progress": "fullconv.training.progress",
+    "Result": "fullconv.predict.result",
     "Scores": "fullconv.metrics",
-    "TrainResult": "fullconv.learn.result",
+    "TrainResult": "fullconv.training.result",
 }
 """The modules of the types; the functions are in `fullconv.api`."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fullconv.cli import main
+from fullconv.cli.app import main
 
 __all__: list[str] = []
 

@@ -12,19 +12,19 @@ from fullconv.choices import Backend, Dilation, PaddingMode, RecipeName, ScoredS
 from fullconv.errors import UsageError
 from fullconv.extras import need, need_torch
 from fullconv.labels import check_classes
-from fullconv.model import Model, load_model
+from fullconv.predict.model import Model, load_model
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fullconv.data.dataset import Sample
-    from fullconv.data.doctor.examine import Examination
-    from fullconv.learn.progress import OnProgress
-    from fullconv.learn.result import TrainResult
+    from fullconv.doctor.examine import Examination
     from fullconv.metrics import Scores
-    from fullconv.net.fcn import FCN
-    from fullconv.net.surgery import Surgery
+    from fullconv.net.fcn.network import FCN
+    from fullconv.net.surgery.convolutionalize import Surgery
     from fullconv.onnx_export import Exported
+    from fullconv.training.progress import OnProgress
+    from fullconv.training.result import TrainResult
 
 __all__ = [
     "check",
@@ -116,8 +116,8 @@ def train(
     """
     need_torch()
     from fullconv.data.statistics import read_training_data
-    from fullconv.learn.job import TrainingOptions, make_job, run_folder
-    from fullconv.learn.train import train as run
+    from fullconv.training.job import TrainingOptions, make_job, run_folder
+    from fullconv.training.train import train as run
 
     options = TrainingOptions(
         model, stride, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr, values or {}
@@ -153,9 +153,9 @@ def evaluate(
         DataError: The data set has faults, or there is no such split.
     """
     from fullconv.data.layouts import find_dataset
-    from fullconv.run.evaluate import evaluate as score
-    from fullconv.run.load import load_runner
-    from fullconv.run.models import model_path
+    from fullconv.evaluation.evaluate import evaluate as score
+    from fullconv.runtime.load import load_runner
+    from fullconv.runtime.models import model_path
 
     dataset = find_dataset(Path(data))
     samples = dataset.split(split)
@@ -186,8 +186,8 @@ def check(data: str | os.PathLike[str], *, on_sample: OnSample | None = None) ->
     Raises:
         DataError: The folder has no layout that fullconv knows.
     """
-    from fullconv.data.doctor.examine import examine
     from fullconv.data.layouts import survey
+    from fullconv.doctor.examine import examine
 
     return examine(survey(Path(data), decode=False), on_sample or (lambda done, total: None))
 
@@ -238,7 +238,7 @@ def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), chann
 
     The classifier stays as it is. The result's `module` gives a map of logits; `coerced` says which layers became
     convolutions, and `fidelity` how a cell compares with the classifier on its crop. See
-    `fullconv.net.surgery.convolutionalize`.
+    `fullconv.net.surgery.convolutionalize.convolutionalize`.
 
     Args:
         model: A classifier, such as torchvision.models.vgg16().
@@ -249,7 +249,7 @@ def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), chann
         ModelError: The classifier has no dense form, as one with attention.
     """
     need_torch()
-    from fullconv.net.surgery import convolutionalize as dense_form
+    from fullconv.net.surgery.convolutionalize import convolutionalize as dense_form
 
     return dense_form(model, size, channels)
 
@@ -266,7 +266,7 @@ def fcn32s(model: str, num_classes: int, weights: str | os.PathLike[str] | None 
         ModelError: There is no such classifier, or it has no feature map at this stride.
     """
     given = _weights(weights)
-    from fullconv.net.fcn import fcn32s as build
+    from fullconv.net.fcn.network import fcn32s as build
 
     return build(model, num_classes, given)
 
@@ -274,7 +274,7 @@ def fcn32s(model: str, num_classes: int, weights: str | os.PathLike[str] | None 
 def fcn16s(model: str, num_classes: int, weights: str | os.PathLike[str] | None = None) -> FCN:
     """Build FCN-16s: FCN-32s with a skip at stride 16. Arguments and errors are those of `fcn32s`."""
     given = _weights(weights)
-    from fullconv.net.fcn import fcn16s as build
+    from fullconv.net.fcn.network import fcn16s as build
 
     return build(model, num_classes, given)
 
@@ -282,7 +282,7 @@ def fcn16s(model: str, num_classes: int, weights: str | os.PathLike[str] | None 
 def fcn8s(model: str, num_classes: int, weights: str | os.PathLike[str] | None = None) -> FCN:
     """Build FCN-8s: FCN-16s with a skip at stride 8. Arguments and errors are those of `fcn32s`."""
     given = _weights(weights)
-    from fullconv.net.fcn import fcn8s as build
+    from fullconv.net.fcn.network import fcn8s as build
 
     return build(model, num_classes, given)
 
@@ -290,7 +290,7 @@ def fcn8s(model: str, num_classes: int, weights: str | os.PathLike[str] | None =
 def fcn4s(model: str, num_classes: int, weights: str | os.PathLike[str] | None = None) -> FCN:
     """Build FCN-4s: FCN-8s with a skip at stride 4, beyond the paper. Arguments and errors are those of `fcn32s`."""
     given = _weights(weights)
-    from fullconv.net.fcn import fcn4s as build
+    from fullconv.net.fcn.network import fcn4s as build
 
     return build(model, num_classes, given)
 

@@ -49,7 +49,7 @@ PaddingMode = Literal["minimal", "reference"]
 """The least padding with which every pixel is covered, or the 100 pixels of the published networks."""
 
 RecipeName = Literal["default", "paper"]
-"""The recipes of `fullconv.learn.recipe`."""
+"""The recipes of `fullconv.training.recipe`."""
 
 
 def words(choice: Any) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fullconv.geometry.tiles import Window
 from fullconv.images.input_format import RGB, InputFormat
 from fullconv.labels import LabelSet
-from fullconv.tiling import Window
 
 __all__ = ["ModelInfo"]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from fullconv.data.classes import DESCRIPTION, read_description
 from fullconv.data.dataset import DataSet
-from fullconv.data.names import DESCRIPTION, read_description
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import ImageHeader, ValueRange, read_header
-from fullconv.images.arrays import ARRAY_SUFFIX
+from fullconv.images.decoders.npy import ARRAY_SUFFIX
 
 __all__ = ["SAMPLED", "channel_statistics", "declared_channels", "pixel_keys", "with_channels"]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.sbd import MASK_SUFFIX, read_sbd_mask
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import (
@@ -21,6 +20,7 @@ from fullconv.images import (
     read_image,
     read_label_map,
 )
+from fullconv.images.decoders.sbd_mask import MASK_SUFFIX, read_sbd_mask
 from fullconv.labels import LabelSet
 
 __all__ = ["DataSet", "Sample", "jpeg_fault", "labels_in", "lies_turned", "size_fault"]

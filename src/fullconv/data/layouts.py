@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from fullconv.data.channels import with_channels
+from fullconv.data.classes import CAMVID_LABELS, description_faults, find_labels
 from fullconv.data.dataset import DataSet, Sample, labels_in
 from fullconv.data.formats.assembly import BACKGROUNDS
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks
-from fullconv.data.names import CAMVID_LABELS, description_faults, find_labels
+from fullconv.data.formats.voc import find_voc, read_voc
 from fullconv.data.pairing import faulty, is_image, pairs
 from fullconv.data.splits import SPLITS, hash_split
-from fullconv.data.voc import find_voc, read_voc
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES, read_label_map

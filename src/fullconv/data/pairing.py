@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from fullconv.data.dataset import Sample, jpeg_fault, size_fault
-from fullconv.data.sbd import MASK_SUFFIX
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, image_size
-from fullconv.images.arrays import ARRAY_SUFFIX
+from fullconv.images.decoders.npy import ARRAY_SUFFIX
+from fullconv.images.decoders.sbd_mask import MASK_SUFFIX
 
 __all__ = ["faulty", "files_by_stem", "is_image", "pairs", "same_size", "stem_of"]
 

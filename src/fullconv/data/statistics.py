@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fullconv.data.dataset import DataSet, Sample, size_fault
-from fullconv.data.doctor.objects import WIDEST, median_width, width_counts
 from fullconv.data.layouts import UNNAMED, labels_held, only_background, survey
+from fullconv.data.object_widths import WIDEST, median_width, width_counts
 from fullconv.data.pairing import faulty
 from fullconv.errors import DataError
 from fullconv.faults import Fault

@@ -10,7 +10,7 @@ convolutional neural networks" (Distill, 2019). They are extended to transposed 
 period.
 """
 
-from fullconv.geometry.field import Field, Layer, Tap, chain_size, have_same_size
+from fullconv.geometry.fields import Field, Layer, Tap, chain_size, have_same_size
 from fullconv.geometry.fusion import SkipGeometry, Unpooling, Upsampling, aligned_crop, bilinear_kernel
 
 __all__ = [

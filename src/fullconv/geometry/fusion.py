@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from fullconv.errors import ModelError
-from fullconv.geometry.field import Field, Layer, Tap
+from fullconv.geometry.fields import Field, Layer, Tap
 
 __all__ = ["SkipGeometry", "Unpooling", "Upsampling", "aligned_crop", "bilinear_kernel"]
 

@@ -4,10 +4,10 @@ Reading turns what cameras and annotation tools write (palettes, 1 to 16 bits, C
 plain arrays. A file that cannot be read is a `DataError` of one sentence: which, what was found, what to do.
 """
 
-from fullconv.images.headers import BAND_SUFFIXES, IMAGE_SUFFIXES, ImageHeader, image_size, read_header
+from fullconv.images.decoders.headers import BAND_SUFFIXES, IMAGE_SUFFIXES, ImageHeader, image_size, read_header
+from fullconv.images.decoders.open_pillow import MAX_PIXELS, opened_image
 from fullconv.images.input_format import RGB, InputFormat, ValueRange
 from fullconv.images.label_map import open_label_map, read_label_map, stored_labels
-from fullconv.images.opened import MAX_PIXELS, opened_image
 from fullconv.images.reader import Picture, decoder_of, open_image, read_empty, read_image
 from fullconv.images.write import overlay, rgb_view, write_image, write_label_map
 

@@ -15,13 +15,13 @@ from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, SAMPLESPERPIXEL, Tif
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.files import StrPath
-from fullconv.images.available import is_installed
-from fullconv.images.base import GeoTags, RowCache
-from fullconv.images.headers import read_header
-from fullconv.images.opened import decoding_errors, loaded_upright, opened_image
+from fullconv.images.decoders.available import is_installed
+from fullconv.images.decoders.base import GeoTags, RowCache
+from fullconv.images.decoders.headers import read_header
+from fullconv.images.decoders.open_pillow import decoding_errors, loaded_upright, opened_image
+from fullconv.images.decoders.tiff_tags import nodata_of, tiff_tags
+from fullconv.images.decoders.values import Mask, UInt8
 from fullconv.images.reader import gdal_driver
-from fullconv.images.tags import nodata_of, tiff_tags
-from fullconv.images.values import Mask, UInt8
 from fullconv.labels import LabelSet
 
 __all__ = ["LabelReader", "WholeLabels", "open_label_map", "read_label_map", "stored_labels"]
@@ -118,12 +118,12 @@ def open_label_map(path: StrPath, labels: LabelSet | None = None) -> Iterator[La
     path = Path(path)
     package = _window_package(path)
     if package == "rasterio":
-        from fullconv.images.gdal import open_gdal
+        from fullconv.images.decoders.gdal import open_gdal
 
         with open_gdal(path, gdal_driver(path) or "") as source:
             yield _windows(_Stored(source, path, labels))
     elif package == "tifffile":
-        from fullconv.images.tiff import open_tiff
+        from fullconv.images.decoders.tiff import open_tiff
 
         with open_tiff(path) as page:
             yield _windows(_Stored(page, path, labels))
@@ -146,7 +146,7 @@ def _window_package(path: Path) -> str | None:
         return "rasterio"
     if driver == "PNG" or not is_installed("tifffile"):
         return None
-    from fullconv.images.tiff import takes_tiff
+    from fullconv.images.decoders.tiff import takes_tiff
 
     return "tifffile" if takes_tiff(path) else None
 

@@ -18,15 +18,15 @@ import numpy as np
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.files import StrPath
-from fullconv.images.arrays import ArrayReader, is_array
-from fullconv.images.available import is_installed
-from fullconv.images.base import GeoTags, ImageReader, RowCache
-from fullconv.images.headers import ImageHeader, needs_tiff_library, pillow_header, read_header
+from fullconv.images.decoders.available import is_installed
+from fullconv.images.decoders.base import GeoTags, ImageReader, RowCache
+from fullconv.images.decoders.headers import ImageHeader, needs_tiff_library, pillow_header, read_header
+from fullconv.images.decoders.npy import ArrayReader, is_array
+from fullconv.images.decoders.open_pillow import check_pixels, opened_image
+from fullconv.images.decoders.pillow import PillowReader, pixels_of
+from fullconv.images.decoders.tiff_tags import TIFF_STARTS, is_tiff
+from fullconv.images.decoders.values import Mask, UInt8, wrong_bands
 from fullconv.images.input_format import RGB, InputFormat
-from fullconv.images.opened import check_pixels, opened_image
-from fullconv.images.pillow import PillowReader, pixels_of
-from fullconv.images.tags import TIFF_STARTS, is_tiff
-from fullconv.images.values import Mask, UInt8, wrong_bands
 
 __all__ = [
     "MAX_IN_MEMORY_PIXELS",
@@ -156,7 +156,7 @@ def _decoder(path: Path, header: ImageHeader) -> Decoder:
 
 
 def _suits_tifffile(path: Path) -> bool:
-    from fullconv.images.tiff import takes_tiff
+    from fullconv.images.decoders.tiff import takes_tiff
 
     return takes_tiff(path) or needs_tiff_library(path, as_rgb=False)
 
@@ -165,12 +165,12 @@ def _suits_tifffile(path: Path) -> bool:
 def _opened(path: Path, header: ImageHeader, input: InputFormat) -> Iterator[ImageReader]:
     decoder = _decoder(path, header)
     if decoder == "rasterio":
-        from fullconv.images.gdal import open_gdal
+        from fullconv.images.decoders.gdal import open_gdal
 
         with open_gdal(path, gdal_driver(path) or "", input) as reader:
             yield reader
     elif decoder == "tifffile":
-        from fullconv.images.tiff import open_tiff
+        from fullconv.images.decoders.tiff import open_tiff
 
         with open_tiff(path, input) as tiff:
             yield tiff

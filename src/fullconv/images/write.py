@@ -9,9 +9,9 @@ from PIL import Image
 
 from fullconv.errors import DataError, UsageError
 from fullconv.files import StrPath, atomic_write
-from fullconv.images.headers import IMAGE_SUFFIXES
-from fullconv.images.opened import MAX_PIXELS
-from fullconv.images.values import UInt8
+from fullconv.images.decoders.headers import IMAGE_SUFFIXES
+from fullconv.images.decoders.open_pillow import MAX_PIXELS
+from fullconv.images.decoders.values import UInt8
 from fullconv.labels import LabelSet
 
 __all__ = ["overlay", "rgb_view", "write_image", "write_label_map"]

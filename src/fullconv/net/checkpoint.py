@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from fullconv.errors import ModelError
 from fullconv.files import atomic_write
 from fullconv.labels import LabelSet
-from fullconv.net.backbones import build_classifier, input_size
-from fullconv.net.fcn import FCN, rebuild
-from fullconv.net.spec import NetSpec
-from fullconv.net.user_file import located
+from fullconv.net.classifiers.backbones import build_classifier, input_size
+from fullconv.net.classifiers.user_file import located
+from fullconv.net.fcn.network import FCN, rebuild
+from fullconv.net.fcn.spec import NetSpec
 
 __all__ = [
     "Saved",

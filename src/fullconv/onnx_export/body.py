@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import ModelError
-from fullconv.net.fcn import FCN, Scale
+from fullconv.net.fcn.network import FCN, Scale
 
 __all__ = ["OPSET", "Body", "export_body"]
 

@@ -21,16 +21,16 @@ from fullconv.files import atomic_write
 from fullconv.geometry import bilinear_kernel
 from fullconv.labels import check_classes
 from fullconv.model_info import ModelInfo
-from fullconv.net.backbones import PRETRAINED, bundled_weights
 from fullconv.net.checkpoint import Saved, load_net
-from fullconv.net.fcn import FCN
-from fullconv.net.upsample import Upsample
+from fullconv.net.classifiers.backbones import PRETRAINED, bundled_weights
+from fullconv.net.fcn.network import FCN
+from fullconv.net.fcn.upsample import Upsample
 from fullconv.onnx_export.body import OPSET, export_body
 from fullconv.onnx_export.graph import Graph, PadTable, add_fusion, add_labels, add_padding
 from fullconv.onnx_export.quantize import Quantized, quantize
-from fullconv.run.exported import ExportedRunner
-from fullconv.run.metadata import ModelMetadata
-from fullconv.run.onnx import OnnxFile
+from fullconv.runtime.exported import ExportedRunner
+from fullconv.runtime.metadata import ModelMetadata
+from fullconv.runtime.onnx import OnnxFile
 
 __all__ = [
     "SIZES",

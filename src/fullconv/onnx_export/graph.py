@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fullconv.arrays import Float32
 from fullconv.geometry import Upsampling
-from fullconv.run.metadata import ModelMetadata
+from fullconv.runtime.metadata import ModelMetadata
 
 __all__ = ["BAND", "Graph", "PadTable", "add_fusion", "add_labels", "add_padding"]
 

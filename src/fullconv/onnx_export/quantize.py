@@ -19,11 +19,11 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from fullconv.arrays import UInt8
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import ModelError
+from fullconv.evaluation.evaluate import evaluate
 from fullconv.metrics import Scores
-from fullconv.run.evaluate import evaluate
-from fullconv.run.load import load_runner
-from fullconv.run.onnx import OnnxFile
-from fullconv.run.runner import Runner
+from fullconv.runtime.load import load_runner
+from fullconv.runtime.onnx import OnnxFile
+from fullconv.runtime.runner import Runner
 
 __all__ = ["CALIBRATION", "FLOAT_CONVOLUTIONS", "MAX_LOSS", "ROUNDS", "Quantized", "quantize"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from fullconv.evaluation.intervals import Interval
 from fullconv.pages.parts import percent
-from fullconv.report.intervals import Interval
 
 __all__ = ["MARKS", "Chart", "ChartText", "Curve", "DrawnLine", "interval_chart", "line_chart"]
 

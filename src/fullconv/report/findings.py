@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.evaluation.intervals import Bootstrap, bootstrap
+from fullconv.evaluation.measure import Measured
 from fullconv.metrics import Scores
-from fullconv.report.intervals import Bootstrap, bootstrap
-from fullconv.report.measure import Measured
 from fullconv.report.source import Source
 from fullconv.report.verdict import Verdict, judge, majority_class, majority_scores
 

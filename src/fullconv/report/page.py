@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from fullconv.cores import usable_cores
+from fullconv.evaluation.intervals import DRAWS, LEVEL, SEED
+from fullconv.evaluation.measure import Measured
 from fullconv.files import write_text
 from fullconv.pages.parts import Table, legend_of, percent
 from fullconv.pages.render import render_page
 from fullconv.report.charts import Chart, Curve, interval_chart, line_chart
 from fullconv.report.findings import Findings
-from fullconv.report.intervals import DRAWS, LEVEL, SEED
-from fullconv.report.measure import Measured
 from fullconv.report.pictures import chosen, sheet_of
 from fullconv.report.sections import (
     classes_table,

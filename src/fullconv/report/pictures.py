@@ -13,11 +13,11 @@ from PIL import Image
 
 from fullconv.data.dataset import DataSet, labels_in
 from fullconv.data.windows import open_sample
+from fullconv.evaluation.measure import ImageCounts, Measured, thumb_of, thumb_step
 from fullconv.images import overlay, rgb_view
 from fullconv.labels import LabelSet
 from fullconv.pages.parts import percent
-from fullconv.report.measure import ImageCounts, Measured, thumb_of, thumb_step
-from fullconv.run.large import MAX_IN_MEMORY_PIXELS
+from fullconv.predict.large import MAX_IN_MEMORY_PIXELS
 
 __all__ = ["Sheet", "chosen", "error_picture", "jpeg_uri", "outlines", "sheet_of", "tinted"]
 
@@ -103,7 +103,7 @@ def _thumbs(dataset: DataSet, counts: ImageCounts, max_in_memory_pixels: int) ->
         for top in range(0, height, STRIP):
             rows = range(top * step, min((top + STRIP) * step, counts.shape[0]))
             image, target, _ = reader.read(rows, range(counts.shape[1]))
-            truths.append(target[::step, ::step])
+            truths.append(target[::step, ::step].copy())  # a view would keep the strip
             part = Image.fromarray(np.ascontiguousarray(rgb_view(image)))
             pictures.append(np.asarray(part.resize((width, len(truths[-1])), Image.Resampling.BOX)))
     return np.concatenate(pictures), np.concatenate(truths)

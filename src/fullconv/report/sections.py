@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from fullconv.evaluation.error_location import LEAST, RADIUS
+from fullconv.evaluation.evaluate import PIECE_PIXELS
+from fullconv.evaluation.intervals import LEVEL, Interval
 from fullconv.pages.parts import Cell, Row, Table, css_color, percent
 from fullconv.report.findings import Findings
-from fullconv.report.intervals import LEVEL, Interval
-from fullconv.report.places import LEAST, RADIUS
-from fullconv.run.evaluate import PIECE_PIXELS
 
 __all__ = [
     "classes_table",

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from fullconv.errors import ModelError
-from fullconv.run.exported import ExportedRunner
-from fullconv.run.runner import Runner
+from fullconv.runtime.exported import ExportedRunner
+from fullconv.runtime.runner import Runner
 
 __all__ = ["Source", "read_curves", "read_source"]
 

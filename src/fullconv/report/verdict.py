@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.evaluation.intervals import Bootstrap
 from fullconv.metrics import Scores
-from fullconv.report.intervals import Bootstrap
 from fullconv.report.source import Source
 
 __all__ = ["Verdict", "judge", "majority_class", "majority_scores"]

@@ -22,7 +22,7 @@ from fullconv.data.formats.assembly import (
     parse,
     shape_fault,
 )
-from fullconv.data.formats.runs import read_counts, run_area
+from fullconv.data.formats.rle import read_counts, run_area
 from fullconv.data.formats.shapes import Area, Size, fill_each
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError

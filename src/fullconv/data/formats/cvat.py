@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fullconv.data.classes import find_labels
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.formats.assembly import class_fault
-from fullconv.data.names import find_labels
 from fullconv.data.pairing import is_image, same_size
 from fullconv.data.splits import SPLITS, hash_split, split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, read_image, read_label_map
-from fullconv.images.arrays import ARRAY_SUFFIX
+from fullconv.images.decoders.npy import ARRAY_SUFFIX
 from fullconv.labels import LabelSet
 
 __all__ = ["IMAGES", "LABEL_MAP", "LISTS", "MASKS", "has_own_classes", "read_cvat"]
@@ -165,7 +165,7 @@ def _read_mask(path: Path, labels: LabelSet) -> npt.NDArray[np.uint8]:
     try:
         return labels.from_colors(rgb)
     except DataError as error:
-        raise DataError.of(Fault(error.kind, path, str(error), f"add them to {LABEL_MAP}")) from None
+        raise DataError.of(Fault("unknown-colour", path, str(error), f"add them to {LABEL_MAP}")) from None
 
 
 def _has_ids(path: Path, labels: LabelSet) -> bool:

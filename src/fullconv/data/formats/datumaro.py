@@ -13,13 +13,13 @@ from pydantic import FiniteFloat, TypeAdapter
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.assembly import AnnotatedImage, assemble, class_fault, classes_of, parse
 from fullconv.data.formats.coco import Runs
-from fullconv.data.formats.runs import read_counts, run_area
+from fullconv.data.formats.rle import read_counts, run_area
 from fullconv.data.formats.shapes import Area, fill_rings
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import IMAGE_SUFFIXES, image_size
-from fullconv.images.arrays import ARRAY_SUFFIX
+from fullconv.images.decoders.npy import ARRAY_SUFFIX
 
 __all__ = ["read_datumaro"]
 

@@ -16,7 +16,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter
 
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.assembly import AnnotatedImage, assemble, class_fault, classes_of, parse
-from fullconv.data.formats.runs import brush_area
+from fullconv.data.formats.rle import brush_area
 from fullconv.data.formats.shapes import Area, Floats, Size, ellipse, fill_rings, rectangle
 from fullconv.data.pairing import is_image
 from fullconv.data.splits import split_of

@@ -22,7 +22,7 @@ from fullconv.data.splits import SPLITS, split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES
-from fullconv.images.arrays import ARRAY_SUFFIX
+from fullconv.images.decoders.npy import ARRAY_SUFFIX
 
 __all__ = ["LABELS_FILE", "read_labelme"]
 

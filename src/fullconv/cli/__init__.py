@@ -1,0 +1,3 @@
+"""The command line: one file for each command, and what they share."""
+
+__all__: list[str] = []

@@ -1,0 +1,42 @@
+"""The command that writes a data set in another layout: convert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fullconv.choices import SplitOrAll, WrittenLayout, words
+from fullconv.cli.console import progress_bar
+from fullconv.cli.options import Data
+from fullconv.cli.parsing import say
+
+__all__ = ["convert"]
+
+
+def convert(
+    data: Data,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: a new or an empty one.")],
+    to: Annotated[WrittenLayout, typer.Option(metavar=words(WrittenLayout), help="Layout to write.")],
+    split: Annotated[SplitOrAll, typer.Option(metavar=words(SplitOrAll), help="Which images.")] = "all",
+) -> None:
+    """Write labelled images in another layout.
+
+    Reads every layout that train reads. What is written is exact: read again, it has the same splits, class names,
+    images and label maps, ignored pixels too. Image files are copied byte by byte. OUT is written atomically.
+    """
+    from fullconv.data.layouts import find_dataset
+    from fullconv.data.splits import SPLITS
+    from fullconv.data.writers.write import convert as write
+
+    dataset = find_dataset(data)
+    if dataset.about:
+        say(f"{data}: {dataset.about}")
+    splits = SPLITS if split == "all" else (split,)
+    total = sum(len(dataset.splits.get(name, ())) for name in splits)
+    with progress_bar() as bar:
+        task = bar.add_task("converting", total=total)
+        counts = write(dataset, out, to, splits, lambda: bar.advance(task))
+    written = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    print(f"{out}: {written}; {dataset.labels.num_classes} classes, as {to}")

@@ -1,0 +1,73 @@
+"""The command that writes what a model gets right and wrong as a page: report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fullconv.cli.console import progress_bar
+from fullconv.cli.options import ScoredSplitName, Trained
+from fullconv.cli.parsing import say
+from fullconv.errors import UsageError
+
+__all__ = ["report"]
+
+
+def report(
+    model: Trained,
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATA", help="Labelled images, as in evaluate.", show_default="what the run was trained on"
+        ),
+    ] = None,
+    split: ScoredSplitName = "val",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The .html file to write.",
+            show_default="report.html in the run folder, else <model>-report.html here; other splits by name",
+        ),
+    ] = None,
+) -> None:
+    """Write what a model gets right and wrong as one page that needs no network.
+
+    Scores beside those of calling every pixel the most frequent class, with intervals; the IU of each class; what is
+    taken for what; errors at boundaries and in small regions; the worst, median and best images; curves, settings and
+    time. Training writes it, too: RUN/report.html.
+    """
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--out {out}: name a file that ends in .html")
+    from fullconv.data.layouts import find_dataset
+    from fullconv.evaluation.measure import measure
+    from fullconv.labels import check_classes
+    from fullconv.report.page import write_report
+    from fullconv.report.source import read_source
+    from fullconv.runtime.load import load_runner
+    from fullconv.runtime.models import model_path
+
+    path = model_path(model)
+    runner = load_runner(path)
+    source = read_source(path, runner)
+    root = data or source.settings.get("data")
+    if root is None:
+        raise UsageError(f"{model} does not say what it was trained on: name the data, fullconv report {model} DATA")
+    dataset = find_dataset(root)
+    if dataset.about:
+        say(f"splits of {root}: {dataset.about}")
+    check_classes(model, runner.info.labels, root, dataset.labels)
+    dataset = dataset.read_as(runner.info.input)
+    with progress_bar() as bar:
+        measured = measure(runner, dataset, split, lambda samples: bar.track(samples, description="measuring"))
+    target = out or _default_target(path, split)
+    write_report(target, measured, source)
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(measured.images)} images")
+
+
+def _default_target(model: Path, split: str) -> Path:
+    """Return report.html in the run folder, else <model>-report.html here; other splits than val are in the name."""
+    name = "report.html" if split == "val" else f"report-{split}.html"
+    return model / name if model.is_dir() else Path(f"{model.stem}-{name}")

@@ -1,0 +1,141 @@
+"""Images through rasterio, which brings GDAL: windows of TIFF, PNG and JPEG, and GeoTIFF written in bands."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
+
+from fullconv.errors import DataError
+from fullconv.faults import Fault
+from fullconv.images.decoders.base import GeoTags, bands_read
+from fullconv.images.decoders.open_pillow import decoding_errors
+from fullconv.images.decoders.values import Mask, PixelDecoder, UInt8
+from fullconv.images.input_format import RGB, InputFormat
+
+__all__ = ["BLOCK", "GdalReader", "open_gdal", "write_geotiff"]
+
+BLOCK = 512
+"""Side of the tiles of a written file; `bands` should come in so many rows."""
+
+CACHE_MB = 64
+"""Decoded blocks that GDAL may keep; its own rule, 5 % of the machine's memory, is no bound."""
+
+
+class GdalReader:
+    """An open rasterio data set as an `ImageReader`."""
+
+    def __init__(self, source: Any, path: Path, input: InputFormat) -> None:
+        self.size = (source.height, source.width)
+        (height, width), count = source.block_shapes[0], source.count
+        self.by_rows = width >= source.width
+        self.block_bytes = height * width * np.dtype(source.dtypes[0]).itemsize * count
+        self._source, self._path = source, path
+        colored = source.colorinterp  # once: later, rasterio raises what GDAL has said of odd tags since
+        palette = colored[0] == ColorInterp.palette
+        read, self.note = bands_read(path, 3 if palette else count, ColorInterp.alpha in colored, input.channels)
+        self._bands = [1] if palette else list(range(1, read + 1))
+        if ColorInterp.cyan in colored:
+            raise DataError.of(Fault("unsupported-format", path, "CMYK colours", "convert it to RGB"))
+        flags = source.mask_flag_enums[0]
+        self.geo = _geo_tags(source)
+        self.nodata: float | None = source.nodata
+        says_alpha = MaskFlags.alpha in flags and input.channels == count  # then it is a channel like others
+        self.masked = source.driver == "GTiff" and flags != [MaskFlags.all_valid] and not says_alpha
+        self._decoder = _decoder(source, path, input, palette)
+
+    def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
+        """As `ImageReader.read`."""
+        stored = self.stored(rows, columns)
+        empty = None
+        if self.masked:
+            with decoding_errors(self._path):
+                empty = self._source.dataset_mask(window=_window(rows, columns)) == 0
+        return self._decoder.bytes_of(stored, empty), empty
+
+    def stored(self, rows: range, columns: range) -> npt.NDArray[Any]:
+        """Read the file's own numbers of a window, h x w x bands."""
+        with decoding_errors(self._path):
+            return np.moveaxis(self._source.read(self._bands, window=_window(rows, columns)), 0, -1)
+
+
+def _window(rows: range, columns: range) -> Window:
+    return Window(columns.start, rows.start, len(columns), len(rows))
+
+
+def _geo_tags(source: Any) -> GeoTags | None:
+    points, crs = source.gcps
+    if points:
+        return GeoTags(crs, gcps=points)
+    located = source.crs is not None or not source.transform.is_identity
+    return GeoTags(source.crs, source.transform) if located else None
+
+
+def _decoder(source: Any, path: Path, input: InputFormat, colored: bool) -> PixelDecoder:
+    structure = source.tags(1, ns="IMAGE_STRUCTURE") | source.tags(ns="IMAGE_STRUCTURE")
+    palette = None
+    if colored:
+        palette = np.zeros((2 ** (8 * np.dtype(source.dtypes[0]).itemsize), 3), np.uint8)
+        for index, color in source.colormap(1).items():
+            palette[index] = color[:3]
+    inverted = structure.get("MINISWHITE") == "YES"
+    return PixelDecoder(path, input, palette, int(structure.get("NBITS", 8)), inverted)
+
+
+@contextmanager
+def open_gdal(path: Path, driver: str, input: InputFormat = RGB) -> Iterator[GdalReader]:
+    """Open an image through one of GDAL's drivers; DataError if it cannot."""
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with decoding_errors(path):
+            source = rasterio.open(path, driver=driver)
+        with source:
+            with decoding_errors(path):
+                reader = GdalReader(source, path, input)
+            yield reader
+
+
+def write_geotiff(
+    path: Path,
+    size: tuple[int, int],
+    bands: Iterable[UInt8],
+    palette: UInt8 | None,
+    geo: GeoTags | None,
+    nodata: int | None = None,
+) -> None:
+    """Write bands of rows, h x W or h x W x 3 uint8, as a tiled and compressed TIFF of `size` (height, width).
+
+    With `palette`, 256 x 3 uint8 RGB, they hold its indices (deflate, no loss); without one RGB (JPEG at quality 90).
+    BigTIFF where 4 GB might not do.
+    """
+    geo = geo or GeoTags()
+    profile: dict[str, Any] = {"driver": "GTiff", "dtype": "uint8", "height": size[0], "width": size[1]}
+    profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "BIGTIFF": "IF_SAFER", "crs": geo.crs}
+    profile |= {"gcps": geo.gcps} if geo.gcps else {"transform": geo.transform}
+    profile |= {"nodata": nodata, "count": 3 if palette is None else 1}
+    if palette is None:
+        profile |= {"compress": "jpeg", "photometric": "ycbcr", "interleave": "pixel", "JPEG_QUALITY": 90}
+    else:
+        profile |= {"compress": "deflate"}
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            with rasterio.open(path, "w", **profile) as target:
+                if palette is not None:
+                    target.write_colormap(1, {index: (*color, 255) for index, color in enumerate(palette.tolist())})
+                top = 0
+                for band in bands:
+                    stacked = band[None] if palette is not None else np.moveaxis(band, -1, 0)
+                    target.write(stacked, window=Window(0, top, size[1], len(band)))
+                    top += len(band)
+        except RasterioError as error:
+            raise OSError(" ".join(str(error).split())) from error

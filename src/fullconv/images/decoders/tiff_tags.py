@@ -1,0 +1,53 @@
+"""TIFF tags: read without the pixels, and the few whose numbers fullconv must know."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
+
+from fullconv.images.decoders.open_pillow import damaged
+
+__all__ = ["GEO_KEYS", "GEO_TAGS", "NODATA", "TIFF_STARTS", "is_tiff", "nodata_of", "tiff_tags"]
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of a TIFF and of a BigTIFF."""
+
+GEO_KEYS = 34735
+"""The tag of a TIFF's coordinate reference system."""
+
+GEO_TAGS = (33550, 33922, 34264, GEO_KEYS, 34736, 34737)
+"""GeoTIFF: scale, tie points, transformation, and the keys of the CRS with their numbers and words."""
+
+NODATA = 42113
+"""GDAL's tag: the value of pixels without data, in ASCII."""
+
+
+def is_tiff(path: Path) -> bool:
+    """Return whether the file is a TIFF or a BigTIFF, by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(4).startswith(TIFF_STARTS)
+
+
+def tiff_tags(path: Path) -> ImageFileDirectory_v2:
+    """Read the tags of a TIFF's first page, of any kind of pixels. Raises DataError where they are damaged."""
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            start = file.read(8)
+            directory = ImageFileDirectory_v2(start + (file.read(8) if b"+" in start[:4] else b""))
+            file.seek(directory.next)
+            directory.load(file)
+        int(directory[IMAGELENGTH]), int(directory[IMAGEWIDTH])
+    except Exception as error:  # damaged tags raise nearly everything
+        raise damaged(path, error) from error
+    return directory
+
+
+def nodata_of(tags: ImageFileDirectory_v2) -> float | None:
+    """Return the value of pixels without data that a GeoTIFF names; None where it names none."""
+    try:
+        return float(tags[NODATA])
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,3 @@
+"""The skip network: score layers, upsampling and fusion on the features of a classifier."""
+
+__all__: list[str] = []

@@ -1,0 +1,124 @@
+"""Trained networks as runners: PyTorch, on the GPU where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from fullconv.cores import usable_cores
+from fullconv.errors import ModelError
+from fullconv.labels import LabelSet
+from fullconv.model_info import ModelInfo
+from fullconv.net.checkpoint import load_classifier, load_net
+from fullconv.net.classifiers.backbones import IMAGENET_MEAN, IMAGENET_STD
+from fullconv.net.fcn.network import FCN
+
+__all__ = ["TorchClassifier", "TorchRunner", "largest"]
+
+ROWS = 64
+
+
+def largest(logits: torch.Tensor) -> torch.Tensor:
+    """N x K x H x W logits to N x H x W uint8, the class of the largest, the first one of equals.
+
+    Class by class: `argmax` over a dimension that is not the last takes a multiple of the time on a processor.
+    """
+    most, best = logits[:, 0].clone(), torch.zeros_like(logits[:, 0], dtype=torch.uint8)
+    for index in range(1, logits.shape[1]):
+        one = logits[:, index]
+        best.masked_fill_(one > most, index)
+        torch.maximum(most, one, out=most)
+    return best
+
+
+class TorchRunner:
+    """Runs an FCN with torch in float32, on the GPU where there is one."""
+
+    net: FCN
+
+    def __init__(self, net: FCN, labels: LabelSet, device: str | None = None) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.net = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._labels = labels
+
+    @classmethod
+    def load(cls, path: Path, device: str | None = None) -> TorchRunner:
+        """Load a run folder or a weights file, on no more threads than the process has cores."""
+        net, saved = load_net(path)
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+        return cls(net, saved.labels, device)
+
+    @cached_property
+    def info(self) -> ModelInfo:
+        """The network that runs; neither global context nor a plain resize is exact."""
+        return ModelInfo(self._labels, self.net.windows, self.net.exact, self.net.spec.input)
+
+    @property
+    def mean_color(self) -> tuple[int, ...]:
+        """The bytes, one for each channel, that the network normalises to zero, up to rounding."""
+        return tuple(round(255 * float(value)) for value in self.net.mean.flatten())
+
+    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """N x H x W x C uint8 to N x K x H x W float32."""
+        with self._running(images) as batch:
+            result: npt.NDArray[np.float32] = self.net(batch).float().cpu().numpy()
+        return result
+
+    def label_maps(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """N x H x W x C uint8 to N x H x W uint8 class ids; logits are upsampled for some rows at a time."""
+        height, width = images.shape[1:3]
+        with self._running(images) as batch:
+            scores = self.net.score(self.net.encode(batch), (height, width))
+            bands = [range(top, min(top + ROWS, height)) for top in range(0, height, ROWS)]
+            maps = [largest(self.net.upsample(scores, (height, width), rows)) for rows in bands]
+        result: npt.NDArray[np.uint8] = torch.cat(maps, 1).cpu().numpy()
+        return result
+
+    @contextmanager
+    def _running(self, images: npt.NDArray[np.uint8]) -> Iterator[torch.Tensor]:
+        """Yield the batch on the device; torch's errors become those of fullconv."""
+        size = f"{images.shape[1]}x{images.shape[2]}"
+        try:
+            with torch.inference_mode():
+                yield torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device)
+        except RuntimeError as error:
+            if "alloc" in str(error) or "out of memory" in str(error):
+                raise MemoryError(f"an image of {size} does not fit in memory") from error
+            raise ModelError(f"the network fails on {size} pixels: {error}", code="network-failed") from error
+
+
+class TorchClassifier:
+    """Runs a classifier of one image size with torch in float32, on the GPU where there is one."""
+
+    def __init__(self, net: nn.Module, size: tuple[int, int], labels: LabelSet, device: str | None = None) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.net = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.size, self.labels = size, labels
+        self._mean, self._std = (
+            torch.tensor(v, device=self.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD)
+        )
+
+    @classmethod
+    def load(cls, path: Path, device: str | None = None) -> TorchClassifier:
+        """Load a file of `checkpoint.save_classifier`."""
+        return cls(*load_classifier(path), device)
+
+    @property
+    def mean_color(self) -> tuple[int, ...]:
+        """The RGB bytes that the classifier normalises to zero, up to rounding."""
+        return tuple(round(255 * value) for value in IMAGENET_MEAN)
+
+    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """N x height x width x 3 uint8 RGB to N x K float32."""
+        batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device)
+        with torch.inference_mode():
+            logits = self.net((batch / 255 - self._mean) / self._std)
+        result: npt.NDArray[np.float32] = logits.float().cpu().numpy()
+        return result

@@ -1,0 +1,209 @@
+"""Predict files: each image to its results, also after other images failed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fullconv.errors import DataError, FullconvError, Interrupted, UsageError
+from fullconv.images import Picture, read_image
+from fullconv.images.decoders.pillow import GEO_LOST
+from fullconv.images.decoders.values import wrong_bands
+from fullconv.images.georeference import georeference
+from fullconv.images.video import is_video, need_video, video_frames
+from fullconv.predict.inputs import output_names
+from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, goes_in_windows, large_targets, predict_large
+from fullconv.predict.outputs import (
+    AREAS_FILE,
+    DEFAULT_SAVES,
+    areas,
+    areas_rows,
+    check_kinds,
+    read_areas,
+    result_paths,
+    update_areas,
+)
+from fullconv.predict.result import file_identity, segment, targets_of
+from fullconv.runtime.runner import Runner
+
+__all__ = ["PredictOptions", "PredictReport", "predict_files"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How `predict_files` works.
+
+    `save` holds words of `outputs.SAVES`. None stands for `DEFAULT_SAVES`, but without an overlay of large images:
+    those of more than `max_in_memory_pixels`. `on_image(path, message)` is called after each input, with None for
+    success, and `on_tile(done, all)` after each tile of a large image.
+    """
+
+    save: Collection[str] | None = None
+    on_image: Callable[[Path, str | None], None] | None = None
+    on_tile: Callable[[int, int], None] | None = None
+    max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of results of an image that fits in memory."""
+        return frozenset(DEFAULT_SAVES if self.save is None else self.save)
+
+    @property
+    def kinds_of_large(self) -> frozenset[str]:
+        """The kinds of results of a large image; all others would need all of its pixels in memory."""
+        return self.kinds & ({"labels", "areas"} if self.save is None else {"labels", "areas", "overlay"})
+
+
+@dataclass(frozen=True)
+class PredictReport:
+    """Which inputs were done, and which failed with what message, in the order of the inputs."""
+
+    done: tuple[Path, ...]
+    failed: tuple[tuple[Path, str], ...]
+
+
+def predict_files(
+    runner: Runner, paths: Iterable[Path], out: Path, options: PredictOptions | None = None
+) -> PredictReport:
+    """Segment each image and write its results, named by `inputs.output_names`, at the size of the image.
+
+    `outputs.result_paths` names the file of each kind of result. A video's frames are `<name>/frame-000001` and so on.
+    The areas of all images are in one table, `out/areas.csv`, written at the end, also after an interrupt; rows of
+    other images in it stay. If an image cannot be read, computed or written, the report has its message, and all others
+    are processed; an input is never overwritten.
+
+    Large images (see `run.large`) are read and written in windows, with the tiles of `runner` if it is a
+    `TiledRunner`, as `.tif` where PNG does not suit.
+
+    Raises UsageError, before any work, for other kinds of results, if `out` is a file, or if its `areas.csv` has other
+    columns, and MissingExtra for videos without PyAV.
+    """
+    options = options or PredictOptions()
+    check_kinds(options.kinds)
+    if os.path.exists(out) and not os.path.isdir(out):
+        raise UsageError(
+            f"{out}: the output is to be a folder, and this is a file; choose another", code="output-is-a-file"
+        )
+    paths = list(dict.fromkeys(paths))
+    predictor = _Predictor(runner, out, options, frozenset(map(file_identity, paths)))
+    table = out / AREAS_FILE if "areas" in options.kinds else None
+    if table is not None:
+        predictor.refuse_inputs([table], "the table of areas")
+        read_areas(table)
+    if any(map(is_video, paths)):
+        need_video()
+    done, failed = [], []
+    try:
+        for path, name in zip(paths, output_names(paths), strict=True):
+            message = predictor.attempt(path, name)
+            if message is None:
+                done.append(path)
+            else:
+                failed.append((path, message))
+            if options.on_image is not None:
+                options.on_image(path, message)
+    finally:
+        if table is not None:
+            update_areas(table, predictor.rows)
+    return PredictReport(tuple(done), tuple(failed))
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    """Predicts one input after the other; collects the rows of the table of areas, and the messages logged so far."""
+
+    runner: Runner
+    out: Path
+    options: PredictOptions
+    inputs: frozenset[str]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    logged: set[str] = field(default_factory=set)
+
+    def attempt(self, path: Path, name: Path) -> str | None:
+        """Predict one file; return the message of its failure, or None."""
+        try:
+            if not is_video(path) and goes_in_windows(self.runner, path, self.options.max_in_memory_pixels):
+                self._predict_large(path, name)
+                return None
+            for picture, part, source in _pictures(self.runner, path, name):
+                self._predict(picture, part, source, str(source or path / part.name))
+        except Interrupted:
+            raise
+        except (FullconvError, OSError) as error:
+            return str(error)
+        except MemoryError:
+            return f"{path}: too large for the memory; predict it in tiles, or make it smaller"
+        return None
+
+    def refuse_inputs(self, targets: Iterable[Path], image: str) -> None:
+        """Raise UsageError if a target is an input."""
+        for target in targets:
+            if file_identity(target) in self.inputs:
+                raise UsageError(
+                    f"{image}: its result would overwrite the input {target}; choose another folder",
+                    code="overwrites-input",
+                )
+
+    def _predict(self, picture: Picture, name: Path, source: Path | None, image: str) -> None:
+        kinds = self.options.kinds
+        targets = targets_of(self.out, name, kinds, picture.geo)
+        self.refuse_inputs(targets.values(), image)
+        self._log_note(source, picture.note)
+        result = segment(self.runner, picture, str(name), source, keep_logits="probabilities" in kinds)
+        rows = areas_rows(image, result.areas()) if "areas" in kinds else []
+        result.write(targets)
+        self.rows.extend(rows)
+
+    def _predict_large(self, path: Path, name: Path) -> None:
+        kinds = self._large_kinds(path)
+        labels = result_paths(self.out, name, {"labels"})
+        wanted = result_paths(self.out, name, kinds)
+        targets = large_targets(path, {**labels, **wanted}, self.runner)
+        self.refuse_inputs(targets.values(), str(path))
+        files = {kind: targets[kind] for kind in wanted}
+        result = predict_large(self.runner, path, files, self.options.on_tile, resume_at=targets["labels"])
+        if "areas" in kinds:
+            image_areas = areas(result.counts, self.runner.info.labels, georeference(path))
+            self.rows.extend(areas_rows(str(path), image_areas))
+        self._log_note(path, result.note)
+
+    def _large_kinds(self, path: Path) -> frozenset[str]:
+        """Return the kinds that a large image gets, and log the others; DataError if it gets none."""
+        kinds, size = self.options.kinds_of_large, f"has more than {self.options.max_in_memory_pixels:,} pixels"
+        missing = self.options.kinds - kinds
+        words = " and ".join(sorted(missing))
+        if not kinds:
+            raise DataError(
+                f"{path}: {size}, and {words} would need all of them in memory; "
+                "save labels, overlay or areas, or cut it into smaller images",
+                code="too-large-for-results",
+            )
+        if missing == {"overlay"}:
+            self._log_note(path, f"{size}: an overlay is written only if it is asked for")
+        elif missing:
+            self._log_note(path, f"{size}: without {words}, which would need all of them in memory")
+        return kinds
+
+    def _log_note(self, path: Path | None, note: str) -> None:
+        """Log a note on an image; of an installation, once a run."""
+        line = note if note.startswith(GEO_LOST) else f"{path}: {note}"
+        if note and line not in self.logged:
+            log.log(logging.WARNING if note.startswith(GEO_LOST) else logging.INFO, "%s", line)
+            self.logged.add(line)
+
+
+def _pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[Picture, Path, Path | None]]:
+    """Yield the image of a file, or the frames of a video: the picture, its results' name, and the image's own file."""
+    images = runner.info.input
+    if not is_video(path):
+        yield read_image(path, images), name, path
+        return
+    if images.channels != 3:
+        raise wrong_bands(path, 3, images.channels)
+    for number, frame in enumerate(video_frames(path), 1):
+        yield Picture(frame), name / f"frame-{number:06d}", None

@@ -1,0 +1,108 @@
+"""A large label map that survives a kill: the labels so far, next to the result, with a journal of their tiles."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fullconv.errors import DataError
+from fullconv.runtime.tiles import Tile
+
+__all__ = ["ResumableLabelMap"]
+
+CLOSE = 1e-4
+"""Two answers of one model to the probe differ by less, as a share of their range: rounding differs from run to run."""
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+class ResumableLabelMap:
+    """The labels of an image of `size` (height, width) on the disk, one byte a pixel, and a journal of their tiles.
+
+    The journal's first line holds `job`, which says what is labelled and how; each line after it says that one more
+    tile is stored. A tile is on the disk before its line is, and a line that a kill cut off does not count. `done`
+    tiles are stored already, none if `job` has changed; its `probe`, numbers that the model computed, may differ by
+    rounding.
+    """
+
+    def __init__(self, target: Path, size: tuple[int, int], job: Mapping[str, Any], probe: Sequence[float]) -> None:
+        self.size = size
+        self._paths = tuple(target.with_name(f".{target.name}.{end}") for end in ("journal", "part"))
+        journal, part = self._paths
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.done, length = _tiles_done(journal, job, probe)
+        if self.done and part.exists() and part.stat().st_size == size[0] * size[1]:
+            self._labels, self._lines = part.open("rb+"), journal.open("rb+")
+            self._lines.truncate(length)
+            self._lines.seek(length)
+            return
+        self.done = 0
+        self._lines = journal.open("wb+")  # emptied first: the old journal must not speak for the new labels
+        self._labels = part.open("wb+")
+        self._labels.truncate(size[0] * size[1])
+        self._append(json.dumps({**job, "probe": list(probe)}))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._labels.close()
+        self._lines.close()
+        if isinstance(error, DataError):  # a damaged image: nobody can resume this
+            self.remove()
+
+    def write(self, tile: Tile, labels: UInt8) -> None:
+        """Store the h x w uint8 labels of the next tile's kept pixels."""
+        rows, columns = tile
+        for row, line in zip(rows.keep, labels, strict=True):
+            self._labels.seek(row * self.size[1] + columns.keep.start)
+            self._labels.write(np.ascontiguousarray(line).data)
+        _to_disk(self._labels)
+        self.done += 1
+        self._append(str(self.done))
+
+    def bands(self, height: int) -> Iterator[UInt8]:
+        """Yield all labels from the top, up to `height` x W at a time."""
+        self._labels.seek(0)
+        for top in range(0, self.size[0], height):
+            rows = min(height, self.size[0] - top)
+            data = self._labels.read(rows * self.size[1])
+            yield np.frombuffer(data, np.uint8).reshape(rows, self.size[1])
+
+    def remove(self) -> None:
+        """Remove both files once the result is written: first the journal, without which the labels are worthless."""
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+    def _append(self, line: str) -> None:
+        self._lines.write(line.encode() + b"\n")
+        _to_disk(self._lines)
+
+
+def _to_disk(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _tiles_done(journal: Path, job: Mapping[str, Any], probe: Sequence[float]) -> tuple[int, int]:
+    """Return the tiles in a journal of the same job, and its length in bytes up to the last complete line."""
+    try:
+        head, *lines = journal.read_bytes().split(b"\n")[:-1]
+        stored_job = json.loads(head)
+        stored_probe = np.array(stored_job.pop("probe"), float)
+        numbers = [int(line) for line in lines]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return 0, 0
+    same = stored_job == json.loads(json.dumps(job)) and stored_probe.shape == (len(probe),)
+    if not same or numbers != list(range(1, len(numbers) + 1)):
+        return 0, 0
+    if np.abs(stored_probe - probe).max(initial=0) > CLOSE * np.ptp(probe):
+        return 0, 0
+    return len(numbers), len(head) + 1 + sum(len(line) + 1 for line in lines)

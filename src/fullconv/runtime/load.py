@@ -1,0 +1,55 @@
+"""From a model's path to a runner."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import get_args
+
+from fullconv.choices import Backend
+from fullconv.errors import MissingExtra, ModelError, UsageError
+from fullconv.runtime.exported import ExportedRunner
+from fullconv.runtime.runner import Runner
+
+__all__ = ["load_runner"]
+
+
+def load_runner(path: Path, backend: Backend | None = None) -> Runner:
+    """Load an .onnx file (ONNX Runtime by default, or OpenVINO), or a run folder or weights file (torch).
+
+    Raises UsageError for a backend that does not run this kind of model, ModelError if the file is not a model, and
+    MissingExtra if the backend is not installed. Torch is imported only to run a network with it.
+    """
+    if backend not in (None, *get_args(Backend)):
+        choices = ", ".join(get_args(Backend))
+        raise UsageError(f"there is no backend {backend!r}; choose from {choices}", code="unknown-backend")
+    exported = path.suffix.lower() == ".onnx"
+    if not exported and path.is_file() and path.suffix.lower() != ".safetensors":
+        raise ModelError(
+            f"{path} is not a model; name a run folder, or a .safetensors or .onnx file", code="not-a-model"
+        )
+    backend = backend or ("onnx" if exported else "torch")
+    if exported == (backend == "torch"):
+        models = "a run folder or a .safetensors file" if backend == "torch" else "an .onnx file of fullconv export"
+        raise UsageError(f"{path}: the {backend} backend runs {models}", code="backend-of-other-model")
+    if backend == "torch":
+        _require("train", "torch", "torchvision", "safetensors")
+        from fullconv.net.torch_runner import TorchRunner
+
+        return TorchRunner.load(path)
+    if backend == "openvino":
+        _require("openvino", "openvino")
+        from fullconv.runtime.openvino import OpenVinoFile
+
+        compiled = OpenVinoFile.load(path)
+        return ExportedRunner(compiled.metadata, compiled.scores)
+    from fullconv.runtime.onnx import OnnxFile
+
+    file = OnnxFile.load(path)
+    return ExportedRunner(file.metadata, file.scores)
+
+
+def _require(extra: str, *packages: str) -> None:
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtra(package, extra)

@@ -1,0 +1,79 @@
+"""Exported files on ONNX Runtime, without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from fullconv.arrays import UInt8
+from fullconv.cores import usable_cores
+from fullconv.errors import ModelError
+from fullconv.runtime.metadata import Float32, ModelMetadata
+
+__all__ = ["OnnxFile"]
+
+
+class OnnxFile:
+    """A file written by `fullconv export`, run by ONNX Runtime on the CPU.
+
+    One session handles images of every size. Fixed shapes are not faster, and each would need its own session
+    (benchmarks/sessions.py). ONNX Runtime's arena keeps the memory of the largest call; without it, images of a
+    megapixel take 1.65 times as long. The memory pattern for each size is off, so that calls with many sizes do not
+    accumulate memory (benchmarks/memory_runner.py).
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, metadata: ModelMetadata) -> None:
+        """Wrap a session; `load` creates one from a file."""
+        self.session, self.metadata = session, metadata
+
+    @classmethod
+    def load(cls, path: Path, threads: int | None = None) -> OnnxFile:
+        """Load a file. `threads` None means all cores that the process may use.
+
+        Raises ModelError if it does not exist, or `fullconv export` did not write it.
+        """
+        if not path.is_file():
+            message = f"{path}: no such file; give a .onnx file that fullconv export wrote"
+            raise ModelError(message, code="model-not-found")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or usable_cores()
+        options.log_severity_level = 3
+        options.enable_mem_pattern = False
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            metadata = ModelMetadata.from_metadata(session.get_modelmeta().custom_metadata_map)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}", code=error.code) from error
+        except Exception as error:  # ONNX Runtime's exceptions have no other common class
+            raise ModelError(f"{path}: cannot be read as an ONNX file: {error}", code="invalid-onnx-file") from error
+        return cls(session, metadata)
+
+    def scores(self, images: UInt8) -> Float32:
+        """Map N x H x W x C uint8 to logits at the prediction stride, N x K x h x w float32 (the output `logits`)."""
+        scores: Float32 = self._run("logits", images)
+        return scores
+
+    def label_maps(self, images: UInt8) -> UInt8:
+        """Map N x H x W x C uint8 to N x H x W uint8 class ids (the output `label_map`).
+
+        The output serves users who have only the file. `full_size_labels` computes the same faster.
+        """
+        maps: UInt8 = self._run("label_map", images)
+        return maps
+
+    def _run(self, output: str, images: UInt8) -> npt.NDArray[Any]:
+        size = f"{images.shape[1]}x{images.shape[2]}"
+        options = onnxruntime.RunOptions()
+        options.only_execute_path_to_fetches = True
+        try:
+            (result,) = self.session.run([output], {"images": np.ascontiguousarray(images)}, options)
+        except Exception as error:
+            if "alloc" in str(error).lower():
+                raise MemoryError(f"an image of {size} does not fit in memory") from error
+            raise ModelError(f"the network fails on {size} pixels: {error}", code="network-failed") from error
+        array: npt.NDArray[Any] = result
+        return array

@@ -1,0 +1,136 @@
+"""Compare tiled with whole-image prediction, and measure the error of a smaller halo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+
+from fullconv.images.decoders.base import ImageReader
+from fullconv.runtime.runner import label_maps
+from fullconv.runtime.tiles import Tile, TiledRunner
+
+__all__ = ["SAMPLE", "TIE", "HaloError", "TileVerification", "halo_error", "sample_tiles", "verify_tiles"]
+
+TIE = 1e-4
+"""Two logits are a tie if they are closer than this share of the range of all logits: float rounding decides there."""
+
+SAMPLE = 8
+"""Tiles that `halo_error` measures, evenly spread over the image."""
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class TileVerification:
+    """An image predicted whole and in tiles: `differing` labels, of which `ties`.
+
+    `largest` is the largest difference of two logits and `logit_range` the difference of the largest logit and the
+    smallest; `margin` is the largest distance between the two best logits at a pixel whose label differs, 0 if no label
+    differs.
+    """
+
+    pixels: int
+    tiles: int
+    differing: int
+    ties: int
+    largest: float
+    logit_range: float
+    margin: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether no label differs except at ties."""
+        return self.differing == self.ties
+
+
+@dataclass(frozen=True)
+class HaloError:
+    """The cost and the gain of a smaller halo on some tiles of an image: labels that differ, and seconds."""
+
+    tiles: int
+    pixels: int
+    differing: int
+    seconds: float
+    exact_seconds: float
+
+    @property
+    def share(self) -> float:
+        """The share of labels, 0..1, that differ from those of the network's halo."""
+        return self.differing / self.pixels
+
+    @property
+    def saved(self) -> float:
+        """Saved time as a share of the time with the network's halo; negative if the smaller halo takes longer."""
+        return 1 - self.seconds / self.exact_seconds
+
+
+def verify_tiles(tiled: TiledRunner, image: UInt8) -> TileVerification:
+    """Predict an H x W x C uint8 image whole and in tiles, and compare labels and logits.
+
+    Raises MemoryError if the whole image with K x H x W float32 logits does not fit.
+    """
+    batch = image[None]
+    tiles = tiled.tiles((image.shape[0], image.shape[1]))
+    differing = label_maps(tiled.runner, batch)[0] != label_maps(tiled, batch)[0]
+    whole = tiled.runner.logits(batch)[0]
+    largest = 0.0
+    for rows, columns in tiles:
+        part = tiled.tile_logits(batch, (rows, columns))[0]
+        largest = max(largest, float(np.abs(part - whole[:, rows.outer, columns.outer]).max()))
+    logit_range = float(whole.max()) - float(whole.min())
+    best = np.sort(whole[:, differing], axis=0)[-2:]
+    margins = best[-1] - best[0]
+    return TileVerification(
+        pixels=differing.size,
+        tiles=len(tiles),
+        differing=int(differing.sum()),
+        ties=int((margins < TIE * logit_range).sum()),
+        largest=largest,
+        logit_range=logit_range,
+        margin=float(margins.max(initial=0)),
+    )
+
+
+def halo_error(tiled: TiledRunner, reader: ImageReader) -> HaloError | None:
+    """Compare a smaller halo with the network's halo on `SAMPLE` tiles of an image.
+
+    None if there is nothing to compare: one tile, no smaller halo, or a network with global context.
+    """
+    tiles = tiled.tiles(reader.size)
+    if tiled.info.exact or not tiled.runner.info.exact or len(tiles) == 1:
+        return None
+    total = HaloError(0, 0, 0, 0.0, 0.0)
+    for tile in sample_tiles(tiles):
+        axes = zip(tiled.info.windows, tile, reader.size, strict=True)
+        vertical, horizontal = (window.cut(cut.keep, n) for window, cut, n in axes)
+        if total.tiles == 0:
+            _timed(tiled, reader, tile)  # the first call is the slowest
+        exact_labels, exact_seconds = _timed(tiled, reader, (vertical, horizontal))
+        labels, seconds = _timed(tiled, reader, tile)
+        total = HaloError(
+            total.tiles + 1,
+            total.pixels + labels.size,
+            total.differing + int((labels != exact_labels).sum()),
+            total.seconds + seconds,
+            total.exact_seconds + exact_seconds,
+        )
+    return total
+
+
+def sample_tiles(tiles: Sequence[Tile]) -> list[Tile]:
+    """Select `SAMPLE` of the tiles, evenly spread: the first ones are the top of the image, which is often sky."""
+    count = min(SAMPLE, len(tiles))
+    return [tiles[(2 * index + 1) * len(tiles) // (2 * count)] for index in range(count)]
+
+
+def _timed(tiled: TiledRunner, reader: ImageReader, tile: Tile) -> tuple[UInt8, float]:
+    """Return the labels of a tile's kept pixels, and the seconds that they took without reading the tile."""
+    rows, columns = tile
+    image, _ = reader.read(rows.read, columns.read)
+    start = perf_counter()
+    labels = label_maps(tiled.runner, image[None])[0][rows.inner, columns.inner]
+    return labels, perf_counter() - start

@@ -1,0 +1,173 @@
+"""Save a run to the disk, stop it at a signal, and resume it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from fullconv.errors import Interrupted, ModelError
+from fullconv.files import atomic_write, write_text
+from fullconv.metrics import Scores
+from fullconv.net.checkpoint import Saved, save_net
+from fullconv.training.task import SegmentationTask
+
+__all__ = ["Checkpointing", "RunState", "load_state"]
+
+COLUMNS = ("epoch", "step", "seconds", "lr", "train_loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
+
+
+@dataclass
+class RunState:
+    """Where a run stands: steps done, the step that was validated last, seconds spent, the best score, the rows."""
+
+    step: int = 0
+    validated: int = 0
+    seconds: float = 0.0
+    best: float = -1.0
+    losses: list[float] = field(default_factory=list)
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+
+def load_state(path: Path) -> tuple[RunState, dict[str, Any]]:
+    """The state of a run and the tensors of its checkpoint (`state_dict`, `optimizer_states`)."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return RunState(**checkpoint["fullconv"]), checkpoint
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError) as error:
+        raise ModelError(f"{path} cannot be read as a checkpoint: {error}") from error
+
+
+class Checkpointing(Callback):
+    """Saves every few minutes, after each validation and on a signal; writes metrics.csv and the weights.
+
+    In the run folder: last.ckpt (all that resuming needs), last.safetensors and best.safetensors (by mean
+    IU on the validation images), metrics.csv. Every file is replaced whole.
+    """
+
+    def __init__(self, out: Path, saved: Saved, state: RunState, steps_per_epoch: int, save_minutes: float) -> None:
+        self.out, self.saved, self.state = out, saved, state
+        self.steps_per_epoch, self.save_minutes = steps_per_epoch, save_minutes
+        self.started = time.monotonic() - state.seconds
+        self.saved_at = time.monotonic()
+        self.stop: str | None = None
+        self.optimizer_states: list[dict[str, Any]] = []
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over SIGINT and SIGTERM until the run ends, and put the optimizer where it was."""
+        for optimizer, values in zip(trainer.optimizers, self.optimizer_states, strict=False):
+            optimizer.load_state_dict(values)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._give_back()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the signals back; in `teardown` it would be too late, after Lightning's own, which ignore them."""
+        self._give_back()
+        self._leave()
+
+    def _give_back(self) -> None:
+        while self._handlers:
+            number, handler = self._handlers.popitem()
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.stop is not None:
+            raise KeyboardInterrupt
+        self.stop = signal.Signals(number).name
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when it is time to, or when a signal has come."""
+        due = time.monotonic() - self.saved_at > 60 * self.save_minutes
+        if due or self.stop:
+            self.save(trainer, pl_module)
+        self._leave()
+
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """A signal need not wait for the validation's end: it is done again on resuming."""
+        if self.stop:
+            self.save(trainer, trainer.lightning_module)
+        self._leave()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the scores, keep the weights, save."""
+        task = _task(pl_module)
+        if task.scores is None or trainer.sanity_checking:
+            return
+        self.state.validated = self.state.step = task.step
+        self.state.rows.append(self._row(task, task.scores))
+        task.losses.clear()
+        if trainer.is_global_zero:
+            self._write(task, task.scores)
+        self.state.best = max(self.state.best, task.scores.mean_iou)
+        self.save(trainer, pl_module)
+
+    def _row(self, task: SegmentationTask, scores: Scores) -> dict[str, float]:
+        loss = sum(task.losses) / len(task.losses) if task.losses else float("nan")
+        return {
+            "epoch": task.step / self.steps_per_epoch,
+            "step": task.step,
+            "seconds": round(time.monotonic() - self.started, 1),
+            "lr": task.learning_rate(),
+            "train_loss": loss,
+            "pixel_accuracy": scores.pixel_accuracy,
+            "mean_accuracy": scores.mean_accuracy,
+            "mean_iou": scores.mean_iou,
+            "fw_iou": scores.fw_iou,
+        }
+
+    def _write(self, task: SegmentationTask, scores: Scores) -> None:
+        notes = {**self.saved.notes, "step": task.step, "val": {"mean_iou": scores.mean_iou}}
+        saved = Saved(self.saved.spec, self.saved.labels, notes)
+        state = task.best.state_dict()
+        save_net(self.out / "last.safetensors", state, saved)
+        if scores.mean_iou > self.state.best:
+            save_net(self.out / "best.safetensors", state, saved)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.state.rows)
+        write_text(self.out / "metrics.csv", text.getvalue())
+
+    def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write last.ckpt: weights, average, optimizer and where the run stands."""
+        task = _task(pl_module)
+        self.state.step, self.state.losses = task.step, list(task.losses)
+        self.state.seconds = time.monotonic() - self.started
+        checkpoint = {
+            "fullconv": vars(self.state),
+            "state_dict": task.state_dict(),
+            "optimizer_states": [o.state_dict() for o in trainer.optimizers] or self.optimizer_states,
+        }
+        if trainer.is_global_zero:
+            with atomic_write(self.out / "last.ckpt") as temporary:
+                torch.save(checkpoint, temporary)
+        self.saved_at = time.monotonic()
+
+    def _leave(self) -> None:
+        if self.stop:
+            raise Interrupted(
+                f"stopped by {self.stop} at step {self.state.step}; all is saved in {self.out}. "
+                "The same command with --resume continues from there."
+            )
+
+
+def _task(module: LightningModule) -> SegmentationTask:
+    assert isinstance(module, SegmentationTask)
+    return module

@@ -1,0 +1,141 @@
+"""What a run is going to do and take, measured before it starts."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fullconv.data.dataset import DataSet
+from fullconv.images import image_size
+from fullconv.net.fcn.network import FCN
+from fullconv.net.torch_runner import largest
+from fullconv.training.loss import banded_logits, banded_loss
+from fullconv.training.recipe import Recipe
+from fullconv.training.task import Batch, SegmentationTask, scores_of
+
+__all__ = ["Plan", "best_device", "has_bf16", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of the plan, and the seconds of a training step that they rest on."""
+
+    rows: tuple[tuple[str, str], ...]
+    step_seconds: float
+
+    def text(self) -> str:
+        """One row a line, aligned."""
+        width = max(len(name) for name, _ in self.rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in self.rows)
+
+
+def has_bf16(recipe: Recipe) -> bool:
+    """Whether the run computes in bfloat16: as the recipe says, else where the processor has instructions for it."""
+    if recipe.bf16 is not None:
+        return recipe.bf16
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Batch, steps: int, bf16: bool) -> Plan:
+    """Run two steps and validate one `image` on a copy of the network, and put the plan into words."""
+    recipe, net, crop = task.recipe, task.net, "x".join(str(n) for n in batch[1].shape[-2:])
+    seconds, each = _measure(net, batch, image, task.weights, bf16)
+    learning = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    everything = sum(p.numel() for p in net.parameters())
+    splits = ", ".join(f"{len(samples)} {name}" for name, samples in dataset.splits.items())
+    left = steps * recipe.epochs - task.step
+    scoring = each * len(dataset.split("val")) * -(-left // (steps * recipe.val_every))
+    crops = f"{crop}, batches of {recipe.batch_size}" if recipe.crop != 0 else f"whole images, such as {crop}"
+    rows = (
+        ("data", f"{dataset.root} ({dataset.layout} layout): {splits}"),
+        *([("splits", dataset.about)] if dataset.about else []),
+        ("images", _sizes(dataset)),
+        *([("channels", _channels(net))] if dataset.channels != 3 else []),
+        ("classes", f"{dataset.labels.num_classes}: {', '.join(dataset.labels.class_names)}"),
+        ("network", f"{net.spec.name} on {net.spec.model}, {_millions(everything, learning)}"),
+        ("crops", crops),
+        ("numbers", "bfloat16 where it is safe, channels last" if bf16 else "float32, channels last"),
+        ("rates", f"{task.base_rate():.2g} pretrained layers, {task.base_rate() * recipe.head_lr_scale:.2g} new ones"),
+        ("epochs", f"{recipe.epochs} of {steps} steps" + (f", {task.step} steps are done" if task.step else "")),
+        ("time", f"{steps * seconds:.0f} s an epoch, {_duration(left * seconds + scoring)} to go, "
+                 f"{_duration(scoring)} of it validation (measured on 2 steps and one validation image)"),
+        ("memory", _memory()),
+    )  # fmt: skip
+    return Plan(rows, seconds)
+
+
+def _measure(net: FCN, batch: Batch, image: Batch, weights: Tensor, bf16: bool) -> tuple[float, float]:
+    """Seconds of the second of two steps, forward and backward, and of a validation, on a copy that is forgotten."""
+    device = best_device()
+    net, weights = copy.deepcopy(net).train().to(device), weights.to(device)
+    inputs, target = _on(device, batch)
+    seconds = 0.0
+    with torch.random.fork_rng():
+        for _ in range(2):
+            start = time.perf_counter()
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                loss = banded_loss(net, scores_of(net, inputs, target), target, weights)
+            torch.autograd.backward(loss)
+            loss.item()
+            seconds = time.perf_counter() - start
+    inputs, target = _on(device, image)
+    start = time.perf_counter()
+    with torch.no_grad():
+        score = scores_of(net.eval(), inputs, target)
+        for _, logits in banded_logits(net, score, (target.shape[-2], target.shape[-1])):
+            int(largest(logits).max())
+    return seconds, time.perf_counter() - start
+
+
+def _on(device: torch.device, batch: Batch) -> tuple[Tensor | list[Tensor], Tensor]:
+    inputs = batch[0]
+    return [m.to(device) for m in inputs] if isinstance(inputs, list) else inputs.to(device), batch[1].to(device)
+
+
+def best_device() -> torch.device:
+    """The device that training will choose: a GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _memory() -> str:
+    """The largest memory that these steps took."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU at the peak of these steps"
+    if sys.platform == "win32":
+        return "not measured on Windows"
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return f"{peak / 2**30:.1f} GiB at the peak of these steps"
+
+
+def _sizes(dataset: DataSet, most: int = 200) -> str:
+    """The sizes of up to `most` training images, height x width."""
+    sizes = sorted({image_size(sample.image) for sample in dataset.split("train")[:most]})
+    (low, high), (last_low, last_high) = sizes[0], sizes[-1]
+    return f"{low}x{high}" if len(sizes) == 1 else f"{len(sizes)} sizes from {low}x{high} to {last_low}x{last_high}"
+
+
+def _channels(net: FCN) -> str:
+    """How many they are, and what each is shifted and scaled by, 0..1."""
+    mean, std = (" ".join(f"{value:.2f}" for value in values.flatten().tolist()) for values in (net.mean, net.std))
+    return f"{net.spec.channels}, mean {mean}, deviation {std}"
+
+
+def _millions(everything: int, learning: int) -> str:
+    learn = f", {learning / 1e6:.2f} M of them learn" if learning < everything else ""
+    return f"{everything / 1e6:.2f} M parameters{learn}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,69 @@
+"""Reports of a run while Lightning runs it: to the callback of the caller, and a log line for each validation."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from fullconv.metrics import Scores
+from fullconv.training.checkpointing import Checkpointing
+from fullconv.training.progress import OnProgress, Progress
+from fullconv.training.task import SegmentationTask
+
+__all__ = ["ProgressCallback"]
+
+logger = logging.getLogger(__name__)
+
+KEPT = 0.95
+"""Share of the running mean of the loss that a step keeps."""
+
+
+class ProgressCallback(Callback):
+    """Calls `on_progress` from the process that writes the run folder."""
+
+    def __init__(self, checkpointing: Checkpointing, name: str, on_progress: OnProgress | None) -> None:
+        self.checkpointing, self.name, self.on_progress = checkpointing, name, on_progress
+        self.loss: float | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the step that the run starts at."""
+        self._report(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Report a step."""
+        last = _task(pl_module).losses[-1]
+        self.loss = last if self.loss is None else KEPT * self.loss + (1 - KEPT) * last
+        self._report(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log one line, and report the scores."""
+        state = self.checkpointing.state
+        if not trainer.is_global_zero or not state.rows:
+            return
+        row = state.rows[-1]
+        is_best = row["mean_iou"] >= state.best
+        logger.info(
+            f"{self.name} epoch {row['epoch']:g}: loss {row['train_loss']:.4f}, mean IU {100 * row['mean_iou']:.2f}"
+            f"{' (best)' if is_best else ''}, pixel accuracy {100 * row['pixel_accuracy']:.2f}, {row['seconds']:.0f} s"
+        )
+        self._report(trainer, pl_module, _task(pl_module).scores, is_best)
+
+    def _report(
+        self, trainer: Trainer, module: LightningModule, scores: Scores | None = None, is_best: bool = False
+    ) -> None:
+        if self.on_progress is None or not trainer.is_global_zero:
+            return
+        task = _task(module)
+        epoch = task.step / self.checkpointing.steps_per_epoch
+        self.on_progress(
+            Progress(self.name, "training", task.step, task.total_steps, epoch, self.loss, scores, is_best)
+        )
+
+
+def _task(module: LightningModule) -> SegmentationTask:
+    assert isinstance(module, SegmentationTask)
+    return module

@@ -1,0 +1,290 @@
+"""One training run: from a data set and a network's description to a run folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.loops.progress import _ProcessedTracker
+
+from fullconv.data.channels import channel_statistics
+from fullconv.data.dataset import DataSet
+from fullconv.data.statistics import DataSetStatistics, read_statistics
+from fullconv.errors import ModelError, UsageError
+from fullconv.evaluation.measure import measure
+from fullconv.files import write_text
+from fullconv.metrics import Scores
+from fullconv.net.checkpoint import Saved, load_net
+from fullconv.net.fcn.network import FCN, build, rebuild
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.surgery.convolutionalize import transplant
+from fullconv.net.torch_runner import TorchRunner
+from fullconv.report.page import write_report
+from fullconv.report.source import read_source
+from fullconv.training.augment import GREY
+from fullconv.training.checkpointing import Checkpointing, RunState, load_state
+from fullconv.training.data_module import DataModule
+from fullconv.training.frozen_features import freeze_all_but_score
+from fullconv.training.job import Job, TrainingOptions, make_job
+from fullconv.training.plan import Plan, has_bf16, make_plan
+from fullconv.training.progress import OnProgress, Progress
+from fullconv.training.progress_callback import ProgressCallback
+from fullconv.training.recipe import Recipe
+from fullconv.training.result import TrainResult
+from fullconv.training.task import SegmentationTask, class_weights, freeze_below
+
+__all__ = ["expect", "train"]
+
+logger = logging.getLogger(__name__)
+
+FREE = {"save_minutes", "workers", "choices", "fullconv", "torch"}
+"""Settings that may differ on resuming: the recipe's change nothing in the outcome."""
+
+
+def train(
+    dataset: DataSet,
+    job: Job,
+    out: Path,
+    *,
+    statistics: DataSetStatistics | None = None,
+    resume: bool = False,
+    on_progress: OnProgress | None = None,
+) -> TrainResult:
+    """Train, or resume where `out` holds an unfinished run and `resume` is set; a finished one is only read.
+
+    `statistics` are those of `read_statistics`, where they are known already. The plan is logged before the first step.
+    Raises UsageError where `out` holds a run and `resume` is not set, or where that run has other settings; Interrupted
+    after a signal, with everything saved. The network takes the channels of the data, not those of `job`.
+    """
+    job = _of_channels(job, dataset)
+    settings = _settings(dataset, job)
+    _check_run(out, settings, resume)
+    if (out / "scores.json").is_file():
+        return _logged(_read_result(out))
+    state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
+    run = _prepared(dataset, job, statistics, on_progress)
+    if checkpoint is None:
+        write_text(out / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    _restore(run.task, state, checkpoint)
+    logger.info(run.plan(dataset).text())
+    saved = Saved(run.task.net.spec, dataset.labels, {"settings": settings})
+    checkpointing = Checkpointing(out, saved, state, run.steps, job.recipe.save_minutes)
+    checkpointing.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
+    _fit(run, checkpointing, on_progress)
+    return _logged(_finish(dataset, out, checkpointing.state.seconds))
+
+
+def expect(dataset: DataSet) -> tuple[tuple[str, str], ...]:
+    """How long a training without options would take, and in how much memory: rows of its plan; nothing is written.
+
+    Raises what `train` raises before its first step.
+    """
+    statistics = read_statistics(dataset, "train", "val")
+    job = _of_channels(make_job(dataset, TrainingOptions(), statistics), dataset)
+    plan = _prepared(dataset, job, statistics).plan(dataset)
+    return tuple(row for row in plan.rows if row[0] in ("epochs", "time", "memory"))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A run before its first step: `steps` an epoch, in bfloat16 or not."""
+
+    task: SegmentationTask
+    data: DataModule
+    trainer: Trainer
+    steps: int
+    bf16: bool
+
+    def plan(self, dataset: DataSet) -> Plan:
+        """What is ahead, measured on the first batch and the first validation image."""
+        data = self.data
+        example = next(iter(data.loader(data.order(0))))
+        return make_plan(dataset, self.task, example, data.val_example(), self.steps, self.bf16)
+
+
+def _prepared(
+    dataset: DataSet, job: Job, statistics: DataSetStatistics | None, on_progress: OnProgress | None = None
+) -> _Prepared:
+    recipe, statistics = job.recipe, statistics or read_statistics(dataset, "train", "val")
+    torch.manual_seed(recipe.seed)
+    net = _network(job, dataset).to(memory_format=torch.channels_last)
+    data, bf16 = DataModule(dataset, recipe, _mean_bytes(net)), has_bf16(recipe)
+    _freeze(net, recipe)
+    if net.spec.fixed:
+        report = on_progress or (lambda progress: None)
+        data.encode_with(net, bf16, lambda done, total: report(Progress(net.spec.name, "features", done, total)))
+    weights = class_weights(np.array(statistics.pixels), recipe.class_weight_power)
+    trainer = _trainer(recipe, bf16)
+    steps = data.steps_per_epoch(trainer.world_size)
+    task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs)
+    return _Prepared(task, data, trainer, steps, bf16)
+
+
+def _of_channels(job: Job, dataset: DataSet) -> Job:
+    return replace(job, spec=replace(job.spec, channels=dataset.channels, value_range=dataset.value_range))
+
+
+def _settings(dataset: DataSet, job: Job) -> dict[str, Any]:
+    """What recipe.yaml says: everything that the outcome depends on."""
+    choices = {choice.name: {"value": choice.value, "reason": choice.reason} for choice in job.choices}
+    return {
+        "fullconv": version("fullconv"),
+        "torch": version("torch"),
+        "data": str(dataset.root),
+        "layout": dataset.layout,
+        "class_names": list(dataset.labels.class_names),
+        "samples": {name: len(samples) for name, samples in dataset.splits.items()},
+        "network": job.spec.to_dict(),
+        "weights": job.weights,
+        "start": str(job.start) if job.start else None,
+        "recipe": job.recipe.to_dict(),
+        **({"choices": choices} if choices else {}),
+    }
+
+
+def _check_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
+    """UsageError where the folder holds a run that may not be resumed with these settings."""
+    if not any((out / name).exists() for name in ("last.ckpt", "scores.json")):
+        return
+    if not resume:
+        message = f"{out} already holds a run: add --resume to continue it, or name another --out"
+        raise UsageError(message, code="run-exists")
+    before = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
+    before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # what it lacks had no other value then
+    differ = [
+        f"{name} was {old!r}, now {new!r}"
+        for name, (old, new) in _compared(before, json.loads(json.dumps(dict(values)))).items()
+    ]
+    if differ:
+        message = f"{out} was trained with other settings, so it cannot be resumed: {'; '.join(differ)}"
+        raise UsageError(message, code="other-settings")
+
+
+def _compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, by name."""
+    differ: dict[str, tuple[Any, Any]] = {}
+    for name in [*before, *(key for key in now if key not in before)]:
+        old, new = before.get(name), now.get(name)
+        if name in FREE:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            differ |= _compared(old, new)
+        elif old != new:
+            differ[name] = (old, new)
+    return differ
+
+
+def _network(job: Job, dataset: DataSet) -> FCN:
+    """The network before the first step; other channels than RGB are normalised by the training images."""
+    if job.start is None:
+        net = build(job.spec, job.weights)
+        if dataset.channels != 3:
+            net.set_normalization(*channel_statistics(dataset))
+        return net
+    before, saved = load_net(job.start)
+    own = saved.spec
+    net = rebuild(replace(job.spec, head_width=own.head_width, head_norm=own.head_norm, norm=own.norm))
+    transplant(before, net)
+    return net
+
+
+def _mean_bytes(net: FCN) -> tuple[int, ...]:
+    """What crops are padded with: the mean of each channel, which is nothing to the network."""
+    return GREY if net.spec.channels == 3 else tuple(round(255 * value) for value in net.mean.flatten().tolist())
+
+
+def _freeze(net: FCN, recipe: Recipe) -> None:
+    if net.spec.fixed:
+        freeze_all_but_score(net)
+    else:
+        freeze_below(net, recipe.frozen_stride)
+
+
+def _restore(task: SegmentationTask, state: RunState, checkpoint: Mapping[str, Any] | None) -> None:
+    if checkpoint is not None:
+        task.load_state_dict(checkpoint["state_dict"])
+        task.step, task.losses = state.step, list(state.losses)
+
+
+def _trainer(recipe: Recipe, bf16: bool) -> Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    return Trainer(
+        max_epochs=recipe.epochs,
+        precision="bf16-mixed" if bf16 else "32-true",
+        check_val_every_n_epoch=recipe.val_every,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+
+
+def _fit(run: _Prepared, checkpointing: Checkpointing, on_progress: OnProgress | None) -> None:
+    """All steps that are left; first the validation that a signal cut short, if one did."""
+    trainer, task, data = run.trainer, run.task, run.data
+    recipe, steps = task.recipe, checkpointing.steps_per_epoch
+    reports = ProgressCallback(checkpointing, task.net.spec.name, on_progress)
+    trainer.callbacks += [checkpointing, reports]  # type: ignore[attr-defined]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        if task.step > checkpointing.state.validated and task.step % (steps * recipe.val_every) == 0:
+            trainer.validate(task, data, verbose=False)
+        done = task.step // steps
+        trainer.fit_loop.epoch_progress.current = _ProcessedTracker(done, done, done, done)
+        if done < recipe.epochs:
+            trainer.fit(task, data)
+
+
+def _finish(dataset: DataSet, out: Path, seconds: float) -> TrainResult:
+    """Score the best weights as `evaluate` does, write report and model.onnx, and close the run."""
+    runner = TorchRunner.load(out)
+    measured = measure(runner, dataset, "val")
+    parameters = sum(p.numel() for p in runner.net.parameters())
+    alarm = write_report(out / "report.html", measured, read_source(out)).alarm
+    model = None if alarm else _export(out)
+    run = {"seconds": round(seconds, 1), "parameters": parameters, "network": runner.net.spec.name, "alarm": alarm}
+    write_text(out / "scores.json", json.dumps({**measured.scores.to_dict(), "run": run}, indent=1))
+    return TrainResult(out, measured.scores, seconds, parameters, alarm, model)
+
+
+def _export(out: Path) -> Path | None:
+    """Write model.onnx unless it is there; None, and the reason in the log, where the network has no such form."""
+    from fullconv.onnx_export import export
+
+    target = out / "model.onnx"
+    try:
+        if not target.exists():
+            export(out, target)
+    except ModelError as error:
+        logger.info(f"no model.onnx is written, because {error}")
+        return None
+    return target
+
+
+def _read_result(out: Path) -> TrainResult:
+    """The result of a finished run, whose model.onnx is written again if it is gone."""
+    values = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    run = values["run"]
+    alarm = run.get("alarm", "")
+    model = None if alarm else _export(out)
+    return TrainResult(out, Scores.from_dict(values), run["seconds"], run["parameters"], alarm, model)
+
+
+def _logged(result: TrainResult) -> TrainResult:
+    if result.alarm:
+        page = result.folder / "report.html"
+        logger.warning(f"attention: {result.alarm} Causes and remedies are in {page}; no model.onnx is written.")
+    return result
