@@ -316,7 +316,7 @@ def test_a_signal_ends_a_command_in_one_sentence(tmp_path: Path, number: signal.
         "import signal, time, fullconv.cli.app\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent in the background ignores it
         "def wait(): print('waiting', flush=True); time.sleep(60)\n"
-        "fullconv.cli.app.need_torch = wait\n"
+        "fullconv.cli.train.need_torch = wait\n"
         "fullconv.cli.app.main()"
     )
     command = [sys.executable, "-c", code, "train", str(tmp_path)]
@@ -327,4 +327,4 @@ def test_a_signal_ends_a_command_in_one_sentence(tmp_path: Path, number: signal.
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err.strip() == f"fullconv: stopped by {number.name}; every file that is written is whole"
+    assert err.strip() == f"fullconv: stopped by {number.name}; every file that was written is complete"
