@@ -185,6 +185,6 @@ def test_predict_patchwise_takes_networks_and_classifiers(
     for name in ("street", tmp_path / "model.onnx"):
         capsys.readouterr()
         assert predict(monkeypatch, name, tmp_path / "a.png", "--out", tmp_path / "b", "--patchwise") == 2
-        assert "slides a run folder or a .safetensors file, not" in capsys.readouterr().err
+        assert "--patchwise cannot use an .onnx file" in capsys.readouterr().err
     assert predict(monkeypatch, "gone", tmp_path / "a.png", "--out", tmp_path / "b", "--patchwise") == 4
     assert "there is no model 'gone'" in capsys.readouterr().err

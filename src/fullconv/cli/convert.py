@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fullconv.choices import SplitOrAll, WrittenLayout, words
+from fullconv.choices import SplitOrAll, WrittenLayout, join_words
 from fullconv.cli.console import progress_bar, say
 from fullconv.cli.options import Data
 
@@ -17,8 +17,8 @@ __all__ = ["convert"]
 def convert(
     data: Data,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: a new or an empty one.")],
-    to: Annotated[WrittenLayout, typer.Option(metavar=words(WrittenLayout), help="Layout to write.")],
-    split: Annotated[SplitOrAll, typer.Option(metavar=words(SplitOrAll), help="The images to write.")] = "all",
+    to: Annotated[WrittenLayout, typer.Option(metavar=join_words(WrittenLayout), help="Layout to write.")],
+    split: Annotated[SplitOrAll, typer.Option(metavar=join_words(SplitOrAll), help="The images to write.")] = "all",
 ) -> None:
     """Write labelled images in another layout.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fullconv.choices import PublishedNet, words
+from fullconv.choices import PublishedNet, join_words
 from fullconv.errors import UsageError
 from fullconv.extras import need_torch
 
@@ -22,7 +22,7 @@ def import_weights(
     net: Annotated[
         PublishedNet | None,
         typer.Option(
-            metavar=words(PublishedNet), help="The published network.", show_default="the one with these layers"
+            metavar=join_words(PublishedNet), help="The published network.", show_default="the one with these layers"
         ),
     ] = None,
     classes: Annotated[

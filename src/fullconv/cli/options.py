@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fullconv.choices import Backend, Dilation, PaddingMode, RecipeName, ScoredSplit, UpsampleMode, words
+from fullconv.choices import Backend, Dilation, PaddingMode, RecipeName, ScoredSplit, UpsampleMode, join_words
 from fullconv.choices import Stride as StrideChoice
 from fullconv.errors import UsageError
 
@@ -74,7 +74,7 @@ HeadWidth = Annotated[
 Upsampling = Annotated[
     UpsampleMode,
     typer.Option(
-        metavar=words(UpsampleMode),
+        metavar=join_words(UpsampleMode),
         help="Upsampling of the scores: with fixed or learned bilinear kernels, by the indices of max pooling "
         "(unpool), or by a plain resize.",
     ),
@@ -82,14 +82,14 @@ Upsampling = Annotated[
 Padding = Annotated[
     PaddingMode,
     typer.Option(
-        metavar=words(PaddingMode),
+        metavar=join_words(PaddingMode),
         help="Padding of the image: the minimum, or 100 pixels as in the published networks.",
     ),
 ]
 Dilate = Annotated[
     Dilation | None,
     typer.Option(
-        metavar=words(Dilation),
+        metavar=join_words(Dilation),
         help="Keep the backbone's maps at this stride: later layers are dilated. The prediction stride is then at "
         "most this.",
         show_default="the classifier's strides",
@@ -99,7 +99,7 @@ Recipe = Annotated[
     RecipeName,
     typer.Option(
         "--recipe",
-        metavar=words(RecipeName),
+        metavar=join_words(RecipeName),
         help="Values of the training: defaults that suit most data, or those of the paper.",
     ),
 ]
@@ -127,7 +127,7 @@ Set = Annotated[
 Stride = Annotated[
     StrideChoice | None,
     typer.Option(
-        metavar=words(StrideChoice), help="Prediction stride, in pixels.", show_default="8, or 4 for thin objects"
+        metavar=join_words(StrideChoice), help="Prediction stride, in pixels.", show_default="8, or 4 for thin objects"
     ),
 ]
 RunFolder = Annotated[
@@ -138,7 +138,7 @@ BackendName = Annotated[
     Backend | None,
     typer.Option(
         "--backend",
-        metavar=words(Backend),
+        metavar=join_words(Backend),
         help="The program that computes the network.",
         show_default="depends on the model",
     ),
@@ -151,7 +151,7 @@ JsonFile = Annotated[
 ]
 ScoredSplitName = Annotated[
     ScoredSplit,
-    typer.Option("--split", metavar=words(ScoredSplit), help="The images to use; val736 exists only for VOC."),
+    typer.Option("--split", metavar=join_words(ScoredSplit), help="The images to use; val736 exists only for VOC."),
 ]
 
 
