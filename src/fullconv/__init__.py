@@ -1,4 +1,4 @@
-"""Fully convolutional networks: any image classifier becomes a pixel classifier.
+"""Fully convolutional networks, which turn image classifiers into pixel classifiers.
 
 model = fullconv.load("runs/street")
 result = model.predict("photo.jpg")

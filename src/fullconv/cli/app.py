@@ -80,7 +80,7 @@ def _fail(message: str, exit_code: int) -> None:
 def _stoppable() -> Iterator[None]:
     """Let SIGTERM end a command as Ctrl-C does. Signals that are ignored stay ignored.
 
-    A training replaces these handlers by its own, which save its state.
+    A training installs its own handlers in place of these, which save its state first.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handled = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
