@@ -31,7 +31,7 @@ from fullconv.errors import FullconvError, Interrupted
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(bench)
 for command in (train, ladder, demo, check, evaluate, report, predict, inspect, export, convert):
     app.command()(command)
