@@ -177,8 +177,8 @@ def test_a_wrong_command_line_exits_with_2_and_names_the_choices(
 
 
 CLI_ERRORS = [
-    (["train", "DATA", "--set", "flip"], 2, "bad-set", "--set flip"),
-    (["ladder", "DATA", "--epochs-each", "1,few"], 2, "bad-epochs-each", "1,few"),
+    (["train", "DATA", "--set", "flip"], 2, "invalid-set", "--set flip"),
+    (["ladder", "DATA", "--epochs-each", "1,few"], 2, "invalid-epochs-each", "1,few"),
     (["report", "MODEL", "DATA", "--out", "a.pdf"], 2, "not-html", "a.pdf"),
     (["report", "MODEL"], 2, "data-not-recorded", "MODEL"),
     (["predict", "MODEL", "DATA", "--step", "2"], 2, "needs-patchwise", "--step"),
@@ -192,9 +192,9 @@ CLI_ERRORS = [
     (["export", "MODEL", "--out", "a.pth"], 2, "not-onnx", "a.pth"),
     (["export", "MODEL", "--int8"], 2, "int8-needs-data", "int8"),
     (["export", "MODEL", "--force"], 2, "force-without-int8", "int8"),
-    (["inspect", "vgg16", "--size", "500"], 2, "bad-size", "480x640"),
-    (["inspect", "vgg16", "--size", "0x5"], 2, "bad-size", "480x640"),
-    (["bench", "dense", "--size", "500"], 2, "bad-size", "480x640"),
+    (["inspect", "vgg16", "--size", "500"], 2, "invalid-size", "480x640"),
+    (["inspect", "vgg16", "--size", "0x5"], 2, "invalid-size", "480x640"),
+    (["bench", "dense", "--size", "500"], 2, "invalid-size", "480x640"),
 ]  # fmt: skip
 """Errors of the command line and of `fullconv.api`: arguments, exit code, code, and a value in the message."""
 

@@ -89,5 +89,5 @@ def _parse_epochs(text: str | None) -> list[int] | None:
     except ValueError as error:
         raise UsageError(
             f"--epochs-each {text}: write whole numbers with commas between them, as in 10,6,6,10",
-            code="bad-epochs-each",
+            code="invalid-epochs-each",
         ) from error

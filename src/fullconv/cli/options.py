@@ -159,7 +159,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Return the height and width of HxW. Raises UsageError for anything else."""
     match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text.strip().lower())
     if match is None:
-        raise UsageError(f"--size {text}: write height x width in pixels, such as 480x640", code="bad-size")
+        raise UsageError(f"--size {text}: write height x width in pixels, such as 480x640", code="invalid-size")
     return int(match[1]), int(match[2])
 
 
@@ -169,6 +169,6 @@ def parse_values(entries: list[str] | None) -> dict[str, str]:
     for entry in entries or ():
         name, equals, value = entry.partition("=")
         if not equals:
-            raise UsageError(f"--set {entry}: write it as NAME=VALUE", code="bad-set")
+            raise UsageError(f"--set {entry}: write it as NAME=VALUE", code="invalid-set")
         values[name.strip().replace("-", "_")] = value
     return values
