@@ -87,7 +87,7 @@ def test_full_size_labels_equal_the_arg_max_of_full_size_logits(axes, seed, patc
 def test_metadata_come_back_as_they_were_written(learned):
     kernel = np.random.default_rng(0).normal(size=(3, 3, 8, 15)).astype(np.float32) if learned else None
     written = replace(metadata(HALF, WHOLE, (1, 0)), kernel=kernel, notes={"licence": "CC0", "scores": None})
-    read = ModelMetadata.from_metadata({**written.to_metadata(), "somebody": "else's"})
+    read = ModelMetadata.from_metadata("net.onnx", {**written.to_metadata(), "somebody": "else's"})
     before, after = vars(written).copy(), vars(read).copy()
     np.testing.assert_array_equal(before.pop("kernel"), after.pop("kernel"))
     assert before == after
@@ -116,7 +116,7 @@ def test_metadata_come_back_as_they_were_written(learned):
 def test_invalid_metadata_are_refused(change, code):
     texts = {**metadata(HALF, HALF).to_metadata(), **change}
     with pytest.raises(ModelError) as error:
-        ModelMetadata.from_metadata({name: text for name, text in texts.items() if text is not None})
+        ModelMetadata.from_metadata("net.onnx", {name: text for name, text in texts.items() if text is not None})
     assert error.value.code == code
 
 
@@ -124,7 +124,7 @@ def test_metadata_without_the_values_that_older_files_lack_is_read():
     """Files that were exported before there were value ranges: their numbers follow the rules of the file's type."""
     texts = metadata(HALF, HALF).to_metadata()
     del texts["value_range"]
-    assert ModelMetadata.from_metadata(texts).info.input == InputFormat(4)
+    assert ModelMetadata.from_metadata("net.onnx", texts).info.input == InputFormat(4)
 
 
 def test_metadata_of_no_network_cannot_be_made():

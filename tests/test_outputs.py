@@ -33,12 +33,12 @@ from fullconv.predict.inputs import expand_inputs, output_names
 from fullconv.predict.outputs import (
     LABELME_PIXELS,
     SAVES,
-    areas,
-    geojson,
-    labelme,
-    probabilities,
+    compute_areas,
+    compute_probabilities,
     read_areas,
     result_paths,
+    to_geojson,
+    to_labelme,
     write_areas,
 )
 from fullconv.predict.predict_files import PredictOptions, predict_files
@@ -106,7 +106,7 @@ def drawn(collection: dict[str, Any], place: Georeference | None = None) -> UInt
 
 @given(maps())
 def test_polygons_drawn_again_are_the_label_map(label_map: UInt8) -> None:
-    found = json.loads(json.dumps(geojson(label_map, LABELS, None)))
+    found = json.loads(json.dumps(to_geojson(label_map, LABELS, None)))
     assert np.array_equal(drawn(found), label_map)
     assert "top left" in found["coordinates"]
 
@@ -114,7 +114,7 @@ def test_polygons_drawn_again_are_the_label_map(label_map: UInt8) -> None:
 @given(maps())
 def test_polygons_are_valid_and_turn_as_the_standard_wants(label_map: UInt8) -> None:
     shapely = pytest.importorskip("shapely")
-    for feature in geojson(label_map, LABELS, None)["features"]:
+    for feature in to_geojson(label_map, LABELS, None)["features"]:
         polygon = shapely.geometry.shape(feature["geometry"])
         assert polygon.is_valid
         assert polygon.area == feature["properties"]["pixels"]
@@ -141,8 +141,8 @@ def test_a_long_way_to_and_fro_is_one_region(turns: int) -> None:
 
 def test_what_is_no_class_has_no_polygon_and_no_area() -> None:
     label_map = np.array([[0, 255], [2, 255]], np.uint8)
-    assert np.array_equal(drawn(geojson(label_map, LABELS, None)), label_map)
-    found = areas(np.bincount(label_map.ravel(), minlength=256), LABELS, None)
+    assert np.array_equal(drawn(to_geojson(label_map, LABELS, None)), label_map)
+    found = compute_areas(np.bincount(label_map.ravel(), minlength=256), LABELS, None)
     assert [(area.pixels, area.share) for area in found.values()] == [(1, 0.5), (0, 0), (1, 0.5)]
 
 
@@ -155,7 +155,7 @@ PLACES = [
 @given(maps(), st.sampled_from(PLACES))
 def test_georeferenced_polygons_are_those_of_the_pixels(label_map: UInt8, place: Georeference) -> None:
     shapely = pytest.importorskip("shapely")
-    found = json.loads(json.dumps(geojson(label_map, LABELS, place)))
+    found = json.loads(json.dumps(to_geojson(label_map, LABELS, place)))
     assert np.array_equal(drawn(found, place), label_map)
     assert "coordinates" not in found
     for feature in found["features"]:
@@ -238,7 +238,7 @@ def painted(found: dict[str, Any]) -> UInt8:
 def test_labelmes_shapes_over_each_other_are_the_label_map(coarse: UInt8, scale: int) -> None:
     """Rectangles on a grid have no corner that can be left out but those of steps within the tolerance."""
     label_map = coarse.repeat(scale, 0).repeat(scale, 1)
-    found = json.loads(json.dumps(labelme(label_map, LABELS, image_of(label_map), "../a.png")))
+    found = json.loads(json.dumps(to_labelme(label_map, LABELS, image_of(label_map), "../a.png")))
     assert np.array_equal(painted(found), label_map)
 
 
@@ -246,7 +246,7 @@ def test_labelme_leaves_out_specks_and_stays_within_a_pixel() -> None:
     y, x = np.mgrid[:120, :160]
     label_map = ((x - 80) ** 2 + (y - 60) ** 2 < 45**2).astype(np.uint8)
     label_map[5:7, 5:8] = 2
-    found = labelme(label_map, LABELS, image_of(label_map), "a.png")
+    found = to_labelme(label_map, LABELS, image_of(label_map), "a.png")
     assert [part["label"] for part in found["shapes"]] == ["red", "green, or so"]
     assert len(found["shapes"][1]["points"]) < 60
     assert len(find_regions(label_map)[2].rings[0]) > 200
@@ -278,7 +278,7 @@ def test_labelme_finds_the_image_from_where_it_lies(tmp_path: Path) -> None:
     assert not os.path.isabs(found["imagePath"])
     assert (tmp_path / "out/labelme" / found["imagePath"]).resolve() == (tmp_path / "in/photo.png").resolve()
     image = image_of(np.ones((9, 9), np.uint8))
-    embedded = labelme(np.ones((9, 9), np.uint8), LABELS, image, None)["imageData"]
+    embedded = to_labelme(np.ones((9, 9), np.uint8), LABELS, image, None)["imageData"]
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(embedded)))), image)
 
 
@@ -297,7 +297,7 @@ def test_probabilities_are_the_softmax_with_the_names_of_the_classes(tmp_path: P
     plain = StrongestChannel().label_maps(image[None])[0]
     assert np.array_equal(read_label_map(tmp_path / "out/a.png"), plain)
     huge = np.array([[[1e38]], [[-1e38]]], np.float32)
-    assert probabilities(huge).tolist() == [[[1]], [[0]]]
+    assert compute_probabilities(huge).tolist() == [[[1]], [[0]]]
 
 
 def test_the_table_of_areas_holds_every_image_and_class(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.evaluation.error_location import LEAST, RegionSizes, near_boundary
 from fullconv.evaluation.evaluate import Piece, evaluate
-from fullconv.evaluation.measure import THUMB, Measured, measure
+from fullconv.evaluation.measure import THUMBNAIL_SIDE, Measurement, measure
 from fullconv.geometry.tiles import Window
 from fullconv.images import write_image, write_label_map
 from fullconv.images.polygons import find_regions
@@ -35,7 +35,7 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.onnx_export import export
 from fullconv.report.findings import Findings
 from fullconv.report.page import render, write_report
-from fullconv.report.pictures import WRONG, chosen, error_picture, outlines, tinted
+from fullconv.report.pictures import WRONG, choose_images, draw_errors, find_outlines, tint_classes
 from fullconv.report.source import COLUMNS, Source, read_source
 from fullconv.training.job import Job
 from fullconv.training.recipe import default_recipe, override
@@ -147,34 +147,34 @@ def test_one_pass_measures_what_evaluate_scores(tmp_path: Path) -> None:
     assert found.ignored == 5 * 2 * 24
     for counts in found.images:
         image, _ = dataset.read(counts.sample)
-        assert np.array_equal(counts.unpacked(), runner.label_maps(image[None])[0])
+        assert np.array_equal(counts.unpack(), runner.label_maps(image[None])[0])
 
 
 def test_large_predictions_are_kept_small() -> None:
     labels = LabelSet.named(["a", "b"])
-    found = Measured(labels, DataSet("folder", Path(), labels, {}), "val", np.zeros((2, 2), np.int64))
-    label_map = np.random.default_rng(0).integers(0, 2, (THUMB + 5, 3 * THUMB - 7), dtype=np.uint8)
+    found = Measurement(labels, DataSet("folder", Path(), labels, {}), "val", np.zeros((2, 2), np.int64))
+    label_map = np.random.default_rng(0).integers(0, 2, (THUMBNAIL_SIDE + 5, 3 * THUMBNAIL_SIDE - 7), dtype=np.uint8)
     size = label_map.shape
     whole = Piece(size, range(size[0]), range(size[1]), label_map, (slice(None), slice(None)), label_map, 0.1)
     found.add(Sample("a", Path(), Path()), [whole])
-    small = found.images[0].unpacked()
-    assert max(small.shape) <= THUMB
+    small = found.images[0].unpack()
+    assert max(small.shape) <= THUMBNAIL_SIDE
     assert np.array_equal(small, label_map[::3, ::3])
 
 
 def test_the_worst_come_first_and_none_twice(tmp_path: Path) -> None:
     found, _ = make_page(tmp_path, 0.3)
-    base = found.measured.images[0]
+    base = found.measurement.images[0]
     images = [replace(base, hit=np.array([n, 0, 0]), true=np.array([100, 0, 0]), predicted=np.array([n, 0, 0]))
               for n in np.random.default_rng(0).permutation(60)]  # fmt: skip
-    groups = {name: [image.hit[0] for image in group] for name, group in chosen(images).items()}
+    groups = {name: [image.hit[0] for image in group] for name, group in choose_images(images).items()}
     others = groups.pop("Others, spread over the split")
     assert groups == {"Worst": [*range(12)], "Median": [*range(28, 32)], "Best": [*range(56, 60)]}
     order = [image.hit[0] for image in images]
     rest = [n for n in order if n not in {*range(12), *range(28, 32), *range(56, 60)}]
     assert others == [rest[index] for index in (0, 8, 16, 23, 31, 39)]
     for count in (1, 20, 21, 23):
-        shown = [image.hit[0] for group in chosen(images[:count]).values() for image in group]
+        shown = [image.hit[0] for group in choose_images(images[:count]).values() for image in group]
         assert len(set(shown)) == len(shown) == min(count, 26)
         assert shown[:20] == sorted(shown[:20])
 
@@ -183,7 +183,7 @@ def test_wrong_pixels_have_the_colour_and_no_others() -> None:
     rng = np.random.default_rng(0)
     truth, prediction = (rng.choice(choices, (40, 50)).astype(np.uint8) for choices in ([0, 1, 255], [0, 1]))
     image = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    picture = error_picture(image, truth, prediction, LabelSet.named(["a", "b"]))
+    picture = draw_errors(image, truth, prediction, LabelSet.named(["a", "b"]))
     assert np.array_equal((picture == WRONG).all(-1), (truth != prediction) & (truth != 255))
 
 
@@ -236,9 +236,9 @@ def test_damaged_files_of_a_run_are_refused(tmp_path: Path) -> None:
 def test_a_name_that_is_not_utf8_is_written_with_backslashes(tmp_path: Path) -> None:
     """As Linux has them: the training is done by then, and must not end in an error."""
     found, _ = make_page(tmp_path, 0.2)
-    image = found.measured.images[0]
-    found.measured.images[0] = replace(image, sample=replace(image.sample, name="caf\udce9"))
-    write_report(tmp_path / "report.html", found.measured, found.source)
+    image = found.measurement.images[0]
+    found.measurement.images[0] = replace(image, sample=replace(image.sample, name="caf\udce9"))
+    write_report(tmp_path / "report.html", found.measurement, found.source)
     assert "caf\\udce9: mIoU" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -246,14 +246,14 @@ def test_lines_frame_the_rarer_class_and_black_is_not_tinted() -> None:
     labels = LabelSet.named(["ground", "wire"])
     truth = np.zeros((8, 9), np.uint8)
     truth[:, 4] = 1
-    lines = outlines(truth)
+    lines = find_outlines(truth)
     assert np.array_equal(np.unique(np.nonzero(lines)[1]), [3, 5])
     image = np.full((8, 9, 3), 90, np.uint8)
-    picture = tinted(image, truth, labels)
+    picture = tint_classes(image, truth, labels)
     assert np.array_equal(picture[:, :3], image[:, :3])
     assert (picture[:, [3, 5]] == 255).all()
     assert (np.abs(picture[:, 4].astype(int) - labels.palette[1]) < 100).all()
-    assert not outlines(np.full((4, 4), 7, np.uint8)).any()
+    assert not find_outlines(np.full((4, 4), 7, np.uint8)).any()
 
 
 def test_a_model_that_calls_all_one_class_is_told_off(tmp_path: Path) -> None:
