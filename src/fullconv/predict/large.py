@@ -2,8 +2,8 @@
 
 Images of more than `MAX_IN_MEMORY_PIXELS` are predicted this way. The memory does not depend on the height of the
 image. It grows with the width only if the file is stored by rows (PNG, JPEG, TIFF in strips), because the rows of a
-tile are kept. A progressive JPEG is the exception: its last pass may change every pixel, so the decoder holds about 8 bytes for
-each pixel.
+tile are kept. A progressive JPEG is the exception: its last pass may change every pixel, so the decoder holds about 8
+bytes for each pixel.
 
 The label map is a TIFF if the image is georeferenced or has more than `PNG_PIXELS` pixels, because few programs open
 such a PNG. Otherwise it is a PNG. Pixels without data get the ignored label, which is the nodata value of the TIFF.

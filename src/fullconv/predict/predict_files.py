@@ -74,8 +74,8 @@ def predict_files(
 
     `outputs.result_paths` names the file of each kind of result. The frames of a video are `<name>/frame-000001` and so
     on. One table, `out/areas.csv`, holds the areas of all images. It is written at the end, even after an interrupt,
-    and keeps its rows of other images. If an image cannot be read, computed or written, the report has its message, and all
-    others are processed. An input is never overwritten.
+    and keeps its rows of other images. If an image cannot be read, computed or written, the report has its message, and
+    all others are processed. An input is never overwritten.
 
     Large images (see `predict.large`) are read and written in windows, with the tiles of `runner` if it is a
     `TiledRunner`.

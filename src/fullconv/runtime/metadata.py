@@ -48,10 +48,10 @@ class ModelMetadata:
     """The description of a network in an ONNX file; every value of `to_metadata` is JSON.
 
     `stride` is the prediction stride. `upsamplings` (vertical, horizontal) map the file's `logits` to pixels, and
-    `lead` is the padding before the image: pixel p is cell `crop + lead + p` of the transposed convolution. `kernel` is its
-    learned kernel, K x K x rows x columns float32, from classes to classes; None means the bilinear kernel. `notes`,
-    under the names in `NOTES`, are for people: the recipe, the scores and the data of their measurement, the source of
-    the weights.
+    `lead` is the padding before the image: pixel p is cell `crop + lead + p` of the transposed convolution. `kernel` is
+    its learned kernel, K x K x rows x columns float32, from classes to classes; None means the bilinear kernel.
+    `notes`, under the names in `NOTES`, are for people: the recipe, the scores and the data of their measurement, the
+    source of the weights.
 
     Raises ValueError for values that describe no network.
     """
