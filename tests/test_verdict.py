@@ -1,4 +1,4 @@
-"""What a model's scores are worth: intervals that a plain loop gives, the baseline, and the verdict with its advice."""
+"""Bootstrap intervals equal those of a plain loop; the baseline, the verdict and its advice follow from the scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BLIND = [[[905, 0], [95, 0]], [[952, 0], [48, 0]]]
 """Of a model that calls all ok."""
 
 
-def test_the_bootstrap_is_that_of_a_plain_loop() -> None:
+def test_bootstrap_equals_a_plain_loop() -> None:
     """Matrices of drawn images, summed one by one, and scored by `Scores`."""
     rng, draws = np.random.default_rng(0), 60
     matrices = rng.integers(0, 9, (6, 3, 3)) * np.array([4, 1, 0])[:, None]
@@ -66,7 +66,7 @@ def test_images_of_background_alone_raise_no_alarm(without: int) -> None:
     assert "not better" in judged([*guessing, *[[[500, 500], [0, 0]]] * without]).alarm
 
 
-def test_draws_are_of_as_many_images_and_repeat() -> None:
+def test_samples_have_as_many_images_and_are_reproducible() -> None:
     drawn = draw_samples(7, 50)
     assert (drawn.sum(1) == 7).all()
     assert np.array_equal(drawn, draw_samples(7, 50))
@@ -75,7 +75,7 @@ def test_draws_are_of_as_many_images_and_repeat() -> None:
 
 @given(arrays(np.int64, (4, 3, 3), elements=st.integers(0, 50)))
 @settings(max_examples=40)
-def test_intervals_hold_the_measured_value(matrices: npt.NDArray[np.int64]) -> None:
+def test_intervals_contain_the_measured_value(matrices: npt.NDArray[np.int64]) -> None:
     matrices[0, 0, 0] += 1
     counts = np.array([[m.diagonal(), m.sum(1), m.sum(0)] for m in matrices])
     scores = Scores.from_confusion(matrices.sum(0), "abc")
@@ -107,7 +107,7 @@ def advice(**values: Any) -> str:
     return " ".join(judged(BLIND, values).remedies)
 
 
-def test_the_advice_is_not_what_was_done() -> None:
+def test_advice_omits_settings_that_were_tried() -> None:
     assert "pretrained weights (--weights pretrained)" in advice(weights=None)
     begun = advice(weights="pretrained")
     assert "--weights" not in begun
@@ -118,7 +118,7 @@ def test_the_advice_is_not_what_was_done() -> None:
     assert "class_weight_power=0.5" not in advice(recipe={"class_weight_power": 0.5})
 
 
-def test_the_advice_looks_at_what_was_asked_for() -> None:
+def test_advice_mentions_settings_by_hand() -> None:
     short = advice(recipe={"epochs": 2, "batch_size": 8}, samples={"train": 20})
     assert "trained for 6 steps only (2 epochs): without --epochs, train chooses" in short
     assert "steps only" not in advice(recipe={"epochs": 4, "batch_size": 8}, samples={"train": 5000})

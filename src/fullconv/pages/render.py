@@ -14,7 +14,7 @@ from markupsafe import Markup
 from fullconv import __version__
 from fullconv.files import StrPath, write_text
 
-__all__ = ["render_page", "write_page"]
+__all__ = ["make_visible", "render_page", "write_page"]
 
 DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Invisible characters that reverse the order of text, so that one name could look like another."""
@@ -41,7 +41,7 @@ def _environment() -> Environment:
         loader=PackageLoader("fullconv.pages"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_make_visible,
+        finalize=make_visible,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -57,7 +57,7 @@ def _style() -> tuple[Markup, str]:
     return Markup(text), policy
 
 
-def _make_visible(value: object) -> object:
+def make_visible(value: object) -> object:
     """Escape the characters of a text that are invisible, or impossible in UTF-8 (control characters, surrogates)."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
