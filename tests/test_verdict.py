@@ -103,7 +103,7 @@ def test_the_majority_baseline_by_hand() -> None:
 
 
 def advice(**values: Any) -> str:
-    """What is advised where nothing was learnt with these settings."""
+    """Return the advice for these settings after a training without success."""
     return " ".join(judged(BLIND, values).remedies)
 
 
