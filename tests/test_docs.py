@@ -71,7 +71,7 @@ def test_examples_of_the_python_page_run(folder: Path, capsys: pytest.CaptureFix
     printed = capsys.readouterr().out
     assert "lost.jpg: no such file" in printed
     assert "top left corner" in printed
-    assert "2 of 2 steps: mean IU 0." in printed
+    assert "2 of 2 steps: mIoU 0." in printed
     assert "0 errors" in printed
     assert "classifier.1: linear became a 6x6 convolution to 4096" in printed
     made = {path.as_posix() for path in Path("results").rglob("*.*")}
