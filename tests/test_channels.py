@@ -23,7 +23,7 @@ from torch import nn
 
 import fullconv
 from fullconv.cli.app import main
-from fullconv.data.channels import channel_statistics
+from fullconv.data.channels import measure_channels
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError, MissingExtra, UsageError
 from fullconv.images import (
@@ -215,7 +215,7 @@ def test_what_reads_the_image_otherwise_is_refused():
 
 def test_mean_and_deviation_are_those_of_the_training_images(tmp_path):
     data = write_folder(tmp_path, 5, ".npy", np.save)
-    mean, deviation = channel_statistics(find_dataset(data))
+    mean, deviation = measure_channels(find_dataset(data))
     pixels = np.concatenate([scene(number, 5)[0].reshape(-1, 5) for number in range(6)]) / 255
     np.testing.assert_allclose(mean, pixels.mean(0))
     np.testing.assert_allclose(deviation, pixels.std(0))
@@ -223,7 +223,7 @@ def test_mean_and_deviation_are_those_of_the_training_images(tmp_path):
 
 def test_a_channel_that_is_constant_can_be_divided_by(tmp_path):
     data = write_folder(tmp_path, 5, ".npy", lambda path, image: np.save(path, np.full_like(image, 7)))
-    mean, deviation = channel_statistics(find_dataset(data))
+    mean, deviation = measure_channels(find_dataset(data))
     np.testing.assert_allclose(mean, 7 / 255)
     np.testing.assert_allclose(deviation, 1 / 255)
 

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from fullconv.data.channels import channel_statistics
+from fullconv.data.channels import measure_channels
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.statistics import read_statistics
 from fullconv.errors import FullconvError
@@ -174,7 +174,7 @@ def test_pixels_without_data_have_no_part_in_training(tmp_path: Path) -> None:
     write_label_map(tmp_path / "a.png", np.ones((20, 30), np.uint8), LABELS)
     dataset = DataSet("folder", tmp_path, LABELS, {"train": (Sample("a", image, tmp_path / "a.png"),)})
     assert read_statistics(dataset, "train").pixels == (0, 300, 0)
-    mean, _ = channel_statistics(dataset)
+    mean, _ = measure_channels(dataset)
     assert mean == pytest.approx((200 / 255,) * 3)
 
 

@@ -23,9 +23,9 @@ from fullconv.errors import DataError, MissingExtra, UsageError
 from fullconv.files import write_text
 from fullconv.geometry.tiles import Window
 from fullconv.images import read_image, read_label_map, video, write_image
-from fullconv.images.georeference import Georeference, georeference
+from fullconv.images.georeference import Georeference, read_georeference
 from fullconv.images.polygons import find_regions, simplify_ring
-from fullconv.images.video import video_frames
+from fullconv.images.video import read_frames
 from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
@@ -208,7 +208,7 @@ def test_a_geotiff_gives_its_system_and_square_metres(
 def test_files_without_a_georeference_have_none(tmp_path: Path) -> None:
     for suffix in ("png", "tif", "jpg"):
         write_image(tmp_path / f"a.{suffix}", np.zeros((2, 3, 3), np.uint8))
-        assert georeference(tmp_path / f"a.{suffix}") is None
+        assert read_georeference(tmp_path / f"a.{suffix}") is None
 
 
 def test_a_geotiff_without_rasterio_is_told_with_the_pip_command(
@@ -429,7 +429,7 @@ def test_a_phones_video_is_upright(tmp_path: Path, rotation: int) -> None:
     if not hasattr(av.video.stream.VideoStream, "set_display_rotation"):
         pytest.skip("this PyAV writes no rotation")
     write_video(tmp_path / "clip.mp4", [image_of(QUARTERS)], rotation)
-    (frame,) = video_frames(tmp_path / "clip.mp4")
+    (frame,) = read_frames(tmp_path / "clip.mp4")
     found = StrongestChannel().label_maps(frame[None])[0]
     assert (found == np.rot90(QUARTERS, rotation // 90)).mean() > 0.95
 

@@ -191,7 +191,7 @@ def test_a_missing_extra_names_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     path = geotiff(tmp_path / "a.tif", smooth(), photometric="rgb")
     hide(monkeypatch, "rasterio")
     with pytest.raises(MissingExtra, match=r"a\.tif: rasterio is not installed\. Run: pip"):
-        geo.georeference(path)
+        geo.read_georeference(path)
 
 
 def test_kinds_that_a_large_image_cannot_have_are_logged_before_the_work(

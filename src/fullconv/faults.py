@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["BY_HAND", "KINDS", "MENDED", "Fault", "Group", "Severity", "grouped"]
+__all__ = ["KINDS", "REPAIRABLE", "UNREPAIRABLE", "Fault", "Group", "Severity", "group_faults"]
 
 Severity = Literal["error", "warning"]
 
@@ -38,10 +38,10 @@ KINDS: dict[str, Severity] = {
 The names are stable: programs that read `fullconv check --json` compare them.
 """
 
-MENDED = frozenset({"exif-rotation", "jpeg-mask", "antialiased", "mixed-channels", "nodata-labelled", "mask-0-255"})
+REPAIRABLE = frozenset({"exif-rotation", "jpeg-mask", "antialiased", "mixed-channels", "nodata-labelled", "mask-0-255"})
 """Kinds that `--fix` repairs. Pairs with other errors are left out of the copy; other warnings change nothing."""
 
-BY_HAND = frozenset({"class-names", "grey-levels", "only-background"})
+UNREPAIRABLE = frozenset({"class-names", "grey-levels", "only-background"})
 """Kinds after which no label is certain, so that `--fix` refuses the data set."""
 
 
@@ -102,7 +102,7 @@ class Group:
         return remedies.pop() if len(remedies) == 1 else None
 
 
-def grouped(faults: Iterable[Fault]) -> tuple[Group, ...]:
+def group_faults(faults: Iterable[Fault]) -> tuple[Group, ...]:
     """Group faults by kind, in the order of `KINDS`: errors first."""
     by_kind: dict[str, list[Fault]] = {}
     for fault in faults:

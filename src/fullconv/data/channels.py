@@ -17,7 +17,7 @@ from fullconv.faults import Fault
 from fullconv.images import ImageHeader, ValueRange, read_header
 from fullconv.images.decoders.npy import ARRAY_SUFFIX
 
-__all__ = ["SAMPLED", "channel_statistics", "declared_channels", "pixel_keys", "with_channels"]
+__all__ = ["SAMPLED", "describe_pixels", "detect_channels", "measure_channels", "read_declared_channels"]
 
 SAMPLED = 200
 """Images that mean and spread are taken from."""
@@ -26,7 +26,7 @@ MANY_BANDED = (".tif", ".tiff", ARRAY_SUFFIX)
 """Suffixes of the files that may hold other channels than RGB without a word in dataset.yaml."""
 
 
-def with_channels(dataset: DataSet, faults: list[Fault]) -> DataSet:
+def detect_channels(dataset: DataSet, faults: list[Fault]) -> DataSet:
     """The data set with the channels of its images and the range of their numbers.
 
     They are what `channels` and `range` in dataset.yaml say. Without the first, images of one or three bands, alpha
@@ -46,12 +46,12 @@ def with_channels(dataset: DataSet, faults: list[Fault]) -> DataSet:
     return replace(dataset, channels=channels or 3, value_range=value_range)
 
 
-def declared_channels(dataset: DataSet) -> int | None:
+def read_declared_channels(dataset: DataSet) -> int | None:
     """What dataset.yaml says of the channels; None where it says nothing that can be used."""
     return _described(dataset.root / DESCRIPTION, [])[0]
 
 
-def pixel_keys(dataset: DataSet, images: Iterable[Path]) -> dict[str, Any]:
+def describe_pixels(dataset: DataSet, images: Iterable[Path]) -> dict[str, Any]:
     """What a dataset.yaml beside copies of these images has to say so that they are read as they are here."""
     values: dict[str, Any] = {}
     if any(read_header(image).channels != dataset.channels for image in images):
@@ -61,7 +61,7 @@ def pixel_keys(dataset: DataSet, images: Iterable[Path]) -> dict[str, Any]:
     return values
 
 
-def channel_statistics(dataset: DataSet, split: str = "train") -> tuple[tuple[float, ...], tuple[float, ...]]:
+def measure_channels(dataset: DataSet, split: str = "train") -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, 0..1, over the pixels with data of `SAMPLED` images of the split.
 
     A channel that hardly varies gets the deviation of one step of 255, so that it can be divided by.

@@ -19,17 +19,17 @@ __all__ = [
     "CAMVID_LABELS",
     "DESCRIPTION",
     "VOC_LABELS",
-    "description_faults",
+    "check_description",
     "find_labels",
-    "labels_for",
     "read_description",
+    "read_labels",
     "write_description",
 ]
 
 DESCRIPTION = "dataset.yaml"
 
 PIXEL_KEYS = ("channels", "range")
-"""What dataset.yaml may say of the images; `channels.with_channels` reads it."""
+"""What dataset.yaml may say of the images; `channels.detect_channels` reads it."""
 
 CLASS_KEYS = ("names", "palette")
 
@@ -91,7 +91,7 @@ def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
     return _label_set(text, _text_names(text), None), False
 
 
-def description_faults(root: Path) -> Sequence[Fault]:
+def check_description(root: Path) -> Sequence[Fault]:
     """Keys of dataset.yaml that nothing reads, whatever the layout, and a dataset.yml that nothing reads at all."""
     path, other = root / DESCRIPTION, root / "dataset.yml"
     if not path.is_file():
@@ -103,7 +103,7 @@ def description_faults(root: Path) -> Sequence[Fault]:
         return error.faults_at(path)
 
 
-def labels_for(num_classes: int, path: Path | None = None) -> LabelSet:
+def read_labels(num_classes: int, path: Path | None = None) -> LabelSet:
     """The labels in a file like `classes.txt` or `dataset.yaml`; without one, those of VOC.
 
     Raises DataError where they are not `num_classes`, and for all faults of the file.

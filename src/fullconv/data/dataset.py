@@ -23,7 +23,7 @@ from fullconv.images import (
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX, read_sbd_mask
 from fullconv.labels import LabelSet
 
-__all__ = ["DataSet", "Sample", "jpeg_fault", "labels_in", "lies_turned", "size_fault"]
+__all__ = ["DataSet", "Sample", "distinct_labels", "is_stored_sideways", "jpeg_fault", "size_fault"]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class DataSet:
                 table[old] = new
             stored = table[stored]
         allowed = {*range(self.labels.num_classes), self.labels.ignore_index}
-        bad = [label for label in labels_in(stored) if label not in allowed]
+        bad = [label for label in distinct_labels(stored) if label not in allowed]
         if bad:
             raise DataError.of(self._label_fault(path, bad))
         return stored
@@ -148,12 +148,12 @@ class DataSet:
         return Fault("unknown-label", path, problem, hint)
 
 
-def labels_in(target: npt.NDArray[np.uint8]) -> list[int]:
+def distinct_labels(target: npt.NDArray[np.uint8]) -> list[int]:
     """The distinct labels of a uint8 label map, ascending."""
     return [int(label) for label in np.flatnonzero(np.bincount(target.ravel(), minlength=256))]
 
 
-def lies_turned(image: Path, size: Sequence[int]) -> bool:
+def is_stored_sideways(image: Path, size: Sequence[int]) -> bool:
     """Whether an image file is stored with this (height, width), and its EXIF orientation lays it on its side."""
     try:
         header = read_header(image)
@@ -165,7 +165,7 @@ def lies_turned(image: Path, size: Sequence[int]) -> bool:
 def size_fault(sample: Sample, image: Sequence[int], target: Sequence[int]) -> Fault:
     """Return the fault of an image and a mask, each (height, width), that differ in size."""
     problem = f"is {target[1]}x{target[0]} (width x height), but its image {sample.image} is {image[1]}x{image[0]}"
-    if sample.reader is None and tuple(image) == tuple(target)[::-1] and lies_turned(sample.image, target):
+    if sample.reader is None and tuple(image) == tuple(target)[::-1] and is_stored_sideways(sample.image, target):
         problem += " when it is turned upright by its EXIF orientation, and the mask is not"
         return Fault("exif-rotation", sample.target, problem, "turn the mask, too", sample.name)
     remedy = "resize the mask without interpolation, or export it again"

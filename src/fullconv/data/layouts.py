@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fullconv.data.channels import with_channels
-from fullconv.data.classes import CAMVID_LABELS, description_faults, find_labels
-from fullconv.data.dataset import DataSet, Sample, labels_in
+from fullconv.data.channels import detect_channels
+from fullconv.data.classes import CAMVID_LABELS, check_description, find_labels
+from fullconv.data.dataset import DataSet, Sample, distinct_labels
 from fullconv.data.formats.assembly import BACKGROUNDS
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks
 from fullconv.data.formats.voc import find_voc, read_voc
-from fullconv.data.pairing import faulty, is_image, pairs
-from fullconv.data.splits import SPLITS, hash_split
+from fullconv.data.pairing import dataset_error, is_image, pair_files
+from fullconv.data.splits import SPLITS, split_by_hash
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES, read_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["UNNAMED", "Survey", "find_dataset", "labels_held", "only_background", "survey"]
+__all__ = ["UNNAMED", "Survey", "find_dataset", "number_classes", "only_background", "survey"]
 
 EXPECTED = (
     "folder: images/{train,val} and masks/{train,val}, or flat images and masks; "
@@ -62,7 +62,7 @@ def find_dataset(root: Path | str) -> DataSet:
     """
     found = survey(root)
     if found.dataset is None or found.faults:
-        raise faulty(found.root, found.name, found.faults)
+        raise dataset_error(found.root, found.name, found.faults)
     return found.dataset
 
 
@@ -82,9 +82,9 @@ def survey(root: Path | str, decode: bool = True) -> Survey:
     faults: list[Fault] = []
     dataset = build(faults)
     described = dataset.root if dataset is not None else root
-    faults += [fault for fault in description_faults(described) if fault not in faults]
+    faults += [fault for fault in check_description(described) if fault not in faults]
     if dataset is not None:
-        dataset = with_channels(dataset, faults)
+        dataset = detect_channels(dataset, faults)
         if dataset.labels.num_classes == 1 and not (faults and dataset.labels.class_names[0] in BACKGROUNDS):
             faults.append(_only_one_name(dataset))
     return Survey(root, name, dataset, tuple(faults))
@@ -137,10 +137,10 @@ def _folder(root: Path, decode: bool, faults: list[Fault]) -> DataSet | None:
 def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, tuple[Sample, ...]]:
     folders = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name[0] != ".")
     if not folders:
-        return hash_split(pairs(images, masks, faults))
+        return split_by_hash(pair_files(images, masks, faults))
     faults += _stray(images, folders)
     splits = {
-        split: pairs(images / split, masks / split, faults, split)
+        split: pair_files(images / split, masks / split, faults, split)
         for split in SPLITS
         if split in folders and (split != "test" or (masks / split).is_dir())
     }
@@ -163,7 +163,7 @@ def _stray(images: Path, folders: list[str]) -> list[Fault]:
 
 def _camvid(root: Path, faults: list[Fault]) -> DataSet:
     splits = {
-        split: pairs(root / split, root / f"{split}annot", faults, split)
+        split: pair_files(root / split, root / f"{split}annot", faults, split)
         for split in SPLITS
         if (root / f"{split}annot").is_dir() or (split != "test" and (root / split).is_dir())
     }
@@ -175,13 +175,13 @@ def _labels_from_masks(root: Path, samples: list[Sample], faults: list[Fault]) -
     found: set[int] = set()
     for sample in samples:
         try:
-            found.update(labels_in(read_label_map(sample.target)))
+            found.update(distinct_labels(read_label_map(sample.target)))
         except DataError as error:
             faults += error.faults_at(sample.target)
-    return None if faults else labels_held(root, found, faults)
+    return None if faults else number_classes(root, found, faults)
 
 
-def labels_held(root: Path, held: set[int], faults: list[Fault]) -> LabelSet | None:
+def number_classes(root: Path, held: set[int], faults: list[Fault]) -> LabelSet | None:
     """Return `class_0`, `class_1`, ... up to the largest label that the masks hold; None, and a fault, where not."""
     held = held - {IGNORE_INDEX}
     count = max(held, default=-1) + 1
@@ -199,7 +199,7 @@ def _only_zero(root: Path, samples: list[Sample], colors: LabelSet | None) -> Se
     """A fault if no mask holds a class above 0; stops at the first one that does, or cannot be read."""
     for sample in samples:
         try:
-            if any(0 < label != IGNORE_INDEX for label in labels_in(read_label_map(sample.target, colors))):
+            if any(0 < label != IGNORE_INDEX for label in distinct_labels(read_label_map(sample.target, colors))):
                 return []
         except DataError as error:
             return error.faults_at(sample.target)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["WIDEST", "median_width", "width_counts", "widths"]
+__all__ = ["WIDEST", "count_widths", "measure_widths", "median_width"]
 
 WIDEST = 64
 """Widths from here on are counted as this one: no stride blurs them."""
 
 
-def widths(target: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+def measure_widths(target: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
     """For each pixel of H x W labels the width of its object there, in pixels, int32.
 
     It is the shorter of the two runs of its label that it lies in, along its row and along its column. The middle of a
@@ -22,15 +22,15 @@ def widths(target: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
     return np.minimum(_runs(target), _runs(np.ascontiguousarray(target.T)).T)
 
 
-def width_counts(target: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+def count_widths(target: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """How many pixels of each label have each width up to `WIDEST`: 256 x (WIDEST + 1) int64."""
     step = WIDEST + 1
-    cells = np.minimum(widths(target), WIDEST) + target.astype(np.int32) * step
+    cells = np.minimum(measure_widths(target), WIDEST) + target.astype(np.int32) * step
     return np.bincount(cells.ravel(), minlength=256 * step).reshape(256, step)
 
 
 def median_width(counts: npt.NDArray[np.int64]) -> int | None:
-    """The width that half of a label's pixels do not exceed, from its row of `width_counts`; None without pixels."""
+    """The width that half of a label's pixels do not exceed, from its row of `count_widths`; None without pixels."""
     total = int(counts.sum())
     return int(np.searchsorted(counts.cumsum(), (total + 1) // 2)) if total else None
 

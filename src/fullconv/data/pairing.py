@@ -14,14 +14,14 @@ from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, image_size
 from fullconv.images.decoders.npy import ARRAY_SUFFIX
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX
 
-__all__ = ["faulty", "files_by_stem", "is_image", "pairs", "same_size", "stem_of"]
+__all__ = ["check_sizes", "dataset_error", "is_image", "list_by_stem", "normalize_stem", "pair_files"]
 
 
 OTHER_IMAGES = frozenset({".avif", ".dcm", ".dng", ".heic", ".heif", ".jp2", ".jxl"})
 """Suffixes, in lower case, of images that are not read."""
 
 
-def files_by_stem(
+def list_by_stem(
     folder: Path, faults: list[Fault], suffixes: Collection[str] = IMAGE_SUFFIXES, split: str | None = None
 ) -> dict[str, Path]:
     """The files of `folder` with one of the suffixes (lower case); an absent or empty folder is a fault."""
@@ -33,7 +33,7 @@ def files_by_stem(
     for path in sorted(folder.iterdir(), key=lambda path: (path.suffix.lower() == ARRAY_SUFFIX, path)):
         if not _has_suffix(path, suffixes):
             continue
-        stem = stem_of(path.stem)
+        stem = normalize_stem(path.stem)
         if stem in files and path.suffix.lower() == ARRAY_SUFFIX:  # an image's own, such as its features
             continue
         if stem in files:
@@ -46,7 +46,7 @@ def files_by_stem(
     return files
 
 
-def stem_of(name: str) -> str:
+def normalize_stem(name: str) -> str:
     """A stem as it is compared: an accent may be a character of its own in one name and not in the other (macOS)."""
     return unicodedata.normalize("NFC", name)
 
@@ -56,10 +56,10 @@ def is_image(path: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
     return _has_suffix(path, suffixes)
 
 
-def pairs(images: Path, masks: Path, faults: list[Fault], split: str = "train") -> tuple[Sample, ...]:
+def pair_files(images: Path, masks: Path, faults: list[Fault], split: str = "train") -> tuple[Sample, ...]:
     """The images and masks of two folders that share a stem; what is left over goes to `faults`."""
-    image_files = files_by_stem(images, faults, BAND_SUFFIXES, split)
-    mask_files = files_by_stem(masks, faults, split=split)
+    image_files = list_by_stem(images, faults, BAND_SUFFIXES, split)
+    mask_files = list_by_stem(masks, faults, split=split)
     unread = _passed_over(images, image_files, faults, split)
     both = sorted(image_files.keys() & mask_files.keys())
     if not (image_files and mask_files):
@@ -75,7 +75,7 @@ def pairs(images: Path, masks: Path, faults: list[Fault], split: str = "train") 
     for stem in sorted(mask_files.keys() - image_files.keys() - unread):
         problem = f"no image in {images} has its stem"
         faults.append(Fault("orphan-mask", mask_files[stem], problem, "add the image, or remove the mask", stem, split))
-    return same_size((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults, split)
+    return check_sizes((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults, split)
 
 
 def _passed_over(images: Path, found: Collection[str], faults: list[Fault], split: str) -> set[str]:
@@ -84,7 +84,7 @@ def _passed_over(images: Path, found: Collection[str], faults: list[Fault], spli
     for path in sorted(images.iterdir()) if images.is_dir() else ():
         if path.name.startswith((".", "@")):  # @eaDir holds a disk station's thumbnails
             continue
-        stem = stem_of(path.stem)
+        stem = normalize_stem(path.stem)
         if path.suffix.lower() in OTHER_IMAGES and stem not in found:
             unread.add(stem)
             problem, remedy = "images of this kind are not read", "save it as JPEG, PNG or TIFF"
@@ -98,7 +98,7 @@ def _passed_over(images: Path, found: Collection[str], faults: list[Fault], spli
     return unread
 
 
-def same_size(samples: Iterable[Sample], faults: list[Fault], split: str = "train") -> tuple[Sample, ...]:
+def check_sizes(samples: Iterable[Sample], faults: list[Fault], split: str = "train") -> tuple[Sample, ...]:
     """The samples whose image and mask have readable headers of one size; the others become faults, with their `pair`.
 
     Masks that no image file holds (SBD's, and those with a `reader`) have no header that tells their size:
@@ -124,7 +124,7 @@ def same_size(samples: Iterable[Sample], faults: list[Fault], split: str = "trai
     return tuple(kept)
 
 
-def faulty(root: Path, what: str, faults: Sequence[Fault]) -> DataError:
+def dataset_error(root: Path, what: str, faults: Sequence[Fault]) -> DataError:
     """Return the error that lists all faults of a data set."""
     count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
     return DataError(f"{root}: {count} in this data set of the {what} layout", faults)

@@ -9,7 +9,7 @@ from typing import get_args
 from fullconv.choices import Split
 from fullconv.data.dataset import Sample
 
-__all__ = ["SPLITS", "hash_split", "split_of"]
+__all__ = ["SPLITS", "split_by_hash", "split_of"]
 
 SPLITS: tuple[str, ...] = get_args(Split)
 VAL_SHARE = 0.2
@@ -17,7 +17,7 @@ VAL_SHARE = 0.2
 _SPLIT_WORD = re.compile(r"(?<![a-z])(train|val|test)(?!val)")
 
 
-def hash_split(samples: tuple[Sample, ...]) -> dict[str, tuple[Sample, ...]]:
+def split_by_hash(samples: tuple[Sample, ...]) -> dict[str, tuple[Sample, ...]]:
     """About 20% to val by a hash of the stem, so that adding samples moves no other across."""
 
     def share(sample: Sample) -> float:

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fullconv.data.dataset import DataSet, Sample, size_fault
-from fullconv.data.layouts import UNNAMED, labels_held, only_background, survey
-from fullconv.data.object_widths import WIDEST, median_width, width_counts
-from fullconv.data.pairing import faulty
+from fullconv.data.layouts import UNNAMED, number_classes, only_background, survey
+from fullconv.data.object_widths import WIDEST, count_widths, median_width
+from fullconv.data.pairing import dataset_error
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import image_size
 from fullconv.labels import IGNORE_INDEX
 
-__all__ = ["LARGEST", "DataSetStatistics", "crop_side", "read_statistics", "read_training_data"]
+__all__ = ["LARGEST", "DataSetStatistics", "choose_crop", "read_statistics", "read_training_data"]
 
 LARGEST = 352
 """The side of crops of images that are as large or larger."""
@@ -34,7 +34,7 @@ class DataSetStatistics:
     """Numbers of the training images, by one pass over the masks.
 
     `pixels` counts the pixels of each class; ignored pixels are in none. `widths` are medians over the pixels of each
-    class (see `objects.widths`), in pixels, None for a class that was not seen. `crop` is that of `crop_side`.
+    class (see `objects.widths`), in pixels, None for a class that was not seen. `crop` is that of `choose_crop`.
     """
 
     images: int
@@ -69,18 +69,18 @@ def read_training_data(root: Path | str) -> tuple[DataSet, DataSetStatistics]:
     """
     surveyed = survey(root, decode=False)
     if surveyed.dataset is None or surveyed.faults:
-        raise faulty(surveyed.root, surveyed.name, surveyed.faults)
+        raise dataset_error(surveyed.root, surveyed.name, surveyed.faults)
     dataset, unnamed = surveyed.dataset, surveyed.dataset.labels is UNNAMED
     others = [name for name, samples in dataset.splits.items() if samples and name not in ("train", "val")]
     counts = _Counts(dataset, "train", ("val", *others) if unnamed else ("val",))
     faults: list[Fault] = []
     if unnamed:
-        labels = labels_held(surveyed.root, counts.held, faults)
+        labels = number_classes(surveyed.root, counts.held, faults)
         dataset = dataset if labels is None else replace(dataset, labels=labels)
     elif dataset.layout == "folder" and not counts.held - {0, IGNORE_INDEX}:
         faults.append(only_background(surveyed.root))
     if faults:
-        raise faulty(surveyed.root, surveyed.name, faults)
+        raise dataset_error(surveyed.root, surveyed.name, faults)
     return dataset, counts.statistics(dataset)
 
 
@@ -106,7 +106,7 @@ class _Counts:
             total += counts
             if index is not None:
                 self.pixels += counts
-                self.wide += width_counts(target) if index in measured else 0
+                self.wide += count_widths(target) if index in measured else 0
         if faults:
             names = " and ".join(repr(name) for name in (split, *checked))
             raise DataError(f"{dataset.root}: masks of {names} cannot be used", faults)
@@ -118,7 +118,7 @@ class _Counts:
         widths = tuple(map(median_width, self.wide[:classes]))
         pixels = tuple(self.pixels[:classes].tolist())
         return DataSetStatistics(
-            self.images, dataset.labels.class_names, pixels, widths, crop_side(dataset, self.split)
+            self.images, dataset.labels.class_names, pixels, widths, choose_crop(dataset, self.split)
         )
 
 
@@ -143,7 +143,7 @@ def _target(dataset: DataSet, sample: Sample, faults: list[Fault]) -> UInt8 | No
     return target
 
 
-def crop_side(dataset: DataSet, split: str = "train") -> int:
+def choose_crop(dataset: DataSet, split: str = "train") -> int:
     """The longest side of the images, rounded up to the coarsest stride, `LARGEST` at the most."""
     longest = 0
     for sample in dataset.split(split):

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from fullconv.arrays import Mask, UInt8
 from fullconv.data.dataset import DataSet, Sample, size_fault
 from fullconv.errors import DataError
 from fullconv.images import open_image, open_label_map
 from fullconv.images.decoders.base import ImageReader
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX
-from fullconv.images.decoders.values import Mask, UInt8
 from fullconv.images.label_map import LabelReader, WholeLabels
 
 __all__ = ["SampleReader", "open_sample"]

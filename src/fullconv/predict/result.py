@@ -19,9 +19,9 @@ from PIL import Image
 from fullconv.errors import ModelError, UsageError
 from fullconv.files import write_json
 from fullconv.images import Picture, overlay, rgb_view, write_image, write_label_map
-from fullconv.images.banded_writer import write_located
+from fullconv.images.banded_writer import write_georeferenced
 from fullconv.images.decoders.base import GeoTags
-from fullconv.images.georeference import Georeference, georeference
+from fullconv.images.georeference import Georeference, read_georeference
 from fullconv.labels import LabelSet
 from fullconv.predict import outputs
 from fullconv.predict.outputs import AREAS_FILE, DEFAULT_SAVES, Area
@@ -72,8 +72,8 @@ class Result:
 
     @cached_property
     def georeference(self) -> Georeference | None:
-        """Where the image lies on the map, if it is a GeoTIFF. Raises as `georeference.georeference`."""
-        return None if self.path is None else georeference(self.path)
+        """Where the image lies on the map, if it is a GeoTIFF. Raises as `read_georeference`."""
+        return None if self.path is None else read_georeference(self.path)
 
     def overlay(self, alpha: float = 0.5) -> UInt8:
         """The image tinted with the colours of its classes, H x W x 3 uint8 RGB; `alpha` is the colours' share.
@@ -120,7 +120,7 @@ class Result:
         """Write the kinds of `targets_of` to their files."""
         for kind, target in targets.items():
             if kind == "labels" and self.origin is not None:
-                write_located(target, self.label_map, self.labels, self.origin)
+                write_georeferenced(target, self.label_map, self.labels, self.origin)
             elif kind == "labels":
                 write_label_map(target, self.label_map, self.labels)
             elif kind == "overlay":

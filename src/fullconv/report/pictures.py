@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fullconv.data.dataset import DataSet, labels_in
+from fullconv.data.dataset import DataSet, distinct_labels
 from fullconv.data.windows import open_sample
 from fullconv.evaluation.measure import ImageCounts, Measured, thumb_of, thumb_step
 from fullconv.images import overlay, rgb_view
@@ -110,7 +110,7 @@ def _thumbs(dataset: DataSet, counts: ImageCounts, max_in_memory_pixels: int) ->
 
 
 def _names(label_map: UInt8, labels: LabelSet) -> tuple[str, ...]:
-    return tuple(labels.class_names[label] for label in labels_in(label_map) if label < labels.num_classes)
+    return tuple(labels.class_names[label] for label in distinct_labels(label_map) if label < labels.num_classes)
 
 
 def tinted(image: UInt8, label_map: UInt8, labels: LabelSet) -> UInt8:
