@@ -157,7 +157,7 @@ def test_the_package_runs_as_a_module() -> None:
             "nowhere.pth: there is no such weights file",
         ),
         (["train", "nowhere"], 3, "does not exist"),
-        (["train", "MODEL"], 3, "is no layout that fullconv knows"),
+        (["train", "MODEL"], 3, "has no layout that fullconv knows"),
         (["ladder", "nowhere"], 3, "does not exist"),
         (["evaluate", "MODEL", "nowhere"], 3, "does not exist"),
         (["evaluate", "MODEL", "DATA", "--split", "test"], 3, "there are: train (2), val (2)"),

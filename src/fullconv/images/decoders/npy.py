@@ -41,11 +41,8 @@ def open_array(path: Path) -> npt.NDArray[Any]:
         problem = f"cannot be read as an array ({reason})"
         raise DataError.of(Fault("unreadable-file", path, problem, "write it with np.save")) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif" or array.ndim not in (2, 3):
-        content = (
-            "an archive"
-        if isinstance(array, np.ndarray):
-            content = f"{' x '.join(map(str, array.shape))} {array.dtype}"
-        )
+        is_array_file = isinstance(array, np.ndarray)
+        content = f"{' x '.join(map(str, array.shape))} {array.dtype}" if is_array_file else "an archive"
         remedy = "an image is height x width x bands of integers or floats"
         raise DataError.of(Fault("unsupported-format", path, f"is {content}", remedy))
     stored = array if array.ndim == 3 else array[..., None]

@@ -129,7 +129,7 @@ def _check_file(path: Path) -> None:
             problem, remedy = "is a folder, but an image file was expected", "put the image there, or remove it"
             raise DataError.of(Fault("not-a-file", path, problem, remedy))
         if not path.exists():
-            raise DataError.of(Fault("missing-file", path, "the file does not exist", "check the path"))
+            raise DataError.of(Fault("missing-file", path, "no such file", "check the path"))
         if not path.is_file():
             raise DataError.of(Fault("not-a-file", path, "is not a regular file", "copy the image into one"))
         with path.open("rb") as file:
