@@ -66,7 +66,8 @@ class DataError(FullconvError):
     """Images, masks or folders have faults.
 
     `faults` holds all faults. `details` holds further lines of the message that are not faults of a data set. The
-    message lists at most 50 of both; the attributes are complete. The default of `code` is the kind that all faults share.
+    message lists at most 50 of both; the attributes are complete. The default of `code` is the kind that all faults
+    share.
     """
 
     exit_code = 3

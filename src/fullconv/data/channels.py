@@ -30,8 +30,8 @@ MANY_BANDED = (".tif", ".tiff", ARRAY_SUFFIX)
 def detect_channels(dataset: DataSet, faults: list[Fault]) -> DataSet:
     """Return the data set with the number of channels of its images and their value range.
 
-    `channels` and `range` in dataset.yaml set both. Without `channels`, images of one or three bands, apart from
-    alpha, are RGB, and TIFFs and arrays of another number of bands have that many channels, if all images agree. Images that
+    `channels` and `range` in dataset.yaml set both. Without `channels`, images of one or three bands, apart from alpha,
+    are RGB, and TIFFs and arrays of another number of bands have that many channels, if all images agree. Images that
     disagree are added to `faults`. Only headers are read.
     """
     before = len(faults)

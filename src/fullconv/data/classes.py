@@ -79,8 +79,9 @@ def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
     """Read the labels from `classes.txt` or `dataset.yaml` in `root`, and whether the file gives colours.
 
     `classes.txt` holds one name per line, in the order of the ids. `dataset.yaml` holds `names`, a list or a map from
-    id to name, and optionally `palette`, in the same form, with entries `[r, g, b]` or `"#rrggbb"`. Returns None if there
-    is no such file, or if `dataset.yaml` has only keys about the images. Raises DataError with all faults of the file.
+    id to name, and optionally `palette`, in the same form, with entries `[r, g, b]` or `"#rrggbb"`. Returns None if
+    there is no such file, or if `dataset.yaml` has only keys about the images. Raises DataError with all faults of the
+    file.
     """
     text, description = root / "classes.txt", root / DESCRIPTION
     keys = set(read_description(description)) if description.is_file() else set()

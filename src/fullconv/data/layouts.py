@@ -56,8 +56,8 @@ def find_dataset(root: Path | str) -> DataSet:
     """Return the data set in `root`, whose layout must be one of `EXPECTED` (docs/formats.md shows them).
 
     Images are paired with masks and their sizes compared by header, so 5,000 samples take seconds. `DataSet.read`
-    checks the pixels. Masks are decoded only in the folder layout: all of them if no file names the classes, otherwise up to
-    the first one with a class above 0. Raises DataError, whose `faults` hold all faults of the data set.
+    checks the pixels. Masks are decoded only in the folder layout: all of them if no file names the classes, otherwise
+    up to the first one with a class above 0. Raises DataError, whose `faults` hold all faults of the data set.
     """
     result = survey(root)
     if result.dataset is None or result.faults:

@@ -40,7 +40,7 @@ def write_png(
     channels = 3 if palette is None else 1
     if max(size) > LONGEST:
         raise UsageError(
-            f"{path}: {width} x {height} pixels do not fit in a PNG; write TIFF", code="image-too-large-for-format"
+            f"{path}: {width} x {height} pixels do not fit in a .png file; use .tif", code="image-too-large-for-format"
         )
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
