@@ -72,7 +72,7 @@ def equalize_scores(net: FCN) -> FCN:
     return net
 
 
-def read_labels(spec: NetSpec) -> LabelSet:
+def labels_for(spec: NetSpec) -> LabelSet:
     return LabelSet.named([f"class {index}" for index in range(spec.num_classes)])
 
 
@@ -91,14 +91,14 @@ SPECS = {
 def exported(request, tmp_path_factory) -> tuple[FCN, Path]:
     spec = SPECS[request.param]
     net, path = lively(spec), tmp_path_factory.mktemp("exported") / "net.onnx"
-    onnx.save(assemble(net, describe(net, Saved(spec, read_labels(spec)), {})), path)
+    onnx.save(assemble(net, describe(net, Saved(spec, labels_for(spec)), {})), path)
     return net, path
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 95), (61, 34), (97, 131)])
 def test_exported_file_equals_the_network(exported, size):
     net, path = exported
-    in_torch, in_onnx = TorchRunner(net, read_labels(net.spec), "cpu"), load_runner(path)
+    in_torch, in_onnx = TorchRunner(net, labels_for(net.spec), "cpu"), load_runner(path)
     images = np.random.default_rng(sum(size)).integers(0, 256, (2, *size, 3), np.uint8)
     logits = in_torch.logits(images)
     scale = max(1, np.abs(logits).max())
@@ -220,7 +220,7 @@ def test_a_file_that_fails_its_check_is_not_written(run, tmp_path, monkeypatch, 
 def test_export_refuses_upsampling_that_is_not_a_transposed_convolution(mode):
     spec = NetSpec("vgg16", 3, 8, upsample=mode)
     with refuses("upsampling-not-exportable", f"--upsample {mode}"):
-        describe(lively(spec), Saved(spec, read_labels(spec)), {})
+        describe(lively(spec), Saved(spec, labels_for(spec)), {})
 
 
 @pytest.mark.parametrize(

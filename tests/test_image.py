@@ -180,7 +180,7 @@ def broken_files(folder: Path) -> dict[str, str]:
         "folder.png": "not-a-file",
         "bomb.png": "too-large",
         "missing.png": "missing-file",
-        "nul\0.png": "unreadable-file",
+        "nul\0.png": "missing-file",
     }
 
 

@@ -48,9 +48,7 @@ def test_statistics_list_all_faulty_sbd_masks(small: Path) -> None:
         ({"GTcls": {"Segmentation": np.zeros((*SIZE, 3), np.uint8)}}, "uint8 of shape (32, 40, 3)"),
     ],
 )
-def test_other_matlab_files_raise_an_error(
-    tmp_path: Path, values: dict[str, object], content: str
-) -> None:
+def test_other_matlab_files_raise_an_error(tmp_path: Path, values: dict[str, object], content: str) -> None:
     path = tmp_path / "a.mat"
     savemat(path, values)
     with refuses("unreadable-file", path, content):
