@@ -265,7 +265,7 @@ EVERY_KIND: dict[str, tuple[str, Kind]] = {
 
 
 def decoder_table(folder: Path, hide: Callable[..., None]) -> str:
-    """Return the table of docs/formats.md: the kinds of files by the library that decodes them. `hide` hides packages."""
+    """Return the table of docs/formats.md: the kinds of files by their decoder. `hide` hides packages."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for number, (name, (suffix, make)) in enumerate(EVERY_KIND.items()):
         path, cells = folder / f"{number}{suffix}", []

@@ -1,4 +1,4 @@
-"""A TIFF gets the same labels with tiles and without, by the command and from Python, for all kinds of pixels and tags."""
+"""A TIFF gets the same labels with tiles and without, by the command and from Python, for all kinds of TIFFs."""
 
 from __future__ import annotations
 
