@@ -18,6 +18,7 @@ TARGET = Path(__file__).with_name("commands.md")
 
 EXIT_CODES = """Progress and messages go to stderr, results to stdout.
 Exit codes: 0 done, 1 failed, 2 usage, 3 bad data, 4 bad model, 130 stopped.
+`fullconv --install-completion` lets bash, zsh, fish and PowerShell complete commands and options with the Tab key.
 """
 
 

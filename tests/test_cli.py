@@ -109,6 +109,19 @@ def test_the_help_names_every_classifier(run: Callable[..., Outcome]) -> None:
     assert all(name in text for name in CLASSIFIERS)
 
 
+@pytest.mark.parametrize(("words", "expected"), [("fullconv tra", "train"), ("fullconv predict --ti", "--tile")])
+def test_the_shell_completes_commands_and_options(words: str, expected: str) -> None:
+    shell = {"_FULLCONV_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    finished = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.argv = ['fullconv']; from fullconv.cli import main; main()"],
+        env=os.environ | shell,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.stdout.split() == [expected], finished.stderr
+
+
 def test_version(run: Callable[..., Outcome]) -> None:
     assert run("--version") == Outcome(0, f"{__version__}\n", "")
 

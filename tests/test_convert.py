@@ -139,8 +139,8 @@ def test_the_command_says_what_it_wrote(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--to", "yolo"], 2, "--to yolo: choose from folder, voc, coco, labelme"),
-        (["--to", "voc", "--split", "val736"], 2, "choose from all, train, val, test"),
+        (["--to", "yolo"], 2, "'yolo' is not one of 'folder', 'voc', 'coco', 'labelme'"),
+        (["--to", "voc", "--split", "val736"], 2, "'val736' is not one of 'all', 'train', 'val', 'test'"),
         (["--to", "voc", "--split", "test"], 3, "no samples in split 'test'"),
     ],
 )

@@ -89,9 +89,29 @@ def test_the_examples_of_the_python_page_run(folder: Path, capsys: pytest.Captur
 
 
 @pytest.mark.filterwarnings("ignore::Warning:lightning")
-def test_the_examples_of_the_readme_run(folder: Path) -> None:
-    names = run_examples("README.md")
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_examples_of_the_readmes_run(folder: Path, page: str) -> None:
+    names = run_examples(page)
     assert names["result"].label_map.shape == (40, 56)
     assert names["result"].label_map.dtype == np.uint8
     assert names["dense"].coerced[0] == "classifier.0: linear became a 7x7 convolution to 4096"
     assert names["net"].spec.name == "FCN-8s"
+
+
+def test_the_chinese_readme_has_the_commands_links_and_pictures_of_the_english_one() -> None:
+    english, chinese = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
+
+    def commands(text: str) -> list[str]:
+        blocks = re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        lines = "".join(blocks).splitlines()
+        return [line.split("#")[0].rstrip() for line in lines if line.startswith(("fullconv ", "pip ", "make ", "$ "))]
+
+    def links(text: str) -> set[str]:
+        return set(re.findall(r"\]\(([^)]+)\)", text)) - {"README.md", "README.zh-CN.md"}
+
+    assert commands(chinese) == commands(english)
+    assert links(chinese) == links(english)
+    assert "(README.zh-CN.md)" in english
+    assert "(README.md)" in chinese
+    for term in ("全卷积网络", "转置卷积", "跳跃连接", "语义分割", "像素精度", "平均交并比"):
+        assert term in chinese

@@ -36,7 +36,7 @@ def test_a_small_geotiff_keeps_its_place_without_tiles(tmp_path: Path, reader: s
     pixels = picture(30, 40)
     pixels[5:9, 6:20] = 0
     path = geotiff(tmp_path / "a.tif", pixels, nodata=0)
-    report = predict_files(Shifted(), [path], tmp_path / "out", PredictOptions({"labels", "overlay", "areas"}))
+    report = predict_files(Shifted(), [path], tmp_path / "out", PredictOptions({"labels", "overlay"}))
     assert not report.failed
     expected = Shifted().label_maps(pixels[None])[0]
     expected[(pixels == 0).all(2)] = 255

@@ -19,6 +19,7 @@ import command_line
 from fullconv.images import georeference as geo
 from fullconv.images import read_label_map
 from fullconv.images.decoders.pillow import GEO_LOST
+from fullconv.installation import pip_command
 from fullconv.predict.large import predict_large
 from fullconv.predict.model import Model
 from fullconv.predict.outputs import DEFAULT_SAVES, SAVES
@@ -179,10 +180,10 @@ def test_a_lost_georeference_is_logged_once_a_run(
     options = PredictOptions(["labels"])
     report = predict_files(Shifted(), [*paths, tmp_path / "c.tif"], tmp_path / "out", options)
     assert len(report.done) == 3
-    assert messages(caplog) == [GEO_LOST]
-    assert "pip install 'fullconv[geo]'" in GEO_LOST
+    lost = f"{GEO_LOST}; to keep them, run: {pip_command('geo')}"
+    assert messages(caplog) == [lost]
     predict_files(Shifted(), [tmp_path / "c.tif"], tmp_path / "out", options)
-    assert messages(caplog) == [GEO_LOST]
+    assert messages(caplog) == [lost]
 
 
 def test_a_missing_extra_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,9 +191,9 @@ class _Predictor:
 
     def _log_note(self, path: Path | None, note: str) -> None:
         """Log a note on an image; of an installation, once a run."""
-        line = note if note == GEO_LOST else f"{path}: {note}"
+        line = note if note.startswith(GEO_LOST) else f"{path}: {note}"
         if note and line not in self.logged:
-            log.log(logging.WARNING if note == GEO_LOST else logging.INFO, "%s", line)
+            log.log(logging.WARNING if note.startswith(GEO_LOST) else logging.INFO, "%s", line)
             self.logged.add(line)
 
 

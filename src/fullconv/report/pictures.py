@@ -103,7 +103,7 @@ def _thumbs(dataset: DataSet, counts: ImageCounts, max_in_memory_pixels: int) ->
         for top in range(0, height, STRIP):
             rows = range(top * step, min((top + STRIP) * step, counts.shape[0]))
             image, target, _ = reader.read(rows, range(counts.shape[1]))
-            truths.append(target[::step, ::step])
+            truths.append(target[::step, ::step].copy())  # a view would keep the strip
             part = Image.fromarray(np.ascontiguousarray(rgb_view(image)))
             pictures.append(np.asarray(part.resize((width, len(truths[-1])), Image.Resampling.BOX)))
     return np.concatenate(pictures), np.concatenate(truths)

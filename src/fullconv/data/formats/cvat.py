@@ -165,7 +165,7 @@ def _read_mask(path: Path, labels: LabelSet) -> npt.NDArray[np.uint8]:
     try:
         return labels.from_colors(rgb)
     except DataError as error:
-        raise DataError.of(Fault(error.kind, path, str(error), f"add them to {LABEL_MAP}")) from None
+        raise DataError.of(Fault("unknown-colour", path, str(error), f"add them to {LABEL_MAP}")) from None
 
 
 def _has_ids(path: Path, labels: LabelSet) -> bool:

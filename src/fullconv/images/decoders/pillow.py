@@ -21,13 +21,12 @@ from fullconv.images.decoders.open_pillow import check_pixels, decoding_errors, 
 from fullconv.images.decoders.tiff_tags import GEO_KEYS, tiff_tags
 from fullconv.images.decoders.values import band_count_error, fit_bands, scale_to_bytes, to_bytes
 from fullconv.images.input_format import RGB, InputFormat
+from fullconv.installation import pip_command
 
 __all__ = ["GEO_LOST", "PillowReader", "decode_image"]
 
-GEO_LOST = (
-    "GeoTIFFs are read without their georeference and nodata value, so the label maps lack both; "
-    "to keep them, run: pip install 'fullconv[geo]'"
-)
+GEO_LOST = "GeoTIFFs are read without their georeference and nodata value, so the label maps lack both"
+"""The start of the note on a GeoTIFF that Pillow reads."""
 
 
 def decode_image(image: Image.Image, input: InputFormat = RGB, path: StrPath = "the image") -> UInt8:
@@ -54,7 +53,8 @@ class PillowReader:
         if header.format == "TIFF":
             _check_tiff(path, header, input)
             is_lost = not is_installed("rasterio") and not is_installed("tifffile")
-            self.note = GEO_LOST if is_lost and GEO_KEYS in tiff_tags(path) else ""
+            if is_lost and GEO_KEYS in tiff_tags(path):
+                self.note = f"{GEO_LOST}; to keep them, run: {pip_command('geo')}"
         self._path, self._input = path, input
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:

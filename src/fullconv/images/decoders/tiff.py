@@ -25,6 +25,7 @@ from fullconv.images.decoders.open_pillow import decoding_errors
 from fullconv.images.decoders.tiff_tags import GEO_KEYS, GEO_TAGS, NODATA, tiff_tags
 from fullconv.images.decoders.values import PixelDecoder
 from fullconv.images.input_format import RGB, InputFormat
+from fullconv.installation import pip_command
 
 __all__ = ["TiffReader", "open_tiff", "suits_tifffile", "write_tiff"]
 
@@ -104,7 +105,7 @@ class TiffReader:
             pixels: Any = self._page.decode(packed, index, jpegtables=self._page.jpegtables)[0]
         except Exception as error:  # for damaged files, decoders raise almost any type
             reason = " ".join(str(error).split())
-            problem, remedy = f"cannot be decoded ({reason})", "install 'fullconv[geo]'"
+            problem, remedy = f"cannot be decoded ({reason})", f"run: {pip_command('geo')}"
             raise DataError.of(Fault("unsupported-format", self._path, problem, remedy)) from error
         starts = [number * side for number, side in zip(block, self._block, strict=True)]
         extent = [range(start, start + n) for start, n in zip(starts, pixels.shape[1:3], strict=True)]
