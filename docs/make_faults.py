@@ -10,7 +10,7 @@ from typing import Any
 
 from fullconv.data.layouts import survey
 from fullconv.doctor.examine import examine
-from fullconv.faults import BY_HAND, KINDS, MENDED, Fault
+from fullconv.faults import KINDS, REPAIRABLE, UNREPAIRABLE, Fault
 from fullconv.files import write_text
 
 TARGET = Path(__file__).with_name("faults.md")
@@ -62,7 +62,7 @@ def document() -> str:
 
 
 def _code(kind: str) -> str:
-    fix = "repairs it" if kind in MENDED else "refuses the data set" if kind in BY_HAND else ""
+    fix = "repairs it" if kind in REPAIRABLE else "refuses the data set" if kind in UNREPAIRABLE else ""
     return f"| `{kind}` | {KINDS[kind]} | {fix} |"
 
 

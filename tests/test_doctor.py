@@ -25,7 +25,7 @@ import corpus
 import corpus_handled
 from command_line import check
 from fullconv.data.layouts import find_dataset, survey
-from fullconv.data.object_widths import WIDEST, median_width, width_counts, widths
+from fullconv.data.object_widths import WIDEST, count_widths, measure_widths, median_width
 from fullconv.doctor.duplicates import print_of, same_images
 from fullconv.doctor.examine import Examination, examine
 from fullconv.doctor.page import write_sheet
@@ -235,7 +235,7 @@ def test_no_layout_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @given(label_maps)
 def test_the_width_is_the_shorter_of_two_runs(target: npt.NDArray[np.uint8]) -> None:
-    found = widths(target)
+    found = measure_widths(target)
     for (y, x), label in np.ndenumerate(target):
         runs = []
         for line, at in ((target[y], x), (target[:, x], y)):
@@ -243,7 +243,7 @@ def test_the_width_is_the_shorter_of_two_runs(target: npt.NDArray[np.uint8]) -> 
             after = next((k for k in range(len(line) - at) if line[at + k] != label), len(line) - at)
             runs.append(before + after - 1)
         assert found[y, x] == min(runs)
-    counts = width_counts(target)
+    counts = count_widths(target)
     for label in range(4):
         held = np.sort(found[target == label])
         assert median_width(counts[label]) == (int(held[(len(held) - 1) // 2]) if len(held) else None)
@@ -253,7 +253,7 @@ def test_the_width_is_the_shorter_of_two_runs(target: npt.NDArray[np.uint8]) -> 
 def test_a_pole_is_as_wide_as_it_is() -> None:
     target = np.zeros((200, 300), np.uint8)
     target[20:180, 50:53], target[100:105, 60:250] = 1, 2
-    counts = width_counts(target)
+    counts = count_widths(target)
     assert [median_width(row) for row in counts[:4]] == [WIDEST, 3, 5, None]
 
 

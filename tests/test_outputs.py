@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+import wave
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fullconv.errors import MissingExtra
 from fullconv.files import write_text
 from fullconv.geometry.tiles import Window
 from fullconv.images import read_image, read_label_map, video, write_image
-from fullconv.images.georeference import Georeference, georeference
+from fullconv.images.georeference import Georeference, read_georeference
 from fullconv.images.polygons import find_regions, simplify_ring
-from fullconv.images.video import video_frames
+from fullconv.images.video import read_frames
 from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
@@ -209,10 +209,10 @@ def test_results_of_a_geotiff_have_its_reference_system_and_square_metres(
 def test_files_without_a_georeference_have_none(tmp_path: Path) -> None:
     for suffix in ("png", "tif", "jpg"):
         write_image(tmp_path / f"a.{suffix}", np.zeros((2, 3, 3), np.uint8))
-        assert georeference(tmp_path / f"a.{suffix}") is None
+        assert read_georeference(tmp_path / f"a.{suffix}") is None
 
 
-def test_areas_of_a_geotiff_without_rasterio_fail_with_the_pip_command(
+def test_areas_of_a_geotiff_without_rasterio_report_the_pip_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_geotiff(tmp_path / "a.tif", np.zeros((2, 3, 3), np.uint8), 32633, (1.0, 0.0, 0.0, 0.0, -1.0, 9.0))
@@ -425,17 +425,31 @@ def test_a_video_gives_a_result_for_each_frame(tmp_path: Path, suffix: str) -> N
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
-def test_frames_of_a_rotated_video_are_upright(tmp_path: Path, rotation: int) -> None:
+def test_video_frames_are_rotated_upright(tmp_path: Path, rotation: int) -> None:
     av = pytest.importorskip("av")
     if not hasattr(av.video.stream.VideoStream, "set_display_rotation"):
         pytest.skip("this PyAV writes no rotation")
     write_video(tmp_path / "clip.mp4", [image_of(QUARTERS)], rotation)
-    (frame,) = video_frames(tmp_path / "clip.mp4")
-    predicted = StrongestChannel().label_maps(frame[None])[0]
-    assert (predicted == np.rot90(QUARTERS, rotation // 90)).mean() > 0.95
+    (frame,) = read_frames(tmp_path / "clip.mp4")
+    found = StrongestChannel().label_maps(frame[None])[0]
+    assert (found == np.rot90(QUARTERS, rotation // 90)).mean() > 0.95
 
 
-def test_videos_must_be_named_or_match_their_suffix(tmp_path: Path) -> None:
+def test_a_file_without_a_video_stream_raises_an_error(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    with wave.open(str(tmp_path / "sound.mp4"), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(16000))
+    with refuses("not-a-video", tmp_path / "sound.mp4"):
+        next(read_frames(tmp_path / "sound.mp4"))
+    (tmp_path / "text.mp4").write_bytes(b"no video at all")
+    with refuses("truncated-file", tmp_path / "text.mp4"):
+        next(read_frames(tmp_path / "text.mp4"))
+
+
+def test_videos_are_taken_when_they_are_named_only(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.zeros((1, 1, 3), np.uint8))
     (tmp_path / "b.MP4").touch()
     assert [path.name for path in expand_inputs([str(tmp_path)])] == ["a.png"]
@@ -449,7 +463,7 @@ def test_names_of_frames_and_images_differ() -> None:
     assert names == [Path("clip.mp4"), Path("clip/frame-000001")]
 
 
-def test_a_broken_video_does_not_stop_the_others(tmp_path: Path) -> None:
+def test_a_damaged_video_is_reported_and_other_images_are_processed(tmp_path: Path) -> None:
     pytest.importorskip("av")
     write_image(tmp_path / "a.png", image_of(np.zeros((2, 2), np.uint8)))
     (tmp_path / "b.mp4").write_bytes(b"no video at all")
@@ -460,10 +474,12 @@ def test_a_broken_video_does_not_stop_the_others(tmp_path: Path) -> None:
     assert "\n" not in report.failed[0][1]
 
 
-def test_videos_without_pyav_are_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_without_pyav_is_reported_before_the_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_image(tmp_path / "a.png", image_of(np.zeros((2, 2), np.uint8)))
     (tmp_path / "b.mp4").touch()
     monkeypatch.setattr(video, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match=r"pip install .*\[video\]"):
+    with refuses("missing-extra", "[video]"):
         predict_files(StrongestChannel(), [tmp_path / "a.png", tmp_path / "b.mp4"], tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -40,13 +40,13 @@ def import_weights(
     without their scale layers look like those of fcn8s and need --net.
     """
     need_torch()
-    from fullconv.data.classes import labels_for
+    from fullconv.data.classes import read_labels
     from fullconv.net.checkpoint import Saved, save_net
     from fullconv.net.reference.published import read_published
 
     if out.suffix != ".safetensors":
         raise UsageError(f"--out {out}: name a file that ends in .safetensors", code="not-safetensors")
     name, spec, state = read_published(weights, net)
-    labels = labels_for(spec.num_classes, classes)
+    labels = read_labels(spec.num_classes, classes)
     save_net(out, state, Saved(spec, labels, {"imported": weights.name, "net": name}))
     print(f"{out}: {name} with {spec.num_classes} classes, {spec.upsample} upsampling")

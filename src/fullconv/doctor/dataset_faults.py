@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.channels import declared_channels
+from fullconv.data.channels import read_declared_channels
 from fullconv.data.dataset import DataSet
+from fullconv.data.splits import SPLITS
 from fullconv.doctor.duplicates import same_images
 from fullconv.doctor.record import Record
 from fullconv.faults import Fault
@@ -19,8 +20,6 @@ __all__ = ["only_0_and_255", "whole_faults"]
 
 STRIDE, FINEST = 8, 4
 """The default prediction stride, and the finest."""
-
-SPLITS = ("train", "val", "test")
 
 # Errors that take no pair out of a split.
 _KEEP_PAIRS = {"class-names", "class-mismatch", "band-count", "duplicate-stem"}
@@ -43,7 +42,7 @@ def whole_faults(
             problem = f"the split {split!r} has no samples"
             yield Fault("empty-split", root, problem, "add images and masks to it", split=split)
     one_count = not any(fault.kind == "band-count" for fault in before)
-    if dataset is None or (dataset.channels == 3 and one_count and declared_channels(dataset) is None):
+    if dataset is None or (dataset.channels == 3 and one_count and read_declared_channels(dataset) is None):
         yield from _channels(records)
     yield from _in_two_splits(records)
     usable = [record for record in records if record.counts is not None]

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from fullconv.data.dataset import DataSet, Sample, size_fault
 from fullconv.data.formats.assembly import Drawing
 from fullconv.data.layouts import UNNAMED, Survey
-from fullconv.data.object_widths import WIDEST, median_width, width_counts
+from fullconv.data.object_widths import WIDEST, count_widths, median_width
+from fullconv.data.splits import SPLITS
 from fullconv.doctor.dataset_faults import whole_faults
 from fullconv.doctor.duplicates import print_of
 from fullconv.doctor.image_check import InspectedPicture, inspect_picture
@@ -22,7 +23,7 @@ from fullconv.doctor.masks import read_mask
 from fullconv.doctor.record import Record
 from fullconv.doctor.thumbnails import Gallery, Thumb
 from fullconv.errors import DataError
-from fullconv.faults import BY_HAND, MENDED, Fault, Group, grouped
+from fullconv.faults import REPAIRABLE, UNREPAIRABLE, Fault, Group, group_faults
 from fullconv.images import RGB
 from fullconv.labels import LabelSet
 
@@ -30,8 +31,6 @@ __all__ = ["ClassFacts", "Examination", "examine"]
 
 MEASURED = 400
 """Objects are measured on at most so many masks, evenly spread: it takes as long as decoding them."""
-
-SPLITS = ("train", "val", "test")
 
 Ints = npt.NDArray[np.int64]
 
@@ -70,8 +69,8 @@ class Examination:
 
     def mends(self, fault: Fault) -> bool:
         """Return whether a repaired copy would not have the fault, with its pair kept."""
-        hopeless = self.dataset is None or any(group.kind in BY_HAND for group in self.groups)
-        return fault.kind in MENDED and fault.sure and not hopeless
+        hopeless = self.dataset is None or any(group.kind in UNREPAIRABLE for group in self.groups)
+        return fault.kind in REPAIRABLE and fault.sure and not hopeless
 
     def verdict(self) -> str:
         """The last line."""
@@ -128,7 +127,7 @@ def examine(found: Survey, on_sample: Callable[[int, int], None] = lambda done, 
         else:
             record, picture, target = _look(found, split, sample)
             if target is not None and index % every == 0:
-                wide += width_counts(target)
+                wide += count_widths(target)
             gallery.add(None if picture is None else picture.rgb, target)
             seen[key] = record
             records.append(record)
@@ -144,7 +143,7 @@ def examine(found: Survey, on_sample: Callable[[int, int], None] = lambda done, 
         (record.split, record.sample.name, of) for record, of in zip(records, _of_each(records, faults), strict=True)
     ]
     thumbs = gallery.thumbs(own, dataset.labels if dataset else UNNAMED)
-    return Examination(found.root, found.name, dataset, tuple(records), grouped(faults), facts, thumbs)
+    return Examination(found.root, found.name, dataset, tuple(records), group_faults(faults), facts, thumbs)
 
 
 def _of_each(records: list[Record], faults: list[Fault]) -> Iterator[tuple[Fault, ...]]:

@@ -11,7 +11,7 @@ from PIL.ImageFile import ImageFile
 
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.images import RGB, InputFormat, opened_image, read_header, read_image, rgb_view
+from fullconv.images import RGB, InputFormat, open_with_pillow, read_header, read_image, rgb_view
 from fullconv.images.decoders.npy import is_array
 
 __all__ = ["InspectedPicture", "inspect_picture"]
@@ -45,7 +45,7 @@ def _pages(path: Path) -> list[Fault]:
     try:
         if is_array(path):
             return []
-        with opened_image(path) as image:
+        with open_with_pillow(path) as image:
             pages = _count(image)
     except DataError:  # a TIFF of a kind that only other libraries read
         return []

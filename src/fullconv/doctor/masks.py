@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.dataset import DataSet, Sample, jpeg_fault, labels_in
+from fullconv.data.dataset import DataSet, Sample, distinct_labels, jpeg_fault
 from fullconv.data.layouts import UNNAMED
 from fullconv.faults import Fault
-from fullconv.images import opened_image, stored_labels
+from fullconv.images import open_with_pillow, stored_labels
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
@@ -57,14 +57,14 @@ def read_mask(dataset: DataSet, sample: Sample) -> Mask:
     if sample.reader is not None or sample.target.suffix == MASK_SUFFIX:
         target = dataset.read_mask(sample)
         return Mask(_size(target), target)
-    with opened_image(sample.target) as image:
+    with open_with_pillow(sample.target) as image:
         is_jpeg = image.format in ("JPEG", "MPO")
         stored = stored_labels(image, sample.target)
         colors = image.getpalette() if image.mode == "P" and dataset.color_masks else None
     if stored.ndim == 3:
         return _of_colors(dataset, sample.target, stored, is_jpeg)
     mask = _of_numbers(dataset, sample.target, stored, is_jpeg)
-    order = None if colors is None else _palette_order(dataset.labels, sample.target, colors, labels_in(stored))
+    order = None if colors is None else _palette_order(dataset.labels, sample.target, colors, distinct_labels(stored))
     return replace(mask, faults=(*mask.faults, order)) if order else mask
 
 
@@ -96,7 +96,7 @@ def _of_numbers(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> M
             fault = Fault("antialiased", path, *_smoothed(len(between), "grey levels"))
             return Mask(_size(stored), None, (fault,), table[_nearest(dataset.labels, main, stored)])
     target = table[stored]
-    wrong = [label for label in labels_in(target) if not legal[label]]
+    wrong = [label for label in distinct_labels(target) if not legal[label]]
     if wrong:
         remap = _levels(dataset.labels.num_classes, np.flatnonzero(counts).tolist())
         return Mask(_size(stored), None, (_unknown_labels(dataset.labels, path, wrong, remap),))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.channels import pixel_keys
+from fullconv.data.channels import describe_pixels
 from fullconv.data.classes import write_description
 from fullconv.data.dataset import DataSet
 from fullconv.data.splits import SPLITS
@@ -20,7 +20,7 @@ from fullconv.doctor.image_check import InspectedPicture, inspect_picture
 from fullconv.doctor.masks import read_mask
 from fullconv.doctor.record import Record
 from fullconv.errors import DataError, UsageError
-from fullconv.faults import BY_HAND, MENDED, Fault
+from fullconv.faults import REPAIRABLE, UNREPAIRABLE, Fault
 from fullconv.files import atomic_folder, copy_file
 from fullconv.images import read_header, write_image, write_label_map
 
@@ -69,7 +69,7 @@ def repair(found: Examination, folder: Path, on_sample: Callable[[int, int], Non
     Raises UsageError as `check_target`, DataError where nothing can be kept.
     """
     check_target(found.root, folder)
-    unsure = [fault for group in found.groups if group.kind in BY_HAND for fault in group.faults]
+    unsure = [fault for group in found.groups if group.kind in UNREPAIRABLE for fault in group.faults]
     if found.dataset is None or unsure:
         message = f"{found.root}: which pixel is of which class is not known; correct that by hand first"
         raise DataError(message, unsure)
@@ -93,7 +93,7 @@ def repair(found: Examination, folder: Path, on_sample: Callable[[int, int], Non
                 copy.add(record, _own(record, by_path))
         if not copy.images:
             raise DataError(f"{found.root}: no pair can be kept", copy.left_out)
-        write_description(place, _names(found.dataset) | pixel_keys(found.dataset, copy.images))
+        write_description(place, _names(found.dataset) | describe_pixels(found.dataset, copy.images))
     return Repair(folder, len(copy.images), tuple(copy.done), tuple(copy.left_out))
 
 
@@ -169,7 +169,7 @@ class _Copy:
         """Why a pair is left out; None where it is not."""
         for fault in own:
             of_other = fault.kind in ("duplicate-stem", "missing-mask", "orphan-mask")
-            if fault.severity == "error" and fault.kind not in MENDED and not of_other:
+            if fault.severity == "error" and fault.kind not in REPAIRABLE and not of_other:
                 return fault
         if (record.split, _name(record)) in self.names:
             problem = "another image of the split has its stem"

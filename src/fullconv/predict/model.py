@@ -16,9 +16,9 @@ from fullconv.arrays import UInt8
 from fullconv.choices import Backend
 from fullconv.errors import UsageError
 from fullconv.images import read_image
-from fullconv.images.decoders.pillow import pixels_of
-from fullconv.images.decoders.values import wrong_bands
-from fullconv.images.video import is_video, video_frames
+from fullconv.images.decoders.pillow import decode_image
+from fullconv.images.decoders.values import band_count_error
+from fullconv.images.video import is_video, read_frames
 from fullconv.labels import LabelSet
 from fullconv.predict.inputs import expand_inputs, output_names
 from fullconv.predict.result import Result, segment
@@ -62,7 +62,7 @@ class Model:
             path = Path(image)
             return segment(self._runner, read_image(path, wanted), path.stem, path)
         if isinstance(image, Image.Image):
-            pixels = pixels_of(image, wanted, getattr(image, "filename", "") or "the image")
+            pixels = decode_image(image, wanted, getattr(image, "filename", "") or "the image")
             return segment(self._runner, pixels, "image")
         return segment(self._runner, _copy_array(image, wanted.channels), "image")
 
@@ -82,8 +82,8 @@ class Model:
             if isinstance(image, str | os.PathLike) and is_video(path := Path(image)):
                 channels = self._runner.info.input.channels
                 if channels != 3:
-                    raise wrong_bands(path, 3, channels)
-                for number, frame in enumerate(video_frames(path), 1):
+                    raise band_count_error(path, 3, channels)
+                for number, frame in enumerate(read_frames(path), 1):
                     yield segment(self._runner, frame, f"{name or path.stem}/frame-{number:06d}")
             else:
                 result = self.predict(image)

@@ -11,9 +11,9 @@ from pathlib import Path
 from fullconv.errors import DataError, FullconvError, Interrupted, UsageError
 from fullconv.images import Picture, read_image
 from fullconv.images.decoders.pillow import GEO_LOST
-from fullconv.images.decoders.values import wrong_bands
-from fullconv.images.georeference import georeference
-from fullconv.images.video import is_video, need_video, video_frames
+from fullconv.images.decoders.values import band_count_error
+from fullconv.images.georeference import read_georeference
+from fullconv.images.video import check_video_support, is_video, read_frames
 from fullconv.predict.inputs import output_names
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, goes_in_windows, large_targets, predict_large
 from fullconv.predict.outputs import (
@@ -96,7 +96,7 @@ def predict_files(
         predictor.refuse_inputs([table], "the table of areas")
         read_areas(table)
     if any(map(is_video, paths)):
-        need_video()
+        check_video_support()
     done, failed = [], []
     try:
         for path, name in zip(paths, output_names(paths), strict=True):
@@ -168,7 +168,7 @@ class _Predictor:
         files = {kind: targets[kind] for kind in wanted}
         result = predict_large(self.runner, path, files, self.options.on_tile, resume_at=targets["labels"])
         if "areas" in kinds:
-            image_areas = compute_areas(result.counts, self.runner.info.labels, georeference(path))
+            image_areas = compute_areas(result.counts, self.runner.info.labels, read_georeference(path))
             self.rows.extend(format_areas(str(path), image_areas))
         self._log_note(path, result.note)
 
@@ -204,6 +204,6 @@ def _read_pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[Pic
         yield read_image(path, images), name, path
         return
     if images.channels != 3:
-        raise wrong_bands(path, 3, images.channels)
-    for number, frame in enumerate(video_frames(path), 1):
+        raise band_count_error(path, 3, images.channels)
+    for number, frame in enumerate(read_frames(path), 1):
         yield Picture(frame), name / f"frame-{number:06d}", None

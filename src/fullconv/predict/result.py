@@ -18,10 +18,10 @@ from fullconv.arrays import Float32, Int64, UInt8
 from fullconv.errors import ModelError, UsageError
 from fullconv.files import write_json
 from fullconv.images import Picture, overlay, rgb_view, write_image, write_label_map
-from fullconv.images.banded_writer import write_located
+from fullconv.images.banded_writer import write_georeferenced
 from fullconv.images.data_uri import encode_picture, jpeg_data_uri
 from fullconv.images.decoders.base import GeoTags
-from fullconv.images.georeference import Georeference, georeference
+from fullconv.images.georeference import Georeference, read_georeference
 from fullconv.labels import LabelSet
 from fullconv.predict import outputs
 from fullconv.predict.outputs import AREAS_FILE, DEFAULT_SAVES, Area
@@ -70,8 +70,8 @@ class Result:
 
     @cached_property
     def georeference(self) -> Georeference | None:
-        """The position on the map, if the image is a GeoTIFF. Raises the errors of `georeference.georeference`."""
-        return None if self.path is None else georeference(self.path)
+        """The position on the map, if the image is a GeoTIFF. Raises the errors of `read_georeference`."""
+        return None if self.path is None else read_georeference(self.path)
 
     def overlay(self, alpha: float = 0.5) -> UInt8:
         """Return the image in the colours of its classes, H x W x 3 uint8 RGB; `alpha` is the colours' share, 0..1.
@@ -121,7 +121,7 @@ class Result:
         """Write the results to `targets`, the files that `choose_targets` returned."""
         for kind, target in targets.items():
             if kind == "labels" and self.geo_tags is not None:
-                write_located(target, self.label_map, self.labels, self.geo_tags)
+                write_georeferenced(target, self.label_map, self.labels, self.geo_tags)
             elif kind == "labels":
                 write_label_map(target, self.label_map, self.labels)
             elif kind == "overlay":

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fullconv.arrays import Mask, UInt8
-from fullconv.data.dataset import DataSet, labels_in
+from fullconv.data.dataset import DataSet, distinct_labels
 from fullconv.data.windows import open_sample
 from fullconv.evaluation.measure import ImageCounts, Measurement, make_thumbnail, thumbnail_step
 from fullconv.images import overlay, rgb_view
@@ -111,7 +111,7 @@ def _read_thumbnails(dataset: DataSet, counts: ImageCounts, max_in_memory_pixels
 
 
 def _names(label_map: UInt8, labels: LabelSet) -> tuple[str, ...]:
-    return tuple(labels.class_names[label] for label in labels_in(label_map) if label < labels.num_classes)
+    return tuple(labels.class_names[label] for label in distinct_labels(label_map) if label < labels.num_classes)
 
 
 def tint_classes(image: UInt8, label_map: UInt8, labels: LabelSet) -> UInt8:

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fullconv.data.dataset import DataSet
-from fullconv.data.statistics import crop_side
+from fullconv.data.statistics import choose_crop
 from fullconv.net.fcn.network import FCN
 from fullconv.training.augment import GREY, Augmentation
 from fullconv.training.frozen_features import FeatureCache, calibrate
@@ -27,7 +27,7 @@ class DataModule(LightningDataModule):
     def __init__(self, dataset: DataSet, recipe: Recipe, fill: tuple[int, ...] = GREY) -> None:
         super().__init__()
         self.recipe = recipe
-        self.crop = crop_side(dataset) if recipe.crop is None else recipe.crop
+        self.crop = choose_crop(dataset) if recipe.crop is None else recipe.crop
         augmentation = Augmentation(self.crop, recipe.scale, recipe.flip, recipe.color, fill)
         self.train_samples = SegmentationDataset(dataset, "train", augmentation, recipe.seed)
         self.val_samples = SegmentationDataset(dataset, "val")

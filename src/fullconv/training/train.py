@@ -17,7 +17,7 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loops.progress import _ProcessedTracker
 
-from fullconv.data.channels import channel_statistics
+from fullconv.data.channels import measure_channels
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.errors import ModelError, UsageError
@@ -189,7 +189,7 @@ def _network(job: Job, dataset: DataSet) -> FCN:
     if job.start is None:
         net = build(job.spec, job.weights)
         if dataset.channels != 3:
-            net.set_normalization(*channel_statistics(dataset))
+            net.set_normalization(*measure_channels(dataset))
         return net
     before, saved = load_net(job.start)
     own = saved.spec

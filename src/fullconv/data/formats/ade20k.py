@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fullconv.data.dataset import DataSet
-from fullconv.data.pairing import pairs
+from fullconv.data.pairing import pair_files
 from fullconv.faults import Fault
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
@@ -27,7 +27,7 @@ def read_ade20k(root: Path, faults: list[Fault]) -> DataSet:
     """
     labels = ade20k_labels()
     splits = {
-        split: pairs(root / "images" / folder, root / "annotations" / folder, faults, split)
+        split: pair_files(root / "images" / folder, root / "annotations" / folder, faults, split)
         for split, folder in FOLDERS.items()
     }
     remap = ((0, IGNORE_INDEX), *((index + 1, index) for index in range(labels.num_classes)))

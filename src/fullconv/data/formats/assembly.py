@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from fullconv.data.dataset import DataSet, Sample, lies_turned
+from fullconv.data.dataset import DataSet, Sample, is_stored_sideways
 from fullconv.data.formats.shapes import Area, Size, draw
-from fullconv.data.splits import SPLITS, hash_split
+from fullconv.data.splits import SPLITS, split_by_hash
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import image_size
@@ -175,7 +175,7 @@ def assemble(
         found[split] = tuple(kept)
     sentences = [classes.about, about]
     if not found.keys() & set(SPLITS):
-        found = hash_split(tuple(sample for samples in found.values() for sample in samples))
+        found = split_by_hash(tuple(sample for samples in found.values() for sample in samples))
         sentences.append("train and val are divided by a hash of the names")
     if not any(entry.shapes for images in splits.values() for entry in images) and not faults:
         remedy = "draw polygons or masks, and export them"
@@ -212,7 +212,7 @@ def _sample(
 def _size_fault(entry: AnnotatedImage, said: Size, size: Size) -> Fault:
     """The image has another size (height, width) than its annotations say. No repair turns shapes."""
     problem = f"says that {entry.image} is {said[1]}x{said[0]} (width x height), but it is {size[1]}x{size[0]}"
-    if lies_turned(entry.image, said):
+    if is_stored_sideways(entry.image, said):
         problem += " when it is turned upright by its EXIF orientation, and the shapes are not"
         remedy = "remove the orientation from the file, or annotate the image upright"
         return Fault("exif-rotation", entry.source, problem, remedy, sure=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.pairing import same_size
+from fullconv.data.pairing import check_sizes
 from fullconv.faults import Fault
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
@@ -71,4 +71,4 @@ def _split(root: Path, split: str, kind: str, faults: list[Fault]) -> tuple[Samp
         else:
             remedy = f"unpack gtFine completely, or make the masks of {kind}"
             faults.append(Fault("missing-mask", mask, "is not there, but its image is", remedy, name, split))
-    return same_size(samples, faults, split)
+    return check_sizes(samples, faults, split)

@@ -13,8 +13,8 @@ from PIL import Image
 from fullconv.data.classes import find_labels
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.formats.assembly import class_fault
-from fullconv.data.pairing import is_image, same_size
-from fullconv.data.splits import SPLITS, hash_split, split_of
+from fullconv.data.pairing import check_sizes, is_image
+from fullconv.data.splits import SPLITS, split_by_hash, split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, read_image, read_label_map
@@ -71,7 +71,7 @@ def read_cvat(root: Path, faults: list[Fault]) -> DataSet | None:
     about = ""
     if not splits:
         names = list(dict.fromkeys(name for path in lists for name in _listed(path))) or sorted(masks)
-        splits = hash_split(_samples(root, names, images, masks, drawn, faults))
+        splits = split_by_hash(_samples(root, names, images, masks, drawn, faults))
         about = "train and val are divided by a hash of the names"
     layout = "voc" if drawn is None else "cvat"
     return DataSet(layout, root, labels, splits, color_masks=color_masks, about=about)
@@ -154,7 +154,7 @@ def _samples(
     if twice:
         problem = f"{len(twice)} name(s) appear twice in a split, {twice[0]!r} first"
         faults.append(Fault("listed-twice", root / LISTS, problem, "remove one", split=split))
-    return same_size(samples, faults, split)
+    return check_sizes(samples, faults, split)
 
 
 def _read_mask(path: Path, labels: LabelSet) -> npt.NDArray[np.uint8]:

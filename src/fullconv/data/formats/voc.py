@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fullconv.data.classes import VOC_LABELS
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.pairing import files_by_stem, same_size, stem_of
+from fullconv.data.pairing import check_sizes, list_by_stem, normalize_stem
 from fullconv.faults import Fault
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX
 
@@ -106,12 +106,12 @@ class _Store:
 
 def _voc_store(home: Path, faults: list[Fault]) -> _Store:
     folders = home / "JPEGImages", home / "SegmentationClass"
-    return _Store(folders, files_by_stem(folders[0], faults), files_by_stem(folders[1], faults))
+    return _Store(folders, list_by_stem(folders[0], faults), list_by_stem(folders[1], faults))
 
 
 def _sbd_store(release: Path, faults: list[Fault]) -> _Store:
     folders = release / "dataset" / "img", release / "dataset" / "cls"
-    return _Store(folders, files_by_stem(folders[0], faults), files_by_stem(folders[1], faults, {MASK_SUFFIX}))
+    return _Store(folders, list_by_stem(folders[0], faults), list_by_stem(folders[1], faults, {MASK_SUFFIX}))
 
 
 def _paper(root: Path, voc: Path, sbd: Path, faults: list[Fault]) -> DataSet:
@@ -160,7 +160,7 @@ def _listed(path: Path, store: _Store, faults: list[Fault]) -> tuple[Sample, ...
         return ()
     seen: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        stem = stem_of(line.strip())
+        stem = normalize_stem(line.strip())
         if not stem:
             continue
         absent = store.absent(stem)
@@ -174,7 +174,7 @@ def _listed(path: Path, store: _Store, faults: list[Fault]) -> tuple[Sample, ...
     if not seen:
         remedy = "list the image stems, one a line"
         faults.append(Fault("empty-split", path, "the split is empty", remedy, split=path.stem))
-    return same_size(store.samples(seen), faults, path.stem)
+    return check_sizes(store.samples(seen), faults, path.stem)
 
 
 def _paper_samples(store: _Store, train: Iterable[Sample], faults: list[Fault]) -> tuple[Sample, ...]:
@@ -191,4 +191,4 @@ def _paper_samples(store: _Store, train: Iterable[Sample], faults: list[Fault]) 
         shown = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
         problem = f"{len(shared)} of the paper's {len(ids)} validation images are in the train list too ({shown})"
         faults.append(Fault("listed-twice", home, problem, "take the list as it was published", split="val"))
-    return same_size(store.samples(ids), faults, "val")
+    return check_sizes(store.samples(ids), faults, "val")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullconv.choices import WrittenLayout
-from fullconv.data.channels import pixel_keys
+from fullconv.data.channels import describe_pixels
 from fullconv.data.classes import write_description
 from fullconv.data.dataset import DataSet, Sample, size_fault
 from fullconv.data.formats import cvat
@@ -151,7 +151,7 @@ def _write(
     if faults:
         raise DataError(f"{dataset.root}: cannot be converted", faults)
     told = writer.finish(folder, dataset.labels, records)
-    told |= pixel_keys(dataset, (item.sample.image for item in items))
+    told |= describe_pixels(dataset, (item.sample.image for item in items))
     if told:
         write_description(folder, told)
 
