@@ -18,6 +18,7 @@ from fullconv.arrays import Int64
 from fullconv.errors import UsageError
 from fullconv.files import atomic_write, write_text
 from fullconv.images.georeference import Georeference
+from fullconv.images.labelme_document import labelme_document
 from fullconv.images.polygons import find_regions, simplify_ring
 from fullconv.labels import LabelSet
 
@@ -210,27 +211,13 @@ def labelme(label_map: UInt8, labels: LabelSet, image: UInt8, image_path: str | 
     image, H x W x 3 uint8, goes into the file only where `image_path` is None.
     """
     classes = _classes(labels)
-    kept = [part for part in find_regions(label_map) if part.label in classes and part.pixels >= LABELME_PIXELS]
-    shapes = [
-        {
-            "label": classes[region.label],
-            "points": simplify_ring(region.rings[0], LABELME_TOLERANCE).astype(float).tolist(),
-            "group_id": None,
-            "description": "",
-            "shape_type": "polygon",
-            "flags": {},
-        }
-        for region in sorted(kept, key=lambda part: part.filled_area, reverse=True)
-    ]
-    return {
-        "version": "5.5.0",
-        "flags": {},
-        "shapes": shapes,
-        "imagePath": image_path or "image.png",
-        "imageData": _png(image) if image_path is None else None,
-        "imageHeight": label_map.shape[0],
-        "imageWidth": label_map.shape[1],
-    }
+    regions = [region for region in find_regions(label_map) if region.label in classes]
+    regions = [region for region in regions if region.pixels >= LABELME_PIXELS]
+    regions.sort(key=lambda region: region.filled_area, reverse=True)
+    polygons = [(classes[region.label], simplify_ring(region.rings[0], LABELME_TOLERANCE)) for region in regions]
+    image_data = _png(image) if image_path is None else None
+    size = label_map.shape[0], label_map.shape[1]
+    return labelme_document(polygons, size, image_path or "image.png", image_data)
 
 
 def _classes(labels: LabelSet) -> dict[int, str]:
