@@ -11,7 +11,7 @@ from corpus_base import SIZE, STEMS, UInt8, base, image, save, scene
 
 
 def images(root: Path) -> list[tuple[Path, UInt8]]:
-    """The images of the base set, taken away to be saved otherwise, with their pixels."""
+    """Remove the images of the base set. Return their paths and pixels, to save them in another format."""
     paths = sorted((root / "images").rglob("*.png"))
     pixels = [np.array(Image.open(path)) for path in paths]
     for path in paths:
@@ -44,7 +44,7 @@ def html_image(root: Path) -> Path:
     return path
 
 
-def html_behind_a_comment(root: Path) -> Path:
+def html_after_a_comment(root: Path) -> Path:
     base(root)
     image(root, "b").unlink()
     path = image(root, "b", ".jpg")

@@ -165,7 +165,8 @@ def _read_mask(path: Path, labels: LabelSet) -> UInt8:
     try:
         return labels.from_colors(rgb)
     except DataError as error:
-        raise DataError.of(Fault(error.kind, path, str(error), f"add the colours to {LABEL_MAP}")) from None
+        problem = str(error).partition(";")[0]
+        raise DataError.of(Fault("unknown-colour", path, problem, f"add the colours to {LABEL_MAP}")) from None
 
 
 def _has_ids(path: Path, labels: LabelSet) -> bool:

@@ -151,7 +151,7 @@ def _read_task(
             stated = size[0], size[1]
             rasterizer = _make_rasterizer(result, stated)
             if len(result.value.names) != 1:
-                problem = f"has {' and '.join(result.value.names) or 'no label'}, where a pixel has one label"
+                problem = f"has {' and '.join(result.value.names) or 'no label'}, but a region must have one label"
                 raise DataError(problem, code="unknown-class")
             shapes.append((result.value.names[0], rasterizer))
         except DataError as error:
