@@ -18,7 +18,7 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.statistics import read_statistics
 from fullconv.errors import FullconvError
 from fullconv.evaluation.evaluate import evaluate
-from fullconv.evaluation.measure import Measured, measure
+from fullconv.evaluation.measure import Measurement, measure
 from fullconv.images import (
     InputFormat,
     open_image,
@@ -32,7 +32,7 @@ from fullconv.metrics import Scores, confusion_matrix
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, predict_large
 from fullconv.predict.model import Model
 from fullconv.predict.predict_files import PredictOptions, predict_files
-from fullconv.report.pictures import sheet_of
+from fullconv.report.pictures import draw_sheet
 from fullconv.runtime.runner import Runner
 from fullconv.runtime.tiles import TiledRunner
 from geotiffs import LABELS, Shifted, geotiff, hide, picture
@@ -233,9 +233,9 @@ def test_windows_of_a_mask_hold_what_the_whole_mask_does(tmp_path: Path, install
     assert_same(outcome(windows), outcome(lambda: (read_label_map(path, COLORS),)))
 
 
-def numbers(found: Measured) -> list[Any]:
+def numbers(found: Measurement) -> list[Any]:
     zones = [(zone.pixels, zone.wrong) for zone in (found.boundary, found.interior)]
-    images = [(image.shape, image.unpacked().tolist(), image.hit.tolist()) for image in found.images]
+    images = [(image.shape, image.unpack().tolist(), image.hit.tolist()) for image in found.images]
     return [found.scores.to_dict(), zones, found.ignored, images]
 
 
@@ -259,10 +259,10 @@ def test_a_report_of_pieces_says_what_one_of_whole_images_says(tmp_path: Path, h
     assert (whole.without_regions, pieces.without_regions) == (0, 1)
     assert whole.regions.by_size
     assert not pieces.regions.by_size
-    small, large_one = whole.images[0].unpacked(), pieces.images[0].unpacked()
+    small, large_one = whole.images[0].unpack(), pieces.images[0].unpack()
     np.testing.assert_array_equal(small[~ignored[::2, ::2]], large_one[~ignored[::2, ::2]])
-    shown = sheet_of(pieces, pieces.images[0], 1000 if how == "windows" else MAX_IN_MEMORY_PIXELS)
-    assert shown.true_classes == sheet_of(whole, whole.images[0]).true_classes
+    shown = draw_sheet(pieces, pieces.images[0], 1000 if how == "windows" else MAX_IN_MEMORY_PIXELS)
+    assert shown.true_classes == draw_sheet(whole, whole.images[0]).true_classes
 
 
 def test_docs_name_the_decoder_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

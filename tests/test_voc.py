@@ -243,7 +243,7 @@ def test_scores_of_training_equal_those_of_evaluate_on_val736(
     assert sum(map(sum, stored["confusion"])) == 736 * (32 * 40 - 20 * 20 + 16 * 16)
 
 
-def test_lists_and_file_names_may_differ_in_unicode_normalization(tmp_path):
+def test_lists_and_file_names_may_differ_in_unicode_normalization(tmp_path: Path) -> None:
     """macOS decomposes accented letters in file names, but lists may contain composed letters."""
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (tmp_path / folder).mkdir(parents=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from fullconv.data.object_widths import WIDEST
 from fullconv.doctor.examine import ClassFacts, Examination
 from fullconv.doctor.thumbnails import Thumb
 from fullconv.faults import Group
+from fullconv.images.data_uri import jpeg_data_uri
 from fullconv.pages.parts import Legend, legend_of
 from fullconv.pages.render import write_page
 
@@ -90,9 +90,5 @@ def _thumb(thumb: Thumb) -> dict[str, Any]:
         "name": thumb.name,
         "split": thumb.split,
         "faults": sorted({f"{fault.severity}: {fault.kind}" for fault in thumb.faults}),
-        "pictures": {what: data and _data_uri(data) for what, data in pictures.items()},
+        "pictures": {what: data and jpeg_data_uri(data) for what, data in pictures.items()},
     }
-
-
-def _data_uri(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"

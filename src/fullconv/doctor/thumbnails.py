@@ -1,4 +1,4 @@
-"""Small pictures of samples for the page of `check`: all kinds of faulty samples and a selection of good ones."""
+"""Small pictures of samples for the page of `check`: the faulty ones and a selection of good ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 from fullconv.arrays import UInt8
 from fullconv.faults import Fault
 from fullconv.images import overlay
+from fullconv.images.data_uri import encode_picture
 from fullconv.labels import LabelSet
 
 __all__ = ["Gallery", "Thumb"]
@@ -45,7 +46,8 @@ class Gallery:
         size = max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
         image = None if rgb is None else Image.fromarray(rgb).resize(size, Image.Resampling.BOX)
         mask = None if target is None else Image.fromarray(target).resize(size, Image.Resampling.NEAREST)
-        self._small.append((_encode(image, "JPEG"), _encode(mask, "PNG")))
+        jpeg = None if image is None else _encode_jpeg(image)
+        self._small.append((jpeg, None if mask is None else encode_picture(mask, "PNG")))
 
     def skip(self) -> None:
         """Skip the next sample, because it was added before."""
@@ -72,15 +74,11 @@ def _make_thumb(
     target = None if mask is None else np.asarray(Image.open(io.BytesIO(mask)))
     colors = both = None
     if target is not None:
-        colors = _encode(Image.fromarray(labels.colorize(target)), "JPEG")
+        colors = _encode_jpeg(labels.colorize(target))
     if target is not None and image is not None:
-        both = _encode(Image.fromarray(overlay(np.asarray(Image.open(io.BytesIO(image))), target, labels)), "JPEG")
+        both = _encode_jpeg(overlay(np.asarray(Image.open(io.BytesIO(image))), target, labels))
     return Thumb(name, split, faults, image, colors, both)
 
 
-def _encode(image: Image.Image | None, kind: str) -> bytes | None:
-    if image is None:
-        return None
-    file = io.BytesIO()
-    image.save(file, kind, **({"quality": 80, "subsampling": 0} if kind == "JPEG" else {}))
-    return file.getvalue()
+def _encode_jpeg(picture: UInt8 | Image.Image) -> bytes:
+    return encode_picture(picture, "JPEG", quality=80, subsampling=0)
