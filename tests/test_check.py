@@ -51,10 +51,10 @@ def test_the_exit_code_says_whether_there_are_errors_if_classes_have_no_names(
     corpus.FAULTS[other][1](second)
     (second / "dataset.yaml").unlink(missing_ok=True)
     for path in sorted(second.rglob("*")):
-        place = data / path.relative_to(second).with_name(path.name if path.is_dir() else f"x{path.name}")
+        copied = data / path.relative_to(second).with_name(path.name if path.is_dir() else f"x{path.name}")
         if path.is_symlink() or path.is_file():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, place, follow_symlinks=False)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copied, follow_symlinks=False)
     Path("found.json").unlink()
     check_exit_code()
 
@@ -85,15 +85,15 @@ def test_the_last_line_says_how_many_faults_can_be_repaired(
      ("truncated_mask", "truncated-file")],
 )  # fmt: skip
 def test_thumbnails_show_the_faults_of_their_files_and_of_no_others(data: Path, name: str, kind: str) -> None:
-    place = corpus.FAULTS[name][1](data)
-    found = examine(survey(data, decode=False))
-    paths = {fault.path for group in found.groups for fault in group.faults}
-    for record in found.records:
-        (thumb,) = [thumb for thumb in found.thumbs if thumb.name == record.sample.name]
+    faulty_path = corpus.FAULTS[name][1](data)
+    examination = examine(survey(data, decode=False))
+    paths = {fault.path for group in examination.groups for fault in group.faults}
+    for record in examination.records:
+        (thumb,) = [thumb for thumb in examination.thumbs if thumb.name == record.sample.name]
         kinds = [fault.kind for fault in thumb.faults]
         assert kinds == [kind] * bool({record.sample.image, record.sample.target} & paths)
-    assert found.thumbs[0].faults
-    assert place in paths
+    assert examination.thumbs[0].faults
+    assert faulty_path in paths
 
 
 def test_faults_in_one_annotation_file_are_shown_at_their_samples_only(tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ def test_faults_in_one_annotation_file_are_shown_at_their_samples_only(tmp_path:
     shapes = contents["instances_train.json"]["annotations"]
     shapes[:] = [shape for shape in shapes if shape["image_id"] != 1]
     write_coco(tmp_path, contents)
-    found = examine(survey(tmp_path, decode=False))
-    kinds = {thumb.name: [fault.kind for fault in thumb.faults] for thumb in found.thumbs}
+    examination = examine(survey(tmp_path, decode=False))
+    kinds = {thumb.name: [fault.kind for fault in thumb.faults] for thumb in examination.thumbs}
     assert kinds == {"train0": [], "train1": ["background-image"], "train2": [], "val0": [], "val1": []}
-    assert found.groups[0].faults[0].path == corpus.image(tmp_path, "train1")
+    assert examination.groups[0].faults[0].path == corpus.image(tmp_path, "train1")
 
 
 def test_the_sheet_has_a_legend_of_all_class_colours(data: Path) -> None:
@@ -129,9 +129,9 @@ def test_file_names_that_are_not_utf8_are_shown_escaped(data: Path, monkeypatch:
 
 def test_unnamed_classes_without_pixels_are_not_listed(data: Path) -> None:
     corpus.FAULTS["grey_levels"][1](data)
-    found = examine(survey(data, decode=False))
-    assert [facts.name for facts in found.classes] == ["class_0", "class_100", "class_156", "class_200"]
-    write_sheet(data.with_name("sheet.html"), found)
+    examination = examine(survey(data, decode=False))
+    assert [facts.name for facts in examination.classes] == ["class_0", "class_100", "class_156", "class_200"]
+    write_sheet(data.with_name("sheet.html"), examination)
     page = data.with_name("sheet.html").read_text(encoding="utf-8")
     red, green, blue = voc_palette(201)[200]
     assert f'fill="#{red:02x}{green:02x}{blue:02x}"/></svg>class_200</li>' in page

@@ -70,30 +70,30 @@ def test_check_finds_the_fault_and_no_other(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     kind, make = corpus.FAULTS[name]
-    place = make(data)
+    faulty_path = make(data)
     before = list_files(data)
     code = check(monkeypatch, data, "--json", "found.json")
     output = capsys.readouterr()
     report = json.loads(Path("found.json").read_text(encoding="utf-8"))
     assert {finding["code"] for finding in report["findings"]} == {kind}
-    assert str(place) in [finding["path"] for finding in report["findings"]]
+    assert str(faulty_path) in [finding["path"] for finding in report["findings"]]
     assert {finding["severity"] for finding in report["findings"]} == {KINDS[kind]}
     assert code == (3 if KINDS[kind] == "error" else 0)
     assert f"{KINDS[kind]}: {kind} (" in output.out
-    assert str(place) in output.out
+    assert str(faulty_path) in output.out
     verdict = [line for line in output.out.splitlines() if "--fix DIR repairs" not in line][-1]
     assert verdict.endswith("would stop or go wrong" if code else "can start")
     assert "Traceback" not in output.out + output.err
-    assert str(place) in Path("data-check.html").read_text(encoding="utf-8")
+    assert str(faulty_path) in Path("data-check.html").read_text(encoding="utf-8")
     assert list_files(data) == before
 
 
 @pytest.mark.parametrize("name", corpus_handled.HANDLED)
 def test_unusual_but_supported_data_have_no_faults(data: Path, name: str) -> None:
-    place = corpus_handled.HANDLED[name](data)
-    root = next(folder for folder in (place, *place.parents) if (folder / "images").is_dir())
-    found = examine_folder(root)
-    assert (found.groups, found.errors, found.warnings) == ((), 0, 0)
+    path = corpus_handled.HANDLED[name](data)
+    root = next(folder for folder in (path, *path.parents) if (folder / "images").is_dir())
+    examination = examine_folder(root)
+    assert (examination.groups, examination.errors, examination.warnings) == ((), 0, 0)
     dataset = find_dataset(root)
     for split in ("train", "val"):
         for sample in dataset.split(split):
@@ -212,11 +212,11 @@ def test_files_without_faults_are_copied_byte_by_byte(data: Path) -> None:
 
 def test_repair_refuses_folders_that_overlap_the_source(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus.base(data)
-    found, before = examine_folder(data), list_files(data.parent)
+    examination, before = examine_folder(data), list_files(data.parent)
     folders = {data: "folder-not-empty", data / "images" / "new": "folder-in-data", data.parent: "folder-not-empty"}
     for folder, code in folders.items():
         with refuses(code, folder):
-            repair(found, folder)
+            repair(examination, folder)
         assert check(monkeypatch, data, "--fix", folder) == 2
     assert list_files(data.parent) == before
 
@@ -237,17 +237,17 @@ def test_a_folder_without_a_layout_ends_with_exit_code_3(tmp_path: Path, monkeyp
 
 @given(label_maps)
 def test_the_width_of_a_pixel_is_the_shorter_of_its_row_and_column_runs(target: UInt8) -> None:
-    found = widths(target)
+    widths_of_pixels = widths(target)
     for (y, x), label in np.ndenumerate(target):
         runs = []
         for line, at in ((target[y], x), (target[:, x], y)):
             before = next((k for k in range(at + 1) if line[at - k] != label), at + 1)
             after = next((k for k in range(len(line) - at) if line[at + k] != label), len(line) - at)
             runs.append(before + after - 1)
-        assert found[y, x] == min(runs)
+        assert widths_of_pixels[y, x] == min(runs)
     counts = width_counts(target)
     for label in range(4):
-        held = np.sort(found[target == label])
+        held = np.sort(widths_of_pixels[target == label])
         assert median_width(counts[label]) == (int(held[(len(held) - 1) // 2]) if len(held) else None)
         assert counts[label].sum() == len(held)
 
@@ -310,10 +310,10 @@ def test_the_thumbnails_of_a_large_set_are_few_and_show_faults_first(data: Path)
         shutil.copyfile(corpus.image(data, "a"), corpus.image(data, f"n{number:03}"))
         shutil.copyfile(corpus.mask(data, "a"), corpus.mask(data, f"n{number:03}"))
     corpus.image(data, "n099").write_bytes(b"")
-    found = examine_folder(data)
-    assert found.thumbs[0].name == "n099"
-    assert 10 <= len(found.thumbs) <= 14
-    assert {thumb.split for thumb in found.thumbs} == {"train", "val"}
+    examination = examine_folder(data)
+    assert examination.thumbs[0].name == "n099"
+    assert 10 <= len(examination.thumbs) <= 14
+    assert {thumb.split for thumb in examination.thumbs} == {"train", "val"}
 
 
 def test_every_kind_is_made_by_the_corpus() -> None:
@@ -386,8 +386,8 @@ WORDING = {
 
 @pytest.mark.parametrize("name", WORDING)
 def test_the_message_of_a_fault_says_problem_and_remedy(data: Path, name: str) -> None:
-    place = corpus.FAULTS[name][1](data)
-    faults = [fault for group in examine_folder(data).groups for fault in group.faults if fault.path == place]
+    faulty_path = corpus.FAULTS[name][1](data)
+    faults = [fault for group in examine_folder(data).groups for fault in group.faults if fault.path == faulty_path]
     assert [str(fault).replace(f"{data}/", "") for fault in faults] == [WORDING[name]]
 
 
@@ -398,12 +398,12 @@ def test_the_only_fault_of_camvid_is_its_thin_poles(tmp_path: Path) -> None:
             (tmp_path / folder).mkdir()
             for path in sorted((CAMVID / folder).glob("*.png"))[::20]:
                 shutil.copyfile(path, tmp_path / folder / path.name)
-    found = examine_folder(tmp_path)
-    assert [group.kind for group in found.groups] == ["thin-objects"]
-    assert "class pole are 3 px" in found.groups[0].faults[0].problem
+    examination = examine_folder(tmp_path)
+    assert [group.kind for group in examination.groups] == ["thin-objects"]
+    assert "class pole are 3 px" in examination.groups[0].faults[0].problem
     folder = tmp_path / "fixed"
     with refuses("folder-in-data", folder):
-        repair(found, folder)
+        repair(examination, folder)
 
 
 def test_the_page_of_faults_is_current() -> None:

@@ -244,7 +244,7 @@ def test_scores_of_training_equal_those_of_evaluate_on_val736(
 
 
 def test_lists_and_file_names_may_differ_in_unicode_normalization(tmp_path: Path) -> None:
-    """macOS decomposes accented letters in file names, but lists may contain composed letters."""
+    """In file names on macOS, accented letters are decomposed; in lists they may be composed."""
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (tmp_path / folder).mkdir(parents=True)
     for stem, form in (("\u00e9", "NFD"), ("\u00fc", "NFC")):

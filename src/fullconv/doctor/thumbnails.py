@@ -37,6 +37,7 @@ class Gallery:
     """Keeps a small picture of each sample (about 6 KB) and selects 60 faulty and about 12 good ones of all splits."""
 
     def __init__(self) -> None:
+        """Start without samples."""
         self._small: list[tuple[bytes | None, bytes | None] | None] = []
 
     def add(self, rgb: UInt8 | None, target: UInt8 | None) -> None:
