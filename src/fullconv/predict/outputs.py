@@ -17,6 +17,7 @@ from fullconv.errors import UsageError
 from fullconv.files import atomic_write, write_text
 from fullconv.images.data_uri import encode_base64, encode_picture
 from fullconv.images.georeference import Georeference
+from fullconv.images.labelme_document import labelme_document
 from fullconv.images.polygons import find_regions, simplify_ring
 from fullconv.labels import LabelSet
 
@@ -225,26 +226,11 @@ def to_labelme(label_map: UInt8, labels: LabelSet, image: UInt8, image_path: str
     classes = _classes(labels)
     regions = [region for region in find_regions(label_map) if region.label in classes]
     large = [region for region in regions if region.pixels >= LABELME_PIXELS]
-    shapes = [
-        {
-            "label": classes[region.label],
-            "points": simplify_ring(region.rings[0], LABELME_TOLERANCE).astype(float).tolist(),
-            "group_id": None,
-            "description": "",
-            "shape_type": "polygon",
-            "flags": {},
-        }
-        for region in sorted(large, key=lambda region: region.filled_area, reverse=True)
-    ]
-    return {
-        "version": "5.5.0",
-        "flags": {},
-        "shapes": shapes,
-        "imagePath": image_path or "image.png",
-        "imageData": encode_base64(encode_picture(image, "PNG")) if image_path is None else None,
-        "imageHeight": label_map.shape[0],
-        "imageWidth": label_map.shape[1],
-    }
+    large.sort(key=lambda region: region.filled_area, reverse=True)
+    polygons = [(classes[region.label], simplify_ring(region.rings[0], LABELME_TOLERANCE)) for region in large]
+    image_data = encode_base64(encode_picture(image, "PNG")) if image_path is None else None
+    size = label_map.shape[0], label_map.shape[1]
+    return labelme_document(polygons, size, image_path or "image.png", image_data)
 
 
 def _classes(labels: LabelSet) -> dict[int, str]:
