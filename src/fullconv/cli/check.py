@@ -98,9 +98,9 @@ def _print_expected(dataset: DataSet) -> None:
     """How long `train` would take by default, and in how much memory, measured where it is installed."""
     try:
         need_torch()
-        from fullconv.training.train import expect
+        from fullconv.training.train import estimate
 
-        rows = expect(dataset)
+        rows = estimate(dataset)
     except FullconvError as error:
         print(f"time and memory of a training cannot be measured: {error}")
         return
