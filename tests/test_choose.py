@@ -209,7 +209,7 @@ def test_check_estimates_the_job_that_train_starts_and_writes_nothing(tmp_path, 
     before = sorted(tmp_path.rglob("*"))
     rows = dict(estimate(find_dataset(data)))
     assert list(rows) == ["epochs", "time", "memory"]
-    assert rows["epochs"].startswith(f"{jobs[0].recipe.epochs} of ")
+    assert rows["epochs"].startswith(f"{jobs[0].recipe.epochs}, ")
     assert "validation" in rows["time"]
     assert sorted(tmp_path.rglob("*")) == before
 
