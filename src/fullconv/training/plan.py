@@ -67,7 +67,7 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Bat
         ("precision", "bfloat16 where it is safe, channels last" if bf16 else "float32, channels last"),
         ("rates", f"{task.base_rate():.2g} for pretrained layers, "
                   f"{task.base_rate() * recipe.head_lr_scale:.2g} for new layers"),
-        ("epochs", f"{recipe.epochs}, {steps} step{'s' * (steps > 1)} each" + (f"; {task.step} steps done" if task.step else "")),
+        ("epochs", f"{recipe.epochs}, {steps} step{'s' * (steps > 1)} each" + f"; {task.step} done" * (task.step > 0)),
         ("time", f"{steps * seconds:.0f} s per epoch, {_duration(left * seconds + scoring)} in total, "
                  f"including {_duration(scoring)} of validation (measured on 2 steps and one validation image)"),
         ("memory", _memory()),
