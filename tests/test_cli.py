@@ -199,10 +199,10 @@ CLI_ERRORS = [
 """Errors of the command line and of `fullconv.api`: arguments, exit code, code, and a value in the message."""
 
 OTHER_ERRORS = [
-    (["train", "DATA", "--lr", "nan"], 2, "bad-recipe-value", "lr"),
-    (["train", "DATA", "--set", "flop=1"], 2, "unknown-recipe-value", "'flip'"),
-    (["train", "DATA", "--set", "flip=often"], 2, "bad-recipe-value", "'often'"),
-    (["train", "DATA", "--set", "scale=[1"], 2, "bad-recipe-value", "scale=[1"),
+    (["train", "DATA", "--lr", "nan"], 2, "invalid-recipe-value", "lr"),
+    (["train", "DATA", "--set", "flop=1"], 2, "unknown-recipe-setting", "'flip'"),
+    (["train", "DATA", "--set", "flip=often"], 2, "invalid-recipe-value", "'often'"),
+    (["train", "DATA", "--set", "scale=[1"], 2, "invalid-recipe-value", "scale=[1"),
     (["train", "DATA", "--model", "resnet18", "--weights", "none", "--padding", "reference"], 2,
      "no-hidden-layer", "resnet18"),
     (["train", "DATA", "--model", "vgg17"], 4, "unknown-classifier", "vgg16"),
@@ -210,7 +210,7 @@ OTHER_ERRORS = [
     (["train", "nowhere"], 3, "missing-folder", "nowhere"),
     (["train", "MODEL"], 3, "unknown-layout", "best.safetensors"),
     (["ladder", "DATA", "--model", "digits", "--dilate", "8", "--epochs-each", "1,1,1,1"], 2,
-     "bad-epochs-each", "2 rungs"),
+     "epochs-each-differ", "2 rungs"),
     (["ladder", "nowhere"], 3, "missing-folder", "nowhere"),
     (["evaluate", "MODEL", "nowhere"], 3, "missing-folder", "nowhere"),
     (["evaluate", "MODEL", "DATA", "--split", "test"], 3, "empty-split", "train (2), val (2)"),

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from command_line import predict
-from fullconv.demo.digits import DIGIT_LABELS, digit_scenes
+from fullconv.demo.digits import DIGIT_LABELS, make_digit_scenes
 from fullconv.geometry import Field, Layer
 from fullconv.geometry.tiles import Window
 from fullconv.images import read_label_map, write_image
@@ -46,7 +46,7 @@ def test_patchwise_logits_equal_whole_image_logits_inside_the_image(stride: int,
     net = lively(stride)
     sliding = patchwise(net, step)
     size = sliding.info.windows[0].size + 40, sliding.info.windows[1].size + 60
-    images, _ = digit_scenes(1, size)
+    images, _ = make_digit_scenes(1, size)
     whole, patches = TorchRunner(net, DIGIT_LABELS, "cpu").logits(images)[0], sliding.logits(images)[0]
     inside = 0
     for y in range(step // 2, size[0], step):
@@ -92,7 +92,7 @@ def test_sliding_classifier_equals_its_dense_form(tmp_path: Path) -> None:
     """Pixels 48 and 80 are the centres of windows that start at 1 and 33, like the cells of the cropped image."""
     classifier = TorchClassifier.load(classifier_file(tmp_path / "digits.safetensors"), "cpu")
     side, step = input_size("digits")[0], 32
-    images, _ = digit_scenes(1, (1 + side + step, 1 + side))
+    images, _ = make_digit_scenes(1, (1 + side + step, 1 + side))
     dense = convolutionalize(classifier.net, classifier.size).module
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     with torch.inference_mode():
@@ -131,7 +131,7 @@ def test_each_square_gets_the_logits_of_its_middle_pixel(step: int, size: tuple[
 
 def test_patchwise_logits_do_not_depend_on_the_batch_size() -> None:
     net = lively(32)
-    images, _ = digit_scenes(1, (60, 70))
+    images, _ = make_digit_scenes(1, (60, 70))
     once, thrice = (patchwise(net, 31, batch).logits(images) for batch in (16, 4))
     np.testing.assert_allclose(once, thrice, rtol=1e-4, atol=1e-4)
 
@@ -163,7 +163,7 @@ def test_saved_classifier_is_loaded_with_its_classes(tmp_path: Path) -> None:
 def test_predict_patchwise_runs_networks_and_classifiers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (image,), _ = digit_scenes(1, (48, 60))
+    (image,), _ = make_digit_scenes(1, (48, 60))
     write_image(tmp_path / "a.png", image)
     file = classifier_file(tmp_path / "digits.safetensors")
     net = lively(32)

@@ -26,7 +26,7 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.report.source import COLUMNS
 from fullconv.training import ladder
 from fullconv.training.job import Job
-from fullconv.training.ladder import PAPER, climb, published, table
+from fullconv.training.ladder import PAPER, climb, find_published, make_table
 from fullconv.training.recipe import default_recipe
 from fullconv.training.result import TrainResult
 from html_page import Page
@@ -202,13 +202,13 @@ def test_the_ladder_shows_the_papers_rows_on_the_papers_data(
     assert [row for row in page.rows if row[0].startswith("FCN-")] == lines
     assert "736 validation images" in text
     assert "CVPR 2015, table 2" in text
-    assert len(table(rungs)) == 5
+    assert len(make_table(rungs)) == 5
 
 
 def test_the_papers_rows_are_absent_for_other_data(paper: Path, small: Path) -> None:
-    assert published(find_dataset(paper)) == PAPER
-    assert published(find_dataset(paper / VOC)) == {}
-    assert published(find_dataset(small / "benchmark_RELEASE")) == {}
+    assert find_published(find_dataset(paper)) == PAPER
+    assert find_published(find_dataset(paper / VOC)) == {}
+    assert find_published(find_dataset(small / "benchmark_RELEASE")) == {}
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:

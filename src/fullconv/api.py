@@ -118,7 +118,7 @@ def train(
     """
     need_torch()
     from fullconv.data.statistics import read_training_data
-    from fullconv.training.job import TrainingOptions, make_job, run_folder
+    from fullconv.training.job import TrainingOptions, make_job, name_run_folder
     from fullconv.training.train import train as run
 
     options = TrainingOptions(
@@ -129,7 +129,7 @@ def train(
     job = make_job(dataset, options, statistics)
     for choice in job.choices:
         logger.info(str(choice))
-    folder = run_folder(Path(data), job) if out is None else Path(out)
+    folder = name_run_folder(Path(data), job) if out is None else Path(out)
     return run(dataset, job, folder, statistics=statistics, resume=resume, on_progress=on_progress)
 
 

@@ -100,9 +100,9 @@ def _print_cost(dataset: DataSet) -> None:
     """Print the time and memory of `fullconv train` with its defaults, measured if torch is installed."""
     try:
         need_torch()
-        from fullconv.training.train import expect
+        from fullconv.training.train import estimate
 
-        rows = expect(dataset)
+        rows = estimate(dataset)
     except FullconvError as error:
         print(f"the time and memory of a training cannot be measured: {error}")
         return

@@ -62,8 +62,8 @@ def ladder(
     """
     need_torch()
     from fullconv.data.statistics import read_training_data
-    from fullconv.training.job import TrainingOptions, ladder_folder, make_job
-    from fullconv.training.ladder import climb, published, table
+    from fullconv.training.job import TrainingOptions, make_job, name_ladder_folder
+    from fullconv.training.ladder import climb, find_published, make_table
 
     options = TrainingOptions(
         model, None, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr,
@@ -73,12 +73,12 @@ def ladder(
     each = _parse_epochs(epochs_each)
     dataset, statistics = read_training_data(data)
     job = make_job(dataset, options, statistics)
-    folder = out or ladder_folder(data, job)
+    folder = out or name_ladder_folder(data, job)
     with training_bar() as on_progress:
         rungs = climb(
             dataset, job, folder, statistics=statistics, epochs_each=each, resume=resume, on_progress=on_progress
         )
-    print_table(table(rungs, published(dataset)))
+    print_table(make_table(rungs, find_published(dataset)))
     say(f"run folders: {folder}, with report.html")
 
 
