@@ -258,7 +258,8 @@ def _finish(dataset: DataSet, out: Path, seconds: float) -> TrainResult:
     parameters = sum(p.numel() for p in runner.net.parameters())
     alarm = write_report(out / "report.html", measured, read_source(out)).alarm
     model = None if alarm else _export(out)
-    run = {"seconds": round(seconds, 1), "parameters": parameters, "network": runner.net.spec.name, "alarm": alarm}
+    seconds = round(seconds, 1)  # as a resumed run reads it
+    run = {"seconds": seconds, "parameters": parameters, "network": runner.net.spec.name, "alarm": alarm}
     write_text(out / "scores.json", json.dumps({**measured.scores.to_dict(), "run": run}, indent=1))
     return TrainResult(out, measured.scores, seconds, parameters, alarm, model)
 
