@@ -224,6 +224,8 @@ def thin_objects(root: Path) -> Path:
 
 
 def nodata_labelled(root: Path) -> Path:
+    import rasterio  # noqa: F401  (only it reads the tag)
+
     base(root)
     image(root, "b").unlink()
     rgb = np.maximum(scene(1), 1)
