@@ -25,7 +25,7 @@ import corpus_handled
 from command_line import check
 from fullconv.arrays import UInt8
 from fullconv.data.layouts import find_dataset, survey
-from fullconv.data.object_widths import WIDEST, count_widths, median_width, widths
+from fullconv.data.object_widths import WIDEST, count_widths, measure_widths, median_width
 from fullconv.doctor.duplicates import hash_image, same_images
 from fullconv.doctor.examine import Examination, examine
 from fullconv.doctor.page import write_sheet
@@ -237,7 +237,7 @@ def test_a_folder_without_a_layout_ends_with_exit_code_3(tmp_path: Path, monkeyp
 
 @given(label_maps)
 def test_the_width_of_a_pixel_is_the_shorter_of_its_row_and_column_runs(target: UInt8) -> None:
-    widths_of_pixels = widths(target)
+    widths_of_pixels = measure_widths(target)
     for (y, x), label in np.ndenumerate(target):
         runs = []
         for line, at in ((target[y], x), (target[:, x], y)):

@@ -332,7 +332,7 @@ def test_evaluate_gives_the_scores_of_its_definition(data: Path, digits: Path) -
 def test_evaluate_refuses_a_model_of_other_classes(data: Path, run: Path) -> None:
     with pytest.raises(ModelError) as caught:
         fullconv.evaluate(run, data)
-    assert caught.value.code == "other-classes"
+    assert caught.value.code == "classes-differ"
 
 
 def test_check_equals_the_command(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
