@@ -80,7 +80,7 @@ def test_bound_equals_the_ratio_of_operations_that_torch_counts(backward: bool) 
 
 
 def test_81_patches_of_alexnet_cost_seven_dense_passes() -> None:
-    """torchvision's AlexNet has 9 x 9 cells on 500 x 500 pixels."""
+    """Torchvision's AlexNet has 9 x 9 cells on 500 x 500 pixels."""
     bound = flop_bound(inspect_classifier("alexnet"), inspect_classifier("alexnet", (500, 500)), 81)
     assert bound == pytest.approx(7.2, abs=0.5)
 
