@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from fullconv.net.fcn.network import FCN, rebuild
 from fullconv.net.fcn.spec import NetSpec
-from fullconv.training.loss import banded_loss
+from fullconv.training.loss import compute_banded_loss
 
 WAYS = ("plain", "banded")
 
@@ -43,7 +43,7 @@ def run(way: str, net: FCN, score: Tensor, target: Tensor, weights: Tensor) -> t
     The gradient of a learned kernel is computed, too.
     """
     if way == "banded":
-        loss = banded_loss(net, score, target, weights)
+        loss = compute_banded_loss(net, score, target, weights)
     else:
         logits = net.upsample(score, (target.shape[1], target.shape[2]))
         loss = functional.cross_entropy(logits, target.long(), weights, ignore_index=255)

@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the commands themselves. With --check, only say whether it is current."""
+"""Write docs/commands.md from the commands. With --check, exit with an error if the page is not current."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from fullconv.training.recipe import Recipe, default_recipe, paper_recipe
 
 TARGET = Path(__file__).with_name("commands.md")
 
-EXIT_CODES = """Progress and messages go to stderr, results to stdout.
-Exit codes: 0 done, 1 failed, 2 usage, 3 bad data, 4 bad model, 130 stopped.
+EXIT_CODES = """Results go to stdout; progress and messages go to stderr.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad data, 4 bad model, 130 stopped by a signal.
 `fullconv --install-completion` lets bash, zsh, fish and PowerShell complete commands and options with the Tab key.
 """
 
 
 def document() -> str:
-    """The page, with a section for each command in the order of `fullconv --help`."""
+    """Return the page, with a section for each command in the order of `fullconv --help`."""
     group: Any = get_command(app)
     parts = [
         "# The commands",
         "",
-        "Written by `docs/make_commands.py` from the code; change the code, not this page.",
+        "`docs/make_commands.py` writes this page from the code. Change the code, not this page.",
         "",
     ]
-    parts += [EXIT_CODES, "Before the command:", "", *_table(group.params), ""]
-    for name, command in _commands(group):
+    parts += [EXIT_CODES, "Options before the command:", "", *_table(group.params), ""]
+    for name, command in _list_commands(group):
         arguments = [_usage(param) for param in command.params if param.param_type_name == "argument"]
         parts += [f"## fullconv {name}", "", "```", " ".join(["fullconv", name, *arguments, "[OPTIONS]"]), "```", ""]
         parts += [_text(block) + "\n" for block in command.help.split("\n\n")]
@@ -40,19 +40,19 @@ def document() -> str:
     return "\n".join([*parts, *_recipe()]).rstrip() + "\n"
 
 
-def _commands(group: Any, before: str = "") -> list[tuple[str, Any]]:
-    """The commands with their full names, those of a group below it in its place."""
-    found: list[tuple[str, Any]] = []
+def _list_commands(group: Any, before: str = "") -> list[tuple[str, Any]]:
+    """List the commands with their full names. The commands of a group take the place of the group."""
+    commands: list[tuple[str, Any]] = []
     for name, command in group.commands.items():
         inner = hasattr(command, "commands")
-        found += _commands(command, f"{before}{name} ") if inner else [(before + name, command)]
-    return found
+        commands += _list_commands(command, f"{before}{name} ") if inner else [(before + name, command)]
+    return commands
 
 
 def _recipe() -> list[str]:
-    """The values that `--set` takes."""
-    both = zip(default_recipe().to_dict().items(), paper_recipe().to_dict().values(), strict=True)
-    rows = [f"| `{name}` | `{json.dumps(ours)}` | `{json.dumps(published)}` |" for (name, ours), published in both]
+    """Return the section with the values that `--set` accepts."""
+    recipes = zip(default_recipe().to_dict().items(), paper_recipe().to_dict().values(), strict=True)
+    rows = [f"| `{name}` | `{json.dumps(default)}` | `{json.dumps(paper)}` |" for (name, default), paper in recipes]
     head = ["| --set | default | paper |", "|---|---|---|"]
     return ["## The recipes", "", cleandoc(Recipe.__doc__ or ""), "", *head, *rows]
 
@@ -82,7 +82,7 @@ def _default(param: Any, is_flag: bool) -> str:
 
 
 def _text(block: str) -> str:
-    """One line, on which a placeholder such as <stem> is no HTML."""
+    """Return the text on one line, with < escaped, so that a placeholder such as <stem> is not HTML."""
     return " ".join(block.split()).replace("<", "&lt;")
 
 
@@ -91,7 +91,7 @@ def _escaped(cell: str) -> str:
 
 
 def main() -> None:
-    """Write the page, or compare."""
+    """Write the page, or compare it with --check."""
     text = document()
     if "--check" not in sys.argv[1:]:
         write_text(TARGET, text)

@@ -1,4 +1,4 @@
-"""Write docs/faults.md: what `fullconv check` says of each fault of tests/corpus.py. With --check, only compare."""
+"""Write docs/faults.md: the messages of `fullconv check` for tests/corpus.py. With --check, only compare."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from fullconv.data.layouts import survey
 from fullconv.doctor.examine import examine
-from fullconv.faults import BY_HAND, KINDS, MENDED, Fault
+from fullconv.faults import KINDS, REPAIRABLE, UNREPAIRABLE, Fault
 from fullconv.files import write_text
 
 TARGET = Path(__file__).with_name("faults.md")
@@ -18,8 +18,8 @@ TESTS = Path(__file__).parents[1] / "tests"
 
 HEAD = """# What `fullconv check` finds
 
-Written by `docs/make_faults.py`: each row is a small data set with that one fault, made by `tests/corpus.py`, and what
-the command says of it. An error makes the command end with exit code 3; a warning does not.
+`docs/make_faults.py` writes this page. Each row is a small data set with one fault, from `tests/corpus.py`, and the
+message of the command. Errors end the command with exit code 3; warnings do not change the exit code.
 
 ## For programs
 
@@ -27,14 +27,15 @@ the command says of it. An error makes the command end with exit code 3; a warni
 
 | key | holds |
 |---|---|
-| `code` | the kind of fault, one of those below; the codes are stable, the wording of messages is not |
+| `code` | the kind of fault, one of the codes below; codes are stable, messages are not |
 | `severity` | `error` or `warning` |
 | `path` | the file or folder |
-| `problem`, `remedy` | what is wrong there, and what to do about it, in English |
-| `sample`, `split` | the image and the split that it concerns, `null` where it concerns several or none |
-| `fixable` | whether `--fix DIR` repairs it; pairs with other errors are left out of the copy |
+| `problem`, `remedy` | what is wrong there and how to correct it, in English |
+| `sample`, `split` | the image and the split of the fault; `null` if it concerns several or none |
+| `fixable` | whether `--fix DIR` repairs the fault; pairs with other errors are left out of the copy |
 
-From Python, `fullconv.errors.DataError` has the same as `faults`, and the code that all share, if they do, as `code`.
+In Python, `fullconv.errors.DataError` has the same list as `faults`. Its `code` is the code of all faults if they
+are of one kind.
 
 ## The codes
 """
@@ -44,15 +45,17 @@ FAULTS_HEAD = """
 """
 
 HANDLED = """
-Read without a finding: masks as palette PNG (by index), with 1, 8 or 16 bits, or as TIFF whose nodata is then 255;
-images in CMYK, in 1 or 16 bits, of any bands that all images have or that dataset.yaml describes, turned by EXIF with a
-mask that is turned, too; blanks and any script in names; folders that link to themselves; images of one pixel, or of
-one row.
+These data have no fault:
+
+- masks: palette PNG (read by index); 1, 8 or 16 bits; TIFF with a nodata value, which becomes 255;
+- images: CMYK; 1 or 16 bits; any number of bands that all images share or that dataset.yaml states; turned by EXIF
+  with a mask that is turned, too; one pixel or one row;
+- names with blanks or in any script, and folders with links to themselves.
 """
 
 
 def document() -> str:
-    """The page."""
+    """Return the page."""
     sys.path.insert(0, str(TESTS))
     corpus = importlib.import_module("corpus")
     codes = ["| code | severity | `--fix` |", "|---|---|---|", *map(_code, KINDS)]
@@ -62,7 +65,7 @@ def document() -> str:
 
 
 def _code(kind: str) -> str:
-    fix = "repairs it" if kind in MENDED else "refuses the data set" if kind in BY_HAND else ""
+    fix = "repairs it" if kind in REPAIRABLE else "refuses the data set" if kind in UNREPAIRABLE else ""
     return f"| `{kind}` | {KINDS[kind]} | {fix} |"
 
 
@@ -70,10 +73,10 @@ def _row(name: str, kind: str, make: Any) -> str:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "data"
         root.mkdir()
-        place = make(root)
-        found = examine(survey(root, decode=False))
-        faults = [fault for group in found.groups for fault in group.faults if group.kind == kind]
-        fault = next((fault for fault in faults if fault.path == place), faults[0])
+        path = make(root)
+        examination = examine(survey(root, decode=False))
+        faults = [fault for group in examination.groups for fault in group.faults if group.kind == kind]
+        fault = next((fault for fault in faults if fault.path == path), faults[0])
         cells = [name.replace("_", " "), f"`{kind}`", KINDS[kind], _text(fault, root)]
     return "| " + " | ".join(cells) + " |"
 
@@ -84,7 +87,7 @@ def _text(fault: Fault, root: Path) -> str:
 
 
 def main() -> None:
-    """Write the page, or compare."""
+    """Write the page, or compare it."""
     text = document()
     if "--check" not in sys.argv[1:]:
         write_text(TARGET, text)

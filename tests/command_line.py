@@ -1,4 +1,4 @@
-"""Commands as a user types them, in this process."""
+"""Helpers that run commands of fullconv in the test's own process."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import pytest
 from fullconv.cli.app import main
 
 
-def predict(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """The exit code of `fullconv predict`."""
-    monkeypatch.setattr("sys.argv", ["fullconv", "predict", *map(str, arguments)])
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """Run `fullconv` with the arguments and return its exit code."""
+    monkeypatch.setattr("sys.argv", ["fullconv", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_:
         main()
     return int(exit_.value.code or 0)
+
+
+def predict(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """Run `fullconv predict` and return its exit code."""
+    return run(monkeypatch, "predict", *arguments)
 
 
 def check(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """The exit code of `fullconv check`."""
-    monkeypatch.setattr("sys.argv", ["fullconv", "check", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    return int(exit_.value.code or 0)
+    """Run `fullconv check` and return its exit code."""
+    return run(monkeypatch, "check", *arguments)

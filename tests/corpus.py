@@ -1,7 +1,7 @@
-"""Small data sets, each with one fault: what people bring, made on purpose.
+"""Small data sets, each with one fault that real data sets have.
 
-Every function takes an empty folder, makes the good base set there, breaks one thing, and returns the file or folder
-that a message must name.
+Every function takes an empty folder, writes the base set without faults there, adds one fault, and returns the file or
+folder that the message must name.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from corpus_annotations import (
     coco_box_only,
-    coco_cut_short,
     coco_odd_polygon,
     coco_of_another_size,
     coco_other_names,
+    coco_truncated,
     coco_unknown_category,
     coco_unknown_image,
     coco_without_an_image,
@@ -39,7 +39,7 @@ from corpus_images import (
     grey_among_colour,
     grey_with_alpha,
     heights_without_a_range,
-    html_behind_a_comment,
+    html_after_a_comment,
     html_image,
     larger_than_any_image,
     mixed_channels,
@@ -127,7 +127,7 @@ def misspelt_key(root: Path) -> Path:
     return root / "dataset.yaml"
 
 
-def misspelt_key_beside_names(root: Path) -> Path:
+def misspelt_key_next_to_classes_txt(root: Path) -> Path:
     base(root)
     (root / "classes.txt").write_text("ground\nroof\ntree\n", encoding="utf-8")
     (root / "dataset.yaml").write_text("chanels: 4\n", encoding="utf-8")
@@ -161,9 +161,9 @@ def loose_image(root: Path) -> Path:
 def nested_pairs(root: Path) -> Path:
     base(root)
     for folder in ("images", "masks"):
-        place = root / folder / "train" / "more"
-        place.mkdir()
-        (root / folder / "train" / "c.png").rename(place / "c.png")
+        subfolder = root / folder / "train" / "more"
+        subfolder.mkdir()
+        (root / folder / "train" / "c.png").rename(subfolder / "c.png")
     return root / "images" / "train" / "more"
 
 
@@ -230,11 +230,10 @@ def nodata_labelled(root: Path) -> Path:
     image(root, "b").unlink()
     rgb = np.maximum(scene(1), 1)
     rgb[:10, :10] = 0
-    return_to = mask(root, "b")
     tags = ImageFileDirectory_v2()
     tags[42113] = "0"
     save(image(root, "b", ".tif"), rgb, tiffinfo=tags)
-    return return_to
+    return mask(root, "b")
 
 
 FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
@@ -258,7 +257,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("listed-absent", listed_absent),
         ("listed-twice", listed_twice),
         ("class-mismatch", coco_other_names),
-        ("invalid-annotations", coco_cut_short),
+        ("invalid-annotations", coco_truncated),
         ("unknown-image", coco_unknown_image),
         ("unknown-class", coco_unknown_category),
         ("damaged-shape", coco_odd_polygon),
@@ -266,12 +265,12 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("unsupported-shape", labelme_line),
         ("no-shapes", labelme_without_shapes),
         ("class-names", misspelt_key),
-        ("class-names", misspelt_key_beside_names),
+        ("class-names", misspelt_key_next_to_classes_txt),
         ("class-names", dataset_yml),
         ("class-names", one_class_only),
         ("empty-file", zero_bytes),
         ("html-file", html_image),
-        ("html-file", html_behind_a_comment),
+        ("html-file", html_after_a_comment),
         ("truncated-file", truncated_image),
         ("truncated-file", truncated_mask),
         ("not-finite", not_finite),
@@ -318,4 +317,4 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("empty-polygon", empty_polygon),
     )
 }
-"""By name: the one kind that the doctor must find, and what makes it."""
+"""By name: the kind that `check` must find, and the function that writes the data set."""

@@ -1,4 +1,4 @@
-"""Faults of annotations in the forms of COCO, labelme and Label Studio, for corpus.py."""
+"""Faults of annotations in COCO, labelme and Label Studio, for corpus.py."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from corpus_base import SIZE, STEMS, image, save, scene
 __all__ = [
     "coco",
     "coco_box_only",
-    "coco_cut_short",
     "coco_odd_polygon",
     "coco_of_another_size",
     "coco_other_names",
+    "coco_truncated",
     "coco_unknown_category",
     "coco_unknown_image",
     "coco_without_an_image",
@@ -32,7 +32,7 @@ BOXES = {1: [8, 8, 30, 8, 30, 24, 8, 24], 2: [36, 20, 60, 20, 60, 44, 36, 44]}
 
 
 def coco(root: Path) -> dict[str, Content]:
-    """A box of each of two classes in every image; what the two files hold, by their names."""
+    """Save images. Return the content of the two JSON files, by name: two boxes of different classes in every image."""
     contents = {}
     for split, count in (("train", 3), ("val", 2)):
         images, shapes = [], []
@@ -48,7 +48,7 @@ def coco(root: Path) -> dict[str, Content]:
 
 
 def write_coco(root: Path, contents: dict[str, Content]) -> Path:
-    """Write the files; returns the one of the split train."""
+    """Write the files, and return the path of the train file."""
     folder = root / "annotations"
     folder.mkdir()
     for name, content in contents.items():
@@ -75,7 +75,7 @@ def coco_of_another_size(root: Path) -> Path:
 
 
 def _labelme(root: Path) -> None:
-    """The good base set, but for its ignored border, as labelme has it."""
+    """Write the base set without faults in labelme's format, without its ignored border."""
     for number, (split, stem) in enumerate((split, stem) for split, stems in STEMS.items() for stem in stems):
         path = save(root / split / f"{stem}.png", scene(number))
         boxes = {"roof": [(8, 6), (32, 6), (32, 24), (8, 24)], "tree": [(40, 24), (64, 24), (64, 44), (40, 44)]}
@@ -118,7 +118,7 @@ def coco_box_only(root: Path) -> Path:
     return write_coco(root, contents)
 
 
-def coco_cut_short(root: Path) -> Path:
+def coco_truncated(root: Path) -> Path:
     path = write_coco(root, coco(root))
     path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
     return path
@@ -156,7 +156,7 @@ def labelme_without_shapes(root: Path) -> Path:
 
 
 def label_studio_image_twice(root: Path) -> Path:
-    """Regions of two labels on every image, in percent; two files have the name of one image."""
+    """Write two regions of different labels for every image; two files have the name of one image."""
     regions = [
         {"x": 10, "y": 10, "width": 40, "height": 40, "rectanglelabels": ["roof"]},
         {"x": 60, "y": 50, "width": 38, "height": 40, "rectanglelabels": ["tree"]},

@@ -1,4 +1,4 @@
-"""The good data set that every fault is made in, and what the faults are made with."""
+"""The base set without faults, and functions to change it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fullconv.arrays import UInt8
+
 __all__ = [
     "COLORS", "SIZE", "STEMS", "UInt8", "base", "image", "label_map", "mask", "masks", "name_classes", "save", "scene",
 ]  # fmt: skip
 
-UInt8 = npt.NDArray[np.uint8]
 SIZE = (48, 64)
 COLORS = {"ground": (0, 0, 0), "roof": (200, 0, 0), "tree": (0, 160, 0)}
 STEMS = {"train": ("a", "b", "c"), "val": ("d", "e")}
 
 
 def scene(seed: int, size: tuple[int, int] = SIZE) -> UInt8:
-    """A smooth random picture, unlike those of other seeds."""
+    """Return a smooth random picture; other seeds give other pictures."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC))
 
 
 def label_map(seed: int = 0, size: tuple[int, int] = SIZE) -> UInt8:
-    """Ground with a roof and a tree, each a third of the height, and a thin border of 255."""
+    """Return ground with a roof and a tree; the first row is 255."""
     target = np.zeros(size, np.uint8)
     target[size[0] // 8 : size[0] // 2, size[1] // 8 : size[1] // 2] = 1
     target[size[0] // 2 : -4, size[1] // 2 + seed % 8 :] = 2
@@ -59,7 +60,7 @@ def name_classes(root: Path, names: tuple[str, ...] = tuple(COLORS), palette: bo
 
 
 def base(root: Path) -> Path:
-    """Three pairs to train on and two to validate on, with nothing to find."""
+    """Write three training pairs and two validation pairs without faults."""
     for number, (split, stem) in enumerate((split, stem) for split, stems in STEMS.items() for stem in stems):
         save(image(root, stem, split=split), scene(number))
         save(mask(root, stem, split=split), label_map(number))

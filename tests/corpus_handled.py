@@ -1,4 +1,4 @@
-"""Small data sets with nothing to find: what is read without a word, though it is unusual."""
+"""Small unusual data sets without faults."""
 
 from __future__ import annotations
 
@@ -103,4 +103,4 @@ HANDLED: dict[str, Callable[[Path], Path]] = {make.__name__: make for make in (
     nodata_mask, extreme_sizes, six_bands, four_declared, heights,
 )}
 # fmt: on
-"""What is handled without a word; they return the data set, or a file in it."""
+"""By name: functions that write a data set without faults and return the data set or a file in it."""

@@ -1,4 +1,4 @@
-"""Faults of images, for corpus.py."""
+"""Data sets with a fault in their images, for corpus.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from PIL import Image
 from corpus_base import SIZE, STEMS, UInt8, base, image, save, scene
 
 
-def images(root: Path) -> list[tuple[Path, UInt8]]:
-    """The images of the base set, taken away to be saved otherwise, with their pixels."""
+def remove_images(root: Path) -> list[tuple[Path, UInt8]]:
+    """Delete the images of the base set and return their paths and pixels, to be saved in another form."""
     paths = sorted((root / "images").rglob("*.png"))
     pixels = [np.array(Image.open(path)) for path in paths]
     for path in paths:
@@ -44,7 +44,7 @@ def html_image(root: Path) -> Path:
     return path
 
 
-def html_behind_a_comment(root: Path) -> Path:
+def html_after_a_comment(root: Path) -> Path:
     base(root)
     image(root, "b").unlink()
     path = image(root, "b", ".jpg")
@@ -120,7 +120,7 @@ def several_pages(root: Path) -> Path:
 def six_bands(root: Path) -> Path:
     base(root)
     describe(root, "range: [0, 1000]\n")
-    for path, rgb in images(root):
+    for path, rgb in remove_images(root):
         np.save(path.with_suffix(".npy"), np.dstack([rgb, rgb[::-1]]).astype(np.float32) * 3)
     return root
 
@@ -144,7 +144,7 @@ def array_with_nan(root: Path) -> Path:
 def four_declared(root: Path) -> Path:
     base(root)
     describe(root, "channels: 4\n")
-    for path, rgb in images(root):
+    for path, rgb in remove_images(root):
         save(path, np.dstack([rgb, rgb[::-1, :, 0]]))
     return root
 
@@ -152,7 +152,7 @@ def four_declared(root: Path) -> Path:
 def heights(root: Path) -> Path:
     base(root)
     describe(root, "range: [-50, 300]\n")
-    for path, rgb in images(root):
+    for path, rgb in remove_images(root):
         save(path.with_suffix(".tif"), rgb[..., 0].astype(np.float32) - 20)
     return root
 

@@ -12,7 +12,7 @@ LISTS = Path("ImageSets", "Segmentation")
 
 
 def _voc(root: Path) -> Path:
-    """The good base set with VOC's folders and lists, and its own classes; returns the folder of the lists."""
+    """Write the base set with VOC's folders and lists and custom classes. Return the folder of the lists."""
     (root / LISTS).mkdir(parents=True)
     number = 0
     for split, stems in STEMS.items():

@@ -1,4 +1,4 @@
-"""GeoTIFFs to be read, a runner whose windows are uneven, and installations that lack something."""
+"""GeoTIFFs, a runner with asymmetric windows, and installations without optional packages, for tests."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
+from fullconv.arrays import Float32, UInt8
 from fullconv.geometry.tiles import Window
 from fullconv.images.decoders import available
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
 from fullconv.runtime.runner import largest
 
-UInt8 = npt.NDArray[np.uint8]
 LABELS = LabelSet.named(["red", "green", "blue"])
 TRANSFORM = Affine(0.25, 0, 500000, 0, -0.25, 4649000)
 
 
 class Shifted:
-    """A runner that compares red three rows above, green five rows below and blue four columns on, zero outside."""
+    """A runner whose scores are red three rows above, green five rows below and blue four columns to the right."""
 
     info = ModelInfo(LABELS, (Window(3, 5), Window(0, 4)), exact=True)
 
     def __init__(self) -> None:
         self.calls = 0
 
-    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
+    def logits(self, images: UInt8) -> Float32:
         self.calls += 1
         height, width = images.shape[1:3]
         padded = np.pad(images.astype(np.float32), ((0, 0), (3, 5), (0, 4), (0, 0)))
@@ -58,12 +58,12 @@ def geotiff(path: Path, pixels: npt.NDArray[np.generic], **options: object) -> P
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Make these packages look as if they were not installed, for all code that reads and writes images."""
+    """Make these packages appear not installed to all code that reads and writes images."""
     monkeypatch.setattr(available, "find_spec", lambda name: None if name in names else find_spec(name))
 
 
 @pytest.fixture(params=["rasterio", "tifffile"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With rasterio, and as if it were not installed."""
+    """Run the test with rasterio, and as if rasterio were not installed."""
     hide(monkeypatch, "" if request.param == "rasterio" else "rasterio")
     return str(request.param)

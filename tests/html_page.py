@@ -1,4 +1,4 @@
-"""A page of HTML, read strictly."""
+"""Read an HTML page strictly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ VOID = {"meta", "img", "path", "circle", "rect", "polyline"}
 
 
 class Page(HTMLParser):
-    """What a page holds, read strictly: every element that opens closes, in order."""
+    """The content of an HTML page; every element must be closed, in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every kind of image file that the tests know, by name: what writes one, and the channels that it is read with."""
+"""All kinds of image files that the tests use, by name, with the function that writes one."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ import tifffile
 from PIL import ExifTags, Image
 from rasterio.errors import NotGeoreferencedWarning
 
+from fullconv.arrays import UInt8
 from fullconv.errors import FullconvError
 from fullconv.images import InputFormat, decoder_of, read_header, read_image
 from geotiffs import geotiff, picture
 
 __all__ = ["EVERY_KIND", "SIZE", "TIFFS", "Kind", "decoder_table", "smooth"]
 
-UInt8 = npt.NDArray[np.uint8]
 Kind = Callable[[Path], object]
 SIZE = (70, 90)
 
 
 def smooth(bands: int = 3) -> UInt8:
-    """What JPEG keeps something of."""
+    """Return a smooth image, which JPEG changes little."""
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     waves = [128 + 120 * np.sin(rows / (3 + band) + columns / (7 - band)) for band in range(bands)]
     return np.stack(waves, -1).astype(np.uint8)
@@ -57,7 +57,7 @@ def jpeg(path: Path, **options: Any) -> None:
 
 
 def floats(nodata: float | None = None, holes: float = np.nan) -> Kind:
-    """Heights from 0 to 1 with a hole of one value, which may be named as nodata."""
+    """Write heights from 0 to 1 with a hole of one value, which may be the nodata value."""
 
     def write(path: Path) -> None:
         heights = picture(*SIZE, 1, "float32")
@@ -68,7 +68,7 @@ def floats(nodata: float | None = None, holes: float = np.nan) -> Kind:
 
 
 def from_pillow(mode: str, **options: Any) -> Kind:
-    """An image of one of Pillow's modes."""
+    """Write an image in one of Pillow's modes."""
 
     def write(path: Path) -> None:
         image = Image.fromarray(smooth())
@@ -87,14 +87,14 @@ def from_pillow(mode: str, **options: Any) -> Kind:
 
 
 def turned(orientation: int) -> Kind:
-    """A JPEG that a camera held sideways."""
+    """Write a JPEG with an EXIF orientation."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     return from_pillow("RGB", exif=exif)
 
 
 def array(bands: int, dtype: str) -> Kind:
-    """Numbers in a .npy file."""
+    """Write an array to a .npy file."""
 
     def write(path: Path) -> None:
         top = {"uint8": 1, "float32": 1 / 255, "float64": 1 / 255}.get(dtype, 120)
@@ -104,12 +104,12 @@ def array(bands: int, dtype: str) -> Kind:
 
 
 def of_tifffile(pixels: Callable[[], npt.NDArray[Any]], **options: Any) -> Kind:
-    """A TIFF of tifffile."""
+    """Write a TIFF with tifffile."""
     return lambda path: tifffile.imwrite(path, pixels(), **options)
 
 
 def deep_png(path: Path) -> None:
-    """Colours of 16 bits, which Pillow cannot write."""
+    """Write a PNG with colours of 16 bits, which Pillow cannot write."""
     shape = {"height": SIZE[0], "width": SIZE[1], "count": 3, "dtype": "uint16"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -118,7 +118,7 @@ def deep_png(path: Path) -> None:
 
 
 def cut(kind: Kind, share: float) -> Kind:
-    """The first part of a file's bytes."""
+    """Write only the first part of a file's bytes."""
 
     def write(path: Path) -> None:
         kind(path)
@@ -129,7 +129,7 @@ def cut(kind: Kind, share: float) -> Kind:
 
 
 def wrong_offsets(path: Path) -> None:
-    """Strips of which half are missing."""
+    """Write a TIFF whose tags lack most of its strips."""
     tifffile.imwrite(path, smooth(), rowsperstrip=16, photometric="rgb")
     with tifffile.TiffFile(path, mode="r+") as file:
         tags = file.pages.first.tags
@@ -154,7 +154,7 @@ TIFFS: dict[str, Kind] = {
     "five bands": lambda path: geotiff(path, smooth(5), photometric="minisblack"),
     "infrared": lambda path: geotiff(path, smooth(4), photometric="rgb", alpha="unspecified"),
 }
-"""Those that prediction reads with three channels, by both libraries."""
+"""TIFFs that prediction reads with three channels, by both libraries."""
 
 MORE_TIFFS: dict[str, Kind] = {
     "two bands": lambda path: geotiff(path, smooth(2), photometric="minisblack"),
@@ -241,7 +241,7 @@ OTHERS: dict[str, tuple[str, Kind]] = {
 
 
 def packed_png(bits: int) -> bytes:
-    """Grey of 2 or 4 bits, which Pillow cannot write."""
+    """Return a PNG with grey of 2 or 4 bits, which Pillow cannot write."""
     levels = smooth(1)[..., 0] >> (8 - bits)
     per_byte = 8 // bits
     width = -(-SIZE[1] // per_byte) * per_byte
@@ -261,11 +261,11 @@ EVERY_KIND: dict[str, tuple[str, Kind]] = {
     **{f"TIFF: {name}": (".tif", kind) for name, kind in (TIFFS | MORE_TIFFS).items()},
     **OTHERS,
 }
-"""The suffix and what writes the file, by kind."""
+"""The suffix and the function that writes the file, by kind."""
 
 
 def decoder_table(folder: Path, hide: Callable[..., None]) -> str:
-    """The table of docs/formats.md: kinds of files in rows by the library that decodes them; `hide` hides packages."""
+    """Return the table of docs/formats.md: the kinds of files by their decoder. `hide` hides packages."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for number, (name, (suffix, make)) in enumerate(EVERY_KIND.items()):
         path, cells = folder / f"{number}{suffix}", []

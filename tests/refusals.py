@@ -58,6 +58,7 @@ def refuses(code: str, *values: object) -> Iterator[Refusal]:
         refusal.error = error
     assert refusal.error is not None, f"nothing was raised; expected {code}"
     assert refusal.error.code == code, f"{refusal.error.code}, not {code}: {refusal.message}"
-    assert matches(code, refusal.message), f"not the wording of {code} in wordings.txt: {refusal.message!r}"
+    if not getattr(refusal.error, "faults", ()):  # the wording of faults is checked by docs/faults.md
+        assert matches(code, refusal.message), f"not the wording of {code} in wordings.txt: {refusal.message!r}"
     for value in values:
         assert str(value) in refusal.message, f"{value} is not in {refusal.message!r}"

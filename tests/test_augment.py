@@ -1,4 +1,4 @@
-"""Image and label map stay on top of each other."""
+"""Augmentation keeps images and label maps aligned."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fullconv.training.augment import Augmentation, RandomScale
 
 
 @pytest.mark.parametrize("scale", [0.6, 0.77, 1.0, 1.3, 1.37, 1.9, 2.0])
-def test_edges_stay_where_they_are_whatever_the_scale(scale: float) -> None:
-    """The image crosses half its brightness where the label changes: along an edge of the scaled pair, no pixel off."""
+def test_edges_of_image_and_label_map_coincide_at_every_scale(scale: float) -> None:
+    """The scaled image crosses half its brightness exactly where the scaled label map changes."""
     target = torch.zeros(60, 60, dtype=torch.uint8)
     target[:, 23:] = 1
     target[31:] = 1 - target[31:]
@@ -24,7 +24,7 @@ def test_edges_stay_where_they_are_whatever_the_scale(scale: float) -> None:
     assert clear.float().mean() > 0.9
 
 
-def test_one_seed_gives_one_pair() -> None:
+def test_equal_seeds_give_equal_pairs() -> None:
     augmentation = Augmentation(32, (0.5, 2.0), 0.5, 0.3)
     image, target = torch.randint(0, 256, (3, 40, 50)).to(torch.uint8), torch.randint(0, 5, (40, 50)).to(torch.uint8)
     first, again, other = (augmentation(image, target, seed) for seed in (1, 1, 2))

@@ -26,7 +26,7 @@ from fullconv.bench.dense import (
 )
 from fullconv.bench.views import Budget, build_view_net, cut_labelled_windows, predict_windows, train_view
 from fullconv.cli.app import app, main
-from fullconv.demo.digits import digit_scenes
+from fullconv.demo.digits import make_digit_scenes
 from fullconv.net.classifiers.backbones import build_classifier, input_size
 from fullconv.net.classifiers.digit_net import digit_net
 from fullconv.net.inspect.network import inspect_classifier
@@ -80,7 +80,7 @@ def test_bound_equals_the_ratio_of_operations_that_torch_counts(backward: bool) 
 
 
 def test_81_patches_of_alexnet_cost_seven_dense_passes() -> None:
-    """torchvision's AlexNet has 9 x 9 cells on 500 x 500 pixels."""
+    """Torchvision's AlexNet has 9 x 9 cells on 500 x 500 pixels."""
     bound = flop_bound(inspect_classifier("alexnet"), inspect_classifier("alexnet", (500, 500)), 81)
     assert bound == pytest.approx(7.2, abs=0.5)
 
@@ -131,7 +131,7 @@ def test_windows_of_different_sizes_have_the_same_middle_pixels() -> None:
     (small, labels), (large, same) = (cut_labelled_windows(50, window, 94, 3, "val") for window in (24, 94))
     np.testing.assert_array_equal(labels, same)
     np.testing.assert_array_equal(small, large[:, 35:59, 35:59])
-    images, targets = digit_scenes(1, views.SCENE, 3, "val")
+    images, targets = make_digit_scenes(1, views.SCENE, 3, "val")
     for window, label, index in zip(large[:12], labels, range(12), strict=False):
         scene, target = images[index // 40], targets[index // 40]
         positions = np.argwhere((scene == window[47, 47]).all(-1) & (target == label))

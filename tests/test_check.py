@@ -1,4 +1,4 @@
-"""What `fullconv check` says as a command: never a traceback, what can be repaired, and the sheet."""
+"""`fullconv check` as a command: exit codes, the line on repairs, and the sheet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fullconv.labels import voc_palette
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder for a data set, beside the one that commands run in."""
+    """Return an empty folder for a data set, next to the folder that commands run in."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     root = tmp_path / "data"
@@ -33,36 +33,37 @@ NAMES = list(corpus.FAULTS)
 
 
 @pytest.mark.parametrize(("name", "other"), [*zip(NAMES, [*NAMES[7:], *NAMES[:7]], strict=True)])
-def test_no_faults_without_names_end_in_a_traceback(
+def test_the_exit_code_says_whether_there_are_errors_if_classes_have_no_names(
     data: Path, monkeypatch: pytest.MonkeyPatch, name: str, other: str
 ) -> None:
-    """One fault, and two in one folder, where no file names the classes."""
+    """One fault, then two faults in one folder."""
 
-    def code_and_errors() -> tuple[int, bool]:
+    def check_exit_code() -> None:
         code = check(monkeypatch, data, "--json", "found.json")
-        return code, json.loads(Path("found.json").read_text(encoding="utf-8"))["errors"] > 0
+        findings = json.loads(Path("found.json").read_text(encoding="utf-8"))["findings"]
+        assert code == (3 if any(finding["severity"] == "error" for finding in findings) else 0)
 
     corpus.FAULTS[name][1](data)
     (data / "dataset.yaml").unlink(missing_ok=True)
-    assert code_and_errors() in ((0, False), (3, True))
+    check_exit_code()
     second = data.with_name("second")
     second.mkdir()
     corpus.FAULTS[other][1](second)
     (second / "dataset.yaml").unlink(missing_ok=True)
     for path in sorted(second.rglob("*")):
-        place = data / path.relative_to(second).with_name(path.name if path.is_dir() else f"x{path.name}")
+        copied = data / path.relative_to(second).with_name(path.name if path.is_dir() else f"x{path.name}")
         if path.is_symlink() or path.is_file():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, place, follow_symlinks=False)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copied, follow_symlinks=False)
     Path("found.json").unlink()
-    assert code_and_errors() in ((0, False), (3, True))
+    check_exit_code()
 
 
 @pytest.mark.parametrize(
     ("name", "count"),
     [("mask_0_255", 5), ("exif_rotation", 1), ("mixed_channels", 1), ("jpeg_mask", 0), ("grey_levels", 0), ("base", 0)],
 )
-def test_what_can_be_repaired_is_said_in_the_last_line(
+def test_the_last_line_says_how_many_faults_can_be_repaired(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, count: int
 ) -> None:
     (corpus.base if name == "base" else corpus.FAULTS[name][1])(data)
@@ -83,31 +84,30 @@ def test_what_can_be_repaired_is_said_in_the_last_line(
      ("all_ignored", "all-ignored"), ("copied_to_val", "in-two-splits"), ("other_band_count", "band-count"),
      ("truncated_mask", "truncated-file")],
 )  # fmt: skip
-def test_no_sample_at_fault_is_shown_as_a_good_one(data: Path, name: str, kind: str) -> None:
-    """What is found of the whole set is told beside the thumbnails of its files, and of no others."""
-    place = corpus.FAULTS[name][1](data)
-    found = examine(survey(data, decode=False))
-    paths = {fault.path for group in found.groups for fault in group.faults}
-    for record in found.records:
-        (thumb,) = [thumb for thumb in found.thumbs if thumb.name == record.sample.name]
-        told = [fault.kind for fault in thumb.faults]
-        assert told == [kind] * bool({record.sample.image, record.sample.target} & paths)
-    assert found.thumbs[0].faults
-    assert place in paths
+def test_thumbnails_show_the_faults_of_their_files_and_of_no_others(data: Path, name: str, kind: str) -> None:
+    faulty_path = corpus.FAULTS[name][1](data)
+    examination = examine(survey(data, decode=False))
+    paths = {fault.path for group in examination.groups for fault in group.faults}
+    for record in examination.records:
+        (thumb,) = [thumb for thumb in examination.thumbs if thumb.name == record.sample.name]
+        kinds = [fault.kind for fault in thumb.faults]
+        assert kinds == [kind] * bool({record.sample.image, record.sample.target} & paths)
+    assert examination.thumbs[0].faults
+    assert faulty_path in paths
 
 
-def test_samples_of_one_annotation_file_are_told_apart(tmp_path: Path) -> None:
+def test_faults_in_one_annotation_file_are_shown_at_their_samples_only(tmp_path: Path) -> None:
     contents = coco(tmp_path)
     shapes = contents["instances_train.json"]["annotations"]
     shapes[:] = [shape for shape in shapes if shape["image_id"] != 1]
     write_coco(tmp_path, contents)
-    found = examine(survey(tmp_path, decode=False))
-    told = {thumb.name: [fault.kind for fault in thumb.faults] for thumb in found.thumbs}
-    assert told == {"train0": [], "train1": ["background-image"], "train2": [], "val0": [], "val1": []}
-    assert found.groups[0].faults[0].path == corpus.image(tmp_path, "train1")
+    examination = examine(survey(tmp_path, decode=False))
+    kinds = {thumb.name: [fault.kind for fault in thumb.faults] for thumb in examination.thumbs}
+    assert kinds == {"train0": [], "train1": ["background-image"], "train2": [], "val0": [], "val1": []}
+    assert examination.groups[0].faults[0].path == corpus.image(tmp_path, "train1")
 
 
-def test_the_sheet_has_a_legend_of_the_colours_that_it_shows(data: Path) -> None:
+def test_the_sheet_has_a_legend_of_all_class_colours(data: Path) -> None:
     corpus.colour_masks(data)
     write_sheet(data.with_name("sheet.html"), examine(survey(data, decode=False)))
     page = data.with_name("sheet.html").read_text(encoding="utf-8")
@@ -116,23 +116,22 @@ def test_the_sheet_has_a_legend_of_the_colours_that_it_shows(data: Path) -> None
     assert '<div class="scroll" tabindex="0"' in page
 
 
-def test_names_that_are_no_unicode_are_shown_escaped(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Archives of Latin-1 names give bytes that no text file can hold."""
+def test_file_names_that_are_not_utf8_are_shown_escaped(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives with Latin-1 names create such files."""
     corpus.base(data)
     name = os.fsdecode(b"B\xe4ume.png")
     corpus.image(data, "b").rename(corpus.image(data, "b").with_name(name))
     assert check(monkeypatch, data, "--json", "found.json") == 3
     assert "B\\udce4ume.png: no mask" in Path("data-check.html").read_text(encoding="utf-8").replace("</code>", ":")
-    told = json.loads(Path("found.json").read_text(encoding="utf-8"))
-    assert name in told["findings"][0]["path"]
+    report = json.loads(Path("found.json").read_text(encoding="utf-8"))
+    assert name in report["findings"][0]["path"]
 
 
-def test_grey_levels_are_no_table_of_classes(data: Path) -> None:
-    """Where no file names the classes, those that no mask holds are not listed."""
+def test_unnamed_classes_without_pixels_are_not_listed(data: Path) -> None:
     corpus.FAULTS["grey_levels"][1](data)
-    found = examine(survey(data, decode=False))
-    assert [facts.name for facts in found.classes] == ["class_0", "class_100", "class_156", "class_200"]
-    write_sheet(data.with_name("sheet.html"), found)
+    examination = examine(survey(data, decode=False))
+    assert [facts.name for facts in examination.classes] == ["class_0", "class_100", "class_156", "class_200"]
+    write_sheet(data.with_name("sheet.html"), examination)
     page = data.with_name("sheet.html").read_text(encoding="utf-8")
     red, green, blue = voc_palette(201)[200]
     assert f'fill="#{red:02x}{green:02x}{blue:02x}"/></svg>class_200</li>' in page

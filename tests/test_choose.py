@@ -1,4 +1,4 @@
-"""What train decides by itself: from the masks, with a reason, and never against what was asked for."""
+"""Training chooses settings from the masks, gives the reasons, and keeps the values that the user sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from command_line import check
 from fullconv.cli.app import main
 from fullconv.data.layouts import find_dataset
 from fullconv.data.statistics import DataSetStatistics, read_statistics, read_training_data
-from fullconv.errors import DataError, UsageError
+from fullconv.errors import DataError
 from fullconv.images import read_label_map, write_image, write_label_map
 from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
@@ -24,14 +24,15 @@ from fullconv.training.choose import STEPS, choose, choose_recipe, choose_stride
 from fullconv.training.data_module import DataModule
 from fullconv.training.job import TrainingOptions, make_job
 from fullconv.training.recipe import Recipe, default_recipe, override, paper_recipe
-from fullconv.training.train import expect
+from fullconv.training.train import estimate
 from html_page import Page
+from refusals import refuses
 
 LABELS = LabelSet.named(["ground", "line", "field"])
 
 
 def striped(folder: Path, images: int = 8) -> Path:
-    """Squares of field, and lines of three pixels, on the ground: red, white and green."""
+    """Write images with squares of field, and lines three pixels wide, on ground: green, white and red."""
     for number in range(images):
         chance = np.random.default_rng(number)
         target = np.zeros((48, 64), np.uint8)
@@ -46,16 +47,16 @@ def striped(folder: Path, images: int = 8) -> Path:
     return folder
 
 
-def test_statistics_hold_shares_and_widths(tmp_path):
+def test_statistics_have_shares_and_widths_of_classes(tmp_path):
     data = find_dataset(striped(tmp_path))
-    found = read_statistics(data)
+    measured = read_statistics(data)
     counts = np.zeros(256, int)
     for sample in data.split("train"):
         counts += np.bincount(data.read_target(sample).ravel(), minlength=256)
-    np.testing.assert_allclose(found.shares, counts[:3] / counts.sum())
-    assert found.images == len(data.split("train"))
-    assert found.thinnest == ("line", 3)
-    assert found.largest[0] == "ground"
+    np.testing.assert_allclose(measured.shares, counts[:3] / counts.sum())
+    assert measured.images == len(data.split("train"))
+    assert measured.thinnest == ("line", 3)
+    assert measured.largest[0] == "ground"
 
 
 def statistics(images: int, share: float = 0.5, width: int | None = 20) -> DataSetStatistics:
@@ -63,19 +64,19 @@ def statistics(images: int, share: float = 0.5, width: int | None = 20) -> DataS
 
 
 @pytest.mark.parametrize(("width", "stride"), [(3, "4"), (7, "4"), (8, "8"), (60, "8"), (None, "8")])
-def test_thin_objects_get_a_fine_stride(width, stride):
+def test_thin_objects_give_a_stride_of_4(width, stride):
     assert choose_stride(statistics(10, width=width)).value == stride
 
 
-def test_no_stride_is_coarser_than_the_maps_are_kept():
+def test_the_stride_is_never_coarser_than_dilate():
     assert choose_stride(statistics(10, width=3), dilate=16).value == "8"
     assert choose_stride(statistics(10), dilate=4).value == "4"
     assert choose_stride(statistics(10), 32, dilate=16).value == "16"
-    assert str(choose_stride(statistics(10), 4, dilate=16)) == "stride        4: as asked for"
+    assert str(choose_stride(statistics(10), 4, dilate=16)) == "stride        4: set by the user"
 
 
 @pytest.mark.parametrize("images", [1, 5, 20, 367, 5000])
-def test_steps_grow_with_the_root_of_the_images(images):
+def test_steps_grow_with_the_square_root_of_the_number_of_images(images):
     recipe, _ = choose_recipe(statistics(images), default_recipe(), set())
     steps = -(-images // recipe.batch_size) * recipe.epochs
     assert 0.5 < steps / (STEPS * (images / 20) ** 0.5) < 2
@@ -85,12 +86,12 @@ def test_steps_grow_with_the_root_of_the_images(images):
 
 
 class Stopped(Exception):
-    """Raised where training would load its first batch."""
+    """Raised in place of loading the first batch."""
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_each_mask_is_decoded_once_before_the_first_batch(tmp_path, monkeypatch, named):
-    """To name the classes, to choose and to count: three reasons, one pass."""
+    """Class names, choices and statistics share one pass over the masks."""
     data = striped(tmp_path / "data")
     if not named:
         (data / "classes.txt").unlink()
@@ -105,8 +106,8 @@ def test_each_mask_is_decoded_once_before_the_first_batch(tmp_path, monkeypatch,
 
     for module in ("dataset", "layouts"):
         monkeypatch.setattr(f"fullconv.data.{module}.read_label_map", counting)
-    monkeypatch.setattr("fullconv.training.train._Prepared.plan", stop)  # it loads the first batch
-    monkeypatch.setattr("fullconv.training.data_module.DataModule.encode_with", stop)  # and this the first of a ladder
+    monkeypatch.setattr("fullconv.training.train._Run.plan", stop)  # it loads the first batch
+    monkeypatch.setattr("fullconv.training.data_module.DataModule.encode_with", stop)  # it does so in a ladder
     with pytest.raises(Stopped):
         fullconv.api.train(data, out=tmp_path / "run", weights="none")
     assert decoded == dict.fromkeys((data / "masks").iterdir(), 1)
@@ -118,7 +119,7 @@ def test_each_mask_is_decoded_once_before_the_first_batch(tmp_path, monkeypatch,
     assert decoded == dict.fromkeys((data / "masks").iterdir(), 1)
 
 
-def test_training_data_are_those_of_find_dataset(tmp_path):
+def test_read_training_data_equals_find_dataset_and_read_statistics(tmp_path):
     data = striped(tmp_path / "data")
     for _ in range(2):  # with class names, and without
         dataset, statistics = read_training_data(data)
@@ -128,7 +129,7 @@ def test_training_data_are_those_of_find_dataset(tmp_path):
     assert dataset.labels.class_names == ("class_0", "class_1", "class_2")
 
 
-def test_training_data_have_the_faults_of_find_dataset(tmp_path):
+def test_read_training_data_reports_the_faults_of_find_dataset(tmp_path):
     data = striped(tmp_path / "data")
     for path in (data / "masks").iterdir():
         write_label_map(path, np.zeros((48, 64), np.uint8), LABELS)
@@ -144,24 +145,23 @@ def test_training_data_have_the_faults_of_find_dataset(tmp_path):
 @pytest.mark.parametrize(
     ("values", "code"),
     [
-        ({"stride": 7}, "unknown-stride"),
-        ({"stride": True}, "unknown-stride"),
-        ({"upsample": None}, "unknown-upsample"),
-        ({"padding": "100"}, "unknown-padding"),
-        ({"dilate": 32}, "unknown-dilate"),
-        ({"recipe": "modern"}, "unknown-recipe"),
-        ({"head_width": 0}, "bad-head-width"),
-        ({"lr": 0}, "bad-recipe-value"),
-        ({"values": {"flop": 1}}, "unknown-recipe-value"),
+        ({"stride": 7}, "unknown-option-value"),
+        ({"stride": True}, "unknown-option-value"),
+        ({"upsample": None}, "unknown-option-value"),
+        ({"padding": "100"}, "unknown-option-value"),
+        ({"dilate": 32}, "unknown-option-value"),
+        ({"recipe": "modern"}, "unknown-option-value"),
+        ({"head_width": 0}, "head-width-too-small"),
+        ({"lr": 0}, "invalid-recipe-value"),
+        ({"values": {"flop": 1}}, "unknown-recipe-setting"),
     ],
 )
 def test_options_are_checked_before_any_data_is_read(tmp_path, values, code):
-    with pytest.raises(UsageError) as caught:
-        fullconv.api.train(tmp_path / "lost", **values)
-    assert caught.value.code == code
+    with refuses(code, *values if code.startswith("unknown-option") else ()):
+        fullconv.api.train(tmp_path / "missing", **values)
 
 
-def test_a_ladder_chooses_nothing_by_the_data(tmp_path):
+def test_a_ladder_chooses_nothing_from_the_data(tmp_path):
     dataset, statistics = read_training_data(striped(tmp_path))
     job = make_job(dataset, TrainingOptions("digits", weights="none", epochs=3, by_data=False), statistics)
     assert (job.spec.stride, job.recipe, job.weights, job.choices) == (8, Recipe(epochs=3), None, ())
@@ -170,22 +170,22 @@ def test_a_ladder_chooses_nothing_by_the_data(tmp_path):
 SIX = ["backbone", "stride", "crop", "batch", "epochs", "class weights"]
 
 
-def test_all_six_are_told_whoever_chose_them():
-    own = choose(statistics(20), default_recipe())
-    assert [choice.name for choice in own.choices] == SIX
-    assert all(choice.value and choice.reason != "as asked for" for choice in own.choices)
-    given = {"epochs", "batch_size", "class_weight_power", "val_every", "crop"}
-    asked = choose(statistics(3, 0.99), default_recipe(), given, model="digits", stride=16)
-    assert [choice.name for choice in asked.choices] == SIX
-    assert {choice.reason for choice in asked.choices} == {"as asked for"}
-    assert (asked.model, asked.stride, asked.recipe) == ("digits", 16, default_recipe())
-    printed = choose(statistics(3, 0.99), paper_recipe(), {"epochs"}, published=True)
-    assert [choice.name for choice in printed.choices] == SIX
-    assert {choice.reason for choice in printed.choices[1:]} == {"as asked for", "as published"}
-    assert printed.recipe == paper_recipe()
+def test_six_settings_are_reported_with_reasons():
+    automatic = choose(statistics(20), default_recipe())
+    assert [choice.name for choice in automatic.choices] == SIX
+    assert all(choice.value and choice.reason != "set by the user" for choice in automatic.choices)
+    names = {"epochs", "batch_size", "class_weight_power", "val_every", "crop"}
+    manual = choose(statistics(3, 0.99), default_recipe(), names, model="digits", stride=16)
+    assert [choice.name for choice in manual.choices] == SIX
+    assert {choice.reason for choice in manual.choices} == {"set by the user"}
+    assert (manual.model, manual.stride, manual.recipe) == ("digits", 16, default_recipe())
+    published = choose(statistics(3, 0.99), paper_recipe(), {"epochs"}, published=True)
+    assert [choice.name for choice in published.choices] == SIX
+    assert {choice.reason for choice in published.choices[1:]} == {"set by the user", "as published"}
+    assert published.recipe == paper_recipe()
 
 
-def test_the_crop_that_is_told_is_the_one_that_is_cut(tmp_path):
+def test_the_reported_crop_is_the_crop_of_training(tmp_path):
     dataset = find_dataset(striped(tmp_path))
     crop = choose(read_statistics(dataset), default_recipe()).choices[2]
     assert crop.value == str(DataModule(dataset, default_recipe()).crop) == "64"
@@ -195,72 +195,71 @@ def test_the_crop_that_is_told_is_the_one_that_is_cut(tmp_path):
     assert whole.value == "whole images"
 
 
-def test_rare_classes_count_more_where_one_has_nearly_all():
+def test_rare_classes_get_larger_weights_if_one_class_has_nearly_all_pixels():
     assert choose_recipe(statistics(20, 0.97), default_recipe(), set())[0].class_weight_power == 0.5
     assert choose_recipe(statistics(20, 0.6), default_recipe(), set())[0].class_weight_power == 0.25
 
 
-def test_check_measures_the_very_job_that_train_would_start(tmp_path, monkeypatch):
-    """And neither writes."""
+def test_check_estimates_the_job_that_train_starts_and_writes_nothing(tmp_path, monkeypatch):
     data, jobs = striped(tmp_path / "data"), []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fullconv.training.train.train", lambda _, job, *rest, **named: jobs.append(job))
     fullconv.api.train(data)
     assert jobs == [make_job(find_dataset(data), TrainingOptions())]
     before = sorted(tmp_path.rglob("*"))
-    rows = dict(expect(find_dataset(data)))
+    rows = dict(estimate(find_dataset(data)))
     assert list(rows) == ["epochs", "time", "memory"]
-    assert rows["epochs"].startswith(f"{jobs[0].recipe.epochs} of ")
+    assert rows["epochs"].startswith(f"{jobs[0].recipe.epochs}, ")
     assert "validation" in rows["time"]
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("missing", ["torch", None])
-def test_check_tells_what_training_will_take_or_what_to_install(tmp_path, monkeypatch, capsys, missing):
+def test_check_prints_the_time_of_training_or_the_command_that_installs_torch(tmp_path, monkeypatch, capsys, missing):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr("fullconv.extras.find_spec", lambda name: None if name == missing else find_spec(name))
-    monkeypatch.setattr("fullconv.training.train.expect", lambda _: (("time", "7 s"),))
+    monkeypatch.setattr("fullconv.training.train.estimate", lambda _: (("time", "7 s"),))
     assert check(monkeypatch, striped(tmp_path / "data"), "--html", tmp_path / "a.html") == 0
-    said = capsys.readouterr().out
-    assert (pip_command("train") in said) == (missing is not None)
-    assert ("time     7 s" in said) == (missing is None)
+    output = capsys.readouterr().out
+    assert (pip_command("train") in output) == (missing is not None)
+    assert ("time     7 s" in output) == (missing is None)
 
 
 def train(monkeypatch, capsys, *words: str | Path) -> str:
-    """What `fullconv train` says."""
+    """Run `fullconv train` and return what it prints on standard error."""
     monkeypatch.setattr("sys.argv", ["fullconv", "train", *map(str, words)])
     with pytest.raises(SystemExit) as exit_:
         main()
-    said = capsys.readouterr()
-    assert not exit_.value.code, said.err
-    return said.err
+    output = capsys.readouterr()
+    assert not exit_.value.code, output.err
+    return output.err
 
 
 def test_train_chooses_reports_and_exports(tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
-    said = train(monkeypatch, capsys, striped(tmp_path / "data"), "--epochs", "10", "--out", out, "--set", "ema=0")
-    assert "stride        4: objects of class line are 3 px wide" in said
-    assert "epochs        10: as asked for" in said
+    printed = train(monkeypatch, capsys, striped(tmp_path / "data"), "--epochs", "10", "--out", out, "--set", "ema=0")
+    assert "stride        4: objects of class line are 3 px wide" in printed
+    assert "epochs        10: set by the user" in printed
     stored = yaml.safe_load((out / "recipe.yaml").read_text())["choices"]
     assert list(stored) == SIX
     rows = {row[0]: row[1:] for row in Page((out / "report.html").read_text()).rows}
     assert all(rows[name] == [stored[name]["value"], stored[name]["reason"]] for name in SIX)
-    assert "attention" not in said
+    assert "warning:" not in printed
     assert (out / "report.html").is_file()
     runner = load_runner(out / "model.onnx")
     assert runner.info.labels.class_names == LABELS.class_names
-    assert "FCN-4s" in said
+    assert "FCN-4s" in printed
     before = (out / "recipe.yaml").read_text()
     train(monkeypatch, capsys, tmp_path / "data", "--epochs", "10", "--model", "mobilenet_v2", "--out", out,
           "--set", "ema=0", "--resume")  # fmt: skip
     assert (out / "recipe.yaml").read_text() == before
 
 
-def test_a_network_that_learnt_nothing_is_explained_not_delivered(tmp_path, monkeypatch, capsys):
+def test_a_network_that_learned_nothing_gives_a_warning_and_no_onnx_file(tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     words = ("--epochs", "1", "--stride", "32", "--weights", "none", "--lr", "1e-9", "--set", "ema=0")
-    said = train(monkeypatch, capsys, striped(tmp_path / "data"), *words, "--out", out)
-    assert "attention: The model" in said
-    assert "no model.onnx is written" in said
+    printed = train(monkeypatch, capsys, striped(tmp_path / "data"), *words, "--out", out)
+    assert "warning: The model" in printed
+    assert "model.onnx was not written" in printed
     assert not (out / "model.onnx").exists()
-    assert "attention" in train(monkeypatch, capsys, tmp_path / "data", *words, "--out", out, "--resume")
+    assert "warning:" in train(monkeypatch, capsys, tmp_path / "data", *words, "--out", out, "--resume")

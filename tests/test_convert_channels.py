@@ -1,4 +1,4 @@
-"""Images that are not RGB come through convert as they were: the same arrays are read."""
+"""Images that are not RGB are read as the same arrays after convert."""
 
 from __future__ import annotations
 
@@ -48,45 +48,45 @@ def save(path: Path, image: Numbers) -> None:
             file.write(np.moveaxis(image, -1, 0))
 
 
-def made(root: Path, kind: str) -> DataSet:
-    suffix, channels, dtype, told = KINDS[kind]
+def make_dataset(root: Path, kind: str) -> DataSet:
+    suffix, channels, dtype, description = KINDS[kind]
     for seed, split in enumerate(("train", "train", "val")):
         random = np.random.default_rng(seed)
         (root / "images" / split).mkdir(parents=True, exist_ok=True)
         image = random.integers(0, 255 if dtype == np.uint8 else 9999, (9, 40, channels)).astype(dtype)
         save(root / "images" / split / f"{seed}{suffix}", image)
         write_label_map(root / "masks" / split / f"{seed}.png", random.integers(0, 2, (9, 40), np.uint8), LABELS)
-    (root / "dataset.yaml").write_text("names: [ground, water]\n" + told)
+    (root / "dataset.yaml").write_text("names: [ground, water]\n" + description)
     return find_dataset(root)
 
 
 @pytest.mark.parametrize("to", LAYOUTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_are_read_as_they_were(tmp_path: Path, kind: str, to: str) -> None:
-    dataset = made(tmp_path / "in", kind)
+def test_images_of_all_kinds_are_read_unchanged_after_convert(tmp_path: Path, kind: str, to: str) -> None:
+    dataset = make_dataset(tmp_path / "in", kind)
     convert(dataset, tmp_path / "out", to)
-    found = find_dataset(tmp_path / "out")
-    assert (found.channels, found.value_range) == (dataset.channels, dataset.value_range)
+    converted = find_dataset(tmp_path / "out")
+    assert (converted.channels, converted.value_range) == (dataset.channels, dataset.value_range)
     for split in ("train", "val"):
-        for mine, theirs in zip(dataset.split(split), found.split(split), strict=True):
-            assert mine.name == theirs.name
-            for one, other in zip(dataset.read(mine), found.read(theirs), strict=True):
+        for sample, copy in zip(dataset.split(split), converted.split(split), strict=True):
+            assert sample.name == copy.name
+            for one, other in zip(dataset.read(sample), converted.read(copy), strict=True):
                 np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("to", LAYOUTS)
-def test_nothing_is_said_of_images_that_need_no_word(tmp_path: Path, to: str) -> None:
-    convert(made(tmp_path / "in", "grey read as RGB"), tmp_path / "out", to)
+def test_dataset_yaml_is_written_only_if_images_need_it(tmp_path: Path, to: str) -> None:
+    convert(make_dataset(tmp_path / "in", "grey read as RGB"), tmp_path / "out", to)
     described = tmp_path / "out" / "dataset.yaml"
     assert described.is_file() == (to == "folder")
     assert to != "folder" or "channels" not in described.read_text()
 
 
-def test_an_array_beside_an_image_of_its_stem_is_not_the_image(tmp_path: Path) -> None:
-    convert(made(tmp_path / "in", "grey"), tmp_path / "voc", "voc")
-    convert(made(tmp_path / "in", "grey"), tmp_path / "labelme", "labelme")
+def test_an_image_is_preferred_to_an_array_with_its_stem(tmp_path: Path) -> None:
+    convert(make_dataset(tmp_path / "in", "grey"), tmp_path / "voc", "voc")
+    convert(make_dataset(tmp_path / "in", "grey"), tmp_path / "labelme", "labelme")
     for path in [*tmp_path.glob("voc/JPEGImages/*.png"), *tmp_path.glob("labelme/train/*.png")]:
         np.save(path.with_suffix(".npy"), np.zeros((9, 40, 6)))
-        path.rename(path.with_suffix(".webp"))  # behind .npy in the alphabet, and known by its content
+        path.rename(path.with_suffix(".webp"))  # after .npy in the alphabet; recognised by content
     for root in (tmp_path / "voc", tmp_path / "labelme"):
         assert {sample.image.suffix for sample in find_dataset(root).split("train")} == {".webp"}

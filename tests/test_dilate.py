@@ -20,7 +20,7 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.inspect.network import inspect_fcn
 from fullconv.net.surgery.convolutionalize import Surgery, convolutionalize, transplant
 from fullconv.net.surgery.dilate import DilatedAvgPool2d, dilate
-from fullconv.training.ladder import _planned
+from fullconv.training.ladder import plan_rungs
 from nets import CLASSIFIERS, narrow_vgg16
 from refusals import refuses
 
@@ -327,7 +327,7 @@ def test_dilation_shows_in_the_name_and_in_the_rows_of_inspect() -> None:
     ],
 )
 def test_dilated_ladder_starts_at_the_stride_of_its_maps(at: int | None, rungs: list[tuple[int, bool]]) -> None:
-    assert _planned(at) == rungs
+    assert plan_rungs(at) == rungs
 
 
 def test_invalid_strides_are_refused() -> None:

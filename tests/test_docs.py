@@ -1,4 +1,4 @@
-"""The pages say what the code does, and their Python examples run."""
+"""docs/commands.md is current, and the Python examples of the documentation run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from test_face import noise
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_page_of_commands_is_current() -> None:
+def test_commands_page_is_current() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "make_commands.py"))
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert page == made["document"](), "run python docs/make_commands.py"
@@ -33,7 +33,7 @@ def examples(page: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The files that the examples name; logging is afterwards as it was."""
+    """Write the files that the examples name. Restore the log level afterwards."""
     monkeypatch.chdir(tmp_path)
     write_image("photo.jpg", noise(40, 56))
     write_image("photos/photo.jpg", noise(40, 56))
@@ -56,7 +56,7 @@ def write_clip(path: str) -> None:
 
 
 def run_examples(page: str) -> dict[str, Any]:
-    """Run the blocks in their order; the names that they leave."""
+    """Run the Python blocks of a page in order and return the names that they define."""
     blocks, names = examples(page), dict[str, Any]()
     assert blocks
     for number, block in enumerate(blocks, 1):
@@ -65,13 +65,13 @@ def run_examples(page: str) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore::Warning:lightning")
-def test_the_examples_of_the_python_page_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_examples_of_the_python_page_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_clip("clip.mp4")
     names = run_examples("docs/python.md")
     printed = capsys.readouterr().out
     assert "lost.jpg: no such file" in printed
     assert "top left corner" in printed
-    assert "2 of 2 steps: mean IU 0." in printed
+    assert "2 of 2 steps: mIoU 0." in printed
     assert "0 errors" in printed
     assert "classifier.1: linear became a 6x6 convolution to 4096" in printed
     made = {path.as_posix() for path in Path("results").rglob("*.*")}
@@ -90,7 +90,7 @@ def test_the_examples_of_the_python_page_run(folder: Path, capsys: pytest.Captur
 
 @pytest.mark.filterwarnings("ignore::Warning:lightning")
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
-def test_the_examples_of_the_readmes_run(folder: Path, page: str) -> None:
+def test_examples_of_the_readmes_run(folder: Path, page: str) -> None:
     names = run_examples(page)
     assert names["result"].label_map.shape == (40, 56)
     assert names["result"].label_map.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""The doctor finds exactly the fault that was made, says where, and a repaired copy has nothing left."""
+"""`check` finds exactly the fault that was made and its file, and the repaired copy has no fault."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,27 +23,29 @@ from PIL.ImageFile import ImageFile
 import corpus
 import corpus_handled
 from command_line import check
+from fullconv.arrays import UInt8
 from fullconv.data.layouts import find_dataset, survey
-from fullconv.data.object_widths import WIDEST, median_width, width_counts, widths
-from fullconv.doctor.duplicates import print_of, same_images
+from fullconv.data.object_widths import WIDEST, count_widths, measure_widths, median_width
+from fullconv.doctor.duplicates import hash_image, same_images
 from fullconv.doctor.examine import Examination, examine
 from fullconv.doctor.page import write_sheet
 from fullconv.doctor.repair import repair
-from fullconv.errors import DataError, UsageError
+from fullconv.errors import DataError
 from fullconv.faults import KINDS, Fault
 from fullconv.images import read_image, read_label_map, write_image
 from html_page import Page
+from refusals import refuses
 
 CAMVID = Path(__file__).parents[1] / ".." / "shared" / "camvid"
 label_maps = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 3))
 
 
-def examined(root: Path) -> Examination:
+def examine_folder(root: Path) -> Examination:
     return examine(survey(root, decode=False))
 
 
-def tree(root: Path) -> dict[str, str]:
-    """Every file and link below a folder, with a digest of what it holds."""
+def list_files(root: Path) -> dict[str, str]:
+    """Return every file and link in a folder, with a digest of its content."""
     return {
         str(path.relative_to(root)): os.readlink(path)
         if path.is_symlink()
@@ -56,7 +57,7 @@ def tree(root: Path) -> dict[str, str]:
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder for a data set, beside the one that commands run in."""
+    """Return an empty folder for a data set, next to the folder that commands run in."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     root = tmp_path / "data"
@@ -65,34 +66,34 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", corpus.FAULTS)
-def test_the_fault_is_found_and_nothing_else(
+def test_check_finds_the_fault_and_no_other(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     kind, make = corpus.FAULTS[name]
-    place = make(data)
-    before = tree(data)
+    faulty_path = make(data)
+    before = list_files(data)
     code = check(monkeypatch, data, "--json", "found.json")
     output = capsys.readouterr()
-    told = json.loads(Path("found.json").read_text(encoding="utf-8"))
-    assert {finding["code"] for finding in told["findings"]} == {kind}
-    assert str(place) in [finding["path"] for finding in told["findings"]]
-    assert {finding["severity"] for finding in told["findings"]} == {KINDS[kind]}
+    report = json.loads(Path("found.json").read_text(encoding="utf-8"))
+    assert {finding["code"] for finding in report["findings"]} == {kind}
+    assert str(faulty_path) in [finding["path"] for finding in report["findings"]]
+    assert {finding["severity"] for finding in report["findings"]} == {KINDS[kind]}
     assert code == (3 if KINDS[kind] == "error" else 0)
     assert f"{KINDS[kind]}: {kind} (" in output.out
-    assert str(place) in output.out
+    assert str(faulty_path) in output.out
     verdict = [line for line in output.out.splitlines() if "--fix DIR repairs" not in line][-1]
     assert verdict.endswith("would stop or go wrong" if code else "can start")
     assert "Traceback" not in output.out + output.err
-    assert str(place) in Path("data-check.html").read_text(encoding="utf-8")
-    assert tree(data) == before
+    assert str(faulty_path) in Path("data-check.html").read_text(encoding="utf-8")
+    assert list_files(data) == before
 
 
 @pytest.mark.parametrize("name", corpus_handled.HANDLED)
-def test_what_is_handled_is_not_complained_of(data: Path, name: str) -> None:
-    place = corpus_handled.HANDLED[name](data)
-    root = next(folder for folder in (place, *place.parents) if (folder / "images").is_dir())
-    found = examined(root)
-    assert (found.groups, found.errors, found.warnings) == ((), 0, 0)
+def test_unusual_but_supported_data_have_no_faults(data: Path, name: str) -> None:
+    path = corpus_handled.HANDLED[name](data)
+    root = next(folder for folder in (path, *path.parents) if (folder / "images").is_dir())
+    examination = examine_folder(root)
+    assert (examination.groups, examination.errors, examination.warnings) == ((), 0, 0)
     dataset = find_dataset(root)
     for split in ("train", "val"):
         for sample in dataset.split(split):
@@ -100,7 +101,7 @@ def test_what_is_handled_is_not_complained_of(data: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, (kind, _) in corpus.FAULTS.items() if KINDS[kind] == "warning"])
-def test_a_warning_lets_training_read_every_sample(data: Path, name: str) -> None:
+def test_every_sample_can_be_read_in_spite_of_a_warning(data: Path, name: str) -> None:
     corpus.FAULTS[name][1](data)
     dataset = find_dataset(data)
     samples = [*dataset.split("train"), *dataset.split("val")]
@@ -110,13 +111,13 @@ def test_a_warning_lets_training_read_every_sample(data: Path, name: str) -> Non
         assert image.shape == (*target.shape, dataset.channels)
 
 
-def test_faults_come_together(data: Path) -> None:
-    """What one file suffers from hides nothing of another; a kind stands once, however many files have it."""
+def test_faults_of_several_kinds_are_found_together(data: Path) -> None:
+    """The fault of one file does not hide those of others. Each kind has one group."""
     corpus.colour_masks(data)
     corpus.name_classes(data)
     corpus.image(data, "a").write_bytes(b"")
     corpus.image(data, "f").write_text("<html></html>")
-    kinds = {group.kind: len(group.faults) for group in examined(data).groups}
+    kinds = {group.kind: len(group.faults) for group in examine_folder(data).groups}
     assert kinds == {"missing-mask": 1, "empty-file": 1, "no-colour-table": 5}
 
 
@@ -127,13 +128,13 @@ def test_every_file_is_decoded_once(data: Path, monkeypatch: pytest.MonkeyPatch)
     decoded = []
     load = ImageFile.load
 
-    def counted(image: ImageFile) -> object:
+    def count_and_load(image: ImageFile) -> object:
         if image.tile and hasattr(image.fp, "name"):  # thumbs are decoded from memory
             decoded.append(str(image.fp.name))
         return load(image)
 
-    monkeypatch.setattr(ImageFile, "load", counted)
-    examined(data)
+    monkeypatch.setattr(ImageFile, "load", count_and_load)
+    examine_folder(data)
     files = [str(path) for path in data.rglob("*.png")]
     assert sorted(decoded) == sorted(files)
 
@@ -145,153 +146,154 @@ REPAIRED = {
     "some_of_0_255": 5, "unknown_label": 4, "unknown_colour": 4, "copied_to_val": 4, "resized_to_val": 5,
     "nodata_labelled": 5, "misspelt_key": None, "no_colour_table": None,
 }  # fmt: skip
-"""How many of the five pairs are in the repaired copy, which has no error; None where nothing can be."""
+"""The number of the five pairs that are in the repaired copy; None if the repair is refused."""
 
 
 @pytest.mark.parametrize("name", REPAIRED)
-def test_the_repaired_copy_is_in_order_and_the_source_untouched(
+def test_the_repaired_copy_has_no_errors_and_the_source_is_unchanged(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     corpus.FAULTS[name][1](data)
-    before, folder = tree(data), data.with_name("fixed")
+    before, folder = list_files(data), data.with_name("fixed")
     expected, severity = REPAIRED[name], KINDS[corpus.FAULTS[name][0]]
     code = check(monkeypatch, data, "--fix", folder)
-    assert tree(data) == before
+    assert list_files(data) == before
     if expected is None:
         assert code == 3
         assert "Traceback" not in capsys.readouterr().err
         return
     assert code == (3 if severity == "error" else 0)
-    assert examined(folder).errors == 0
+    assert examine_folder(folder).errors == 0
     dataset = find_dataset(folder)
     pairs = [dataset.read(sample) for split in ("train", "val") for sample in dataset.split(split)]
     assert len(pairs) == expected
 
 
-def test_repairs_give_the_labels_that_were_meant(data: Path) -> None:
-    """0 and 255 become 0 and 1; smoothed edges snap to within a pixel; a mask is turned as its image is."""
+def test_repairs_restore_the_original_labels(data: Path) -> None:
+    """0 and 255 become 0 and 1, smoothed edges get the nearest class, and a mask is turned as its image is."""
     corpus.mask_0_255(data)
-    repair(examined(data), data.with_name("binary"))
-    meant = (corpus.label_map(1) == 1).astype(np.uint8)
-    assert np.array_equal(read_label_map(corpus.mask(data.with_name("binary"), "b")), meant)
+    repair(examine_folder(data), data.with_name("binary"))
+    original = (corpus.label_map(1) == 1).astype(np.uint8)
+    assert np.array_equal(read_label_map(corpus.mask(data.with_name("binary"), "b")), original)
 
     for name in ("antialiased_grey", "antialiased_colours", "exif_rotation"):
         root, folder = data.with_name(name), data.with_name(f"{name}_fixed")
         corpus.FAULTS[name][1](root)
-        repair(examined(root), folder)
+        repair(examine_folder(root), folder)
         sample = next(sample for sample in find_dataset(folder).split("train") if sample.name == "b")
         target = find_dataset(folder).read_target(sample)
         if name == "exif_rotation":
             assert np.array_equal(target, np.rot90(corpus.label_map(1), -1))
         else:
-            wanted = meant if name == "antialiased_grey" else corpus.label_map(1)
+            wanted = original if name == "antialiased_grey" else corpus.label_map(1)
             assert (target != wanted).mean() < 0.02
 
 
-def test_jpeg_masks_are_kept_where_they_snap(data: Path) -> None:
+def test_jpeg_masks_near_the_class_colours_are_repaired(data: Path) -> None:
     corpus.colour_masks(data)
     path = corpus.mask(data, "b")
     Image.open(path).save(path.with_suffix(".jpg"), quality=92, subsampling=0)
     path.unlink()
     folder = data.with_name("fixed")
-    done = repair(examined(data), folder)
+    done = repair(examine_folder(data), folder)
     assert (done.pairs, done.left_out) == (5, ())
     dataset = find_dataset(folder)
     sample = next(sample for sample in dataset.split("train") if sample.name == "b")
     assert (dataset.read_target(sample) != corpus.label_map(1)).mean() < 0.02
 
 
-def test_untouched_files_are_copied_byte_by_byte(data: Path) -> None:
+def test_files_without_faults_are_copied_byte_by_byte(data: Path) -> None:
     corpus.base(data)
     folder = data.with_name("fixed")
-    assert repair(examined(data), folder).done == ()
-    ours = {name: digest for name, digest in tree(data).items() if name != "dataset.yaml"}
-    assert {name: digest for name, digest in tree(folder).items() if name != "dataset.yaml"} == ours
+    assert repair(examine_folder(data), folder).done == ()
+    originals = {name: digest for name, digest in list_files(data).items() if name != "dataset.yaml"}
+    assert {name: digest for name, digest in list_files(folder).items() if name != "dataset.yaml"} == originals
 
 
-def test_repair_refuses_what_would_touch_the_source(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repair_refuses_folders_that_overlap_the_source(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus.base(data)
-    found, before = examined(data), tree(data.parent)
-    for folder in (data, data / "images" / "new", data.parent):
-        with pytest.raises(UsageError):
-            repair(found, folder)
+    examination, before = examine_folder(data), list_files(data.parent)
+    folders = {data: "folder-not-empty", data / "images" / "new": "folder-in-data", data.parent: "folder-not-empty"}
+    for folder, code in folders.items():
+        with refuses(code, folder):
+            repair(examination, folder)
         assert check(monkeypatch, data, "--fix", folder) == 2
-    assert tree(data.parent) == before
+    assert list_files(data.parent) == before
 
 
-def test_nothing_is_written_into_the_data_unasked(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_writes_nothing_into_the_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus.base(data)
-    before = tree(data)
+    before = list_files(data)
     monkeypatch.chdir(data / "images")
     assert check(monkeypatch, data) == 0
-    assert tree(data) == before
+    assert list_files(data) == before
 
 
-def test_no_layout_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_a_layout_ends_with_exit_code_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pictures").mkdir()
     assert check(monkeypatch, tmp_path) == 3
     assert check(monkeypatch, tmp_path / "nowhere") == 3
 
 
 @given(label_maps)
-def test_the_width_is_the_shorter_of_two_runs(target: npt.NDArray[np.uint8]) -> None:
-    found = widths(target)
+def test_the_width_of_a_pixel_is_the_shorter_of_its_row_and_column_runs(target: UInt8) -> None:
+    widths_of_pixels = measure_widths(target)
     for (y, x), label in np.ndenumerate(target):
         runs = []
         for line, at in ((target[y], x), (target[:, x], y)):
             before = next((k for k in range(at + 1) if line[at - k] != label), at + 1)
             after = next((k for k in range(len(line) - at) if line[at + k] != label), len(line) - at)
             runs.append(before + after - 1)
-        assert found[y, x] == min(runs)
-    counts = width_counts(target)
+        assert widths_of_pixels[y, x] == min(runs)
+    counts = count_widths(target)
     for label in range(4):
-        held = np.sort(found[target == label])
+        held = np.sort(widths_of_pixels[target == label])
         assert median_width(counts[label]) == (int(held[(len(held) - 1) // 2]) if len(held) else None)
         assert counts[label].sum() == len(held)
 
 
-def test_a_pole_is_as_wide_as_it_is() -> None:
+def test_the_median_width_of_a_bar_is_its_shorter_side() -> None:
     target = np.zeros((200, 300), np.uint8)
     target[20:180, 50:53], target[100:105, 60:250] = 1, 2
-    counts = width_counts(target)
+    counts = count_widths(target)
     assert [median_width(row) for row in counts[:4]] == [WIDEST, 3, 5, None]
 
 
-def prints(tmp_path: Path) -> Iterator[tuple[Path, npt.NDArray[np.uint8]]]:
+def images(tmp_path: Path) -> Iterator[tuple[Path, UInt8]]:
     for seed in range(20):
         path = tmp_path / f"{seed}.png"
         write_image(path, corpus.scene(seed, (60, 80)))
         yield path, read_image(path).pixels
 
 
-def test_an_image_is_known_again_and_others_are_not(tmp_path: Path) -> None:
-    first = [print_of(path, rgb) for path, rgb in prints(tmp_path)]
+def test_resized_jpeg_copies_are_recognised_and_other_images_are_not(tmp_path: Path) -> None:
+    first = [hash_image(path, rgb) for path, rgb in images(tmp_path)]
     assert list(same_images(first[:10], first[10:])) == []
     changed = []
     for seed in range(20):
         path = tmp_path / f"{seed}.jpg"
         Image.fromarray(corpus.scene(seed, (60, 80))).resize((120, 90)).save(path, quality=60)
-        changed.append(print_of(path, read_image(path).pixels))
+        changed.append(hash_image(path, read_image(path).pixels))
     assert list(same_images(first, changed)) == [(seed, seed, False) for seed in range(20)]
     assert list(same_images(first, first)) == [(seed, seed, True) for seed in range(20)]
 
 
-def test_flat_images_are_the_same_by_their_bytes_only(tmp_path: Path) -> None:
-    looks = []
+def test_images_of_one_colour_are_compared_by_bytes_only(tmp_path: Path) -> None:
+    hashes = []
     for name, options in (("a", {}), ("b", {"compress_level": 0})):
         path = tmp_path / f"{name}.png"
         Image.fromarray(np.full((40, 50, 3), 99, np.uint8)).save(path, **options)
-        looks.append(print_of(path, read_image(path).pixels))
-    assert list(same_images(looks[:1], looks[1:])) == []
-    assert list(same_images(looks[:1], looks[:1])) == [(0, 0, True)]
+        hashes.append(hash_image(path, read_image(path).pixels))
+    assert list(same_images(hashes[:1], hashes[1:])) == []
+    assert list(same_images(hashes[:1], hashes[:1])) == [(0, 0, True)]
 
 
-def test_the_sheet_is_one_offline_page_with_words_for_every_picture(data: Path, tmp_path: Path) -> None:
+def test_the_sheet_needs_no_network_and_every_picture_has_alternative_text(data: Path, tmp_path: Path) -> None:
     root = corpus_handled.unicode_and_blanks(data)
     corpus.image(root, "a").write_bytes(b"")
     (root / "images" / "train" / "<script>.png").write_bytes(b"")
     sheet = tmp_path / "sheet.html"
-    write_sheet(sheet, examined(root))
+    write_sheet(sheet, examine_folder(root))
     page = Page(sheet.read_text(encoding="utf-8"))
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert {"h1", "h2", "h3", "details", "summary", "svg", "ul"} <= set(page.tags)
@@ -302,48 +304,47 @@ def test_the_sheet_is_one_offline_page_with_words_for_every_picture(data: Path, 
     assert all(image["src"].startswith("data:image/jpeg;base64,") and image["alt"] for image in images)
 
 
-def test_a_large_set_shows_faults_first_and_few_pictures(data: Path) -> None:
+def test_the_thumbnails_of_a_large_set_are_few_and_show_faults_first(data: Path) -> None:
     corpus.base(data)
     for number in range(100):
         shutil.copyfile(corpus.image(data, "a"), corpus.image(data, f"n{number:03}"))
         shutil.copyfile(corpus.mask(data, "a"), corpus.mask(data, f"n{number:03}"))
     corpus.image(data, "n099").write_bytes(b"")
-    found = examined(data)
-    assert found.thumbs[0].name == "n099"
-    assert 10 <= len(found.thumbs) <= 14
-    assert {thumb.split for thumb in found.thumbs} == {"train", "val"}
+    examination = examine_folder(data)
+    assert examination.thumbs[0].name == "n099"
+    assert 10 <= len(examination.thumbs) <= 14
+    assert {thumb.split for thumb in examination.thumbs} == {"train", "val"}
 
 
 def test_every_kind_is_made_by_the_corpus() -> None:
     assert {kind for kind, _ in corpus.FAULTS.values()} == set(KINDS)
 
 
-def made_in_the_source() -> set[str]:
-    """The kinds that are written where faults are made."""
-    found = set()
+def kinds_in_the_source() -> set[str]:
+    """Return the kinds in all calls of `Fault`."""
+    kinds = set()
     for path in (Path(__file__).parents[1] / "src" / "fullconv").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Fault" and node.args:
-                found |= {leaf.value for leaf in ast.walk(node.args[0]) if isinstance(leaf, ast.Constant)}
-    return found
+                kinds |= {leaf.value for leaf in ast.walk(node.args[0]) if isinstance(leaf, ast.Constant)}
+    return kinds
 
 
-def test_every_fault_is_of_a_kind_in_the_vocabulary() -> None:
-    made = made_in_the_source()
-    assert len(made) > 40
-    assert made <= set(KINDS)
+def test_every_fault_in_the_source_has_a_kind_in_the_table() -> None:
+    kinds = kinds_in_the_source()
+    assert len(kinds) > 40
+    assert kinds <= set(KINDS)
 
 
-def test_an_error_without_faults_becomes_one_in_the_name_of_its_file() -> None:
-    """An error that code below raised with a message alone is not lost."""
+def test_an_error_without_faults_becomes_a_fault_of_its_file() -> None:
     path = Path("b.png")
     (known,) = DataError("colours of no class", code="unknown-colour").faults_at(path)
-    (other,) = DataError("what nobody expected").faults_at(path)
+    (other,) = DataError("an unexpected error").faults_at(path)
     assert (known.kind, known.path, other.kind) == ("unknown-colour", path, "unreadable-file")
-    assert (other.problem, other.severity) == ("what nobody expected", "error")
+    assert (other.problem, other.severity) == ("an unexpected error", "error")
 
 
-def test_an_error_of_faults_has_their_kind_and_all_of_them() -> None:
+def test_an_error_has_all_its_faults_and_their_common_kind() -> None:
     faults = [Fault("missing-mask", Path(f"{number}.png"), "no mask has its stem", "add it") for number in range(60)]
     one, many = DataError.of(faults[0]), DataError("60 faults", faults)
     assert (str(one), one.code, one.faults) == ("0.png: no mask has its stem; add it", "missing-mask", (faults[0],))
@@ -360,13 +361,13 @@ def test_findings_in_json_name_their_sample_and_whether_they_can_be_repaired(
     findings = json.loads(Path("found.json").read_text(encoding="utf-8"))["findings"]
     keys = {"code", "severity", "path", "problem", "remedy", "sample", "split", "fixable"}
     assert all(set(finding) == keys for finding in findings)
-    told = {finding["code"]: (finding["split"], finding["sample"], finding["fixable"]) for finding in findings}
-    assert told == {"exif-rotation": ("train", "b", True), "empty-file": ("val", "e", False)}
+    facts = {finding["code"]: (finding["split"], finding["sample"], finding["fixable"]) for finding in findings}
+    assert facts == {"exif-rotation": ("train", "b", True), "empty-file": ("val", "e", False)}
 
 
-def test_a_pair_that_a_list_lacks_is_named_with_its_split(data: Path) -> None:
+def test_a_missing_mask_names_its_sample_and_split(data: Path) -> None:
     corpus.FAULTS["missing_mask"][1](data)
-    (fault,) = examined(data).groups[0].faults
+    (fault,) = examine_folder(data).groups[0].faults
     assert (fault.kind, fault.sample, fault.split) == ("missing-mask", "b", "train")
 
 
@@ -375,34 +376,34 @@ WORDING = {
     "misspelt_key": "dataset.yaml: unknown key 'pallete'; did you mean 'palette'?",
     "size_mismatch": "masks/train/b.png: is 64x40 (width x height), but its image images/train/b.png is 64x48; "
     "resize the mask without interpolation, or export it again",
-    "mask_0_255": "masks/train/b.png: contains only 0 and 255; 255 is ignored, so that no class above 0 is left; "
+    "mask_0_255": "masks/train/b.png: contains only 0 and 255; 255 is ignored, so no class above 0 remains; "
     "write 255 as 1",
     "coco_without_an_image": "annotations/instances_train.json: its image 'train1.png' is not in images/train; "
     "put it there",
 }
-"""The words of some faults, below the folder of the data; docs/faults.md has those of all."""
+"""The messages of some faults, relative to the data folder; docs/faults.md has all."""
 
 
 @pytest.mark.parametrize("name", WORDING)
-def test_the_words_of_a_fault(data: Path, name: str) -> None:
-    place = corpus.FAULTS[name][1](data)
-    faults = [fault for group in examined(data).groups for fault in group.faults if fault.path == place]
+def test_the_message_of_a_fault_says_problem_and_remedy(data: Path, name: str) -> None:
+    faulty_path = corpus.FAULTS[name][1](data)
+    faults = [fault for group in examine_folder(data).groups for fault in group.faults if fault.path == faulty_path]
     assert [str(fault).replace(f"{data}/", "") for fault in faults] == [WORDING[name]]
 
 
-@pytest.mark.skipif(not CAMVID.is_dir(), reason="needs the CamVid data beside the project")
-def test_camvid_is_in_order_but_for_its_poles(tmp_path: Path) -> None:
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="needs the CamVid data next to the project")
+def test_the_only_fault_of_camvid_is_its_thin_poles(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for folder in (split, f"{split}annot"):
             (tmp_path / folder).mkdir()
             for path in sorted((CAMVID / folder).glob("*.png"))[::20]:
                 shutil.copyfile(path, tmp_path / folder / path.name)
-    found = examined(tmp_path)
-    assert [group.kind for group in found.groups] == ["thin-objects"]
-    assert "class pole are 3 px" in found.groups[0].faults[0].problem
+    examination = examine_folder(tmp_path)
+    assert [group.kind for group in examination.groups] == ["thin-objects"]
+    assert "class pole are 3 px" in examination.groups[0].faults[0].problem
     folder = tmp_path / "fixed"
-    with pytest.raises(UsageError, match="inside the data"):
-        repair(found, folder)
+    with refuses("folder-in-data", folder):
+        repair(examination, folder)
 
 
 def test_the_page_of_faults_is_current() -> None:

@@ -18,7 +18,7 @@ from torch import nn
 
 from fullconv.cli.app import main
 from fullconv.data.layouts import find_dataset
-from fullconv.demo.digits import DIGIT_LABELS, digit_scenes
+from fullconv.demo.digits import DIGIT_LABELS, make_digit_scenes
 from fullconv.geometry.tiles import Window
 from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
@@ -257,7 +257,7 @@ def test_export_int8_needs_data(run, monkeypatch, capsys):
 def scenes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     for split, count in (("train", 3), ("val", 2)):
-        images, targets = digit_scenes(count, (64, 80), seed=count)
+        images, targets = make_digit_scenes(count, (64, 80), seed=count)
         for index, (image, target) in enumerate(zip(images, targets, strict=True)):
             write_image(folder / "images" / split / f"{index}.png", image)
             write_label_map(folder / "masks" / split / f"{index}.png", target, DIGIT_LABELS)
@@ -273,7 +273,7 @@ def test_eight_bits_are_used_between_the_padded_image_and_the_score_layers(run, 
     assert sorted(node.output[0] for node in convs if node not in in_eight) == ["score_0", "score_1", "score_2"]
     assert not any(nodes[name].op_type == "DequantizeLinear" for name in nodes["label_map"].input if name in nodes)
     exact = export(run, tmp_path / "float.onnx").path
-    small, images = load_runner(done.path), digit_scenes(1, (64, 80))[0]
+    small, images = load_runner(done.path), make_digit_scenes(1, (64, 80))[0]
     assert small.metadata.notes["quantized"]["int8_mean_iou"] == done.quantized.int8_mean_iou
     assert small.metadata.notes["scores"]["mean_iou"] == done.quantized.int8_mean_iou
     assert small.metadata.notes["scores"]["data"] == str(scenes)

@@ -1,4 +1,4 @@
-"""The Python face: every way to give an image says the same, and what is none is refused with a way out."""
+"""The Python interface: all forms of an image give the same result, and other values are refused with advice."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ from fullconv.predict.outputs import read_areas
 from fullconv.predict.result import segment
 from fullconv.runtime import models
 from fullconv.runtime.runner import largest
+from refusals import refuses
 
 ROOT = Path(__file__).parent.parent
 UInt8 = npt.NDArray[np.uint8]
@@ -58,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, module in net.named_children():
         if name.startswith("score_"):
             nn.init.normal_(module.weight)  # type: ignore[arg-type]
-    with torch.no_grad():  # no class is before the others
+    with torch.no_grad():  # no class dominates
         scores = net.eval()(torch.from_numpy(noise(64, 96)[None]).permute(0, 3, 1, 2))
         net.score_fr.bias -= scores.mean((0, 2, 3))  # type: ignore[operator]
     folder = tmp_path_factory.mktemp("run")
@@ -88,7 +89,7 @@ class Counting:
         return largest(images.transpose(0, 3, 1, 2).astype(np.float32))
 
 
-def test_the_label_map_is_the_runners(run: Path, model: Model) -> None:
+def test_label_map_is_that_of_the_runner(run: Path, model: Model) -> None:
     image = noise(67, 93)
     result = model.predict(image)
     expected = TorchRunner.load(run).label_maps(image[None])[0]
@@ -103,54 +104,54 @@ def test_the_label_map_is_the_runners(run: Path, model: Model) -> None:
     assert sum(area.pixels for area in result.areas().values()) == 67 * 93
 
 
-def test_a_path_an_opened_image_and_an_array_say_the_same(tmp_path: Path, model: Model) -> None:
+def test_path_opened_image_and_array_give_the_same_result(tmp_path: Path, model: Model) -> None:
     image = noise(48, 64)
     turned = Image.Exif()
     turned[0x0112] = 6
     Image.fromarray(image).save(tmp_path / "a.png", exif=turned)
     upright = np.rot90(image, -1)
     expected = model.predict(upright)
-    for given in (str(tmp_path / "a.png"), tmp_path / "a.png", Image.open(tmp_path / "a.png")):
-        found = model.predict(given)
-        assert np.array_equal(found.image, upright)
-        assert np.array_equal(found.label_map, expected.label_map)
+    for form in (str(tmp_path / "a.png"), tmp_path / "a.png", Image.open(tmp_path / "a.png")):
+        result = model.predict(form)
+        assert np.array_equal(result.image, upright)
+        assert np.array_equal(result.label_map, expected.label_map)
     grey = Image.fromarray(image[..., 0])
     assert np.array_equal(model.predict(grey).image, np.stack([image[..., 0]] * 3, -1))
 
 
 @pytest.mark.parametrize(
-    ("given", "hint"),
+    ("value", "code", "hint"),
     [
-        (noise(4, 5) / 255, "float64: scale it to 0 to 255"),
-        (noise(4, 5).astype(np.int32), "int32"),
-        (noise(4, 5)[..., 0], "np.stack"),
-        (noise(4, 5).transpose(2, 0, 1), r"transpose\(1, 2, 0\)"),
-        (np.zeros((4, 5, 4), np.uint8), r"a\[..., :3\]"),
-        (noise(4, 5)[None], "1 x 4 x 5 x 3"),
-        (noise(4, 5)[:0], "0 x 5 x 3"),
-        (np.uint8(3), "uint8"),
-        (torch.zeros(4, 5, 3), "Tensor"),
-        (None, "NoneType"),
-        ([[[0, 0, 0]]], "list"),
+        (noise(4, 5) / 255, "unsupported-array-type", "float64: scale it to 0 to 255"),
+        (noise(4, 5).astype(np.int32), "unsupported-array-type", "int32"),
+        (noise(4, 5)[..., 0], "unsupported-array-shape", "np.stack"),
+        (noise(4, 5).transpose(2, 0, 1), "unsupported-array-shape", "transpose(1, 2, 0)"),
+        (np.zeros((4, 5, 4), np.uint8), "unsupported-array-shape", "a[..., :3]"),
+        (noise(4, 5)[None], "unsupported-array-shape", "1 x 4 x 5 x 3"),
+        (noise(4, 5)[:0], "unsupported-array-shape", "0 x 5 x 3"),
+        (np.uint8(3), "not-an-image", "uint8"),
+        (torch.zeros(4, 5, 3), "not-an-image", "Tensor"),
+        (None, "not-an-image", "NoneType"),
+        ([[[0, 0, 0]]], "not-an-image", "list"),
     ],
 )
-def test_what_is_no_image_is_refused_with_what_it_is(model: Model, given: Any, hint: str) -> None:
-    with pytest.raises(UsageError, match=hint):
-        model.predict(given)
+def test_other_values_are_refused_with_advice(model: Model, value: Any, code: str, hint: str) -> None:
+    with refuses(code, hint):
+        model.predict(value)
 
 
-def test_broken_files_and_empty_images_are_told(tmp_path: Path, model: Model) -> None:
+def test_broken_files_and_empty_images_raise_data_errors(tmp_path: Path, model: Model) -> None:
     write_image(tmp_path / "a.png", noise(40, 40))
     (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:900])
     with Image.open(tmp_path / "cut.png") as opened:
-        for given in (tmp_path / "lost.png", tmp_path / "cut.png", opened):
+        for image in (tmp_path / "lost.png", tmp_path / "cut.png", opened):
             with pytest.raises(DataError, match=r"(lost|cut)\.png: "):
-                model.predict(given)
+                model.predict(image)
     with pytest.raises(DataError, match="0 x 3 pixels"):
         model.predict(Image.new("RGB", (0, 3)))
 
 
-def test_what_becomes_of_the_array_later_changes_no_result() -> None:
+def test_later_changes_of_the_array_do_not_change_the_result() -> None:
     image = noise(5, 6)
     result = Model(Counting()).predict(image)
     before = result.label_map.copy()
@@ -158,7 +159,7 @@ def test_what_becomes_of_the_array_later_changes_no_result() -> None:
     assert np.array_equal(result.logits.argmax(0), before)
 
 
-def test_logits_are_computed_once_and_only_when_they_are_asked_for() -> None:
+def test_logits_are_computed_once_at_their_first_use() -> None:
     runner = Counting()
     result = segment(runner, noise(5, 6), "a")
     result.areas(), result.polygons(), result.overlay(), repr(result)
@@ -168,7 +169,7 @@ def test_logits_are_computed_once_and_only_when_they_are_asked_for() -> None:
     assert runner.calls == ["label_maps", "logits"]
 
 
-def test_many_images_come_one_at_a_time_and_in_order(tmp_path: Path) -> None:
+def test_predict_many_is_lazy_and_keeps_the_order(tmp_path: Path) -> None:
     for name in ("b.png", "a.png", "sub/c.png"):
         write_image(tmp_path / name, noise(3, 4))
     runner = Counting()
@@ -185,11 +186,11 @@ def test_many_images_come_one_at_a_time_and_in_order(tmp_path: Path) -> None:
     ]
 
 
-def test_saving_again_replaces_the_images_own_rows_only(tmp_path: Path) -> None:
+def test_saving_again_replaces_only_the_rows_of_the_image(tmp_path: Path) -> None:
     model = Model(Counting())
     red = np.zeros((2, 3, 3), np.uint8) + np.array([9, 0, 0], np.uint8)
-    for given, name in ((red, "a"), (noise(4, 4), "b"), (np.concatenate([red, red]), "a")):
-        written = model.predict(given).save(tmp_path, ["labels", "areas"], name)
+    for image, name in ((red, "a"), (noise(4, 4), "b"), (np.concatenate([red, red]), "a")):
+        written = model.predict(image).save(tmp_path, ["labels", "areas"], name)
         assert written == {"labels": tmp_path / f"{name}.png", "areas": tmp_path / "areas.csv"}
     rows = read_areas(tmp_path / "areas.csv")
     assert [row[0] for row in rows] == ["b"] * 3 + ["a"] * 3
@@ -197,16 +198,18 @@ def test_saving_again_replaces_the_images_own_rows_only(tmp_path: Path) -> None:
     assert read_label_map(tmp_path / "a.png").shape == (4, 3)
 
 
-def test_a_kind_that_is_not_known_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kinds", "code"), [("labels", "kinds-not-a-list"), (["label"], "unknown-result-kind"), ([], "nothing-to-save")]
+)
+def test_unknown_kinds_are_refused(tmp_path: Path, kinds: Any, code: str) -> None:
     result = segment(Counting(), noise(2, 2), "a")
-    for kinds in ("labels", ["label"], []):
-        with pytest.raises(UsageError):
-            result.save(tmp_path, kinds)
+    with refuses(code):
+        result.save(tmp_path, kinds)
     assert not list(tmp_path.iterdir())
 
 
 class Page(HTMLParser):
-    """What a browser would see: tags and text."""
+    """The tags, picture addresses and text of an HTML page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -223,7 +226,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_a_notebook_sees_image_overlay_and_the_classes_that_are_there() -> None:
+def test_a_notebook_shows_image_overlay_and_present_classes() -> None:
     image = np.zeros((300, 1200, 3), np.uint8)
     image[:, :, 1], image[:, 900:, 2] = 100, 200
     result = segment(Counting(), image, '"><script>alert(1)</script>')
@@ -241,7 +244,7 @@ def test_a_notebook_sees_image_overlay_and_the_classes_that_are_there() -> None:
 def test_bundled_names_are_files_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "inside"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"'street'.*this installation has none"):
+    with refuses("no-model", "'street'", "this installation has none"):
         models.bundled("street", folder)
     for path in (
         "inside/street.onnx",
@@ -256,22 +259,20 @@ def test_bundled_names_are_files_inside_the_package(tmp_path: Path, monkeypatch:
     assert models.bundled("street", folder) == models.model_path("street", folder) == folder / "street.onnx"
     assert models.model_path("./street", folder) == models.model_path(Path("street"), folder) == Path("street")
     for name in ("stret", "../secret", "notes", ""):
-        with pytest.raises(ModelError, match="digits, street"):
+        with refuses("no-model", "digits, street"):
             models.bundled(name, folder)
-    with pytest.raises(ModelError) as error:
+    with refuses("no-model", "runs/lost", *models.bundled_names()):
         fullconv.load("runs/lost")
-    assert error.value.code == "no-model"
-    assert all(name in str(error.value) for name in models.bundled_names())
 
 
-def test_results_of_a_folder_have_names_of_their_own(tmp_path: Path, run: Path) -> None:
+def test_names_of_the_results_of_a_folder_differ(tmp_path: Path, run: Path) -> None:
     for name in ("a/photo.png", "b/photo.png", "b/photo.jpg"):
         write_image(tmp_path / name, noise(20, 30))
-    found = {result.name for result in fullconv.load(run).predict_many(tmp_path)}
-    assert found == {"a/photo", "b/photo.png", "b/photo.jpg"}
+    names = {result.name for result in fullconv.load(run).predict_many(tmp_path)}
+    assert names == {"a/photo", "b/photo.png", "b/photo.jpg"}
 
 
-def test_every_name_of_the_face_is_there_and_listed() -> None:
+def test_public_names_exist_and_have_docstrings() -> None:
     assert set(fullconv.__all__) <= set(dir(fullconv))
     for name in fullconv.__all__:
         value = getattr(fullconv, name)
@@ -281,8 +282,8 @@ def test_every_name_of_the_face_is_there_and_listed() -> None:
     assert fullconv.Model is Model
 
 
-def test_the_functions_and_their_types_load_no_torch() -> None:
-    """Where torch is not installed, only the calls that need it fail, with the pip command."""
+def test_public_names_do_not_import_torch() -> None:
+    """Without torch, only calls that need it fail, with the pip command."""
     code = (
         "import sys\n"
         "sys.modules['torch'] = None\n"
@@ -331,10 +332,10 @@ def test_evaluate_gives_the_scores_of_its_definition(data: Path, digits: Path) -
 def test_evaluate_refuses_a_model_of_other_classes(data: Path, run: Path) -> None:
     with pytest.raises(ModelError) as caught:
         fullconv.evaluate(run, data)
-    assert caught.value.code == "other-classes"
+    assert caught.value.code == "classes-differ"
 
 
-def test_check_is_that_of_the_command(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_equals_the_command(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(shutil.copytree(data, tmp_path / "data"))
     image = next((folder / "images" / "val").iterdir())
     image.write_bytes(image.read_bytes()[:-300])
@@ -346,7 +347,7 @@ def test_check_is_that_of_the_command(data: Path, tmp_path: Path, monkeypatch: p
     assert json.loads((tmp_path / "a.json").read_text()) == json.loads(json.dumps(examination.to_dict()))
 
 
-def test_export_writes_what_load_reads(digits: Path, tmp_path: Path) -> None:
+def test_exported_file_gives_the_labels_of_the_run(digits: Path, tmp_path: Path) -> None:
     exported = fullconv.export(digits, tmp_path / "a.onnx", licence="CC0-1.0")
     assert exported.path == tmp_path / "a.onnx"
     image = noise(50, 60)
@@ -364,7 +365,7 @@ def test_export_writes_what_load_reads(digits: Path, tmp_path: Path) -> None:
         ({"out": "a.pth"}, "not-onnx"),
     ],
 )
-def test_export_refuses_calls_that_cannot_be_meant(digits: Path, arguments: dict[str, Any], code: str) -> None:
+def test_export_refuses_contradictory_options(digits: Path, arguments: dict[str, Any], code: str) -> None:
     with pytest.raises(UsageError) as caught:
         fullconv.export(digits, **arguments)
     assert caught.value.code == code

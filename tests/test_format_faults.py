@@ -1,4 +1,4 @@
-"""Annotations that are not what they seem: which file, which image and what to do is said of each."""
+"""Faults of annotations name the file, the image and the remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE = (6, 8)
 SQUARE = [(1, 1), (5, 1), (5, 5), (1, 5)]
 Points = list[tuple[int, int]]
 
-# Shapes without a pixel: no corner, one, two, three times one, a line, wholly outside, between the centres of pixels.
+# Shapes without pixels: no corner, one, two, three equal ones, a line, outside of the image, between pixel centres.
 EMPTY: list[Points] = [
     [], [(2, 2)], [(1, 1), (5, 5)], [(3, 3)] * 3, [(1, 1), (3, 2), (5, 3)], [(20, 1), (30, 1), (30, 5)],
     [(1, 1), (1, 2), (1, 4)],
@@ -49,7 +49,7 @@ def labelme(root: Path, polygons: list[Points]) -> Path:
 
 
 def coco(root: Path, segmentations: list[Any]) -> Path:
-    """Two images, of which the first one has the annotations."""
+    """Write two images; only the first one has annotations."""
     images = [{"id": i, "file_name": f"{name}.png", "height": SIZE[0], "width": SIZE[1]} for i, name in enumerate("ab")]
     annotations = [{"image_id": 0, "category_id": 1, "segmentation": one} for one in segmentations]
     file = root / "annotations" / "train.json"
@@ -114,7 +114,9 @@ def test_shapes_that_cover_no_pixel_are_a_warning_with_file_image_and_label(
         ("brushlabels", {"format": "rle", "rle": []}),
     ],
 )
-def test_other_shapes_of_label_studio_may_be_empty_too(tmp_path: Path, kind: str, value: dict[str, Any]) -> None:
+def test_empty_rectangles_ellipses_and_brushes_of_label_studio_are_warnings(
+    tmp_path: Path, kind: str, value: dict[str, Any]
+) -> None:
     file = label_studio(tmp_path, [SQUARE])
     tasks = json.loads(file.read_text())
     region = {"type": kind, "value": {**value, kind: ["dog"]}, "original_width": SIZE[1], "original_height": SIZE[0]}
@@ -124,7 +126,7 @@ def test_other_shapes_of_label_studio_may_be_empty_too(tmp_path: Path, kind: str
     assert (finding.path, finding.sample) == (file, "a")
 
 
-def test_what_is_said_of_one_file_for_all_names_the_image(tmp_path: Path) -> None:
+def test_faults_in_one_annotation_file_for_all_name_the_image(tmp_path: Path) -> None:
     coco_polygons(tmp_path, [SQUARE])
     (finding,) = findings(tmp_path, "background-image")
     assert finding.path == tmp_path / "images" / "b.png"
@@ -144,17 +146,17 @@ def faults_of(root: Path) -> tuple[Fault, ...]:
 @pytest.mark.parametrize(
     "counts",
     [[2**70], [0, 10**400], [2**63 - 1, 2**63 - 1, 50], "oooooooN" * 3],
-    ids=["one", "endless", "wrapped", "packed"],
+    ids=["64 bits exceeded", "400 digits", "sum overflows", "compressed"],
 )
-def test_runs_longer_than_any_image_are_a_sentence(tmp_path: Path, counts: Any) -> None:
+def test_runs_longer_than_the_image_are_a_fault_of_the_file(tmp_path: Path, counts: Any) -> None:
     file = coco(tmp_path, [{"size": SIZE, "counts": counts}])
     (fault,) = faults_of(tmp_path)
     assert (fault.kind, fault.path, fault.sample) == ("damaged-shape", file, "a")
     assert fault.problem.startswith("annotation number 0: ")
 
 
-@pytest.mark.parametrize("side", [0, -6, 2**70, 10**400], ids=["none", "negative", "long", "endless"])
-def test_sides_that_no_image_has_are_a_sentence(tmp_path: Path, side: int) -> None:
+@pytest.mark.parametrize("side", [0, -6, 2**70, 10**400], ids=["zero", "negative", "64 bits exceeded", "400 digits"])
+def test_impossible_image_sizes_are_invalid_annotations(tmp_path: Path, side: int) -> None:
     file = label_studio(tmp_path, [SQUARE])
     file.write_text(file.read_text().replace('"original_width": 8', f'"original_width": {side}'))
     (fault,) = faults_of(tmp_path)
@@ -163,7 +165,7 @@ def test_sides_that_no_image_has_are_a_sentence(tmp_path: Path, side: int) -> No
 
 
 @pytest.mark.parametrize("name", ["annotations/train.json", "dataset.yaml"])
-def test_files_that_are_nested_too_deeply_are_a_sentence(tmp_path: Path, name: str) -> None:
+def test_files_nested_too_deeply_are_a_fault(tmp_path: Path, name: str) -> None:
     file = coco_polygons(tmp_path, [SQUARE])
     deep = "[" * 100_000 + "]" * 100_000
     file.write_text(file.read_text()[:-1] + (f', "info": {deep}}}' if file == tmp_path / name else "}"))
@@ -174,7 +176,7 @@ def test_files_that_are_nested_too_deeply_are_a_sentence(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("make", [labelme, coco_polygons])
-def test_an_image_that_its_exif_turns_away_from_its_shapes_is_told_so(
+def test_an_image_turned_by_exif_under_unturned_shapes_is_a_fault(
     tmp_path: Path, make: Callable[[Path, list[Points]], Path]
 ) -> None:
     file = make(tmp_path, [SQUARE])
@@ -189,7 +191,7 @@ def test_an_image_that_its_exif_turns_away_from_its_shapes_is_told_so(
     assert [fault.kind for fault in faults_of(tmp_path)] == ["size-mismatch"]
 
 
-def test_an_array_on_its_side_is_no_damaged_image(tmp_path: Path) -> None:
+def test_an_array_of_transposed_size_is_a_size_mismatch(tmp_path: Path) -> None:
     for folder in ("images", "masks"):
         (tmp_path / folder / "train").mkdir(parents=True)
     np.save(tmp_path / "images" / "train" / "a.npy", np.zeros((*SIZE[::-1], 3), np.uint8))

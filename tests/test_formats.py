@@ -1,4 +1,4 @@
-"""Annotations of labelling tools and benchmarks, read in place."""
+"""Data sets of annotation tools and benchmarks are read with the right labels, and all their faults are reported."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ import base64
 import io
 import json
 import pickle
+import re
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fullconv.arrays import Mask, UInt8
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats import shapes
 from fullconv.data.formats.ade20k import ade20k_labels
 from fullconv.data.formats.cityscapes import CITYSCAPES_LABELS
-from fullconv.data.formats.rle import brush_area, count_runs, pack_counts, read_counts, run_area
-from fullconv.data.formats.shapes import ellipse, fill_each, fill_rings, rectangle
+from fullconv.data.formats.rle import count_runs, pack_counts, rasterize_brush, rasterize_runs, read_counts
+from fullconv.data.formats.shapes import Patch, ellipse, fill_each, fill_rings, rectangle
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-
-UInt8 = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
+from refusals import refuses
 
 SIZE = (6, 8)
 SQUARE = [[1, 1], [5, 1], [5, 5], [1, 5]]
@@ -57,7 +55,7 @@ def put_json(path: Path, values: Any) -> None:
 
 
 def targets(dataset: DataSet, split: str = "train") -> list[UInt8]:
-    """Of samples that went through a pickle, as on their way to another process."""
+    """Return the targets of samples after a pickle, as data loaders send them to other processes."""
     samples = pickle.loads(pickle.dumps(dataset.split(split)))
     return [dataset.read(sample)[1] for sample in samples]
 
@@ -70,14 +68,13 @@ def faults_of(root: Path) -> tuple[Fault, ...]:
 
 
 def kinds_of(root: Path) -> list[tuple[str, str]]:
-    """Kind and file name of each fault."""
+    """Return kind and file name of each fault."""
     return [(fault.kind, fault.path.name) for fault in faults_of(root)]
 
 
-def whole(patch: shapes.Patch, size: tuple[int, int]) -> Mask:
+def whole(patch: Patch, size: tuple[int, int]) -> Mask:
     mask = np.zeros(size, bool)
-    height, width = patch.mask.shape
-    mask[patch.top : patch.top + height, patch.left : patch.left + width] = patch.mask
+    mask[patch.slices] = patch.mask
     return mask
 
 
@@ -85,7 +82,7 @@ def whole(patch: shapes.Patch, size: tuple[int, int]) -> Mask:
 
 
 def side_of(x: Fraction, y: Fraction, rings: list[list[tuple[Fraction, Fraction]]]) -> bool | None:
-    """Whether a point is inside by the even-odd rule, in exact arithmetic; None on an edge."""
+    """Return whether a point is inside by the even-odd rule, in exact arithmetic; None on an edge."""
     odd = False
     for ring in rings:
         for (x0, y0), (x1, y1) in pairwise([*ring, ring[0]]):
@@ -102,23 +99,23 @@ rings = st.lists(st.lists(corners, min_size=3, max_size=7), min_size=1, max_size
 
 
 @given(rings, st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 7]))
-def test_a_pixel_is_in_a_polygon_when_its_centre_is(
+def test_a_pixel_is_in_a_polygon_if_its_centre_is(
     drawn: list[list[tuple[int, int]]], height: int, width: int, unit: int
 ) -> None:
-    """Corners are multiples of 1/4, 1/12 and 1/28 pixels, some of them outside of the image."""
+    """Corners are multiples of 1/4, 1/12 and 1/28 pixels; some are outside of the image."""
     exact = [[(Fraction(x, 4 * unit), Fraction(y, 4 * unit)) for x, y in ring] for ring in drawn]
     size = height, width
-    found = whole(fill_rings(tuple(np.array(ring) / (4 * unit) for ring in drawn), size), size)
+    mask = whole(fill_rings(tuple(np.array(ring) / (4 * unit) for ring in drawn), size), size)
     half = Fraction(1, 2)
     for y in range(height):
         for x in range(width):
             expected = side_of(x + half, y + half, exact)
-            assert expected is None or found[y, x] == expected
+            assert expected is None or mask[y, x] == expected
 
 
 @given(st.lists(st.tuples(st.floats(-2, 9), st.floats(-2, 9)), min_size=2, max_size=4))
-def test_polygons_that_share_edges_share_no_pixel_and_leave_none(border: list[tuple[float, float]]) -> None:
-    """A line from top to bottom, not crossing itself as it goes down, cuts the image in two."""
+def test_polygons_that_share_edges_share_no_pixel_and_leave_none_out(border: list[tuple[float, float]]) -> None:
+    """A line from top to bottom that does not cross itself cuts the image in two."""
     line = [(x, y) for y, (x, _) in zip(sorted(y for _, y in border), border, strict=True)]
     left = np.array([(-20, -20), *[(line[0][0], -20)], *line, (line[-1][0], 20), (-20, 20)])
     right = np.array([(30, 20), *[(line[-1][0], 20)], *line[::-1], (line[0][0], -20), (30, -20)])
@@ -126,36 +123,35 @@ def test_polygons_that_share_edges_share_no_pixel_and_leave_none(border: list[tu
     assert np.all(both[0] ^ both[1])
 
 
-def test_large_polygons_are_filled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_polygons_filled_in_parts_equal_those_filled_at_once() -> None:
     ring = np.random.default_rng(0).uniform(-10, 110, (50, 2))
     expected = fill_rings((ring,), (100, 90))
-    monkeypatch.setattr(shapes, "CROSSINGS", 100)
-    np.testing.assert_array_equal(fill_rings((ring,), (100, 90)).mask, expected.mask)
+    np.testing.assert_array_equal(fill_rings((ring,), (100, 90), crossings=100).mask, expected.mask)
 
 
-def test_a_polygon_outside_covers_nothing_and_parts_of_one_object_are_united() -> None:
+def test_polygons_outside_cover_nothing_and_parts_of_one_object_are_united() -> None:
     outside = np.array([(20.0, 1.0), (30.0, 1.0), (25.0, 5.0)])
     assert not fill_rings((outside,), SIZE).mask.any()
-    endless = np.array([(-1e308, -1e308), (1e308, -1e308), (1e308, 1e308), (-1e308, 1e308)])
-    assert whole(fill_rings((endless,), SIZE), SIZE).all()
+    huge = np.array([(-1e308, -1e308), (1e308, -1e308), (1e308, 1e308), (-1e308, 1e308)])
+    assert whole(fill_rings((huge,), SIZE), SIZE).all()
     square = np.array(SQUARE, float)
     assert whole(fill_each((square, square + 2, outside), SIZE), SIZE).sum() == 16 + 12 - 4
     assert whole(fill_rings((square, np.array(INNER, float)), SIZE), SIZE).sum() == 16 - 4
 
 
-def test_ellipses_and_turned_rectangles() -> None:
+def test_ellipses_and_turned_rectangles_have_the_right_pixels() -> None:
     y, x = np.mgrid[:60, :80] + 0.5
-    found = whole(fill_rings((ellipse(40, 30, 30, 12, 30),), (60, 80)), (60, 80))
+    mask = whole(fill_rings((ellipse(40, 30, 30, 12, 30),), (60, 80)), (60, 80))
     angle = np.pi / 6
     along, across = (
         (x - 40) * np.cos(angle) + (y - 30) * np.sin(angle),
         (y - 30) * np.cos(angle) - (x - 40) * np.sin(angle),
     )
-    np.testing.assert_array_equal(found, (along / 30) ** 2 + (across / 12) ** 2 < 1)
+    np.testing.assert_array_equal(mask, (along / 30) ** 2 + (across / 12) ** 2 < 1)
     np.testing.assert_allclose(rectangle(2, 3, 4, 1, 90), [(2, 3), (2, 7), (1, 7), (1, 3)], atol=1e-12)
 
 
-# Runs
+# Run lengths
 
 
 @st.composite
@@ -165,11 +161,11 @@ def masks(draw: st.DrawFn) -> Mask:
 
 
 @given(masks())
-def test_runs_are_the_mask_again_plain_and_compressed(mask: Mask) -> None:
+def test_runs_give_the_mask_again_plain_and_compressed(mask: Mask) -> None:
     counts = count_runs(mask)
     assert counts.sum() == mask.size
     assert np.all(counts[1:] > 0)
-    np.testing.assert_array_equal(run_area(counts, mask.shape).mask, mask)
+    np.testing.assert_array_equal(rasterize_runs(counts, mask.shape).mask, mask)
     np.testing.assert_array_equal(read_counts(pack_counts(counts), mask.shape), counts)
     np.testing.assert_array_equal(read_counts(counts.tolist(), mask.shape), counts)
 
@@ -184,50 +180,50 @@ def test_runs_are_the_mask_again_plain_and_compressed(mask: Mask) -> None:
         ([100, 1000], "T3Xo0"),  # 4 + 32 + 48, 3 + 48; 8 + 32 + 48, 31 + 32 + 48, 0 + 48
     ],
 )
-def test_compressed_runs_by_hand(counts: list[int], text: str) -> None:
+def test_compressed_runs_equal_examples_computed_by_hand(counts: list[int], text: str) -> None:
     assert pack_counts(np.array(counts)) == text
     np.testing.assert_array_equal(read_counts(text, (1, sum(counts))), counts)
 
 
 def test_runs_go_down_the_columns() -> None:
     np.testing.assert_array_equal(
-        run_area(np.array([2, 3, 1]), (2, 3)).mask, [[False, True, True], [False, True, False]]
+        rasterize_runs(np.array([2, 3, 1]), (2, 3)).mask, [[False, True, True], [False, True, False]]
     )
 
 
 @pytest.mark.parametrize("counts", ["", "é", "P", "66", [5], [-1, 49], [], "PPPPPPPPPPPP0"])
-def test_damaged_runs(counts: str | list[int]) -> None:
-    with pytest.raises(DataError, match=r"damaged or cut short|its runs cover"):
+def test_damaged_runs_are_refused(counts: str | list[int]) -> None:
+    with refuses("damaged-shape"):
         read_counts(counts, SIZE)
 
 
 def brushed(mask: Mask, widths: tuple[int, ...] = (3, 4, 8, 16)) -> list[int]:
-    """What Label Studio writes of a mask: its RGBA values as a stream of bits, packed by the rules of rle-pack."""
+    """Return a mask as Label Studio writes it: RGBA values as a stream of bits, packed by the rules of rle-pack."""
     values = np.repeat(mask.ravel().astype(int) * 255, 4).tolist()
     bits = f"{len(values):032b}{8 - 1:05b}" + "".join(f"{width - 1:04b}" for width in widths)
     start = 0
     while start < len(values):
-        behind = start
-        while behind < len(values) and values[behind] == values[start] and behind - start < 2 ** widths[-1]:
-            behind += 1
-        length = behind - start
+        end = start
+        while end < len(values) and values[end] == values[start] and end - start < 2 ** widths[-1]:
+            end += 1
+        length = end - start
         index = next(number for number, width in enumerate(widths) if length <= 2**width)
         literal = length % 3 == 0 and length < 20
         bits += f"{0 if literal else 1}{index:02b}{length - 1:0{widths[index]}b}"
         bits += f"{values[start]:08b}" * (length if literal else 1)
-        start = behind
+        start = end
     bits += "0" * (-len(bits) % 8)
     return [int(bits[position : position + 8], 2) for position in range(0, len(bits), 8)]
 
 
 @given(masks(), st.sampled_from([(3, 4, 8, 16), (1, 2, 3, 4)]))
-def test_brush_masks(mask: Mask, widths: tuple[int, ...]) -> None:
+def test_brush_masks_are_read_exactly_and_damaged_ones_are_refused(mask: Mask, widths: tuple[int, ...]) -> None:
     data = bytes(brushed(mask, widths))
-    np.testing.assert_array_equal(brush_area(data, mask.shape).mask, mask)
-    with pytest.raises(DataError, match="damaged or cut short"):
-        brush_area(data[:-2], mask.shape)
-    with pytest.raises(DataError, match="not the"):
-        brush_area(data, (mask.shape[0] + 1, mask.shape[1]))
+    np.testing.assert_array_equal(rasterize_brush(data, mask.shape).mask, mask)
+    with refuses("truncated-file"):
+        rasterize_brush(data[:-2], mask.shape)
+    with refuses("damaged-shape", mask.shape[0] + 1):
+        rasterize_brush(data, (mask.shape[0] + 1, mask.shape[1]))
 
 
 # labelme
@@ -237,13 +233,13 @@ def labelme_shape(label: str, points: list[list[float]], kind: str = "polygon", 
     return {"label": label, "points": points, "shape_type": kind, "flags": {}, "group_id": None, **more}
 
 
-def put_labelme(path: Path, found: list[dict[str, Any]], **more: Any) -> None:
-    values = {"version": "5.5.0", "shapes": found, "imagePath": f"{path.stem}.png", "imageData": None}
+def put_labelme(path: Path, drawn: list[dict[str, Any]], **more: Any) -> None:
+    values = {"version": "5.5.0", "shapes": drawn, "imagePath": f"{path.stem}.png", "imageData": None}
     put_json(path, {**values, "imageHeight": SIZE[0], "imageWidth": SIZE[1], **more})
     put_image(path.with_suffix(".png"))
 
 
-def test_labelme(tmp_path: Path) -> None:
+def test_labelme_files_next_to_images_are_divided_by_a_hash(tmp_path: Path) -> None:
     for stem in "abcd":
         put_labelme(tmp_path / f"{stem}.json", [labelme_shape("cat", SQUARE), labelme_shape("dog", INNER)])
     put_image(tmp_path / "not_done.png")
@@ -256,7 +252,7 @@ def test_labelme(tmp_path: Path) -> None:
     np.testing.assert_array_equal(targets(dataset)[0], BOTH)
 
 
-def test_labelme_paints_in_order_all_kinds_of_areas(tmp_path: Path) -> None:
+def test_labelme_shapes_of_all_types_are_painted_in_file_order(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.array([[255, 0], [255, 255]], np.uint8)).convert("1").save(buffer, "PNG")
     mask = base64.b64encode(buffer.getvalue()).decode()
@@ -279,7 +275,7 @@ def test_labelme_paints_in_order_all_kinds_of_areas(tmp_path: Path) -> None:
     np.testing.assert_array_equal(targets(dataset)[0], expected)
 
 
-def test_a_list_of_labels_without_a_background_ignores_what_nothing_covers(tmp_path: Path) -> None:
+def test_uncovered_pixels_are_ignored_if_labels_txt_has_ignore_but_no_background(tmp_path: Path) -> None:
     put_labelme(tmp_path / "train" / "a.json", [labelme_shape("dog", SQUARE)])
     (tmp_path / "labels.txt").write_text("__ignore__\ncat\ndog\n")
     dataset = find_dataset(tmp_path)
@@ -290,7 +286,7 @@ def test_a_list_of_labels_without_a_background_ignores_what_nothing_covers(tmp_p
     assert find_dataset(tmp_path).labels.class_names == ("background", "cat", "dog")
 
 
-def test_all_faults_of_labelme_files_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_labelme_files_are_reported_at_once(tmp_path: Path) -> None:
     good = [labelme_shape("dog", SQUARE)]
     put_labelme(tmp_path / "a.json", good)
     put_labelme(tmp_path / "b.json", [labelme_shape("dog", [[1, 1], [2, 2]], "line"), *good])
@@ -317,7 +313,7 @@ def test_all_faults_of_labelme_files_at_once(tmp_path: Path) -> None:
     assert kinds_of(tmp_path) == expected
 
 
-def test_a_damaged_mask_of_labelme_is_told_when_it_is_read(tmp_path: Path) -> None:
+def test_reading_a_damaged_mask_of_labelme_names_file_and_sample(tmp_path: Path) -> None:
     mask = base64.b64encode(b"\x89PNG no").decode()
     put_labelme(tmp_path / "train" / "a.json", [labelme_shape("dog", [[1, 1], [2, 2]], "mask", mask=mask)])
     with pytest.raises(DataError) as caught:
@@ -357,7 +353,7 @@ ON_TOP = [
 
 
 @pytest.mark.parametrize("packed", [None, True, False])
-def test_coco_paints_fewer_pixels_over_more(tmp_path: Path, packed: bool | None) -> None:
+def test_coco_annotations_of_fewer_pixels_are_painted_over_those_of_more(tmp_path: Path, packed: bool | None) -> None:
     annotations = [dict(one) for one in ON_TOP]
     if packed is not None:
         annotations[0] |= {"segmentation": runs(BOTH == 2, packed), "iscrowd": 1}
@@ -373,8 +369,8 @@ def test_coco_paints_fewer_pixels_over_more(tmp_path: Path, packed: bool | None)
     assert not targets(dataset, "val")[0].any()
 
 
-def test_coco_as_web_tools_export_it(tmp_path: Path) -> None:
-    """A heading as category 0, the images beside the file, `valid`."""
+def test_coco_is_read_as_web_tools_export_it(tmp_path: Path) -> None:
+    """Category 0 only groups others, the images are next to the file, and a folder is called `valid`."""
     values = coco([{"category_id": 1, "segmentation": [flat(SQUARE), flat([[6, 0], [8, 0], [8, 2], [6, 2]])]}])
     values["categories"] = [
         {"id": 0, "name": "animals", "supercategory": "none"},
@@ -390,7 +386,7 @@ def test_coco_as_web_tools_export_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(targets(dataset, "val")[0], expected)
 
 
-def test_one_coco_file_without_a_split_is_divided(tmp_path: Path) -> None:
+def test_one_coco_file_without_a_split_is_divided_by_a_hash(tmp_path: Path) -> None:
     put_json(tmp_path / "annotations" / "instances_default.json", coco(ON_TOP, ("background", "cat"), count=5))
     for number in range(5):
         put_image(tmp_path / "images" / "sub" / ".." / f"{number}.png")
@@ -399,7 +395,7 @@ def test_one_coco_file_without_a_split_is_divided(tmp_path: Path) -> None:
     assert sum(len(dataset.split(split)) for split in ("train", "val")) == 5
 
 
-def test_all_faults_of_coco_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_coco_are_reported_at_once(tmp_path: Path) -> None:
     values = coco(
         [
             *ON_TOP,
@@ -430,11 +426,11 @@ def test_all_faults_of_coco_at_once(tmp_path: Path) -> None:
         ("duplicate-image", "train.json"),
     ]
     assert kinds_of(tmp_path) == expected
-    shown = [fault.problem.split(":")[0].split(" is ")[0] for fault in faults_of(tmp_path)[3:8]]
-    assert shown == [f"annotation {number}" for number in (2, 3, 4, 5, 6)]
+    shown = [re.match(r"annotation \d+", fault.problem) for fault in faults_of(tmp_path)[3:8]]
+    assert [match and match[0] for match in shown] == [f"annotation {number}" for number in (2, 3, 4, 5, 6)]
 
 
-def test_coco_files_that_contradict_each_other(tmp_path: Path) -> None:
+def test_contradictions_between_coco_files_are_faults(tmp_path: Path) -> None:
     put_image(tmp_path / "images" / "0.png")
     put_json(tmp_path / "annotations" / "train.json", coco(ON_TOP))
     put_json(tmp_path / "annotations" / "val.json", coco([], ("dog", "cat"), count=0))
@@ -444,7 +440,7 @@ def test_coco_files_that_contradict_each_other(tmp_path: Path) -> None:
     assert kinds_of(tmp_path)[0] == ("ambiguous-split", "annotations")
 
 
-def test_a_file_that_is_cut_short_is_told_and_another_kind_is_not_read(tmp_path: Path) -> None:
+def test_a_truncated_coco_file_is_a_fault_and_a_file_of_captions_is_not_read(tmp_path: Path) -> None:
     put_image(tmp_path / "images" / "0.png")
     put_json(tmp_path / "annotations" / "instances_val.json", coco(ON_TOP))
     put_json(tmp_path / "annotations" / "captions_val.json", {"images": [], "annotations": [{"caption": "a cat"}]})
@@ -456,7 +452,7 @@ def test_a_file_that_is_cut_short_is_told_and_another_kind_is_not_read(tmp_path:
 # Datumaro
 
 
-def test_datumaro(tmp_path: Path) -> None:
+def test_datumaro_paints_by_z_order_and_reports_faults(tmp_path: Path) -> None:
     labels = {"label": {"labels": [{"name": name, "parent": "", "attributes": []} for name in ("cat", "dog")]}}
     annotations = [
         {"type": "mask", "label_id": 1, "z_order": 1, "group": 3, "rle": runs(BOTH == 2, True)},
@@ -475,11 +471,11 @@ def test_datumaro(tmp_path: Path) -> None:
     assert not targets(dataset, "val")[0].any()
     annotations[1]["group"] = 0
     annotations.append({"type": "polygon", "label_id": 5, "points": flat(SQUARE)})
-    gone = {"id": "gone", "annotations": []}
-    put_json(tmp_path / "annotations" / "train.json", {"categories": labels, "items": [item, gone]})
-    found = [(fault.kind, fault.sample) for fault in faults_of(tmp_path)]
-    assert sorted(found[:2]) == [("unknown-class", "a"), ("unsupported-shape", "a")]
-    assert found[2:] == [("missing-image", "gone")]
+    absent = {"id": "gone", "annotations": []}
+    put_json(tmp_path / "annotations" / "train.json", {"categories": labels, "items": [item, absent]})
+    faults = [(fault.kind, fault.sample) for fault in faults_of(tmp_path)]
+    assert sorted(faults[:2]) == [("unknown-class", "a"), ("unsupported-shape", "a")]
+    assert faults[2:] == [("missing-image", "gone")]
 
 
 # Label Studio
@@ -498,7 +494,7 @@ def task(number: int, image: str, *results: dict[str, Any]) -> dict[str, Any]:
     return {"id": number, "data": {"image": image}, "annotations": [{"result": list(results), "was_cancelled": False}]}
 
 
-def test_label_studio(tmp_path: Path) -> None:
+def test_label_studio_finds_images_by_reference_and_paints_regions_in_order(tmp_path: Path) -> None:
     polygon = region("polygonlabels", "cat", points=percent(SQUARE))
     brush = region("brushlabels", "dog", format="rle", rle=brushed(BOTH == 2))
     box = region("rectanglelabels", "cat", x=12.5, y=100 / 6, width=50, height=400 / 6, rotation=0)
@@ -518,14 +514,14 @@ def test_label_studio(tmp_path: Path) -> None:
     dataset = find_dataset(tmp_path)
     assert (dataset.layout, dataset.labels.class_names) == ("label_studio", ("background", "cat", "dog"))
     assert "1 task(s) without an annotation are left out" in dataset.about
-    found = {sample.name: sample for split in dataset.splits.values() for sample in split}
-    assert set(found) == {"one", "two words", "same", "0a1b2c3d-four"}
-    assert found["same"].image.parent.name == "deep"
+    samples = {sample.name: sample for split in dataset.splits.values() for sample in split}
+    assert set(samples) == {"one", "two words", "same", "0a1b2c3d-four"}
+    assert samples["same"].image.parent.name == "deep"
     for name in ("one", "two words"):
-        np.testing.assert_array_equal(dataset.read(found[name])[1], BOTH)
+        np.testing.assert_array_equal(dataset.read(samples[name])[1], BOTH)
 
 
-def test_all_faults_of_label_studio_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_label_studio_are_reported_at_once(tmp_path: Path) -> None:
     polygon = region("polygonlabels", "cat", points=percent(SQUARE))
     two = region("polygonlabels", "cat", points=percent(SQUARE))
     two["value"]["polygonlabels"].append("dog")
@@ -566,7 +562,7 @@ def put_cvat(root: Path, names: tuple[str, ...], listed: dict[str, tuple[str, ..
     )
 
 
-def test_cvat_segmentation_mask(tmp_path: Path) -> None:
+def test_cvat_segmentation_masks_are_read_by_colours_and_lists(tmp_path: Path) -> None:
     put_cvat(tmp_path, ("a", "b", "sub/c"), {"default": ("a", "b", "sub/c")})
     dataset = find_dataset(tmp_path)
     assert (dataset.layout, dataset.labels.class_names) == ("cvat", ("background", "cat", "dog: big"))
@@ -574,7 +570,7 @@ def test_cvat_segmentation_mask(tmp_path: Path) -> None:
     assert sum(len(dataset.split(split)) for split in ("train", "val")) == 3
     np.testing.assert_array_equal(targets(dataset)[0], BOTH)
     put_cvat(tmp_path, ("a", "b"), {"Train": ("a", "b"), "Validation": ("sub/c",), "trainval": ("a", "sub/c")})
-    assert {split: len(found) for split, found in find_dataset(tmp_path).splits.items()} == {"train": 2, "val": 1}
+    assert {split: len(samples) for split, samples in find_dataset(tmp_path).splits.items()} == {"train": 2, "val": 1}
 
 
 def test_palette_masks_of_cvat_are_read_by_their_colours(tmp_path: Path) -> None:
@@ -588,7 +584,7 @@ def test_palette_masks_of_cvat_are_read_by_their_colours(tmp_path: Path) -> None
     np.testing.assert_array_equal(targets(find_dataset(tmp_path))[0], np.array([2, 0, 1], np.uint8)[BOTH])
 
 
-def test_faults_of_cvat(tmp_path: Path) -> None:
+def test_faults_of_cvat_name_file_and_sample(tmp_path: Path) -> None:
     put_cvat(tmp_path, ("a",), {"train": ("a", "gone")})
     assert [(fault.kind, fault.sample) for fault in faults_of(tmp_path)] == [("listed-absent", "gone")]
     (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_text("a\n")
@@ -597,12 +593,12 @@ def test_faults_of_cvat(tmp_path: Path) -> None:
         targets(find_dataset(tmp_path))
     assert [(fault.kind, fault.path.name) for fault in caught.value.faults] == [("unknown-colour", "a.png")]
     (tmp_path / "labelmap.txt").write_text("a:0,0,0::\nb:0,0,300::\nc:0,0,0::\n")
-    number, twice = faults_of(tmp_path)
-    assert {number.kind, twice.kind} == {"class-names"}
-    assert ("line 2 " in number.problem, "line 3 " in twice.problem) == (True, True)
+    out_of_range, repeated = faults_of(tmp_path)
+    assert {out_of_range.kind, repeated.kind} == {"class-names"}
+    assert ("line 2 " in out_of_range.problem, "line 3 " in repeated.problem) == (True, True)
 
 
-def test_voc_with_classes_of_ones_own(tmp_path: Path) -> None:
+def test_voc_with_custom_classes_is_read(tmp_path: Path) -> None:
     put_image(tmp_path / "JPEGImages" / "a.jpg")
     put_mask(tmp_path / "SegmentationClass" / "a.png", BOTH)
     (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
@@ -613,7 +609,7 @@ def test_voc_with_classes_of_ones_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(targets(dataset)[0], BOTH)
 
 
-def test_masks_in_colours_of_the_folder_layout(tmp_path: Path) -> None:
+def test_masks_in_colours_are_read_in_the_folder_layout(tmp_path: Path) -> None:
     put_image(tmp_path / "images" / "train" / "a.png")
     colors = np.array([(0, 0, 0), (1, 2, 3), (255, 255, 255)], np.uint8)
     put_mask(tmp_path / "masks" / "train" / "a.png", colors[BOTH])
@@ -622,7 +618,7 @@ def test_masks_in_colours_of_the_folder_layout(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["labelIds", "labelTrainIds"])
-def test_cityscapes(tmp_path: Path, kind: str) -> None:
+def test_cityscapes_labels_become_train_ids(tmp_path: Path, kind: str) -> None:
     stored = np.resize(np.array([7, 8, 33, 0, 31, 29], np.uint8), SIZE)
     if kind == "labelTrainIds":
         stored = np.resize(np.array([0, 1, 18, 255, 16, 255], np.uint8), SIZE)
@@ -639,7 +635,7 @@ def test_cityscapes(tmp_path: Path, kind: str) -> None:
     assert (fault.kind, fault.split, fault.sample) == ("missing-mask", "val", "lindau_000000_000019")
 
 
-def test_ade20k(tmp_path: Path) -> None:
+def test_ade20k_ignores_label_0_and_shifts_the_others(tmp_path: Path) -> None:
     for folder in ("training", "validation"):
         put_image(tmp_path / "images" / folder / "a.jpg")
         put_mask(tmp_path / "annotations" / folder / "a.png", np.resize(np.array([0, 1, 150], np.uint8), SIZE))
@@ -654,7 +650,7 @@ def test_ade20k(tmp_path: Path) -> None:
     assert caught.value.code == "unknown-label"
 
 
-def test_json_that_is_no_annotation_is_no_data_set(tmp_path: Path) -> None:
+def test_json_without_annotations_is_not_a_data_set(tmp_path: Path) -> None:
     put_json(tmp_path / "scores.json", {"mean_iou": 0.5})
     with pytest.raises(DataError) as caught:
         find_dataset(tmp_path)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fullconv.choices import UpsampleMode
-from fullconv.cli.console import print_inspection
+from fullconv.cli.inspect import print_inspection
 from fullconv.labels import LabelSet
 from fullconv.net.checkpoint import Saved, read_saved, save_net
 from fullconv.net.classifiers.backbones import build_classifier, input_size

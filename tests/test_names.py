@@ -16,7 +16,7 @@ def faults_of(root):
     return caught.value.faults
 
 
-def test_no_file_no_labels(tmp_path):
+def test_a_folder_without_a_file_of_names_has_no_labels(tmp_path):
     assert find_labels(tmp_path) is None
 
 
@@ -42,16 +42,16 @@ def test_names_in_text_may_have_a_byte_order_mark_and_crlf(tmp_path):
         (f"names: {'[' * 3000}{']' * 3000}\n", ["too deeply"]),
     ],
 )
-def test_faults_of_dataset_yaml(tmp_path, text, parts):
-    """Each fault names what it is about."""
+def test_wrong_values_in_dataset_yaml_are_faults(tmp_path, text, parts):
+    """Each fault names the wrong value."""
     (tmp_path / "dataset.yaml").write_text(text)
-    found = faults_of(tmp_path)
-    assert [(fault.kind, fault.path) for fault in found] == [("class-names", tmp_path / "dataset.yaml")] * len(parts)
-    assert all(part in fault.problem for part, fault in zip(parts, found, strict=True))
+    faults = faults_of(tmp_path)
+    assert [(fault.kind, fault.path) for fault in faults] == [("class-names", tmp_path / "dataset.yaml")] * len(parts)
+    assert all(part in fault.problem for part, fault in zip(parts, faults, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"),
+    ("content", "problem"),
     [
         (b"a\n\nb\n", r"blank lines \(2\)"),
         (b" \n", "is empty"),
@@ -59,20 +59,20 @@ def test_faults_of_dataset_yaml(tmp_path, text, parts):
         (b"\xff", "UTF-8"),
     ],
 )
-def test_faults_of_classes_txt(tmp_path, content, fault):
+def test_wrong_content_of_classes_txt_is_a_fault(tmp_path, content, problem):
     (tmp_path / "classes.txt").write_bytes(content)
-    (found,) = faults_of(tmp_path)
-    assert (found.kind, found.path) == ("class-names", tmp_path / "classes.txt")
-    assert re.search(fault, found.problem)
+    (fault,) = faults_of(tmp_path)
+    assert (fault.kind, fault.path) == ("class-names", tmp_path / "classes.txt")
+    assert re.search(problem, fault.problem)
 
 
-def test_two_files_of_names(tmp_path):
+def test_both_classes_txt_and_dataset_yaml_are_a_fault(tmp_path):
     (tmp_path / "classes.txt").write_text("ground\nroof\n")
     (tmp_path / "dataset.yaml").write_text(NAMES)
     assert [(fault.kind, fault.path) for fault in faults_of(tmp_path)] == [("class-names", tmp_path)]
 
 
-def test_keys_are_checked_in_every_layout(tmp_path):
+def test_unknown_keys_of_dataset_yaml_are_faults_in_every_layout(tmp_path):
     corpus.base(tmp_path)
     for split in ("train", "val"):
         (tmp_path / "images" / split).rename(tmp_path / split)
@@ -85,7 +85,7 @@ def test_keys_are_checked_in_every_layout(tmp_path):
     assert "'channels'" in fault.remedy
 
 
-def test_training_refuses_one_class(tmp_path):
+def test_a_single_class_is_a_fault(tmp_path):
     corpus.FAULTS["one_class_only"][1](tmp_path)
     with pytest.raises(DataError) as caught:
         find_dataset(tmp_path)

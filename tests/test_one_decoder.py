@@ -13,12 +13,13 @@ import pytest
 import tifffile
 from PIL import Image
 
-from fullconv.data.channels import channel_statistics
+from fullconv.arrays import Mask, UInt8
+from fullconv.data.channels import measure_channels
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.statistics import read_statistics
 from fullconv.errors import FullconvError
 from fullconv.evaluation.evaluate import evaluate
-from fullconv.evaluation.measure import Measured, measure
+from fullconv.evaluation.measure import Measurement, measure
 from fullconv.images import (
     InputFormat,
     open_image,
@@ -32,21 +33,19 @@ from fullconv.metrics import Scores, confusion_matrix
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, predict_large
 from fullconv.predict.model import Model
 from fullconv.predict.predict_files import PredictOptions, predict_files
-from fullconv.report.pictures import sheet_of
+from fullconv.report.pictures import draw_sheet
 from fullconv.runtime.runner import Runner
 from fullconv.runtime.tiles import TiledRunner
 from geotiffs import LABELS, Shifted, geotiff, hide, picture
 from image_kinds import EVERY_KIND, SIZE, decoder_table
 
-UInt8 = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 Pixels = tuple[UInt8, Mask]
 FORMATS = [InputFormat(), InputFormat(1), InputFormat(5), InputFormat(3, (0.0, 200.0))]
 MISSING = {"rasterio": (), "tifffile": ("rasterio",), "neither": ("rasterio", "tifffile")}
 
 
 class Channels(Shifted):
-    """Compares the first and the last channel, of images of any number of channels."""
+    """A runner that compares the first and the last channel of images with any number of channels."""
 
     def __init__(self, input: InputFormat) -> None:
         super().__init__()
@@ -59,13 +58,13 @@ class Channels(Shifted):
 
 @pytest.fixture(params=MISSING)
 def installed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What is installed beside Pillow and NumPy: rasterio and tifffile, tifffile alone, or neither."""
+    """Hide packages so that rasterio and tifffile are installed, only tifffile, or neither."""
     hide(monkeypatch, *MISSING[request.param])
     return str(request.param)
 
 
 def labelled(folder: Path, kind: str) -> tuple[Path, DataSet]:
-    """A file of this kind with a random mask of its size, as a data set."""
+    """Write a file of this kind with a random mask of its size, as a data set."""
     suffix, make = EVERY_KIND[kind]
     path, mask = folder / f"a{suffix}", folder / "mask.png"
     make(path)
@@ -80,7 +79,7 @@ def labelled(folder: Path, kind: str) -> tuple[Path, DataSet]:
 
 
 def outcome(read: Callable[[], Any]) -> Any:
-    """What it gives, or the code of the error."""
+    """Return the result of `read`, or the code of its error."""
     try:
         return read()
     except FullconvError as error:
@@ -111,8 +110,8 @@ def in_windows(path: Path, input: InputFormat) -> Pixels:
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
-def test_training_reads_what_prediction_reads(tmp_path: Path, installed: str, kind: str) -> None:
-    """Whole and in windows, for models of some channels and ranges; pixels without data are ignored."""
+def test_training_and_prediction_read_the_same_pixels(tmp_path: Path, installed: str, kind: str) -> None:
+    """Whole and in windows, for several channels and value ranges; pixels without data are ignored."""
     path, dataset = labelled(tmp_path, kind)
     sample = dataset.split("val")[0]
     for input in FORMATS:
@@ -139,10 +138,10 @@ def test_training_reads_what_prediction_reads(tmp_path: Path, installed: str, ki
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
 @pytest.mark.parametrize("limit", ["whole", "windows"])
-def test_scores_are_those_of_the_label_maps_that_are_written(
+def test_scores_equal_those_of_the_written_label_maps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str, kind: str, limit: str
 ) -> None:
-    """`evaluate` of the model, and the truth compared with what `predict` wrote, ignored where that is."""
+    """`evaluate` gives the scores of the label map that `predict` wrote; its ignored pixels are ignored."""
     most = MAX_IN_MEMORY_PIXELS
     runner: Runner = Shifted()
     if limit == "windows":
@@ -153,12 +152,12 @@ def test_scores_are_those_of_the_label_maps_that_are_written(
     options = PredictOptions(["labels"], max_in_memory_pixels=most)
     report = predict_files(runner, [path], tmp_path / "out", options)
     if report.failed:
-        with pytest.raises(FullconvError) as refused:
+        with pytest.raises(FullconvError) as caught:
             evaluate(runner, dataset, samples, most)
         if limit == "whole":
-            assert str(refused.value) == report.failed[0][1]
+            assert str(caught.value) == report.failed[0][1]
         else:  # numbers and a decoder's words depend on the window that met the fault
-            assert refused.value.code == outcome(lambda: predict_large(runner, path, {"labels": tmp_path / "b.png"}))
+            assert caught.value.code == outcome(lambda: predict_large(runner, path, {"labels": tmp_path / "b.png"}))
         return
     written = read_label_map(next((tmp_path / "out").glob("a.*")))
     truth = np.where(written == 255, 255, dataset.read_mask(samples[0])).astype(np.uint8)
@@ -166,15 +165,15 @@ def test_scores_are_those_of_the_label_maps_that_are_written(
     assert evaluate(runner, dataset, samples, most).to_dict() == expected.to_dict()
 
 
-def test_pixels_without_data_have_no_part_in_training(tmp_path: Path) -> None:
-    """Neither their labels count, nor their blackness in the channels' mean."""
+def test_training_statistics_ignore_pixels_without_data(tmp_path: Path) -> None:
+    """Neither the counts of labels nor the mean of the channels include them."""
     pixels = np.full((20, 30, 3), 200, np.uint8)
     pixels[:10] = 0
     image = geotiff(tmp_path / "a.tif", pixels, nodata=0)
     write_label_map(tmp_path / "a.png", np.ones((20, 30), np.uint8), LABELS)
     dataset = DataSet("folder", tmp_path, LABELS, {"train": (Sample("a", image, tmp_path / "a.png"),)})
     assert read_statistics(dataset, "train").pixels == (0, 300, 0)
-    mean, _ = channel_statistics(dataset)
+    mean, _ = measure_channels(dataset)
     assert mean == pytest.approx((200 / 255,) * 3)
 
 
@@ -216,32 +215,32 @@ def of_palette() -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", MASKS)
-def test_windows_of_a_mask_hold_what_the_whole_mask_does(tmp_path: Path, installed: str, kind: str) -> None:
+def test_windows_of_a_mask_equal_the_whole_mask(tmp_path: Path, installed: str, kind: str) -> None:
     suffix, make = MASKS[kind]
     path = tmp_path / f"a{suffix}"
     make(path)
 
     def windows() -> tuple[UInt8]:
         with open_label_map(path, COLORS) as reader:
-            found = np.zeros(reader.size, np.uint8)
+            labels = np.zeros(reader.size, np.uint8)
             for top in range(0, reader.size[0], 16):
                 rows = range(top, min(top + 16, reader.size[0]))
                 for columns in (range(20), range(20, reader.size[1])):
-                    found[top : rows.stop, columns.start : columns.stop] = reader.read(rows, columns)
-        return (found,)
+                    labels[top : rows.stop, columns.start : columns.stop] = reader.read(rows, columns)
+        return (labels,)
 
     assert_same(outcome(windows), outcome(lambda: (read_label_map(path, COLORS),)))
 
 
-def numbers(found: Measured) -> list[Any]:
-    zones = [(zone.pixels, zone.wrong) for zone in (found.boundary, found.interior)]
-    images = [(image.shape, image.unpacked().tolist(), image.hit.tolist()) for image in found.images]
-    return [found.scores.to_dict(), zones, found.ignored, images]
+def numbers(measured: Measurement) -> list[Any]:
+    zones = [(zone.pixels, zone.wrong) for zone in (measured.boundary, measured.interior)]
+    images = [(image.shape, image.unpack().tolist(), image.hit.tolist()) for image in measured.images]
+    return [measured.scores.to_dict(), zones, measured.ignored, images]
 
 
 @pytest.mark.parametrize("how", ["windows", "strips"])
-def test_a_report_of_pieces_says_what_one_of_whole_images_says(tmp_path: Path, how: str) -> None:
-    """But for the regions of the truth, which only whole images have."""
+def test_a_report_from_pieces_equals_one_from_whole_images(tmp_path: Path, how: str) -> None:
+    """Apart from the regions of the truth, which are measured only on whole images."""
     pixels = picture(400, 350)
     pixels[:90, :150] = 0
     image = geotiff(tmp_path / "a.tif", pixels, nodata=0)
@@ -254,19 +253,19 @@ def test_a_report_of_pieces_says_what_one_of_whole_images_says(tmp_path: Path, h
         pieces = measure(Shifted(), dataset, "val", piece_pixels=5000)
     ignored = dataset.read_target(dataset.split("val")[0]) == 255
     assert ignored[:90, :150].all()
-    expected, found = numbers(whole), numbers(pieces)
-    assert found[:3] == expected[:3]
+    expected, actual = numbers(whole), numbers(pieces)
+    assert actual[:3] == expected[:3]
     assert (whole.without_regions, pieces.without_regions) == (0, 1)
     assert whole.regions.by_size
     assert not pieces.regions.by_size
-    small, large_one = whole.images[0].unpacked(), pieces.images[0].unpacked()
+    small, large_one = whole.images[0].unpack(), pieces.images[0].unpack()
     np.testing.assert_array_equal(small[~ignored[::2, ::2]], large_one[~ignored[::2, ::2]])
-    shown = sheet_of(pieces, pieces.images[0], 1000 if how == "windows" else MAX_IN_MEMORY_PIXELS)
-    assert shown.true_classes == sheet_of(whole, whole.images[0]).true_classes
+    shown = draw_sheet(pieces, pieces.images[0], 1000 if how == "windows" else MAX_IN_MEMORY_PIXELS)
+    assert shown.true_classes == draw_sheet(whole, whole.images[0]).true_classes
 
 
-def test_docs_name_the_decoder_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`docs/formats.md` holds the table that the code gives."""
+def test_the_docs_hold_the_current_table_of_decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docs/formats.md` holds the table that `decoder_table` returns."""
     table = decoder_table(tmp_path, lambda *names: hide(monkeypatch, *names))
     text = (Path(__file__).parent.parent / "docs" / "formats.md").read_text(encoding="utf-8")
     assert table in text, table

@@ -1,4 +1,4 @@
-"""What is saved says what the label map and the logits say, in every format, and can be read back."""
+"""Saved results agree with label map and logits in every format, and can be read back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+import wave
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fullconv.errors import DataError, MissingExtra, UsageError
 from fullconv.files import write_text
 from fullconv.geometry.tiles import Window
 from fullconv.images import read_image, read_label_map, video, write_image
-from fullconv.images.georeference import Georeference, georeference
+from fullconv.images.georeference import Georeference, read_georeference
 from fullconv.images.polygons import find_regions, simplify_ring
-from fullconv.images.video import video_frames
+from fullconv.images.video import read_frames
 from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
@@ -33,25 +33,26 @@ from fullconv.predict.inputs import expand_inputs, output_names
 from fullconv.predict.outputs import (
     LABELME_PIXELS,
     SAVES,
-    areas,
-    geojson,
-    labelme,
-    probabilities,
+    compute_areas,
+    compute_probabilities,
     read_areas,
     result_paths,
+    to_geojson,
+    to_labelme,
     write_areas,
 )
 from fullconv.predict.predict_files import PredictOptions, predict_files
 from fullconv.predict.result import segment
 from fullconv.runtime.runner import largest
 from geotiffs import hide
+from refusals import refuses
 
 UInt8 = npt.NDArray[np.uint8]
 LABELS = LabelSet.named(["red", "green, or so", "blue"])
 
 
 class StrongestChannel:
-    """A runner whose class of a pixel is its largest channel, and which counts how often it is asked."""
+    """A runner whose class of a pixel is its largest channel, and which counts its calls."""
 
     info = ModelInfo(LABELS, (Window(0, 0), Window(0, 0)), exact=True)
     calls = 0
@@ -65,7 +66,7 @@ class StrongestChannel:
 
 
 def image_of(label_map: UInt8) -> UInt8:
-    """An image that `StrongestChannel` labels so."""
+    """Return an image to which `StrongestChannel` gives this label map."""
     return (np.eye(3, dtype=np.uint8) * 200)[label_map]
 
 
@@ -77,7 +78,7 @@ def maps(draw: st.DrawFn, side: int = 12, top: int = 3) -> UInt8:
 
 
 def inside(rings: list[Any], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """The pixels whose centres rays from the left reach after an odd number of crossings, from closed rings."""
+    """Return the pixels inside closed rings by the even-odd rule at their centres."""
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
     odd = np.zeros(shape, bool)
     for ring in rings:
@@ -87,14 +88,14 @@ def inside(rings: list[Any], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     return odd
 
 
-def drawn(collection: dict[str, Any], place: Georeference | None = None) -> UInt8:
-    """A label map from GeoJSON. No pixel is in two polygons; those in none are 255."""
+def fill(collection: dict[str, Any], georeference: Georeference | None = None) -> UInt8:
+    """Return a label map from GeoJSON, 255 outside of all polygons. Assert that polygons do not overlap."""
     shape = collection["height"], collection["width"]
     result, times = np.full(shape, 255, np.uint8), np.zeros(shape, int)
     for feature in collection["features"]:
         rings = [np.asarray(ring) for ring in feature["geometry"]["coordinates"]]
-        if place is not None:
-            a, b, c, d, e, f = place.transform
+        if georeference is not None:
+            a, b, c, d, e, f = georeference.transform
             rings = [np.linalg.solve([[a, b], [d, e]], (ring - [c, f]).T).T for ring in rings]
         pixels = inside(rings, shape)
         assert pixels.sum() == feature["properties"]["pixels"]
@@ -105,16 +106,16 @@ def drawn(collection: dict[str, Any], place: Georeference | None = None) -> UInt
 
 
 @given(maps())
-def test_polygons_drawn_again_are_the_label_map(label_map: UInt8) -> None:
-    found = json.loads(json.dumps(geojson(label_map, LABELS, None)))
-    assert np.array_equal(drawn(found), label_map)
-    assert "top left" in found["coordinates"]
+def test_filled_polygons_are_the_label_map(label_map: UInt8) -> None:
+    collection = json.loads(json.dumps(to_geojson(label_map, LABELS, None)))
+    assert np.array_equal(fill(collection), label_map)
+    assert "top left" in collection["coordinates"]
 
 
 @given(maps())
-def test_polygons_are_valid_and_turn_as_the_standard_wants(label_map: UInt8) -> None:
+def test_polygons_are_valid_with_the_orientation_of_rfc_7946(label_map: UInt8) -> None:
     shapely = pytest.importorskip("shapely")
-    for feature in geojson(label_map, LABELS, None)["features"]:
+    for feature in to_geojson(label_map, LABELS, None)["features"]:
         polygon = shapely.geometry.shape(feature["geometry"])
         assert polygon.is_valid
         assert polygon.area == feature["properties"]["pixels"]
@@ -122,7 +123,7 @@ def test_polygons_are_valid_and_turn_as_the_standard_wants(label_map: UInt8) -> 
         assert not any(hole.is_ccw for hole in polygon.interiors)
 
 
-def test_regions_hang_together_by_sides_and_keep_holes_that_touch_their_border() -> None:
+def test_regions_are_4_connected_and_keep_holes_that_touch_their_border() -> None:
     label_map = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 0]], np.uint8)
     ring, hole, corner = find_regions(label_map)
     assert (ring.label, ring.pixels, len(ring.rings)) == (1, 7, 2)
@@ -132,36 +133,36 @@ def test_regions_hang_together_by_sides_and_keep_holes_that_touch_their_border()
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_a_long_way_to_and_fro_is_one_region(turns: int) -> None:
+def test_a_serpentine_is_one_region(turns: int) -> None:
     label_map = np.zeros((101, 60), np.uint8)
     label_map[::2] = label_map[1::4, -1] = label_map[3::4, 0] = 1
-    found = [part.pixels for part in find_regions(np.rot90(label_map, turns).copy()) if part.label == 1]
-    assert found == [51 * 60 + 50]
+    pixels = [part.pixels for part in find_regions(np.rot90(label_map, turns).copy()) if part.label == 1]
+    assert pixels == [51 * 60 + 50]
 
 
-def test_what_is_no_class_has_no_polygon_and_no_area() -> None:
+def test_ignored_pixels_have_no_polygon_and_no_area() -> None:
     label_map = np.array([[0, 255], [2, 255]], np.uint8)
-    assert np.array_equal(drawn(geojson(label_map, LABELS, None)), label_map)
-    found = areas(np.bincount(label_map.ravel(), minlength=256), LABELS, None)
-    assert [(area.pixels, area.share) for area in found.values()] == [(1, 0.5), (0, 0), (1, 0.5)]
+    assert np.array_equal(fill(to_geojson(label_map, LABELS, None)), label_map)
+    class_areas = compute_areas(np.bincount(label_map.ravel(), minlength=256), LABELS, None)
+    assert [(area.pixels, area.share) for area in class_areas.values()] == [(1, 0.5), (0, 0), (1, 0.5)]
 
 
-PLACES = [
+GEOREFERENCES = [
     Georeference("EPSG:32633", (0.5, 0, 400_000, 0, -0.5, 5_800_000), 0.25),
     Georeference("EPSG:4326", (1e-5, 2e-6, 13, 3e-6, 1e-5, 52), None),
 ]
 
 
-@given(maps(), st.sampled_from(PLACES))
-def test_georeferenced_polygons_are_those_of_the_pixels(label_map: UInt8, place: Georeference) -> None:
+@given(maps(), st.sampled_from(GEOREFERENCES))
+def test_georeferenced_polygons_are_those_of_the_pixels(label_map: UInt8, georeference: Georeference) -> None:
     shapely = pytest.importorskip("shapely")
-    found = json.loads(json.dumps(geojson(label_map, LABELS, place)))
-    assert np.array_equal(drawn(found, place), label_map)
-    assert "coordinates" not in found
-    for feature in found["features"]:
+    collection = json.loads(json.dumps(to_geojson(label_map, LABELS, georeference)))
+    assert np.array_equal(fill(collection, georeference), label_map)
+    assert "coordinates" not in collection
+    for feature in collection["features"]:
         polygon = shapely.geometry.shape(feature["geometry"])
         assert polygon.exterior.is_ccw
-        if place.square_metres is not None:
+        if georeference.square_metres is not None:
             assert polygon.area == pytest.approx(feature["properties"]["square_metres"])
 
 
@@ -187,7 +188,7 @@ FEET = 0.3048006096012192
         (4326, 1e-5, None, "urn:ogc:def:crs:OGC:1.3:CRS84"),
     ],
 )
-def test_a_geotiff_gives_its_system_and_square_metres(
+def test_results_of_a_geotiff_have_its_reference_system_and_square_metres(
     tmp_path: Path, epsg: int, pixel: float, metres: float | None, name: str
 ) -> None:
     transform = (pixel, 0.0, 13.0, 0.0, -pixel, 52.0)
@@ -197,9 +198,9 @@ def test_a_geotiff_gives_its_system_and_square_metres(
         StrongestChannel(), [tmp_path / "field.tif"], tmp_path / "out", PredictOptions(["polygons", "areas"])
     )
     assert report.failed == ()
-    found = json.loads((tmp_path / "out/polygons/field.geojson").read_text())
-    assert found["crs"]["properties"]["name"] == name
-    assert np.array_equal(drawn(found, Georeference("", transform, None)), label_map)
+    collection = json.loads((tmp_path / "out/polygons/field.geojson").read_text())
+    assert collection["crs"]["properties"]["name"] == name
+    assert np.array_equal(fill(collection, Georeference("", transform, None)), label_map)
     rows = read_areas(tmp_path / "out/areas.csv")
     squares = [float(row[4]) if row[4] else None for row in rows]
     assert squares == [None if metres is None else pytest.approx(count * metres) for count in (3, 2, 1)]
@@ -208,10 +209,10 @@ def test_a_geotiff_gives_its_system_and_square_metres(
 def test_files_without_a_georeference_have_none(tmp_path: Path) -> None:
     for suffix in ("png", "tif", "jpg"):
         write_image(tmp_path / f"a.{suffix}", np.zeros((2, 3, 3), np.uint8))
-        assert georeference(tmp_path / f"a.{suffix}") is None
+        assert read_georeference(tmp_path / f"a.{suffix}") is None
 
 
-def test_a_geotiff_without_rasterio_is_told_with_the_pip_command(
+def test_areas_of_a_geotiff_without_rasterio_report_the_pip_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_geotiff(tmp_path / "a.tif", np.zeros((2, 3, 3), np.uint8), 32633, (1.0, 0.0, 0.0, 0.0, -1.0, 9.0))
@@ -224,33 +225,33 @@ def test_a_geotiff_without_rasterio_is_told_with_the_pip_command(
     assert predict_files(StrongestChannel(), paths, tmp_path / "out", PredictOptions(["labels"])).failed == ()
 
 
-def painted(found: dict[str, Any]) -> UInt8:
-    """labelme's shapes over each other in their order."""
-    shape = found["imageHeight"], found["imageWidth"]
+def paint(document: dict[str, Any]) -> UInt8:
+    """Return a label map from the shapes of a labelme document, painted in their order."""
+    shape = document["imageHeight"], document["imageWidth"]
     result = np.full(shape, 255, np.uint8)
-    for part in found["shapes"]:
+    for part in document["shapes"]:
         pixels = inside([[*part["points"], part["points"][0]]], shape)
         result[pixels] = LABELS.class_names.index(part["label"])
     return result
 
 
 @given(maps(top=2), st.integers(LABELME_PIXELS, 20))
-def test_labelmes_shapes_over_each_other_are_the_label_map(coarse: UInt8, scale: int) -> None:
-    """Rectangles on a grid have no corner that can be left out but those of steps within the tolerance."""
+def test_painted_labelme_shapes_are_the_label_map(coarse: UInt8, scale: int) -> None:
+    """Simplification keeps all corners of rectangles on a coarse grid."""
     label_map = coarse.repeat(scale, 0).repeat(scale, 1)
-    found = json.loads(json.dumps(labelme(label_map, LABELS, image_of(label_map), "../a.png")))
-    assert np.array_equal(painted(found), label_map)
+    document = json.loads(json.dumps(to_labelme(label_map, LABELS, image_of(label_map), "../a.png")))
+    assert np.array_equal(paint(document), label_map)
 
 
-def test_labelme_leaves_out_specks_and_stays_within_a_pixel() -> None:
+def test_labelme_skips_tiny_regions_and_simplifies_within_a_pixel() -> None:
     y, x = np.mgrid[:120, :160]
     label_map = ((x - 80) ** 2 + (y - 60) ** 2 < 45**2).astype(np.uint8)
     label_map[5:7, 5:8] = 2
-    found = labelme(label_map, LABELS, image_of(label_map), "a.png")
-    assert [part["label"] for part in found["shapes"]] == ["red", "green, or so"]
-    assert len(found["shapes"][1]["points"]) < 60
+    document = to_labelme(label_map, LABELS, image_of(label_map), "a.png")
+    assert [part["label"] for part in document["shapes"]] == ["red", "green, or so"]
+    assert len(document["shapes"][1]["points"]) < 60
     assert len(find_regions(label_map)[2].rings[0]) > 200
-    differ = painted(found) != label_map
+    differ = paint(document) != label_map
     differ[5:7, 5:8] = False
     distance = np.abs(np.hypot(x - 80, y - 60) - 45)
     assert distance[differ].max(initial=0) < 2.5
@@ -260,47 +261,47 @@ def test_labelme_leaves_out_specks_and_stays_within_a_pixel() -> None:
 def test_a_simplified_ring_stays_within_the_tolerance(label_map: UInt8, tolerance: float) -> None:
     for region in find_regions(label_map):
         for ring in region.rings:
-            kept = simplify_ring(ring, tolerance).astype(float)
-            assert len(kept) >= 3
-            ends = np.roll(kept, -1, 0)
+            corners = simplify_ring(ring, tolerance).astype(float)
+            assert len(corners) >= 3
+            ends = np.roll(corners, -1, 0)
             for corner in ring:
-                along, offset = ends - kept, corner - kept
+                along, offset = ends - corners, corner - corners
                 share = ((offset * along).sum(1) / (along**2).sum(1)).clip(0, 1)[:, None]
                 nearest = np.linalg.norm(offset - share * along, axis=1).min()
-                assert nearest <= tolerance + 1e-9 or len(kept) == len(ring)
+                assert nearest <= tolerance + 1e-9 or len(corners) == len(ring)
 
 
-def test_labelme_finds_the_image_from_where_it_lies(tmp_path: Path) -> None:
+def test_labelme_documents_contain_the_relative_path_or_the_image(tmp_path: Path) -> None:
     write_image(tmp_path / "in/photo.png", image_of(np.zeros((9, 9), np.uint8)))
     predict_files(StrongestChannel(), [tmp_path / "in/photo.png"], tmp_path / "out", PredictOptions(["labelme"]))
-    found = json.loads((tmp_path / "out/labelme/photo.json").read_text())
-    assert found["imageData"] is None
-    assert not os.path.isabs(found["imagePath"])
-    assert (tmp_path / "out/labelme" / found["imagePath"]).resolve() == (tmp_path / "in/photo.png").resolve()
+    document = json.loads((tmp_path / "out/labelme/photo.json").read_text())
+    assert document["imageData"] is None
+    assert not os.path.isabs(document["imagePath"])
+    assert (tmp_path / "out/labelme" / document["imagePath"]).resolve() == (tmp_path / "in/photo.png").resolve()
     image = image_of(np.ones((9, 9), np.uint8))
-    embedded = labelme(np.ones((9, 9), np.uint8), LABELS, image, None)["imageData"]
+    embedded = to_labelme(np.ones((9, 9), np.uint8), LABELS, image, None)["imageData"]
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(embedded)))), image)
 
 
-def test_probabilities_are_the_softmax_with_the_names_of_the_classes(tmp_path: Path) -> None:
+def test_saved_probabilities_are_the_softmax_with_class_names(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (150, 7, 3), dtype=np.uint8)
     write_image(tmp_path / "a.png", image)
     runner = StrongestChannel()
     predict_files(runner, [tmp_path / "a.png"], tmp_path / "out", PredictOptions(["probabilities", "labels"]))
     assert runner.calls == 1
-    with np.load(tmp_path / "out/probabilities/a.npz", allow_pickle=False) as found:
-        assert tuple(found["class_names"]) == LABELS.class_names
-        saved = found["probabilities"]
+    with np.load(tmp_path / "out/probabilities/a.npz", allow_pickle=False) as file:
+        assert tuple(file["class_names"]) == LABELS.class_names
+        saved = file["probabilities"]
     powers = np.exp(image.transpose(2, 0, 1).astype(np.float64) / 32)
     assert saved.dtype == np.float16
     np.testing.assert_allclose(saved, powers / powers.sum(0), atol=5e-4)
     plain = StrongestChannel().label_maps(image[None])[0]
     assert np.array_equal(read_label_map(tmp_path / "out/a.png"), plain)
     huge = np.array([[[1e38]], [[-1e38]]], np.float32)
-    assert probabilities(huge).tolist() == [[[1]], [[0]]]
+    assert compute_probabilities(huge).tolist() == [[[1]], [[0]]]
 
 
-def test_the_table_of_areas_holds_every_image_and_class(tmp_path: Path) -> None:
+def test_the_table_of_areas_contains_every_image_and_class(tmp_path: Path) -> None:
     maps = {"a, b": np.zeros((2, 5), np.uint8), "c": np.array([[0, 1], [1, 1]], np.uint8)}
     for name, label_map in maps.items():
         write_image(tmp_path / f"{name}.png", image_of(label_map))
@@ -318,12 +319,12 @@ def test_the_table_of_areas_holds_every_image_and_class(tmp_path: Path) -> None:
     ]
     write_areas(tmp_path / "again.csv", read_areas(tmp_path / "out/areas.csv"))
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "out/areas.csv").read_bytes()
-    write_text(tmp_path / "theirs.csv", "name,value\n")
-    with pytest.raises(UsageError, match=r"theirs\.csv"):
-        read_areas(tmp_path / "theirs.csv")
+    write_text(tmp_path / "other.csv", "name,value\n")
+    with refuses("foreign-areas-table", "other.csv"):
+        read_areas(tmp_path / "other.csv")
 
 
-def test_a_second_run_keeps_the_areas_of_other_images_and_leaves_other_tables_alone(tmp_path: Path) -> None:
+def test_a_second_run_keeps_areas_of_other_images_and_refuses_other_tables(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.png" for name in "abc"]
     for path in paths:
         write_image(path, image_of(np.zeros((2, 5), np.uint8)))
@@ -332,12 +333,12 @@ def test_a_second_run_keeps_the_areas_of_other_images_and_leaves_other_tables_al
     rows = read_areas(tmp_path / "out/areas.csv")
     assert [row[0] for row in rows[::3]] == [str(path) for path in paths]
     write_text(tmp_path / "mine/areas.csv", "field,hectares\n")
-    with pytest.raises(UsageError, match="not a table of areas that fullconv wrote"):
+    with refuses("foreign-areas-table", "areas.csv"):
         predict_files(StrongestChannel(), paths, tmp_path / "mine", PredictOptions(["areas", "labels"]))
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["areas.csv"]
 
 
-def test_a_stopped_run_leaves_the_areas_so_far(tmp_path: Path) -> None:
+def test_an_interrupted_run_writes_the_areas_of_complete_images(tmp_path: Path) -> None:
     for name in "ab":
         write_image(tmp_path / f"{name}.png", image_of(np.zeros((2, 5), np.uint8)))
 
@@ -354,7 +355,7 @@ def test_a_stopped_run_leaves_the_areas_so_far(tmp_path: Path) -> None:
     assert {row[0] for row in read_areas(tmp_path / "out/areas.csv")} == {str(tmp_path / "a.png")}
 
 
-def test_every_kind_has_a_file_of_its_own(tmp_path: Path) -> None:
+def test_files_of_all_kinds_differ(tmp_path: Path) -> None:
     write_image(tmp_path / "in/a.png", image_of(np.zeros((4, 4), np.uint8)))
     predict_files(StrongestChannel(), [tmp_path / "in/a.png"], tmp_path / "out", PredictOptions(SAVES))
     written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
@@ -364,13 +365,13 @@ def test_every_kind_has_a_file_of_its_own(tmp_path: Path) -> None:
     assert len(set(suffixes)) == len(suffixes) == len(SAVES) - 1
 
 
-def test_neither_the_table_nor_a_polygon_file_replaces_an_input(tmp_path: Path) -> None:
+def test_results_never_replace_an_input(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", image_of(np.zeros((4, 4), np.uint8)))
     (tmp_path / "a.png").rename(tmp_path / "areas.csv")
-    with pytest.raises(UsageError, match="overwrite"):
+    with refuses("overwrites-input", "areas.csv"):
         predict_files(StrongestChannel(), [tmp_path / "areas.csv"], tmp_path, PredictOptions(["areas"]))
     result = segment(StrongestChannel(), read_image(tmp_path / "areas.csv").pixels, "x", tmp_path / "x.png")
-    with pytest.raises(UsageError, match="overwrite"):
+    with refuses("overwrites-input", "x.png"):
         result.save(tmp_path, ["labels"])
 
 
@@ -388,7 +389,7 @@ def test_a_list_on_stdin_names_files_and_folders(
     report = predict_files(StrongestChannel(), paths, tmp_path / "out")
     assert [path.name for path, _ in report.failed] == ["lost.png"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
-    with pytest.raises(DataError, match="standard input"):
+    with refuses("no-input", "standard input"):
         expand_inputs(["-"])
 
 
@@ -416,22 +417,36 @@ def test_a_video_gives_a_result_for_each_frame(tmp_path: Path, suffix: str) -> N
     report = predict_files(StrongestChannel(), paths, tmp_path / "out", PredictOptions(SAVES))
     assert report.failed == ()
     for number, label_map in enumerate(label_maps, 1):
-        found = read_label_map(tmp_path / f"out/clip/frame-{number:06d}.png")
-        assert (found == label_map).mean() > 0.97
+        predicted = read_label_map(tmp_path / f"out/clip/frame-{number:06d}.png")
+        assert (predicted == label_map).mean() > 0.97
         assert json.loads((tmp_path / f"out/labelme/clip/frame-{number:06d}.json").read_text())["imageData"]
     images = {row[0] for row in read_areas(tmp_path / "out/areas.csv")}
     assert images == {str(paths[0] / f"frame-{number:06d}") for number in (1, 2, 3)}
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
-def test_a_phones_video_is_upright(tmp_path: Path, rotation: int) -> None:
+def test_video_frames_are_rotated_upright(tmp_path: Path, rotation: int) -> None:
     av = pytest.importorskip("av")
     if not hasattr(av.video.stream.VideoStream, "set_display_rotation"):
         pytest.skip("this PyAV writes no rotation")
     write_video(tmp_path / "clip.mp4", [image_of(QUARTERS)], rotation)
-    (frame,) = video_frames(tmp_path / "clip.mp4")
+    (frame,) = read_frames(tmp_path / "clip.mp4")
     found = StrongestChannel().label_maps(frame[None])[0]
     assert (found == np.rot90(QUARTERS, rotation // 90)).mean() > 0.95
+
+
+def test_a_file_without_a_video_stream_raises_an_error(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    with wave.open(str(tmp_path / "sound.mp4"), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(16000))
+    with refuses("not-a-video", tmp_path / "sound.mp4"):
+        next(read_frames(tmp_path / "sound.mp4"))
+    (tmp_path / "text.mp4").write_bytes(b"no video at all")
+    with refuses("truncated-file", tmp_path / "text.mp4"):
+        next(read_frames(tmp_path / "text.mp4"))
 
 
 def test_videos_are_taken_when_they_are_named_only(tmp_path: Path) -> None:
@@ -443,12 +458,12 @@ def test_videos_are_taken_when_they_are_named_only(tmp_path: Path) -> None:
     assert [path.name for path in expand_inputs([str(tmp_path / "*")])] == ["a.png"]
 
 
-def test_frames_are_never_in_the_place_of_an_images_results() -> None:
+def test_names_of_frames_and_images_differ() -> None:
     names = output_names([Path("in/clip.mp4"), Path("in/clip/frame-000001.jpg")])
     assert names == [Path("clip.mp4"), Path("clip/frame-000001")]
 
 
-def test_a_broken_video_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
+def test_a_damaged_video_is_reported_and_other_images_are_processed(tmp_path: Path) -> None:
     pytest.importorskip("av")
     write_image(tmp_path / "a.png", image_of(np.zeros((2, 2), np.uint8)))
     (tmp_path / "b.mp4").write_bytes(b"no video at all")
@@ -459,10 +474,12 @@ def test_a_broken_video_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
     assert "\n" not in report.failed[0][1]
 
 
-def test_a_video_without_pyav_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_without_pyav_is_reported_before_the_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_image(tmp_path / "a.png", image_of(np.zeros((2, 2), np.uint8)))
     (tmp_path / "b.mp4").touch()
     monkeypatch.setattr(video, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match=r"pip install .*\[video\]"):
+    with refuses("missing-extra", "[video]"):
         predict_files(StrongestChannel(), [tmp_path / "a.png", tmp_path / "b.mp4"], tmp_path / "out")
     assert not (tmp_path / "out").exists()

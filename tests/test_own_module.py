@@ -1,4 +1,4 @@
-"""Classifiers by their names in timm, and from a file of the user's own."""
+"""Classifiers of timm, by name, and custom classifiers from a Python file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from fullconv.data.dataset import DataSet
-from fullconv.errors import ModelError
 from fullconv.labels import LabelSet, voc_palette
 from fullconv.net.checkpoint import Saved, load_net, save_net
 from fullconv.net.classifiers.backbones import (
@@ -35,7 +34,7 @@ SIZE = (48, 64)
 LABELS = LabelSet(("a", "b"), voc_palette(2))
 
 
-def test_a_backbone_without_a_stride_says_so():
+def test_a_backbone_without_a_map_at_the_stride_is_refused():
     model = nn.Sequential(conv(3, 8, 7, 7), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     dense = convolutionalize(model, SIZE)
     with refuses("no-map-at-stride", "FCN-8s", "stride 7"):
@@ -46,7 +45,7 @@ SMALL = ("test_resnet", "test_efficientnet", "test_convnext", "test_byobnet", "t
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_timms_small_models(name):
+def test_small_timm_models_have_a_dense_form(name):
     pytest.importorskip("timm")
     torch.manual_seed(0)
     with warnings.catch_warnings():
@@ -64,7 +63,7 @@ def test_timms_small_models(name):
     assert set(dense.module.state_dict()) == set(model.state_dict())
 
 
-def test_timms_transformers_are_refused():
+def test_timm_transformers_are_refused():
     pytest.importorskip("timm")
     with refuses("attention"):
         convolutionalize(build_classifier("test_vit")[0], (160, 160))
@@ -90,14 +89,14 @@ def gives_a_number():
 
 
 @pytest.fixture
-def own(tmp_path):
+def user_file(tmp_path):
     file = tmp_path / "my_module.py"
     file.write_text(MODULE)
     return file
 
 
-def test_a_users_own_module(own, tmp_path):
-    name = f"{own}:build"
+def test_a_custom_classifier_is_built_saved_and_read_back(user_file, tmp_path):
+    name = f"{user_file}:build"
     assert is_classifier(name)
     assert input_size(name) == (40, 56)
     assert mean_std(name)[0] == (0.485, 0.456, 0.406)
@@ -109,40 +108,40 @@ def test_a_users_own_module(own, tmp_path):
     assert saved.spec.model == name
     image = torch.rand(1, 3, 33, 47)
     torch.testing.assert_close(loaded(image), net(image))
-    own.unlink()
-    with pytest.raises(ModelError, match=r"there is no file .*my_module\.py, which a network of my_module\.py:build"):
+    user_file.unlink()
+    with refuses("classifier-file-missing", user_file, "build()"):
         load_net(path)
 
 
 @pytest.mark.parametrize(
-    ("function", "sentence"),
+    ("function", "code", "value"),
     [
-        ("absent", r"has no function absent\(\)"),
-        ("number", r"has no function number\(\)"),
-        ("fails", r"fails\(\) failed: RuntimeError: no luck"),
-        ("gives_a_number", r"gives int, not a torch\.nn\.Module"),
+        ("absent", "no-classifier-function", "absent()"),
+        ("number", "no-classifier-function", "number()"),
+        ("fails", "classifier-function-failed", "RuntimeError: no luck"),
+        ("gives_a_number", "not-a-module", "int"),
     ],
 )
-def test_a_module_that_cannot_be_built(own, function, sentence):
-    with pytest.raises(ModelError, match=sentence):
-        build_classifier(f"{own}:{function}")
+def test_a_function_that_returns_no_classifier_is_refused(user_file, function, code, value):
+    with refuses(code, user_file, value):
+        build_classifier(f"{user_file}:{function}")
 
 
-def test_a_file_with_a_syntax_error(own):
-    own.write_text("def build(:\n")
-    with pytest.raises(ModelError, match="SyntaxError"):
-        build_classifier(f"{own}:build")
+def test_a_file_with_a_syntax_error_is_refused(user_file):
+    user_file.write_text("def build(:\n")
+    with refuses("classifier-function-failed", user_file, "SyntaxError"):
+        build_classifier(f"{user_file}:build")
 
 
-def test_names_that_nobody_has():
+def test_unknown_names_are_refused_with_a_suggestion():
     with refuses("unknown-classifier", "'vgg17'", "did you mean vgg1"):
         build_classifier("vgg17")
     assert not is_classifier("runs/one")
     assert is_classifier("timm/test_resnet")
 
 
-def test_weights_may_lack_the_last_layer_only(own):
-    model = build_classifier(f"{own}:build")[0]
+def test_weights_may_lack_only_the_last_layer(user_file):
+    model = build_classifier(f"{user_file}:build")[0]
     state = dict(model.state_dict())
     last = {key: state.pop(key) for key in ("4.weight", "4.bias")}
     assert load_weights(model, state, "a file") == set(last)
@@ -151,9 +150,9 @@ def test_weights_may_lack_the_last_layer_only(own):
         load_weights(model, state, "a file")
 
 
-def test_head_width_needs_a_hidden_layer(own):
+def test_head_width_needs_a_hidden_layer(user_file):
     with refuses("no-hidden-layer", "--head-width"):
-        build(NetSpec(f"{own}:build", 2, head_width=5))
+        build(NetSpec(f"{user_file}:build", 2, head_width=5))
 
 
 READS = """
@@ -170,11 +169,11 @@ def build():
 """
 
 
-@pytest.mark.parametrize("name", ["regnet_x_400mf", "own"])
-def test_constructors_that_read_numbers_come_back(name, tmp_path):
+@pytest.mark.parametrize("name", ["regnet_x_400mf", "custom"])
+def test_constructors_that_read_values_of_tensors_are_supported(name, tmp_path):
     file = tmp_path / "reads.py"
     file.write_text(READS)
-    name = f"{file}:build" if name == "own" else name
+    name = f"{file}:build" if name == "custom" else name
     net = build(NetSpec(name, 2, 32)).eval()
     nn.init.normal_(net.score_fr.weight)
     save_net(tmp_path / "best.safetensors", net.state_dict(), Saved(net.spec, LABELS))
@@ -187,51 +186,51 @@ def test_constructors_that_read_numbers_come_back(name, tmp_path):
     assert torch.equal(loaded(image), net(image))
 
 
-def test_pretrained_is_what_ones_own_function_gives(tmp_path):
+def test_pretrained_weights_of_a_custom_classifier_are_those_that_its_function_returns(tmp_path):
     file = tmp_path / "reads.py"
     file.write_text(READS)
     name = f"{file}:build"
-    given = build_classifier(name)[0].state_dict()
+    state = build_classifier(name)[0].state_dict()
     net = build(NetSpec(name, 2, 32), PRETRAINED)
     assert not net.spec.head_norm
-    assert torch.equal(net.state_dict()["backbone.0.weight"], given["0.weight"])
-    assert torch.equal(net.state_dict()["head.fc6.weight"].flatten(1), given["4.weight"])
+    assert torch.equal(net.state_dict()["backbone.0.weight"], state["0.weight"])
+    assert torch.equal(net.state_dict()["head.fc6.weight"].flatten(1), state["4.weight"])
     assert build(NetSpec(name, 2, 32)).spec.head_norm
-    for other in ("digits", "caffenet"):  # random ones: nothing of them is worth keeping
+    for other in ("digits", "caffenet"):  # they have random weights, so no pretrained ones
         random, missing = build_classifier(other, PRETRAINED)
         assert missing == frozenset(random.state_dict())
     with refuses("no-imagenet-weights", "'pretrained' or 'none'"):
         build_classifier(name, IMAGENET)
 
 
-def test_a_job_keeps_the_whole_path_and_logs_where_weights_come_from(own, monkeypatch, caplog):
-    dataset = DataSet("folder", own.parent, LABELS, {})
-    monkeypatch.chdir(own.parent)
+def test_a_job_has_the_absolute_path_and_logs_the_origin_of_the_weights(user_file, monkeypatch, caplog):
+    dataset = DataSet("folder", user_file.parent, LABELS, {})
+    monkeypatch.chdir(user_file.parent)
     caplog.set_level(logging.INFO, "fullconv")
     job = make_job(dataset, TrainingOptions("my_module.py:build", by_data=False))
-    assert job.spec.model == f"{own.resolve()}:build"
+    assert job.spec.model == f"{user_file.resolve()}:build"
     assert "my_module.py: the weights are those that build() returns" in caplog.messages[0]
-    with pytest.raises(ModelError, match=r"there is no file gone\.py"):
+    with refuses("no-classifier-file", "gone.py"):
         make_job(dataset, TrainingOptions("gone.py:build", by_data=False))
 
 
-def test_a_file_that_moved_with_its_run_is_found(own, tmp_path, monkeypatch):
-    net = build(NetSpec(f"{own}:build", 2, 8))
+def test_a_file_that_was_moved_with_its_run_folder_is_found(user_file, tmp_path, monkeypatch):
+    net = build(NetSpec(f"{user_file}:build", 2, 8))
     runs, others = tmp_path / "runs", tmp_path / "others"
     others.mkdir()
     save_net(runs / "one" / "best.safetensors", net.state_dict(), Saved(net.spec, LABELS))
-    for place in (runs / "one", runs, others):
-        own = own.rename(place / own.name)
+    for folder in (runs / "one", runs, others):
+        user_file = user_file.rename(folder / user_file.name)
         monkeypatch.chdir(others)
-        assert load_net(runs / "one")[1].spec.model == f"{own.resolve()}:build"
+        assert load_net(runs / "one")[1].spec.model == f"{user_file.resolve()}:build"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"put my_module\.py there, next to the run folder, or into"):
+    with refuses("classifier-file-missing", "my_module.py"):
         load_net(runs / "one")
 
 
-def test_a_module_may_have_siblings_and_dataclasses(tmp_path):
+def test_a_file_may_import_its_neighbours_and_define_dataclasses(tmp_path):
     (tmp_path / "widths_of_mine.py").write_text("WIDTH = 6\n")
-    file = tmp_path / "grown.py"
+    file = tmp_path / "larger.py"
     head = "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom widths_of_mine import WIDTH\n"
     file.write_text(head + "@dataclass\nclass Widths:\n    first: int = WIDTH\n" + MODULE)
     before = list(sys.path)
@@ -239,12 +238,12 @@ def test_a_module_may_have_siblings_and_dataclasses(tmp_path):
     assert sys.path == before
 
 
-def test_the_size_of_ones_own_images_is_hinted_at(own):
-    own.write_text(MODULE.replace("    model.input_size = (40, 56)\n", ""))
+def test_a_wrong_input_size_is_refused_with_a_hint_to_input_size(user_file):
+    user_file.write_text(MODULE.replace("    model.input_size = (40, 56)\n", ""))
     with refuses("network-does-not-run", "224x224 image", "an attribute input_size = (height, width)"):
-        build(NetSpec(f"{own}:build", 2, 8))
+        build(NetSpec(f"{user_file}:build", 2, 8))
 
 
-def test_what_trains_on_several_devices_is_unwrapped(own):
-    own.write_text(MODULE + "\ndef parallel():\n    return nn.DataParallel(build())\n")
-    assert isinstance(build_classifier(f"{own}:parallel")[0], nn.Sequential)
+def test_a_classifier_in_data_parallel_is_unwrapped(user_file):
+    user_file.write_text(MODULE + "\ndef parallel():\n    return nn.DataParallel(build())\n")
+    assert isinstance(build_classifier(f"{user_file}:parallel")[0], nn.Sequential)

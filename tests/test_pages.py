@@ -118,7 +118,7 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return MAKERS[request.param](tmp_path_factory.mktemp(request.param))
 
 
-def test_hostile_names_are_only_text(page: Path) -> None:
+def test_names_with_markup_are_escaped(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     found = Page(text)
     assert not {"script", "iframe", "object", "link"} & set(found.tags)
@@ -142,7 +142,7 @@ def test_a_page_has_one_title_and_headings_in_order(page: Path) -> None:
         assert target.removeprefix("#") in found.ids or (page.parent / target).is_file()
 
 
-def test_the_policy_allows_the_style_sheet_and_pictures_only(page: Path) -> None:
+def test_the_policy_allows_only_the_style_sheet_and_pictures(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', text)
     (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
@@ -153,26 +153,26 @@ def test_the_policy_allows_the_style_sheet_and_pictures_only(page: Path) -> None
 
 
 @given(st.text())
-def test_any_text_is_only_text(text: str) -> None:
+def test_any_text_is_escaped(text: str) -> None:
     table = Table(text, [text], [[Cell(text, "#000000"), Cell(text, kind="note")]])
     found = Page(render_page("ladder.html", title=text, table=table, charts=[], alarms=[], reports={text: "a"}))
     kinds = {"a", "meta", "html", "head", "title", "style", "body", "h1", "header", "main", "p", "section", "h2", "svg",
              "figure", "figcaption", "div", "table", "thead", "tbody", "tr", "th", "td", "rect", "ul", "li",
              "footer"}  # fmt: skip
     assert set(found.tags) <= kinds
-    shown = "".join(render._visible(character) for character in text)  # type: ignore[misc]
+    shown = "".join(render.make_visible(character) for character in text)  # type: ignore[misc]
     assert found.title == shown
     assert found.rows[1] == [shown, shown]
 
 
-def test_no_template_turns_the_escaping_off() -> None:
+def test_no_template_disables_escaping() -> None:
     for template in (PAGES / "templates").iterdir():
         assert not re.search(r"\|\s*safe|autoescape|<script|\sstyle=|\son\w+=", template.read_text(encoding="utf-8"))
     for module in PAGES.parent.rglob("*.py"):
         assert module.name == "render.py" or "Markup(" not in module.read_text(encoding="utf-8"), module
 
 
-def test_a_forgotten_value_is_an_error() -> None:
+def test_a_missing_value_is_an_error() -> None:
     with pytest.raises(Exception, match="'table' is undefined"):
         render_page("ladder.html", title="a", charts=[], alarms=[], reports={})
 
@@ -186,7 +186,7 @@ def test_long_lines_have_few_markers_and_one_at_the_end(count: int) -> None:
     assert line.marks.startswith(f"M{end}m")
 
 
-def test_prediction_needs_no_template(tmp_path: Path) -> None:
+def test_prediction_does_not_import_jinja(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.zeros((40, 50, 3), np.uint8))
     code = (
         "import sys\n"
@@ -219,7 +219,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1280])
-def test_a_browser_shows_it(page: Path, browser: Browser, width: int, scheme: Literal["light", "dark"]) -> None:
+def test_a_browser_renders_the_page(page: Path, browser: Browser, width: int, scheme: Literal["light", "dark"]) -> None:
     """No error, no request beyond the file, no sideways scrolling, and text that stands out from the page."""
     errors: list[str] = []
     requests: list[str] = []

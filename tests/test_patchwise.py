@@ -11,8 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from command_line import predict
-from fullconv.demo.digits import DIGIT_LABELS, digit_scenes
-from fullconv.errors import UsageError
+from fullconv.demo.digits import DIGIT_LABELS, make_digit_scenes
 from fullconv.geometry import Field, Layer
 from fullconv.geometry.tiles import Window
 from fullconv.images import read_label_map, write_image
@@ -45,17 +44,17 @@ def patchwise(net: FCN, step: int, batch: int = 16) -> PatchwiseRunner:
 @pytest.mark.parametrize(("stride", "step"), [(32, 13), (8, 24)])
 def test_patchwise_logits_equal_whole_image_logits_inside_the_image(stride: int, step: int) -> None:
     net = lively(stride)
-    slid = patchwise(net, step)
-    size = slid.info.windows[0].size + 40, slid.info.windows[1].size + 60
-    images, _ = digit_scenes(1, size)
-    whole, ours = TorchRunner(net, DIGIT_LABELS, "cpu").logits(images)[0], slid.logits(images)[0]
+    sliding = patchwise(net, step)
+    size = sliding.info.windows[0].size + 40, sliding.info.windows[1].size + 60
+    images, _ = make_digit_scenes(1, size)
+    whole, patches = TorchRunner(net, DIGIT_LABELS, "cpu").logits(images)[0], sliding.logits(images)[0]
     inside = 0
     for y in range(step // 2, size[0], step):
         for x in range(step // 2, size[1], step):
-            starts = [window.start(at) for window, at in zip(slid.info.windows, (y, x), strict=True)]
-            ends = [start + window.size for window, start in zip(slid.info.windows, starts, strict=True)]
+            starts = [window.start(at) for window, at in zip(sliding.info.windows, (y, x), strict=True)]
+            ends = [start + window.size for window, start in zip(sliding.info.windows, starts, strict=True)]
             if min(starts) >= 0 and ends[0] <= size[0] and ends[1] <= size[1]:
-                np.testing.assert_allclose(ours[:, y, x], whole[:, y, x], rtol=1e-4, atol=1e-4)
+                np.testing.assert_allclose(patches[:, y, x], whole[:, y, x], rtol=1e-4, atol=1e-4)
                 inside += 1
     assert inside >= 4
     assert whole.std() > 1e-2
@@ -90,17 +89,17 @@ def classifier_file(path: Path) -> Path:
 
 
 def test_sliding_classifier_equals_its_dense_form(tmp_path: Path) -> None:
-    """Pixels 48 and 80 are the middles of windows that start at 1 and 33, as the cells of the cropped image do."""
-    found = TorchClassifier.load(classifier_file(tmp_path / "digits.safetensors"), "cpu")
+    """Pixels 48 and 80 are the centres of windows that start at 1 and 33, like the cells of the cropped image."""
+    classifier = TorchClassifier.load(classifier_file(tmp_path / "digits.safetensors"), "cpu")
     side, step = input_size("digits")[0], 32
-    images, _ = digit_scenes(1, (1 + side + step, 1 + side))
-    dense = convolutionalize(found.net, found.size).module
+    images, _ = make_digit_scenes(1, (1 + side + step, 1 + side))
+    dense = convolutionalize(classifier.net, classifier.size).module
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     with torch.inference_mode():
         cells = dense((torch.from_numpy(images[:, 1:, 1:]).permute(0, 3, 1, 2) / 255 - mean) / std)[0].numpy()
     assert cells.shape == (11, 2, 1)
-    ours = PatchwiseRunner.sliding(found, step).logits(images)[0][:, [48, 80]][:, :, [48]]
-    np.testing.assert_allclose(ours, cells, rtol=1e-4, atol=1e-4)
+    patches = PatchwiseRunner.sliding(classifier, step).logits(images)[0][:, [48, 80]][:, :, [48]]
+    np.testing.assert_allclose(patches, cells, rtol=1e-4, atol=1e-4)
     assert np.abs(cells[:, 0] - cells[:, 1]).max() > 1e-3
 
 
@@ -132,14 +131,14 @@ def test_each_square_gets_the_logits_of_its_middle_pixel(step: int, size: tuple[
 
 def test_patchwise_logits_do_not_depend_on_the_batch_size() -> None:
     net = lively(32)
-    images, _ = digit_scenes(1, (60, 70))
+    images, _ = make_digit_scenes(1, (60, 70))
     once, thrice = (patchwise(net, 31, batch).logits(images) for batch in (16, 4))
     np.testing.assert_allclose(once, thrice, rtol=1e-4, atol=1e-4)
 
 
 def test_steps_and_batches_below_one_are_refused() -> None:
     for numbers in ((0, 1), (1, 0), (-8, 4)):
-        with pytest.raises(UsageError, match="1 at the least"):
+        with refuses("invalid-patch-step", *numbers):
             PatchwiseRunner.sliding(Middle(), *numbers)
 
 
@@ -161,10 +160,10 @@ def test_saved_classifier_is_loaded_with_its_classes(tmp_path: Path) -> None:
         load_classifier(path)
 
 
-def test_predict_patchwise_takes_networks_and_classifiers(
+def test_predict_patchwise_runs_networks_and_classifiers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (image,), _ = digit_scenes(1, (48, 60))
+    (image,), _ = make_digit_scenes(1, (48, 60))
     write_image(tmp_path / "a.png", image)
     file = classifier_file(tmp_path / "digits.safetensors")
     net = lively(32)
@@ -185,6 +184,6 @@ def test_predict_patchwise_takes_networks_and_classifiers(
     for name in ("street", tmp_path / "model.onnx"):
         capsys.readouterr()
         assert predict(monkeypatch, name, tmp_path / "a.png", "--out", tmp_path / "b", "--patchwise") == 2
-        assert "slides a run folder or a .safetensors file, not" in capsys.readouterr().err
+        assert "--patchwise cannot use an .onnx file" in capsys.readouterr().err
     assert predict(monkeypatch, "gone", tmp_path / "a.png", "--out", tmp_path / "b", "--patchwise") == 4
-    assert "there is no model 'gone'" in capsys.readouterr().err
+    assert "'gone'" in capsys.readouterr().err

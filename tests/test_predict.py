@@ -1,4 +1,4 @@
-"""Each image is done or refused in one sentence; no result is written over another or over an input."""
+"""Each image is predicted or fails with one line; no result overwrites another result or an input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.errors import DataError, Interrupted, ModelError, UsageError
+from fullconv.errors import DataError, Interrupted, ModelError
 from fullconv.evaluation.evaluate import evaluate
 from fullconv.geometry.tiles import Window
 from fullconv.images import overlay, read_image, read_label_map, write_image, write_label_map
@@ -24,7 +24,9 @@ from fullconv.model_info import ModelInfo
 from fullconv.predict.inputs import expand_inputs, output_names
 from fullconv.predict.outputs import DEFAULT_SAVES
 from fullconv.predict.predict_files import PredictOptions, predict_files
+from fullconv.predict.result import segment
 from fullconv.runtime.runner import label_maps, largest
+from refusals import matches, refuses
 
 UInt8 = npt.NDArray[np.uint8]
 LABELS = LabelSet.named(["red", "green", "blue"])
@@ -72,7 +74,7 @@ def files_below(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_folder_of_everything_a_camera_writes(tmp_path: Path) -> None:
+def test_a_folder_of_many_kinds_of_files_is_predicted(tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     make(folder, "plain.png")
     write_image(folder / "1x1.png", noise(1, 1))
@@ -89,12 +91,12 @@ def test_a_folder_of_everything_a_camera_writes(tmp_path: Path) -> None:
     (folder / "truncated.png").write_bytes((folder / "37x501.bmp").read_bytes()[:5000])
     (folder / "empty.jpg").touch()
     (folder / "notes.txt").write_text("not asked for")
-    told: dict[Path, str | None] = {}
+    messages: dict[Path, str | None] = {}
     paths = expand_inputs([str(folder)])
-    report = predict_files(StrongestChannel(), paths, out, PredictOptions(on_image=told.__setitem__))
+    report = predict_files(StrongestChannel(), paths, out, PredictOptions(on_image=messages.__setitem__))
     assert [path.name for path, _ in report.failed] == ["empty.jpg", "truncated.png"]
     assert all(message.startswith(f"{path}: ") and "\n" not in message for path, message in report.failed)
-    assert told == dict.fromkeys(report.done) | dict(report.failed)
+    assert messages == dict.fromkeys(report.done) | dict(report.failed)
     assert len(report.done) == 9
     for path in report.done:
         image = read_image(path).pixels
@@ -105,14 +107,14 @@ def test_a_folder_of_everything_a_camera_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("save", [["labels"], ["overlay"], DEFAULT_SAVES])
-def test_only_what_is_asked_is_saved(tmp_path: Path, save: list[str]) -> None:
+def test_only_requested_kinds_are_saved(tmp_path: Path, save: list[str]) -> None:
     paths = make(tmp_path, "a.png")
     predict_files(StrongestChannel(), paths, tmp_path / "out", PredictOptions(save))
     expected = {"labels": "a.png", "overlay": "overlays/a.jpg"}
     assert files_below(tmp_path / "out") == {expected[kind] for kind in save}
 
 
-def test_the_overlay_is_that_of_the_label_map(tmp_path: Path) -> None:
+def test_overlay_shows_the_label_map(tmp_path: Path) -> None:
     image = np.full((8, 8, 3), (200, 10, 60), np.uint8)
     write_image(tmp_path / "a.png", image)
     predict_files(StrongestChannel(), [tmp_path / "a.png"], tmp_path / "out")
@@ -122,7 +124,7 @@ def test_the_overlay_is_that_of_the_label_map(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError("disk"), ModelError("no"), DataError("bad")])
-def test_one_failure_leaves_the_others(tmp_path: Path, error: BaseException) -> None:
+def test_a_failed_image_does_not_stop_the_others(tmp_path: Path, error: BaseException) -> None:
     paths = make(tmp_path, "a.png", "c.png")
     write_image(tmp_path / "b.png", noise(1, 9))
     paths.insert(1, tmp_path / "b.png")
@@ -133,19 +135,19 @@ def test_one_failure_leaves_the_others(tmp_path: Path, error: BaseException) -> 
 
 
 @pytest.mark.parametrize("error", [Interrupted("stopped"), KeyboardInterrupt(), ZeroDivisionError()])
-def test_what_is_not_the_images_fault_stops_the_run(tmp_path: Path, error: BaseException) -> None:
+def test_interrupts_and_bugs_stop_the_run(tmp_path: Path, error: BaseException) -> None:
     write_image(tmp_path / "b.png", noise(1, 9))
     with pytest.raises(type(error)):
         predict_files(Failing(error=error), [tmp_path / "b.png"], tmp_path / "out")
 
 
-def test_a_call_that_cannot_be_meant_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_impossible_calls_are_refused_before_any_work(tmp_path: Path) -> None:
     paths = make(tmp_path, "a.png")
-    with pytest.raises(UsageError, match=r"overlays.*labels, overlay"):
+    with refuses("unknown-result-kind", "overlays", "labels, overlay"):
         predict_files(StrongestChannel(), paths, tmp_path / "out", PredictOptions(["labels", "overlays"]))
-    with pytest.raises(UsageError, match="nothing"):
+    with refuses("nothing-to-save"):
         predict_files(StrongestChannel(), paths, tmp_path / "out", PredictOptions([]))
-    with pytest.raises(UsageError, match="this is a file"):
+    with refuses("output-is-a-file", paths[0]):
         predict_files(StrongestChannel(), paths, paths[0])
     assert files_below(tmp_path) == {"a.png"}
 
@@ -156,11 +158,11 @@ def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
     report = predict_files(StrongestChannel(), paths, tmp_path)
     assert [path.read_bytes() for path in paths] == before
     assert dict(report.failed).keys() == {paths[0], paths[3]}
-    assert all("overwrite the input" in message for _, message in report.failed)
+    assert all(matches("overwrites-input", message) for _, message in report.failed)
     assert report.done == (paths[1], paths[2])
 
 
-def test_equal_stems_get_results_of_their_own(tmp_path: Path) -> None:
+def test_results_of_equal_stems_have_different_names(tmp_path: Path) -> None:
     names = ("a.jpg", "a.png", "sub/a.png", "overlays/a.png", "b.png", "c", "c.png", "d.png", "D.bmp")
     paths = make(tmp_path / "in", *names)
     report = predict_files(StrongestChannel(), paths, tmp_path / "out")
@@ -176,7 +178,7 @@ names = st.sampled_from(["a", "a.x", "A.x", "a.y", "a.x.x", "a.x.y", ".x", "...x
 
 
 @given(st.lists(st.lists(names, min_size=1, max_size=2), unique_by=tuple))
-def test_no_two_inputs_share_a_name(parts: list[list[str]]) -> None:
+def test_names_of_all_results_differ(parts: list[list[str]]) -> None:
     paths = [Path("in", *part) for part in parts]
     results = output_names(paths)
     assert len(set(results)) == len(paths)
@@ -186,7 +188,7 @@ def test_no_two_inputs_share_a_name(parts: list[list[str]]) -> None:
         assert ".." not in result.parts
 
 
-def test_folders_below_the_shared_one_are_kept() -> None:
+def test_names_keep_folders_below_the_shared_one() -> None:
     assert output_names([Path("in/a/x.jpg"), Path("in/a/y.jpg")]) == [Path("x"), Path("y")]
     assert output_names([Path("in/a/x.jpg"), Path("other/../in/b/x.jpg")]) == [Path("a/x"), Path("b/x")]
 
@@ -205,18 +207,18 @@ def test_arguments_are_files_folders_and_globs(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "x/notes.txt").touch()
     monkeypatch.chdir(tmp_path)
 
-    def found(*arguments: str) -> str:
+    def expand(*arguments: str) -> str:
         return " ".join(path.as_posix() for path in expand_inputs(arguments))
 
-    assert found("x") == "x/[1].png x/a.JPG x/b.png x/sub/c.tif"
-    assert found("x/**/*.*") == found("x/**") == found("x")
-    assert found("x/*.png") == "x/[1].png x/b.png"
-    assert found("**/[bc].*") == "x/b.png x/sub/c.tif"
-    assert found("x/[1].png") == "x/[1].png"
-    assert found("raw.dat", "x/.hidden.png") == "raw.dat x/.hidden.png"
-    assert found("x/.h*") == "x/.hidden.png"
-    assert found("x/b.png", "x", "x/../x/a.JPG", "x/*.JPG") == "x/b.png x/[1].png x/a.JPG x/sub/c.tif"
-    assert found(str(tmp_path / "x/*.JPG")) == (tmp_path / "x/a.JPG").as_posix()
+    assert expand("x") == "x/[1].png x/a.JPG x/b.png x/sub/c.tif"
+    assert expand("x/**/*.*") == expand("x/**") == expand("x")
+    assert expand("x/*.png") == "x/[1].png x/b.png"
+    assert expand("**/[bc].*") == "x/b.png x/sub/c.tif"
+    assert expand("x/[1].png") == "x/[1].png"
+    assert expand("raw.dat", "x/.hidden.png") == "raw.dat x/.hidden.png"
+    assert expand("x/.h*") == "x/.hidden.png"
+    assert expand("x/b.png", "x", "x/../x/a.JPG", "x/*.JPG") == "x/b.png x/[1].png x/a.JPG x/sub/c.tif"
+    assert expand(str(tmp_path / "x/*.JPG")) == (tmp_path / "x/a.JPG").as_posix()
 
 
 def test_all_arguments_without_images_are_listed_at_once(tmp_path: Path) -> None:
@@ -226,10 +228,10 @@ def test_all_arguments_without_images_are_listed_at_once(tmp_path: Path) -> None
     if sys.version_info < (3, 13):  # from 3.13 on it means a*
         names.append("a**")
     wrong = [str(tmp_path / name) for name in names]
-    with pytest.raises(DataError) as caught:
+    with refuses("no-input") as refusal:
         expand_inputs([wrong[0], str(tmp_path / "a.png"), *wrong[1:], ""])
-    assert (caught.value.code, len(caught.value.details)) == ("no-input", len(wrong) + 1)
-    for argument, line in zip([*wrong, "(empty)"], caught.value.details, strict=True):
+    assert isinstance(refusal.error, DataError)
+    for argument, line in zip([*wrong, "(empty)"], refusal.error.details, strict=True):
         assert line.startswith(f"{argument}: ")
 
 
@@ -238,11 +240,11 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "x/loop").symlink_to(tmp_path / "x")
     (tmp_path / "x/yonder").symlink_to(tmp_path / "y")
     (tmp_path / "x/z.png").symlink_to(tmp_path / "x/a.png")
-    found = [path.relative_to(tmp_path).as_posix() for path in expand_inputs([str(tmp_path / "x")])]
-    assert found == ["x/a.png", "x/yonder/b.png", "x/z.png"]
+    names = [path.relative_to(tmp_path).as_posix() for path in expand_inputs([str(tmp_path / "x")])]
+    assert names == ["x/a.png", "x/yonder/b.png", "x/z.png"]
 
 
-def test_a_second_run_takes_the_same_inputs(tmp_path: Path) -> None:
+def test_results_are_not_inputs_of_the_next_run(tmp_path: Path) -> None:
     make(tmp_path, "a.jpg", "sub/b.jpg")
     out = tmp_path / "results"
     first = expand_inputs([str(tmp_path)], out)
@@ -251,7 +253,7 @@ def test_a_second_run_takes_the_same_inputs(tmp_path: Path) -> None:
     assert len(expand_inputs([str(out)], out)) == 4
 
 
-def test_evaluate_counts_pixels_over_sizes(tmp_path: Path) -> None:
+def test_evaluate_sums_pixels_of_images_of_all_sizes(tmp_path: Path) -> None:
     runner = StrongestChannel()
     images = [noise(1, 1), noise(37, 5), noise(8, 9, seed=3)]
     targets = [np.where(image[..., 0] > 99, image[..., 1] % 3, 255).astype(np.uint8) for image in images]
@@ -267,10 +269,23 @@ def test_evaluate_counts_pixels_over_sizes(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Short(StrongestChannel):
-    def label_maps(self, images: UInt8) -> UInt8:
-        return super().label_maps(images)[:, 1:]
+    """A runner that loses the first row."""
+
+    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
+        return super().logits(images)[:, :, 1:]
 
 
-def test_a_runner_of_the_wrong_size_is_told() -> None:
-    with pytest.raises(ModelError, match=r"\(1, 3, 4\).*\(1, 4, 4\)"):
+def test_results_of_a_wrong_size_are_refused() -> None:
+    with refuses("label-map-shape", (1, 3, 4), (1, 4, 4)):
         label_maps(Short(), noise(4, 4)[None])
+    with refuses("logits-shape", (3, 3, 4), (3, 4, 4)):
+        segment(Short(), noise(4, 4), "a", keep_logits=True)
+
+
+def test_inputs_on_different_drives_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(paths: object) -> str:
+        raise ValueError("Paths don't have the same drive")
+
+    monkeypatch.setattr("os.path.commonpath", refuse)
+    with refuses("inputs-on-different-drives"):
+        output_names([Path("a.png"), Path("b.png")])

@@ -1,4 +1,4 @@
-"""The published recipe does what a plain loop of its description does."""
+"""The published recipe gives the weights of a simple loop that follows its description."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.data_module import DataModule
 from fullconv.training.job import Job
 from fullconv.training.recipe import override, paper_recipe
-from fullconv.training.samples import seed_of
+from fullconv.training.samples import make_seed
 from fullconv.training.task import PUBLISHED_RATES, SegmentationTask
 from fullconv.training.train import train
 
@@ -27,20 +27,20 @@ pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")
 AT_ONCE = NetSpec("digits", 11, 8, norm=False, at_once=True)
 
 
-def test_paper_is_sgd_on_sums_over_whole_images(tmp_path: Path) -> None:
-    """Backbone, head and score layers end where momentum 0.99, doubled biases and one image a step take them."""
+def test_the_paper_recipe_is_sgd_on_loss_sums_over_whole_images(tmp_path: Path) -> None:
+    """All layers equal those of a loop with momentum 0.99, doubled rates of biases, and one image per step."""
     root = write_digit_dataset(tmp_path / "data", train=3, val=1, size=(50, 61))
     dataset, recipe = find_dataset(root), override(paper_recipe(), {"epochs": 2, "bf16": False, "lr": 1e-7})
     train(dataset, Job(AT_ONCE, recipe), tmp_path / "run")
     torch.manual_seed(recipe.seed)
     net = build(AT_ONCE).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     velocity = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
-    loaders, number = DataModule(dataset, recipe), 0
+    data, number = DataModule(dataset, recipe), 0
     for epoch in range(2):
-        for ((_, index),) in loaders.order(epoch * 3):
-            image, target, _ = loaders.train_samples[epoch, index]
+        for ((_, index),) in data.order(epoch * 3):
+            image, target, _ = data.train_samples[epoch, index]
             assert image.shape == (3, 50, 61)
-            torch.manual_seed(seed_of(0, number, 0))
+            torch.manual_seed(make_seed(0, number, 0))
             loss = functional.cross_entropy(net(image[None]), target[None].long(), ignore_index=255, reduction="sum")
             gradients = torch.autograd.grad(loss, list(net.parameters()))
             with torch.no_grad():
@@ -49,13 +49,13 @@ def test_paper_is_sgd_on_sums_over_whole_images(tmp_path: Path) -> None:
                     velocity[name] = 0.99 * velocity[name] + gradient + decay * value
                     value -= 1e-7 * (2 if name.endswith("bias") else 1) * velocity[name]
             number += 1
-    found = load_net(tmp_path / "run" / "last.safetensors")[0].state_dict()
+    trained = load_net(tmp_path / "run" / "last.safetensors")[0].state_dict()
     for name, value in net.named_parameters():
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
-    assert found["score_fr.weight"].abs().max() > 0
+        torch.testing.assert_close(trained[name], value, rtol=1e-4, atol=1e-6)
+    assert trained["score_fr.weight"].abs().max() > 0
 
 
-def test_rates_are_the_published_ones() -> None:
+def test_the_paper_recipe_has_the_published_learning_rates() -> None:
     def rates(spec: NetSpec) -> set[float]:
         task = SegmentationTask(build(spec), paper_recipe(), DIGIT_LABELS, torch.ones(11), 10)
         return {group["lr"] for group in task.configure_optimizers()["optimizer"].param_groups}
@@ -66,7 +66,7 @@ def test_rates_are_the_published_ones() -> None:
         assert rates(replace(AT_ONCE, stride=stride, at_once=False)) == {rate, 2 * rate}
 
 
-def test_at_once_scales_the_taps() -> None:
+def test_at_once_networks_scale_their_skips_and_have_no_norms() -> None:
     net = build(AT_ONCE)
     scales = [module.factor for module in net.modules() if isinstance(module, Scale)]
     assert scales == [0.01, 0.0001]

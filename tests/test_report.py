@@ -1,4 +1,4 @@
-"""The report says what the scores say, and is one page that stands alone."""
+"""The report agrees with the scores, and is one page that needs no other file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.evaluation.error_location import LEAST, RegionSizes, near_boundary
 from fullconv.evaluation.evaluate import Piece, evaluate
-from fullconv.evaluation.measure import THUMB, Measured, measure
+from fullconv.evaluation.measure import THUMBNAIL_SIDE, Measurement, measure
 from fullconv.geometry.tiles import Window
 from fullconv.images import write_image, write_label_map
 from fullconv.images.polygons import find_regions
@@ -35,7 +35,7 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.onnx_export import export
 from fullconv.report.findings import Findings
 from fullconv.report.page import render, write_report
-from fullconv.report.pictures import WRONG, chosen, error_picture, outlines, tinted
+from fullconv.report.pictures import WRONG, choose_images, draw_errors, find_outlines, tint_classes
 from fullconv.report.source import COLUMNS, Source, read_source
 from fullconv.training.job import Job
 from fullconv.training.recipe import default_recipe, override
@@ -56,13 +56,13 @@ small_maps = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
 
 
 class Scripted:
-    """A runner that answers by a function of the image."""
+    """A runner whose labels are a function of the image."""
 
     def __init__(self, labels: LabelSet, share: float | None) -> None:
         self.info, self.share = ModelInfo(labels, (Window(0, 0), Window(0, 0)), exact=True), share
 
     def label_maps(self, images: UInt8) -> UInt8:
-        """The first channel holds the truth; a share of the pixels is moved by a class, None calls all class 0."""
+        """Return the first channel, which is the truth, with a share of wrong labels; None gives class 0 everywhere."""
         classes = self.info.labels.num_classes
         truth = images[..., 0] % classes
         if self.share is None:
@@ -75,7 +75,7 @@ class Scripted:
 
 
 def make_data(folder: Path, labels: LabelSet, count: int = 5, side: int = 24) -> DataSet:
-    """Images whose first channel is their truth, in blocks, with a stripe of ignored pixels."""
+    """Write images whose first channel is their truth, in blocks, with a stripe of ignored pixels."""
     rng, samples = np.random.default_rng(1), []
     for number in range(count):
         blocks = rng.choice(labels.num_classes, (side // 4, side // 4), p=[0.8, 0.15, 0.05]).astype(np.uint8)
@@ -107,16 +107,16 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
 
 
 @given(small_maps, st.integers(1, 4))
-def test_the_boundary_is_where_a_plain_search_finds_it(target: UInt8, radius: int) -> None:
-    found = near_boundary(target, radius)
+def test_boundary_pixels_equal_those_of_a_plain_search(target: UInt8, radius: int) -> None:
+    near = near_boundary(target, radius)
     for y, x in np.ndindex(*target.shape):
         square = target[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1]
-        assert found[y, x] == (len(np.unique(square)) > 1)
+        assert near[y, x] == (len(np.unique(square)) > 1)
 
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=25)
-def test_regions_are_those_of_the_polygons(seed: int) -> None:
+def test_counted_regions_equal_those_of_the_polygons(seed: int) -> None:
     rng = np.random.default_rng(seed)
     target = rng.choice([0, 1, 255], (4, 4)).astype(np.uint8).repeat(4, 0).repeat(3, 1)
     table = RegionSizes()
@@ -126,16 +126,20 @@ def test_regions_are_those_of_the_polygons(seed: int) -> None:
     assert {size: count for size, (count, _, _) in table.by_size.items()} == {s: 2 * sizes.count(s) for s in sizes}
     groups = table.thirds()
     assert sum(group.regions for group in groups) == 2 * len(sizes)
-    assert all(group.recall == 0.5 and 2 * group.found == group.regions for group in groups)
+    assert all(group.recall == 0.5 and 2 * group.mostly_right == group.regions for group in groups)
     assert all(a.most < b.least for a, b in pairwise(groups))
 
 
-def test_thirds_are_thirds() -> None:
+def test_regions_of_nine_sizes_are_split_into_thirds() -> None:
     table = RegionSizes({size: (1, size // 2, size > 6) for size in range(1, 10)})
-    assert [(g.least, g.most, g.regions, g.found) for g in table.thirds()] == [(1, 3, 3, 0), (4, 6, 3, 0), (7, 9, 3, 3)]
+    assert [(g.least, g.most, g.regions, g.mostly_right) for g in table.thirds()] == [
+        (1, 3, 3, 0),
+        (4, 6, 3, 0),
+        (7, 9, 3, 3),
+    ]
 
 
-def test_one_pass_measures_what_evaluate_scores(tmp_path: Path) -> None:
+def test_measured_scores_equal_those_of_evaluate(tmp_path: Path) -> None:
     dataset, runner = make_data(tmp_path, HOSTILE), Scripted(HOSTILE, 0.2)
     found = measure(runner, dataset, "val")
     samples = dataset.split("val")
@@ -147,48 +151,48 @@ def test_one_pass_measures_what_evaluate_scores(tmp_path: Path) -> None:
     assert found.ignored == 5 * 2 * 24
     for counts in found.images:
         image, _ = dataset.read(counts.sample)
-        assert np.array_equal(counts.unpacked(), runner.label_maps(image[None])[0])
+        assert np.array_equal(counts.unpack(), runner.label_maps(image[None])[0])
 
 
-def test_large_predictions_are_kept_small() -> None:
+def test_stored_predictions_are_small() -> None:
     labels = LabelSet.named(["a", "b"])
-    found = Measured(labels, DataSet("folder", Path(), labels, {}), "val", np.zeros((2, 2), np.int64))
-    label_map = np.random.default_rng(0).integers(0, 2, (THUMB + 5, 3 * THUMB - 7), dtype=np.uint8)
+    found = Measurement(labels, DataSet("folder", Path(), labels, {}), "val", np.zeros((2, 2), np.int64))
+    label_map = np.random.default_rng(0).integers(0, 2, (THUMBNAIL_SIDE + 5, 3 * THUMBNAIL_SIDE - 7), dtype=np.uint8)
     size = label_map.shape
     whole = Piece(size, range(size[0]), range(size[1]), label_map, (slice(None), slice(None)), label_map, 0.1)
     found.add(Sample("a", Path(), Path()), [whole])
-    small = found.images[0].unpacked()
-    assert max(small.shape) <= THUMB
+    small = found.images[0].unpack()
+    assert max(small.shape) <= THUMBNAIL_SIDE
     assert np.array_equal(small, label_map[::3, ::3])
 
 
-def test_the_worst_come_first_and_none_twice(tmp_path: Path) -> None:
+def test_chosen_images_are_sorted_and_differ(tmp_path: Path) -> None:
     found, _ = make_page(tmp_path, 0.3)
-    base = found.measured.images[0]
+    base = found.measurement.images[0]
     images = [replace(base, hit=np.array([n, 0, 0]), true=np.array([100, 0, 0]), predicted=np.array([n, 0, 0]))
               for n in np.random.default_rng(0).permutation(60)]  # fmt: skip
-    groups = {name: [image.hit[0] for image in group] for name, group in chosen(images).items()}
+    groups = {name: [image.hit[0] for image in group] for name, group in choose_images(images).items()}
     others = groups.pop("Others, spread over the split")
     assert groups == {"Worst": [*range(12)], "Median": [*range(28, 32)], "Best": [*range(56, 60)]}
     order = [image.hit[0] for image in images]
     rest = [n for n in order if n not in {*range(12), *range(28, 32), *range(56, 60)}]
     assert others == [rest[index] for index in (0, 8, 16, 23, 31, 39)]
     for count in (1, 20, 21, 23):
-        shown = [image.hit[0] for group in chosen(images[:count]).values() for image in group]
+        shown = [image.hit[0] for group in choose_images(images[:count]).values() for image in group]
         assert len(set(shown)) == len(shown) == min(count, 26)
         assert shown[:20] == sorted(shown[:20])
 
 
-def test_wrong_pixels_have_the_colour_and_no_others() -> None:
+def test_exactly_the_wrong_pixels_have_the_error_colour() -> None:
     rng = np.random.default_rng(0)
     truth, prediction = (rng.choice(choices, (40, 50)).astype(np.uint8) for choices in ([0, 1, 255], [0, 1]))
     image = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    picture = error_picture(image, truth, prediction, LabelSet.named(["a", "b"]))
+    picture = draw_errors(image, truth, prediction, LabelSet.named(["a", "b"]))
     assert np.array_equal((picture == WRONG).all(-1), (truth != prediction) & (truth != 255))
 
 
 @pytest.mark.parametrize("share", [0.2, None])
-def test_the_page_is_whole_and_stands_alone(tmp_path: Path, share: float | None) -> None:
+def test_page_is_complete_and_needs_no_other_file(tmp_path: Path, share: float | None) -> None:
     _, text = make_page(tmp_path, share)
     page = Page(text)
     assert len(set(page.ids)) == len(page.ids)
@@ -212,7 +216,7 @@ def test_the_page_is_whole_and_stands_alone(tmp_path: Path, share: float | None)
     assert all(f"<figcaption>{escape(caption)}</figcaption>" in text for caption in captions)
 
 
-def test_hostile_names_are_only_text(tmp_path: Path) -> None:
+def test_class_names_with_markup_are_escaped(tmp_path: Path) -> None:
     _, text = make_page(tmp_path, 0.2)
     page = Page(text)
     assert page.tags["script"] == page.tags["b"] == 0
@@ -233,30 +237,30 @@ def test_damaged_files_of_a_run_are_refused(tmp_path: Path) -> None:
         read_source(tmp_path)
 
 
-def test_a_name_that_is_not_utf8_is_written_with_backslashes(tmp_path: Path) -> None:
-    """As Linux has them: the training is done by then, and must not end in an error."""
+def test_names_that_are_not_utf8_are_written_as_escapes(tmp_path: Path) -> None:
+    """Linux allows such names; after the training, the report must not fail because of one."""
     found, _ = make_page(tmp_path, 0.2)
-    image = found.measured.images[0]
-    found.measured.images[0] = replace(image, sample=replace(image.sample, name="caf\udce9"))
-    write_report(tmp_path / "report.html", found.measured, found.source)
+    image = found.measurement.images[0]
+    found.measurement.images[0] = replace(image, sample=replace(image.sample, name="caf\udce9"))
+    write_report(tmp_path / "report.html", found.measurement, found.source)
     assert "caf\\udce9: mIoU" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_lines_frame_the_rarer_class_and_black_is_not_tinted() -> None:
+def test_outlines_frame_the_rarer_class_and_black_is_not_tinted() -> None:
     labels = LabelSet.named(["ground", "wire"])
     truth = np.zeros((8, 9), np.uint8)
     truth[:, 4] = 1
-    lines = outlines(truth)
+    lines = find_outlines(truth)
     assert np.array_equal(np.unique(np.nonzero(lines)[1]), [3, 5])
     image = np.full((8, 9, 3), 90, np.uint8)
-    picture = tinted(image, truth, labels)
+    picture = tint_classes(image, truth, labels)
     assert np.array_equal(picture[:, :3], image[:, :3])
     assert (picture[:, [3, 5]] == 255).all()
     assert (np.abs(picture[:, 4].astype(int) - labels.palette[1]) < 100).all()
-    assert not outlines(np.full((4, 4), 7, np.uint8)).any()
+    assert not find_outlines(np.full((4, 4), 7, np.uint8)).any()
 
 
-def test_a_model_that_calls_all_one_class_is_told_off(tmp_path: Path) -> None:
+def test_report_has_an_alarm_for_a_model_of_one_class(tmp_path: Path) -> None:
     labels = LabelSet.named(["ground", "cat", "dog"])
     found, text = make_page(tmp_path / "one", None, labels)
     assert found.scores.pixel_accuracy > 0.7
@@ -270,8 +274,8 @@ def test_a_model_that_calls_all_one_class_is_told_off(tmp_path: Path) -> None:
     assert "better than predicting “ground” everywhere" in text
 
 
-def test_an_exported_file_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And has the numbers of the run, with the settings that it keeps, but no curves."""
+def test_report_of_an_exported_file_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report has the scores of the run and the settings in the file, but no curves."""
     data = write_digit_dataset(tmp_path / "digits", train=2, val=2, size=(64, 64))
     net = build(NetSpec("digits", 11, stride=32))
     save_net(tmp_path / "net.safetensors", net.state_dict(), Saved(net.spec, DIGIT_LABELS))
@@ -289,7 +293,7 @@ def test_an_exported_file_needs_no_torch(tmp_path: Path, monkeypatch: pytest.Mon
     assert pages[1]["network.model"] == ["digits"]
 
 
-def test_training_writes_it_and_the_command_again(
+def test_training_and_report_command_write_the_same_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_digit_dataset(tmp_path / "digits", train=4, val=2, size=(64, 64))

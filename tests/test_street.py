@@ -1,4 +1,4 @@
-"""The models that come with the package: what they say of themselves, and, beside CamVid, what they are worth."""
+"""The bundled models: their metadata and licences, and their scores on CamVid if its folder exists."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CAMVID = Path(__file__).parents[1] / ".." / "shared" / "camvid"
 MODELS = ("street", "street-int8")
 
 
-def test_the_models_are_small_and_have_cards():
+def test_bundled_models_are_small_and_have_model_cards():
     assert tuple(bundled_names()) == MODELS
     for name in MODELS:
         assert bundled(name).stat().st_size < 10e6
@@ -29,7 +29,7 @@ def test_the_models_are_small_and_have_cards():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_tells_its_classes_scores_and_licence(name):
+def test_bundled_models_contain_classes_scores_and_licence(name):
     runner = load_runner(bundled(name))
     assert isinstance(runner, ExportedRunner)
     assert runner.info.labels == CAMVID_LABELS
@@ -40,7 +40,7 @@ def test_a_model_tells_its_classes_scores_and_licence(name):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("size", [(1, 1), (37, 53), (240, 320)])
-def test_a_model_labels_an_image_of_any_size(name, size):
+def test_bundled_models_label_images_of_any_size(name, size):
     image = np.full((*size, 3), 128, np.uint8)
     assert fullconv.load(name).predict(image).label_map.shape == size
 
@@ -56,20 +56,20 @@ os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
-def test_a_signal_is_heard_after_openvinos_models_are_gone():
+def test_signals_are_handled_after_openvino_models_are_deleted():
     pytest.importorskip("openvino")
-    found = subprocess.run([sys.executable, "-c", SIGNAL_AFTER_TWO_MODELS], capture_output=True, text=True)
-    assert (found.returncode, found.stdout) == (0, "heard\n"), found.stderr
+    process = subprocess.run([sys.executable, "-c", SIGNAL_AFTER_TWO_MODELS], capture_output=True, text=True)
+    assert (process.returncode, process.stdout) == (0, "heard\n"), process.stderr
 
 
-@pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not beside the project")
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not in shared/")
 @pytest.mark.parametrize(("name", "kind"), [("street", "onnx"), ("street-int8", "onnx"), ("street", "openvino")])
-def test_every_fifth_image_of_camvid_is_labelled_as_the_card_says(name, kind):
+def test_miou_on_every_fifth_camvid_image_is_that_of_the_model_card(name, kind):
     if kind == "openvino":
         pytest.importorskip("openvino")
     data = find_dataset(CAMVID)
     samples = data.split("val")[::5]
-    whole = evaluate(load_runner(bundled("street")), data, samples)
-    found = evaluate(load_runner(bundled(name), kind), data, samples)
-    assert found.mean_iou > 0.66
-    assert abs(found.mean_iou - whole.mean_iou) < 0.01
+    reference = evaluate(load_runner(bundled("street")), data, samples)
+    scores = evaluate(load_runner(bundled(name), kind), data, samples)
+    assert scores.mean_iou > 0.66
+    assert abs(scores.mean_iou - reference.mean_iou) < 0.01

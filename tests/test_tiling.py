@@ -15,8 +15,7 @@ from torch import nn
 
 from command_line import predict
 from fullconv.demo.digits import DIGIT_LABELS
-from fullconv.errors import UsageError
-from fullconv.geometry.tiles import MAX_TILES_TRIED, Window, choose_tile
+from fullconv.geometry.tiles import MAX_TILES, MAX_TILES_TRIED, Window, choose_tile
 from fullconv.images import open_image, read_label_map, write_image
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
@@ -78,6 +77,8 @@ def test_a_tile_smaller_than_its_halo_is_refused() -> None:
 def test_a_size_that_needs_millions_of_tiles_is_refused() -> None:
     with refuses("too-many-tiles", f"{2**40:,}", "tiles of 24"):
         Window(3, 5).cuts(2**40, 24)
+    with refuses("too-many-tiles", "80000 x 60000", f"{MAX_TILES:,}"):
+        TiledRunner(Shifted(), 24).tiles((60000, 80000))
 
 
 @given(WINDOWS, WINDOWS, st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 10**6))
@@ -168,8 +169,8 @@ def noise(*size: int) -> np.ndarray:
 
 
 def assert_same(tiled: TiledRunner, image: np.ndarray) -> None:
-    whole, ours = tiled.runner.logits(image[None]), tiled.logits(image[None])
-    assert np.abs(whole - ours).max() <= 1e-5 * np.ptp(whole)
+    whole, tiles = tiled.runner.logits(image[None]), tiled.logits(image[None])
+    assert np.abs(whole - tiles).max() <= 1e-5 * np.ptp(whole)
     assert verify_tiles(tiled, image).holds
 
 
@@ -219,7 +220,7 @@ def test_tiled_labels_do_not_depend_on_the_batch() -> None:
 
 def test_tiling_a_network_with_global_context_needs_a_halo() -> None:
     runner = lively(FCN(convolutionalize(Stages(Gate).eval(), (48, 64)), NetSpec("resnet18", 3, 8)))
-    with pytest.raises(UsageError, match=r"looks at the whole image at once[^\n]*halo"):
+    with refuses("tiles-of-global-context", "halo"):
         TiledRunner(runner, 512)
     tiled = TiledRunner(runner, 96, halo=16)
     assert not tiled.info.exact
@@ -242,15 +243,15 @@ def test_labels_that_a_smaller_halo_changes_are_counted(tmp_path: Path) -> None:
     tiles = sample_tiles(less.tiles((300, 300)))
     assert len(tiles) == error.tiles == SAMPLE
     assert {rows.keep.start for rows, _ in tiles} != {0}
-    ours = less.label_maps(image[None])[0]
-    wrong = sum(int((ours[r.outer, c.outer] != whole[r.outer, c.outer]).sum()) for r, c in tiles)
+    labels = less.label_maps(image[None])[0]
+    wrong = sum(int((labels[r.outer, c.outer] != whole[r.outer, c.outer]).sum()) for r, c in tiles)
     assert error.differing == wrong > 0
     assert error.pixels == sum(len(r.keep) * len(c.keep) for r, c in tiles)
     verification = verify_tiles(less, image)
     assert not verification.holds
-    assert verification.differing == (ours != whole).sum()
+    assert verification.differing == (labels != whole).sum()
     assert verification.margin > TIE * verification.logit_range
-    with pytest.raises(UsageError, match="0 at the least"):
+    with refuses("negative-halo", -1):
         TiledRunner(runner, 96, halo=-1)
 
 
@@ -304,9 +305,9 @@ def test_predict_verifies_tiles_and_reports_the_error_of_a_smaller_halo(
     whole = TorchRunner(net.eval(), DIGIT_LABELS, "cpu").label_maps(image[None])[0]
     np.testing.assert_array_equal(read_label_map(tmp_path / "out" / "a.png"), whole)
     assert predict(monkeypatch, *start, "--halo", "8", "--verify") == 1
-    said = capsys.readouterr().err
-    assert "halo 8 instead of 78: on 4 tiles" in said
-    assert "differ from those of the whole image on 1 of 1 images" in said
+    errors = capsys.readouterr().err
+    assert "halo 8 instead of 78: on 4 tiles" in errors
+    assert "differ from those of the whole image on 1 of 1 images" in errors
     assert predict(monkeypatch, *start[:-2], "--verify") == 2
     assert predict(monkeypatch, *start, "--patchwise") == 2
     assert predict(monkeypatch, *start, "--backend", "abacus") == 2

@@ -1,4 +1,4 @@
-"""What a model's scores are worth: intervals that a plain loop gives, the baseline, and the verdict with its advice."""
+"""Bootstrap intervals equal those of a plain loop; the baseline, the verdict and its advice follow from the scores."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fullconv.evaluation.intervals import bootstrap, resamples
+from fullconv.evaluation.intervals import bootstrap, draw_samples
 from fullconv.metrics import Scores, confusion_matrix
 from fullconv.report.source import Source
-from fullconv.report.verdict import Verdict, judge, majority_class, majority_scores
+from fullconv.report.verdict import Verdict, find_majority_class, judge, score_majority
 
 BLIND = [[[905, 0], [95, 0]], [[952, 0], [48, 0]]]
 """Of a model that calls all ok."""
 
 
-def test_the_bootstrap_is_that_of_a_plain_loop() -> None:
+def test_bootstrap_equals_a_plain_loop() -> None:
     """Matrices of drawn images, summed one by one, and scored by `Scores`."""
     rng, draws = np.random.default_rng(0), 60
     matrices = rng.integers(0, 9, (6, 3, 3)) * np.array([4, 1, 0])[:, None]
     counts = np.array([[m.diagonal(), m.sum(1), m.sum(0)] for m in matrices])
     found = bootstrap(counts, 0, draws, seed=3)
     means, gains, firsts = [], [], []
-    for times in resamples(6, draws, seed=3):
+    for times in draw_samples(6, draws, seed=3):
         total = np.zeros((3, 3), np.int64)
         for index, count in enumerate(times):
             for _ in range(count):
@@ -53,7 +53,7 @@ def judged(matrices: Sequence[Sequence[Sequence[int]]], values: dict[str, Any] |
     stacked = np.array(matrices)
     counts = np.array([[m.diagonal(), m.sum(1), m.sum(0)] for m in stacked])
     scores = Scores.from_confusion(stacked.sum(0), ["ok", "defect"])
-    return judge(scores, bootstrap(counts, majority_class(scores.confusion)), Source(Path("run"), values or {}))
+    return judge(scores, bootstrap(counts, find_majority_class(scores.confusion)), Source(Path("run"), values or {}))
 
 
 @pytest.mark.parametrize("without", [1, 8, 60])
@@ -66,20 +66,20 @@ def test_images_of_background_alone_raise_no_alarm(without: int) -> None:
     assert "not better" in judged([*guessing, *[[[500, 500], [0, 0]]] * without]).alarm
 
 
-def test_draws_are_of_as_many_images_and_repeat() -> None:
-    drawn = resamples(7, 50)
+def test_samples_have_as_many_images_and_are_reproducible() -> None:
+    drawn = draw_samples(7, 50)
     assert (drawn.sum(1) == 7).all()
-    assert np.array_equal(drawn, resamples(7, 50))
-    assert not np.array_equal(drawn, resamples(7, 50, seed=1))
+    assert np.array_equal(drawn, draw_samples(7, 50))
+    assert not np.array_equal(drawn, draw_samples(7, 50, seed=1))
 
 
 @given(arrays(np.int64, (4, 3, 3), elements=st.integers(0, 50)))
 @settings(max_examples=40)
-def test_intervals_hold_the_measured_value(matrices: npt.NDArray[np.int64]) -> None:
+def test_intervals_contain_the_measured_value(matrices: npt.NDArray[np.int64]) -> None:
     matrices[0, 0, 0] += 1
     counts = np.array([[m.diagonal(), m.sum(1), m.sum(0)] for m in matrices])
     scores = Scores.from_confusion(matrices.sum(0), "abc")
-    found = bootstrap(counts, majority_class(scores.confusion), 50)
+    found = bootstrap(counts, find_majority_class(scores.confusion), 50)
     assert found.mean_iou is not None
     assert found.mean_iou.value == pytest.approx(scores.mean_iou)
     for iou, interval in zip(scores.per_class_iou, found.per_class, strict=True):
@@ -95,7 +95,7 @@ def test_one_image_has_no_interval() -> None:
 
 def test_the_majority_baseline_by_hand() -> None:
     """6 of 10 pixels are class 0: accuracy 0.6, mean accuracy 1 / 2, IU 0.6 and 0, and 0.6 * 0.6 by frequency."""
-    base = majority_scores(Scores.from_confusion(np.array([[1, 5], [4, 0]]), ["a", "b"]))
+    base = score_majority(Scores.from_confusion(np.array([[1, 5], [4, 0]]), ["a", "b"]))
     assert (base.pixel_accuracy, base.mean_accuracy, base.mean_iou, base.fw_iou) == pytest.approx((0.6, 0.5, 0.3, 0.36))
     target = np.array([0] * 6 + [1] * 4)
     again = Scores.from_confusion(confusion_matrix(target, np.zeros_like(target), 2), ["a", "b"])
@@ -103,11 +103,11 @@ def test_the_majority_baseline_by_hand() -> None:
 
 
 def advice(**values: Any) -> str:
-    """What is advised where nothing was learnt with these settings."""
+    """Return the advice for these settings after a training without success."""
     return " ".join(judged(BLIND, values).remedies)
 
 
-def test_the_advice_is_not_what_was_done() -> None:
+def test_advice_omits_settings_that_were_tried() -> None:
     assert "pretrained weights (--weights pretrained)" in advice(weights=None)
     begun = advice(weights="pretrained")
     assert "--weights" not in begun
@@ -118,7 +118,7 @@ def test_the_advice_is_not_what_was_done() -> None:
     assert "class_weight_power=0.5" not in advice(recipe={"class_weight_power": 0.5})
 
 
-def test_the_advice_looks_at_what_was_asked_for() -> None:
+def test_advice_mentions_settings_by_hand() -> None:
     short = advice(recipe={"epochs": 2, "batch_size": 8}, samples={"train": 20})
     assert "trained for 6 steps only (2 epochs): without --epochs, train chooses" in short
     assert "steps only" not in advice(recipe={"epochs": 4, "batch_size": 8}, samples={"train": 5000})

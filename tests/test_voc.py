@@ -1,4 +1,4 @@
-"""The paper's data: 736 images of VOC2011 to validate on, SBD to train on."""
+"""VOC and SBD are read as the paper uses them: SBD to train, 736 images of VOC2011 to validate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from fullconv.cli.app import main
 from fullconv.data.classes import VOC_LABELS
-from fullconv.data.formats.voc import Found, find_voc, is_paper_val, paper_val
+from fullconv.data.formats.voc import VocFolders, find_voc, is_paper_val, paper_val
 from fullconv.data.layouts import find_dataset
 from fullconv.data.statistics import read_statistics
 from fullconv.errors import DataError
@@ -26,7 +26,7 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.report.source import COLUMNS
 from fullconv.training import ladder
 from fullconv.training.job import Job
-from fullconv.training.ladder import PAPER, climb, published, table
+from fullconv.training.ladder import PAPER, climb, find_published, make_table
 from fullconv.training.recipe import default_recipe
 from fullconv.training.result import TrainResult
 from html_page import Page
@@ -41,7 +41,7 @@ from voc_tree import (
 )
 
 
-def test_the_list_is_the_one_of_the_authors() -> None:
+def test_the_736_ids_are_those_of_the_authors() -> None:
     ids = paper_val()
     assert len(set(ids)) == len(ids) == 736
     assert list(ids) == sorted(ids)
@@ -50,7 +50,7 @@ def test_the_list_is_the_one_of_the_authors() -> None:
     assert sha256(text.encode()).hexdigest() == "4ca991bd72c251fd2485eaa9e29536502ea3800d1b1c17c151fd6a04bcfbc2cc"
 
 
-def test_with_sbd_train_is_sbd_and_val_the_papers(paper: Path) -> None:
+def test_voc_with_sbd_has_sbds_train_and_the_papers_val(paper: Path) -> None:
     dataset = find_dataset(paper)
     assert (dataset.layout, dataset.root, dataset.labels) == ("voc+sbd", paper, VOC_LABELS)
     assert {split: len(samples) for split, samples in dataset.splits.items()} == {"train": 5, "val": 736}
@@ -67,7 +67,7 @@ def test_with_sbd_train_is_sbd_and_val_the_papers(paper: Path) -> None:
     assert list(read_statistics(dataset, "train").pixels[:7]) == [5 * (32 * 40 - 256), *[256] * 5, 0]
 
 
-def test_vocs_own_folder_leaves_sbd_out(paper: Path) -> None:
+def test_the_folder_of_voc_alone_excludes_sbd(paper: Path) -> None:
     dataset = find_dataset(paper / VOC)
     assert (dataset.layout, dataset.about, is_paper_val(dataset)) == ("voc", "", False)
     counts = {split: len(samples) for split, samples in dataset.splits.items()}
@@ -75,7 +75,7 @@ def test_vocs_own_folder_leaves_sbd_out(paper: Path) -> None:
     assert names(paper / VOC, "val736") == names(paper, "val")
 
 
-def test_sbd_alone_has_its_own_lists(paper: Path) -> None:
+def test_sbd_alone_is_split_by_its_lists(paper: Path) -> None:
     root = paper / "benchmark_RELEASE"
     dataset = find_dataset(root)
     assert (dataset.layout, dataset.root, dataset.labels) == ("sbd", root, VOC_LABELS)
@@ -98,18 +98,20 @@ def test_sbd_alone_has_its_own_lists(paper: Path) -> None:
         (["VOCs", "other/VOC2011"], None, None),
     ],
 )
-def test_where_voc_and_sbd_may_lie(tmp_path: Path, folders: list[str], voc: str | None, sbd: str | None) -> None:
+def test_voc_and_sbd_are_found_where_their_archives_unpack(
+    tmp_path: Path, folders: list[str], voc: str | None, sbd: str | None
+) -> None:
     root = tmp_path / "data"
     for folder in folders:
         inner = "dataset/cls" if folder.endswith("RELEASE") else "JPEGImages"
         (root / folder / inner).mkdir(parents=True)
     expected = None
     if voc is not None or sbd is not None:
-        expected = Found(root, None if voc is None else root / voc, None if sbd is None else root / sbd)
+        expected = VocFolders(root, None if voc is None else root / voc, None if sbd is None else root / sbd)
     assert find_voc(root) == expected
 
 
-def test_missing_images_of_the_paper_are_told_all_at_once(small: Path) -> None:
+def test_all_missing_images_of_the_paper_are_reported_at_once(small: Path) -> None:
     (small / VOC / "SegmentationClass" / f"{paper_val()[4]}.png").unlink()
     with pytest.raises(DataError, match="732 faults in this data set of the VOC with SBD layout") as caught:
         find_dataset(small)
@@ -121,7 +123,7 @@ def test_missing_images_of_the_paper_are_told_all_at_once(small: Path) -> None:
     assert all("is not in JPEGImages or SegmentationClass" in fault.problem for fault in others)
 
 
-def test_without_sbd_a_part_of_the_736_matters_only_if_it_is_asked_for(small: Path) -> None:
+def test_an_incomplete_val736_is_an_error_only_if_it_is_used(small: Path) -> None:
     dataset = find_dataset(small / VOC)
     assert set(dataset.splits) == {"train", "val"}
     with pytest.raises(DataError, match="731 faults in split 'val736'") as caught:
@@ -135,13 +137,13 @@ def test_without_sbd_a_part_of_the_736_matters_only_if_it_is_asked_for(small: Pa
         find_dataset(small / VOC).split("val736")
 
 
-def test_every_fault_of_voc_and_sbd_at_once(small: Path) -> None:
+def test_all_faults_of_voc_and_sbd_are_reported_at_once(small: Path) -> None:
     sbd = small / "benchmark_RELEASE" / "dataset"
     (sbd / "cls" / f"{SBD_TRAIN[1]}.mat").unlink()
     (sbd / "img" / f"{SBD_TRAIN[2]}.jpg").write_bytes(b"no image")
     (sbd / "train.txt").write_text("\n".join([*SBD_TRAIN, SBD_TRAIN[0], "2007_000033"]))
     Image.new("P", (3, 3)).save(small / VOC / "SegmentationClass" / "2007_000061.png")
-    found = faults_of(small)
+    faults = faults_of(small)
     expected = [
         ("listed-absent", sbd / "train.txt", "train", SBD_TRAIN[1]),
         ("listed-twice", sbd / "train.txt", "train", SBD_TRAIN[0]),
@@ -149,13 +151,13 @@ def test_every_fault_of_voc_and_sbd_at_once(small: Path) -> None:
         ("listed-twice", small / VOC, "val", None),
         ("size-mismatch", small / VOC / "SegmentationClass" / "2007_000061.png", "val", "2007_000061"),
     ]
-    absent = [fault for fault in found if (fault.kind, fault.split) == ("listed-absent", "val")]
+    absent = [fault for fault in faults if (fault.kind, fault.split) == ("listed-absent", "val")]
     assert len(absent) == 731
-    others = [(fault.kind, fault.path, fault.split, fault.sample) for fault in found if fault not in absent]
+    others = [(fault.kind, fault.path, fault.split, fault.sample) for fault in faults if fault not in absent]
     assert others == expected
 
 
-def test_sbd_without_list_and_without_masks(small: Path) -> None:
+def test_sbd_without_list_and_without_masks_has_two_faults(small: Path) -> None:
     sbd = small / "benchmark_RELEASE" / "dataset"
     (sbd / "train.txt").unlink()
     shutil.rmtree(sbd / "cls")
@@ -167,7 +169,7 @@ def test_sbd_without_list_and_without_masks(small: Path) -> None:
 
 
 def scores(mean_iou: float) -> Scores:
-    """Of 21 classes, all with this share of IU."""
+    """Return scores of 21 classes that all have this IU."""
     side = np.full((21, 21), 0.0)
     np.fill_diagonal(side, round(1e6 * 2 * mean_iou / (1 + mean_iou)))
     side[np.arange(21), (np.arange(21) + 1) % 21] = 1e6 - side[0, 0]
@@ -177,7 +179,7 @@ def scores(mean_iou: float) -> Scores:
 def test_the_ladder_shows_the_papers_rows_on_the_papers_data(
     paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the four trainings only the results are made up: the table is what is tested."""
+    """The results of the four trainings are constants: this tests the table."""
     results = iter([0.4, 0.5, 0.6, 0.63])
 
     def finished(dataset: object, job: Job, out: Path, **_: object) -> TrainResult:
@@ -200,13 +202,13 @@ def test_the_ladder_shows_the_papers_rows_on_the_papers_data(
     assert [row for row in page.rows if row[0].startswith("FCN-")] == lines
     assert "736 validation images" in text
     assert "CVPR 2015, table 2" in text
-    assert len(table(rungs)) == 5
+    assert len(make_table(rungs)) == 5
 
 
-def test_elsewhere_the_papers_rows_do_not_stand_beside(paper: Path, small: Path) -> None:
-    assert published(find_dataset(paper)) == PAPER
-    assert published(find_dataset(paper / VOC)) == {}
-    assert published(find_dataset(small / "benchmark_RELEASE")) == {}
+def test_the_papers_rows_are_absent_for_other_data(paper: Path, small: Path) -> None:
+    assert find_published(find_dataset(paper)) == PAPER
+    assert find_published(find_dataset(paper / VOC)) == {}
+    assert find_published(find_dataset(small / "benchmark_RELEASE")) == {}
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
@@ -217,10 +219,10 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::Warning:lightning")
-def test_train_and_evaluate(
+def test_scores_of_training_equal_those_of_evaluate_on_val736(
     paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """One epoch on SBD; the run's scores are those of `val736` of VOC alone, the same images."""
+    """One epoch on SBD. Its `val` and `val736` of VOC alone are the same images."""
     run, after = tmp_path / "run", tmp_path / "scores.json"
     tiny = (
         "--model=digits",
@@ -232,17 +234,17 @@ def test_train_and_evaluate(
         "--set=bf16=false",
     )
     call(monkeypatch, "train", paper, *tiny, "--out", run)
-    told = capfd.readouterr().err
-    assert f"{paper} (voc+sbd layout): 5 train, 736 val" in told
-    assert "train is SBD's train list" in told
+    output = capfd.readouterr().err
+    assert f"{paper} (voc+sbd layout): 5 train, 736 val" in output
+    assert "train is SBD's train list" in output
     call(monkeypatch, "evaluate", run, paper / VOC, "--split=val736", "--json", after)
     stored = json.loads((run / "scores.json").read_text())
     assert json.loads(after.read_text()) == {key: value for key, value in stored.items() if key != "run"}
     assert sum(map(sum, stored["confusion"])) == 736 * (32 * 40 - 20 * 20 + 16 * 16)
 
 
-def test_lists_and_files_may_write_accents_in_two_ways(tmp_path):
-    """macOS takes an accent from its letter: in the names of files, but not in what a list says, or the other way."""
+def test_lists_and_file_names_may_differ_in_unicode_normalization(tmp_path: Path) -> None:
+    """In file names on macOS, accented letters are decomposed; in lists they may be composed."""
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (tmp_path / folder).mkdir(parents=True)
     for stem, form in (("\u00e9", "NFD"), ("\u00fc", "NFC")):

@@ -1,4 +1,4 @@
-"""A user's script with the whole face of fullconv: `make check` proves by mypy --strict that each call is typed."""
+"""A user's script that calls all of fullconv's Python interface. `make check` runs mypy --strict on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small tree of VOC and SBD."""
+"""Small folders of VOC and SBD for tests."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fullconv.faults import Fault
 from fullconv.labels import voc_palette
 
 VOC = Path("TrainVal/VOCdevkit/VOC2011")
-OWN_TRAIN = ("2007_000032", "2008_000008")
+VOC_TRAIN = ("2007_000032", "2008_000008")
 SBD_TRAIN = ("2008_000002", "2008_000003", "2008_000007", "2009_000001", "2010_000002")
 SBD_VAL = ("2008_000009", "2007_000033")
 SIZE = (32, 40)
 
 
 def label_map(number: int) -> np.ndarray:
-    """A square of class 1..20 on background, in the void border that VOC draws around objects."""
+    """Return a square of class 1..20 on background, inside the void border that VOC draws around objects."""
     target = np.zeros(SIZE, np.uint8)
     target[6:26, 8:28] = 255
     target[8:24, 10:26] = 1 + number % 20
@@ -38,7 +38,7 @@ def put_image(path: Path, number: int = 0) -> None:
 
 
 def put_mat(path: Path, target: np.ndarray) -> None:
-    """A file of SBD's `cls`: a struct of boundaries (a cell of 20 sparse maps), segmentation and categories."""
+    """Write a file of SBD's `cls`: a struct of boundaries (a cell of 20 sparse maps), segmentation and categories."""
     path.parent.mkdir(parents=True, exist_ok=True)
     boundaries = np.empty((20, 1), object)
     for index in range(20):
@@ -49,25 +49,25 @@ def put_mat(path: Path, target: np.ndarray) -> None:
 
 
 def put_voc(home: Path, stems: tuple[str, ...]) -> None:
-    """JPEGs, palette PNGs and VOC's own lists: `OWN_TRAIN` to train on, the first three others for val."""
+    """Write JPEGs, palette PNGs and VOC's lists: `VOC_TRAIN` for train, the first three others for val."""
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (home / folder).mkdir(parents=True)
-    made = []
+    contents = []
     for number in range(4):
         put_image(home / f"{number}.jpg", number)
         mask = Image.fromarray(label_map(number))
         mask.putpalette(np.asarray([*voc_palette(21), *[(224, 224, 192)] * 235], np.uint8).tobytes())
         mask.save(home / f"{number}.png")
         files = home / f"{number}.jpg", home / f"{number}.png"
-        made.append([path.read_bytes() for path in files])
+        contents.append([path.read_bytes() for path in files])
         for path in files:
             path.unlink()
     for index, stem in enumerate(stems):
-        image, mask_bytes = made[index % 4]
+        image, mask_bytes = contents[index % 4]
         (home / "JPEGImages" / f"{stem}.jpg").write_bytes(image)
         (home / "SegmentationClass" / f"{stem}.png").write_bytes(mask_bytes)
-    others = [stem for stem in stems if stem not in OWN_TRAIN]
-    (home / "ImageSets/Segmentation/train.txt").write_text("\n".join(OWN_TRAIN) + "\n")
+    others = [stem for stem in stems if stem not in VOC_TRAIN]
+    (home / "ImageSets/Segmentation/train.txt").write_text("\n".join(VOC_TRAIN) + "\n")
     (home / "ImageSets/Segmentation/val.txt").write_text("\n".join(others[:3]) + "\n")
 
 
@@ -83,17 +83,17 @@ def put_sbd(release: Path) -> None:
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """VOC2011 with the paper's 736 ids and others, and SBD beside it, as the archives unpack. Not to be changed."""
+    """VOC2011 with the paper's 736 ids and others, and SBD next to it, as the archives unpack. Do not change it."""
     root = tmp_path_factory.mktemp("pascal")
-    put_voc(root / VOC, (*OWN_TRAIN, *paper_val()))
+    put_voc(root / VOC, (*VOC_TRAIN, *paper_val()))
     put_sbd(root / "benchmark_RELEASE")
     return root
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """VOC with five of the paper's ids, SBD beside it."""
-    put_voc(tmp_path / VOC, (*OWN_TRAIN, *paper_val()[:5]))
+    """VOC with five of the paper's ids, and SBD next to it."""
+    put_voc(tmp_path / VOC, (*VOC_TRAIN, *paper_val()[:5]))
     put_sbd(tmp_path / "benchmark_RELEASE")
     return tmp_path
 

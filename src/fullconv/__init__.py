@@ -1,4 +1,4 @@
-"""Fully convolutional networks: any image classifier becomes a pixel classifier.
+"""Fully convolutional networks, which turn image classifiers into pixel classifiers.
 
 model = fullconv.load("runs/street")
 result = model.predict("photo.jpg")
@@ -59,9 +59,9 @@ _TYPES = {
     "Scores": "fullconv.metrics",
     "TrainResult": "fullconv.training.result",
 }
-"""The modules of the types; the functions are in `fullconv.api`."""
+"""The modules that define the types. `fullconv.api` defines the functions."""
 
-if not TYPE_CHECKING:  # or a type checker would take every name for Any
+if not TYPE_CHECKING:  # otherwise a type checker would give every name the type Any
 
     def __getattr__(name: str) -> Any:
         if name not in __all__:

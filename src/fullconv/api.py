@@ -1,4 +1,4 @@
-"""The Python face: each function does what the command of its name does. `import fullconv` opens them."""
+"""The Python interface: each function does the work of the command of its name. `fullconv` re-exports them all."""
 
 from __future__ import annotations
 
@@ -83,27 +83,29 @@ def train(
 ) -> TrainResult:
     """Train one network on a folder of labelled images.
 
-    The options are those of `fullconv train` (docs/commands.md); the data choose what is None. The choices, the plan
-    and a line for each validation are logged.
+    The arguments are the options of `fullconv train` (docs/commands.md). fullconv chooses the value of an argument that
+    is None from the data. It logs the choices, the plan, and one line for each validation.
 
     Args:
         data: Folder of labelled images, in any layout of docs/formats.md.
-        out: Run folder; runs/<data>-<network>-<model> where it is None.
-        model: Classifier: the name of a torchvision or timm model, or FILE.py:FUNCTION.
-        stride: Prediction stride.
-        weights: Weights of the classifier: a file, "pretrained", "imagenet" or "none".
-        head_width: Channels of fc6 and fc7, from scratch.
-        upsample: Bilinear kernels, fixed or learned; the indices of the poolings; or a plain resize.
-        padding: The least padding, or 100 pixels as in the published nets.
-        dilate: Keep the backbone's maps at this stride.
-        recipe: Values of the training: those that suit most data, or the published ones.
+        out: Run folder to write. None: runs/<data>-<network>-<model>.
+        model: Classifier: the name of a torchvision or timm model, or FILE.py:FUNCTION for a custom one.
+        stride: Prediction stride in pixels.
+        weights: Weights of the classifier: a file, "pretrained", "imagenet" or "none". "pretrained" stands for the
+            bundled weights of mobilenet_v2 (trained on ImageNet, then fine-tuned on photos of dog breeds), for the
+            weights that the code of FILE.py loads, and otherwise for "imagenet".
+        head_width: Channels of fc6 and fc7, which then start from random weights.
+        upsample: Fixed or learned bilinear kernels, the indices of max pooling, or a plain resize.
+        padding: The minimum, or 100 pixels as in the published networks.
+        dilate: Keep the backbone's maps at this stride; later layers are dilated.
+        recipe: Values of the training: defaults that suit most data, or those of the paper.
         epochs: Passes over the training images.
-        batch: Crops in a step.
+        batch: Crops per step.
         crop: Side of the training crops in pixels.
         lr: Learning rate of the pretrained layers.
-        values: Any other values of the recipe, by name, as in recipe.yaml.
+        values: Any other values of the recipe, by their names in recipe.yaml.
         resume: Resume the run in the folder.
-        on_progress: Called at the start, after each step, and after each validation.
+        on_progress: Called at the start, after each step and after each validation.
 
     Returns:
         The run: `folder`, `scores`, `model` (the path of model.onnx or None) and `alarm`.
@@ -116,7 +118,7 @@ def train(
     """
     need_torch()
     from fullconv.data.statistics import read_training_data
-    from fullconv.training.job import TrainingOptions, make_job, run_folder
+    from fullconv.training.job import TrainingOptions, make_job, name_run_folder
     from fullconv.training.train import train as run
 
     options = TrainingOptions(
@@ -127,7 +129,7 @@ def train(
     job = make_job(dataset, options, statistics)
     for choice in job.choices:
         logger.info(str(choice))
-    folder = run_folder(Path(data), job) if out is None else Path(out)
+    folder = name_run_folder(Path(data), job) if out is None else Path(out)
     return run(dataset, job, folder, statistics=statistics, resume=resume, on_progress=on_progress)
 
 
@@ -139,14 +141,14 @@ def evaluate(
     backend: Backend | None = None,
     on_sample: OnSample | None = None,
 ) -> Scores:
-    """Score a model on labelled images: pixel accuracy, mean accuracy, mean IU and frequency-weighted IU.
+    """Score a model on labelled images: pixel accuracy, mean accuracy, mIoU and frequency-weighted IU.
 
     Args:
-        model: Anything that `load` takes.
+        model: Any model that `load` accepts.
         data: Folder of labelled images, in any layout of docs/formats.md.
-        split: Which images; val736 is of VOC.
+        split: The images to use; val736 exists only for VOC.
         backend: As in `load`.
-        on_sample: Called after each image with the number of images done and the number of all.
+        on_sample: Called after each image with the number of images that are done and the number of all images.
 
     Raises:
         ModelError: There is no such model, or it has other classes than the data.
@@ -163,10 +165,11 @@ def evaluate(
         logger.info(f"splits of {os.fspath(data)}: {dataset.about}")
     runner = load_runner(model_path(model), backend)
     check_classes(os.fspath(model), runner.info.labels, os.fspath(data), dataset.labels)
-    return score(runner, dataset.read_as(runner.info.input), _watched(samples, on_sample))
+    return score(runner, dataset.read_as(runner.info.input), _report_each(samples, on_sample))
 
 
-def _watched(samples: Sequence[Sample], on_sample: OnSample | None) -> Iterator[Sample]:
+def _report_each(samples: Sequence[Sample], on_sample: OnSample | None) -> Iterator[Sample]:
+    """Yield the samples, and call `on_sample` when the next one is asked for."""
     for number, sample in enumerate(samples, 1):
         yield sample
         if on_sample is not None:
@@ -174,17 +177,17 @@ def _watched(samples: Sequence[Sample], on_sample: OnSample | None) -> Iterator[
 
 
 def check(data: str | os.PathLike[str], *, on_sample: OnSample | None = None) -> Examination:
-    """Find all faults of a data set: decode every image and mask once. Nothing is written.
+    """Find all faults of a data set. Every image and mask is decoded once; nothing is written.
 
     Args:
         data: Folder of labelled images, in any layout of docs/formats.md.
-        on_sample: Called after each sample with the number of samples done and the number of all.
+        on_sample: Called after each sample with the number of samples that are done and the number of all samples.
 
     Returns:
-        The examination: `groups` of faults by kind, `errors` and `warnings` as counts, `classes` with their shares.
+        The examination: `groups` of faults by kind, the counts `errors` and `warnings`, `classes` with their shares.
 
     Raises:
-        DataError: The folder has no layout that fullconv knows.
+        DataError: The folder does not exist, or has no layout that fullconv knows.
     """
     from fullconv.data.layouts import survey
     from fullconv.doctor.examine import examine
@@ -201,14 +204,16 @@ def export(
     force: bool = False,
     licence: str | None = None,
 ) -> Exported:
-    """Write a network as one ONNX file that needs no torch, once it has the labels that torch gives.
+    """Write a network as one ONNX file that needs no torch.
+
+    Before the file gets its name, its labels are compared with those of torch.
 
     Args:
         model: A run folder, the result of `train`, or a weights file.
-        out: The .onnx file to write; model.onnx in the run folder, or next to the weights file, where it is None.
-        int8: Compute convolutions in eight bits, if that is faster and costs at most one percentage point of mean IU.
-        data: Labelled images for `int8`: it is calibrated on the training images and compared on the validation images.
-        force: Write the int8 file even if it loses more.
+        out: The .onnx file to write. None: model.onnx in the run folder, or the name of the weights file with .onnx.
+        int8: Compute convolutions in eight bits, if that is faster and costs at most one percentage point of mIoU.
+        data: Labelled images for `int8`: the training images calibrate it, the validation images give its mIoU.
+        force: Write the int8 file even if it loses more or is slower.
         licence: Licence of the weights, for the metadata of the file.
 
     Raises:
@@ -217,10 +222,10 @@ def export(
     """
     need_torch()
     if int8 != (data is not None):
-        message = "int8 and data go together: eight bits are calibrated and judged on your images"
+        message = "int8 needs data to calibrate and measure it, and data is for int8 only; give both or neither"
         raise UsageError(message, code="int8-needs-data")
     if force and not int8:
-        raise UsageError("force is for int8", code="force-without-int8")
+        raise UsageError("force is for int8 only; leave it out, or ask for int8, too", code="force-without-int8")
     source = Path(model)
     target = Path(out) if out is not None else source / "model.onnx" if source.is_dir() else source.with_suffix(".onnx")
     if target.suffix != ".onnx":
@@ -236,17 +241,17 @@ def export(
 def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int = 3) -> Surgery:
     """Turn a classifier for images of `size` into one for images of that size or larger.
 
-    The classifier stays as it is. The result's `module` gives a map of logits; `coerced` says which layers became
-    convolutions, and `fidelity` how a cell compares with the classifier on its crop. See
+    The classifier is not changed. The result's `module` returns a map of logits; `coerced` lists the layers that became
+    convolutions; `fidelity` says how a cell compares with the classifier on its crop. See
     `fullconv.net.surgery.convolutionalize.convolutionalize`.
 
     Args:
         model: A classifier, such as torchvision.models.vgg16().
-        size: Height and width of the images that it takes.
+        size: Height and width of the images that the classifier takes.
         channels: Channels of these images.
 
     Raises:
-        ModelError: The classifier has no dense form, as one with attention.
+        ModelError: The classifier has no dense form, for example because it has attention.
     """
     need_torch()
     from fullconv.net.surgery.convolutionalize import convolutionalize as dense_form
@@ -255,47 +260,47 @@ def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), chann
 
 
 def fcn32s(model: str, num_classes: int, weights: str | os.PathLike[str] | None = None) -> FCN:
-    """Build FCN-32s on a classifier: one score layer, upsampled 32 times.
+    """Build FCN-32s on a classifier: one score layer, whose output is upsampled 32 times.
 
     Args:
         model: Name of a classifier, as in `train`.
-        num_classes: Classes of the pixels.
+        num_classes: The number of classes of a pixel.
         weights: Weights of the classifier: a file, "pretrained", "imagenet" or "none"; None is "none".
 
     Raises:
         ModelError: There is no such classifier, or it has no feature map at this stride.
     """
-    given = _weights(weights)
+    backbone_weights = _read_weights(weights)
     from fullconv.net.fcn.network import fcn32s as build
 
-    return build(model, num_classes, given)
+    return build(model, num_classes, backbone_weights)
 
 
 def fcn16s(model: str, num_classes: int, weights: str | os.PathLike[str] | None = None) -> FCN:
     """Build FCN-16s: FCN-32s with a skip at stride 16. Arguments and errors are those of `fcn32s`."""
-    given = _weights(weights)
+    backbone_weights = _read_weights(weights)
     from fullconv.net.fcn.network import fcn16s as build
 
-    return build(model, num_classes, given)
+    return build(model, num_classes, backbone_weights)
 
 
 def fcn8s(model: str, num_classes: int, weights: str | os.PathLike[str] | None = None) -> FCN:
     """Build FCN-8s: FCN-16s with a skip at stride 8. Arguments and errors are those of `fcn32s`."""
-    given = _weights(weights)
+    backbone_weights = _read_weights(weights)
     from fullconv.net.fcn.network import fcn8s as build
 
-    return build(model, num_classes, given)
+    return build(model, num_classes, backbone_weights)
 
 
 def fcn4s(model: str, num_classes: int, weights: str | os.PathLike[str] | None = None) -> FCN:
     """Build FCN-4s: FCN-8s with a skip at stride 4, beyond the paper. Arguments and errors are those of `fcn32s`."""
-    given = _weights(weights)
+    backbone_weights = _read_weights(weights)
     from fullconv.net.fcn.network import fcn4s as build
 
-    return build(model, num_classes, given)
+    return build(model, num_classes, backbone_weights)
 
 
-def _weights(weights: str | os.PathLike[str] | None) -> str | None:
-    """Check that networks can be built, and read "none" as None, as the command line does."""
+def _read_weights(weights: str | os.PathLike[str] | None) -> str | None:
+    """Return the weights as the builders take them: None for "none". Raises MissingExtra if torch is missing."""
     need_torch()
     return None if weights is None or weights == "none" else os.fspath(weights)

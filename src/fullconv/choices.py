@@ -1,4 +1,4 @@
-"""Closed sets of words, for the command line and for Python. This module imports nothing heavy."""
+"""The values that options accept, for the command line and for Python. This module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ __all__ = [
     "Stride",
     "UpsampleMode",
     "WrittenLayout",
-    "words",
+    "join_words",
 ]
 
 Backend = Literal["onnx", "openvino", "torch"]
-"""Computes a network. ONNX Runtime and OpenVINO run .onnx files; torch runs run folders and weights files."""
+"""The program that computes a network: ONNX Runtime or OpenVINO for .onnx files, torch for run folders and weights."""
 
 Split = Literal["train", "val", "test"]
 """A part of a data set."""
 
 ScoredSplit = Literal["train", "val", "test", "val736"]
-"""A part to score a model on. val736 is the part of VOC's val that has no image in SBD's train."""
+"""A part to score a model on. val736 contains the images of VOC's val that are not in SBD's train."""
 
 SplitOrAll = Literal["all", "train", "val", "test"]
+"""One part of a data set, or all of them."""
 
 WrittenLayout = Literal["folder", "voc", "coco", "labelme"]
 """A layout that `fullconv convert` writes."""
@@ -40,18 +41,18 @@ Stride = Literal[32, 16, 8, 4]
 """Prediction stride: pixels from one cell of the finest score map to the next."""
 
 Dilation = Literal[16, 8, 4]
-"""The stride at which the backbone's maps stay; later layers are dilated."""
+"""The stride that the backbone's maps keep; later layers are dilated."""
 
 UpsampleMode = Literal["fixed", "learned", "unpool", "resize"]
-"""Bilinear kernels, fixed or learned; the indices of the poolings; a plain resize."""
+"""Upsampling: fixed or learned bilinear kernels, the indices of max pooling, or a plain resize."""
 
 PaddingMode = Literal["minimal", "reference"]
-"""The least padding with which every pixel is covered, or the 100 pixels of the published networks."""
+"""The minimum padding that gives a score to every pixel, or the 100 pixels of the published networks."""
 
 RecipeName = Literal["default", "paper"]
 """The recipes of `fullconv.training.recipe`."""
 
 
-def words(choice: Any) -> str:
-    """Join the words of a Literal for the help of an option: onnx|openvino|torch."""
+def join_words(choice: Any) -> str:
+    """Join the values of a Literal for the help of an option: onnx|openvino|torch."""
     return "|".join(map(str, get_args(choice)))

@@ -19,15 +19,15 @@ def usable_cores(root: Path = CGROUP_ROOT, groups: Path = PROCESS_CGROUPS) -> in
     service. `root` is the folder of all control groups; `groups` is the file that lists those of the process.
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([bound, *_quotas(root, groups)]))
+    return max(1, min([bound, *_read_quotas(root, groups)]))
 
 
-def _quotas(root: Path, groups: Path) -> Iterator[int]:
+def _read_quotas(root: Path, groups: Path) -> Iterator[int]:
     """Yield the CPU quotas of the process's control groups and their parents, in cores, rounded up.
 
     Both versions of control groups are read.
     """
-    for folder in _group_folders(root, groups):
+    for folder in _list_group_folders(root, groups):
         for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
             try:
                 quota, period = " ".join((folder / name).read_text() for name in names).split()
@@ -37,7 +37,7 @@ def _quotas(root: Path, groups: Path) -> Iterator[int]:
                 continue
 
 
-def _group_folders(root: Path, groups: Path) -> Iterator[Path]:
+def _list_group_folders(root: Path, groups: Path) -> Iterator[Path]:
     """Yield the folders of the process's control groups, each followed by its parents.
 
     Inside a container the root folder is the container's control group.

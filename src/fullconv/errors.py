@@ -1,11 +1,11 @@
-"""Everything that fullconv raises on purpose. The message is one that a user can act on.
+"""The exceptions that fullconv raises on purpose. Each message says what the user can do.
 
     FullconvError              1   the work failed
-    ├── UsageError             2   the command or call asks for something that cannot be
+    ├── UsageError             2   the arguments of the command or call are wrong
     │   └── MissingExtra       2   an optional dependency is not installed
-    ├── DataError              3   images, masks or folders are not what they should be
+    ├── DataError              3   images, masks or folders have faults
     ├── ModelError             4   a model, its weights or its run folder cannot be used
-    └── Interrupted          130   stopped by a signal; what was done is saved
+    └── Interrupted          130   stopped by a signal after the state was saved
 
 The number is the exit code of the command line.
 """
@@ -21,13 +21,13 @@ from fullconv.faults import KINDS, Fault
 __all__ = ["DataError", "FullconvError", "Interrupted", "MissingExtra", "ModelError", "UsageError"]
 
 SHOWN = 50
-"""Lines after the summary in a DataError's message."""
+"""Maximum number of lines after the summary in a DataError's message."""
 
 
 class FullconvError(Exception):
-    """The root. `exit_code` is what the command line ends with; `code` names the kind of fault and stays stable.
+    """The base class. `exit_code` is the exit code of the command line; `code` names the problem and is stable.
 
-    The wording of a message may change at any time. Programs and tests compare `code`.
+    The wording of messages may change at any time. Programs and tests compare `code`.
     """
 
     exit_code = 1
@@ -40,7 +40,7 @@ class FullconvError(Exception):
 
 
 class UsageError(FullconvError):
-    """The command or call asks for something that cannot be."""
+    """The arguments of the command or call are wrong."""
 
     exit_code = 2
     code = "usage"
@@ -49,23 +49,25 @@ class UsageError(FullconvError):
 class MissingExtra(UsageError):
     """An optional dependency is not installed; the message holds the pip command for this installation."""
 
-    code = "missing-extra"
-
     def __init__(self, package: str, extra: str, path: os.PathLike[str] | None = None) -> None:
-        """Name the package, the extra that brings it, and the file that needs it, if one does."""
+        """Build the message.
+
+        `extra` is the extra of fullconv that installs `package`, and `path` the file that needs it, if there is one.
+        """
         from fullconv.installation import pip_command
 
         self.package = package
-        what = "" if path is None else f"{os.fspath(path)}: "
-        super().__init__(f"{what}{package} is not installed. Run: {pip_command(extra)}")
+        prefix = "" if path is None else f"{os.fspath(path)}: "
+        message = f"{prefix}{package} is not installed. Run: {pip_command(extra)}"
+        super().__init__(message, code="missing-extra")
 
 
 class DataError(FullconvError):
-    """Bad images, masks or folders.
+    """Images, masks or folders have faults.
 
-    `faults` has every fault that was found, as data. `details` has further lines of the message, which are not faults
-    of a data set. The message stops after 50 lines; the attributes are complete. Without a `code`, it is the kind that
-    all faults share.
+    `faults` holds all faults. `details` holds further lines of the message that are not faults of a data set. The
+    message lists at most 50 of both; the attributes are complete. The default of `code` is the kind that all faults
+    share.
     """
 
     exit_code = 3
@@ -90,18 +92,18 @@ class DataError(FullconvError):
 
     @classmethod
     def of(cls, fault: Fault) -> DataError:
-        """Return the error for one fault, whose words are the message."""
+        """Return the error for one fault. Its message is that of the fault, its code the fault's kind."""
         error = cls(str(fault), code=fault.kind)
         error.faults = (fault,)
         return error
 
     @property
     def kind(self) -> str:
-        """The code, if it is a kind of fault; otherwise `unreadable-file`."""
+        """The code if it is a kind of fault, otherwise `unreadable-file`."""
         return self.code if self.code in KINDS else "unreadable-file"
 
     def faults_at(self, path: Path) -> tuple[Fault, ...]:
-        """Return the faults; where the error carries none, one that gives its message in the name of `path`."""
+        """Return the faults; if the error has none, one fault of `path` with the error's message."""
         return self.faults or (Fault(self.kind, path, str(self), "correct it"),)
 
 

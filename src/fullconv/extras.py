@@ -10,12 +10,12 @@ __all__ = ["need", "need_torch"]
 
 
 def need(extra: str, *packages: str) -> None:
-    """Raise MissingExtra for the first of the packages that is not installed; `extra` installs it."""
+    """Raise MissingExtra if a package is not installed. `extra` is the extra of fullconv that installs it."""
     for package in packages:
         if find_spec(package) is None:
             raise MissingExtra(package, extra)
 
 
 def need_torch() -> None:
-    """Raise MissingExtra where training and torch models cannot run."""
+    """Raise MissingExtra if a package that training and torch models need is not installed."""
     need("train", "torch", "torchvision", "lightning")

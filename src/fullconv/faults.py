@@ -1,4 +1,4 @@
-"""Faults of data sets as data: the kinds there are, how grave each one is, and one fault in one place."""
+"""Faults of data sets: their kinds with a severity each, and one fault with its file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["BY_HAND", "KINDS", "MENDED", "Fault", "Group", "Severity", "grouped"]
+__all__ = ["KINDS", "REPAIRABLE", "UNREPAIRABLE", "Fault", "Group", "Severity", "group_faults"]
 
 Severity = Literal["error", "warning"]
 
@@ -33,24 +33,32 @@ KINDS: dict[str, Severity] = {
     "palette-order": "warning", "grey-among-colour": "warning", "several-pages": "warning", "empty-polygon": "warning",
 }
 # fmt: on
-"""Every kind, in the order in which they are listed. An error stops or spoils training; a warning needs a look.
+"""The severity of each kind, in the order in which kinds are listed.
 
-The names are stable: programs that read `fullconv check --json` compare them.
+An error stops or spoils training; a warning should be looked at. The names are stable, because programs that read
+`fullconv check --json` compare them.
 """
 
-MENDED = frozenset({"exif-rotation", "jpeg-mask", "antialiased", "mixed-channels", "nodata-labelled", "mask-0-255"})
-"""Kinds that `--fix` repairs. Pairs with other errors are left out of the copy; other warnings change nothing."""
+REPAIRABLE = frozenset({"exif-rotation", "jpeg-mask", "antialiased", "mixed-channels", "nodata-labelled", "mask-0-255"})
+"""Kinds that `check --fix` repairs. Pairs with other errors are not copied; other warnings change nothing."""
 
-BY_HAND = frozenset({"class-names", "grey-levels", "only-background"})
-"""Kinds after which no label is certain, so that `--fix` refuses the data set."""
+UNREPAIRABLE = frozenset({"class-names", "grey-levels", "only-background"})
+"""Kinds that make all labels uncertain, so that `check --fix` does not copy the data set."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault in one place: its kind, the file or folder, what is wrong there, and what to do about it.
+    """A fault of one file or folder.
 
-    `sample` and `split` name what it belongs to, where that is one. A fault is not `sure` where a repair would have to
-    guess. `pair` is the `data.dataset.Sample` that the fault keeps out of the data set; `check` opens its files again.
+    Attributes:
+        kind: A key of `KINDS`.
+        path: The file or folder.
+        problem: What is wrong.
+        remedy: What the user should do.
+        sample: Name of the sample with the fault, if it is one sample.
+        split: Name of the split with the fault, if it is one split.
+        sure: False if a repair would have to guess.
+        pair: The `data.dataset.Sample` that the data set lacks because of the fault; `check` opens its files again.
     """
 
     kind: str
@@ -71,7 +79,7 @@ class Fault:
         return f"{self.path}: {self.problem}; {self.remedy}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain strings, for JSON."""
+        """Return the fault as a dict of strings, for JSON."""
         return {
             "code": self.kind,
             "severity": self.severity,
@@ -85,7 +93,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Group:
-    """All faults of one kind, in the order in which they were found."""
+    """All faults of one kind, in the order of their discovery."""
 
     kind: str
     faults: tuple[Fault, ...]
@@ -97,13 +105,13 @@ class Group:
 
     @property
     def remedy(self) -> str | None:
-        """What to do, where it is the same for all."""
+        """The remedy if all faults have the same one, otherwise None."""
         remedies = {fault.remedy for fault in self.faults}
         return remedies.pop() if len(remedies) == 1 else None
 
 
-def grouped(faults: Iterable[Fault]) -> tuple[Group, ...]:
-    """Group faults by kind, in the order of `KINDS`: errors first."""
+def group_faults(faults: Iterable[Fault]) -> tuple[Group, ...]:
+    """Group faults by kind, in the order of `KINDS`, so errors come first."""
     by_kind: dict[str, list[Fault]] = {}
     for fault in faults:
         by_kind.setdefault(fault.kind, []).append(fault)

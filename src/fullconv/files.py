@@ -22,7 +22,7 @@ def write_text(path: StrPath, text: str) -> None:
     """Write `text` atomically, as UTF-8 with line feeds.
 
     Characters that UTF-8 cannot encode (file names may hold some) are written as backslash escapes. Raises
-    FullconvError if the file system refuses.
+    FullconvError if the file cannot be written.
     """
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -47,7 +47,7 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
     before the file is renamed, so `path` holds either the old or the new content, even if the process is killed. If
     the block fails, the temporary file is removed.
 
-    Raises FullconvError if the file system refuses, for example because the disk is full or the folder is read-only.
+    Raises FullconvError if the file cannot be written, for example because the disk is full or the folder is read-only.
     """
     path = Path(path)
     temporary = path.parent / f".{uuid.uuid4().hex}{path.suffix}"
@@ -89,7 +89,7 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
 
 
 def _umask() -> int:
-    """Return the process's umask. Some writers create private files; ours get the permissions that the user expects."""
+    """Return the process's umask. Some libraries create private files; `atomic_write` sets the usual permissions."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

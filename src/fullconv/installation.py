@@ -1,4 +1,4 @@
-"""Where fullconv was installed from, and the pip command that adds an extra to this installation."""
+"""The pip command that adds an extra to this installation of fullconv."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ __all__ = ["pip_command"]
 
 
 def pip_command(extra: str) -> str:
-    """Return the command that installs an extra: from the checkout, archive, repository or index that fullconv is from.
+    """Return the pip command that installs an extra from the origin of this installation.
 
-    The checkout is `.` where it is the current folder. An editable installation stays editable.
+    The origin is a checkout, an archive, a repository or an index. A checkout in the current folder is written as `.`.
+    An editable installation stays editable.
     """
     origin = _origin()
     if origin is None:
@@ -34,7 +35,7 @@ def _origin() -> dict[str, Any] | None:
     """Return what pip recorded in direct_url.json (PEP 610); None for an installation from an index."""
     try:
         text = distribution("fullconv").read_text("direct_url.json")
-    except PackageNotFoundError:  # imported from a checkout that nobody installed
+    except PackageNotFoundError:  # imported from a checkout without installation
         checkout = Path(__file__).parents[2]
         if not (checkout / "pyproject.toml").is_file():
             return None
@@ -43,7 +44,7 @@ def _origin() -> dict[str, Any] | None:
 
 
 def _direct_reference(origin: dict[str, Any]) -> str:
-    """Return the address of an archive, or of a repository at the commit that is installed."""
+    """Return the URL of an archive, or of a repository at the installed commit."""
     url: str = origin["url"]
     if "vcs_info" in origin:
         url = f"{origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}"

@@ -133,4 +133,4 @@ def check_classes(model: str | Path, known: LabelSet, data: str | Path, given: L
     """Raise ModelError if a model and a data set do not have the same class names in the same order."""
     if known.class_names != given.class_names:
         ours, theirs = ", ".join(known.class_names), ", ".join(given.class_names)
-        raise ModelError(f"{model} has the classes {ours}; {data} has {theirs}", code="other-classes")
+        raise ModelError(f"{model} has the classes {ours}; {data} has {theirs}", code="classes-differ")

@@ -1,4 +1,4 @@
-"""A network as its users see it, on any backend."""
+"""The description of a network that callers need, on any backend."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fullconv.arrays import Int64, UInt8
-from fullconv.demo.digits import DIGIT_LABELS, digit_scenes
+from fullconv.demo.digits import DIGIT_LABELS, make_digit_scenes
 
 __all__ = [
     "QUICK",
@@ -93,7 +93,7 @@ def cut_labelled_windows(count: int, window: int, margin: int, seed: int, split:
     and leave room for a window of `margin` pixels, so windows of different sizes have the same middle pixels.
     """
     rng = np.random.default_rng([seed, len(split)])
-    images, targets = digit_scenes(-(-count // PER_SCENE), SCENE, seed, split)
+    images, targets = make_digit_scenes(-(-count // PER_SCENE), SCENE, seed, split)
     inner = [slice(margin // 2, side - (margin - 1 - margin // 2)) for side in SCENE]
     windows, labels = np.empty((count, window, window, 3), np.uint8), np.empty(count, np.int64)
     for index in range(count):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.cli.console import print_dense_bench, print_views, prints_json, write_results
-from fullconv.cli.options import JsonFile
-from fullconv.cli.parsing import parse_size
+from fullconv.cli.console import format_axes, print_table, prints_json, write_results
+from fullconv.cli.options import JsonFile, parse_size
 from fullconv.errors import UsageError
 from fullconv.extras import need_torch
+
+if TYPE_CHECKING:
+    from fullconv.bench.dense import DenseBench
+    from fullconv.bench.views import View
 
 __all__ = ["bench"]
 
@@ -52,12 +56,46 @@ def _dense(
 
     result = bench_dense(model, pixels, rounds)
     if not prints_json(json_file):
-        print_dense_bench(result)
+        _print_dense(result)
     views = () if no_accuracy else compare_views(QUICK if quick else Budget())
 
     def show_views() -> None:
         if views:
             print()
-            print_views(views)
+            _print_views(views)
 
     write_results(json_file, {**result.to_dict(), "views": [view.to_dict() for view in views]}, show_views)
+
+
+def _print_dense(result: DenseBench) -> None:
+    """Print the time per cell with its ratios, then the bytes."""
+    size, cells, window = (format_axes(pair, square=False) for pair in (result.size, result.cells, result.window))
+    print(
+        f"{result.model}, image of {size}: {cells} cells, windows of {window}, stride {format_axes(result.stride)}; "
+        f"float32, {result.threads} thread(s), medians of {result.rounds} round(s), torch {result.torch}\n"
+    )
+    rows = [["", "ms per cell", "ratio to the dense pass", "ratio of multiply-accumulates", "ratio in the paper"]]
+    for way in result.ways:
+        name = f"{way.way} ({result.batch})" if way.way == "batched" else way.way
+        paper = "" if way.paper is None else f"{way.paper:.1f}"
+        rows.append(
+            [f"{way.direction}, {name}", f"{way.milliseconds:.2f}", f"{way.ratio:.1f}", f"{way.bound:.1f}", paper]
+        )
+    print_table(rows)
+    print()
+    rows = [["patches", "number", "bytes (uint8)", "bytes (float32)", "ratio to the image"]]
+    for storage in result.storage:
+        name = f"every {storage.step} pixels" if storage.step > 1 else "every pixel"
+        size, bytes_ = f"{storage.patches:,}", storage.patch_bytes
+        rows.append([name, size, f"{bytes_:,}", f"{4 * bytes_:,}", f"{bytes_ / storage.image_bytes:,.1f}"])
+    image = result.storage[0].image_bytes
+    print_table([*rows, ["the image", "1", f"{image:,}", f"{4 * image:,}", "1.0"]])
+
+
+def _print_views(views: Sequence[View]) -> None:
+    """Print the accuracy by window size, in percent."""
+    rows = [["window", "correct pixels", "of digits", "seconds of training"]]
+    for view in views:
+        shares = [f"{100 * share:.1f}" for share in (view.accuracy, view.on_digits)]
+        rows.append([f"{view.window} pixels", *shares, f"{view.seconds:.0f}"])
+    print_table(rows)

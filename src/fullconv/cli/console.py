@@ -1,4 +1,4 @@
-"""Results as tables on stdout, progress as a bar and log messages on stderr."""
+"""Output to the terminal: results go to stdout, messages and progress bars to stderr."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from fullconv.bench.dense import DenseBench
-    from fullconv.bench.views import View
     from fullconv.metrics import Scores
-    from fullconv.net.inspect.inspection import Inspection
     from fullconv.training.progress import Progress as TrainingProgress
 
 __all__ = [
-    "print_dense_bench",
-    "print_inspection",
+    "format_axes",
     "print_scores",
     "print_table",
-    "print_views",
     "prints_json",
     "progress_bar",
     "sample_bar",
+    "say",
     "show_log",
     "training_bar",
     "write_results",
 ]
 
 
+def say(text: str) -> None:
+    """Print a message to stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
 class _Stderr(logging.Handler):
-    """Print the message alone to what `sys.stderr` is at that moment: a progress bar or a test may replace it."""
+    """Prints log messages to `sys.stderr`, looked up at each message: a progress bar or a test may replace it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(record.getMessage(), file=sys.stderr, flush=True)
+        say(record.getMessage())
 
 
 @contextmanager
 def show_log() -> Iterator[None]:
-    """Print what fullconv logs, from INFO upwards, to stderr, and to no other handler; afterwards as it was before."""
+    """Print fullconv's log messages from level INFO upwards to stderr only; restore the logger at the end."""
     logger, handler = logging.getLogger("fullconv"), _Stderr()
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
@@ -61,9 +62,9 @@ def show_log() -> Iterator[None]:
 
 
 def write_results(json_file: Path | None, values: Mapping[str, Any], show: Callable[[], None]) -> None:
-    """Let `show` print results for people, and write `values` to `json_file`, if there is one.
+    """Call `show` to print the results, and write `values` as JSON to `json_file`, if there is one.
 
-    For `-`, print JSON instead. JSON is ASCII, which every terminal and every program reads.
+    If `json_file` is `-`, print the JSON and do not call `show`. The JSON is ASCII: any terminal can print it.
     """
     from fullconv.files import write_text
 
@@ -77,13 +78,13 @@ def write_results(json_file: Path | None, values: Mapping[str, Any], show: Calla
 
 
 def prints_json(json_file: Path | None) -> bool:
-    """Whether standard output is for JSON alone."""
+    """Return whether stdout is for JSON only."""
     return str(json_file) == "-"
 
 
 def print_scores(scores: Scores) -> None:
-    """The four scores, then the IU of each class, in percent."""
-    rows = [["pixel acc.", "mean acc.", "mean IU", "f.w. IU"]]
+    """Print the four scores of the paper, then the IU of each class, in percent."""
+    rows = [["pixel acc.", "mean acc.", "mIoU", "f.w. IU"]]
     values = (scores.pixel_accuracy, scores.mean_accuracy, scores.mean_iou, scores.fw_iou)
     rows.append([f"{100 * value:.1f}" for value in values])
     print_table(rows)
@@ -91,71 +92,8 @@ def print_scores(scores: Scores) -> None:
     print_table([["class", "IU"], *([name, "absent" if iou is None else f"{100 * iou:.1f}"] for name, iou in pairs)])
 
 
-def print_inspection(found: Inspection) -> None:
-    """The layers with their totals, and for a skip network its padding, halo and crops."""
-    rows = [
-        ["layer", "kind", "kernel", "stride", "pad", "output", "cell stride", "field", "offset", "parameters", "MACs"]
-    ]
-    for row in found.rows:
-        shown = (row.kernel, row.step, row.padding), (row.stride, row.receptive_field, row.offset)
-        numbers = [[_axes(pair) for pair in group] for group in shown]
-        output = "x".join(map(str, row.shape))
-        rows.append([row.name, row.kind, *numbers[0], output, *numbers[1], f"{row.params:,}", f"{row.macs:,}"])
-    rows.append(["total", *[""] * 8, f"{found.params:,}", f"{found.macs:,}"])
-    print(f"{found.name}, image of {_axes(found.size, square=False)}\n")
-    print_table(rows)
-    if found.context:
-        more = f" and {len(found.context) - 3} more" if len(found.context) > 3 else ""
-        print(
-            f"\nglobal context at {', '.join(found.context[:3])}{more}: every cell depends on the whole image, so "
-            "labels from tiles are not the whole image's, and no halo makes them so"
-        )
-    if found.skip is None:
-        return
-    (top, bottom), (left, right) = found.skip.padding
-    halo = " and ".join(_axes(pair) for pair in zip(*found.skip.halo, strict=True))
-    told = "" if found.context else f"; halo: {halo} before and after"
-    print(f"\nimage padding: top {top}, bottom {bottom}, left {left}, right {right}{told}\n")
-    facts = [[up.name, *map(_axes, (up.factor, up.kernel, up.crop))] for up in found.skip.upsamplings]
-    print_table([["upsampling", "factor", "kernel", "crop"], *facts])
-
-
-def print_dense_bench(found: DenseBench) -> None:
-    """Time per cell with ratios, then bytes."""
-    print(
-        f"{found.model}, image of {_axes(found.size, square=False)}: {_axes(found.cells, square=False)} cells, windows "
-        f"of {_axes(found.window, square=False)}, stride {_axes(found.stride)}; float32, {found.threads} thread(s), "
-        f"medians of {found.rounds} round(s), torch {found.torch}\n"
-    )
-    rows = [["", "ms a cell", "times the dense pass", "by multiply-accumulates", "in the paper"]]
-    for way in found.ways:
-        name = f"{way.way} ({found.batch})" if way.way == "batched" else way.way
-        paper = "" if way.paper is None else f"{way.paper:.1f}"
-        rows.append(
-            [f"{way.direction}, {name}", f"{way.milliseconds:.2f}", f"{way.ratio:.1f}", f"{way.bound:.1f}", paper]
-        )
-    print_table(rows)
-    print()
-    rows = [["patches", "number", "bytes (uint8)", "bytes (float32)", "times the image"]]
-    for kept in found.storage:
-        name = f"every {kept.step} pixels" if kept.step > 1 else "every pixel"
-        ratio = kept.patch_bytes / kept.image_bytes
-        rows.append([name, f"{kept.patches:,}", f"{kept.patch_bytes:,}", f"{4 * kept.patch_bytes:,}", f"{ratio:,.1f}"])
-    image = found.storage[0].image_bytes
-    print_table([*rows, ["the image", "1", f"{image:,}", f"{4 * image:,}", "1.0"]])
-
-
-def print_views(views: Sequence[View]) -> None:
-    """Accuracy by window, in percent."""
-    rows = [["window", "pixels right", "of digits", "seconds of training"]]
-    for view in views:
-        shares = [f"{100 * share:.1f}" for share in (view.accuracy, view.on_digits)]
-        rows.append([f"{view.window} pixels", *shares, f"{view.seconds:.0f}"])
-    print_table(rows)
-
-
-def _axes(pair: tuple[int | Fraction, int | Fraction] | None, square: bool = True) -> str:
-    """Vertical x horizontal, or one number where they are the same."""
+def format_axes(pair: tuple[int | Fraction, int | Fraction] | None, square: bool = True) -> str:
+    """Return "vertical x horizontal", or one number if both are equal and `square` is set; "" for None."""
     if pair is None:
         return ""
     values = [f"{float(value):g}" for value in pair]
@@ -163,7 +101,7 @@ def _axes(pair: tuple[int | Fraction, int | Fraction] | None, square: bool = Tru
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """The first row is the head; its first column goes to the left, the others to the right."""
+    """Print a table whose first row is the head. The first column is aligned left, the others right."""
     from rich.console import Console
     from rich.table import Table
 
@@ -176,7 +114,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def progress_bar() -> Progress:
-    """A bar on stderr, shown on a terminal only."""
+    """Return a progress bar on stderr, which is visible only on a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -186,7 +124,7 @@ def progress_bar() -> Progress:
 
 @contextmanager
 def sample_bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr for a callback that receives how many samples are done, and of how many."""
+    """Show a progress bar; yield the callback that moves it: (samples done, samples in all)."""
     with progress_bar() as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -194,7 +132,7 @@ def sample_bar(name: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def training_bar() -> Iterator[Callable[[TrainingProgress], None]]:
-    """A bar on stderr for `on_progress` of a training or a ladder, shown on a terminal only."""
+    """Show a progress bar on a terminal; yield the `on_progress` callback of a training or a ladder that moves it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""The command that writes a data set in another layout: convert."""
+"""The command `fullconv convert`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from fullconv.choices import SplitOrAll, WrittenLayout, words
-from fullconv.cli.console import progress_bar
+from fullconv.choices import SplitOrAll, WrittenLayout, join_words
+from fullconv.cli.console import progress_bar, say
 from fullconv.cli.options import Data
-from fullconv.cli.parsing import say
 
 __all__ = ["convert"]
 
@@ -18,13 +17,13 @@ __all__ = ["convert"]
 def convert(
     data: Data,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: a new or an empty one.")],
-    to: Annotated[WrittenLayout, typer.Option(metavar=words(WrittenLayout), help="Layout to write.")],
-    split: Annotated[SplitOrAll, typer.Option(metavar=words(SplitOrAll), help="Which images.")] = "all",
+    to: Annotated[WrittenLayout, typer.Option(metavar=join_words(WrittenLayout), help="Layout to write.")],
+    split: Annotated[SplitOrAll, typer.Option(metavar=join_words(SplitOrAll), help="The images to write.")] = "all",
 ) -> None:
     """Write labelled images in another layout.
 
-    Reads every layout that train reads. What is written is exact: read again, it has the same splits, class names,
-    images and label maps, ignored pixels too. Image files are copied byte by byte. OUT is written atomically.
+    Reads every layout that train reads. The copy is exact: it has the same splits, class names, images and label maps,
+    including ignored pixels. Image files are copied byte by byte. OUT is written atomically.
     """
     from fullconv.data.layouts import find_dataset
     from fullconv.data.splits import SPLITS

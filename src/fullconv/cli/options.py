@@ -1,14 +1,16 @@
-"""Options that several commands have."""
+"""The options that several commands share, and the parsers of their values."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fullconv.choices import Backend, Dilation, PaddingMode, RecipeName, ScoredSplit, UpsampleMode, words
+from fullconv.choices import Backend, Dilation, PaddingMode, RecipeName, ScoredSplit, UpsampleMode, join_words
 from fullconv.choices import Stride as StrideChoice
+from fullconv.errors import UsageError
 
 __all__ = [
     "BackendName",
@@ -32,6 +34,8 @@ __all__ = [
     "Trained",
     "Upsampling",
     "Weights",
+    "parse_size",
+    "parse_values",
 ]
 
 Data = Annotated[
@@ -42,8 +46,8 @@ Trained = Annotated[
     typer.Argument(metavar="MODEL", help="Run folder, weights file, .onnx file, or the name of a bundled model."),
 ]
 CLASSIFIER = (
-    "Classifier: torchvision's and timm's by name (vgg16, alexnet, resnet18, resnet34, resnet50, "
-    "mobilenet_v2, ...), caffenet, digits, or FILE.py:FUNCTION for your own, whose code is run."
+    "Classifier: the name of a torchvision or timm model (vgg16, alexnet, resnet18, resnet34, resnet50, "
+    "mobilenet_v2, ...), caffenet, digits, or FILE.py:FUNCTION for a custom one; its code is run."
 )
 Model = Annotated[str, typer.Option(metavar="NAME", help=CLASSIFIER)]
 ChosenModel = Annotated[
@@ -53,31 +57,41 @@ Weights = Annotated[
     str,
     typer.Option(
         metavar="FILE",
-        help="Weights of the classifier: a file, 'pretrained' (for mobilenet_v2 the bundled weights, trained on "
-        "ImageNet and then fine-tuned on dog breeds; for FILE.py those that it loads; otherwise as imagenet), "
-        "'imagenet' (the library's, from its cache or downloaded), or 'none'.",
+        help="Weights of the classifier: a file, 'pretrained', 'imagenet' or 'none'. pretrained: for mobilenet_v2 the "
+        "bundled weights, which were trained on ImageNet and then fine-tuned on photos of dog breeds; for FILE.py the "
+        "weights that its code loads; otherwise the same as imagenet. imagenet: the weights of torchvision or timm, "
+        "downloaded on first use. none: random weights.",
     ),
 ]
 HeadWidth = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Channels of fc6 and fc7, from scratch.", show_default="the classifier's"),
+    typer.Option(
+        metavar="N",
+        help="Channels of fc6 and fc7, which then start from random weights.",
+        show_default="the classifier's",
+    ),
 ]
 Upsampling = Annotated[
     UpsampleMode,
     typer.Option(
-        metavar=words(UpsampleMode),
-        help="Bilinear kernels, fixed or learned; or the indices of the poolings; or a plain resize.",
+        metavar=join_words(UpsampleMode),
+        help="Upsampling of the scores: with fixed or learned bilinear kernels, by the indices of max pooling "
+        "(unpool), or by a plain resize.",
     ),
 ]
 Padding = Annotated[
     PaddingMode,
-    typer.Option(metavar=words(PaddingMode), help="Padding: the least, or 100 pixels as in the published nets."),
+    typer.Option(
+        metavar=join_words(PaddingMode),
+        help="Padding of the image: the minimum, or 100 pixels as in the published networks.",
+    ),
 ]
 Dilate = Annotated[
     Dilation | None,
     typer.Option(
-        metavar=words(Dilation),
-        help="Keep the backbone's maps at this stride: later layers are dilated, and no prediction stride is coarser.",
+        metavar=join_words(Dilation),
+        help="Keep the backbone's maps at this stride: later layers are dilated. The prediction stride is then at "
+        "most this.",
         show_default="the classifier's strides",
     ),
 ]
@@ -85,45 +99,76 @@ Recipe = Annotated[
     RecipeName,
     typer.Option(
         "--recipe",
-        metavar=words(RecipeName),
-        help="Values of the training: those that suit most data, or the published ones.",
+        metavar=join_words(RecipeName),
+        help="Values of the training: defaults that suit most data, or those of the paper.",
     ),
 ]
 Epochs = Annotated[
     int | None, typer.Option(metavar="N", help="Passes over the training images.", show_default="the recipe's")
 ]
-Batch = Annotated[int | None, typer.Option(metavar="N", help="Crops in a step.", show_default="the recipe's")]
+Batch = Annotated[int | None, typer.Option(metavar="N", help="Crops per step.", show_default="the recipe's")]
 Crop = Annotated[
     int | None, typer.Option(metavar="PIXELS", help="Side of the training crops.", show_default="the recipe's")
 ]
 Rate = Annotated[
     float | None,
-    typer.Option("--lr", metavar="X", help="Learning rate of the pretrained layers.", show_default="by the classifier"),
+    typer.Option(
+        "--lr", metavar="X", help="Learning rate of the pretrained layers.", show_default="depends on the classifier"
+    ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any other value of the recipe, as in recipe.yaml; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Set any other value of the recipe, with its name in recipe.yaml; repeatable.",
+    ),
 ]
 Stride = Annotated[
     StrideChoice | None,
     typer.Option(
-        metavar=words(StrideChoice), help="Prediction stride, in pixels.", show_default="8, or 4 for thin objects"
+        metavar=join_words(StrideChoice), help="Prediction stride, in pixels.", show_default="8, or 4 for thin objects"
     ),
 ]
 RunFolder = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Run folder.", show_default="runs/<data>-<network>-<model>")
+    Path | None, typer.Option(metavar="DIR", help="Run folder to write.", show_default="runs/<data>-<network>-<model>")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in the folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in the run folder.")]
 BackendName = Annotated[
     Backend | None,
     typer.Option(
-        "--backend", metavar=words(Backend), help="The program that computes the network.", show_default="by the model"
+        "--backend",
+        metavar=join_words(Backend),
+        help="The program that computes the network.",
+        show_default="depends on the model",
     ),
 ]
 JsonFile = Annotated[
     Path | None,
-    typer.Option("--json", metavar="FILE|-", help="Write the results as JSON, too; - prints JSON in place of tables."),
+    typer.Option(
+        "--json", metavar="FILE|-", help="Write the results as JSON, too; with -, print JSON instead of tables."
+    ),
 ]
 ScoredSplitName = Annotated[
-    ScoredSplit, typer.Option("--split", metavar=words(ScoredSplit), help="Which images; val736 is of VOC.")
+    ScoredSplit,
+    typer.Option("--split", metavar=join_words(ScoredSplit), help="The images to use; val736 exists only for VOC."),
 ]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return the height and width of HxW. Raises UsageError for anything else."""
+    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text.strip().lower())
+    if match is None:
+        raise UsageError(f"--size {text}: write height x width in pixels, such as 480x640", code="invalid-size")
+    return int(match[1]), int(match[2])
+
+
+def parse_values(entries: list[str] | None) -> dict[str, str]:
+    """Return the recipe's values of --set by name. Raises UsageError for an entry that is not NAME=VALUE."""
+    values = {}
+    for entry in entries or ():
+        name, equals, value = entry.partition("=")
+        if not equals:
+            raise UsageError(f"--set {entry}: write it as NAME=VALUE", code="invalid-set")
+        values[name.strip().replace("-", "_")] = value
+    return values

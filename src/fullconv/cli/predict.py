@@ -1,4 +1,4 @@
-"""The commands that run a model: predict and evaluate."""
+"""The command `fullconv predict`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.cli.console import print_scores, print_table, progress_bar, sample_bar, write_results
-from fullconv.cli.options import BackendName, Data, JsonFile, ScoredSplitName, Trained
-from fullconv.cli.parsing import say
+from fullconv.cli.console import print_table, progress_bar, say
+from fullconv.cli.options import BackendName, Trained
 from fullconv.errors import FullconvError, UsageError
 from fullconv.extras import need_torch
 
@@ -18,84 +17,82 @@ if TYPE_CHECKING:
     from fullconv.runtime.runner import Runner
     from fullconv.runtime.tiles import TiledRunner
 
-__all__ = ["evaluate", "predict"]
-
-
-def evaluate(
-    model: Trained,
-    data: Data,
-    split: ScoredSplitName = "val",
-    json_file: JsonFile = None,
-    backend: BackendName = None,
-) -> None:
-    """Score a model on labelled images.
-
-    Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU, as in the paper.
-    """
-    from fullconv import api
-
-    with sample_bar("scoring") as on_sample:
-        scores = api.evaluate(model, data, split=split, backend=backend, on_sample=on_sample)
-    write_results(json_file, scores.to_dict(), lambda: print_scores(scores))
+__all__ = ["predict"]
 
 
 def predict(
     model: Trained,
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE|DIR|GLOB|VIDEO|-", help="Images, folders, patterns, videos; - for a list."),
+        typer.Argument(
+            metavar="IMAGE|DIR|GLOB|VIDEO|-",
+            help="Images, folders, patterns or videos; - reads the list of them from stdin.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results, named as the images.")] = Path(
-        "labelled"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the results; they have the names of the images.")
+    ] = Path("labelled"),
     save: Annotated[
         str | None,
         typer.Option(
             metavar="LIST",
-            help="What to write, with commas: labels, overlay, probabilities, polygons, labelme, areas.",
+            help="What to write, separated by commas: labels, overlay, probabilities, polygons, labelme, areas.",
             show_default="labels,overlay",
         ),
     ] = None,
     tile: Annotated[
         int | None,
-        typer.Option(metavar="PIXELS", help="Cut images into tiles, halo included; labels are those of the whole."),
+        typer.Option(
+            metavar="PIXELS",
+            help="Cut images into tiles of this side, halo included; the labels are those of the whole image.",
+        ),
     ] = None,
     halo: Annotated[
         int | None,
         typer.Option(
-            metavar="PIXELS", help="Let tiles overlap by less; prints how many labels differ.", show_default="exact"
+            metavar="PIXELS",
+            help="A smaller halo than the exact one: faster, but some labels differ; prints how many.",
+            show_default="exact",
         ),
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Predict each image whole, too, and print how far the tiles differ.")
+        bool, typer.Option("--verify", help="Predict each whole image, too, and print how much the tiles differ.")
     ] = False,
     backend: BackendName = None,
     patchwise: Annotated[
-        bool, typer.Option("--patchwise", help="Slide over the image, one patch for each label; slow, for comparison.")
+        bool,
+        typer.Option(
+            "--patchwise", help="Slide a window over the image and classify each patch; slow, for comparison."
+        ),
     ] = False,
     step: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="From patch to patch, with --patchwise.", show_default="8")
+        int | None,
+        typer.Option(metavar="PIXELS", help="Distance from patch to patch, with --patchwise.", show_default="8"),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(metavar="N", help="Patches at a time, with --patchwise.", show_default="16")
+        int | None, typer.Option(metavar="N", help="Patches per batch, with --patchwise.", show_default="16")
     ] = None,
 ) -> None:
     """Label every pixel of images.
 
-    Writes DIR/<stem>.png, class ids with the palette, and DIR/overlays/<stem>.jpg, both at the size of the image.
-    Failed images are listed at the end; all others are processed. With --patchwise, MODEL may also be a classifier that
-    was saved with its classes, as the demo's digits.safetensors.
+    For each image, writes DIR/<stem>.png, the class ids with the palette, and DIR/overlays/<stem>.jpg; both have the
+    size of the image. Failed images are listed at the end; all others are processed. With --patchwise, MODEL may also
+    be a classifier that was saved with its classes, such as digits.safetensors of the demo.
 
     The label map of a georeferenced TIFF is a GeoTIFF, DIR/<stem>.tif. Images of more than 64 million pixels are read
-    and written in windows; after an interrupt, the same command resumes. They get labels, areas and, if --save asks for
-    it, an overlay, as TIFF where PNG is too small.
+    and written in windows; after an interrupt, the same command resumes. For these images, only labels, areas and, if
+    --save names it, the overlay are written, as TIFF if they are too large for PNG.
     """
     if not patchwise and (step is not None or batch is not None):
-        raise UsageError("--step and --batch are for --patchwise", code="needs-patchwise")
+        raise UsageError(
+            "--step and --batch are for --patchwise only; add --patchwise, or leave them out", code="needs-patchwise"
+        )
     if patchwise and (tile is not None or backend is not None):
-        raise UsageError("--tile and --backend are not for --patchwise", code="not-with-patchwise")
+        raise UsageError(
+            "--tile and --backend cannot be used with --patchwise; leave them out", code="not-with-patchwise"
+        )
     if tile is None and (halo is not None or verify):
-        raise UsageError("--halo and --verify are for --tile", code="needs-tile")
+        raise UsageError("--halo and --verify need --tile; add --tile PIXELS, or leave them out", code="needs-tile")
     from fullconv.predict.inputs import expand_inputs
     from fullconv.predict.outputs import check_kinds
     from fullconv.runtime.load import load_runner
@@ -106,7 +103,7 @@ def predict(
     if kinds is not None:
         check_kinds(kinds)
     paths = expand_inputs(images, out)
-    runner = _patchwise(model, step, batch) if patchwise else load_runner(model_path(model), backend)
+    runner = _load_patchwise(model, step, batch) if patchwise else load_runner(model_path(model), backend)
     if tile is None:
         _predict(runner, paths, out, kinds)
         return
@@ -118,7 +115,10 @@ def predict(
 def _predict(
     runner: Runner, paths: list[Path], out: Path, kinds: list[str] | None, verify: TiledRunner | None = None
 ) -> None:
-    """Predict with progress, then verify the tiles; FullconvError that lists the images that failed."""
+    """Label the images with a progress bar, then verify the tiles.
+
+    Raises FullconvError that lists the images that failed, if there are any.
+    """
     from fullconv.predict.predict_files import PredictOptions, predict_files
 
     with progress_bar() as bar:
@@ -134,10 +134,10 @@ def _predict(
         _verify(verify, report.done)
     if report.failed:
         lines = "".join(f"\n  - {message}" for _, message in report.failed)
-        raise FullconvError(f"{len(report.failed)} of {len(paths)} images failed{lines}", code="images-failed")
+        raise FullconvError(f"{len(report.failed)} of {len(paths)} images failed:{lines}", code="images-failed")
 
 
-def _patchwise(name: str, step: int | None, batch: int | None) -> Runner:
+def _load_patchwise(name: str, step: int | None, batch: int | None) -> Runner:
     need_torch()
     from fullconv.net.checkpoint import holds_classifier
     from fullconv.net.torch_runner import TorchClassifier, TorchRunner
@@ -147,7 +147,8 @@ def _patchwise(name: str, step: int | None, batch: int | None) -> Runner:
     model = model_path(name)
     if model.suffix.lower() == ".onnx":
         raise UsageError(
-            f"--patchwise slides a run folder or a .safetensors file, not {model.name}", code="patchwise-of-onnx"
+            f"{model.name}: --patchwise cannot use an .onnx file; name a run folder or a .safetensors file",
+            code="patchwise-of-onnx",
         )
     step, batch = 8 if step is None else step, 16 if batch is None else batch
     if holds_classifier(model):
@@ -157,10 +158,11 @@ def _patchwise(name: str, step: int | None, batch: int | None) -> Runner:
 
 
 def _report_halo(tiled: TiledRunner, paths: list[Path]) -> None:
-    """Report the error of a smaller halo, measured on the first image that is cut into tiles."""
+    """Print how many labels a smaller halo changes, measured on the first image that is cut into tiles."""
     if not tiled.runner.info.exact:
         say(
-            f"halo {tiled.halo}: this network looks at the whole image at once, so the labels are not the whole image's"
+            f"halo {tiled.halo}: every label of this network depends on the whole image, so labels from tiles may "
+            "differ from those of the whole image"
         )
         return
     if tiled.info.exact:
@@ -173,26 +175,29 @@ def _report_halo(tiled: TiledRunner, paths: list[Path]) -> None:
         try:
             with open_image(path, files) as reader:
                 error = halo_error(tiled, reader)
-        except (FullconvError, OSError):  # predict_files meets it again, and reports it
+        except (FullconvError, OSError):  # predict_files will report it
             continue
         if error is not None:
             need = max(max(window.before, window.after) for window in tiled.info.windows)
             say(
                 f"halo {tiled.halo} instead of {need}: on {error.tiles} tiles of {path}, {error.differing:,} "
-                f"of {error.pixels:,} labels ({100 * error.share:.2f} %) differ from the exact ones, and they take "
+                f"of {error.pixels:,} labels ({100 * error.share:.2f} %) differ from the exact ones; the tiles take "
                 f"{100 * error.saved:.0f} % less time"
             )
             return
 
 
 def _verify(tiled: TiledRunner, paths: Iterable[Path]) -> None:
-    """Print how far tiles differ from the whole image, for all inputs but videos; FullconvError if labels differ."""
+    """Print how much tiles differ from the whole image, for each input that is not a video.
+
+    Raises FullconvError if labels differ by more than ties.
+    """
     from fullconv.images import open_image
     from fullconv.images.video import is_video
     from fullconv.runtime.verify import TIE, verify_tiles
 
-    rows = [["image", "pixels", "tiles", "labels that differ", "ties", "logits differ by", "of a range of", "margin"]]
-    broken, images, files = [], [path for path in paths if not is_video(path)], tiled.info.input
+    rows = [["image", "pixels", "tiles", "differing labels", "ties", "logit difference", "logit range", "margin"]]
+    differing, images, files = [], [path for path in paths if not is_video(path)], tiled.info.input
     for path in images:
         with open_image(path, files) as reader:
             height, width = reader.size
@@ -201,11 +206,11 @@ def _verify(tiled: TiledRunner, paths: Iterable[Path]) -> None:
         sizes = [f"{size:.3g}" for size in (result.largest, result.logit_range, result.margin)]
         rows.append([str(path), *counts, *sizes])
         if not result.holds:
-            broken.append(path)
+            differing.append(path)
     print_table(rows)
-    if broken:
+    if differing:
         raise FullconvError(
-            f"labels from tiles differ from those of the whole image on {len(broken)} of {len(images)} images, by more "
-            f"than ties (two logits within {TIE:g} of their range)",
+            f"labels from tiles differ from those of the whole image on {len(differing)} of {len(images)} images, "
+            f"not only at ties (two logits within {TIE:g} of their range)",
             code="tiles-differ",
         )

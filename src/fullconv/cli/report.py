@@ -1,4 +1,4 @@
-"""The command that writes what a model gets right and wrong as a page: report."""
+"""The command `fullconv report`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fullconv.cli.console import progress_bar
+from fullconv.cli.console import progress_bar, say
 from fullconv.cli.options import ScoredSplitName, Trained
-from fullconv.cli.parsing import say
 from fullconv.errors import UsageError
 
 __all__ = ["report"]
@@ -20,7 +19,9 @@ def report(
     data: Annotated[
         Path | None,
         typer.Argument(
-            metavar="DATA", help="Labelled images, as in evaluate.", show_default="what the run was trained on"
+            metavar="DATA",
+            help="Labelled images, as for evaluate.",
+            show_default="the data that the run was trained on",
         ),
     ] = None,
     split: ScoredSplitName = "val",
@@ -29,18 +30,20 @@ def report(
         typer.Option(
             metavar="FILE",
             help="The .html file to write.",
-            show_default="report.html in the run folder, else <model>-report.html here; other splits by name",
+            show_default="report.html in the run folder, otherwise <model>-report.html in the current folder; with the "
+            "name of the split if it is not val",
         ),
     ] = None,
 ) -> None:
-    """Write what a model gets right and wrong as one page that needs no network.
+    """Write a report on a model as one HTML page that needs no internet.
 
-    Scores beside those of calling every pixel the most frequent class, with intervals; the IU of each class; what is
-    taken for what; errors at boundaries and in small regions; the worst, median and best images; curves, settings and
-    time. Training writes it, too: RUN/report.html.
+    The page compares the scores, with confidence intervals, with those of predicting the most frequent class
+    everywhere. It shows the IU of each class; which classes are confused; the errors at boundaries and in small
+    regions; the worst, median and best images; and the curves, settings and time of the training. Training writes this
+    page, too: RUN/report.html.
     """
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--out {out}: name a file that ends in .html")
+        raise UsageError(f"--out {out}: name a file that ends in .html", code="not-html")
     from fullconv.data.layouts import find_dataset
     from fullconv.evaluation.measure import measure
     from fullconv.labels import check_classes
@@ -54,20 +57,26 @@ def report(
     source = read_source(path, runner)
     root = data or source.settings.get("data")
     if root is None:
-        raise UsageError(f"{model} does not say what it was trained on: name the data, fullconv report {model} DATA")
+        raise UsageError(
+            f"{model} does not record the data that it was trained on; name the data: fullconv report {model} DATA",
+            code="data-not-recorded",
+        )
     dataset = find_dataset(root)
     if dataset.about:
         say(f"splits of {root}: {dataset.about}")
     check_classes(model, runner.info.labels, root, dataset.labels)
     dataset = dataset.read_as(runner.info.input)
     with progress_bar() as bar:
-        measured = measure(runner, dataset, split, lambda samples: bar.track(samples, description="measuring"))
+        measurement = measure(runner, dataset, split, lambda samples: bar.track(samples, description="measuring"))
     target = out or _default_target(path, split)
-    write_report(target, measured, source)
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(measured.images)} images")
+    write_report(target, measurement, source)
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(measurement.images)} images")
 
 
 def _default_target(model: Path, split: str) -> Path:
-    """Return report.html in the run folder, else <model>-report.html here; other splits than val are in the name."""
+    """Return report.html in the run folder, or <model>-report.html in the current folder.
+
+    For other splits than val, the name ends with the split.
+    """
     name = "report.html" if split == "val" else f"report-{split}.html"
     return model / name if model.is_dir() else Path(f"{model.stem}-{name}")

@@ -1,3 +1,3 @@
-"""Data sets: layouts, class names, the digit scenes, batches."""
+"""Data sets: their layouts, class names, splits, channels and statistics."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Class names: the sets that layouts bring with them, and those that a user writes beside the images."""
+"""Class names: those that belong to a layout, and those that a user writes into the data set's folder."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = [
     "CAMVID_LABELS",
     "DESCRIPTION",
     "VOC_LABELS",
-    "description_faults",
+    "check_description",
     "find_labels",
-    "labels_for",
     "read_description",
+    "read_labels",
     "write_description",
 ]
 
 DESCRIPTION = "dataset.yaml"
 
 PIXEL_KEYS = ("channels", "range")
-"""What dataset.yaml may say of the images; `channels.with_channels` reads it."""
+"""The keys of dataset.yaml about the images; `channels.detect_channels` reads them."""
 
 CLASS_KEYS = ("names", "palette")
 
@@ -76,23 +76,24 @@ VOC_LABELS = LabelSet.named(
 
 
 def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
-    """The labels of `classes.txt` or `dataset.yaml` in `root`, and whether colours were given; None without.
+    """Read the labels from `classes.txt` or `dataset.yaml` in `root`, and whether the file gives colours.
 
-    `classes.txt` holds one name a line, in the order of the ids. `dataset.yaml` holds `names`, a list or a
-    map from id to name, and optionally `palette`, in the same form, of `[r, g, b]` or `"#rrggbb"`; one that only tells
-    of the images has no labels. Raises DataError with all faults of the file.
+    `classes.txt` holds one name per line, in the order of the ids. `dataset.yaml` holds `names`, a list or a map from
+    id to name, and optionally `palette`, in the same form, with entries `[r, g, b]` or `"#rrggbb"`. Returns None if
+    there is no such file, or if `dataset.yaml` has only keys about the images. Raises DataError with all faults of the
+    file.
     """
-    text, described = root / "classes.txt", root / DESCRIPTION
-    keys = set(read_description(described)) if described.is_file() else set()
+    text, description = root / "classes.txt", root / DESCRIPTION
+    keys = set(read_description(description)) if description.is_file() else set()
     if not text.is_file():
-        return _read_yaml(described) if keys - set(PIXEL_KEYS) else None
+        return _read_yaml(description) if keys - set(PIXEL_KEYS) else None
     if keys & set(CLASS_KEYS):
         raise _error(root, "has both classes.txt and dataset.yaml", "keep one of them")
     return _label_set(text, _text_names(text), None), False
 
 
-def description_faults(root: Path) -> Sequence[Fault]:
-    """Keys of dataset.yaml that nothing reads, whatever the layout, and a dataset.yml that nothing reads at all."""
+def check_description(root: Path) -> Sequence[Fault]:
+    """Return the faults of dataset.yaml that every layout has: unknown keys, a damaged file, the name dataset.yml."""
     path, other = root / DESCRIPTION, root / "dataset.yml"
     if not path.is_file():
         fault = Fault("class-names", other, "is not read under this name", f"rename it to {DESCRIPTION}")
@@ -103,10 +104,10 @@ def description_faults(root: Path) -> Sequence[Fault]:
         return error.faults_at(path)
 
 
-def labels_for(num_classes: int, path: Path | None = None) -> LabelSet:
-    """The labels in a file like `classes.txt` or `dataset.yaml`; without one, those of VOC.
+def read_labels(num_classes: int, path: Path | None = None) -> LabelSet:
+    """Read `num_classes` labels from a file in the form of `classes.txt` or `dataset.yaml`; without a path, VOC's.
 
-    Raises DataError where they are not `num_classes`, and for all faults of the file.
+    Raises DataError if the file has another number of classes, and for all faults of the file.
     """
     if path is None:
         labels, source = VOC_LABELS, "PASCAL VOC has"
@@ -117,8 +118,8 @@ def labels_for(num_classes: int, path: Path | None = None) -> LabelSet:
     if labels.num_classes != num_classes:
         raise DataError(
             f"the weights have {num_classes} classes, but {source} {labels.num_classes}; "
-            "name them in a file, one a line in the order of the ids, with --classes FILE",
-            code="class-names",
+            "give a file with one name per line, in the order of the ids, with --classes FILE",
+            code="class-count-differs",
         )
     return labels
 
@@ -126,7 +127,7 @@ def labels_for(num_classes: int, path: Path | None = None) -> LabelSet:
 def _text_names(path: Path) -> list[str]:
     lines = [line.strip() for line in _text(path).rstrip().splitlines()]
     if not lines:
-        raise _error(path, "is empty", "write one class name a line")
+        raise _error(path, "is empty", "write one class name per line")
     blank = [str(number) for number, line in enumerate(lines, 1) if not line]
     if blank:
         raise _error(path, f"blank lines ({', '.join(blank)}) would shift the class ids", "remove them")
@@ -134,7 +135,7 @@ def _text_names(path: Path) -> list[str]:
 
 
 def read_description(path: Path) -> dict[Any, Any]:
-    """The keys of dataset.yaml and their values, unchecked. DataError for what is no map of YAML."""
+    """Read the keys of dataset.yaml and their values, unchecked. Raises DataError unless the file is a YAML map."""
     try:
         values = yaml.safe_load(_text(path))
     except yaml.YAMLError as error:
@@ -143,12 +144,12 @@ def read_description(path: Path) -> dict[Any, Any]:
     except RecursionError:
         raise _error(path, "is nested too deeply", "write `names:` and a list of class names") from None
     if not isinstance(values, dict) or not values:
-        raise _error(path, "holds no keys", "write `names:` and a list of class names")
+        raise _error(path, "has no keys", "write `names:` and a list of class names")
     return values
 
 
 def write_description(folder: Path, values: Mapping[str, Any]) -> None:
-    """The dataset.yaml of a folder, with these keys."""
+    """Write dataset.yaml with these keys into a folder."""
     text = yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, default_flow_style=None)
     write_text(folder / DESCRIPTION, text)
 
@@ -162,9 +163,9 @@ def _read_yaml(path: Path) -> tuple[LabelSet, bool]:
         if not isinstance(name, str) or not name.strip():
             faults.append(_fault(path, f"the class name {name!r} is not text", "write it in quotes"))
     colors = [_color(path, value, faults) for value in palette or ()]
-    twice = sorted({color for color in colors if colors.count(color) > 1})
-    if twice and not faults:
-        faults.append(_fault(path, f"classes share the colour {list(twice[0])}", "give each its own"))
+    repeated = sorted({color for color in colors if colors.count(color) > 1})
+    if repeated and not faults:
+        faults.append(_fault(path, f"classes share the colour {list(repeated[0])}", "give each class another colour"))
     if faults:
         raise DataError(f"{path}: cannot be used", faults)
     return _label_set(path, names, None if palette is None else colors), palette is not None
@@ -175,13 +176,13 @@ def _unknown_keys(path: Path, values: dict[Any, Any]) -> list[Fault]:
 
 
 def _unknown_key(path: Path, key: Any) -> Fault:
-    near = difflib.get_close_matches(str(key).lower(), KEYS, n=1, cutoff=0.7)
-    hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(KEYS[:-1])} and {KEYS[-1]}"
+    similar = difflib.get_close_matches(str(key).lower(), KEYS, n=1, cutoff=0.7)
+    hint = f"did you mean {similar[0]!r}?" if similar else f"the keys are {', '.join(KEYS[:-1])} and {KEYS[-1]}"
     return _fault(path, f"unknown key {key!r}", hint)
 
 
 def _entries(path: Path, values: dict[Any, Any], key: str, faults: list[Fault]) -> list[Any]:
-    """A list, or a map from 0..n-1, as a list."""
+    """Return the value of a key, a list or a map from 0..n-1, as a list; add a fault for any other value."""
     entries = values.get(key)
     if isinstance(entries, dict) and entries:
         ids = [i for i in entries if isinstance(i, int)]
@@ -192,7 +193,7 @@ def _entries(path: Path, values: dict[Any, Any], key: str, faults: list[Fault]) 
     elif isinstance(entries, list) and entries:
         return entries
     else:
-        faults.append(_fault(path, f"{key!r} is {entries!r}", "it must be a list, or a map from id"))
+        faults.append(_fault(path, f"{key!r} is {entries!r}", "it must be a list, or a map with ids as keys"))
     return []
 
 

@@ -1,4 +1,4 @@
-"""A data set: pairs of an image and its label map, by split, and the way to read them."""
+"""A data set: its pairs of an image and a label map, by split, and their reading."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import (
@@ -23,32 +23,38 @@ from fullconv.images import (
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX, read_sbd_mask
 from fullconv.labels import LabelSet
 
-__all__ = ["DataSet", "Sample", "jpeg_fault", "labels_in", "lies_turned", "size_fault"]
+__all__ = ["DataSet", "Sample", "distinct_labels", "is_stored_sideways", "jpeg_fault", "size_fault"]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, the file that labels its pixels, and the stem that both are called by.
+    """An image with the file that labels its pixels, and the stem that names both.
 
-    `reader` draws the target, H x W uint8 class ids, where it is not a mask in the file `target`: polygons, or one of
-    many in that file. It raises DataError.
+    If `target` is not a mask file, for example a file of polygons or of many images' annotations, `reader` draws the
+    label map, H x W uint8 class ids. It raises DataError.
     """
 
     name: str
     image: Path
     target: Path
-    reader: Callable[[], npt.NDArray[np.uint8]] | None = None
+    reader: Callable[[], UInt8] | None = None
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """The samples of `root` by split, as `find_dataset` found them.
+    """The samples of a data set by split, as `find_dataset` returns them.
 
-    `remap` lists (label in the file, label in the target). `color_masks` says that the user gave colours
-    to the classes, so that RGB masks can be read; without it they are refused rather than guessed at.
-    `about` is a sentence on where the splits come from, if their names do not say it. `unusable` has the faults of
-    splits that nobody needs unless they are asked for. Images are read with `channels`, 3 being RGB, and `value_range`
-    becomes 0..255 (`images.read_image`).
+    Attributes:
+        layout: Name of the layout.
+        root: Folder of the data set.
+        labels: The classes.
+        splits: The samples by the name of the split.
+        remap: Pairs of (label in the file, label in the target).
+        color_masks: Whether the user gave colours to the classes. Without them, RGB masks raise an error.
+        about: A sentence on the origin of the splits; empty if their names say it.
+        unusable: The faults of splits that raise an error only when they are used.
+        channels: Number of channels that images are read with; 3 is RGB.
+        value_range: Numbers in the image files that become 0 and 255 (`images.read_image`).
     """
 
     layout: str
@@ -63,9 +69,9 @@ class DataSet:
     value_range: ValueRange | None = None
 
     def split(self, name: str) -> tuple[Sample, ...]:
-        """The samples of one split, at least one.
+        """Return the samples of a split, at least one.
 
-        Raises DataError that names the splits there are, or all faults of this one.
+        Raises DataError, which lists the splits with samples, or all faults of this split.
         """
         if name in self.unusable:
             faults = self.unusable[name]
@@ -73,47 +79,45 @@ class DataSet:
             raise DataError(f"{self.root}: {count} in split {name!r}", faults)
         samples = self.splits.get(name, ())
         if not samples:
-            there = [f"{other} ({len(found)})" for other, found in self.splits.items() if found]
-            message = f"{self.root}: no samples in split {name!r}; there are: {', '.join(there) or 'none'}"
+            available = [f"{other} ({len(others)})" for other, others in self.splits.items() if others]
+            message = f"{self.root}: no samples in split {name!r}; there are: {', '.join(available) or 'none'}"
             raise DataError(message, code="empty-split")
         return samples
 
-    def read(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    def read(self, sample: Sample) -> tuple[UInt8, UInt8]:
         """Read the image, H x W x `channels` uint8, and its target, H x W uint8.
 
-        The target holds class ids below `labels.num_classes`, and `labels.ignore_index`. Pixels without data have the
-        latter. Raises DataError for a file that cannot be read, other labels, or two sizes.
+        The target holds class ids below `labels.num_classes`, and `labels.ignore_index`, also for pixels without data.
+        Raises DataError for a file that cannot be read, for other labels, and if the sizes differ.
         """
         picture, mask = self.read_picture(sample), self.read_mask(sample)
-        return picture.pixels, self._ignoring(picture.empty, mask, sample, picture.pixels.shape[:2])
+        return picture.pixels, self._ignore_empty(picture.empty, mask, sample, picture.pixels.shape[:2])
 
     def read_picture(self, sample: Sample) -> Picture:
-        """Read the image alone, with the pixels that hold no data. Raises DataError as `images.read_image`."""
+        """Read only the image, with the mask of pixels without data. Raises DataError as `images.read_image`."""
         return read_image(sample.image, self.input)
 
-    def read_target(self, sample: Sample) -> npt.NDArray[np.uint8]:
-        """Read the target alone, H x W uint8, as `read` gives it; an image is decoded only if it may lack data."""
+    def read_target(self, sample: Sample) -> UInt8:
+        """Read only the target, H x W uint8, as `read` does. An image is decoded only if some pixels may lack data."""
         mask, empty = self.read_mask(sample), read_empty(sample.image, self.input)
-        return mask if empty is None else self._ignoring(empty, mask, sample, empty.shape)
+        return mask if empty is None else self._ignore_empty(empty, mask, sample, empty.shape)
 
-    def _ignoring(
-        self, empty: npt.NDArray[np.bool_] | None, mask: npt.NDArray[np.uint8], sample: Sample, size: tuple[int, ...]
-    ) -> npt.NDArray[np.uint8]:
+    def _ignore_empty(self, empty: Mask | None, mask: UInt8, sample: Sample, size: tuple[int, ...]) -> UInt8:
         if mask.shape != size:
             raise DataError.of(size_fault(sample, size, mask.shape))
         return mask if empty is None else np.where(empty, np.uint8(self.labels.ignore_index), mask)
 
     @property
     def input(self) -> InputFormat:
-        """How files become images."""
+        """The format in which images are read."""
         return InputFormat(self.channels, self.value_range)
 
     def read_as(self, input: InputFormat) -> DataSet:
-        """Return the same samples, with images as a model takes them."""
+        """Return the same samples, with images in the format that a model takes."""
         return replace(self, channels=input.channels, value_range=input.value_range)
 
-    def read_mask(self, sample: Sample) -> npt.NDArray[np.uint8]:
-        """Read the labels as their file says them, H x W uint8, pixels without data in the image included."""
+    def read_mask(self, sample: Sample) -> UInt8:
+        """Read the labels of the mask file, H x W uint8, also where the image holds no data."""
         if sample.reader is not None:
             target = sample.reader()
         elif sample.target.suffix == MASK_SUFFIX:
@@ -122,39 +126,39 @@ class DataSet:
             target = read_label_map(sample.target, self.labels if self.color_masks else None)
         return self.classes_of(target, sample.target)
 
-    def classes_of(self, stored: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np.uint8]:
-        """Turn the numbers in the file `path`, of any shape, into class ids. Raises DataError for other labels."""
+    def classes_of(self, stored: UInt8, path: Path) -> UInt8:
+        """Convert the labels of the file `path`, of any shape, to class ids. Raises DataError for unknown labels."""
         if self.remap:
             table = np.arange(256, dtype=np.uint8)
             for old, new in self.remap:
                 table[old] = new
             stored = table[stored]
         allowed = {*range(self.labels.num_classes), self.labels.ignore_index}
-        bad = [label for label in labels_in(stored) if label not in allowed]
+        bad = [label for label in distinct_labels(stored) if label not in allowed]
         if bad:
             raise DataError.of(self._label_fault(path, bad))
         return stored
 
     def _label_fault(self, path: Path, bad: list[int]) -> Fault:
         count = self.labels.num_classes
-        hint = "correct the mask, or name the classes that are missing"
+        hint = "correct the mask, or name the missing classes"
         if max(bad) > 2 * count:
-            hint = "if these are grey levels, write class ids instead: a mask of 0 and 255 as 0 and 1"
+            hint = "if these are grey levels, write class ids instead: in a mask of 0 and 255, write 1 for 255"
         shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
         legal = f"0 to {count - 1}" if count > 1 else "0"
         problem = (
-            f"holds the labels {shown}, but the {count} classes are {legal}, and {self.labels.ignore_index} is ignored"
+            f"has the labels {shown}, but the {count} classes are {legal}, and {self.labels.ignore_index} is ignored"
         )
         return Fault("unknown-label", path, problem, hint)
 
 
-def labels_in(target: npt.NDArray[np.uint8]) -> list[int]:
-    """The distinct labels of a uint8 label map, ascending."""
+def distinct_labels(target: UInt8) -> list[int]:
+    """Return the distinct labels of a uint8 label map in ascending order."""
     return [int(label) for label in np.flatnonzero(np.bincount(target.ravel(), minlength=256))]
 
 
-def lies_turned(image: Path, size: Sequence[int]) -> bool:
-    """Whether an image file is stored with this (height, width), and its EXIF orientation lays it on its side."""
+def is_stored_sideways(image: Path, size: Sequence[int]) -> bool:
+    """Return whether an image file is stored with this (height, width), and its EXIF orientation swaps the two."""
     try:
         header = read_header(image)
     except DataError:  # the fault is reported where the image is read
@@ -163,17 +167,17 @@ def lies_turned(image: Path, size: Sequence[int]) -> bool:
 
 
 def size_fault(sample: Sample, image: Sequence[int], target: Sequence[int]) -> Fault:
-    """Return the fault of an image and a mask, each (height, width), that differ in size."""
+    """Return the fault of an image and a mask whose sizes, (height, width), differ."""
     problem = f"is {target[1]}x{target[0]} (width x height), but its image {sample.image} is {image[1]}x{image[0]}"
-    if sample.reader is None and tuple(image) == tuple(target)[::-1] and lies_turned(sample.image, target):
-        problem += " when it is turned upright by its EXIF orientation, and the mask is not"
-        return Fault("exif-rotation", sample.target, problem, "turn the mask, too", sample.name)
+    if sample.reader is None and tuple(image) == tuple(target)[::-1] and is_stored_sideways(sample.image, target):
+        problem += " after its EXIF orientation is applied"
+        return Fault("exif-rotation", sample.target, problem, "rotate the mask in the same way", sample.name)
     remedy = "resize the mask without interpolation, or export it again"
     return Fault("size-mismatch", sample.target, problem, remedy, sample.name)
 
 
 def jpeg_fault(path: Path, sure: bool = True) -> Fault:
-    """Return the fault of a mask in JPEG; it is `sure` where the labels can be told from the damage."""
+    """Return the fault of a JPEG mask; it is `sure` if the labels can be recovered."""
     return Fault(
         "jpeg-mask", path, "is a mask in JPEG, whose compression changes labels", "export the mask as PNG", sure=sure
     )

@@ -1,4 +1,4 @@
-"""Which layout a folder of images and masks has, its samples, and everything that is wrong with it."""
+"""Recognition of the layout of a data set's folder, with its samples and its faults."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fullconv.data.channels import with_channels
-from fullconv.data.classes import CAMVID_LABELS, description_faults, find_labels
-from fullconv.data.dataset import DataSet, Sample, labels_in
+from fullconv.data.channels import detect_channels
+from fullconv.data.classes import CAMVID_LABELS, check_description, find_labels
+from fullconv.data.dataset import DataSet, Sample, distinct_labels
 from fullconv.data.formats.assembly import BACKGROUNDS
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks
 from fullconv.data.formats.voc import find_voc, read_voc
-from fullconv.data.pairing import faulty, is_image, pairs
-from fullconv.data.splits import SPLITS, hash_split
+from fullconv.data.pairing import dataset_error, is_image, pair_files
+from fullconv.data.splits import SPLITS, split_by_hash
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES, read_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["UNNAMED", "Survey", "find_dataset", "labels_held", "only_background", "survey"]
+__all__ = ["UNNAMED", "Survey", "find_dataset", "number_classes", "only_background", "survey"]
 
 EXPECTED = (
     "folder: images/{train,val} and masks/{train,val}, or flat images and masks; "
@@ -39,12 +39,12 @@ EXPECTED = (
 
 
 UNNAMED = LabelSet.named([f"class_{i}" for i in range(255)])
-"""Stands in for the classes of a survey that reads no pixels, where no file names them."""
+"""Placeholder for the classes if no file names them and no mask has been decoded."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder holds: the data set of all samples that are in order, if any, and every fault."""
+    """The result of a survey: the data set of all samples without faults, if there are any, and all faults."""
 
     root: Path
     name: str
@@ -53,94 +53,95 @@ class Survey:
 
 
 def find_dataset(root: Path | str) -> DataSet:
-    """Recognise the layout of `root`: one of `EXPECTED`, which docs/formats.md shows.
+    """Return the data set in `root`, whose layout must be one of `EXPECTED` (docs/formats.md shows them).
 
-    Pairs images with masks and compares their sizes by header, so 5,000 samples take seconds; pixels are
-    checked by `DataSet.read`. Masks are decoded only where the folder layout needs their labels: all of them
-    when no file names the classes, and otherwise up to the first one that holds a class above 0.
-    Raises DataError whose `faults` are all that was found.
+    Images are paired with masks and their sizes compared by header, so 5,000 samples take seconds. `DataSet.read`
+    checks the pixels. Masks are decoded only in the folder layout: all of them if no file names the classes, otherwise
+    up to the first one with a class above 0. Raises DataError, whose `faults` hold all faults of the data set.
     """
-    found = survey(root)
-    if found.dataset is None or found.faults:
-        raise faulty(found.root, found.name, found.faults)
-    return found.dataset
+    result = survey(root)
+    if result.dataset is None or result.faults:
+        raise dataset_error(result.root, result.name, result.faults)
+    return result.dataset
 
 
 def survey(root: Path | str, decode: bool = True) -> Survey:
-    """As `find_dataset`, but with what can be used beside the faults; DataError only where no layout is recognised.
+    """Recognise the layout of `root` as `find_dataset` does, and return the usable samples together with all faults.
 
-    Without `decode` no mask is: classes that no file names are `UNNAMED`, and faults that need pixels are not found.
+    Without `decode`, no mask is decoded: classes that no file names are `UNNAMED`, and faults of pixels are not found.
+    Raises DataError only if `root` is not a folder with a known layout.
     """
     root = Path(root)
     if not root.is_dir():
-        what, code = ("is not a folder", "not-a-folder") if root.exists() else ("does not exist", "missing-folder")
-        raise DataError(f"{root}: {what}; give the data set's folder", code=code)
+        if root.exists():
+            raise DataError(f"{root}: is not a folder; give the data set's folder", code="not-a-folder")
+        raise DataError(f"{root}: does not exist; give the data set's folder", code="missing-folder")
     recognised = _recognise(root, decode)
     if recognised is None:
-        raise _unknown(root)
+        raise _unknown_layout(root)
     name, build = recognised
     faults: list[Fault] = []
     dataset = build(faults)
-    described = dataset.root if dataset is not None else root
-    faults += [fault for fault in description_faults(described) if fault not in faults]
+    folder = dataset.root if dataset is not None else root
+    faults += [fault for fault in check_description(folder) if fault not in faults]
     if dataset is not None:
-        dataset = with_channels(dataset, faults)
+        dataset = detect_channels(dataset, faults)
         if dataset.labels.num_classes == 1 and not (faults and dataset.labels.class_names[0] in BACKGROUNDS):
-            faults.append(_only_one_name(dataset))
+            faults.append(_one_class_fault(dataset))
     return Survey(root, name, dataset, tuple(faults))
 
 
 def _recognise(root: Path, decode: bool = True) -> Recognised | None:
-    """The layout's name, and what reads it: it adds every fault to a list and gives the samples without one."""
-    found = recognise_masks(root)
-    if found is not None:
-        return found
+    """Return the layout's name and its reader, which adds faults to a list and returns the samples without faults."""
+    recognised = recognise_masks(root)
+    if recognised is not None:
+        return recognised
     voc = find_voc(root)
     if voc is not None:
         return voc.name, partial(read_voc, voc)
     if any((root / f"{split}annot").is_dir() for split in SPLITS):
         return "CamVid", partial(_camvid, root)
     if not (root / "images").is_dir() or not (root / "masks").is_dir():
-        found = recognise_annotations(root)
-    if found is None and (root / "images").is_dir():
+        recognised = recognise_annotations(root)
+    if recognised is None and (root / "images").is_dir():
         return "folder", partial(_folder, root, decode)
-    return found
+    return recognised
 
 
-def _unknown(root: Path) -> DataError:
+def _unknown_layout(root: Path) -> DataError:
     entries = sorted(path.name + "/" * path.is_dir() for path in root.iterdir() if not path.name.startswith("."))
     held = ", ".join(entries[:10]) + (f" and {len(entries) - 10} more" if len(entries) > 10 else "")
     inside = [path for path in sorted(root.iterdir()) if path.is_dir() and _recognise(path)]
     hint = f" Perhaps you mean {inside[0]}." if inside else ""
-    message = f"{root}: is no layout that fullconv knows; it holds {held or 'nothing'}.{hint}"
+    message = f"{root}: has no layout that fullconv knows; it holds {held or 'nothing'}.{hint}"
     return DataError(message, details=EXPECTED, code="unknown-layout")
 
 
 def _folder(root: Path, decode: bool, faults: list[Fault]) -> DataSet | None:
-    named = None
+    named_labels = None
     try:
-        named = find_labels(root)
+        named_labels = find_labels(root)
     except DataError as error:
         faults += error.faults_at(root)
     splits = _folder_splits(root / "images", root / "masks", faults)
     every = [sample for samples in splits.values() for sample in samples]
-    labels, color_masks = named or (None, False)
+    labels, color_masks = named_labels or (None, False)
     if not decode:
         labels = labels or UNNAMED
     elif labels is None and not faults:
         labels = _labels_from_masks(root, every, faults)
     elif labels is not None and labels.num_classes > 1 and not faults:
-        faults += _only_zero(root, every, labels if color_masks else None)
+        faults += _background_faults(root, every, labels if color_masks else None)
     return None if labels is None else DataSet("folder", root, labels, splits, color_masks=color_masks)
 
 
 def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, tuple[Sample, ...]]:
     folders = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name[0] != ".")
     if not folders:
-        return hash_split(pairs(images, masks, faults))
-    faults += _stray(images, folders)
+        return split_by_hash(pair_files(images, masks, faults))
+    faults += _unsplit_faults(images, folders)
     splits = {
-        split: pairs(images / split, masks / split, faults, split)
+        split: pair_files(images / split, masks / split, faults, split)
         for split in SPLITS
         if split in folders and (split != "test" or (masks / split).is_dir())
     }
@@ -150,20 +151,20 @@ def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, 
     return splits
 
 
-def _stray(images: Path, folders: list[str]) -> list[Fault]:
-    """What would be left out silently because `images` is divided into splits."""
-    strange = [images / name for name in folders if name not in SPLITS]
-    faults = [Fault("unknown-split", path, "is not a split", "name it train, val or test") for path in strange]
+def _unsplit_faults(images: Path, folders: list[str]) -> list[Fault]:
+    """Return faults for the images and folders that no split holds, although `images` has folders of splits."""
+    unknown = [images / name for name in folders if name not in SPLITS]
+    faults = [Fault("unknown-split", path, "is not a split", "name it train, val or test") for path in unknown]
     loose = [path for path in sorted(images.iterdir()) if is_image(path, BAND_SUFFIXES)]
     if loose:
-        problem = f"{len(loose)} image(s) lie next to the folders {', '.join(folders)}"
+        problem = f"{len(loose)} image(s) are in no split, next to the folders {', '.join(folders)}"
         faults.append(Fault("loose-images", loose[0], problem, "move them into images/train or images/val"))
     return faults
 
 
 def _camvid(root: Path, faults: list[Fault]) -> DataSet:
     splits = {
-        split: pairs(root / split, root / f"{split}annot", faults, split)
+        split: pair_files(root / split, root / f"{split}annot", faults, split)
         for split in SPLITS
         if (root / f"{split}annot").is_dir() or (split != "test" and (root / split).is_dir())
     }
@@ -171,47 +172,49 @@ def _camvid(root: Path, faults: list[Fault]) -> DataSet:
 
 
 def _labels_from_masks(root: Path, samples: list[Sample], faults: list[Fault]) -> LabelSet | None:
-    """`class_0`, `class_1`, ... up to the largest label in the masks."""
-    found: set[int] = set()
+    """Return `class_0`, `class_1`, ... up to the largest label in the masks; decodes all masks."""
+    labels: set[int] = set()
     for sample in samples:
         try:
-            found.update(labels_in(read_label_map(sample.target)))
+            labels.update(distinct_labels(read_label_map(sample.target)))
         except DataError as error:
             faults += error.faults_at(sample.target)
-    return None if faults else labels_held(root, found, faults)
+    return None if faults else number_classes(root, labels, faults)
 
 
-def labels_held(root: Path, held: set[int], faults: list[Fault]) -> LabelSet | None:
-    """Return `class_0`, `class_1`, ... up to the largest label that the masks hold; None, and a fault, where not."""
+def number_classes(root: Path, held: set[int], faults: list[Fault]) -> LabelSet | None:
+    """Return `class_0`, `class_1`, ... up to the largest label in `held`; None, and a fault, if these look wrong."""
     held = held - {IGNORE_INDEX}
     count = max(held, default=-1) + 1
     if count < 2:
         faults.append(only_background(root))
     elif count > 2 * len(held):
         shown = ", ".join(map(str, sorted(held)[:8]))
-        problem = f"hold {len(held)} labels ({shown}) of {count} possible, like grey levels rather than class ids"
+        problem = f"have {len(held)} labels ({shown}) of {count} possible, which looks like grey levels, not class ids"
         remedy = "write the ids 0, 1, 2, ..., or name all classes in classes.txt"
         faults.append(Fault("grey-levels", root / "masks", problem, remedy))
     return LabelSet.named([f"class_{i}" for i in range(count)]) if not faults else None
 
 
-def _only_zero(root: Path, samples: list[Sample], colors: LabelSet | None) -> Sequence[Fault]:
-    """A fault if no mask holds a class above 0; stops at the first one that does, or cannot be read."""
+def _background_faults(root: Path, samples: list[Sample], colors: LabelSet | None) -> Sequence[Fault]:
+    """Return a fault if no mask has a class above 0; stops at the first mask that has one or cannot be read."""
     for sample in samples:
         try:
-            if any(0 < label != IGNORE_INDEX for label in labels_in(read_label_map(sample.target, colors))):
+            if any(0 < label != IGNORE_INDEX for label in distinct_labels(read_label_map(sample.target, colors))):
                 return []
         except DataError as error:
             return error.faults_at(sample.target)
     return [only_background(root)]
 
 
-def _only_one_name(dataset: DataSet) -> Fault:
-    problem = f"has one class only, {dataset.labels.class_names[0]!r}"
-    return Fault("class-names", dataset.root, problem, "name the background, too, and give its pixels its id")
+def _one_class_fault(dataset: DataSet) -> Fault:
+    problem = f"has only one class, {dataset.labels.class_names[0]!r}"
+    return Fault(
+        "class-names", dataset.root, problem, "name the background as a class, and write its id into the masks"
+    )
 
 
 def only_background(root: Path) -> Fault:
     """Return the fault of a folder whose masks are all background."""
-    remedy = "masks of 0 and 255 must be written as 0 and 1, because 255 is ignored"
-    return Fault("only-background", root / "masks", "no mask holds a class above 0", remedy)
+    remedy = "in masks of 0 and 255, write 1 for 255, because 255 is ignored"
+    return Fault("only-background", root / "masks", "no mask has a class above 0", remedy)

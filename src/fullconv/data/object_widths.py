@@ -1,4 +1,4 @@
-"""How wide objects are, by the runs of equal labels through each of their pixels."""
+"""Measurement of object widths by the runs of equal labels through each pixel."""
 
 from __future__ import annotations
 
@@ -7,36 +7,38 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["WIDEST", "median_width", "width_counts", "widths"]
+from fullconv.arrays import Int32, Int64, UInt8
+
+__all__ = ["WIDEST", "count_widths", "measure_widths", "median_width"]
 
 WIDEST = 64
-"""Widths from here on are counted as this one: no stride blurs them."""
+"""Larger widths are counted as this one; no stride blurs objects of this width."""
 
 
-def widths(target: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    """For each pixel of H x W labels the width of its object there, in pixels, int32.
+def measure_widths(target: npt.NDArray[Any]) -> Int32:
+    """Return the width of the object at each pixel of an H x W label map: H x W int32, in pixels.
 
-    It is the shorter of the two runs of its label that it lies in, along its row and along its column. The middle of a
-    pole is as wide as the pole, whatever its height; slanting strips come out wider than across, by up to 1.4.
+    The width is the length of the shorter run of equal labels through the pixel, along its row or its column. In a pole
+    it is the width of the pole. In a slanting strip it is up to 1.4 times the strip's true width.
     """
     return np.minimum(_runs(target), _runs(np.ascontiguousarray(target.T)).T)
 
 
-def width_counts(target: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """How many pixels of each label have each width up to `WIDEST`: 256 x (WIDEST + 1) int64."""
+def count_widths(target: UInt8) -> Int64:
+    """Count the pixels of each label by their width, at most `WIDEST`: 256 x (WIDEST + 1) int64."""
     step = WIDEST + 1
-    cells = np.minimum(widths(target), WIDEST) + target.astype(np.int32) * step
+    cells = np.minimum(measure_widths(target), WIDEST) + target.astype(np.int32) * step
     return np.bincount(cells.ravel(), minlength=256 * step).reshape(256, step)
 
 
-def median_width(counts: npt.NDArray[np.int64]) -> int | None:
-    """The width that half of a label's pixels do not exceed, from its row of `width_counts`; None without pixels."""
+def median_width(counts: Int64) -> int | None:
+    """Return the median width of a label's pixels from its row of `count_widths`; None if it has no pixels."""
     total = int(counts.sum())
     return int(np.searchsorted(counts.cumsum(), (total + 1) // 2)) if total else None
 
 
-def _runs(rows: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    """The length of the run of equal values in its row that each element lies in."""
+def _runs(rows: npt.NDArray[Any]) -> Int32:
+    """Return for each element the length of its run of equal values in its row."""
     begins = np.ones(rows.shape, bool)
     begins[:, 1:] = rows[:, 1:] != rows[:, :-1]
     lengths = np.diff(np.flatnonzero(begins), append=rows.size).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Images and their masks on the disk: which belong together, and what is wrong with them before a pixel is read."""
+"""Pairing of image files with mask files, and the faults that names and headers show."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, image_size
 from fullconv.images.decoders.npy import ARRAY_SUFFIX
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX
 
-__all__ = ["faulty", "files_by_stem", "is_image", "pairs", "same_size", "stem_of"]
+__all__ = ["check_sizes", "dataset_error", "is_image", "list_by_stem", "normalize_stem", "pair_files"]
 
 
 OTHER_IMAGES = frozenset({".avif", ".dcm", ".dng", ".heic", ".heif", ".jp2", ".jxl"})
 """Suffixes, in lower case, of images that are not read."""
 
 
-def files_by_stem(
+def list_by_stem(
     folder: Path, faults: list[Fault], suffixes: Collection[str] = IMAGE_SUFFIXES, split: str | None = None
 ) -> dict[str, Path]:
-    """The files of `folder` with one of the suffixes (lower case); an absent or empty folder is a fault."""
+    """Return the files of `folder` with one of the suffixes (lower case) by stem.
+
+    A missing or empty folder is added to `faults`.
+    """
     if not folder.is_dir():
         remedy = "create it, or correct its name"
-        faults.append(Fault("missing-folder", folder, "this folder is absent", remedy, split=split))
+        faults.append(Fault("missing-folder", folder, "this folder does not exist", remedy, split=split))
         return {}
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir(), key=lambda path: (path.suffix.lower() == ARRAY_SUFFIX, path)):
         if not _has_suffix(path, suffixes):
             continue
-        stem = stem_of(path.stem)
-        if stem in files and path.suffix.lower() == ARRAY_SUFFIX:  # an image's own, such as its features
+        stem = normalize_stem(path.stem)
+        if stem in files and path.suffix.lower() == ARRAY_SUFFIX:  # for example the image's features
             continue
         if stem in files:
             problem = f"has the same stem as {files[stem].name}"
@@ -46,21 +49,21 @@ def files_by_stem(
     return files
 
 
-def stem_of(name: str) -> str:
-    """A stem as it is compared: an accent may be a character of its own in one name and not in the other (macOS)."""
+def normalize_stem(name: str) -> str:
+    """Return a stem in Unicode form NFC; macOS writes accents as separate characters."""
     return unicodedata.normalize("NFC", name)
 
 
 def is_image(path: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
-    """Whether a search for images takes this name: a known suffix, and not hidden."""
+    """Return whether a file is treated as an image by its name: a known suffix, and not hidden."""
     return _has_suffix(path, suffixes)
 
 
-def pairs(images: Path, masks: Path, faults: list[Fault], split: str = "train") -> tuple[Sample, ...]:
-    """The images and masks of two folders that share a stem; what is left over goes to `faults`."""
-    image_files = files_by_stem(images, faults, BAND_SUFFIXES, split)
-    mask_files = files_by_stem(masks, faults, split=split)
-    unread = _passed_over(images, image_files, faults, split)
+def pair_files(images: Path, masks: Path, faults: list[Fault], split: str = "train") -> tuple[Sample, ...]:
+    """Return the images and masks of two folders that share a stem; add all others to `faults`."""
+    image_files = list_by_stem(images, faults, BAND_SUFFIXES, split)
+    mask_files = list_by_stem(masks, faults, split=split)
+    unread = _find_unread(images, image_files, faults, split)
     both = sorted(image_files.keys() & mask_files.keys())
     if not (image_files and mask_files):
         return ()
@@ -75,56 +78,64 @@ def pairs(images: Path, masks: Path, faults: list[Fault], split: str = "train") 
     for stem in sorted(mask_files.keys() - image_files.keys() - unread):
         problem = f"no image in {images} has its stem"
         faults.append(Fault("orphan-mask", mask_files[stem], problem, "add the image, or remove the mask", stem, split))
-    return same_size((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults, split)
+    return check_sizes((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults, split)
 
 
-def _passed_over(images: Path, found: Collection[str], faults: list[Fault], split: str) -> set[str]:
-    """The stems of images of kinds that are not read, which are faults, as are images in folders of the folder."""
+def _find_unread(images: Path, stems: Collection[str], faults: list[Fault], split: str) -> set[str]:
+    """Return the stems of images of unsupported types; add these, and images in nested folders, to `faults`."""
     unread = set()
     for path in sorted(images.iterdir()) if images.is_dir() else ():
         if path.name.startswith((".", "@")):  # @eaDir holds a disk station's thumbnails
             continue
-        stem = stem_of(path.stem)
-        if path.suffix.lower() in OTHER_IMAGES and stem not in found:
+        stem = normalize_stem(path.stem)
+        if path.suffix.lower() in OTHER_IMAGES and stem not in stems:
             unread.add(stem)
-            problem, remedy = "images of this kind are not read", "save it as JPEG, PNG or TIFF"
+            problem, remedy = "images of this type cannot be read", "save it as JPEG, PNG or TIFF"
             faults.append(Fault("unsupported-format", path, problem, remedy, stem, split))
         elif path.is_dir():
             inside = path.iterdir() if path.is_symlink() else path.rglob("*")
             count = sum(is_image(file, BAND_SUFFIXES) for file in inside)
             if count:
-                problem = f"{count} image(s) lie in a folder of {images}"
-                faults.append(Fault("nested-images", path, problem, "move them there, and their masks", split=split))
+                problem = f"{count} image(s) are in a folder of {images}"
+                faults.append(
+                    Fault(
+                        "nested-images",
+                        path,
+                        problem,
+                        "move them into that folder, and their masks likewise",
+                        split=split,
+                    )
+                )
     return unread
 
 
-def same_size(samples: Iterable[Sample], faults: list[Fault], split: str = "train") -> tuple[Sample, ...]:
-    """The samples whose image and mask have readable headers of one size; the others become faults, with their `pair`.
+def check_sizes(samples: Iterable[Sample], faults: list[Fault], split: str = "train") -> tuple[Sample, ...]:
+    """Return the samples whose image and mask have readable headers with equal sizes; add the others to `faults`.
 
-    Masks that no image file holds (SBD's, and those with a `reader`) have no header that tells their size:
-    `read_statistics` and `DataSet.read` compare that.
+    Masks that are not image files (SBD's, and those with a `reader`) have no header with their size. `read_statistics`
+    and `DataSet.read` compare it.
     """
-    kept = []
+    valid = []
     for sample in samples:
-        found: list[Fault] = []
+        sample_faults: list[Fault] = []
         if sample.target.suffix.lower() in (".jpg", ".jpeg"):
-            found.append(jpeg_fault(sample.target))
+            sample_faults.append(jpeg_fault(sample.target))
         is_file = sample.reader is None and sample.target.suffix != MASK_SUFFIX
         sizes = []
         for path in (sample.image, sample.target)[: 2 if is_file else 1]:
             try:
                 sizes.append(image_size(path))
             except DataError as error:
-                found += error.faults_at(path)
+                sample_faults += error.faults_at(path)
         if len(sizes) == 2 and sizes[0] != sizes[1]:
-            found.append(size_fault(sample, *sizes))
-        faults += [replace(fault, sample=sample.name, split=split, pair=sample) for fault in found]
-        if not found:
-            kept.append(sample)
-    return tuple(kept)
+            sample_faults.append(size_fault(sample, *sizes))
+        faults += [replace(fault, sample=sample.name, split=split, pair=sample) for fault in sample_faults]
+        if not sample_faults:
+            valid.append(sample)
+    return tuple(valid)
 
 
-def faulty(root: Path, what: str, faults: Sequence[Fault]) -> DataError:
+def dataset_error(root: Path, what: str, faults: Sequence[Fault]) -> DataError:
     """Return the error that lists all faults of a data set."""
     count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
     return DataError(f"{root}: {count} in this data set of the {what} layout", faults)

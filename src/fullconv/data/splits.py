@@ -1,4 +1,4 @@
-"""The splits of a data set: their names, and the one that is made where there is none."""
+"""The names of splits, and a split by hash for data sets without splits."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import get_args
 from fullconv.choices import Split
 from fullconv.data.dataset import Sample
 
-__all__ = ["SPLITS", "hash_split", "split_of"]
+__all__ = ["SPLITS", "split_by_hash", "split_of"]
 
 SPLITS: tuple[str, ...] = get_args(Split)
+"""The splits of a data set, in the order in which they are listed."""
+
 VAL_SHARE = 0.2
+"""Approximate share of samples that a split by hash gives to val."""
 
 _SPLIT_WORD = re.compile(r"(?<![a-z])(train|val|test)(?!val)")
 
 
-def hash_split(samples: tuple[Sample, ...]) -> dict[str, tuple[Sample, ...]]:
-    """About 20% to val by a hash of the stem, so that adding samples moves no other across."""
+def split_by_hash(samples: tuple[Sample, ...]) -> dict[str, tuple[Sample, ...]]:
+    """Give about 20 % of the samples to val by a hash of their stems, so that new samples do not move others."""
 
     def share(sample: Sample) -> float:
         digest = hashlib.sha256(sample.name.encode("utf-8", "surrogateescape")).digest()
@@ -35,9 +38,9 @@ def hash_split(samples: tuple[Sample, ...]) -> dict[str, tuple[Sample, ...]]:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a file or folder is named after: of `instances_val2017`, `valid` and `Validation` it is `val`.
+    """Return the split that a file or folder is named after; None if its name has no split.
 
-    VOC's `trainval` is none.
+    The split of `instances_val2017`, `valid` and `Validation` is `val`. VOC's `trainval` is not a split.
     """
-    found = _SPLIT_WORD.search(name.lower())
-    return found[1] if found else None
+    match = _SPLIT_WORD.search(name.lower())
+    return match[1] if match else None

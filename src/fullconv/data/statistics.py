@@ -1,4 +1,4 @@
-"""What the masks of a data set say to a training: how unequal its classes are, and how thin its objects."""
+"""Statistics of a data set's masks that training needs: pixels and object widths by class."""
 
 from __future__ import annotations
 
@@ -7,34 +7,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from fullconv.arrays import UInt8
 from fullconv.data.dataset import DataSet, Sample, size_fault
-from fullconv.data.layouts import UNNAMED, labels_held, only_background, survey
-from fullconv.data.object_widths import WIDEST, median_width, width_counts
-from fullconv.data.pairing import faulty
+from fullconv.data.layouts import UNNAMED, number_classes, only_background, survey
+from fullconv.data.object_widths import WIDEST, count_widths, median_width
+from fullconv.data.pairing import dataset_error
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import image_size
 from fullconv.labels import IGNORE_INDEX
 
-__all__ = ["LARGEST", "DataSetStatistics", "crop_side", "read_statistics", "read_training_data"]
+__all__ = ["LARGEST", "DataSetStatistics", "choose_crop", "read_statistics", "read_training_data"]
 
 LARGEST = 352
-"""The side of crops of images that are as large or larger."""
+"""Maximum side of the crops for training, in pixels."""
 
 MEASURED = 100
-"""Objects are measured on at most so many masks, evenly spread: it takes as long as decoding them."""
-
-UInt8 = npt.NDArray[np.uint8]
+"""Maximum number of masks, evenly spread, on which objects are measured. It takes as long as decoding them."""
 
 
 @dataclass(frozen=True)
 class DataSetStatistics:
-    """Numbers of the training images, by one pass over the masks.
+    """Statistics of the masks of a split.
 
-    `pixels` counts the pixels of each class; ignored pixels are in none. `widths` are medians over the pixels of each
-    class (see `objects.widths`), in pixels, None for a class that was not seen. `crop` is that of `crop_side`.
+    Attributes:
+        images: Number of images.
+        class_names: The classes.
+        pixels: Number of pixels of each class, without ignored pixels.
+        widths: Median width of each class's objects in pixels (`measure_widths`); None for an absent class.
+        crop: Side of the crops for training (`choose_crop`).
     """
 
     images: int
@@ -45,15 +47,17 @@ class DataSetStatistics:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Each class's share of the pixels that have a class."""
+        """The share of each class of the pixels that have a class."""
         total = max(1, sum(self.pixels))
         return tuple(count / total for count in self.pixels)
 
     @property
     def thinnest(self) -> tuple[str, int] | None:
-        """The class of the thinnest objects, and their width; None if no label was seen."""
-        seen = [(width, name) for width, name in zip(self.widths, self.class_names, strict=True) if width is not None]
-        return (min(seen)[1], min(seen)[0]) if seen else None
+        """The class with the thinnest objects, and their width; None if no pixel has a class."""
+        present = [
+            (width, name) for width, name in zip(self.widths, self.class_names, strict=True) if width is not None
+        ]
+        return (min(present)[1], min(present)[0]) if present else None
 
     @property
     def largest(self) -> tuple[str, float]:
@@ -64,41 +68,44 @@ class DataSetStatistics:
 def read_training_data(root: Path | str) -> tuple[DataSet, DataSetStatistics]:
     """Find the data set of `root` as `find_dataset` does, and decode each of its masks once.
 
-    The one pass names the classes where no file does, finds the faults of all masks, and counts. Raises DataError
+    This one pass names the classes if no file does, finds the faults of all masks, and counts pixels. Raises DataError
     as `find_dataset` and `read_statistics`.
     """
     surveyed = survey(root, decode=False)
     if surveyed.dataset is None or surveyed.faults:
-        raise faulty(surveyed.root, surveyed.name, surveyed.faults)
+        raise dataset_error(surveyed.root, surveyed.name, surveyed.faults)
     dataset, unnamed = surveyed.dataset, surveyed.dataset.labels is UNNAMED
     others = [name for name, samples in dataset.splits.items() if samples and name not in ("train", "val")]
     counts = _Counts(dataset, "train", ("val", *others) if unnamed else ("val",))
     faults: list[Fault] = []
     if unnamed:
-        labels = labels_held(surveyed.root, counts.held, faults)
+        labels = number_classes(surveyed.root, counts.held, faults)
         dataset = dataset if labels is None else replace(dataset, labels=labels)
     elif dataset.layout == "folder" and not counts.held - {0, IGNORE_INDEX}:
         faults.append(only_background(surveyed.root))
     if faults:
-        raise faulty(surveyed.root, surveyed.name, faults)
+        raise dataset_error(surveyed.root, surveyed.name, faults)
     return dataset, counts.statistics(dataset)
 
 
 def read_statistics(dataset: DataSet, split: str = "train", *checked: str) -> DataSetStatistics:
-    """Decode every mask of `split` once and count; those of the splits `checked` are decoded for their faults.
+    """Decode every mask of `split` once and count its pixels; also check the masks of the splits `checked`.
 
-    Raises DataError that lists all the masks that `read_target` refuses or that differ in size from their image.
+    Raises DataError, which lists all masks that cannot be read or differ in size from their image.
     """
     return _Counts(dataset, split, checked).statistics(dataset)
 
 
 class _Counts:
-    """The pass: `held` are the labels of all masks, `pixels` and `wide` counts of `split` by label."""
+    """The counts of one pass over the masks.
+
+    `held` are the labels of all masks. `pixels` and `width_counts` are the counts of `split` by label.
+    """
 
     def __init__(self, dataset: DataSet, split: str, checked: tuple[str, ...]) -> None:
         self.split, self.images = split, len(dataset.split(split))
         self.pixels, total = np.zeros(256, np.int64), np.zeros(256, np.int64)
-        self.wide = np.zeros((256, WIDEST + 1), np.int64)
+        self.width_counts = np.zeros((256, WIDEST + 1), np.int64)
         measured = set(np.linspace(0, self.images - 1, min(MEASURED, self.images)).round().astype(int).tolist())
         faults: list[Fault] = []
         for target, index in _targets(dataset, (split, *checked), faults):
@@ -106,24 +113,24 @@ class _Counts:
             total += counts
             if index is not None:
                 self.pixels += counts
-                self.wide += width_counts(target) if index in measured else 0
+                self.width_counts += count_widths(target) if index in measured else 0
         if faults:
             names = " and ".join(repr(name) for name in (split, *checked))
             raise DataError(f"{dataset.root}: masks of {names} cannot be used", faults)
         self.held = set(np.flatnonzero(total).tolist())
 
     def statistics(self, dataset: DataSet) -> DataSetStatistics:
-        """The counts by the classes of `dataset`."""
+        """Return the counts for the classes of `dataset`."""
         classes = dataset.labels.num_classes
-        widths = tuple(map(median_width, self.wide[:classes]))
+        widths = tuple(map(median_width, self.width_counts[:classes]))
         pixels = tuple(self.pixels[:classes].tolist())
         return DataSetStatistics(
-            self.images, dataset.labels.class_names, pixels, widths, crop_side(dataset, self.split)
+            self.images, dataset.labels.class_names, pixels, widths, choose_crop(dataset, self.split)
         )
 
 
 def _targets(dataset: DataSet, splits: tuple[str, ...], faults: list[Fault]) -> Iterator[tuple[UInt8, int | None]]:
-    """The masks that can be used, with their index in the first split; None for those of the others."""
+    """Yield the masks without faults, with their index in the first split; None for masks of the other splits."""
     for name in splits:
         for index, sample in enumerate(dataset.split(name)):
             target = _target(dataset, sample, faults)
@@ -143,8 +150,8 @@ def _target(dataset: DataSet, sample: Sample, faults: list[Fault]) -> UInt8 | No
     return target
 
 
-def crop_side(dataset: DataSet, split: str = "train") -> int:
-    """The longest side of the images, rounded up to the coarsest stride, `LARGEST` at the most."""
+def choose_crop(dataset: DataSet, split: str = "train") -> int:
+    """Return the longest side of the images, rounded up to a multiple of 32, but at most `LARGEST`."""
     longest = 0
     for sample in dataset.split(split):
         longest = max(longest, *image_size(sample.image))

@@ -1,3 +1,3 @@
-"""The demo: a classifier of handwritten digits becomes the four networks of the paper."""
+"""The demo: turn a classifier of handwritten digits into the four networks of the paper."""
 
 __all__: list[str] = []

@@ -1,8 +1,8 @@
-"""Scenes of real handwritten digits: a data set that needs no download and trains in minutes.
+"""Scenes of real handwritten digits: a data set without download, for training in minutes.
 
-The digits are the 1,797 images of 8 x 8 pixels that scikit-learn ships (Alpaydin and Kaynak, "Optical
-Recognition of Handwritten Digits", UCI, 1998). They are enlarged, coloured and painted on textured ground.
-Everything random is integer arithmetic on a numpy Generator, so a seed gives the same pixels everywhere.
+The digits are the 1,797 images of 8 x 8 pixels in scikit-learn (Alpaydin and Kaynak, "Optical Recognition of
+Handwritten Digits", UCI, 1998). They are enlarged, coloured and painted on a textured background. All random numbers
+are integers of a numpy Generator, so a seed gives the same pixels on every machine.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 from PIL import Image, ImageFilter
 
+from fullconv.arrays import Int64, Mask, UInt8
 from fullconv.errors import MissingExtra, UsageError
 from fullconv.files import write_text
 from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
 
-__all__ = ["DIGIT_LABELS", "digit_patches", "digit_samples", "digit_scenes", "write_digit_dataset"]
-
-Bytes = npt.NDArray[np.uint8]
+__all__ = ["DIGIT_LABELS", "make_digit_patches", "make_digit_scenes", "read_digit_samples", "write_digit_dataset"]
 
 _COLORS = {
     "background": (0, 0, 0),
@@ -45,14 +43,14 @@ DIGIT_LABELS = LabelSet(tuple(_COLORS), tuple(_COLORS.values()))
 
 SPLITS = ("train", "val")
 HELD_OUT = 360
-"""The last fifth of the digits is for val: neighbours in the file are often by one writer, so no shuffle."""
+"""The last fifth of the digits is for val. There is no shuffle: neighbours in the file often have the same writer."""
 
 MIN_SIDE = 48
 SIDES = (40, 53)
-"""A digit and its margin, 10 x 10 pixels, become 40 to 52 pixels high: enlarged four to five times."""
+"""Bounds of the height in pixels of an enlarged digit with its margin, which has 10 x 10 pixels before."""
 
 INK = 130
-"""Enlarged ink, 0..240, belongs to a stroke from here on; strokes are then thickened by a pixel."""
+"""Least value of enlarged ink, 0..240, that belongs to a stroke. Strokes are then thickened by one pixel."""
 
 AREA_PER_DIGIT = 3600
 CLEAR_OF_MIDDLE = 12
@@ -60,7 +58,7 @@ KINDS = ("scene", "patch")
 
 
 @cache
-def _load() -> tuple[Bytes, Bytes]:
+def _load() -> tuple[UInt8, UInt8]:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -69,53 +67,52 @@ def _load() -> tuple[Bytes, Bytes]:
     return images.reshape(-1, 8, 8).astype(np.uint8), labels.astype(np.uint8)
 
 
-def digit_samples(split: str) -> tuple[Bytes, Bytes]:
-    """The digits of a split, N x 8 x 8 uint8 ink of 0..16, and their digits, N uint8 of 0..9.
+def read_digit_samples(split: str) -> tuple[UInt8, UInt8]:
+    """Read the digits of a split: images, N x 8 x 8 uint8 ink of 0..16, and digits, N uint8 of 0..9.
 
     Raises UsageError for a split other than train and val, MissingExtra without scikit-learn.
     """
     if split not in SPLITS:
-        raise UsageError(f"the digits have the splits train and val, not {split!r}")
+        raise UsageError(f"the digits have the splits train and val, not {split!r}", code="unknown-digit-split")
     images, digits = _load()
     part = slice(None, -HELD_OUT) if split == "train" else slice(-HELD_OUT, None)
     return images[part].copy(), digits[part].copy()
 
 
-def digit_scenes(
+def make_digit_scenes(
     count: int, size: tuple[int, int] = (128, 160), seed: int = 0, split: str = "train"
-) -> tuple[Bytes, Bytes]:
-    """Scenes with several digits, count x H x W x 3 uint8 RGB, and targets, count x H x W uint8 of 0..10.
+) -> tuple[UInt8, UInt8]:
+    """Make scenes with several digits: count x H x W x 3 uint8 RGB, and targets, count x H x W uint8 of 0..10.
 
-    A target labels the strokes, not the boxes. Digits lie wholly inside and hardly overlap.
-    Scene i depends on size, seed, split and i alone.
+    Targets label the strokes, not the boxes. Digits are completely inside the scene and hardly overlap.
+    Scene i depends only on size, seed, split and i.
     Raises UsageError for sides under 48 and for a split other than train and val.
     """
-    samples = _checked_samples(min(size), split)
+    samples = _read_samples(min(size), split)
     images, targets = np.empty((count, *size, 3), np.uint8), np.empty((count, *size), np.uint8)
     for index in range(count):
-        scene = _Scene(_generator(seed, split, "scene", index), size)
+        scene = _Scene(_make_generator(seed, split, "scene", index), size)
         most = max(2, size[0] * size[1] // AREA_PER_DIGIT)
-        wanted = int(scene.rng.integers(most // 2, most + 1))
-        for _ in range(wanted):
+        for _ in range(int(scene.rng.integers(most // 2, most + 1))):
             scene.add(_Glyph.draw(scene.rng, samples))
         images[index], targets[index] = scene.finish()
     return images, targets
 
 
-def digit_patches(
+def make_digit_patches(
     count: int, size: int = 48, seed: int = 0, split: str = "train", jitter: int = 4
-) -> tuple[Bytes, npt.NDArray[np.int64]]:
-    """Patches to train a classifier on, count x size x size x 3 uint8 RGB, and labels, count int64 of 0..10.
+) -> tuple[UInt8, Int64]:
+    """Make patches to train a classifier: count x size x size x 3 uint8 RGB, and labels, count int64 of 0..10.
 
-    They look like windows of scenes. Three in four have a digit within `jitter` pixels of the middle, which
-    is the label; the others are labelled 0, and no digit is centred within 12 pixels of their middle.
-    Neighbours reach into both. Patch i depends on the arguments other than `count`, and on i.
-    Raises UsageError as `digit_scenes` does.
+    Patches look like windows of scenes. Three in four have a digit within `jitter` pixels of the middle, which is
+    their class. The others have label 0, and no digit has its centre within 12 pixels of their middle. Parts of other
+    digits are visible in both. Patch i depends only on the arguments except `count`, and on i.
+    Raises UsageError as `make_digit_scenes` does.
     """
-    samples = _checked_samples(size, split)
+    samples = _read_samples(size, split)
     patches, labels = np.empty((count, size, size, 3), np.uint8), np.zeros(count, np.int64)
     for index in range(count):
-        scene = _Scene(_generator(seed, split, "patch", index), (size, size))
+        scene = _Scene(_make_generator(seed, split, "patch", index), (size, size))
         rng = scene.rng
         if rng.integers(4) > 0:
             glyph = _Glyph.draw(rng, samples)
@@ -133,19 +130,19 @@ def digit_patches(
 def write_digit_dataset(
     root: Path | str, train: int = 200, val: int = 50, size: tuple[int, int] = (128, 160), seed: int = 0
 ) -> Path:
-    """Write digit scenes to `root` in the folder layout, with `DIGIT_LABELS` in dataset.yaml.
+    """Write digit scenes to the folder `root` in the folder layout, with `DIGIT_LABELS` in dataset.yaml.
 
-    Returns the absolute `root`, which appears whole or not at all.
-    Raises UsageError if it already holds something.
+    Returns the absolute path of the folder, which is written atomically.
+    Raises UsageError if the folder is not empty.
     """
     root = Path(root).absolute()
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UsageError(f"{root}: is not empty; name a new folder, or remove it first")
+        raise UsageError(f"{root} is not an empty folder; name a new folder", code="folder-not-empty")
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as folder:
         partial = Path(folder) / "digits"
         for split, count in (("train", train), ("val", val)):
-            _write_split(partial, split, *digit_scenes(count, size, seed, split))
+            _write_split(partial, split, *make_digit_scenes(count, size, seed, split))
         names = {"names": [*DIGIT_LABELS.class_names], "palette": [list(c) for c in DIGIT_LABELS.palette]}
         write_text(partial / "dataset.yaml", yaml.safe_dump(names, sort_keys=False, default_flow_style=None))
         if root.exists():
@@ -154,33 +151,34 @@ def write_digit_dataset(
     return root
 
 
-def _write_split(root: Path, split: str, images: Bytes, targets: Bytes) -> None:
+def _write_split(root: Path, split: str, images: UInt8, targets: UInt8) -> None:
     for index, (image, target) in enumerate(zip(images, targets, strict=True)):
         write_image(root / "images" / split / f"{index:04d}.png", image)
         write_label_map(root / "masks" / split / f"{index:04d}.png", target, DIGIT_LABELS)
 
 
-def _checked_samples(side: int, split: str) -> tuple[Bytes, Bytes]:
+def _read_samples(side: int, split: str) -> tuple[UInt8, UInt8]:
     if side < MIN_SIDE:
-        raise UsageError(f"digits need {MIN_SIDE} pixels on each side, not {side}")
-    return digit_samples(split)
+        message = f"scenes of digits need at least {MIN_SIDE} pixels on each side, not {side}"
+        raise UsageError(message, code="scene-too-small")
+    return read_digit_samples(split)
 
 
-def _generator(seed: int, split: str, kind: str, index: int) -> np.random.Generator:
+def _make_generator(seed: int, split: str, kind: str, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, SPLITS.index(split), KINDS.index(kind), index])
 
 
 @dataclass(frozen=True)
 class _Glyph:
-    """A digit ready to paint: its opacity, h x w int64 of 0..256, its strokes, h x w bool, and its class."""
+    """An enlarged digit: its opacity, h x w int64 of 0..256, its strokes, h x w bool, and its class."""
 
-    opacity: npt.NDArray[np.int64]
-    stroke: npt.NDArray[np.bool_]
+    opacity: Int64
+    stroke: Mask
     label: int
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, samples: tuple[Bytes, Bytes]) -> _Glyph:
-        """One of the samples, enlarged smoothly, cut to its strokes."""
+    def draw(cls, rng: np.random.Generator, samples: tuple[UInt8, UInt8]) -> _Glyph:
+        """Draw one of the samples at random, enlarge it, and crop it to its strokes."""
         index = int(rng.integers(len(samples[0])))
         height = int(rng.integers(*SIDES))
         width = height + int(rng.integers(-3, 4))
@@ -195,15 +193,15 @@ class _Glyph:
 
 
 class _Scene:
-    """A canvas, H x W x 3 int64 around 0..255, and its target, H x W uint8, while digits are painted."""
+    """A canvas, H x W x 3 int64 of about 0..255, and its target, H x W uint8, on which digits are painted."""
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
         self.rng = rng
-        self.canvas = _ground(rng, size)
+        self.canvas = _make_ground(rng, size)
         self.target = np.zeros(size, np.uint8)
 
     def add(self, glyph: _Glyph) -> None:
-        """Paint the glyph somewhere inside, if a free place is found soon."""
+        """Paint the glyph at a random free position. Do nothing if 20 random positions are not free."""
         height, width = glyph.stroke.shape
         for _ in range(20):
             top = int(self.rng.integers(self.target.shape[0] - height + 1))
@@ -212,7 +210,10 @@ class _Scene:
                 return
 
     def paint(self, glyph: _Glyph, y: int, x: int) -> bool:
-        """Paint the glyph centred at (y, x), cut off at the border; not over the strokes of another."""
+        """Paint the glyph with its centre at (y, x), cropped at the border.
+
+        Return False if it would be outside or would cover the strokes of another.
+        """
         height, width = glyph.stroke.shape
         top, left = y - height // 2, x - width // 2
         rows = slice(max(top, 0), min(top + height, self.target.shape[0]))
@@ -225,19 +226,19 @@ class _Scene:
             return False
         ground = self.canvas[rows, columns]
         opacity = opacity * int(self.rng.integers(200, 257)) >> 8
-        color = _contrasting(self.rng, ground)
+        color = _pick_contrasting_color(self.rng, ground)
         self.canvas[rows, columns] = (ground * (256 - opacity) + color * opacity) >> 8
         self.target[rows, columns][stroke] = glyph.label
         return True
 
-    def finish(self) -> tuple[Bytes, Bytes]:
-        """The image, with the grain of a sensor, and its target."""
+    def finish(self) -> tuple[UInt8, UInt8]:
+        """Return the image with sensor noise, and its target."""
         grain = self.rng.integers(-7, 8, self.canvas.shape) + self.rng.integers(-7, 8, self.canvas.shape)
         return np.clip(self.canvas + grain, 0, 255).astype(np.uint8), self.target
 
 
-def _ground(rng: np.random.Generator, size: tuple[int, int]) -> npt.NDArray[np.int64]:
-    """A muted base colour with soft blotches of three sizes, more of light than of colour."""
+def _make_ground(rng: np.random.Generator, size: tuple[int, int]) -> Int64:
+    """Return a background: a muted colour with soft spots of three sizes, mostly lighter or darker."""
     base = rng.integers(24, 232, 3)
     ground = np.tile((base + 3 * int(base.sum()) // 3) // 4, (*size, 1))
     for cell, strength in ((40, 44), (14, 26), (5, 20)):
@@ -250,12 +251,12 @@ def _ground(rng: np.random.Generator, size: tuple[int, int]) -> npt.NDArray[np.i
     return ground
 
 
-def _contrasting(rng: np.random.Generator, ground: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """A vivid colour whose luma differs from that of the ground, h x w x 3, by at least 80 of 255."""
+def _pick_contrasting_color(rng: np.random.Generator, ground: Int64) -> Int64:
+    """Return a vivid colour whose luma differs from that of the ground, h x w x 3, by at least 80 of 255."""
     luma = np.array([77, 150, 29])
-    below = int(ground.sum((0, 1)) @ luma) // (ground.shape[0] * ground.shape[1]) >> 8
+    ground_luma = int(ground.sum((0, 1)) @ luma) // (ground.shape[0] * ground.shape[1]) >> 8
     while True:
         color = rng.integers(0, 256, 3)
         color = np.clip(color * 2 - int(color.sum()) // 3, 0, 255)
-        if abs((int(color @ luma) >> 8) - below) >= 80:
+        if abs((int(color @ luma) >> 8) - ground_luma) >= 80:
             return color

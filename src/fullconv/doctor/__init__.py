@@ -1,3 +1,3 @@
-"""What is wrong with a data set, found in one pass over its files, shown on one page, and repaired in a copy."""
+"""Check a data set in one pass over its files, show the faults on one page, and repair a copy."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""The same image in two splits, copied, resized or saved again."""
+"""Find images that appear in two splits: copied, resized or saved again."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["Print", "print_of", "same_images"]
+from fullconv.arrays import UInt8
 
-UInt8 = npt.NDArray[np.uint8]
+__all__ = ["ImageHash", "hash_image", "same_images"]
 
 SMALL = 32
 NEAR_BITS = 10
 NEAR_LEVELS = 4.0
 FLAT_LEVELS = 4.0
 
-_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
+_BIT_COUNTS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
-class Print:
-    """What is kept of an image to know it again: 3 KB.
+class ImageHash:
+    """Three KB that identify an image.
 
-    `digest` of the file's bytes; `bits`, 8 uint8 that say for 8 x 8 places whether the image gets brighter to the
-    right; `small`, 32 x 32 x 3 uint8 RGB.
+    `digest` is the SHA-256 of the file. `bits` (8 uint8) have one bit for each of 8 x 8 places: whether the image gets
+    brighter to the right. `small` is the image in 32 x 32 x 3 uint8 RGB.
     """
 
     digest: bytes
@@ -36,40 +35,42 @@ class Print:
     small: UInt8
 
 
-def print_of(path: Path, rgb: UInt8) -> Print:
-    """The print of an image file and its decoded pixels, H x W x 3 uint8."""
+def hash_image(path: Path, rgb: UInt8) -> ImageHash:
+    """Return the hash of an image file and its decoded pixels, H x W x 3 uint8."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
     image = Image.fromarray(rgb)
     small = image.resize((SMALL, SMALL), Image.Resampling.BILINEAR)
     grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BILINEAR)).astype(np.int16)
-    return Print(digest, np.packbits(grey[:, 1:] > grey[:, :-1]), np.asarray(small))
+    return ImageHash(digest, np.packbits(grey[:, 1:] > grey[:, :-1]), np.asarray(small))
 
 
-def same_images(first: Sequence[Print], second: Sequence[Print]) -> Iterator[tuple[int, int, bool]]:
-    """For each of `second` that is in `first`: its index, the index there, and whether the files are equal.
+def same_images(first: Sequence[ImageHash], second: Sequence[ImageHash]) -> Iterator[tuple[int, int, bool]]:
+    """Yield the images of `second` that are also in `first`: index, index in `first`, whether the files are equal.
 
-    Files are equal by their bytes. Otherwise the 64 bits differ in at most 10, and the small images by at most 4 of
-    255 levels on average; images that are nearly one colour are compared by their bytes alone. It is the difference
-    hash of Krawetz, "Kind of Like That", 2013, confirmed by pixels.
+    Images are the same if their files are equal. They are also the same if their 64 bits differ in at most 10 and their
+    small images differ by at most 4 of 255 levels on average; images of nearly one colour are compared by file only.
+
+    The bits are the difference hash of Krawetz, "Kind of Like That", 2013.
     """
     if not first:
         return
-    digests = {found.digest: index for index, found in reversed(list(enumerate(first)))}
-    bits = np.stack([found.bits for found in first])
-    for index, found in enumerate(second):
-        if found.digest in digests:
-            yield index, digests[found.digest], True
-        elif _spread(found.small) > FLAT_LEVELS:
-            apart = _ONES[bits ^ found.bits].sum(1)
-            near = [i for i in np.flatnonzero(apart <= NEAR_BITS).tolist() if _apart(first[i], found) <= NEAR_LEVELS]
+    digests = {image.digest: index for index, image in reversed(list(enumerate(first)))}
+    bits = np.stack([image.bits for image in first])
+    for index, image in enumerate(second):
+        if image.digest in digests:
+            yield index, digests[image.digest], True
+        elif _spread(image.small) > FLAT_LEVELS:
+            differing = _BIT_COUNTS[bits ^ image.bits].sum(1)
+            similar = np.flatnonzero(differing <= NEAR_BITS).tolist()
+            near = [i for i in similar if _difference(first[i], image) <= NEAR_LEVELS]
             if near:
-                yield index, min(near, key=lambda i: _apart(first[i], found)), False
+                yield index, min(near, key=lambda i: _difference(first[i], image)), False
 
 
 def _spread(small: UInt8) -> float:
     return float(small.reshape(-1, 3).std(0).max())
 
 
-def _apart(one: Print, other: Print) -> float:
+def _difference(one: ImageHash, other: ImageHash) -> float:
     return float(np.abs(one.small.astype(np.int16) - other.small).mean())

@@ -1,4 +1,4 @@
-"""Every file of a data set decoded once: what is wrong with it, and what training will face."""
+"""Decode every file of a data set once, find the faults, and measure classes and sizes."""
 
 from __future__ import annotations
 
@@ -9,36 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from fullconv.arrays import Int64, Mask, UInt8
 from fullconv.data.dataset import DataSet, Sample, size_fault
 from fullconv.data.formats.assembly import Drawing
 from fullconv.data.layouts import UNNAMED, Survey
-from fullconv.data.object_widths import WIDEST, median_width, width_counts
-from fullconv.doctor.dataset_faults import whole_faults
-from fullconv.doctor.duplicates import print_of
+from fullconv.data.object_widths import WIDEST, count_widths, median_width
+from fullconv.data.splits import SPLITS
+from fullconv.doctor.dataset_faults import find_dataset_faults
+from fullconv.doctor.duplicates import hash_image
 from fullconv.doctor.image_check import InspectedPicture, inspect_picture
-from fullconv.doctor.masks import read_mask
+from fullconv.doctor.masks import InspectedMask, inspect_mask
 from fullconv.doctor.record import Record
 from fullconv.doctor.thumbnails import Gallery, Thumb
 from fullconv.errors import DataError
-from fullconv.faults import BY_HAND, MENDED, Fault, Group, grouped
+from fullconv.faults import REPAIRABLE, UNREPAIRABLE, Fault, Group, group_faults
 from fullconv.images import RGB
 from fullconv.labels import LabelSet
 
 __all__ = ["ClassFacts", "Examination", "examine"]
 
 MEASURED = 400
-"""Objects are measured on at most so many masks, evenly spread: it takes as long as decoding them."""
-
-SPLITS = ("train", "val", "test")
-
-Ints = npt.NDArray[np.int64]
+"""Objects are measured in about so many masks, evenly spread: to measure a mask takes as long as to decode it."""
 
 
 @dataclass(frozen=True)
 class ClassFacts:
-    """A class: its share of the pixels with a class, the images that have it, and its median width in pixels."""
+    """A class: its share of all labelled pixels, the number of images with it, and its median width in pixels."""
 
     name: str
     share: float
@@ -48,7 +45,10 @@ class ClassFacts:
 
 @dataclass(frozen=True)
 class Examination:
-    """All that was found. `dataset` has the classes that the masks hold where no file names them."""
+    """The result of a check.
+
+    `groups` has the faults by kind. If no file names the classes, `dataset` has as many classes as the masks contain.
+    """
 
     root: Path
     layout: str
@@ -60,42 +60,42 @@ class Examination:
 
     @property
     def errors(self) -> int:
-        """How many faults stop or spoil training."""
+        """Return the number of faults that stop or spoil training."""
         return sum(len(group.faults) for group in self.groups if group.severity == "error")
 
     @property
     def warnings(self) -> int:
-        """How many faults are worth a look."""
+        """Return the number of faults that a person should look at."""
         return sum(len(group.faults) for group in self.groups if group.severity == "warning")
 
     def mends(self, fault: Fault) -> bool:
-        """Return whether a repaired copy would not have the fault, with its pair kept."""
-        hopeless = self.dataset is None or any(group.kind in BY_HAND for group in self.groups)
-        return fault.kind in MENDED and fault.sure and not hopeless
+        """Return whether `repair` corrects the fault and keeps its pair."""
+        refused = self.dataset is None or any(group.kind in UNREPAIRABLE for group in self.groups)
+        return fault.kind in REPAIRABLE and fault.sure and not refused
 
     def verdict(self) -> str:
-        """The last line."""
+        """Return the number of errors and warnings, and whether training can start, as one line."""
         counts = [
             f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((self.errors, "error"), (self.warnings, "warning"))
         ]
         return f"{', '.join(counts)}: training {'would stop or go wrong' if self.errors else 'can start'}"
 
     def sizes(self) -> str:
-        """The sizes of the images, width x height, by number of pixels."""
-        found = sorted(
+        """Return the sizes of the images, width x height: all if equal, otherwise the smallest and the largest."""
+        sizes = sorted(
             {record.size for record in self.records if record.size}, key=lambda size: (size[0] * size[1], size)
         )
-        shown = [f"{width}x{height}" for height, width in found]
+        shown = [f"{width}x{height}" for height, width in sizes]
         if len(shown) < 2:
             return shown[0] if shown else "none"
         return f"{len(shown)} sizes from {shown[0]} to {shown[-1]} (width x height)"
 
     def samples(self) -> dict[str, int]:
-        """How many samples each split has, with those at fault."""
+        """Return the number of samples in each split, faulty ones included."""
         return dict(Counter(record.split for record in self.records))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, strings and numbers, for JSON."""
+        """Return plain lists, strings and numbers for JSON."""
         return {
             "data": str(self.root),
             "layout": self.layout,
@@ -110,14 +110,15 @@ class Examination:
         }
 
 
-def examine(found: Survey, on_sample: Callable[[int, int], None] = lambda done, total: None) -> Examination:
-    """Decode every image and mask of a survey that decoded none, each at most once, and look at them together.
+def examine(surveyed: Survey, on_sample: Callable[[int, int], None] = lambda done, total: None) -> Examination:
+    """Decode every image and mask of a survey once, and find all faults. The survey must not decode masks itself.
 
-    Memory holds one sample at a time and about 12 KB of each. `on_sample` is told how many are done, of how many.
+    Memory holds one sample at a time, and about 12 KB of each sample. `on_sample` is called after each sample with the
+    number of samples done and of all.
     """
-    pairs = list(_pairs(found))
+    pairs = list(_list_pairs(surveyed))
     records: list[Record] = []
-    wide, gallery = np.zeros((256, WIDEST + 1), np.int64), Gallery()
+    counts_by_width, gallery = np.zeros((256, WIDEST + 1), np.int64), Gallery()
     seen: dict[tuple[Path, Path], Record] = {}
     every = max(1, len(pairs) // MEASURED)
     for index, (split, sample) in enumerate(pairs):
@@ -126,29 +127,28 @@ def examine(found: Survey, on_sample: Callable[[int, int], None] = lambda done, 
             records.append(replace(seen[key], split=split, faults=()))
             gallery.skip()
         else:
-            record, picture, target = _look(found, split, sample)
+            record, picture, target = _inspect(surveyed, split, sample)
             if target is not None and index % every == 0:
-                wide += width_counts(target)
+                counts_by_width += count_widths(target)
             gallery.add(None if picture is None else picture.rgb, target)
             seen[key] = record
             records.append(record)
         on_sample(index + 1, len(pairs))
-    dataset = _named(found.dataset, records)
-    unnamed = found.dataset is not None and found.dataset.labels is UNNAMED
-    facts = tuple(fact for fact in _class_facts(dataset, records, wide) if fact.images or not unnamed)
+    dataset = _name_classes(surveyed.dataset, records)
+    unnamed = surveyed.dataset is not None and surveyed.dataset.labels is UNNAMED
+    facts = tuple(fact for fact in _class_facts(dataset, records, counts_by_width) if fact.images or not unnamed)
     widths = {fact.name: fact.width for fact in facts}
-    faults = [fault for fault in found.faults if fault.pair is None]
+    faults = [fault for fault in surveyed.faults if fault.pair is None]
     faults += (fault for record in records for fault in record.faults)
-    faults += whole_faults(found.root, dataset, records, widths, tuple(faults), unnamed)
-    own = [
-        (record.split, record.sample.name, of) for record, of in zip(records, _of_each(records, faults), strict=True)
-    ]
-    thumbs = gallery.thumbs(own, dataset.labels if dataset else UNNAMED)
-    return Examination(found.root, found.name, dataset, tuple(records), grouped(faults), facts, thumbs)
+    faults += find_dataset_faults(surveyed.root, dataset, records, widths, tuple(faults), unnamed)
+    of_records = zip(records, _faults_of_records(records, faults), strict=True)
+    samples = [(record.split, record.sample.name, of_record) for record, of_record in of_records]
+    thumbs = gallery.thumbs(samples, dataset.labels if dataset else UNNAMED)
+    return Examination(surveyed.root, surveyed.name, dataset, tuple(records), group_faults(faults), facts, thumbs)
 
 
-def _of_each(records: list[Record], faults: list[Fault]) -> Iterator[tuple[Fault, ...]]:
-    """The faults of each record, by the files that are its own: many images may share one annotation file."""
+def _faults_of_records(records: list[Record], faults: list[Fault]) -> Iterator[tuple[Fault, ...]]:
+    """Yield the faults of each record: its own, and those of its files unless other records share the file."""
     by_path: dict[Path, list[Fault]] = {}
     for fault in faults:
         by_path.setdefault(fault.path, []).append(fault)
@@ -159,63 +159,67 @@ def _of_each(records: list[Record], faults: list[Fault]) -> Iterator[tuple[Fault
         yield (*record.faults, *(fault for fault in others if fault not in record.faults))
 
 
-def _pairs(found: Survey) -> Iterator[tuple[str, Sample]]:
-    """Every pair of files with its split: those in order, and those that the survey left out."""
+def _list_pairs(surveyed: Survey) -> Iterator[tuple[str, Sample]]:
+    """Yield every pair of files with its split: the usable ones, then those that the survey left out."""
     for split in SPLITS:
-        for sample in found.dataset.splits.get(split, ()) if found.dataset else ():
+        for sample in surveyed.dataset.splits.get(split, ()) if surveyed.dataset else ():
             yield split, sample
-    at_fault: dict[tuple[Path, Path], tuple[str, Sample]] = {}
-    for fault in found.faults:
+    left_out: dict[tuple[Path, Path], tuple[str, Sample]] = {}
+    for fault in surveyed.faults:
         if isinstance(fault.pair, Sample):
-            at_fault[fault.pair.image, fault.pair.target] = fault.split or "train", fault.pair
-    yield from at_fault.values()
+            left_out[fault.pair.image, fault.pair.target] = fault.split or "train", fault.pair
+    yield from left_out.values()
 
 
-def _look(
-    found: Survey, split: str, sample: Sample
-) -> tuple[Record, InspectedPicture | None, npt.NDArray[np.uint8] | None]:
-    """One sample decoded: what is kept of it, its image, and its target where it can be used."""
+def _inspect(surveyed: Survey, split: str, sample: Sample) -> tuple[Record, InspectedPicture | None, UInt8 | None]:
+    """Decode one sample. Return its record, its image, and its target if that is usable."""
     faults: list[Fault] = []
-    picture, mask, look = None, None, None
+    picture, mask, image_hash = None, None, None
     try:
-        picture = inspect_picture(sample.image, found.dataset.input if found.dataset else RGB)
-        look = print_of(sample.image, picture.rgb)
+        picture = inspect_picture(sample.image, surveyed.dataset.input if surveyed.dataset else RGB)
+        image_hash = hash_image(sample.image, picture.rgb)
         faults += picture.faults
     except DataError as error:
         faults += error.faults_at(sample.image)
     try:
-        mask = read_mask(found.dataset, sample) if found.dataset else None
+        mask = inspect_mask(surveyed.dataset, sample) if surveyed.dataset else None
         faults += mask.faults if mask else ()
-        faults += sample.reader.empty() if isinstance(sample.reader, Drawing) else ()
+        faults += sample.reader.empty_shapes() if isinstance(sample.reader, Drawing) else ()
     except DataError as error:
         faults += error.faults_at(sample.target)
+    target, counts, target_faults = _usable_target(sample, picture, mask)
+    of_sample = tuple(replace(fault, sample=sample.name, split=split) for fault in (*faults, *target_faults))
     size = None if picture is None else (picture.rgb.shape[0], picture.rgb.shape[1])
-    target = None if mask is None else mask.target
-    if mask is not None and size is not None and mask.size != size:
-        faults.append(size_fault(sample, size, mask.size))
-        target = None
-    counts = None
-    if target is not None:
-        empty = None if picture is None else picture.empty
-        counts = np.bincount(target.ravel() if empty is None else target[~empty], minlength=256)
-        if empty is not None:
-            faults += _nodata(sample, empty, target)
-            target = np.where(empty, np.uint8(255), target)
-    of_sample = tuple(replace(fault, sample=sample.name, split=split) for fault in faults)
-    record = Record(split, sample, of_sample, size, picture.bands if picture else 0, counts, look)
+    record = Record(split, sample, of_sample, size, picture.bands if picture else 0, counts, image_hash)
     return record, picture, target
 
 
-def _nodata(sample: Sample, empty: npt.NDArray[np.bool_], target: npt.NDArray[np.uint8]) -> list[Fault]:
-    """Pixels without data that have a class are ignored: where the nodata value is wrong, these may be many."""
+def _usable_target(
+    sample: Sample, picture: InspectedPicture | None, mask: InspectedMask | None
+) -> tuple[UInt8 | None, Int64 | None, list[Fault]]:
+    """Return the target with pixels without data ignored, the pixels of each label, and the faults of the pair."""
+    target = None if mask is None else mask.target
+    if mask is not None and picture is not None and mask.size != picture.rgb.shape[:2]:
+        return None, None, [size_fault(sample, (picture.rgb.shape[0], picture.rgb.shape[1]), mask.size)]
+    if target is None:
+        return None, None, []
+    empty = None if picture is None else picture.empty
+    if empty is None:
+        return target, np.bincount(target.ravel(), minlength=256), []
+    counts = np.bincount(target[~empty], minlength=256)
+    return np.where(empty, np.uint8(255), target), counts, _nodata_faults(sample, empty, target)
+
+
+def _nodata_faults(sample: Sample, empty: Mask, target: UInt8) -> list[Fault]:
+    """Return a fault if pixels without data have a class. With a wrong nodata value, these may be many."""
     share = float((empty & (target != 255)).mean())
     problem = f"has a class on {100 * share:.2g} % of its pixels where its image {sample.image} has no data"
-    remedy = "go on, they are ignored; if the image has data there, correct its nodata value, mask or alpha"
+    remedy = "continue, these pixels are ignored; if the image has data there, correct its nodata value, mask or alpha"
     return [Fault("nodata-labelled", sample.target, problem, remedy)] if share else []
 
 
-def _named(dataset: DataSet | None, records: list[Record]) -> DataSet | None:
-    """The data set with as many classes as its masks hold where no file names them; two at least."""
+def _name_classes(dataset: DataSet | None, records: list[Record]) -> DataSet | None:
+    """Return the data set; if no file names the classes, with as many as the masks contain, at least two."""
     if dataset is None or dataset.labels is not UNNAMED:
         return dataset
     total = sum((record.counts for record in records if record.counts is not None), np.zeros(256, np.int64))
@@ -223,7 +227,7 @@ def _named(dataset: DataSet | None, records: list[Record]) -> DataSet | None:
     return replace(dataset, labels=LabelSet.named([f"class_{i}" for i in range(count)]))
 
 
-def _class_facts(dataset: DataSet | None, records: list[Record], wide: Ints) -> tuple[ClassFacts, ...]:
+def _class_facts(dataset: DataSet | None, records: list[Record], counts_by_width: Int64) -> tuple[ClassFacts, ...]:
     counts = [record.counts for record in records if record.counts is not None]
     if dataset is None or not counts:
         return ()
@@ -232,5 +236,6 @@ def _class_facts(dataset: DataSet | None, records: list[Record], wide: Ints) -> 
     total, images = by_image.sum(0), (by_image > 0).sum(0)
     shares = total / max(1, int(total.sum()))
     return tuple(
-        ClassFacts(name, float(shares[i]), int(images[i]), median_width(wide[i])) for i, name in enumerate(names)
+        ClassFacts(name, float(shares[i]), int(images[i]), median_width(counts_by_width[i]))
+        for i, name in enumerate(names)
     )

@@ -1,59 +1,59 @@
-"""One image of a data set, decoded once, with what its file says of itself."""
+"""Decode one image of a data set and find its faults."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from PIL.ImageFile import ImageFile
 
+from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.images import RGB, InputFormat, opened_image, read_header, read_image, rgb_view
+from fullconv.images import RGB, InputFormat, read_header, read_image, rgb_view
 from fullconv.images.decoders.npy import is_array
+from fullconv.images.decoders.open_pillow import open_with_pillow
 
 __all__ = ["InspectedPicture", "inspect_picture"]
 
 
 @dataclass(frozen=True)
 class InspectedPicture:
-    """`rgb`, H x W x 3 uint8, upright; `bands` in the file; `empty`, H x W, where the file says there is no data."""
+    """An image: upright RGB (H x W x 3 uint8), the bands of the file, and the pixels without data (H x W)."""
 
-    rgb: npt.NDArray[np.uint8]
+    rgb: UInt8
     bands: int
-    empty: npt.NDArray[np.bool_] | None
+    empty: Mask | None
     faults: tuple[Fault, ...]
 
 
 def inspect_picture(path: Path, input: InputFormat = RGB) -> InspectedPicture:
-    """Read the image as training does, shown as RGB, with its faults: pages and alpha that are left out.
+    """Read an image as training does and convert it to RGB; the faults are ignored pages and alpha.
 
-    Where the file has other bands than `input` asks for, it is read with its own. Raises DataError as `read_image`.
+    If the file has other bands than `input` requires, all its bands are read. Raises DataError as `read_image` does.
     """
     header = read_header(path)
     if not header.gives(input.channels):
         input = InputFormat(header.channels, input.value_range)
-    picture, faults = read_image(path, input), _pages(path)
+    picture, faults = read_image(path, input), _page_faults(path)
     if input.channels == 3 and header.bands == 2 and header.alpha:
-        faults.append(Fault("alpha", path, "is grey with alpha, which is dropped", "flatten it, or go on"))
+        faults.append(Fault("alpha", path, "is grey with alpha, and alpha is not read", "remove alpha, or continue"))
     return InspectedPicture(rgb_view(picture.pixels), header.bands, picture.empty, tuple(faults))
 
 
-def _pages(path: Path) -> list[Fault]:
+def _page_faults(path: Path) -> list[Fault]:
     try:
         if is_array(path):
             return []
-        with opened_image(path) as image:
-            pages = _count(image)
-    except DataError:  # a TIFF of a kind that only other libraries read
+        with open_with_pillow(path) as image:
+            pages = _count_pages(image)
+    except DataError:  # a TIFF that Pillow cannot read
         return []
     if pages <= 1:
         return []
-    problem = f"has {pages} pages or frames, of which the first is read"
-    return [Fault("several-pages", path, problem, "save the others as images of their own, or go on")]
+    problem = f"has {pages} pages or frames, and only the first is read"
+    return [Fault("several-pages", path, problem, "save the others as separate images, or continue")]
 
 
-def _count(image: ImageFile) -> int:
+def _count_pages(image: ImageFile) -> int:
     return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))

@@ -1,8 +1,7 @@
-"""The page of `fullconv check`: faults, classes and thumbnails, as HTML that needs no network and no script."""
+"""Write the page of `fullconv check`: faults, classes and thumbnails in one HTML file without scripts."""
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +9,46 @@ from fullconv.data.object_widths import WIDEST
 from fullconv.doctor.examine import ClassFacts, Examination
 from fullconv.doctor.thumbnails import Thumb
 from fullconv.faults import Group
+from fullconv.images.data_uri import jpeg_data_uri
 from fullconv.pages.parts import Legend, legend_of
 from fullconv.pages.render import write_page
 
 __all__ = ["class_rows", "write_sheet"]
 
 LISTED = 200
-"""Faults of one kind on the page; the JSON file has all."""
+"""At most so many faults of one kind are on the page; the JSON file has all."""
 
 OPEN = 5
-"""Faults of one kind, up to which the page shows their list unfolded."""
+"""Up to so many faults of one kind are shown unfolded."""
 
 
-def write_sheet(path: Path, found: Examination) -> None:
-    """Write the page of an examination. Raises FullconvError where it cannot be written."""
+def write_sheet(path: Path, examination: Examination) -> None:
+    """Write the page of an examination. Raises FullconvError if the file cannot be written."""
     write_page(
         path,
         "check.html",
-        title=f"{found.root.resolve().name}: data set check",
-        verdict=found.verdict(),
-        errors=found.errors,
-        layout=found.layout,
-        samples=", ".join(f"{count} {split}" for split, count in found.samples().items()) or "none",
-        sizes=found.sizes(),
+        title=f"{examination.root.resolve().name}: data set check",
+        verdict=examination.verdict(),
+        errors=examination.errors,
+        layout=examination.layout,
+        samples=", ".join(f"{count} {split}" for split, count in examination.samples().items()) or "none",
+        sizes=examination.sizes(),
         groups={
-            title: [_group(group) for group in found.groups if group.severity == severity]
+            title: [_group(group) for group in examination.groups if group.severity == severity]
             for severity, title in (("error", "Errors"), ("warning", "Warnings"))
         },
         class_head=class_rows(())[0],
-        classes=[(facts, cells) for facts, cells in zip(found.classes, class_rows(found.classes)[1:], strict=True)],
-        legend=_legend(found),
-        thumbs=[_thumb(thumb) for thumb in found.thumbs],
+        classes=[
+            (facts, cells)
+            for facts, cells in zip(examination.classes, class_rows(examination.classes)[1:], strict=True)
+        ],
+        legend=_legend(examination),
+        thumbs=[_thumb(thumb) for thumb in examination.thumbs],
     )
 
 
 def class_rows(classes: tuple[ClassFacts, ...]) -> list[list[str]]:
-    """The table of classes, its head first: share of the pixels, images with it, median width."""
+    """Return the table of classes, its head first: share of the pixels, images with the class, median width."""
     rows = [["class", "% of pixels", "images", "px wide (median)"]]
     for facts in classes:
         width = "" if facts.width is None else f"{WIDEST} or more" if facts.width >= WIDEST else str(facts.width)
@@ -54,7 +57,7 @@ def class_rows(classes: tuple[ClassFacts, ...]) -> list[list[str]]:
 
 
 def _group(group: Group) -> dict[str, Any]:
-    """All faults of one kind, as the template shows them; where all have one remedy, it is given once."""
+    """Return the faults of one kind as the template needs them. A remedy that all share is given once."""
     count = len(group.faults)
     return {
         "severity": group.severity,
@@ -70,26 +73,22 @@ def _group(group: Group) -> dict[str, Any]:
     }
 
 
-def _legend(found: Examination) -> Legend:
-    """The colours of the classes that the masks contain, as masks and overlays show them."""
-    if found.dataset is None or not found.classes:
+def _legend(examination: Examination) -> Legend:
+    """Return the colours of the classes that the masks contain."""
+    if examination.dataset is None or not examination.classes:
         return []
-    labels = found.dataset.labels
-    seen = {facts.name for facts in found.classes if facts.images}
+    labels = examination.dataset.labels
+    seen = {facts.name for facts in examination.classes if facts.images}
     legend = [(name, color) for name, color in legend_of(labels.class_names, labels.palette) if name in seen]
     return [*legend, ("ignored", "#ffffff")]
 
 
 def _thumb(thumb: Thumb) -> dict[str, Any]:
-    """One sample; a picture that cannot be shown has no address."""
+    """Return one sample as the template needs it. A picture that cannot be shown has no URI."""
     pictures = {"image": thumb.image, "mask": thumb.mask, "overlay": thumb.overlay}
     return {
         "name": thumb.name,
         "split": thumb.split,
         "faults": sorted({f"{fault.severity}: {fault.kind}" for fault in thumb.faults}),
-        "pictures": {what: data and _data_uri(data) for what, data in pictures.items()},
+        "pictures": {what: data and jpeg_data_uri(data) for what, data in pictures.items()},
     }
-
-
-def _data_uri(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"

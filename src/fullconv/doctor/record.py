@@ -1,15 +1,13 @@
-"""What is kept of a sample once its files are forgotten."""
+"""The facts of a sample that stay in memory after its files were decoded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from fullconv.arrays import Int64
 from fullconv.data.dataset import Sample
-from fullconv.doctor.duplicates import Print
+from fullconv.doctor.duplicates import ImageHash
 from fullconv.faults import Fault
 
 __all__ = ["Record"]
@@ -17,9 +15,10 @@ __all__ = ["Record"]
 
 @dataclass(frozen=True)
 class Record:
-    """One sample: `size` (height, width) and `bands` of its image, None and 0 where that cannot be read.
+    """One sample.
 
-    `counts`: pixels by label, 256 int64; None where the mask cannot be used. `look`: to know the image again.
+    `size` (height, width) and `bands` describe the image; they are None and 0 if it cannot be read. `counts` has the
+    pixels of each label (256 int64), or is None if the mask cannot be used. `hash` identifies the image.
     """
 
     split: str
@@ -27,10 +26,10 @@ class Record:
     faults: tuple[Fault, ...] = ()
     size: tuple[int, int] | None = None
     bands: int = 0
-    counts: npt.NDArray[np.int64] | None = None
-    look: Print | None = None
+    counts: Int64 | None = None
+    hash: ImageHash | None = None
 
     @property
-    def place(self) -> Path:
-        """The file that a fault on the labels names: the mask, or the image where a JSON file may hold many."""
+    def label_path(self) -> Path:
+        """Return the file that faults of the labels name: the mask, or the image if the labels are in a JSON file."""
         return self.sample.image if self.sample.target.suffix.lower() == ".json" else self.sample.target

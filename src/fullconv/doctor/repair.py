@@ -1,4 +1,4 @@
-"""A repaired copy of a data set in the folder layout: all that is safe to repair is, and the rest is left out."""
+"""Write a repaired copy of a data set in the folder layout. Pairs that cannot be repaired safely are left out."""
 
 from __future__ import annotations
 
@@ -8,30 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from fullconv.data.channels import pixel_keys
+from fullconv.arrays import UInt8
+from fullconv.data.channels import describe_pixels
 from fullconv.data.classes import write_description
 from fullconv.data.dataset import DataSet
 from fullconv.data.splits import SPLITS
 from fullconv.doctor.dataset_faults import only_0_and_255
 from fullconv.doctor.examine import Examination
 from fullconv.doctor.image_check import InspectedPicture, inspect_picture
-from fullconv.doctor.masks import read_mask
+from fullconv.doctor.masks import inspect_mask
 from fullconv.doctor.record import Record
 from fullconv.errors import DataError, UsageError
-from fullconv.faults import BY_HAND, MENDED, Fault
+from fullconv.faults import REPAIRABLE, UNREPAIRABLE, Fault
 from fullconv.files import atomic_folder, copy_file
 from fullconv.images import read_header, write_image, write_label_map
 
 __all__ = ["Repair", "check_target", "repair"]
 
-UInt8 = npt.NDArray[np.uint8]
-
 _OF_FOLDERS = frozenset({"missing-folder", "missing-list", "empty-split", "no-common-stem", "unlabelled-split"})
-"""Kinds that say what a folder lacks: no file is left out for them."""
+"""Kinds of faults of folders. No file is left out because of them."""
 
-# A mask stored for the image as the camera held it, turned as its EXIF orientation turns the image.
+# Turns a mask as each EXIF orientation turns the image.
 _TURNS: dict[int, Callable[[UInt8], UInt8]] = {
     5: np.transpose,
     6: lambda mask: np.rot90(mask, -1),
@@ -42,7 +40,7 @@ _TURNS: dict[int, Callable[[UInt8], UInt8]] = {
 
 @dataclass(frozen=True)
 class Repair:
-    """What was done, a line for each pair that was changed, and why files were left out."""
+    """A repaired copy: one line in `done` for each changed file, and the faults of the files that were left out."""
 
     folder: Path
     pairs: int
@@ -51,92 +49,100 @@ class Repair:
 
 
 def check_target(root: Path, folder: Path) -> None:
-    """UsageError for a folder that is not empty, or that lies inside the data or around it."""
+    """Raise UsageError if `folder` is not empty, or if it contains the data or lies inside the data."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder}: exists and is not empty; name a new folder with --fix DIR")
-    inside, outside = folder.resolve(), root.resolve()
-    if outside == inside or outside in inside.parents:
-        raise UsageError(f"{folder}: lies inside the data, which is never changed; name a folder elsewhere")
+        raise UsageError(f"{folder}: is not an empty folder; name a new folder", code="folder-not-empty")
+    target, data = folder.resolve(), root.resolve()
+    if data == target or data in target.parents:
+        message = f"{folder}: is part of the data, which is never changed; name a folder in another place"
+        raise UsageError(message, code="folder-in-data")
 
 
-def repair(found: Examination, folder: Path, on_sample: Callable[[int, int], None] | None = None) -> Repair:
+def repair(examination: Examination, folder: Path, on_sample: Callable[[int, int], None] | None = None) -> Repair:
     """Write the pairs of an examination to `folder`, as images/SPLIT, masks/SPLIT and dataset.yaml.
 
-    Untouched files are copied byte by byte, and the source is only read. Masks of 0 and 255 become 0 and 1; smoothed
-    and JPEG masks snap to the nearest class where that is clear; a mask beside an image turned by EXIF is turned; of
-    images with more channels than the data set has the first three are kept; pixels without data become 255; the same
-    file in two splits stays in the first, unless the other would lose its last pair. `folder` is whole or not there.
-    Raises UsageError as `check_target`, DataError where nothing can be kept.
+    The data are not changed, and files without faults are copied byte by byte. Repairs:
+
+    - Masks that contain only 0 and 255 get 0 and 1.
+    - Pixels of smoothed and JPEG masks get the nearest class if that is clear.
+    - A mask is turned as the EXIF orientation turns its image.
+    - Images with more channels than the others keep the first three.
+    - Pixels without data get 255.
+    - A file in two splits stays in the first one only, unless the other split would lose its last pair.
+
+    `folder` is written atomically. `on_sample` is called after each sample with the number of samples done and of all.
+    Raises UsageError as `check_target` does, and DataError if the classes are uncertain or no pair can be kept.
     """
-    check_target(found.root, folder)
-    unsure = [fault for group in found.groups if group.kind in BY_HAND for fault in group.faults]
-    if found.dataset is None or unsure:
-        message = f"{found.root}: which pixel is of which class is not known; correct that by hand first"
-        raise DataError(message, unsure)
-    records = sorted(found.records, key=lambda record: SPLITS.index(record.split))
-    by_path, twins = _by_path(found), []
-    with atomic_folder(folder) as place:
-        copy = _Copy(found.dataset, place, _is_binary(found), _left_out(found))
+    check_target(examination.root, folder)
+    unsure = [fault for group in examination.groups if group.kind in UNREPAIRABLE for fault in group.faults]
+    if examination.dataset is None or unsure:
+        message = f"{examination.root}: the class of each pixel is not certain; correct the class names or masks first"
+        raise DataError(message, unsure, code="classes-not-certain")
+    records = sorted(examination.records, key=lambda record: SPLITS.index(record.split))
+    by_path, twins = _faults_by_path(examination), []
+    with atomic_folder(folder) as partial:
+        copy = _Copy(examination.dataset, partial, _is_binary(examination), _unpaired_errors(examination))
         for index, record in enumerate(records):
             if copy.twin(record) is None:
-                copy.add(record, _own(record, by_path))
+                copy.add(record, _faults_of(record, by_path))
             else:
                 twins.append(record)
             if on_sample is not None:
                 on_sample(index + 1, len(records))
         for record in twins:
             if any(split == record.split for split, _ in copy.names):
-                problem = f"is in split {record.split!r}, and the same file is {copy.twin(record)}"
+                problem = f"is in split {record.split!r}, but it is the same file as {copy.twin(record)}"
                 fault = Fault("in-two-splits", record.sample.image, problem, "the first one is kept")
                 copy.left_out.append(replace(fault, sample=record.sample.name, split=record.split))
             else:
-                copy.add(record, _own(record, by_path))
+                copy.add(record, _faults_of(record, by_path))
         if not copy.images:
-            raise DataError(f"{found.root}: no pair can be kept", copy.left_out)
-        write_description(place, _names(found.dataset) | pixel_keys(found.dataset, copy.images))
+            raise DataError(f"{examination.root}: no pair can be kept", copy.left_out, code="no-pair-left")
+        write_description(partial, _describe(examination.dataset) | describe_pixels(examination.dataset, copy.images))
     return Repair(folder, len(copy.images), tuple(copy.done), tuple(copy.left_out))
 
 
-def _is_binary(found: Examination) -> bool:
-    """Whether 255 stands for the second of two classes: no usable mask holds another above 0."""
-    assert found.dataset is not None
-    usable = [record for record in found.records if record.counts is not None]
-    return found.dataset.labels.num_classes == 2 and (not usable or only_0_and_255(usable))
+def _is_binary(examination: Examination) -> bool:
+    """Return whether 255 stands for the second of two classes: no usable mask contains a class above 0."""
+    assert examination.dataset is not None
+    usable = [record for record in examination.records if record.counts is not None]
+    return examination.dataset.labels.num_classes == 2 and (not usable or only_0_and_255(usable))
 
 
-def _left_out(found: Examination) -> list[Fault]:
-    """The errors of files that are in no pair."""
-    paired = {path for record in found.records for path in (record.sample.image, record.place)}
-    of_pairs = {fault for record in found.records for fault in record.faults}
+def _unpaired_errors(examination: Examination) -> list[Fault]:
+    """Return the errors of files that belong to no pair."""
+    paired = {path for record in examination.records for path in (record.sample.image, record.label_path)}
+    of_pairs = {fault for record in examination.records for fault in record.faults}
     return [
         fault
-        for group in found.groups
+        for group in examination.groups
         if group.severity == "error" and group.kind not in _OF_FOLDERS
         for fault in group.faults
         if fault.path not in paired and fault not in of_pairs
     ]
 
 
-def _by_path(found: Examination) -> dict[Path, list[Fault]]:
-    """The faults of each file."""
+def _faults_by_path(examination: Examination) -> dict[Path, list[Fault]]:
+    """Return the faults of each file."""
     by_path: dict[Path, list[Fault]] = {}
-    for group in found.groups:
+    for group in examination.groups:
         for fault in group.faults:
             by_path.setdefault(fault.path, []).append(fault)
     return by_path
 
 
-def _own(record: Record, by_path: dict[Path, list[Fault]]) -> list[Fault]:
-    """The faults of one sample; its annotations may be in a file with those of others."""
+def _faults_of(record: Record, by_path: dict[Path, list[Fault]]) -> list[Fault]:
+    """Return the faults of one sample. Faults of an annotation file are left out: other samples may share it."""
     of_mask = by_path.get(record.sample.target, []) if record.sample.reader is None else []
     return [*record.faults, *by_path.get(record.sample.image, []), *of_mask]
 
 
 @dataclass
 class _Copy:
-    """The copy as it grows: what was written, and what was done and left out on the way.
+    """The copy while it is written.
 
-    `names` are of (split, name), `images` the files written, `first` the split and source of each by its digest.
+    `names` has (split, name) of each pair, `images` the written image files, and `first` the split and source of each
+    image by its digest.
     """
 
     dataset: DataSet
@@ -149,85 +155,85 @@ class _Copy:
     first: dict[bytes, tuple[str, Path]] = field(default_factory=dict)
 
     def twin(self, record: Record) -> Path | None:
-        """The image of another split that was copied and is the same file."""
-        split, image = self.first.get(record.look.digest if record.look else b"", (record.split, None))
+        """Return the image in another split that was copied and is the same file, or None."""
+        split, image = self.first.get(record.hash.digest if record.hash else b"", (record.split, None))
         return None if split == record.split else image
 
-    def add(self, record: Record, own: list[Fault]) -> None:
-        """Copy or write the two files and say what was changed, or why they are left out."""
-        reason = self._reason(record, own)
+    def add(self, record: Record, faults: list[Fault]) -> None:
+        """Copy or write the two files and note the changes, or note why they are left out."""
+        reason = self._obstacle(record, faults)
         if reason is None:
-            reason = self._write_pair(record, {fault.kind for fault in own})
+            reason = self._write_pair(record, {fault.kind for fault in faults})
         if reason is not None:
             self.left_out.append(reason)
             return
         self.names.add((record.split, _name(record)))
-        if record.look is not None:
-            self.first.setdefault(record.look.digest, (record.split, record.sample.image))
+        if record.hash is not None:
+            self.first.setdefault(record.hash.digest, (record.split, record.sample.image))
 
-    def _reason(self, record: Record, own: list[Fault]) -> Fault | None:
-        """Why a pair is left out; None where it is not."""
-        for fault in own:
+    def _obstacle(self, record: Record, faults: list[Fault]) -> Fault | None:
+        """Return the fault because of which a pair is left out, or None."""
+        for fault in faults:
             of_other = fault.kind in ("duplicate-stem", "missing-mask", "orphan-mask")
-            if fault.severity == "error" and fault.kind not in MENDED and not of_other:
+            if fault.severity == "error" and fault.kind not in REPAIRABLE and not of_other:
                 return fault
         if (record.split, _name(record)) in self.names:
-            problem = "another image of the split has its stem"
-            fault = Fault("duplicate-stem", record.sample.image, problem, "rename or remove one")
+            problem = "another image of the split has the same stem"
+            fault = Fault("duplicate-stem", record.sample.image, problem, "rename or remove one of them")
             return replace(fault, sample=record.sample.name, split=record.split)
         return None
 
     def _write_pair(self, record: Record, kinds: set[str]) -> Fault | None:
-        """The reason where the mask cannot be repaired."""
+        """Write mask and image. Return a fault if the mask cannot be repaired."""
         sample = record.sample
-        mask = read_mask(self.dataset, sample)
-        target, what = mask.target, []
+        mask = inspect_mask(self.dataset, sample)
+        target, changes = mask.target, []
         if target is None:
             target = mask.snapped
             if target is None:
                 return mask.faults[0]
-            what.append("labels snapped to the nearest class")
+            changes.append("pixels set to the nearest class")
         if self.binary and (target == 255).any():
             target = np.where(target == 255, 1, target).astype(np.uint8)
-            what.append("255 written as 1")
+            changes.append("255 written as 1")
         if "exif-rotation" in kinds:
             target = np.ascontiguousarray(_TURNS[read_header(sample.image).orientation](target))
-            what.append("mask turned upright")
+            changes.append("mask turned upright")
         picture = None
         if kinds & {"mixed-channels", "nodata-labelled"}:
             picture = inspect_picture(sample.image, self.dataset.input)
         if picture is not None and picture.empty is not None:
             target = np.where(picture.empty, 255, target).astype(np.uint8)
-            what.append("pixels without data labelled 255")
-        place = self.folder / "masks" / record.split / f"{_name(record)}.png"
-        if not what and not self.dataset.remap and sample.reader is None and sample.target.suffix.lower() == ".png":
-            copy_file(sample.target, place)
+            changes.append("pixels without data labelled 255")
+        path = self.folder / "masks" / record.split / f"{_name(record)}.png"
+        if not changes and not self.dataset.remap and sample.reader is None and sample.target.suffix.lower() == ".png":
+            copy_file(sample.target, path)
         else:
-            write_label_map(place, target, self.dataset.labels)
-        if what:
-            self.done.append(f"{sample.target}: {', '.join(what)}")
+            write_label_map(path, target, self.dataset.labels)
+        if changes:
+            self.done.append(f"{sample.target}: {', '.join(changes)}")
         as_rgb = "mixed-channels" in kinds and self.dataset.channels == 3
         self._write_image(record, picture if as_rgb else None)
         return None
 
     def _write_image(self, record: Record, picture: InspectedPicture | None) -> None:
-        """Copied, or where a picture is given written as RGB."""
+        """Copy the image, or write `picture` as RGB if it is given."""
         source = record.sample.image
-        place = self.folder / "images" / record.split / f"{_name(record)}{source.suffix if picture is None else '.png'}"
+        path = self.folder / "images" / record.split / f"{_name(record)}{source.suffix if picture is None else '.png'}"
         if picture is None:
-            copy_file(source, place)
+            copy_file(source, path)
         else:
-            write_image(place, picture.rgb)
+            write_image(path, picture.rgb)
             self.done.append(f"{source}: written as RGB")
-        self.images.append(place)
+        self.images.append(path)
 
 
 def _name(record: Record) -> str:
     return record.sample.name.replace("/", "_")
 
 
-def _names(dataset: DataSet) -> dict[str, Any]:
-    """The classes as dataset.yaml has them; colours where the masks may be in them."""
+def _describe(dataset: DataSet) -> dict[str, Any]:
+    """Return the classes for dataset.yaml, with colours if masks may contain colours."""
     values: dict[str, Any] = {"names": list(dataset.labels.class_names)}
     if dataset.color_masks:
         values["palette"] = [list(color) for color in dataset.labels.palette]

@@ -1,3 +1,3 @@
-"""One pass of a model over labelled images: scores, intervals, and where the errors lie."""
+"""Scores of a model on labelled images, their intervals, and the location of the errors."""
 
 __all__: list[str] = []

@@ -1,26 +1,26 @@
-"""How far scores would move with other images: the bootstrap over images."""
+"""Bootstrap intervals: how far scores would vary with other images of the same kind."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-__all__ = ["DRAWS", "LEVEL", "SEED", "Bootstrap", "Interval", "bootstrap", "resamples"]
+from fullconv.arrays import Float64, Int64
+
+__all__ = ["DRAWS", "LEVEL", "SEED", "Bootstrap", "Interval", "bootstrap", "draw_samples"]
 
 DRAWS = 1000
+"""The number of bootstrap samples."""
+
 SEED = 0
 LEVEL = 95
-"""Percent of the draws that an interval holds."""
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+"""The percentage of the bootstrap samples in an interval."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A share and the bounds that 95 % of the draws lie in, widened where they would leave the share itself outside."""
+    """A share, 0..1, and the bounds that contain 95 % of the bootstrap samples and the share itself."""
 
     value: float
     low: float
@@ -29,10 +29,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Intervals of the mean IU, of its gain over calling every pixel the majority class, and of each class' IU.
+    """The intervals of the mIoU, of its gain over a model that predicts one class everywhere, and of each class's IoU.
 
-    None where there is nothing to say: a class that is absent, or fewer than two images. The gain is over draws with
-    two classes or more in their truth: where there is one, calling every pixel that one cannot be beaten.
+    An interval is None for an absent class and for fewer than two images. The gain uses only samples with two or more
+    classes in their truth, because with one class no model can be better than predicting that class everywhere.
     """
 
     mean_iou: Interval | None
@@ -40,50 +40,51 @@ class Bootstrap:
     per_class: tuple[Interval | None, ...]
 
 
-def resamples(images: int, draws: int = DRAWS, seed: int = SEED) -> Ints:
-    """draws x images int64: how often each draw of as many images, with replacement, has each of them."""
+def draw_samples(images: int, draws: int = DRAWS, seed: int = SEED) -> Int64:
+    """Draw images with replacement; return draws x images int64, the times that each sample contains each image."""
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
 
 
-def bootstrap(counts: Ints, majority: int, draws: int = DRAWS, seed: int = SEED) -> Bootstrap:
-    """Percentile intervals of images x 3 x K counts of `Measured.counts`; pixels are summed over the images of a draw.
+def bootstrap(counts: Int64, majority: int, draws: int = DRAWS, seed: int = SEED) -> Bootstrap:
+    """Return percentile intervals for images x 3 x K counts of `Measurement.counts`.
 
-    `majority` is the class that the baseline calls every pixel, in every draw. A draw without a class, in truth and
-    prediction, has no IU of it, and its mean is over the others.
+    The pixels of the images in a sample are summed. `majority` is the class that the baseline predicts everywhere, in
+    every sample. If a class is absent from truth and prediction of a sample, the mean of that sample is over the other
+    classes.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
     images, _, classes = counts.shape
     if images < 2:
         return Bootstrap(None, None, (None,) * classes)
-    drawn = resamples(images, draws, seed)
+    drawn = draw_samples(images, draws, seed)
     whole = np.concatenate([np.ones((1, images), np.int64), drawn])
     sums = (whole @ counts.reshape(images, -1)).reshape(-1, 3, classes)
-    sums = sums[sums[:, 1].sum(1) > 0]  # a draw of unlabelled images only has no scores
-    iou, base = _ious(sums), _ious(_called(sums, majority))
+    sums = sums[sums[:, 1].sum(1) > 0]  # a sample of unlabelled images has no scores
+    iou, base = _ious(sums), _ious(_predict_everywhere(sums, majority))
     mean = np.nanmean(iou, axis=1)
     beatable = (sums[:, 1] > 0).sum(1) > 1
     gain = np.where(beatable, mean - np.nanmean(base, axis=1), np.nan)
     return Bootstrap(_interval(mean), _interval(gain), tuple(_interval(iou[:, k]) for k in range(classes)))
 
 
-def _called(sums: Ints, majority: int) -> Ints:
-    """The counts of a model that calls every pixel the class `majority`."""
+def _predict_everywhere(sums: Int64, majority: int) -> Int64:
+    """Return the counts of a model that predicts the class `majority` everywhere."""
     true = sums[:, 1]
     hit, predicted = np.zeros_like(true), np.zeros_like(true)
     hit[:, majority], predicted[:, majority] = true[:, majority], true.sum(1)
     return np.stack([hit, true, predicted], 1)
 
 
-def _ious(sums: Ints) -> Floats:
-    """n x K; NaN for classes in neither truth nor prediction."""
+def _ious(sums: Int64) -> Float64:
+    """Return n x K IoUs; NaN for classes in neither truth nor prediction."""
     hit, true, predicted = sums[:, 0], sums[:, 1], sums[:, 2]
     union = true + predicted - hit
     return np.where(union > 0, hit / np.maximum(union, 1), np.nan)
 
 
-def _interval(values: Floats) -> Interval | None:
-    """Of the value on all images, which is the first, and those of the draws."""
+def _interval(values: Float64) -> Interval | None:
+    """Return the interval for values whose first is that of all images, and the others those of the samples."""
     point, drawn = float(values[0]), values[1:][~np.isnan(values[1:])]
     if np.isnan(point) or not len(drawn):
         return None

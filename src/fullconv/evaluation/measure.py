@@ -1,4 +1,4 @@
-"""One pass of a model over labelled images, and all that a report says of it."""
+"""Measure a model on labelled images once: all counts that a report needs."""
 
 from __future__ import annotations
 
@@ -8,79 +8,76 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from fullconv.arrays import Int64, Mask, UInt8
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.evaluation.error_location import RADIUS, RegionSizes, near_boundary
-from fullconv.evaluation.evaluate import PIECE_PIXELS, Piece, predicted_pieces
+from fullconv.evaluation.evaluate import PIECE_PIXELS, Piece, predict_pieces
 from fullconv.labels import LabelSet
 from fullconv.metrics import Scores, confusion_matrix
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS
 from fullconv.runtime.runner import Runner
 
-__all__ = ["THUMB", "ImageCounts", "Measured", "Zone", "measure", "thumb_of", "thumb_step"]
+__all__ = ["THUMBNAIL_SIDE", "ImageCounts", "Measurement", "Zone", "make_thumbnail", "measure", "thumbnail_step"]
 
-THUMB = 320
-"""The longest side of the pictures, in pixels."""
-
-UInt8 = npt.NDArray[np.uint8]
-Ints = npt.NDArray[np.int64]
+THUMBNAIL_SIDE = 320
+"""The longest side of a small picture, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageCounts:
-    """One image: `hit`, `true` and `predicted` pixels of each class, K int64, seconds, and its prediction, small.
+    """The counts of one image: `hit`, `true` and `predicted` pixels of each class (K int64 each), and the seconds.
 
-    `prediction` is every step-th label of the label map (`thumb_of`), packed; `shape` is that of the whole map.
+    `prediction` is a small label map (`make_thumbnail`), compressed; `shape` is (height, width) of the whole map.
     """
 
     sample: Sample
     shape: tuple[int, int]
-    hit: Ints
-    true: Ints
-    predicted: Ints
+    hit: Int64
+    true: Int64
+    predicted: Int64
     seconds: float
     prediction: bytes
 
     @property
     def mean_iou(self) -> float | None:
-        """Over the classes in the truth or the prediction of this image; None where no pixel is labelled."""
+        """The mean over the classes in truth or prediction of this image; None if no pixel is labelled."""
         union = self.true + self.predicted - self.hit
-        there = union > 0
-        return float((self.hit[there] / union[there]).mean()) if there.any() else None
+        present = union > 0
+        return float((self.hit[present] / union[present]).mean()) if present.any() else None
 
-    def unpacked(self) -> UInt8:
-        """The small prediction, h x w class ids."""
-        step = thumb_step(self.shape)
+    def unpack(self) -> UInt8:
+        """Return the small prediction, h x w class ids."""
+        step = thumbnail_step(self.shape)
         height, width = (-(-length // step) for length in self.shape)
         return np.frombuffer(zlib.decompress(self.prediction), np.uint8).reshape(height, width)
 
 
 @dataclass
 class Zone:
-    """Labelled pixels at boundaries or inside, and those of them that are wrong."""
+    """The labelled pixels near boundaries or inside regions, and how many of them are wrong."""
 
     pixels: int = 0
     wrong: int = 0
 
-    def add(self, where: npt.NDArray[np.bool_], wrong: npt.NDArray[np.bool_]) -> None:
-        """Count the pixels of one image, H x W both."""
+    def add(self, where: Mask, wrong: Mask) -> None:
+        """Count the pixels of one image; both masks are H x W."""
         self.pixels += int(where.sum())
         self.wrong += int((where & wrong).sum())
 
 
 @dataclass(eq=False)
-class Measured:
-    """What `measure` found on the images of a split; it grows by some kilobytes an image.
+class Measurement:
+    """The counts of `measure` on the images of a split; each image takes some kilobytes.
 
-    `confusion` is K x K int64, the sum over all images; `boundary` and `interior` are parted by `near_boundary`.
-    `without_regions` counts the images that were too large for their regions to be counted.
+    `confusion` is K x K int64, the sum over all images. `near_boundary` separates `boundary` from `interior`.
+    `without_regions` is the number of images that are too large to count their regions.
     """
 
     labels: LabelSet
     dataset: DataSet
     split: str
-    confusion: Ints
+    confusion: Int64
     images: list[ImageCounts] = field(default_factory=list)
     boundary: Zone = field(default_factory=Zone)
     interior: Zone = field(default_factory=Zone)
@@ -90,31 +87,31 @@ class Measured:
 
     @cached_property
     def scores(self) -> Scores:
-        """Those of `run.evaluate`, of the same counts. DataError if no pixel is labelled."""
+        """The same scores as those of `evaluate`. Raises DataError if no pixel is labelled."""
         return Scores.from_confusion(self.confusion, self.labels.class_names)
 
-    def counts(self) -> Ints:
-        """images x 3 x K int64: the hit, true and predicted pixels of each class."""
+    def counts(self) -> Int64:
+        """Return the hit, true and predicted pixels of each class, images x 3 x K int64."""
         return np.array([[image.hit, image.true, image.predicted] for image in self.images])
 
     def add(self, sample: Sample, pieces: Iterable[Piece]) -> None:
-        """Count one image. DataError for a target that does not fit."""
+        """Count one image. Raises DataError for a target that does not fit the classes."""
         labels = self.labels
-        own, seconds, small, is_whole = np.zeros_like(self.confusion), 0.0, None, True
+        confusion, seconds, small, is_whole = np.zeros_like(self.confusion), 0.0, None, True
         shape = (0, 0)
         for piece in pieces:
             shape, is_whole = piece.size, piece.is_whole
-            own += confusion_matrix(piece.target, piece.prediction, labels.num_classes, labels.ignore_index)
-            self._add_places(piece)
-            small = _placed(small, piece)
+            confusion += confusion_matrix(piece.target, piece.prediction, labels.num_classes, labels.ignore_index)
+            self._add_zones(piece)
+            small = _add_to_thumbnail(small, piece)
             seconds += piece.seconds
-        self.confusion += own
+        self.confusion += confusion
         self.without_regions += not is_whole
         assert small is not None
-        sums = own.diagonal().copy(), own.sum(1), own.sum(0)
+        sums = confusion.diagonal().copy(), confusion.sum(1), confusion.sum(0)
         self.images.append(ImageCounts(sample, shape, *sums, seconds, zlib.compress(small.tobytes())))
 
-    def _add_places(self, piece: Piece) -> None:
+    def _add_zones(self, piece: Piece) -> None:
         target, right = piece.target, piece.target == piece.prediction
         labelled, near = target != self.labels.ignore_index, near_boundary(piece.wide)[piece.inner]
         self.boundary.add(labelled & near, ~right)
@@ -131,36 +128,36 @@ def measure(
     track: Callable[[Sequence[Sample]], Iterable[Sample]] = iter,
     max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS,
     piece_pixels: int = PIECE_PIXELS,
-) -> Measured:
-    """Run the model once over the images of a split; `track` may watch the samples go by.
+) -> Measurement:
+    """Run the model once on each image of a split; `track` wraps the samples, for example to show the progress.
 
-    One image is in memory at a time, and of large ones a tile, as in `predict`. Raises DataError as `DataSet.split` and
-    `DataSet.read`, and if no pixel is labelled.
+    One image is in memory at a time, or one tile of a large image, as in `predict`. Raises DataError like
+    `DataSet.split` and `DataSet.read`, and if no pixel is labelled.
     """
     labels = runner.info.labels
     classes = labels.num_classes
-    found = Measured(labels, dataset, split, np.zeros((classes, classes), np.int64))
+    measurement = Measurement(labels, dataset, split, np.zeros((classes, classes), np.int64))
     for sample in track(dataset.split(split)):
-        pieces = predicted_pieces(runner, dataset, sample, RADIUS, max_in_memory_pixels, piece_pixels)
-        found.add(sample, pieces)
-    _ = found.scores
-    return found
+        pieces = predict_pieces(runner, dataset, sample, RADIUS, max_in_memory_pixels, piece_pixels)
+        measurement.add(sample, pieces)
+    _ = measurement.scores  # raises DataError
+    return measurement
 
 
-def thumb_step(shape: tuple[int, ...]) -> int:
-    """Return the least n for which every n-th row and column do not exceed `THUMB`."""
-    return -(-max(shape) // THUMB)
+def thumbnail_step(shape: tuple[int, ...]) -> int:
+    """Return the least n so that every n-th row and column give at most `THUMBNAIL_SIDE` pixels a side."""
+    return -(-max(shape) // THUMBNAIL_SIDE)
 
 
-def thumb_of(label_map: UInt8) -> UInt8:
-    """Return every n-th row and column of an H x W label map, with the n of `thumb_step`."""
-    step = thumb_step(label_map.shape)
+def make_thumbnail(label_map: UInt8) -> UInt8:
+    """Return every n-th row and column of an H x W label map, with the n of `thumbnail_step`."""
+    step = thumbnail_step(label_map.shape)
     return label_map[::step, ::step]
 
 
-def _placed(small: UInt8 | None, piece: Piece) -> UInt8:
-    """Put what one piece holds of the small prediction of its image into it."""
-    step = thumb_step(piece.size)
+def _add_to_thumbnail(small: UInt8 | None, piece: Piece) -> UInt8:
+    """Copy the labels of one piece into the small prediction of its image."""
+    step = thumbnail_step(piece.size)
     if small is None:
         height, width = (-(-length // step) for length in piece.size)
         small = np.zeros((height, width), np.uint8)

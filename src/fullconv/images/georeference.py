@@ -1,4 +1,4 @@
-"""Where the pixels of a GeoTIFF lie on the ground."""
+"""Georeferences of GeoTIFF files: the position of pixels on a map."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from fullconv.arrays import Float64, Int64
 from fullconv.errors import DataError, MissingExtra
+from fullconv.faults import Fault
 from fullconv.images.decoders.available import is_installed
 from fullconv.images.decoders.tiff_tags import GEO_KEYS, is_tiff, tiff_tags
 
-__all__ = ["Georeference", "georeference"]
+__all__ = ["Georeference", "read_georeference"]
 
 
 @dataclass(frozen=True)
 class Georeference:
-    """The map's coordinates of an image.
+    """The conversion of an image's pixel positions to map coordinates.
 
     `transform` is (a, b, c, d, e, f): the corner (column, row) between pixels lies at x = a column + b row + c and
-    y = d column + e row + f in the coordinate reference system `crs`, "EPSG:32633" and the like, or WKT for those
-    without a number. `square_metres` is the area of a pixel in the plane of the map, for systems of lengths; those of
-    angles have none.
+    y = d column + e row + f in the coordinate reference system `crs`. That is a code such as "EPSG:32633", or WKT for
+    systems without a code. `square_metres` is the area of a pixel on the map; it is None for systems in degrees.
     """
 
     crs: str
@@ -34,22 +34,25 @@ class Georeference:
 
     @property
     def mirrored(self) -> bool:
-        """Whether what turns to the right on the image turns to the left on the map; so with north above."""
+        """Whether a right turn in the image is a left turn on the map, as it is where north is up."""
         a, b, _, d, e, _ = self.transform
         return a * e - b * d < 0
 
-    def coordinates(self, corners: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """n x 2 (column, row) to n x 2 float64 (x, y): longitude before latitude, easting before northing."""
+    def coordinates(self, corners: Int64) -> Float64:
+        """Convert n x 2 (column, row) to n x 2 float64 (x, y).
+
+        Longitude comes before latitude, easting before northing.
+        """
         a, b, c, d, e, f = self.transform
         column, row = corners[:, 0], corners[:, 1]
         return np.stack([a * column + b * row + c, d * column + e * row + f], 1)
 
 
-def georeference(path: Path) -> Georeference | None:
-    """The georeference of an image file, None for those that have none: all but GeoTIFF, and GeoTIFF without a system.
+def read_georeference(path: Path) -> Georeference | None:
+    """Read the georeference of an image file; None for files other than GeoTIFF, and without a reference system.
 
-    Only GeoTIFF asks for rasterio: MissingExtra where it is not installed. DataError if it cannot be read, and for
-    pictures that are turned by their orientation tag as well, whose coordinates nobody can be sure of.
+    Raises MissingExtra for a GeoTIFF if rasterio is not installed. Raises DataError if the georeference cannot be read,
+    and for a GeoTIFF with an orientation tag, because programs disagree on its coordinates.
     """
     if not path.is_file() or not is_tiff(path):
         return None
@@ -61,7 +64,8 @@ def georeference(path: Path) -> Georeference | None:
             return None
         raise MissingExtra("rasterio", "geo", path)
     if tags is not None and tags.get(ExifTags.Base.Orientation, 1) != 1:
-        raise DataError(f"{path}: a GeoTIFF with an orientation tag; export it upright", code="unsupported-format")
+        problem = "a GeoTIFF with an orientation tag"
+        raise DataError.of(Fault("unsupported-format", path, problem, "export it upright"))
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
@@ -70,9 +74,9 @@ def georeference(path: Path) -> Georeference | None:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path, driver="GTiff") as dataset:
                 crs, transform = dataset.crs, dataset.transform
-    except Exception as error:  # GDAL's own errors are not rasterio's
-        message = f"{path}: the georeference cannot be read ({error}); export it again"
-        raise DataError(message, code="unreadable-file") from error
+    except Exception as error:  # GDAL raises errors that are not subclasses of rasterio's
+        problem = f"the georeference cannot be read ({error})"
+        raise DataError.of(Fault("unreadable-file", path, problem, "export it again")) from error
     if not crs or transform.is_identity:
         return None
     metres = crs.linear_units_factor[1] if crs.is_projected else None
@@ -82,7 +86,7 @@ def georeference(path: Path) -> Georeference | None:
 
 
 def _tags(path: Path) -> ImageFileDirectory_v2 | None:
-    """The TIFF tags, without decoding; None where they are damaged, which has been told by who reads the image."""
+    """Read the TIFF tags; None if they are damaged, which the reader of the pixels reports."""
     try:
         return tiff_tags(path)
     except DataError:

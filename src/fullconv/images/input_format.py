@@ -1,4 +1,4 @@
-"""The pixels that a model or a data set works with."""
+"""The format of the images that a model or a data set works with."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ ValueRange = tuple[float, float]
 
 @dataclass(frozen=True)
 class InputFormat:
-    """How files become arrays: H x W x `channels` uint8, three being RGB.
+    """The conversion of files to arrays: H x W x `channels` uint8, where three channels are RGB.
 
-    `value_range` are the numbers in a file that become 0 and 255; None means the rules of the file's type.
+    `value_range` holds the numbers in a file that become 0 and 255; with None, `read_image` has a rule for each type.
     """
 
     channels: int = 3
@@ -22,4 +22,4 @@ class InputFormat:
 
 
 RGB = InputFormat()
-"""Three channels of colour, as cameras store them."""
+"""Three channels and no value range: ordinary photographs."""

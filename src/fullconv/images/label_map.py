@@ -1,4 +1,4 @@
-"""Label maps as H x W uint8 class ids, read from the masks that annotation tools write, whole and in windows."""
+"""Reading of masks as H x W uint8 label maps of class ids, whole or in windows."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy.typing as npt
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, SAMPLESPERPIXEL, TiffImageFile
 
+from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.files import StrPath
 from fullconv.images.decoders.available import is_installed
 from fullconv.images.decoders.base import GeoTags, RowCache
 from fullconv.images.decoders.headers import read_header
-from fullconv.images.decoders.open_pillow import decoding_errors, loaded_upright, opened_image
-from fullconv.images.decoders.tiff_tags import nodata_of, tiff_tags
-from fullconv.images.decoders.values import Mask, UInt8
+from fullconv.images.decoders.open_pillow import decoding_errors, load_upright, open_with_pillow
+from fullconv.images.decoders.tiff_tags import read_nodata, tiff_tags
 from fullconv.images.reader import gdal_driver
 from fullconv.labels import LabelSet
 
@@ -30,7 +30,7 @@ _GREY, _RGB, _PALETTE = 1, 2, 3
 
 
 class LabelReader(Protocol):
-    """A label map of `size` (height, width) to be read in windows."""
+    """A label map of `size` (height, width) that is read in windows."""
 
     size: tuple[int, int]
 
@@ -42,14 +42,14 @@ class LabelReader(Protocol):
 def read_label_map(path: StrPath, labels: LabelSet | None = None) -> UInt8:
     """Read a mask file as an H x W uint8 label map of class ids, upright.
 
-    The ids are the numbers stored: indices of a palette image (its colours are not read), values of a grey
-    one of 1 to 32 bits; the nodata value of a GeoTIFF is 255. Colour images need `labels` and go through
-    `LabelSet.from_colors`; alpha is dropped.
+    The ids are the stored numbers: the indices of a palette image (its colours are not read), or the values of a grey
+    image of 1 to 32 bits. The nodata value of a GeoTIFF becomes 255. Colour images need `labels`, which gives each
+    colour its id (`LabelSet.from_colors`); alpha is dropped.
 
-    Raises DataError as `read_image`, and for JPEG (whose compression changes labels), for ids above 255, and
-    for colours that `labels` does not hold.
+    Raises DataError as `read_image`, and for JPEG (its compression changes labels), for ids above 255, and for
+    colours that are not in `labels`.
     """
-    with opened_image(Path(path)) as image:
+    with open_with_pillow(Path(path)) as image:
         if image.format in ("JPEG", "MPO"):
             problem = "a JPEG mask, whose compression changes labels"
             raise DataError.of(Fault("jpeg-mask", Path(path), problem, "save masks as PNG"))
@@ -58,14 +58,14 @@ def read_label_map(path: StrPath, labels: LabelSet | None = None) -> UInt8:
 
 
 def stored_labels(image: ImageFile, path: StrPath) -> UInt8:
-    """Decode an opened mask, upright: H x W uint8 class ids where it stores numbers, H x W x 3 uint8 RGB where colours.
+    """Decode a mask that Pillow has opened, upright: H x W uint8 class ids, or H x W x 3 uint8 RGB for colour masks.
 
-    The value that a GeoTIFF names as its nodata is 255. Raises DataError as `read_label_map`, but not for JPEG.
+    The nodata value of a GeoTIFF becomes 255. Raises DataError as `read_label_map`, but not for JPEG.
     """
     with decoding_errors(path):
         maximum = _grey_maximum(image)
-        nodata = nodata_of(image.tag_v2) if isinstance(image, TiffImageFile) else None
-        upright = loaded_upright(image)
+        nodata = read_nodata(image.tag_v2) if isinstance(image, TiffImageFile) else None
+        upright = load_upright(image)
         if upright.mode in ("RGB", "RGBA"):
             return np.asarray(upright.convert("RGB"))
         if upright.mode in ("LA", "PA"):
@@ -78,7 +78,7 @@ def stored_labels(image: ImageFile, path: StrPath) -> UInt8:
 
 
 def _grey_maximum(image: ImageFile) -> int | None:
-    """Return the largest grey value of the file's own scale, where Pillow stretches that scale to 8 or 16 bits."""
+    """Return the largest grey value that the file can store, if Pillow stretches its values to 8 or 16 bits."""
     parameters = image.tile[0][3] if image.tile else None
     values = parameters if isinstance(parameters, tuple) else (parameters,)
     if image.format == "PPM" and len(values) == 2:
@@ -92,7 +92,7 @@ def _ids_from_grey(stored: npt.NDArray[Any], maximum: int | None, path: StrPath)
         stored = (stored.astype(np.int64) * maximum + top // 2) // top
     low, high = stored.min(), stored.max()
     if low < 0 or high > 255:
-        problem = f"labels from {low} to {high}, where 0 to 255 can be read"
+        problem = f"has labels from {low} to {high}, but only 0 to 255 can be read"
         raise DataError.of(Fault("unknown-label", Path(path), problem, "renumber the classes"))
     return stored.astype(np.uint8)
 
@@ -110,10 +110,10 @@ def _ids_from_colors(rgb: UInt8, path: StrPath, labels: LabelSet | None) -> UInt
 
 @contextmanager
 def open_label_map(path: StrPath, labels: LabelSet | None = None) -> Iterator[LabelReader]:
-    """Open a mask to read it in windows, which hold what `read_label_map` gives.
+    """Open a mask to read it in windows, with the same labels as `read_label_map`.
 
-    PNG through rasterio, and TIFF through rasterio or tifffile, are read window by window; all others, and kinds whose
-    numbers those libraries give otherwise than Pillow, are decoded whole. Raises DataError as `read_label_map`.
+    rasterio reads windows of PNG and TIFF, tifffile of TIFF. Other files are decoded whole, and so are kinds of
+    masks for which these libraries return other numbers than Pillow. Raises DataError as `read_label_map`.
     """
     path = Path(path)
     package = _window_package(path)
@@ -132,7 +132,7 @@ def open_label_map(path: StrPath, labels: LabelSet | None = None) -> Iterator[La
 
 
 def _window_package(path: Path) -> str | None:
-    """Return the library that reads windows of a mask with the numbers that Pillow gives; None for no such library."""
+    """Return the library that reads windows of a mask with the same numbers as Pillow; None if there is none."""
     header = read_header(path)
     driver = gdal_driver(path)
     if header.orientation != 1 or driver not in ("GTiff", "PNG"):
@@ -146,9 +146,9 @@ def _window_package(path: Path) -> str | None:
         return "rasterio"
     if driver == "PNG" or not is_installed("tifffile"):
         return None
-    from fullconv.images.decoders.tiff import takes_tiff
+    from fullconv.images.decoders.tiff import suits_tifffile
 
-    return "tifffile" if takes_tiff(path) else None
+    return "tifffile" if suits_tifffile(path) else None
 
 
 class WholeLabels:
@@ -159,12 +159,12 @@ class WholeLabels:
         self._label_map = label_map
 
     def read(self, rows: range, columns: range) -> UInt8:
-        """As `LabelReader.read`."""
+        """Read a window as `LabelReader.read` does."""
         return self._label_map[rows.start : rows.stop, columns.start : columns.stop]
 
 
 class _Source(Protocol):
-    """What `GdalReader` and `TiffReader` have in common here."""
+    """The attributes of `GdalReader` and `TiffReader` that masks need."""
 
     size: tuple[int, int]
     by_rows: bool
@@ -175,7 +175,7 @@ class _Source(Protocol):
 
 
 class _Stored:
-    """The numbers of an open mask as class ids, h x w x 1, as an `ImageReader`."""
+    """The class ids of an open mask, h x w x 1, as an `ImageReader`."""
 
     geo: GeoTags | None = None
     note = ""
@@ -186,7 +186,7 @@ class _Stored:
         self._source, self._path, self._labels = source, path, labels
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
-        """As `ImageReader.read`."""
+        """Read a window as `ImageReader.read` does."""
         stored = self._source.stored(rows, columns)
         if stored.shape[2] == 3:
             rgb = stored if stored.dtype == np.uint8 else (stored >> 8).astype(np.uint8)
@@ -200,13 +200,13 @@ class _Stored:
 
 
 class _Windows:
-    """An `ImageReader` of one channel as a `LabelReader`."""
+    """A `LabelReader` of the single channel of an `ImageReader`."""
 
     def __init__(self, reader: _Stored | RowCache) -> None:
         self.size, self._reader = reader.size, reader
 
     def read(self, rows: range, columns: range) -> UInt8:
-        """As `LabelReader.read`."""
+        """Read a window as `LabelReader.read` does."""
         return self._reader.read(rows, columns)[0][..., 0]
 
 

@@ -1,8 +1,8 @@
-"""One way from a file to pixels, for training, scoring, `check` and prediction.
+"""The reader of image files, used by training, scoring, `check` and prediction alike.
 
-Which library decodes depends on the file and on what is installed, never on the command. rasterio reads upright TIFFs,
-and PNG and JPEG of more than `MAX_IN_MEMORY_PIXELS`, which it gives in windows. Where it is not installed, tifffile
-reads the TIFFs that it can. Pillow reads all others, and NumPy reads arrays in .npy files.
+The file and the installed libraries determine which library decodes a file, never the command. rasterio reads upright
+TIFFs, and PNG and JPEG of more than `MAX_IN_MEMORY_PIXELS`, which it reads in windows. If rasterio is not installed,
+tifffile reads the TIFFs that it can decode. NumPy reads arrays in .npy files, and Pillow reads all other files.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.files import StrPath
@@ -22,10 +23,10 @@ from fullconv.images.decoders.available import is_installed
 from fullconv.images.decoders.base import GeoTags, ImageReader, RowCache
 from fullconv.images.decoders.headers import ImageHeader, needs_tiff_library, pillow_header, read_header
 from fullconv.images.decoders.npy import ArrayReader, is_array
-from fullconv.images.decoders.open_pillow import check_pixels, opened_image
-from fullconv.images.decoders.pillow import PillowReader, pixels_of
+from fullconv.images.decoders.open_pillow import check_pixels, open_with_pillow
+from fullconv.images.decoders.pillow import PillowReader, decode_image
 from fullconv.images.decoders.tiff_tags import TIFF_STARTS, is_tiff
-from fullconv.images.decoders.values import Mask, UInt8, wrong_bands
+from fullconv.images.decoders.values import band_count_error
 from fullconv.images.input_format import RGB, InputFormat
 
 __all__ = [
@@ -40,28 +41,32 @@ __all__ = [
 ]
 
 MAX_IN_MEMORY_PIXELS = 64_000_000
-"""Pixels above which PNG and JPEG are decoded in windows."""
+"""PNG and JPEG with more pixels are decoded in windows."""
 
 LARGEST_BLOCK = 2**28
-"""Bytes of the largest block, a tile or a strip of rows, that is decoded at once."""
+"""Maximum bytes of a block (a tile or a strip of rows), which is decoded at once."""
 
 MOST_PIXELS = 2**40
-"""No image has more: a damaged header can claim them."""
+"""Headers that claim more pixels are damaged."""
 
 STRIP = 2048
-"""Rows that are read at once: what lies between the file and the pixels takes no more memory than they do."""
+"""Rows that are read at once, which bounds the memory for intermediate arrays."""
 
 Decoder = Literal["rasterio", "tifffile", "Pillow", "NumPy"]
 
 _DRIVERS = {"GTiff": TIFF_STARTS, "PNG": (b"\x89PNG",), "JPEG": (b"\xff\xd8\xff",)}
-"""GDAL's drivers that are used, by a file's first bytes; others may follow links to other files or to the network."""
+"""The GDAL drivers in use, with the first bytes of their files. Others may open linked files or network addresses."""
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An image that was read: H x W x C uint8, which pixels hold no data (None: all do), and its place on Earth.
+    """An image in memory.
 
-    `note` says which bands were read, if not all.
+    Attributes:
+        pixels: H x W x C uint8.
+        empty: H x W mask of the pixels without data; None if all pixels hold data.
+        geo: The georeference; None if the file has none.
+        note: A sentence about bands that were not read; empty if all were.
     """
 
     pixels: UInt8
@@ -71,35 +76,36 @@ class Picture:
 
 
 def read_image(path: StrPath, input: InputFormat = RGB) -> Picture:
-    """Read an image file of up to `MAX_PIXELS`: H x W x C uint8, upright (its EXIF orientation is applied).
+    """Read an image file of at most `MAX_PIXELS` as H x W x C uint8, upright (the EXIF orientation is applied).
 
-    Three channels are RGB: palettes, grey, 1-bit, YCbCr and CMYK are converted. Other numbers of channels are the bands
-    that are stored, without alpha where that makes the number right. Alpha is dropped, not composited: the colours are
-    those stored. Bytes stay. Other numbers become bytes so that the ends of the input's `value_range` become 0 and 255
-    and what lies outside is clipped; without one, 0..65535 of 16-bit grey becomes 0..255 (divided by 257, rounded),
-    of 16-bit colour the high byte is read, 32-bit integers are read as 16-bit, and floats as 0..1; values outside of
-    these are refused. Of more bands than three, RGB takes the first three of a TIFF, of two the first, and `note` says
-    so. Of several frames or pages the first is read.
+    Channels: three channels are RGB; palettes, grey, 1-bit, YCbCr and CMYK are converted. Any other number of channels
+    gives the stored bands, without alpha if the number requires it. Alpha is dropped, not composited: the colours are
+    the stored ones. For RGB, the first three bands of a TIFF with more bands are read, or the first of two, and `note`
+    says so. Of several frames or pages the first one is read.
 
-    A TIFF's nodata value, mask or alpha says which pixels hold no data; they are 0.
+    Values: 8-bit values are not changed. With a `value_range`, its ends become 0 and 255, and values outside it are
+    clipped. Without, 16-bit grey is divided by 257 and rounded, the high byte of 16-bit colour is read, 32-bit integers
+    are read as 16-bit, and floats from 0 to 1 become 0 to 255; values outside these ranges raise an error.
 
-    Raises DataError for files that are missing, empty, damaged, not images or larger than `MAX_PIXELS`, for other
-    numbers of bands, and for NaN; MissingExtra for TIFFs that only rasterio or tifffile reads.
+    Pixels without data, by a TIFF's nodata value, mask or alpha, are 0.
+
+    Raises DataError for files that are missing, empty, damaged, not images or larger than `MAX_PIXELS`, for another
+    number of bands, and for NaN. Raises MissingExtra for TIFFs that only rasterio or tifffile can read.
     """
     path = Path(path)
     if not is_array(path) and not (path.is_file() and is_tiff(path)):
-        with opened_image(path) as image:
+        with open_with_pillow(path) as image:
             if _decoder(path, pillow_header(image)) == "Pillow":
-                return Picture(pixels_of(image, input, path))
+                return Picture(decode_image(image, input, path))
     with open_image(path, input, whole=True) as reader:
         check_pixels(reader.size, path)
-        return Picture(*_whole(reader, input.channels), reader.geo, reader.note)
+        return Picture(*_read_whole(reader, input.channels), reader.geo, reader.note)
 
 
 def read_empty(path: StrPath, input: InputFormat = RGB) -> Mask | None:
-    """Return which pixels `read_image` finds without data, H x W; None where all hold some.
+    """Return the H x W mask of the pixels without data, as `read_image` does; None if all pixels hold data.
 
-    Only files that name such pixels are decoded. Raises DataError as `read_image`.
+    Only files that may have such pixels are decoded. Raises DataError as `read_image`.
     """
     path = Path(path)
     if is_array(path) or not path.is_file() or not is_tiff(path):
@@ -110,11 +116,13 @@ def read_empty(path: StrPath, input: InputFormat = RGB) -> Mask | None:
 
 
 @contextmanager
-def open_image(path: StrPath, input: InputFormat = RGB, whole: bool = False) -> Iterator[ImageReader]:
-    """Open an image to read it in windows, which hold what `read_image` gives.
+def open_image(
+    path: StrPath, input: InputFormat = RGB, whole: bool = False, max_block_bytes: int = LARGEST_BLOCK
+) -> Iterator[ImageReader]:
+    """Open an image to read it in windows, with the same pixels as `read_image`.
 
-    Raises DataError for files that are damaged or not images, and unless the image is to be read `whole`, for blocks
-    of more than `LARGEST_BLOCK`.
+    Raises DataError for files that are damaged or not images. Raises it also for blocks of more than `max_block_bytes`,
+    unless the caller reads the image `whole`.
     """
     path = Path(path)
     if is_array(path):
@@ -123,24 +131,24 @@ def open_image(path: StrPath, input: InputFormat = RGB, whole: bool = False) -> 
     header = read_header(path, None)
     if header.pixels > MOST_PIXELS:
         height, width = header.stored
-        problem = f"{width} x {height} pixels, which no image has"
+        problem = f"its header claims {width} x {height} pixels"
         raise DataError.of(Fault("too-large", path, problem, "copy or export it again"))
     if not header.gives(input.channels):
-        raise wrong_bands(path, header.bands, input.channels)
-    with _opened(path, header, input) as reader:
+        raise band_count_error(path, header.bands, input.channels)
+    with _open_decoder(path, header, input) as reader:
         if not whole:
-            _check_block(path, reader.block_bytes)
+            _check_block(path, reader.block_bytes, max_block_bytes)
         yield RowCache(reader, input.channels) if reader.by_rows else reader
 
 
 def decoder_of(path: StrPath) -> Decoder:
-    """Return the library that decodes an image file. Raises DataError as `read_header`."""
+    """Return the name of the library that decodes an image file. Raises DataError as `read_header`."""
     path = Path(path)
     return "NumPy" if is_array(path) else _decoder(path, read_header(path, None))
 
 
 def gdal_driver(path: Path) -> str | None:
-    """Return GDAL's driver for the file, by its first bytes; None for files that GDAL does not read here."""
+    """Return the GDAL driver for the file, by its first bytes; None for files that are not read with GDAL."""
     with path.open("rb") as file:
         start = file.read(4)
     return next((driver for driver, starts in _DRIVERS.items() if start.startswith(starts)), None)
@@ -152,17 +160,17 @@ def _decoder(path: Path, header: ImageHeader) -> Decoder:
     driver = gdal_driver(path)
     if driver is not None and is_installed("rasterio"):
         return "rasterio"
-    return "tifffile" if driver == "GTiff" and is_installed("tifffile") and _suits_tifffile(path) else "Pillow"
+    return "tifffile" if driver == "GTiff" and is_installed("tifffile") and _prefers_tifffile(path) else "Pillow"
 
 
-def _suits_tifffile(path: Path) -> bool:
-    from fullconv.images.decoders.tiff import takes_tiff
+def _prefers_tifffile(path: Path) -> bool:
+    from fullconv.images.decoders.tiff import suits_tifffile
 
-    return takes_tiff(path) or needs_tiff_library(path, as_rgb=False)
+    return suits_tifffile(path) or needs_tiff_library(path, as_rgb=False)
 
 
 @contextmanager
-def _opened(path: Path, header: ImageHeader, input: InputFormat) -> Iterator[ImageReader]:
+def _open_decoder(path: Path, header: ImageHeader, input: InputFormat) -> Iterator[ImageReader]:
     decoder = _decoder(path, header)
     if decoder == "rasterio":
         from fullconv.images.decoders.gdal import open_gdal
@@ -178,13 +186,13 @@ def _opened(path: Path, header: ImageHeader, input: InputFormat) -> Iterator[Ima
         yield PillowReader(path, header, input)
 
 
-def _check_block(path: Path, size: int) -> None:
-    if size > LARGEST_BLOCK:
-        problem = f"one block holds {size / 2**20:,.0f} MiB of pixels"
+def _check_block(path: Path, size: int, max_block_bytes: int) -> None:
+    if size > max_block_bytes:
+        problem = f"one block has {size / 2**20:,.0f} MiB of pixels"
         raise DataError.of(Fault("too-large", path, problem, "write the file in tiles (gdal_translate -co TILED=YES)"))
 
 
-def _whole(reader: ImageReader, channels: int) -> tuple[UInt8, Mask | None]:
+def _read_whole(reader: ImageReader, channels: int) -> tuple[UInt8, Mask | None]:
     height, width = reader.size
     pixels, empty = np.empty((height, width, channels), np.uint8), np.zeros((height, width), np.bool_)
     for top in range(0, height, STRIP):

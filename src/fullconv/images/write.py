@@ -1,4 +1,4 @@
-"""Images and label maps written, and images tinted with labels."""
+"""Writing of images and label maps, and overlays of both."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fullconv.arrays import UInt8
 from fullconv.errors import DataError, UsageError
 from fullconv.files import StrPath, atomic_write
 from fullconv.images.decoders.headers import IMAGE_SUFFIXES
 from fullconv.images.decoders.open_pillow import MAX_PIXELS
-from fullconv.images.decoders.values import UInt8
 from fullconv.labels import LabelSet
 
 __all__ = ["overlay", "rgb_view", "write_image", "write_label_map"]
 
 ROWS = 256
-"""Rows that are tinted at a time: what they take meanwhile is five times their own size."""
+"""Rows that are tinted at once; temporary arrays are five times as large as the rows."""
 
 _LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".jfif": 65500, ".gif": 65535, ".webp": 16383}
 
@@ -31,16 +31,18 @@ def write_image(path: StrPath, rgb: UInt8) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
         raise UsageError(
-            f"{path}: images are not written as {suffix or 'files without suffix'}; use .png", code="image-suffix"
+            f"{path}: images cannot be written as {suffix or 'files without a suffix'}; use .png",
+            code="unknown-image-suffix",
         )
     if max(rgb.shape) > _LONGEST_SIDE.get(suffix, MAX_PIXELS):
-        raise UsageError(f"{path}: {_size(rgb)} pixels are more than {suffix} can hold; use .png", code="image-size")
+        message = f"{path}: {_size(rgb)} pixels do not fit in a {suffix} file; use .png"
+        raise UsageError(message, code="image-too-large-for-format")
     with atomic_write(path) as temporary:
         Image.fromarray(rgb).save(temporary, quality=95, subsampling=0)
 
 
 def write_label_map(path: StrPath, label_map: UInt8, labels: LabelSet) -> None:
-    """Write an H x W uint8 label map as an 8-bit palette PNG, in the colours of `labels`, others white.
+    """Write an H x W uint8 label map as an 8-bit palette PNG in the colours of `labels`; other labels are white.
 
     Raises FullconvError if it cannot be written; the file is written atomically.
     """
@@ -51,24 +53,24 @@ def write_label_map(path: StrPath, label_map: UInt8, labels: LabelSet) -> None:
 
 
 def rgb_view(image: UInt8) -> UInt8:
-    """Return what is shown of an H x W x C image: its first three channels as RGB, or the first one as grey."""
+    """Return an H x W x C image as H x W x 3 RGB to show: its first three channels, or the first one as grey."""
     return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
 
 
 def overlay(image: UInt8, label_map: UInt8, labels: LabelSet, alpha: float = 0.5) -> UInt8:
     """Return an H x W x 3 uint8 RGB image tinted with the colours of its H x W label map, as a new array.
 
-    `alpha` is the share of the class colour, 0..1. Pixels whose label is no class keep the image.
+    `alpha` is the share of the class colour, 0 to 1. Pixels whose label is not a class are not tinted.
 
     Raises DataError if the sizes differ, UsageError if `alpha` is out of range.
     """
     if image.shape[:2] != label_map.shape:
         raise DataError(
-            f"an image of {_size(image)} and a label map of {_size(label_map)} pixels do not match",
-            code="size-mismatch",
+            f"the image is {_size(image)} pixels, the label map {_size(label_map)}; both must have the same size",
+            code="label-map-size-differs",
         )
     if not 0 <= alpha <= 1:
-        raise UsageError(f"alpha is {alpha}; it is a share, 0 to 1")
+        raise UsageError(f"alpha is {alpha}; it must be a number from 0 to 1", code="alpha-out-of-range")
     weight = round(256 * alpha)
     ids = np.arange(256, dtype=np.uint8)
     colors = labels.colorize(ids).astype(np.uint16)
@@ -86,4 +88,4 @@ def overlay(image: UInt8, label_map: UInt8, labels: LabelSet, alpha: float = 0.5
 
 
 def _size(array: UInt8) -> str:
-    return " x ".join(str(length) for length in array.shape[:2])
+    return f"{array.shape[1]} x {array.shape[0]}"

@@ -18,7 +18,7 @@ from fullconv.errors import ModelError
 from fullconv.files import atomic_write
 from fullconv.labels import LabelSet
 from fullconv.net.classifiers.backbones import build_classifier, input_size
-from fullconv.net.classifiers.user_file import located
+from fullconv.net.classifiers.user_file import locate_user_file
 from fullconv.net.fcn.network import FCN, rebuild
 from fullconv.net.fcn.spec import NetSpec
 
@@ -112,7 +112,7 @@ def load_classifier(path: Path) -> tuple[nn.Module, tuple[int, int], LabelSet]:
         meta = (file.metadata() or {}).get(_CLASSIFIER)
     try:
         values = json.loads(meta or "")
-        name, labels = located(str(values["model"]), path), LabelSet.from_dict(values["labels"])
+        name, labels = locate_user_file(str(values["model"]), path), LabelSet.from_dict(values["labels"])
     except (ValueError, KeyError, TypeError) as error:
         message = f"{path} has no readable description of a classifier: {error!r}"
         raise ModelError(message, code="unreadable-description") from error
@@ -143,7 +143,7 @@ def _parse_description(file: Any, path: Path) -> Saved:
     try:
         values = json.loads(meta)
         spec = NetSpec.from_dict(values["spec"])
-        spec = replace(spec, model=located(spec.model, path))
+        spec = replace(spec, model=locate_user_file(spec.model, path))
         return Saved(spec, LabelSet.from_dict(values["labels"]), values["notes"])
     except (ValueError, KeyError, TypeError) as error:
         message = f"{path} has a description that this version of fullconv cannot read: {error!r}"

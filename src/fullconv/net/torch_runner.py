@@ -1,4 +1,4 @@
-"""Trained networks as runners: PyTorch, on the GPU where there is one."""
+"""Run trained networks with PyTorch, on the GPU if there is one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from fullconv.arrays import Float32, UInt8
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.labels import LabelSet
@@ -23,12 +23,13 @@ from fullconv.net.fcn.network import FCN
 __all__ = ["TorchClassifier", "TorchRunner", "largest"]
 
 ROWS = 64
+"""The number of rows whose logits are upsampled at a time."""
 
 
 def largest(logits: torch.Tensor) -> torch.Tensor:
-    """N x K x H x W logits to N x H x W uint8, the class of the largest, the first one of equals.
+    """Map N x K x H x W logits to the class of the largest, N x H x W uint8; ties go to the first class.
 
-    Class by class: `argmax` over a dimension that is not the last takes a multiple of the time on a processor.
+    The loop goes class by class: on a CPU, `argmax` over a dimension other than the last takes several times as long.
     """
     most, best = logits[:, 0].clone(), torch.zeros_like(logits[:, 0], dtype=torch.uint8)
     for index in range(1, logits.shape[1]):
@@ -39,51 +40,52 @@ def largest(logits: torch.Tensor) -> torch.Tensor:
 
 
 class TorchRunner:
-    """Runs an FCN with torch in float32, on the GPU where there is one."""
+    """A `Runner` of an FCN on torch in float32."""
 
     net: FCN
 
     def __init__(self, net: FCN, labels: LabelSet, device: str | None = None) -> None:
+        """Move the network to `device`; None is the GPU if there is one, otherwise the CPU."""
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.net = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._labels = labels
 
     @classmethod
     def load(cls, path: Path, device: str | None = None) -> TorchRunner:
-        """Load a run folder or a weights file, on no more threads than the process has cores."""
+        """Load a run folder or a weights file; torch gets at most one thread for each core of the process."""
         net, saved = load_net(path)
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
         return cls(net, saved.labels, device)
 
     @cached_property
     def info(self) -> ModelInfo:
-        """The network that runs; neither global context nor a plain resize is exact."""
+        """The network that runs; it is not exact with global context or a plain resize."""
         return ModelInfo(self._labels, self.net.windows, self.net.exact, self.net.spec.input)
 
     @property
     def mean_color(self) -> tuple[int, ...]:
-        """The bytes, one for each channel, that the network normalises to zero, up to rounding."""
+        """One byte for each channel: the colour that the network normalizes to zero, up to rounding."""
         return tuple(round(255 * float(value)) for value in self.net.mean.flatten())
 
-    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """N x H x W x C uint8 to N x K x H x W float32."""
+    def logits(self, images: UInt8) -> Float32:
+        """Map N x H x W x C uint8 to N x K x H x W float32."""
         with self._running(images) as batch:
-            result: npt.NDArray[np.float32] = self.net(batch).float().cpu().numpy()
+            result: Float32 = self.net(batch).float().cpu().numpy()
         return result
 
-    def label_maps(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """N x H x W x C uint8 to N x H x W uint8 class ids; logits are upsampled for some rows at a time."""
+    def label_maps(self, images: UInt8) -> UInt8:
+        """Map N x H x W x C uint8 to N x H x W uint8 class ids; logits are upsampled some rows at a time."""
         height, width = images.shape[1:3]
         with self._running(images) as batch:
             scores = self.net.score(self.net.encode(batch), (height, width))
             bands = [range(top, min(top + ROWS, height)) for top in range(0, height, ROWS)]
             maps = [largest(self.net.upsample(scores, (height, width), rows)) for rows in bands]
-        result: npt.NDArray[np.uint8] = torch.cat(maps, 1).cpu().numpy()
+        result: UInt8 = torch.cat(maps, 1).cpu().numpy()
         return result
 
     @contextmanager
-    def _running(self, images: npt.NDArray[np.uint8]) -> Iterator[torch.Tensor]:
-        """Yield the batch on the device; torch's errors become those of fullconv."""
+    def _running(self, images: UInt8) -> Iterator[torch.Tensor]:
+        """Yield the batch on the device, and turn errors of torch into MemoryError or ModelError."""
         size = f"{images.shape[1]}x{images.shape[2]}"
         try:
             with torch.inference_mode():
@@ -95,9 +97,10 @@ class TorchRunner:
 
 
 class TorchClassifier:
-    """Runs a classifier of one image size with torch in float32, on the GPU where there is one."""
+    """A classifier of one image size on torch in float32."""
 
     def __init__(self, net: nn.Module, size: tuple[int, int], labels: LabelSet, device: str | None = None) -> None:
+        """Take a classifier of images of `size` (height, width); `device` as in `TorchRunner`."""
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.net = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.size, self.labels = size, labels
@@ -107,18 +110,18 @@ class TorchClassifier:
 
     @classmethod
     def load(cls, path: Path, device: str | None = None) -> TorchClassifier:
-        """Load a file of `checkpoint.save_classifier`."""
+        """Load a file that `checkpoint.save_classifier` wrote."""
         return cls(*load_classifier(path), device)
 
     @property
     def mean_color(self) -> tuple[int, ...]:
-        """The RGB bytes that the classifier normalises to zero, up to rounding."""
+        """The RGB bytes that the classifier normalizes to zero, up to rounding."""
         return tuple(round(255 * value) for value in IMAGENET_MEAN)
 
-    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """N x height x width x 3 uint8 RGB to N x K float32."""
+    def logits(self, images: UInt8) -> Float32:
+        """Map N x height x width x 3 uint8 RGB to N x K float32."""
         batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device)
         with torch.inference_mode():
             logits = self.net((batch / 255 - self._mean) / self._std)
-        result: npt.NDArray[np.float32] = logits.float().cpu().numpy()
+        result: Float32 = logits.float().cpu().numpy()
         return result

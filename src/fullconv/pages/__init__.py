@@ -1,3 +1,3 @@
-"""The HTML pages: one base template and one style sheet, used by every page that fullconv writes."""
+"""HTML pages: one base template and one style sheet for all pages that fullconv writes."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""What the templates draw: tables and their cells, as plain values."""
+"""The values that the templates draw: tables, cells, legends and percentages."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 __all__ = ["Cell", "Legend", "Row", "Table", "css_color", "legend_of", "percent"]
 
 Legend = Sequence[tuple[str, str]]
-"""Names with their CSS colours."""
+"""Class names with their CSS colours."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A text, in a table or a list: after a patch of `color`, linked to `href`, with CSS classes in `kind`."""
+    """A text in a table or a list, optionally with a patch of `color`, a link to `href` and the CSS classes `kind`."""
 
     text: str
     color: str = ""
@@ -26,7 +26,7 @@ Row = Sequence[Cell | str]
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its caption; the first cell of each row is the row's header. `kind` holds CSS classes."""
+    """A table with its caption; the first cell of a row is its header, and `kind` holds CSS classes."""
 
     caption: str
     head: Sequence[str]

@@ -1,4 +1,4 @@
-"""What the arguments of a command mean: the files to predict, and the names of their results."""
+"""Expand command-line arguments to input files, and name the results of each file."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ __all__ = ["expand_inputs", "output_names"]
 
 
 def expand_inputs(arguments: Sequence[str], out: Path | None = None) -> list[Path]:
-    """The files that arguments name, each once, in the order of the arguments.
+    """Return the files that the arguments name, each once, in the order of the arguments.
 
-    An argument is a file (of any suffix), a folder (its images at any depth, sorted), a glob, of which `**`
-    matches folders at any depth, or `-` for a list of arguments from stdin. Folders and globs leave out what is
-    hidden, and a folder's search leaves out `out`, so that the results of one run are not the inputs of the next.
-    Linked folders are followed, once. Videos are those that are named, or that a glob with their suffix matches.
+    An argument is a file (of any suffix), a folder (its images at any depth, sorted), a glob, in which `**` matches
+    folders at any depth, or `-` for a list of arguments on the standard input. Folders and globs skip hidden files, and
+    the search of a folder skips `out`, so that the results of one run are not the inputs of the next. Linked folders
+    are followed once. A video must be named, or match a glob with its suffix.
 
-    A list has one path a line, or NUL characters between them (`find -print0`). What it names and is not there is
-    given back too: whoever reads it tells so, and one lost file does not stop the rest of a list.
+    A list has one path a line, or NUL characters between the paths (`find -print0`). Missing files of a list are
+    returned too: the caller reports them, and one missing file does not stop the others.
 
-    Raises DataError that lists every argument without an image.
+    Raises DataError, which lists every argument without an image.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     missing = []
     for argument in arguments:
         try:
-            matches = _listed(out) if argument == "-" else list(_matches(argument, out))
+            matches = _read_list(out) if argument == "-" else list(_match(argument, out))
         except OSError as error:
             missing.append(f"{error.filename}: cannot be read ({error.strerror})")
             continue
@@ -44,25 +44,28 @@ def expand_inputs(arguments: Sequence[str], out: Path | None = None) -> list[Pat
         if not matches:
             missing.append(f"{argument or '(empty)'}: no such file, and no folder or pattern with images")
         for path in matches:
-            found.setdefault(file_identity(path), path)
+            files.setdefault(file_identity(path), path)
     if missing:
         message = "nothing to predict for some arguments; check the paths"
         raise DataError(message, details=missing, code="no-input")
-    return list(found.values())
+    return list(files.values())
 
 
 def output_names(paths: Sequence[Path]) -> list[Path]:
-    """For each input, the name of its results below the output folder, without suffix; no two are equal.
+    """Return for each input the name of its results below the output folder, without suffix; all names differ.
 
-    Folders below the deepest one that all inputs share are kept. A name is the input's stem; where that
-    would be shared (`a.jpg` beside `a.png`) or is nothing but dots, its whole file name. That of a video is the
-    folder of its frames, which no other input's results may lie in.
+    The name keeps the folders below the deepest folder that all inputs share. It ends with the stem of the file. If
+    another input has the same stem (`a.jpg` and `a.png`), or the stem consists of dots, it ends with the whole file
+    name. The name of a video is the folder of its frames, which contains no results of other inputs.
+
+    Raises UsageError for inputs on different drives.
     """
     absolute = [Path(os.path.abspath(path)) for path in paths]
     try:
         shared = os.path.commonpath([path.parent for path in absolute]) if paths else ""
     except ValueError:
-        raise UsageError("the inputs are on different drives; predict one drive at a time") from None
+        message = "the inputs are on different drives; predict one drive at a time"
+        raise UsageError(message, code="inputs-on-different-drives") from None
     relative = [path.relative_to(shared) for path in absolute]
     files = {str(path).casefold() for path in relative}
     folders = {str(parent).casefold() for path in relative for parent in path.parents}
@@ -77,27 +80,27 @@ def output_names(paths: Sequence[Path]) -> list[Path]:
     return [name(path) for path in relative]
 
 
-def _listed(out: Path | None) -> list[Path]:
-    """The arguments on stdin. Those that match nothing stand for themselves."""
+def _read_list(out: Path | None) -> list[Path]:
+    """Return the files of the list on the standard input, and its lines that match no file as paths."""
     text = sys.stdin.buffer.read()
     lines = [os.fsdecode(line) for line in (text.split(b"\0") if b"\0" in text else text.splitlines())]
-    return [path for line in lines if line for path in (list(_matches(line, out)) or [Path(line)])]
+    return [path for line in lines if line for path in (list(_match(line, out)) or [Path(line)])]
 
 
-def _matches(argument: str, out: Path | None) -> Iterator[Path]:
+def _match(argument: str, out: Path | None) -> Iterator[Path]:
     path = Path(argument)
     if not argument:
         return
     if path.is_dir():
-        yield from _images_below(path, out)
+        yield from _find_images(path, out)
     elif path.exists():
         yield path
     elif has_magic(argument):
-        yield from _globbed(path)
+        yield from _expand_glob(path)
 
 
-def _images_below(folder: Path, out: Path | None) -> Iterator[Path]:
-    """Images at any depth, in the order of their paths. Each real folder is entered once: links may loop."""
+def _find_images(folder: Path, out: Path | None) -> Iterator[Path]:
+    """Yield images at any depth, in the order of their paths; each real folder once, because links may loop."""
     entered = set() if out is None else {os.path.realpath(out)} - {os.path.realpath(folder)}
     pending = [folder]
     while pending:
@@ -114,8 +117,8 @@ def _images_below(folder: Path, out: Path | None) -> Iterator[Path]:
         pending.extend(sorted(images, reverse=True))
 
 
-def _globbed(pattern: Path) -> Iterator[Path]:
-    """Images that match. Pathlib's `**` does not follow links, so that loops end."""
+def _expand_glob(pattern: Path) -> Iterator[Path]:
+    """Yield the images that match; `**` of pathlib does not follow links, so loops end."""
     first = next(i for i, part in enumerate(pattern.parts) if has_magic(part))
     base, rest = Path(*pattern.parts[:first]), pattern.parts[first:]
     if rest[-1] == "**":

@@ -1,11 +1,12 @@
-"""Images of any size: read in windows, labelled tile by tile, written in bands; a kill costs one tile.
+"""Predict images of any size: read windows, label tile by tile, write bands; a killed process loses one tile.
 
-Images of more than `MAX_IN_MEMORY_PIXELS` are predicted this way. Memory then does not grow with the image's height,
-and with its width only if the file is stored by rows (PNG, JPEG, TIFF in strips), of which the rows of a tile are kept.
-A progressive JPEG is the exception: its last pass may change every pixel, so the decoder holds about 8 bytes for each.
+Images of more than `MAX_IN_MEMORY_PIXELS` are predicted this way. The memory does not depend on the height of the
+image. It grows with the width only if the file is stored by rows (PNG, JPEG, TIFF in strips), because the rows of a
+tile are kept. A progressive JPEG is the exception: its last pass may change every pixel, so the decoder holds about 8
+bytes for each pixel.
 
-The label map is TIFF if the image is georeferenced or has more than `PNG_PIXELS`, which few programs open as PNG; else
-it is PNG. Pixels without data get the ignored label, which is the TIFF's nodata value.
+The label map is a TIFF if the image is georeferenced or has more than `PNG_PIXELS` pixels, because few programs open
+such a PNG. Otherwise it is a PNG. Pixels without data get the ignored label, which is the nodata value of the TIFF.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from fullconv.arrays import UInt8
 from fullconv.errors import FullconvError
 from fullconv.images import open_image, overlay, read_header, rgb_view
 from fullconv.images.banded_writer import BAND, check_writable, write_bands
@@ -41,16 +42,14 @@ __all__ = [
 ]
 
 PNG_PIXELS = 2**28
-"""Pixels above which a result is a TIFF."""
-
-UInt8 = npt.NDArray[np.uint8]
+"""The largest number of pixels of a PNG result; larger results are TIFF."""
 
 
 @dataclass(frozen=True)
 class LargeResult:
-    """A large image that was predicted: its size (height, width), and how many pixels have each label, 0 to 255.
+    """A predicted large image: its size (height, width), and the number of pixels of each label, 0 to 255.
 
-    `resumed` tiles were stored by an earlier run; `note` says which of the image's bands were read, if not all.
+    An earlier run stored `resumed` of the tiles. `note` says which bands of the image were read, if not all.
     """
 
     size: tuple[int, int]
@@ -61,15 +60,16 @@ class LargeResult:
 
 
 def goes_in_windows(runner: Runner, path: Path, max_pixels: int = MAX_IN_MEMORY_PIXELS) -> bool:
-    """Whether an image of more than `max_pixels` is for `predict_large`. Raises DataError as `read_header`.
+    """Return whether `predict_large` predicts this image: it has more than `max_pixels`, and the runner allows tiles.
 
-    Only the header is read. Networks with global context get the whole image, unless `runner` is a `TiledRunner`.
+    Only the header is read. A network with global context gets the whole image, unless `runner` is a `TiledRunner`.
+    Raises DataError like `read_header`.
     """
     return read_header(path, None).pixels > max_pixels and (runner.info.exact or isinstance(runner, TiledRunner))
 
 
 def large_targets(path: Path, targets: Mapping[str, Path], runner: Runner | None = None) -> dict[str, Path]:
-    """Give the targets of a large image, by kind, their final suffixes; `runner` is the one that labels it."""
+    """Return the targets of a large image, by kind, with their final suffixes; `runner` is the one that labels it."""
     images = RGB if runner is None else runner.info.input
     with open_image(path, images) as reader:
         located, pixels = reader.geo is not None, reader.size[0] * reader.size[1]
@@ -80,7 +80,7 @@ def large_targets(path: Path, targets: Mapping[str, Path], runner: Runner | None
 
 
 def default_tile(runner: Runner) -> int:
-    """Return the default tile: 1024 pixels inside of the halo."""
+    """Return the side of the default tile: 1024 pixels and the halo."""
     return 1024 + max(window.before + window.after for window in runner.info.windows)
 
 
@@ -93,25 +93,27 @@ def predict_large(
 ) -> LargeResult:
     """Label an image in windows, and write "labels" and "overlay" of `targets`, as TIFF or PNG by their suffixes.
 
-    The tiles are those of `runner` if it is a `TiledRunner`, else of `default_tile`. `on_tile(done, all)` is called
-    after each. Stopped or killed, the work resumes in the next call: the labels so far are in hidden files next to
-    `resume_at`, by default the first target, and are used if image, model, classes, tile and halo are the same. Nothing
-    stays of a damaged image.
+    The tiles are those of `runner` if it is a `TiledRunner`, otherwise those of `default_tile`. `on_tile(done, all)` is
+    called after each tile. After an interruption, the next call resumes: hidden files next to `resume_at`, by default
+    the first target, store the labels of the complete tiles. They are used if image, model, classes, tile and halo are
+    the same. For a damaged image these files are deleted.
 
     Raises DataError for an image that cannot be read, UsageError for a network with global context without a halo,
-    MissingExtra for a result that needs rasterio or tifffile, and FullconvError when the file system refuses.
+    MissingExtra for a result that needs rasterio or tifffile, and FullconvError for a file that cannot be written.
     """
     tiled = runner if isinstance(runner, TiledRunner) else TiledRunner(runner, default_tile(runner))
     resume_at = resume_at or next(iter(targets.values()))
     for target in targets.values():
         check_writable(target)
     labels = tiled.info.labels
-    with open_image(path, tiled.info.input) as reader, _writing(resume_at):
+    with open_image(path, tiled.info.input) as reader, _report_write_errors(resume_at):
         tiles = tiled.tiles(reader.size)
-        with ResumableLabelMap(resume_at, reader.size, _job(tiled, path, reader.size), _probe(tiled.runner)) as part:
+        with ResumableLabelMap(
+            resume_at, reader.size, _describe_job(tiled, path, reader.size), _probe_model(tiled.runner)
+        ) as part:
             resumed = part.done
             for number in range(part.done, len(tiles)):
-                part.write(tiles[number], _labels(tiled.runner, reader, tiles[number]))
+                part.write(tiles[number], _label_tile(tiled.runner, reader, tiles[number]))
                 if on_tile is not None:
                     on_tile(number + 1, len(tiles))
             counts = np.zeros(256, np.int64)
@@ -120,25 +122,25 @@ def predict_large(
             if "labels" in targets:
                 write_bands(targets["labels"], part.size, part.bands(BAND), labels, reader.geo)
             if "overlay" in targets:
-                write_bands(targets["overlay"], part.size, _tinted(part, reader, labels), None, reader.geo)
+                write_bands(targets["overlay"], part.size, _overlay_bands(part, reader, labels), None, reader.geo)
         part.remove()
     return LargeResult(reader.size, tuple(counts.tolist()), len(tiles), resumed, reader.note)
 
 
-def _labels(runner: Runner, reader: ImageReader, tile: Tile) -> UInt8:
+def _label_tile(runner: Runner, reader: ImageReader, tile: Tile) -> UInt8:
     """Return the labels of a tile's kept pixels; a tile without data is not computed."""
     rows, columns = tile
     image, empty = reader.read(rows.read, columns.read)
-    kept = None if empty is None else empty[rows.inner, columns.inner]
+    without_data = None if empty is None else empty[rows.inner, columns.inner]
     ignored = np.uint8(runner.info.labels.ignore_index)
-    if kept is not None and kept.all():
-        return np.full(kept.shape, ignored)
+    if without_data is not None and without_data.all():
+        return np.full(without_data.shape, ignored)
     labels = label_maps(runner, image[None])[0][rows.inner, columns.inner]
-    return labels if kept is None else np.where(kept, ignored, labels)
+    return labels if without_data is None else np.where(without_data, ignored, labels)
 
 
-def _job(tiled: TiledRunner, path: Path, size: tuple[int, int]) -> dict[str, Any]:
-    """Identify the labels of a resumable label map, apart from the model's weights."""
+def _describe_job(tiled: TiledRunner, path: Path, size: tuple[int, int]) -> dict[str, Any]:
+    """Return the image, tiles and classes, which identify a resumable label map together with the weights."""
     status = path.stat()
     return {
         "image": [str(path.resolve()), status.st_size, status.st_mtime_ns, *size],
@@ -148,13 +150,13 @@ def _job(tiled: TiledRunner, path: Path, size: tuple[int, int]) -> dict[str, Any
     }
 
 
-def _probe(runner: Runner) -> list[float]:
-    """Return some logits of a small fixed picture, which identify the model."""
+def _probe_model(runner: Runner) -> list[float]:
+    """Return some logits of a small fixed picture, which identify the weights."""
     noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64, runner.info.input.channels), np.uint8)
     return [round(float(value), 6) for value in runner.logits(noise)[0, :, ::16, ::16].ravel()]
 
 
-def _tinted(part: ResumableLabelMap, reader: ImageReader, labels: LabelSet) -> Iterator[UInt8]:
+def _overlay_bands(part: ResumableLabelMap, reader: ImageReader, labels: LabelSet) -> Iterator[UInt8]:
     """Yield the overlay in bands."""
     top = 0
     for band in part.bands(BAND):
@@ -164,12 +166,12 @@ def _tinted(part: ResumableLabelMap, reader: ImageReader, labels: LabelSet) -> I
 
 
 @contextmanager
-def _writing(target: Path) -> Iterator[None]:
+def _report_write_errors(target: Path) -> Iterator[None]:
     """Turn errors of the file system into FullconvError."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or error
         raise FullconvError(
-            f"{target}: cannot be written ({reason}); check the folder and the disk", code="cannot-write"
+            f"{target}: cannot be written ({reason}); check the folder and the disk", code="file-not-writable"
         ) from error

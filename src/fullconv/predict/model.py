@@ -1,4 +1,4 @@
-"""The Python face: a model that is loaded, and predicts from paths, Pillow images and arrays."""
+"""The model of `fullconv.load`, which predicts paths, Pillow images and arrays."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fullconv.arrays import UInt8
 from fullconv.choices import Backend
 from fullconv.errors import UsageError
 from fullconv.images import read_image
-from fullconv.images.decoders.pillow import pixels_of
-from fullconv.images.decoders.values import wrong_bands
-from fullconv.images.video import is_video, video_frames
+from fullconv.images.decoders.pillow import decode_image
+from fullconv.images.decoders.values import band_count_error
+from fullconv.images.video import is_video, read_frames
 from fullconv.labels import LabelSet
 from fullconv.predict.inputs import expand_inputs, output_names
 from fullconv.predict.result import Result, segment
@@ -27,47 +28,51 @@ from fullconv.runtime.runner import Runner
 
 __all__ = ["ImageLike", "Model", "load_model"]
 
-ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
-"""A file, an opened Pillow image, or H x W x C uint8, RGB unless the model takes other channels."""
+ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | UInt8
+"""A file, an opened Pillow image, or an H x W x C uint8 array, RGB unless the model takes other channels."""
 
 
 class Model:
-    """A trained model on any backend; `fullconv.load` makes one."""
+    """A trained model on any backend; `fullconv.load` returns one."""
 
     def __init__(self, runner: Runner) -> None:
+        """Predict with `runner`."""
         self._runner = runner
 
     def __repr__(self) -> str:
+        """Return the names of the classes."""
         return f"Model({self.labels.num_classes} classes: {', '.join(self.labels.class_names)})"
 
     @property
     def labels(self) -> LabelSet:
-        """Names and colours of the classes."""
+        """The names and colours of the classes."""
         return self._runner.info.labels
 
     def predict(self, image: ImageLike) -> Result:
         """Label every pixel of one image: a file, a Pillow image, or an H x W x 3 uint8 array of RGB, 0..255.
 
-        A model of other channels takes H x W x C uint8, and files and Pillow images with those bands. Files and Pillow
-        images are turned upright. Raises UsageError for anything else, DataError for files that cannot be read,
-        ModelError where the model cannot run on it, MemoryError where it is too large.
+        A model for C other channels takes H x W x C uint8 arrays, and files and Pillow images with C bands. Files and
+        Pillow images are rotated upright according to their EXIF data.
+
+        Raises UsageError for anything else, DataError for a file that cannot be read, ModelError if the model cannot
+        run on the image, and MemoryError if the image is too large.
         """
         wanted = self._runner.info.input
         if isinstance(image, str | os.PathLike):
             path = Path(image)
             return segment(self._runner, read_image(path, wanted), path.stem, path)
         if isinstance(image, Image.Image):
-            pixels = pixels_of(image, wanted, getattr(image, "filename", "") or "the image")
+            pixels = decode_image(image, wanted, getattr(image, "filename", "") or "the image")
             return segment(self._runner, pixels, "image")
-        return segment(self._runner, _checked(image, wanted.channels), "image")
+        return segment(self._runner, _copy_array(image, wanted.channels), "image")
 
     def predict_many(self, images: str | os.PathLike[str] | Iterable[ImageLike]) -> Iterator[Result]:
-        """The results of many images, one at a time, in their order.
+        """Yield the results of many images, one at a time, in their order.
 
-        `images` is a folder, a glob, a video, or an iterable of what `predict` takes and of videos. A video gives a
-        result for each frame, named frame-000001 and so on below its own name. The names of a folder or glob are those
-        of `inputs.output_names`, no two of which are equal; others are stems. Raises as `predict`, at the image that
-        fails.
+        `images` is a folder, a glob, a video, or an iterable of videos and of images as `predict` takes them. A video
+        gives one result a frame, with the names frame-000001 and so on below the name of the video. For a folder or
+        glob, `inputs.output_names` gives the names, which all differ; other names are the stems of the files. A failed
+        image raises the errors of `predict`.
         """
         names: Iterable[Path | None] = repeat(None)
         if isinstance(images, str | os.PathLike):
@@ -77,8 +82,8 @@ class Model:
             if isinstance(image, str | os.PathLike) and is_video(path := Path(image)):
                 channels = self._runner.info.input.channels
                 if channels != 3:
-                    raise wrong_bands(path, 3, channels)
-                for number, frame in enumerate(video_frames(path), 1):
+                    raise band_count_error(path, 3, channels)
+                for number, frame in enumerate(read_frames(path), 1):
                     yield segment(self._runner, frame, f"{name or path.stem}/frame-{number:06d}")
             else:
                 result = self.predict(image)
@@ -95,21 +100,27 @@ def load_model(model: str | os.PathLike[str], backend: Backend | None = None) ->
     return Model(load_runner(model_path(model), backend))
 
 
-def _checked(image: object, channels: int) -> npt.NDArray[np.uint8]:
-    """The array, copied, as results compute from it later; UsageError that says how to make one of what was given."""
+def _copy_array(image: object, channels: int) -> UInt8:
+    """Return a copy, because results use it later; raise UsageError with advice for anything else."""
     kind = "RGB" if channels == 3 else "the model's channels"
-    wanted = f"an image is a path, a Pillow image, or an H x W x {channels} uint8 array of {kind}, 0 to 255"
+    wanted = f"an image must be a path, a Pillow image, or an H x W x {channels} uint8 array of {kind}, 0 to 255"
     if not isinstance(image, np.ndarray):
-        raise UsageError(f"{wanted}; this is {type(image).__name__}")
-    found = f"this array is {' x '.join(map(str, image.shape)) or 'a number'} {image.dtype}"
-    if image.ndim == 2 and channels == 3:
-        raise UsageError(f"{wanted}; {found}: stack a grey image three times, as np.stack([a] * 3, -1)")
-    if image.ndim == 3 and image.shape[2] != channels and image.shape[0] == channels:
-        raise UsageError(f"{wanted}; {found}: move the channels to the end, as a.transpose(1, 2, 0)")
-    if image.ndim == 3 and image.shape[2] == 4 and channels == 3:
-        raise UsageError(f"{wanted}; {found}: leave the fourth channel out, as a[..., :3]")
+        raise UsageError(f"{wanted}; this is {type(image).__name__}", code="not-an-image")
+    actual = f"this array is {' x '.join(map(str, image.shape)) or 'a number'} {image.dtype}"
     if image.ndim != 3 or image.shape[2] != channels or not image.size:
-        raise UsageError(f"{wanted}; {found}")
+        raise UsageError(f"{wanted}; {actual}{_explain_shape(image, channels)}", code="unsupported-array-shape")
     if image.dtype != np.uint8:
-        raise UsageError(f"{wanted}; {found}: scale it to 0 to 255, then a.round().astype(np.uint8)")
+        message = f"{wanted}; {actual}: scale it to 0 to 255, then convert it with a.round().astype(np.uint8)"
+        raise UsageError(message, code="unsupported-array-type")
     return image.copy()
+
+
+def _explain_shape(image: npt.NDArray[Any], channels: int) -> str:
+    """Return how to convert an array of another shape, where that is known."""
+    if image.ndim == 2 and channels == 3:
+        return ": stack a grey image three times with np.stack([a] * 3, -1)"
+    if image.ndim == 3 and image.shape[2] != channels and image.shape[0] == channels:
+        return ": move the channels to the end with a.transpose(1, 2, 0)"
+    if image.ndim == 3 and image.shape[2] == 4 and channels == 3:
+        return ": remove the fourth channel with a[..., :3]"
+    return ""

@@ -1,4 +1,4 @@
-"""Predict files: each image to its results, also after other images failed."""
+"""Predict files and write their results; a failed image does not stop the others."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 from fullconv.errors import DataError, FullconvError, Interrupted, UsageError
 from fullconv.images import Picture, read_image
 from fullconv.images.decoders.pillow import GEO_LOST
-from fullconv.images.decoders.values import wrong_bands
-from fullconv.images.georeference import georeference
-from fullconv.images.video import is_video, need_video, video_frames
+from fullconv.images.decoders.values import band_count_error
+from fullconv.images.georeference import read_georeference
+from fullconv.images.video import check_video_support, is_video, read_frames
 from fullconv.predict.inputs import output_names
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, goes_in_windows, large_targets, predict_large
 from fullconv.predict.outputs import (
     AREAS_FILE,
     DEFAULT_SAVES,
-    areas,
-    areas_rows,
     check_kinds,
+    compute_areas,
+    format_areas,
     read_areas,
     result_paths,
     update_areas,
 )
-from fullconv.predict.result import file_identity, segment, targets_of
+from fullconv.predict.result import choose_targets, file_identity, segment
 from fullconv.runtime.runner import Runner
 
 __all__ = ["PredictOptions", "PredictReport", "predict_files"]
@@ -36,11 +36,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How `predict_files` works.
+    """The options of `predict_files`.
 
-    `save` holds words of `outputs.SAVES`. None stands for `DEFAULT_SAVES`, but without an overlay of large images:
-    those of more than `max_in_memory_pixels`. `on_image(path, message)` is called after each input, with None for
-    success, and `on_tile(done, all)` after each tile of a large image.
+    `save` names kinds of results, of `outputs.SAVES`. None means `DEFAULT_SAVES`, but no overlay of large images, which
+    have more than `max_in_memory_pixels`. `on_image(path, message)` is called after each input, with None for success,
+    and `on_tile(done, all)` after each tile of a large image.
     """
 
     save: Collection[str] | None = None
@@ -61,7 +61,7 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class PredictReport:
-    """Which inputs were done, and which failed with what message, in the order of the inputs."""
+    """The inputs that were processed, and those that failed with their messages, in the order of the inputs."""
 
     done: tuple[Path, ...]
     failed: tuple[tuple[Path, str], ...]
@@ -72,13 +72,13 @@ def predict_files(
 ) -> PredictReport:
     """Segment each image and write its results, named by `inputs.output_names`, at the size of the image.
 
-    `outputs.result_paths` names the file of each kind of result. A video's frames are `<name>/frame-000001` and so on.
-    The areas of all images are in one table, `out/areas.csv`, written at the end, also after an interrupt; rows of
-    other images in it stay. If an image cannot be read, computed or written, the report has its message, and all others
-    are processed; an input is never overwritten.
+    `outputs.result_paths` names the file of each kind of result. The frames of a video are `<name>/frame-000001` and so
+    on. One table, `out/areas.csv`, holds the areas of all images. It is written at the end, even after an interrupt,
+    and keeps its rows of other images. If an image cannot be read, computed or written, the report has its message, and
+    all others are processed. An input is never overwritten.
 
-    Large images (see `run.large`) are read and written in windows, with the tiles of `runner` if it is a
-    `TiledRunner`, as `.tif` where PNG does not suit.
+    Large images (see `predict.large`) are read and written in windows, with the tiles of `runner` if it is a
+    `TiledRunner`.
 
     Raises UsageError, before any work, for other kinds of results, if `out` is a file, or if its `areas.csv` has other
     columns, and MissingExtra for videos without PyAV.
@@ -87,7 +87,7 @@ def predict_files(
     check_kinds(options.kinds)
     if os.path.exists(out) and not os.path.isdir(out):
         raise UsageError(
-            f"{out}: the output is to be a folder, and this is a file; choose another", code="output-is-a-file"
+            f"{out}: the output must be a folder, but this is a file; choose another", code="output-is-a-file"
         )
     paths = list(dict.fromkeys(paths))
     predictor = _Predictor(runner, out, options, frozenset(map(file_identity, paths)))
@@ -96,7 +96,7 @@ def predict_files(
         predictor.refuse_inputs([table], "the table of areas")
         read_areas(table)
     if any(map(is_video, paths)):
-        need_video()
+        check_video_support()
     done, failed = [], []
     try:
         for path, name in zip(paths, output_names(paths), strict=True):
@@ -115,7 +115,7 @@ def predict_files(
 
 @dataclass(frozen=True)
 class _Predictor:
-    """Predicts one input after the other; collects the rows of the table of areas, and the messages logged so far."""
+    """The state of one run: the rows of the table of areas, and the messages that were logged."""
 
     runner: Runner
     out: Path
@@ -130,32 +130,32 @@ class _Predictor:
             if not is_video(path) and goes_in_windows(self.runner, path, self.options.max_in_memory_pixels):
                 self._predict_large(path, name)
                 return None
-            for picture, part, source in _pictures(self.runner, path, name):
+            for picture, part, source in _read_pictures(self.runner, path, name):
                 self._predict(picture, part, source, str(source or path / part.name))
         except Interrupted:
             raise
         except (FullconvError, OSError) as error:
             return str(error)
         except MemoryError:
-            return f"{path}: too large for the memory; predict it in tiles, or make it smaller"
+            return f"{path}: too large for the memory; predict it in tiles (--tile), or make it smaller"
         return None
 
     def refuse_inputs(self, targets: Iterable[Path], image: str) -> None:
-        """Raise UsageError if a target is an input."""
+        """Raise UsageError if a result of `image` would replace an input."""
         for target in targets:
             if file_identity(target) in self.inputs:
                 raise UsageError(
-                    f"{image}: its result would overwrite the input {target}; choose another folder",
+                    f"{image}: its result would overwrite the input {target}; choose another folder or name",
                     code="overwrites-input",
                 )
 
     def _predict(self, picture: Picture, name: Path, source: Path | None, image: str) -> None:
         kinds = self.options.kinds
-        targets = targets_of(self.out, name, kinds, picture.geo)
+        targets = choose_targets(self.out, name, kinds, picture.geo)
         self.refuse_inputs(targets.values(), image)
         self._log_note(source, picture.note)
         result = segment(self.runner, picture, str(name), source, keep_logits="probabilities" in kinds)
-        rows = areas_rows(image, result.areas()) if "areas" in kinds else []
+        rows = format_areas(image, result.areas()) if "areas" in kinds else []
         result.write(targets)
         self.rows.extend(rows)
 
@@ -168,12 +168,12 @@ class _Predictor:
         files = {kind: targets[kind] for kind in wanted}
         result = predict_large(self.runner, path, files, self.options.on_tile, resume_at=targets["labels"])
         if "areas" in kinds:
-            image_areas = areas(result.counts, self.runner.info.labels, georeference(path))
-            self.rows.extend(areas_rows(str(path), image_areas))
+            image_areas = compute_areas(result.counts, self.runner.info.labels, read_georeference(path))
+            self.rows.extend(format_areas(str(path), image_areas))
         self._log_note(path, result.note)
 
     def _large_kinds(self, path: Path) -> frozenset[str]:
-        """Return the kinds that a large image gets, and log the others; DataError if it gets none."""
+        """Return the kinds that a large image gets, and log the others; raise DataError if it gets none."""
         kinds, size = self.options.kinds_of_large, f"has more than {self.options.max_in_memory_pixels:,} pixels"
         missing = self.options.kinds - kinds
         words = " and ".join(sorted(missing))
@@ -190,20 +190,20 @@ class _Predictor:
         return kinds
 
     def _log_note(self, path: Path | None, note: str) -> None:
-        """Log a note on an image; of an installation, once a run."""
+        """Log a note on an image; a note on the installation appears once a run."""
         line = note if note.startswith(GEO_LOST) else f"{path}: {note}"
         if note and line not in self.logged:
             log.log(logging.WARNING if note.startswith(GEO_LOST) else logging.INFO, "%s", line)
             self.logged.add(line)
 
 
-def _pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[Picture, Path, Path | None]]:
-    """Yield the image of a file, or the frames of a video: the picture, its results' name, and the image's own file."""
+def _read_pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[Picture, Path, Path | None]]:
+    """Yield picture, name of the results and file of an image, or of each frame of a video; a frame has no file."""
     images = runner.info.input
     if not is_video(path):
         yield read_image(path, images), name, path
         return
     if images.channels != 3:
-        raise wrong_bands(path, 3, images.channels)
-    for number, frame in enumerate(video_frames(path), 1):
+        raise band_count_error(path, 3, images.channels)
+    for number, frame in enumerate(read_frames(path), 1):
         yield Picture(frame), name / f"frame-{number:06d}", None

@@ -1,4 +1,4 @@
-"""A large label map that survives a kill: the labels so far, next to the result, with a journal of their tiles."""
+"""A large label map that can be resumed after a kill: a file of complete tiles, and a journal."""
 
 from __future__ import annotations
 
@@ -10,61 +10,62 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
+from fullconv.arrays import UInt8
 from fullconv.errors import DataError
 from fullconv.runtime.tiles import Tile
 
 __all__ = ["ResumableLabelMap"]
 
 CLOSE = 1e-4
-"""Two answers of one model to the probe differ by less, as a share of their range: rounding differs from run to run."""
-
-UInt8 = npt.NDArray[np.uint8]
+"""The largest difference of two probes of one model, as a share of their range; rounding differs between runs."""
 
 
 class ResumableLabelMap:
     """The labels of an image of `size` (height, width) on the disk, one byte a pixel, and a journal of their tiles.
 
-    The journal's first line holds `job`, which says what is labelled and how; each line after it says that one more
-    tile is stored. A tile is on the disk before its line is, and a line that a kill cut off does not count. `done`
-    tiles are stored already, none if `job` has changed; its `probe`, numbers that the model computed, may differ by
-    rounding.
+    The first line of the journal holds `job`, which identifies image, tiles and classes, and `probe`, numbers that the
+    model computed. Each further line says that one more tile is stored. A tile is written to the disk before its line,
+    and an incomplete last line does not count. `done` is the number of stored tiles; it is 0 if `job` has changed, or
+    `probe` by more than rounding.
     """
 
     def __init__(self, target: Path, size: tuple[int, int], job: Mapping[str, Any], probe: Sequence[float]) -> None:
+        """Open the files next to `target`, or create them."""
         self.size = size
         self._paths = tuple(target.with_name(f".{target.name}.{end}") for end in ("journal", "part"))
         journal, part = self._paths
         target.parent.mkdir(parents=True, exist_ok=True)
-        self.done, length = _tiles_done(journal, job, probe)
+        self.done, length = _read_journal(journal, job, probe)
         if self.done and part.exists() and part.stat().st_size == size[0] * size[1]:
             self._labels, self._lines = part.open("rb+"), journal.open("rb+")
             self._lines.truncate(length)
             self._lines.seek(length)
             return
         self.done = 0
-        self._lines = journal.open("wb+")  # emptied first: the old journal must not speak for the new labels
+        self._lines = journal.open("wb+")  # emptied first: the old journal does not describe the new labels
         self._labels = part.open("wb+")
         self._labels.truncate(size[0] * size[1])
         self._append(json.dumps({**job, "probe": list(probe)}))
 
     def __enter__(self) -> Self:
+        """Return the label map."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close both files, and remove them if the image is damaged."""
         self._labels.close()
         self._lines.close()
-        if isinstance(error, DataError):  # a damaged image: nobody can resume this
+        if isinstance(error, DataError):
             self.remove()
 
     def write(self, tile: Tile, labels: UInt8) -> None:
-        """Store the h x w uint8 labels of the next tile's kept pixels."""
+        """Store the h x w uint8 labels of the pixels that the next tile contributes."""
         rows, columns = tile
         for row, line in zip(rows.keep, labels, strict=True):
             self._labels.seek(row * self.size[1] + columns.keep.start)
             self._labels.write(np.ascontiguousarray(line).data)
-        _to_disk(self._labels)
+        _flush(self._labels)
         self.done += 1
         self._append(str(self.done))
 
@@ -77,22 +78,22 @@ class ResumableLabelMap:
             yield np.frombuffer(data, np.uint8).reshape(rows, self.size[1])
 
     def remove(self) -> None:
-        """Remove both files once the result is written: first the journal, without which the labels are worthless."""
+        """Remove both files: first the journal, without which the labels are not used."""
         for path in self._paths:
             path.unlink(missing_ok=True)
 
     def _append(self, line: str) -> None:
         self._lines.write(line.encode() + b"\n")
-        _to_disk(self._lines)
+        _flush(self._lines)
 
 
-def _to_disk(file: Any) -> None:
+def _flush(file: Any) -> None:
     file.flush()
     os.fsync(file.fileno())
 
 
-def _tiles_done(journal: Path, job: Mapping[str, Any], probe: Sequence[float]) -> tuple[int, int]:
-    """Return the tiles in a journal of the same job, and its length in bytes up to the last complete line."""
+def _read_journal(journal: Path, job: Mapping[str, Any], probe: Sequence[float]) -> tuple[int, int]:
+    """Return the number of stored tiles of the same job, and the length of the journal up to its last complete line."""
     try:
         head, *lines = journal.read_bytes().split(b"\n")[:-1]
         stored_job = json.loads(head)

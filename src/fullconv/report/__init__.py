@@ -1,3 +1,3 @@
-"""The report of a run: what a model gets right and wrong on labelled images, as one HTML file."""
+"""The report of a model: its scores, errors and pictures on labelled images, as one HTML file."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Charts as plain coordinates for the page's SVG: lines over epochs, and a dot with its interval for each class."""
+"""Compute the coordinates of SVG charts: lines over epochs, and a dot with its interval for each class."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ MARKS = (
     "m0 -4.2l4 7h-8z",
     "m0 -4.4l4.4 4.4l-4.4 4.4l-4.4 -4.4z",
 )
-"""A disc, a square, a triangle and a diamond around the current point, one for each look."""
+"""SVG paths of a disc, a square, a triangle and a diamond around the current point, one for each look."""
 
 MARKED = 12
-"""Points of a line with a marker, at most; the last one always has one."""
+"""The largest number of markers on a line; the last point always has one."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over epochs with a name; `look` is 0 to 3: colour, dashes and markers."""
+    """The values of one line over epochs, and its name; `look`, 0 to 3, selects colour, dashes and markers."""
 
     name: str
     epochs: Sequence[float]
@@ -40,7 +40,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class ChartText:
-    """A text at a place; `kind` holds its CSS classes."""
+    """A text and its position; `kind` holds its CSS classes."""
 
     x: float
     y: float
@@ -59,7 +59,7 @@ class DrawnLine:
 
 @dataclass(frozen=True)
 class Chart:
-    """All that the template draws. `description` says in words what the chart shows."""
+    """The parts of a chart for the template; `description` is its content in words, for screen readers."""
 
     id: str
     title: str
@@ -72,10 +72,7 @@ class Chart:
 
 
 def line_chart(id: str, title: str, unit: str, curves: Sequence[Curve], marked: Sequence[float] = ()) -> Chart:
-    """Draw curves over epochs, each named on the right at the height of its end.
-
-    A vertical line stands at each `marked` epoch. The page shows the same numbers as a table, too.
-    """
+    """Draw curves over epochs, each with its name on the right, and a vertical line at each `marked` epoch."""
     finite = [value for curve in curves for value in curve.values if math.isfinite(value)]
     last = max((epoch for curve in curves for epoch in curve.epochs), default=1.0)
     ticks = _ticks(min(finite, default=0.0), max(finite, default=1.0))
@@ -83,14 +80,14 @@ def line_chart(id: str, title: str, unit: str, curves: Sequence[Curve], marked: 
     grid = [f"M{LEFT} {up(tick)}H{WIDTH - RIGHT}" for tick in ticks]
     grid += [f"M{across(epoch)} {TOP}V{HEIGHT - BOTTOM}" for epoch in marked]
     texts = [ChartText(LEFT - 6, up(tick) + 4, f"{tick:g}", "end") for tick in ticks]
-    texts += [ChartText(across(tick), HEIGHT - BOTTOM + 16, str(tick), "middle") for tick in _whole(last)]
+    texts += [ChartText(across(tick), HEIGHT - BOTTOM + 16, str(tick), "middle") for tick in _epoch_ticks(last)]
     texts.append(ChartText((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "epoch", "middle"))
     drawn, ends = [], []
     for curve in curves:
         points = [(across(x), up(y)) for x, y in zip(curve.epochs, curve.values, strict=True) if math.isfinite(y)]
         drawn.append(_line(points, curve.look))
         ends.append(points[-1][1] if points else float(TOP))
-    for curve, y in zip(curves, _apart(ends), strict=True):
+    for curve, y in zip(curves, _separate(ends), strict=True):
         drawn.append(DrawnLine("", f"M{WIDTH - RIGHT + 12} {y}{MARKS[curve.look]}", curve.look))
         texts.append(ChartText(WIDTH - RIGHT + 20, y + 4, curve.name, "name"))
     spans = [f"{curve.name} from {curve.values[0]:.4g} to {curve.values[-1]:.4g}{unit}" for curve in curves]
@@ -98,7 +95,7 @@ def line_chart(id: str, title: str, unit: str, curves: Sequence[Curve], marked: 
 
 
 def interval_chart(id: str, title: str, rows: Sequence[tuple[str, float | None, Interval | None]]) -> Chart:
-    """Draw a row for each class: its IoU as a dot on a line from the low to the high end of its interval, 0 to 100."""
+    """Draw a row for each class: its IoU, 0 to 100, as a dot on a line over its interval."""
     height = ROW * len(rows) + BOTTOM
     across = _Scale(0, 100, NAMES + 8, WIDTH - 50)
     grid = [f"M{across(tick)} 4V{height - BOTTOM + 4}" for tick in range(0, 101, 25)]
@@ -119,7 +116,7 @@ def interval_chart(id: str, title: str, rows: Sequence[tuple[str, float | None, 
 
 @dataclass(frozen=True)
 class _Scale:
-    """Map values from `low` to `high` onto coordinates from `start` to `end`, to a tenth."""
+    """A map from values (`low` to `high`) to coordinates (`start` to `end`), rounded to a tenth."""
 
     low: float
     high: float
@@ -137,18 +134,18 @@ def _line(points: Sequence[tuple[float, float]], look: int) -> DrawnLine:
     return DrawnLine(path, "".join(f"M{x} {y}{MARKS[look]}" for x, y in marked), look)
 
 
-def _apart(heights: Sequence[float], room: float = 15) -> list[float]:
-    """Move labels down as far as they would cover the one above, and all up where the last one leaves the chart."""
+def _separate(heights: Sequence[float], distance: float = 15) -> list[float]:
+    """Move names down until they do not overlap, and all of them up if the last one leaves the chart."""
     moved = list(heights)
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     for above, below in pairwise(order):
-        moved[below] = max(moved[below], moved[above] + room)
+        moved[below] = max(moved[below], moved[above] + distance)
     excess = max([*moved, 0.0]) - (HEIGHT - BOTTOM)
     return [height - excess for height in moved] if excess > 0 else moved
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return four to eight round values that enclose both, from zero where that is not far below."""
+    """Return four to eight round values that enclose both; they start at zero if `low` is less than half of `high`."""
     low = 0.0 if 0 <= low < high / 2 else low
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / 4))
@@ -157,7 +154,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(number * step, 10) for number in range(first, max(last, first + 1) + 1)]
 
 
-def _whole(most: float) -> list[int]:
-    """Return whole epochs for the axis, six at most besides zero."""
+def _epoch_ticks(most: float) -> list[int]:
+    """Return whole epochs for the axis: zero and at most six others."""
     step = max(1, math.ceil(most / 6))
     return list(range(0, math.floor(most) + 1, step))

@@ -1,4 +1,4 @@
-"""All that a report states, put together once: measured, compared and judged."""
+"""The facts of a report: the measurement, its baseline, its intervals and the verdict."""
 
 from __future__ import annotations
 
@@ -6,63 +6,61 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from fullconv.arrays import Int64
 from fullconv.evaluation.intervals import Bootstrap, bootstrap
-from fullconv.evaluation.measure import Measured
+from fullconv.evaluation.measure import Measurement
 from fullconv.metrics import Scores
 from fullconv.report.source import Source
-from fullconv.report.verdict import Verdict, judge, majority_class, majority_scores
+from fullconv.report.verdict import Verdict, find_majority_class, judge, score_majority
 
 __all__ = ["Findings"]
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What was measured, and where the model comes from; the rest follows."""
+    """The measurement, the source of the model, and all values that a report derives from them."""
 
-    measured: Measured
+    measurement: Measurement
     source: Source
 
     @property
     def scores(self) -> Scores:
-        """The model's."""
-        return self.measured.scores
+        """The scores of the model."""
+        return self.measurement.scores
 
     @cached_property
     def baseline(self) -> Scores:
-        """Those of calling every pixel the majority class."""
-        return majority_scores(self.scores)
+        """The scores of a model that predicts the majority class everywhere."""
+        return score_majority(self.scores)
 
     @property
     def majority(self) -> str:
-        """The name of that class."""
-        return self.scores.class_names[majority_class(self.scores.confusion)]
+        """The name of the majority class."""
+        return self.scores.class_names[find_majority_class(self.scores.confusion)]
 
     @cached_property
     def bootstrap(self) -> Bootstrap:
-        """Intervals over images."""
-        return bootstrap(self.measured.counts(), majority_class(self.scores.confusion))
+        """The intervals over images."""
+        return bootstrap(self.measurement.counts(), find_majority_class(self.scores.confusion))
 
     @cached_property
     def verdict(self) -> Verdict:
-        """In plain words."""
+        """The verdict on the model."""
         return judge(self.scores, self.bootstrap, self.source)
 
     @property
     def data(self) -> str:
-        """The data set's name."""
-        return self.measured.dataset.root.resolve().name
+        """The name of the data set."""
+        return self.measurement.dataset.root.resolve().name
 
     @property
-    def images_with(self) -> npt.NDArray[np.int64]:
-        """K int64: in how many images each class is in the truth."""
-        found: npt.NDArray[np.int64] = (self.measured.counts()[:, 1] > 0).sum(0)
-        return found
+    def images_with(self) -> Int64:
+        """The number of images whose truth contains each class, K int64."""
+        images: Int64 = (self.measurement.counts()[:, 1] > 0).sum(0)
+        return images
 
     @property
     def chosen_here(self) -> bool:
-        """Whether the weights were chosen by validations on the images that they are scored on."""
+        """Whether the weights were chosen by validation on the same images that the report measures."""
         trained_on = Path(str(self.source.settings.get("data", ""))).name
-        return self.measured.split == "val" and bool(self.source.curves) and trained_on == self.data
+        return self.measurement.split == "val" and bool(self.source.curves) and trained_on == self.data

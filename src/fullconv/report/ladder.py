@@ -1,4 +1,4 @@
-"""The page of a ladder: the table of its networks, their curves, and links to their reports."""
+"""Write the page of a ladder: the table of its networks, their curves, and links to their reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Step", "write_ladder_page"]
 
 @dataclass(frozen=True)
 class Step:
-    """One network of a ladder: its name, its run folder, and the alarm of its report, which may be empty."""
+    """One network of a ladder: its name, its run folder, and the alarm of its report, empty if it works."""
 
     name: str
     folder: Path
@@ -27,8 +27,8 @@ class Step:
 def write_ladder_page(path: Path, data: str, steps: Sequence[Step], rows: Sequence[Sequence[str]], note: str) -> None:
     """Write the page into the ladder's folder.
 
-    `rows` are the head and the rows of the ladder's table; a row that has a step's name leads to its report. Raises
-    FullconvError where the page cannot be written, and ModelError for a damaged metrics.csv.
+    `rows` are the head and the rows of the ladder's table; a row with the name of a step links to its report. Raises
+    FullconvError if the page cannot be written, and ModelError for a damaged metrics.csv.
     """
     reports = {step.name: _address(step.folder / "report.html", path.parent) for step in steps}
     head, *body = rows
@@ -49,7 +49,7 @@ def _address(report: Path, folder: Path) -> str:
 
 
 def _charts(folders: Mapping[str, Path]) -> list[Chart]:
-    """Loss and mIoU over the epochs of all runs; each network starts where the one before ended."""
+    """Draw loss and mIoU over the epochs of all runs; each network starts at the last epoch of the one before."""
     start, ends = 0.0, []
     losses, scores = [], []
     for number, (name, folder) in enumerate(folders.items()):

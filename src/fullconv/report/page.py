@@ -1,4 +1,4 @@
-"""The report: one HTML page that needs no other file, no network and no script."""
+"""Write the report: one HTML page that needs no other file, no network and no script."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 from fullconv.cores import usable_cores
 from fullconv.evaluation.intervals import DRAWS, LEVEL, SEED
-from fullconv.evaluation.measure import Measured
+from fullconv.evaluation.measure import Measurement
 from fullconv.files import write_text
 from fullconv.pages.parts import Table, legend_of, percent
 from fullconv.pages.render import render_page
 from fullconv.report.charts import Chart, Curve, interval_chart, line_chart
 from fullconv.report.findings import Findings
-from fullconv.report.pictures import chosen, sheet_of
+from fullconv.report.pictures import choose_images, draw_sheet
 from fullconv.report.sections import (
     classes_table,
     confusions_table,
-    interval_text,
+    format_interval,
     matrix_table,
     scores_table,
     size_table,
@@ -33,7 +33,7 @@ from fullconv.report.verdict import Verdict
 __all__ = ["render", "write_report"]
 
 FOLDED = 30
-"""Classes, above which the page folds the confusion matrix."""
+"""The largest number of classes whose confusion matrix the page shows unfolded."""
 
 SCORES = {
     "mean_iou": "mIoU",
@@ -41,69 +41,72 @@ SCORES = {
     "mean_accuracy": "mean accuracy",
     "fw_iou": "f.w. IoU",
 }
-"""Columns of metrics.csv by their names on the page."""
+"""The columns of metrics.csv, with their names on the page."""
 
 
-def write_report(path: Path, measured: Measured, source: Source) -> Verdict:
-    """Write the page and return its verdict. FullconvError if it cannot be written, DataError if an image is gone."""
-    found = Findings(measured, source)
-    write_text(path, render(found))
-    return found.verdict
+def write_report(path: Path, measurement: Measurement, source: Source) -> Verdict:
+    """Write the page and return its verdict.
+
+    Raises FullconvError if the page cannot be written, and DataError if an image cannot be read again.
+    """
+    findings = Findings(measurement, source)
+    write_text(path, render(findings))
+    return findings.verdict
 
 
-def render(found: Findings) -> str:
+def render(findings: Findings) -> str:
     """Return the whole page."""
-    measured, interval = found.measured, found.bootstrap.mean_iou
-    choices, settings = _choices(found), _settings(found)
+    measurement, interval = findings.measurement, findings.bootstrap.mean_iou
+    choices, settings = _choices_table(findings), _settings_table(findings)
     nav = {
         "scores": "Scores",
         "classes": "Classes",
         "confusions": "Confusions",
         "places": "Errors",
         "pictures": "Pictures",
-        "curves": "Training" if found.source.curves else "",
+        "curves": "Training" if findings.source.curves else "",
         "about": "Data",
         "choices": "Choices" if choices else "",
         "settings": "Settings" if settings else "",
     }
     return render_page(
         "report.html",
-        title=f"{found.source.network}: {found.data}, {measured.split}",
+        title=f"{findings.source.network}: {findings.data}, {measurement.split}",
         nav=[(id, name) for id, name in nav.items() if name],
-        verdict=found.verdict,
-        mean_iou=percent(found.scores.mean_iou),
-        interval=f"{LEVEL}\u00a0% interval {interval_text(interval)}" if interval else "one image: no interval",
-        images=len(measured.images),
-        split=measured.split,
-        data=found.data,
-        scores=scores_table(found),
-        classes=classes_table(found),
-        classes_chart=_classes_chart(found),
+        verdict=findings.verdict,
+        mean_iou=percent(findings.scores.mean_iou),
+        interval=f"{LEVEL}\u00a0% interval {format_interval(interval)}" if interval else "one image: no interval",
+        images=len(measurement.images),
+        split=measurement.split,
+        data=findings.data,
+        scores=scores_table(findings),
+        classes=classes_table(findings),
+        classes_chart=_classes_chart(findings),
         bootstrap={"draws": f"{DRAWS:,}", "level": LEVEL, "seed": SEED},
-        confusions=confusions_table(found),
-        matrix=matrix_table(found),
-        folded=len(found.scores.class_names) > FOLDED,
-        zones=zone_table(found),
-        sizes=size_table(found),
-        legend=legend_of(measured.labels.class_names, measured.labels.palette),
-        pictures={name: [sheet_of(measured, counts) for counts in group]
-                  for name, group in chosen(measured.images).items()},
-        curves=_curves(found.source),
-        about=_about(found),
-        chosen_here=found.chosen_here,
+        confusions=confusions_table(findings),
+        matrix=matrix_table(findings),
+        folded=len(findings.scores.class_names) > FOLDED,
+        zones=zone_table(findings),
+        sizes=size_table(findings),
+        legend=legend_of(measurement.labels.class_names, measurement.labels.palette),
+        pictures={name: [draw_sheet(measurement, counts) for counts in group]
+                  for name, group in choose_images(measurement.images).items()},
+        curves=_curves(findings.source),
+        about=_about_table(findings),
+        chosen_here=findings.chosen_here,
         choices=choices,
         settings=settings,
     )  # fmt: skip
 
 
-def _classes_chart(found: Findings) -> Chart:
-    scores = found.scores
-    rows = list(zip(scores.class_names, scores.per_class_iou, found.bootstrap.per_class, strict=True))
+def _classes_chart(findings: Findings) -> Chart:
+    scores = findings.scores
+    rows = list(zip(scores.class_names, scores.per_class_iou, findings.bootstrap.per_class, strict=True))
     return interval_chart("chart-classes", f"IoU of each class with its {LEVEL} % interval, percent", rows)
 
 
 def _curves(source: Source) -> dict[str, Any] | None:
-    """Loss and scores over the epochs, as charts and as a table; None where no validation is known."""
+    """Return loss and scores over the epochs, as charts and as a table; None without validations."""
     rows = source.curves
     if not rows:
         return None
@@ -128,19 +131,19 @@ def _curves(source: Source) -> dict[str, Any] | None:
     }
 
 
-def _about(found: Findings) -> Table:
-    """What the scores were measured on, and how long that took."""
-    measured = found.measured
-    shapes = sorted({image.shape for image in measured.images})
+def _about_table(findings: Findings) -> Table:
+    """Build the table of data, model and time of the measurement."""
+    measurement = findings.measurement
+    shapes = sorted({image.shape for image in measurement.images})
     sizes = " to ".join(f"{height} x {width}" for height, width in dict.fromkeys((shapes[0], shapes[-1])))
-    seconds = [image.seconds for image in measured.images]
-    labelled = int(found.scores.confusion.sum())
+    seconds = [image.seconds for image in measurement.images]
+    labelled = int(findings.scores.confusion.sum())
     rows = [
-        ["data", f"{measured.dataset.root} ({measured.dataset.layout} layout), split {measured.split}"],
-        ["splits", measured.dataset.about],
-        ["images", f"{len(measured.images)}, of {sizes} pixels (height x width)"],
-        ["labelled pixels", f"{labelled:,}; {measured.ignored:,} ignored"],
-        ["model", str(found.source.model)],
+        ["data", f"{measurement.dataset.root} ({measurement.dataset.layout} layout), split {measurement.split}"],
+        ["splits", measurement.dataset.about],
+        ["images", f"{len(measurement.images)}, of {sizes} pixels (height x width)"],
+        ["labelled pixels", f"{labelled:,}; {measurement.ignored:,} ignored"],
+        ["model", str(findings.source.model)],
         ["time", f"{1000 * statistics.median(seconds):.0f} ms an image (median, without reading it; "
                  f"{1000 * min(seconds):.0f} to {1000 * max(seconds):.0f})"],
         ["machine", f"{platform.system()} {platform.machine()}, {usable_cores()} cores for this process, "
@@ -149,9 +152,9 @@ def _about(found: Findings) -> Table:
     return Table("Data, model and time", ["what", "value"], [row for row in rows if row[1]], "words")
 
 
-def _choices(found: Findings) -> Table | None:
-    """What was chosen before the first step, by the data or by hand, and why."""
-    choices = found.source.settings.get("choices")
+def _choices_table(findings: Findings) -> Table | None:
+    """Build the table of the choices before the first step, by data or by hand, with their reasons."""
+    choices = findings.source.settings.get("choices")
     if not isinstance(choices, Mapping):
         return None
     rows = [
@@ -162,18 +165,18 @@ def _choices(found: Findings) -> Table | None:
     return Table("What was chosen, and why", ["what", "value", "why"], rows, "words") if rows else None
 
 
-def _settings(found: Findings) -> Table | None:
-    settings = {name: value for name, value in found.source.settings.items() if name != "choices"}
-    rows = _flat(settings)
+def _settings_table(findings: Findings) -> Table | None:
+    settings = {name: value for name, value in findings.source.settings.items() if name != "choices"}
+    rows = _flatten(settings)
     return Table("Every setting of the run", ["setting", "value"], rows, "words") if rows else None
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """Names, with dots for what is nested, and values as JSON; texts as they are."""
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return names, with dots for nested values, and values as JSON; texts are not quoted."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            rows += _flat(value, f"{before}{name}.")
+            rows += _flatten(value, f"{prefix}{name}.")
         else:
-            rows.append((f"{before}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+            rows.append((f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
     return rows

@@ -1,39 +1,38 @@
-"""The pictures of the report: image, truth, prediction and errors of the worst, median, best and some other images."""
+"""Draw the pictures of the report: image, truth, prediction and errors of the worst, median, best and other images."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from fullconv.data.dataset import DataSet, labels_in
+from fullconv.arrays import Mask, UInt8
+from fullconv.data.dataset import DataSet, distinct_labels
 from fullconv.data.windows import open_sample
-from fullconv.evaluation.measure import ImageCounts, Measured, thumb_of, thumb_step
+from fullconv.evaluation.measure import ImageCounts, Measurement, make_thumbnail, thumbnail_step
 from fullconv.images import overlay, rgb_view
+from fullconv.images.data_uri import encode_picture, jpeg_data_uri
 from fullconv.labels import LabelSet
 from fullconv.pages.parts import percent
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS
 
-__all__ = ["Sheet", "chosen", "error_picture", "jpeg_uri", "outlines", "sheet_of", "tinted"]
+__all__ = ["Sheet", "choose_images", "draw_errors", "draw_sheet", "find_outlines", "tint_classes"]
 
 WORST, MEDIAN, BEST, OTHERS = 12, 4, 4, 6
+"""The number of images in each group."""
+
 STRIP = 8
-"""Rows of the small picture that are made at once of a large image."""
+"""The number of rows of the small picture that are computed at a time for a large image."""
 
 WRONG = (178, 52, 0)
-"""A dark orange: against the lightened grey it stands out by hue for every kind of colour vision, and by lightness."""
-
-UInt8 = npt.NDArray[np.uint8]
+"""A dark orange, which differs from the light grey in lightness, and in hue for every kind of colour vision."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """The pictures of one image as data URIs, with its mIoU and the share of its labelled pixels that is wrong.
+    """The pictures of one image as data URIs, with its mIoU and the share of its labelled pixels that are wrong.
 
     Both numbers are texts, in percent. `true_classes` and `predicted_classes` name the classes in the pictures.
     """
@@ -49,13 +48,13 @@ class Sheet:
     predicted_classes: tuple[str, ...]
 
 
-def chosen(images: Sequence[ImageCounts]) -> dict[str, list[ImageCounts]]:
-    """Choose the images to show, each once, in groups by name; none without a labelled pixel.
+def choose_images(images: Sequence[ImageCounts]) -> dict[str, list[ImageCounts]]:
+    """Choose the images to show, each once, in groups by name; images without a labelled pixel are skipped.
 
-    All but the last group go from the lowest mIoU to the highest. The last one is spread evenly over the rest of the
-    split, in its order.
+    The images of a group go from the lowest mIoU to the highest. Only the last group is in the order of the split: its
+    images are evenly spread over the rest.
     """
-    scored = [(iou, place, image) for place, image in enumerate(images) if (iou := image.mean_iou) is not None]
+    scored = [(iou, index, image) for index, image in enumerate(images) if (iou := image.mean_iou) is not None]
     ranked = sorted(scored, key=lambda row: row[:2])
     if len(ranked) <= WORST + MEDIAN + BEST:
         return {"All, worst first": [image for *_, image in ranked]}
@@ -71,33 +70,35 @@ def chosen(images: Sequence[ImageCounts]) -> dict[str, list[ImageCounts]]:
     return {name: [image for *_, image in group] for name, group in groups.items() if group}
 
 
-def sheet_of(measured: Measured, counts: ImageCounts, max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS) -> Sheet:
-    """Read the image and its target again, and draw them and the prediction that was kept, all of one size."""
-    labels = measured.labels
-    prediction = counts.unpacked()
-    small, truth = _thumbs(measured.dataset, counts, max_in_memory_pixels)
+def draw_sheet(
+    measurement: Measurement, counts: ImageCounts, max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS
+) -> Sheet:
+    """Read the image and its target again, and draw them and the stored prediction, all of one size."""
+    labels = measurement.labels
+    prediction = counts.unpack()
+    small, truth = _read_thumbnails(measurement.dataset, counts, max_in_memory_pixels)
     pictures = (
         small,
-        tinted(small, truth, labels),
-        tinted(small, prediction, labels),
-        error_picture(small, truth, prediction, labels),
+        tint_classes(small, truth, labels),
+        tint_classes(small, prediction, labels),
+        draw_errors(small, truth, prediction, labels),
     )
     mean_iou = counts.mean_iou
     assert mean_iou is not None
     wrong = 1 - float(counts.hit.sum() / counts.true.sum())
-    shown, true, predicted, errors = map(jpeg_uri, pictures)
+    shown, true, predicted, errors = map(_encode, pictures)
     names = _names(truth, labels), _names(prediction, labels)
     return Sheet(counts.sample.name, percent(mean_iou), percent(wrong), shown, true, predicted, errors, *names)
 
 
-def _thumbs(dataset: DataSet, counts: ImageCounts, max_in_memory_pixels: int) -> tuple[UInt8, UInt8]:
-    """Return the image, h x w x 3, and its target, h x w, small; a large image is read strip by strip."""
-    step = thumb_step(counts.shape)
+def _read_thumbnails(dataset: DataSet, counts: ImageCounts, max_in_memory_pixels: int) -> tuple[UInt8, UInt8]:
+    """Return the image, h x w x 3, and its target, h x w, at a small size; a large image is read strip by strip."""
+    step = thumbnail_step(counts.shape)
     height, width = (-(-length // step) for length in counts.shape)
     if counts.shape[0] * counts.shape[1] <= max_in_memory_pixels:
         image, target = dataset.read(counts.sample)
         small = Image.fromarray(rgb_view(image)).resize((width, height), Image.Resampling.LANCZOS)
-        return np.asarray(small), thumb_of(target)
+        return np.asarray(small), make_thumbnail(target)
     pictures, truths = [], []
     with open_sample(dataset, counts.sample) as reader:
         for top in range(0, height, STRIP):
@@ -110,38 +111,38 @@ def _thumbs(dataset: DataSet, counts: ImageCounts, max_in_memory_pixels: int) ->
 
 
 def _names(label_map: UInt8, labels: LabelSet) -> tuple[str, ...]:
-    return tuple(labels.class_names[label] for label in labels_in(label_map) if label < labels.num_classes)
+    return tuple(labels.class_names[label] for label in distinct_labels(label_map) if label < labels.num_classes)
 
 
-def tinted(image: UInt8, label_map: UInt8, labels: LabelSet) -> UInt8:
-    """H x W x 3: the image in the colours of its classes but black ones, with `outlines`; ignored pixels are hatched.
+def tint_classes(image: UInt8, label_map: UInt8, labels: LabelSet) -> UInt8:
+    """Return an H x W x 3 image in the colours of its classes, with outlines; ignored pixels are hatched.
 
-    Lines and lightness tell classes apart where hues do not.
+    A class whose colour is black is not tinted. Outlines and lightness distinguish classes of similar hues.
     """
     black = [label for label, color in enumerate(labels.palette) if color == (0, 0, 0)]
     shown = np.where(np.isin(label_map, black), labels.ignore_index, label_map).astype(np.uint8)
     picture = overlay(image, shown, labels, 0.6)
     _hatch(picture, label_map == labels.ignore_index)
-    lines = outlines(label_map)
+    lines = find_outlines(label_map)
     light = picture[lines].mean(-1, keepdims=True) > 110
     picture[lines] = np.where(light, 0, 255)
     return picture
 
 
-def outlines(label_map: UInt8) -> npt.NDArray[np.bool_]:
-    """H x W: pixels next to a label that has fewer pixels, so that small regions are framed and not covered."""
+def find_outlines(label_map: UInt8) -> Mask:
+    """Return an H x W mask of the pixels next to a label with fewer pixels: small regions are framed, not covered."""
     pixels = np.bincount(label_map.ravel(), minlength=256)
     rank = np.argsort(np.argsort(pixels, kind="stable"))[label_map]
-    found = np.zeros(label_map.shape, bool)
-    found[:, 1:] |= rank[:, 1:] > rank[:, :-1]
-    found[:, :-1] |= rank[:, :-1] > rank[:, 1:]
-    found[1:] |= rank[1:] > rank[:-1]
-    found[:-1] |= rank[:-1] > rank[1:]
-    return found
+    lines = np.zeros(label_map.shape, bool)
+    lines[:, 1:] |= rank[:, 1:] > rank[:, :-1]
+    lines[:, :-1] |= rank[:, :-1] > rank[:, 1:]
+    lines[1:] |= rank[1:] > rank[:-1]
+    lines[:-1] |= rank[:-1] > rank[1:]
+    return lines
 
 
-def error_picture(image: UInt8, truth: UInt8, prediction: UInt8, labels: LabelSet) -> UInt8:
-    """H x W x 3: the image in light grey, wrong pixels in `WRONG`, ignored ones hatched; the label maps are H x W."""
+def draw_errors(image: UInt8, truth: UInt8, prediction: UInt8, labels: LabelSet) -> UInt8:
+    """Return an H x W x 3 image in light grey with wrong pixels in `WRONG` and ignored pixels hatched."""
     grey = (np.asarray(Image.fromarray(image).convert("L")).astype(np.uint16) * 135 // 255 + 120).astype(np.uint8)
     picture = np.repeat(grey[..., None], 3, axis=2)
     ignored = truth == labels.ignore_index
@@ -150,13 +151,10 @@ def error_picture(image: UInt8, truth: UInt8, prediction: UInt8, labels: LabelSe
     return picture
 
 
-def _hatch(picture: UInt8, where: npt.NDArray[np.bool_]) -> None:
+def _hatch(picture: UInt8, where: Mask) -> None:
     rows, columns = np.indices(where.shape)
     picture[where & ((rows + columns) % 8 < 3)] = 90
 
 
-def jpeg_uri(picture: UInt8) -> str:
-    """An H x W x 3 uint8 picture as a data URI."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="JPEG", quality=82, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _encode(picture: UInt8) -> str:
+    return jpeg_data_uri(encode_picture(picture, "JPEG", quality=82, optimize=True))

@@ -1,4 +1,4 @@
-"""The tables of the report: scores, classes, confusions, and where the errors are."""
+"""Build the tables of the report: scores, classes, confusions, and the location of the errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fullconv.report.findings import Findings
 __all__ = [
     "classes_table",
     "confusions_table",
-    "interval_text",
+    "format_interval",
     "matrix_table",
     "scores_table",
     "size_table",
@@ -21,17 +21,18 @@ __all__ = [
 ]
 
 FEW = 10
-"""Images, below which an interval over them is itself rough."""
+"""The number of images below which an interval is rough."""
 
 CONFUSIONS = 10
+"""The largest number of rows in the table of confusions."""
 
 
-def interval_text(interval: Interval | None) -> str:
-    """Low to high in percent; a dash where there is none."""
+def format_interval(interval: Interval | None) -> str:
+    """Return the bounds of an interval in percent; a dash for None."""
     return "–" if interval is None else f"{percent(interval.low)} to {percent(interval.high)}"
 
 
-def scores_table(found: Findings) -> Table:
+def scores_table(findings: Findings) -> Table:
     """Build the table of the four scores, of the model and of the majority class."""
     names = {
         "pixel_accuracy": "Pixel accuracy",
@@ -41,25 +42,25 @@ def scores_table(found: Findings) -> Table:
     }
     rows = []
     for key, name in names.items():
-        score, base = getattr(found.scores, key), getattr(found.baseline, key)
+        score, base = getattr(findings.scores, key), getattr(findings.baseline, key)
         rows.append([name, percent(score, 2), percent(base, 2), f"{100 * (score - base):+.2f}"])
-    count, images = int(found.scores.confusion.sum()), len(found.measured.images)
+    count, images = int(findings.scores.confusion.sum()), len(findings.measurement.images)
     return Table(
         f"Percent, over all {count:,} labelled pixels of {images} image{'s' * (images > 1)} together",
-        ["score", "model", f"every pixel “{found.majority}”", "gain"],
+        ["score", "model", f"every pixel “{findings.majority}”", "gain"],
         rows,
     )
 
 
-def classes_table(found: Findings) -> Table:
-    """Build the table of the IoU of each class with its interval, and how much of the class there is."""
-    scores, with_it = found.scores, found.images_with.tolist()
+def classes_table(findings: Findings) -> Table:
+    """Build the table of the IoU of each class with its interval, recall and frequency."""
+    scores, with_it = findings.scores, findings.images_with.tolist()
     true, predicted, hit = scores.confusion.sum(1), scores.confusion.sum(0), scores.confusion.diagonal()
     total = scores.confusion.sum()
     rows: list[Row] = []
-    for k, iou in enumerate(scores.per_class_iou):
+    for k, (iou, interval) in enumerate(zip(scores.per_class_iou, findings.bootstrap.per_class, strict=True)):
         rows.append([
-            _class(found, k), "absent" if iou is None else percent(iou), interval_text(found.bootstrap.per_class[k]),
+            _class(findings, k), "absent" if iou is None else percent(iou), format_interval(interval),
             percent(hit[k] / true[k] if true[k] else None), percent(true[k] / total, 2),
             percent(predicted[k] / total, 2), str(with_it[k]), Cell(_note(with_it[k], iou), kind="note"),
         ])  # fmt: skip
@@ -70,8 +71,8 @@ def classes_table(found: Findings) -> Table:
     return Table("Percent; “images” counts the images that have the class in their truth", columns, rows)
 
 
-def _class(found: Findings, k: int, kind: str = "") -> Cell:
-    return Cell(found.scores.class_names[k], css_color(found.measured.labels.palette[k]), kind=kind)
+def _class(findings: Findings, k: int, kind: str = "") -> Cell:
+    return Cell(findings.scores.class_names[k], css_color(findings.measurement.labels.palette[k]), kind=kind)
 
 
 def _note(images: int, iou: float | None) -> str:
@@ -84,14 +85,19 @@ def _note(images: int, iou: float | None) -> str:
     return ""
 
 
-def confusions_table(found: Findings) -> Table | None:
-    """Build the table of the largest confusions; None where no pixel is wrong."""
-    scores = found.scores
+def confusions_table(findings: Findings) -> Table | None:
+    """Build the table of the largest confusions; return None if no pixel is wrong."""
+    scores = findings.scores
     true = scores.confusion.sum(1)
     wrong = scores.confusion - np.diag(scores.confusion.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]
     rows: list[Row] = [
-        [_class(found, i), _class(found, j, "text"), percent(wrong[i, j] / true[i]), percent(wrong[i, j] / wrong.sum())]
+        [
+            _class(findings, i),
+            _class(findings, j, "text"),
+            percent(wrong[i, j] / true[i]),
+            percent(wrong[i, j] / wrong.sum()),
+        ]
         for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
         if wrong[i, j]
     ]
@@ -99,9 +105,9 @@ def confusions_table(found: Findings) -> Table | None:
     return Table("The largest confusions, by pixels", head, rows) if rows else None
 
 
-def matrix_table(found: Findings) -> Table:
+def matrix_table(findings: Findings) -> Table:
     """Build the confusion matrix; classes without a pixel in the truth have no row."""
-    scores = found.scores
+    scores = findings.scores
     shares = scores.confusion / np.maximum(scores.confusion.sum(1, keepdims=True), 1)
     rows: list[Row] = [
         [name, *(_share(share, i == j) for j, share in enumerate(shares[i].tolist()))]
@@ -113,15 +119,15 @@ def matrix_table(found: Findings) -> Table:
 
 
 def _share(share: float, diagonal: bool) -> Cell:
-    """One cell of the matrix; the style sheet has twenty shades, `s1` to `s20`."""
+    """Return one cell of the matrix; the style sheet has twenty shades, `s1` to `s20`."""
     text = "0" if share == 0 else "<0.1" if share < 0.0005 else percent(share)
     shade = round(20 * share)
     return Cell(text, kind=" ".join(["diagonal"] * diagonal + [f"s{shade}"] * (shade > 0)))
 
 
-def zone_table(found: Findings) -> Table:
-    """Build the table of the errors at boundaries and inside regions."""
-    boundary, interior = found.measured.boundary, found.measured.interior
+def zone_table(findings: Findings) -> Table:
+    """Build the table of the errors near boundaries and inside regions."""
+    boundary, interior = findings.measurement.boundary, findings.measurement.interior
     pixels, wrong = boundary.pixels + interior.pixels, boundary.wrong + interior.wrong
     rows = []
     for name, zone in (("at a boundary", boundary), ("inside", interior)):
@@ -130,16 +136,16 @@ def zone_table(found: Findings) -> Table:
         rows.append([name, percent(zone.pixels / pixels), percent(accuracy), percent(errors)])
     head = ["where", "share of pixels", "pixel accuracy", "share of wrong pixels"]
     caption = f"Percent; a pixel is at a boundary where another label is at most {RADIUS} rows and columns away"
-    return Table(caption + _without_regions(found.measured.without_regions), head, rows)
+    return Table(caption + _without_regions(findings.measurement.without_regions), head, rows)
 
 
-def size_table(found: Findings) -> Table | None:
-    """Build the table of the errors in small regions and in large ones; None where there are no regions."""
-    regions = found.measured.regions
+def size_table(findings: Findings) -> Table | None:
+    """Build the table of the errors in small regions and in large ones; return None without regions."""
+    regions = findings.measurement.regions
     groups, rows = regions.thirds(), []
     for name, group in zip(_names(len(groups)), groups, strict=True):
         extent = f"{group.least:,} to {group.most:,}" if group.most > group.least else f"{group.least:,}"
-        share = percent(group.found / group.regions)
+        share = percent(group.mostly_right / group.regions)
         rows.append([name, extent, f"{group.regions:,}", percent(group.recall), share])
     head = ["regions of the truth", "pixels each", "regions", "recall, %", "mostly right, %"]
     caption = (

@@ -1,4 +1,4 @@
-"""What a model's files say about how it came to be: settings and curves of a run folder, notes of an ONNX file."""
+"""Read the history of a model: settings and curves of a run folder, or the notes of an ONNX file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = ("epoch", "train_loss", "pixel_accuracy", "mean_accuracy", "mean_iou",
 
 @dataclass(frozen=True)
 class Source:
-    """The model's path, its settings (nested, as in recipe.yaml) and `COLUMNS` of metrics.csv, a row a validation."""
+    """The path of a model, its settings (nested, as in recipe.yaml), and its `COLUMNS` of metrics.csv."""
 
     model: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Source:
 
     @property
     def network(self) -> str:
-        """Such as "FCN-8s on vgg16", or the file's name where nothing else is known."""
+        """The name of the network, such as "FCN-8s on vgg16"; the name of the file if the network is unknown."""
         spec = self.settings.get("network")
         if not isinstance(spec, Mapping) or not {"stride", "model"} <= spec.keys():
             return self.model.name
@@ -38,29 +38,29 @@ class Source:
 
     @property
     def stride(self) -> int:
-        """The network's prediction stride; 32, which all others are finer than, where it is not known."""
+        """The prediction stride; 32, the coarsest stride, if it is unknown."""
         spec = self.settings.get("network")
         stride = spec.get("stride") if isinstance(spec, Mapping) else None
         return stride if isinstance(stride, int) else 32
 
     @property
     def pretrained(self) -> bool:
-        """Whether it began with weights, of the classifier or of another run, as far as that is known."""
+        """Whether the training started from weights of the classifier or of another run; False if that is unknown."""
         weights = self.settings.get("weights")
         known = weights if isinstance(weights, Mapping) else {"from": weights, "start": self.settings.get("start")}
         return known.get("from") is not None or known.get("start") is not None
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """The values of the training; none where they are not known."""
-        found = self.settings.get("recipe")
-        return found if isinstance(found, Mapping) else {}
+        """The values of the training; empty if they are unknown."""
+        recipe = self.settings.get("recipe")
+        return recipe if isinstance(recipe, Mapping) else {}
 
 
 def read_source(model: Path, runner: Runner | None = None) -> Source:
-    """From recipe.yaml and metrics.csv of a run folder, as far as they are there, or the notes of an ONNX runner.
+    """Read recipe.yaml and metrics.csv of a run folder, or the notes of an ONNX runner; missing files are skipped.
 
-    Raises ModelError for files that cannot be read as such.
+    Raises ModelError for damaged files.
     """
     if not model.is_dir():
         notes = runner.metadata.notes if isinstance(runner, ExportedRunner) else {}
@@ -78,7 +78,7 @@ def read_source(model: Path, runner: Runner | None = None) -> Source:
 def read_curves(run: Path) -> tuple[dict[str, float], ...]:
     """Read `COLUMNS` of a run folder's metrics.csv, a row for each validation; none if the file does not exist.
 
-    Raises ModelError for a file that cannot be read as such.
+    Raises ModelError for a damaged file.
     """
     table = run / "metrics.csv"
     if not table.is_file():
@@ -90,5 +90,5 @@ def read_curves(run: Path) -> tuple[dict[str, float], ...]:
         raise _damaged(table, error) from error
 
 
-def _damaged(path: Path, what: object) -> ModelError:
-    return ModelError(f"{path} is damaged ({what}); restore it, or move it away", code="damaged-run-folder")
+def _damaged(path: Path, reason: object) -> ModelError:
+    return ModelError(f"{path} is damaged ({reason}); restore it, or move it away", code="damaged-run-folder")

@@ -1,4 +1,4 @@
-"""The verdict on a model in plain words: its gain over predicting one class everywhere, and whether it works."""
+"""Judge a model in plain words: its gain over predicting one class everywhere, and whether it works."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from fullconv.arrays import Int64
 from fullconv.evaluation.intervals import Bootstrap
 from fullconv.metrics import Scores
 from fullconv.report.source import Source
 
-__all__ = ["Verdict", "judge", "majority_class", "majority_scores"]
+__all__ = ["Verdict", "find_majority_class", "judge", "score_majority"]
 
 FEW_STEPS = 80
-"""Of a training; train chooses more for a single image."""
+"""The number of training steps below which the report warns; train chooses more, even for a single image."""
 
 COLLAPSED = 0.1
 """A model works only if it predicts other classes on this share of the pixels outside its most predicted class."""
@@ -23,7 +23,10 @@ COLLAPSED = 0.1
 
 @dataclass(frozen=True)
 class Verdict:
-    """`alarm` is why the model is not to be used, or empty; `remedies` what to try; `headline` holds either way."""
+    """The gain of a model in one sentence, and, if it does not work, an alarm with remedies.
+
+    `alarm` is the reason not to use the model, or empty.
+    """
 
     headline: str
     alarm: str
@@ -31,52 +34,54 @@ class Verdict:
     notes: tuple[str, ...]
 
 
-def majority_class(confusion: npt.NDArray[np.int64]) -> int:
-    """The class with most labelled pixels, the first one of equals."""
+def find_majority_class(confusion: Int64) -> int:
+    """Return the class with most labelled pixels, and the first one of equals."""
     return int(confusion.sum(1).argmax())
 
 
-def majority_scores(scores: Scores) -> Scores:
+def score_majority(scores: Scores) -> Scores:
     """Score a model that predicts the majority class of the same truth for every pixel."""
     counts = np.zeros_like(scores.confusion)
-    counts[:, majority_class(scores.confusion)] = scores.confusion.sum(1)
+    counts[:, find_majority_class(scores.confusion)] = scores.confusion.sum(1)
     return Scores.from_confusion(counts, scores.class_names)
 
 
-def judge(scores: Scores, found: Bootstrap, source: Source) -> Verdict:
-    """The verdict on a model; `source` has the settings of its training as far as they are known."""
-    base = majority_scores(scores)
-    name = scores.class_names[majority_class(scores.confusion)]
+def judge(scores: Scores, intervals: Bootstrap, source: Source) -> Verdict:
+    """Judge a model; `source` holds the known settings of its training."""
+    base = score_majority(scores)
+    name = scores.class_names[find_majority_class(scores.confusion)]
     points = 100 * (scores.mean_iou - base.mean_iou)
     direction = "better" if points >= 0 else "worse"
     headline = (
         f"{abs(points):.1f} percentage points of mIoU {direction} than predicting “{name}” everywhere "
         f"({100 * scores.mean_iou:.1f} against {100 * base.mean_iou:.1f})"
     )
-    if found.gain is not None:
-        headline += f"; with other images of this kind, {100 * found.gain.low:+.1f} to {100 * found.gain.high:+.1f}"
-    alarms = [text for text in (_collapsed(scores), _no_gain(found, points, name)) if text]
+    if intervals.gain is not None:
+        headline += (
+            f"; with other images of this kind, {100 * intervals.gain.low:+.1f} to {100 * intervals.gain.high:+.1f}"
+        )
+    alarms = [text for text in (_collapsed(scores), _no_gain(intervals, points, name)) if text]
     notes = () if alarms else _unseen(scores)
     return Verdict(headline + ".", " ".join(alarms), _remedies(source) if alarms else (), notes)
 
 
 def _collapsed(scores: Scores) -> str:
-    """The alarm where the model predicts one class nearly everywhere although there are others; else empty."""
+    """Return an alarm if the model predicts nearly only one class although there are others, else empty text."""
     predicted, true = scores.confusion.sum(0), scores.confusion.sum(1)
     top, total = int(predicted.argmax()), int(true.sum())
     others = total - int(true[top])
-    called = total - int(predicted[top])
-    if not others or called >= COLLAPSED * others:
+    majority = int(predicted[top])
+    if not others or total - majority >= COLLAPSED * others:
         return ""
     return (
-        f"The model predicts “{scores.class_names[top]}” for {_percent(total - called, total)} of the pixels, although "
+        f"The model predicts “{scores.class_names[top]}” for {_percent(majority, total)} of the pixels, although "
         f"{_percent(others, total)} of them belong to other classes. It learned the frequent class and nothing else, "
         "even where its pixel accuracy is high."
     )
 
 
-def _no_gain(found: Bootstrap, points: float, name: str) -> str:
-    low = points if found.gain is None else 100 * found.gain.low
+def _no_gain(intervals: Bootstrap, points: float, name: str) -> str:
+    low = points if intervals.gain is None else 100 * intervals.gain.low
     if low > 0:
         return ""
     return (
@@ -92,10 +97,10 @@ def _unseen(scores: Scores) -> tuple[str, ...]:
 
 
 def _remedies(source: Source) -> tuple[str, ...]:
-    """Likely causes with what to do, those first that the run's settings point at; none that it has tried."""
+    """Return likely causes with remedies that were not tried; those that the settings suggest come first."""
     recipe = source.recipe
     advice = [
-        *_by_hand(source),
+        *_manual_settings(source),
         "The masks may be wrong: look at the truth in the pictures below, and check that ids and classes agree. If "
         "unlabelled pixels have the id of a class, the network learns them as that class; give them the ignored label.",
         "The training may have been too short: if the scores still rise, train for more epochs (--epochs).",
@@ -115,28 +120,28 @@ def _remedies(source: Source) -> tuple[str, ...]:
     return (*advice, f"The backbone may know too little: {known}.")
 
 
-def _by_hand(source: Source) -> list[str]:
-    """What was asked for and is far from what would have been chosen."""
-    found, recipe = [], source.recipe
+def _manual_settings(source: Source) -> list[str]:
+    """Return remedies for settings by hand that are far from the values that train chooses."""
+    remedies, recipe = [], source.recipe
     epochs, batch = recipe.get("epochs"), recipe.get("batch_size")
     samples = source.settings.get("samples")
     images = samples.get("train") if isinstance(samples, Mapping) else None
     if isinstance(epochs, int) and isinstance(batch, int) and isinstance(images, int):
         steps = epochs * -(-images // max(1, batch))
         if steps < FEW_STEPS:
-            found.append(
+            remedies.append(
                 f"It was trained for {steps} step{'s' * (steps > 1)} only ({epochs} epoch{'s' * (epochs > 1)}): "
                 "without --epochs, train chooses a number that fits the number of images."
             )
     if isinstance(recipe.get("lr"), int | float):
-        found.append(
+        remedies.append(
             f"The learning rate was set by hand (--lr {recipe['lr']:g}): without --lr, train chooses one that fits."
         )
-    return found
+    return remedies
 
 
 def _percent(part: int, whole: int) -> str:
-    """To as many digits as it takes to tell nearly all from all."""
+    """Return a percentage with enough digits to distinguish nearly all from all, and nearly none from none."""
     share = 100 * part / whole
     digits = next((n for n in (1, 2, 3) if part in (0, whole) or 0 < float(f"{share:.{n}f}") < 100), 4)
     return f"{share:.{digits}f} %"

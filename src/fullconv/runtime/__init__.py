@@ -1,3 +1,3 @@
-"""Running a model: the seam to whatever computes it, prediction of files, and scoring."""
+"""Runners: one interface to a network on torch, ONNX Runtime or OpenVINO, whole, in tiles or patch by patch."""
 
 __all__: list[str] = []

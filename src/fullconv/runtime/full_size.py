@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fullconv.arrays import UInt8
-from fullconv.runtime.metadata import Float32, ModelMetadata
+from fullconv.arrays import Float32, UInt8
+from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.runner import largest
 
 __all__ = ["full_size_labels", "full_size_logits"]

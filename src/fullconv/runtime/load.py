@@ -1,13 +1,13 @@
-"""From a model's path to a runner."""
+"""Load a model's files as a runner."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
 from fullconv.choices import Backend
-from fullconv.errors import MissingExtra, ModelError, UsageError
+from fullconv.errors import ModelError, UsageError
+from fullconv.extras import need
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.runner import Runner
 
@@ -31,14 +31,17 @@ def load_runner(path: Path, backend: Backend | None = None) -> Runner:
     backend = backend or ("onnx" if exported else "torch")
     if exported == (backend == "torch"):
         models = "a run folder or a .safetensors file" if backend == "torch" else "an .onnx file of fullconv export"
-        raise UsageError(f"{path}: the {backend} backend runs {models}", code="backend-of-other-model")
+        raise UsageError(
+            f"{path}: the {backend} backend runs {models}; choose another backend or another model",
+            code="backend-of-other-model",
+        )
     if backend == "torch":
-        _require("train", "torch", "torchvision", "safetensors")
+        need("train", "torch", "torchvision", "safetensors")
         from fullconv.net.torch_runner import TorchRunner
 
         return TorchRunner.load(path)
     if backend == "openvino":
-        _require("openvino", "openvino")
+        need("openvino", "openvino")
         from fullconv.runtime.openvino import OpenVinoFile
 
         compiled = OpenVinoFile.load(path)
@@ -47,9 +50,3 @@ def load_runner(path: Path, backend: Backend | None = None) -> Runner:
 
     file = OnnxFile.load(path)
     return ExportedRunner(file.metadata, file.scores)
-
-
-def _require(extra: str, *packages: str) -> None:
-    for package in packages:
-        if find_spec(package) is None:
-            raise MissingExtra(package, extra)

@@ -11,16 +11,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from fullconv.arrays import Float32
 from fullconv.errors import DataError, ModelError
+from fullconv.files import StrPath
 from fullconv.geometry import Upsampling, bilinear_kernel
 from fullconv.geometry.tiles import Window
 from fullconv.images.input_format import InputFormat
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
 
-__all__ = ["FORMAT_VERSION", "NOTES", "Float32", "ModelMetadata"]
+__all__ = ["FORMAT_VERSION", "NOTES", "ModelMetadata"]
 
 FORMAT_VERSION = 1
 
@@ -41,18 +42,16 @@ _NAMES: tuple[str, ...] = (
     "kernel",
 )
 
-Float32 = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class ModelMetadata:
     """The description of a network in an ONNX file; every value of `to_metadata` is JSON.
 
-    `stride` is the prediction stride. `upsamplings` (vertical, horizontal) put the file's `logits` onto pixels, and
+    `stride` is the prediction stride. `upsamplings` (vertical, horizontal) map the file's `logits` to pixels, and
     `lead` is the padding before the image: pixel p is cell `crop + lead + p` of the transposed convolution. `kernel` is
-    its learned kernel, K x K x rows x columns float32, from classes to classes; None is the bilinear one. `notes`,
-    under the names in `NOTES`, are for people: the recipe, scores with the data they were measured on, the source of
-    the weights.
+    its learned kernel, K x K x rows x columns float32, from classes to classes; None means the bilinear kernel.
+    `notes`, under the names in `NOTES`, are for people: the recipe, the scores and the data of their measurement, the
+    source of the weights.
 
     Raises ValueError for values that describe no network.
     """
@@ -65,6 +64,7 @@ class ModelMetadata:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Check the values."""
         if self.stride < 1 or self.info.input.channels < 1 or min(self.lead) < 0:
             raise ValueError(f"stride {self.stride}, {self.info.input.channels} channels, lead {self.lead}")
         for window in self.info.windows:
@@ -94,25 +94,31 @@ class ModelMetadata:
         return {name: json.dumps(value) for name, value in values.items()}
 
     @classmethod
-    def from_metadata(cls, texts: Mapping[str, str]) -> ModelMetadata:
-        """Read what `to_metadata` wrote; other names are ignored. ModelError, without the file's name, for other texts.
+    def from_metadata(cls, path: StrPath, texts: Mapping[str, str]) -> ModelMetadata:
+        """Read the names and values that `to_metadata` wrote; other names are ignored.
 
-        Files of format 1 without `value_range` are older than it, and have none.
+        Older files of format 1 have no `value_range`: it is None. Raises ModelError, which names the file `path`, for
+        values that fullconv did not write.
         """
         if "format_version" not in texts:
             raise ModelError(
-                "it was not written by fullconv export: it does not describe its network", code="foreign-onnx"
+                f"{path} was not written by fullconv export: it does not describe its network; export the model again",
+                code="foreign-onnx",
             )
         try:
             values = {name: json.loads(text) for name, text in texts.items() if name in _NAMES + NOTES}
             if values["format_version"] != FORMAT_VERSION:
                 raise ModelError(
-                    f"its format is {values['format_version']}, this fullconv reads {FORMAT_VERSION}",
+                    f"{path} has format {values['format_version']}, but this version of fullconv reads format "
+                    f"{FORMAT_VERSION}; export the model again with this version",
                     code="onnx-format-version",
                 )
             return cls._read(values)
         except (ValueError, KeyError, TypeError, AttributeError, DataError) as error:
-            raise ModelError(f"its description cannot be read: {error!r}", code="damaged-metadata") from error
+            raise ModelError(
+                f"{path} has a description that cannot be read ({error!r}); export the model again",
+                code="damaged-metadata",
+            ) from error
 
     @classmethod
     def _read(cls, values: dict[str, Any]) -> ModelMetadata:
@@ -145,18 +151,19 @@ class ModelMetadata:
 
     @cached_property
     def blocks(self) -> Float32:
-        """The weights from four cells to the block of rows x columns pixels between them; these are the factors.
+        """The weights from four cells to the block of rows x columns pixels between them.
 
-        Of the bilinear kernel, (rows * columns) x 4, the same for each class; of a learned one, (4 * K) x (rows *
-        columns * K). The cells are (q - 1, r - 1), (q - 1, r), (q, r - 1) and (q, r), in that order, for the block
-        whose first pixel is (q * rows, r * columns) of the transposed convolution.
+        `rows` and `columns` are the factors of `upsamplings`. The shape is (rows * columns) x 4 for the bilinear
+        kernel, which is the same for each class, and (4 * K) x (rows * columns * K) for a learned kernel. The cells are
+        (q - 1, r - 1), (q - 1, r), (q, r - 1) and (q, r), in that order, for the block whose first pixel is
+        (q * rows, r * columns) of the transposed convolution.
         """
         rows, columns = self.upsamplings
         kernel = self.kernel
         if kernel is None:
             kernel = np.outer(bilinear_kernel(rows), bilinear_kernel(columns)).astype(np.float32)[None, None]
-        room = [(0, 2 * up.factor - up.kernel) for up in self.upsamplings]
-        kernel = np.pad(kernel, ((0, 0), (0, 0), *room))
+        padding = [(0, 2 * up.factor - up.kernel) for up in self.upsamplings]
+        kernel = np.pad(kernel, ((0, 0), (0, 0), *padding))
         taps = kernel[:, :, np.array(rows.phases)][:, :, :, :, np.array(columns.phases)]
         sources, targets = kernel.shape[:2]  # now sources, targets, row, 2, column, 2
         if self.kernel is None:

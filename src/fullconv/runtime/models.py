@@ -18,7 +18,7 @@ def bundled_names(folder: Path = FOLDER) -> list[str]:
 
 
 def bundled(name: str, folder: Path = FOLDER) -> Path:
-    """Return the file of a bundled model; ModelError that lists the names for any other name."""
+    """Return the file of a bundled model; raise ModelError, which lists the names, for any other name."""
     names = bundled_names(folder)
     if name not in names:
         raise ModelError(
@@ -30,7 +30,7 @@ def bundled(name: str, folder: Path = FOLDER) -> Path:
 
 
 def model_path(model: str | os.PathLike[str], folder: Path = FOLDER) -> Path:
-    """Return the path of a model: that of a bundled one by its name, or a path that exists.
+    """Return the path of a model, which is the name of a bundled model or an existing path.
 
     A bundled name has priority over a folder of that name: ./street is the folder. Raises ModelError for anything else.
     """

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from fullconv.arrays import UInt8
+from fullconv.arrays import Float32, UInt8
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
-from fullconv.runtime.metadata import Float32, ModelMetadata
+from fullconv.runtime.metadata import ModelMetadata
 
 __all__ = ["OnnxFile"]
 
@@ -45,9 +45,9 @@ class OnnxFile:
         options.enable_mem_pattern = False
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            metadata = ModelMetadata.from_metadata(session.get_modelmeta().custom_metadata_map)
-        except ModelError as error:
-            raise ModelError(f"{path}: {error}", code=error.code) from error
+            metadata = ModelMetadata.from_metadata(path, session.get_modelmeta().custom_metadata_map)
+        except ModelError:
+            raise
         except Exception as error:  # ONNX Runtime's exceptions have no other common class
             raise ModelError(f"{path}: cannot be read as an ONNX file: {error}", code="invalid-onnx-file") from error
         return cls(session, metadata)

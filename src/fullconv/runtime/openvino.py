@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import openvino
 
-from fullconv.arrays import UInt8
+from fullconv.arrays import Float32, UInt8
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
-from fullconv.runtime.metadata import Float32, ModelMetadata
+from fullconv.runtime.metadata import ModelMetadata
 
 __all__ = ["OpenVinoFile", "Precision"]
 
@@ -50,7 +50,7 @@ class OpenVinoFile:
         try:
             core = _core()
             whole = core.read_model(path)
-            metadata = ModelMetadata.from_metadata(_metadata(whole))
+            metadata = ModelMetadata.from_metadata(path, _read_metadata(whole))
             model = openvino.Model([whole.output("logits")], whole.get_parameters())
             settings: dict[str, Any] = {
                 "PERFORMANCE_HINT": "LATENCY",
@@ -59,8 +59,8 @@ class OpenVinoFile:
             }
             settings |= {"INFERENCE_PRECISION_HINT": precision} if precision else {}
             request = core.compile_model(model, "CPU", settings).create_infer_request()
-        except ModelError as error:
-            raise ModelError(f"{path}: {error}", code=error.code) from error
+        except ModelError:
+            raise
         except Exception as error:  # OpenVINO's exceptions have no other common class
             reason = " ".join(str(error).split())[:300]
             raise ModelError(f"{path}: cannot be read as an ONNX file: {reason}", code="invalid-onnx-file") from error
@@ -88,7 +88,7 @@ def _core() -> openvino.Core:
     return openvino.Core()
 
 
-def _metadata(model: Any) -> dict[str, str]:
+def _read_metadata(model: Any) -> dict[str, str]:
     """Return the file's metadata_props, which OpenVINO stores as runtime information of the model."""
     if not model.has_rt_info(["framework"]):
         return {}

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from fullconv.arrays import Float32, UInt8
 from fullconv.errors import ModelError
 from fullconv.model_info import ModelInfo
 
 __all__ = ["Runner", "label_maps", "largest"]
 
-UInt8 = npt.NDArray[np.uint8]
-
 
 class Runner(Protocol):
-    """Labels batches of images: PyTorch, ONNX Runtime, OpenVINO, or tiles over one of them.
+    """A network that labels batches of images: on PyTorch, ONNX Runtime or OpenVINO, whole or in tiles.
 
     Images are N x H x W x C uint8 in the format `info.input`, of any H and W >= 1. The methods raise MemoryError when a
     batch does not fit, and ModelError when the model cannot run on it.
@@ -27,7 +25,7 @@ class Runner(Protocol):
         """The network that runs."""
         ...
 
-    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
+    def logits(self, images: UInt8) -> Float32:
         """Return N x K x H x W float32 raw scores."""
         ...
 
@@ -41,13 +39,13 @@ def label_maps(runner: Runner, images: UInt8) -> UInt8:
     maps = runner.label_maps(images)
     if maps.shape != images.shape[:3]:
         raise ModelError(
-            f"the model gave label maps of shape {maps.shape} where {images.shape[:3]} was expected",
+            f"the model returned label maps of shape {maps.shape}, not {images.shape[:3]}; export or train it again",
             code="label-map-shape",
         )
     return maps
 
 
-def largest(logits: npt.NDArray[np.float32]) -> UInt8:
+def largest(logits: Float32) -> UInt8:
     """Return the class of the largest of N x K x H x W logits, and the first of equal ones, as N x H x W uint8.
 
     The loop goes class by class: `argmax` takes several times as long, copies its input, and returns 8 bytes a pixel.

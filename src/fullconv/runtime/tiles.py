@@ -1,4 +1,4 @@
-"""Tiled prediction: the labels of the whole image, in the memory of one tile."""
+"""Tiled prediction: the labels of the whole image, with memory for one tile."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 
+from fullconv.arrays import Float32, UInt8
 from fullconv.errors import UsageError
 from fullconv.geometry.tiles import MAX_TILES, Cut, choose_tile
 from fullconv.model_info import ModelInfo
@@ -18,9 +18,8 @@ __all__ = ["MAX_UNTILED_PIXELS", "Tile", "TiledRunner", "in_memory"]
 MAX_UNTILED_PIXELS = 4 * 2**20
 """Pixels above which an image in memory is computed in tiles automatically, of about as many pixels each."""
 
-UInt8 = npt.NDArray[np.uint8]
 Tile = tuple[Cut, Cut]
-"""Rows and columns."""
+"""The rows and the columns of a tile."""
 
 
 class TiledRunner:
@@ -30,19 +29,20 @@ class TiledRunner:
     image ends: tiled and whole-image logits are equal up to float rounding. With `halo`, tiles overlap by so many
     pixels on either side instead; if the network needs more, labels near the seams differ, and `info.exact` is False.
 
-    Raises UsageError for tiles no larger than the halo, and without `halo` for networks with global context, whose
-    labels no tile can give.
+    Raises UsageError for tiles no larger than the halo, for a negative halo, and without `halo` for networks with
+    global context, where labels of tiles differ from labels of the whole image.
     """
 
     def __init__(self, runner: Runner, tile: int | tuple[int, int], halo: int | None = None) -> None:
+        """Cut images for `runner`; `halo` None is the network's own halo."""
         if halo is None and not runner.info.exact:
             raise UsageError(
-                "this network looks at the whole image at once, so tiles cannot give its labels; "
-                "predict without tiles, or give a halo and accept other labels",
+                "this network has global context, so tiles cannot give the labels of the whole image; "
+                "predict without tiles, or set a halo and accept other labels",
                 code="tiles-of-global-context",
             )
         if halo is not None and halo < 0:
-            raise UsageError(f"a halo of {halo} pixels: it is 0 at the least", code="negative-halo")
+            raise UsageError(f"a halo of {halo} pixels is not possible; use 0 or more", code="negative-halo")
         self.runner, self.tile, self.halo = runner, tile, halo
         windows = runner.info.windows
         self._cut = tuple(window.with_halo(halo) for window in windows)
@@ -58,17 +58,21 @@ class TiledRunner:
         return self._info
 
     def tiles(self, size: tuple[int, int]) -> list[Tile]:
-        """Cut an image of `size` (height, width) into tiles, row by row; into one if it is not larger.
+        """Cut an image of `size` (height, width) into tiles, row by row; a small image is one tile.
 
         Raises UsageError for more than `tiling.MAX_TILES`.
         """
         axes = zip(self._cut, size, self._sides, strict=True)
         rows, columns = (window.cuts(length, side) for window, length, side in axes)
         if len(rows) * len(columns) > MAX_TILES:
-            raise UsageError(f"{size[1]} x {size[0]} pixels are {len(rows) * len(columns):,} tiles; take larger ones")
+            message = (
+                f"an image of {size[1]} x {size[0]} pixels needs {len(rows) * len(columns):,} tiles, "
+                f"more than {MAX_TILES:,}; use larger tiles"
+            )
+            raise UsageError(message, code="too-many-tiles")
         return list(product(rows, columns))
 
-    def logits(self, images: UInt8) -> npt.NDArray[np.float32]:
+    def logits(self, images: UInt8) -> Float32:
         """Map N x H x W x C uint8 to N x K x H x W float32."""
         count, height, width = images.shape[:3]
         whole = np.empty((count, self.info.labels.num_classes, height, width), np.float32)
@@ -81,14 +85,14 @@ class TiledRunner:
         """Map N x H x W x C uint8 to N x H x W uint8 class ids."""
         whole = np.empty(images.shape[:3], np.uint8)
         for rows, columns in self.tiles((images.shape[1], images.shape[2])):
-            tile_maps = label_maps(self.runner, _cut_out(images, (rows, columns)))
+            tile_maps = label_maps(self.runner, _crop(images, (rows, columns)))
             whole[:, rows.outer, columns.outer] = tile_maps[:, rows.inner, columns.inner]
         return whole
 
-    def tile_logits(self, images: UInt8, tile: Tile) -> npt.NDArray[np.float32]:
+    def tile_logits(self, images: UInt8, tile: Tile) -> Float32:
         """Return the logits of one tile's kept pixels, N x K x h x w float32."""
         rows, columns = tile
-        return self.runner.logits(_cut_out(images, tile))[:, :, rows.inner, columns.inner]
+        return self.runner.logits(_crop(images, tile))[:, :, rows.inner, columns.inner]
 
 
 def in_memory(runner: Runner, size: tuple[int, int], max_pixels: int = MAX_UNTILED_PIXELS) -> Runner:
@@ -98,6 +102,6 @@ def in_memory(runner: Runner, size: tuple[int, int], max_pixels: int = MAX_UNTIL
     return TiledRunner(runner, choose_tile(runner.info.windows, size, max_pixels))
 
 
-def _cut_out(images: UInt8, tile: Tile) -> UInt8:
+def _crop(images: UInt8, tile: Tile) -> UInt8:
     rows, columns = tile
     return images[:, rows.read.start : rows.read.stop, columns.read.start : columns.read.stop]

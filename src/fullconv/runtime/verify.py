@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
-import numpy.typing as npt
 
+from fullconv.arrays import UInt8
 from fullconv.images.decoders.base import ImageReader
 from fullconv.runtime.runner import label_maps
 from fullconv.runtime.tiles import Tile, TiledRunner
@@ -19,14 +19,12 @@ TIE = 1e-4
 """Two logits are a tie if they are closer than this share of the range of all logits: float rounding decides there."""
 
 SAMPLE = 8
-"""Tiles that `halo_error` measures, evenly spread over the image."""
-
-UInt8 = npt.NDArray[np.uint8]
+"""The number of tiles that `halo_error` measures, evenly spread over the image."""
 
 
 @dataclass(frozen=True)
 class TileVerification:
-    """An image predicted whole and in tiles: `differing` labels, of which `ties`.
+    """The comparison of an image predicted whole and in tiles: `differing` labels, of which `ties` are ties.
 
     `largest` is the largest difference of two logits and `logit_range` the difference of the largest logit and the
     smallest; `margin` is the largest distance between the two best logits at a pixel whose label differs, 0 if no label
@@ -43,13 +41,13 @@ class TileVerification:
 
     @property
     def holds(self) -> bool:
-        """Whether no label differs except at ties."""
+        """Whether labels differ only at ties."""
         return self.differing == self.ties
 
 
 @dataclass(frozen=True)
 class HaloError:
-    """The cost and the gain of a smaller halo on some tiles of an image: labels that differ, and seconds."""
+    """The cost and the gain of a smaller halo on some tiles of an image: differing labels, and seconds."""
 
     tiles: int
     pixels: int
@@ -64,7 +62,7 @@ class HaloError:
 
     @property
     def saved(self) -> float:
-        """Saved time as a share of the time with the network's halo; negative if the smaller halo takes longer."""
+        """The saved share of the time with the network's halo; negative if the smaller halo takes longer."""
         return 1 - self.seconds / self.exact_seconds
 
 
@@ -98,7 +96,7 @@ def verify_tiles(tiled: TiledRunner, image: UInt8) -> TileVerification:
 def halo_error(tiled: TiledRunner, reader: ImageReader) -> HaloError | None:
     """Compare a smaller halo with the network's halo on `SAMPLE` tiles of an image.
 
-    None if there is nothing to compare: one tile, no smaller halo, or a network with global context.
+    Return None if there is nothing to compare: one tile, no smaller halo, or a network with global context.
     """
     tiles = tiled.tiles(reader.size)
     if tiled.info.exact or not tiled.runner.info.exact or len(tiles) == 1:
@@ -108,9 +106,9 @@ def halo_error(tiled: TiledRunner, reader: ImageReader) -> HaloError | None:
         axes = zip(tiled.info.windows, tile, reader.size, strict=True)
         vertical, horizontal = (window.cut(cut.keep, n) for window, cut, n in axes)
         if total.tiles == 0:
-            _timed(tiled, reader, tile)  # the first call is the slowest
-        exact_labels, exact_seconds = _timed(tiled, reader, (vertical, horizontal))
-        labels, seconds = _timed(tiled, reader, tile)
+            _time_tile(tiled, reader, tile)  # the first call is the slowest
+        exact_labels, exact_seconds = _time_tile(tiled, reader, (vertical, horizontal))
+        labels, seconds = _time_tile(tiled, reader, tile)
         total = HaloError(
             total.tiles + 1,
             total.pixels + labels.size,
@@ -122,12 +120,12 @@ def halo_error(tiled: TiledRunner, reader: ImageReader) -> HaloError | None:
 
 
 def sample_tiles(tiles: Sequence[Tile]) -> list[Tile]:
-    """Select `SAMPLE` of the tiles, evenly spread: the first ones are the top of the image, which is often sky."""
+    """Select `SAMPLE` tiles, evenly spread, because the top of an image is often only sky."""
     count = min(SAMPLE, len(tiles))
     return [tiles[(2 * index + 1) * len(tiles) // (2 * count)] for index in range(count)]
 
 
-def _timed(tiled: TiledRunner, reader: ImageReader, tile: Tile) -> tuple[UInt8, float]:
+def _time_tile(tiled: TiledRunner, reader: ImageReader, tile: Tile) -> tuple[UInt8, float]:
     """Return the labels of a tile's kept pixels, and the seconds that they took without reading the tile."""
     rows, columns = tile
     image, _ = reader.read(rows.read, columns.read)

@@ -1,3 +1,3 @@
-"""Training: recipes, runs and what they leave on the disk."""
+"""Training: recipes, runs, and the files in a run folder."""
 
 __all__: list[str] = []

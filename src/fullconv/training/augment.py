@@ -15,37 +15,38 @@ from fullconv.labels import IGNORE_INDEX
 __all__ = ["GREY", "Augmentation", "BandJitter", "RandomScale"]
 
 GREY = (124, 116, 104)
-"""ImageNet's mean colour, RGB bytes."""
+"""The mean colour of ImageNet as RGB bytes."""
 
 EXACT = v2.InterpolationMode.NEAREST_EXACT
 
 
 class RandomScale(v2.Transform):  # type: ignore[misc]
-    """Resize both by one factor, log-uniform in `scale`: the image bilinear, the label map to the nearest pixel."""
+    """A random resize of both by one factor, log-uniform in `scale`: bilinear for images, nearest for label maps."""
 
     def __init__(self, scale: tuple[float, float]) -> None:
         super().__init__()
         self.scale = scale
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """One size for image and label map."""
+        """Return one random size for image and label map."""
         low, high = (math.log(bound) for bound in self.scale)
         factor = math.exp(low + (high - low) * torch.rand(()).item())
         height, width = v2.query_size(flat_inputs)
         return {"size": [max(1, round(height * factor)), max(1, round(width * factor))]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resize one of the two."""
-        if isinstance(inpt, tv_tensors.Mask):  # torchvision's own way with masks shifts them by half a pixel
+        """Resize an image or a label map."""
+        if isinstance(inpt, tv_tensors.Mask):  # torchvision's default for masks shifts them by half a pixel
             values = v2.functional.resize(inpt.as_subclass(Tensor)[None], params["size"], EXACT)[0]
             return tv_tensors.wrap(values, like=inpt)
         return self._call_kernel(v2.functional.resize, inpt, params["size"])
 
 
 class BandJitter(v2.Transform):  # type: ignore[misc]
-    """Brightness and contrast of images of any channels: c * (b * x) + (1 - c) * the channel's mean of b * x.
+    """Random brightness and contrast for any number of channels: c * (b * x) + (1 - c) * the channel's mean of b * x.
 
-    One b and one c from 1 - strength to 1 + strength for all channels, so that their ratios keep their sense.
+    All channels get the same b and the same c, both from 1 - strength to 1 + strength, so ratios of channels stay
+    meaningful.
     """
 
     def __init__(self, strength: float) -> None:
@@ -53,13 +54,13 @@ class BandJitter(v2.Transform):  # type: ignore[misc]
         self.strength = strength
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """One pair of factors."""
+        """Return a random pair of factors."""
         low = max(0.0, 1 - self.strength)
         brightness, contrast = (low + (1 + self.strength - low) * torch.rand(2)).tolist()
         return {"brightness": brightness, "contrast": contrast}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Change the image; the label map stays."""
+        """Change an image; return a label map as it is."""
         if isinstance(inpt, tv_tensors.Mask):
             return inpt
         lit = inpt.as_subclass(Tensor).float() * params["brightness"]
@@ -69,20 +70,20 @@ class BandJitter(v2.Transform):  # type: ignore[misc]
 
 
 class Augmentation:
-    """Scale, crop, flip and colour; padding is `fill` in the image, a byte for each channel, and 255 in the label map.
+    """Random scale, crop, flip and colour of an image and its label map.
 
-    Called with uint8 C x H x W and H x W, it gives uint8 C x crop x crop and crop x crop, or with `crop` 0 the
-    whole pair. Other images than RGB have no saturation that could change. All its chance comes from `seed`, so that
-    a sample depends on nothing that ran before it.
+    A call takes uint8 C x H x W and H x W. It returns uint8 C x crop x crop and crop x crop, or the whole pair if
+    `crop` is 0. Padding is `fill` in the image, one byte per channel, and 255 in the label map. The saturation changes
+    in RGB images only. All random numbers come from the seed of the call, so a sample does not depend on earlier ones.
     """
 
     def __init__(
         self, crop: int, scale: tuple[float, float], flip: float, color: float, fill: tuple[int, ...] = GREY
     ) -> None:
-        filled = {tv_tensors.Image: fill, tv_tensors.Mask: IGNORE_INDEX}
+        padding = {tv_tensors.Image: fill, tv_tensors.Mask: IGNORE_INDEX}
         steps: list[v2.Transform] = [RandomScale(scale), v2.RandomHorizontalFlip(flip)]
         if crop:
-            steps.insert(1, v2.RandomCrop(crop, pad_if_needed=True, fill=filled))
+            steps.insert(1, v2.RandomCrop(crop, pad_if_needed=True, fill=padding))
         if color > 0 and len(fill) != 3:
             steps.append(BandJitter(color))
         elif color > 0:
@@ -90,8 +91,8 @@ class Augmentation:
         self.pipeline = v2.Compose(steps)
 
     def __call__(self, image: Tensor, target: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """The augmented pair."""
+        """Return the augmented pair; equal seeds give equal pairs."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            out, mask = self.pipeline(tv_tensors.Image(image), tv_tensors.Mask(target))
-        return out.as_subclass(Tensor), mask.as_subclass(Tensor)
+            output, mask = self.pipeline(tv_tensors.Image(image), tv_tensors.Mask(target))
+        return output.as_subclass(Tensor), mask.as_subclass(Tensor)

@@ -28,7 +28,11 @@ COLUMNS = ("epoch", "step", "seconds", "lr", "train_loss", "pixel_accuracy", "me
 
 @dataclass
 class RunState:
-    """Where a run stands: steps done, the step that was validated last, seconds spent, the best score, the rows."""
+    """The progress of a run.
+
+    `step` is the number of steps done, `validated` the step of the last validation, `seconds` the time spent, `best`
+    the best mIoU so far. `losses` are those since the last validation, `rows` those of metrics.csv.
+    """
 
     step: int = 0
     validated: int = 0
@@ -39,19 +43,23 @@ class RunState:
 
 
 def load_state(path: Path) -> tuple[RunState, dict[str, Any]]:
-    """The state of a run and the tensors of its checkpoint (`state_dict`, `optimizer_states`)."""
+    """Read a checkpoint: return the progress of the run and the tensors (`state_dict`, `optimizer_states`).
+
+    Raises ModelError if the file cannot be read as a checkpoint.
+    """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         return RunState(**checkpoint["fullconv"]), checkpoint
     except (OSError, RuntimeError, KeyError, TypeError, EOFError) as error:
-        raise ModelError(f"{path} cannot be read as a checkpoint: {error}") from error
+        message = f"{path} cannot be read as a checkpoint: {error}; remove it to start the run again"
+        raise ModelError(message, code="unreadable-checkpoint") from error
 
 
 class Checkpointing(Callback):
-    """Saves every few minutes, after each validation and on a signal; writes metrics.csv and the weights.
+    """A callback that saves every few minutes, after each validation and on a signal.
 
-    In the run folder: last.ckpt (all that resuming needs), last.safetensors and best.safetensors (by mean
-    IU on the validation images), metrics.csv. Every file is replaced whole.
+    It writes into the run folder: last.ckpt (everything needed to resume), last.safetensors, best.safetensors (the best
+    mIoU on the validation images) and metrics.csv. Every file is written atomically.
     """
 
     def __init__(self, out: Path, saved: Saved, state: RunState, steps_per_epoch: int, save_minutes: float) -> None:
@@ -64,7 +72,7 @@ class Checkpointing(Callback):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over SIGINT and SIGTERM until the run ends, and put the optimizer where it was."""
+        """Restore the state of the optimizer, and handle SIGINT and SIGTERM until the run ends."""
         for optimizer, values in zip(trainer.optimizers, self.optimizer_states, strict=False):
             optimizer.load_state_dict(values)
         if threading.current_thread() is threading.main_thread():
@@ -72,15 +80,15 @@ class Checkpointing(Callback):
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the signals back."""
-        self._give_back()
+        """Restore the former signal handlers."""
+        self._restore_handlers()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back; in `teardown` it would be too late, after Lightning's own, which ignore them."""
-        self._give_back()
-        self._leave()
+        """Restore the former signal handlers before Lightning's teardown, which ignores signals."""
+        self._restore_handlers()
+        self._raise_if_stopped()
 
-    def _give_back(self) -> None:
+    def _restore_handlers(self) -> None:
         while self._handlers:
             number, handler = self._handlers.popitem()
             signal.signal(number, handler)
@@ -93,20 +101,20 @@ class Checkpointing(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save when it is time to, or when a signal has come."""
+        """Save after `save_minutes`, or after a signal."""
         due = time.monotonic() - self.saved_at > 60 * self.save_minutes
         if due or self.stop:
             self.save(trainer, pl_module)
-        self._leave()
+        self._raise_if_stopped()
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """A signal need not wait for the validation's end: it is done again on resuming."""
+        """Stop after a signal without finishing the validation, which a resumed run repeats."""
         if self.stop:
             self.save(trainer, trainer.lightning_module)
-        self._leave()
+        self._raise_if_stopped()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the scores, keep the weights, save."""
+        """Add a row to metrics.csv, write the weights, and save."""
         task = _task(pl_module)
         if task.scores is None or trainer.sanity_checking:
             return
@@ -146,7 +154,7 @@ class Checkpointing(Callback):
         write_text(self.out / "metrics.csv", text.getvalue())
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write last.ckpt: weights, average, optimizer and where the run stands."""
+        """Write last.ckpt: weights, their average, optimizer and progress."""
         task = _task(pl_module)
         self.state.step, self.state.losses = task.step, list(task.losses)
         self.state.seconds = time.monotonic() - self.started
@@ -160,11 +168,12 @@ class Checkpointing(Callback):
                 torch.save(checkpoint, temporary)
         self.saved_at = time.monotonic()
 
-    def _leave(self) -> None:
+    def _raise_if_stopped(self) -> None:
         if self.stop:
             raise Interrupted(
-                f"stopped by {self.stop} at step {self.state.step}; all is saved in {self.out}. "
-                "The same command with --resume continues from there."
+                f"stopped by {self.stop} at step {self.state.step}; everything is saved in {self.out}. "
+                "Run the same command with --resume to continue.",
+                code="stopped-by-signal",
             )
 
 

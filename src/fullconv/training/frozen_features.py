@@ -1,4 +1,4 @@
-"""FCN-32s-fixed: only the score layer learns, on feature maps that are computed once."""
+"""FCN-32s-fixed: train only the score layer, on feature maps that are computed once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from fullconv.training.samples import Position, SegmentationDataset
 __all__ = ["FeatureCache", "FeatureItem", "calibrate", "freeze_all_but_score"]
 
 FeatureItem = tuple[list[Tensor], Tensor, str]
-"""The maps of `FCN.encode`, without batch dimension, the label map, the name."""
+"""The maps of `FCN.encode` without batch dimension, the label map, and the name."""
 
 
 class FeatureCache(Dataset[FeatureItem]):
-    """The samples of `samples` with `net.encode` in place of the images, kept in memory as bfloat16.
+    """The samples of `samples`, with the feature maps of `net.encode` in place of the images.
 
-    Epoch e gets the crops of epoch `e % views`, so that each image's maps are computed `views` times in all.
+    The maps stay in memory as bfloat16. Epoch e uses the crops of epoch `e % views`, so the maps of each image are
+    computed `views` times.
     """
 
     def __init__(
@@ -31,10 +32,10 @@ class FeatureCache(Dataset[FeatureItem]):
         self.items: dict[Position, FeatureItem] = {}
         positions = [(view, index) for view in range(views) for index in range(len(samples))]
         device = net.mean.device.type
-        with _evaluating(net), torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
+        with _evaluation_mode(net), torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
             for done, position in enumerate(positions):
                 image, target, name = samples[position]
-                maps = [_small(m[0]).cpu() for m in net.encode(image[None].to(device))]
+                maps = [_shrink(m[0]).cpu() for m in net.encode(image[None].to(device))]
                 self.items[position] = (maps, target, name)
                 on_item(done + 1, len(positions))
 
@@ -48,15 +49,14 @@ class FeatureCache(Dataset[FeatureItem]):
 
 
 def calibrate(net: FCN, samples: SegmentationDataset, images: int = 32) -> None:
-    """Give the batch norms of the head the mean and variance of real feature maps.
+    """Set the batch norms of the head to the mean and variance of real feature maps.
 
-    A head that starts from scratch and does not learn would otherwise keep the mean 0 and variance 1 that
-    it was born with.
+    Otherwise a head that starts from random weights and is not trained would keep its initial mean 0 and variance 1.
     """
     norms = [module for module in net.head.modules() if isinstance(module, nn.BatchNorm2d)]
     if not norms:
         return
-    with _evaluating(net), torch.no_grad():
+    with _evaluation_mode(net), torch.no_grad():
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None
@@ -68,19 +68,19 @@ def calibrate(net: FCN, samples: SegmentationDataset, images: int = 32) -> None:
 
 
 def freeze_all_but_score(net: FCN) -> None:
-    """Let nothing learn but `score_fr`, and what fills the gaps of unpooling."""
+    """Freeze all layers except `score_fr` and the layers that fill the gaps of unpooling."""
     net.requires_grad_(False)
     net.score_fr.requires_grad_(True)
     net.unpools.requires_grad_(True)
 
 
-def _small(values: Tensor) -> Tensor:
-    """In half the bytes: maps as bfloat16, indices of poolings as int32."""
+def _shrink(values: Tensor) -> Tensor:
+    """Convert maps to bfloat16, and the indices of poolings to int32."""
     return values.to(torch.bfloat16 if values.is_floating_point() else torch.int32)
 
 
 @contextmanager
-def _evaluating(net: FCN) -> Iterator[None]:
+def _evaluation_mode(net: FCN) -> Iterator[None]:
     training = net.training
     net.eval()
     yield

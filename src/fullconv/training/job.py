@@ -1,4 +1,4 @@
-"""What a training is asked for, and the job that follows from it for one data set."""
+"""The options of a training, and the job that they give for one data set."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.errors import UsageError
 from fullconv.net.classifiers.backbones import describe_pretrained
-from fullconv.net.classifiers.user_file import absolute
+from fullconv.net.classifiers.user_file import make_absolute
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.choose import MODEL, Choice, choose
 from fullconv.training.recipe import RECIPES, Recipe, override
 
-__all__ = ["Job", "TrainingOptions", "ladder_folder", "make_job", "run_folder"]
+__all__ = ["Job", "TrainingOptions", "make_job", "name_ladder_folder", "name_run_folder"]
 
 logger = logging.getLogger(__name__)
 
 STRIDE = 8
-"""The prediction stride where neither the user nor the data choose one."""
+"""The prediction stride if neither the user nor the data choose one."""
 
 CHOICES: Mapping[str, Any] = {
     "stride": Stride, "upsample": UpsampleMode, "padding": PaddingMode, "dilate": Dilation, "recipe": RecipeName,
@@ -34,17 +34,17 @@ CHOICES: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What a user asks of a training; `fullconv train` and `fullconv ladder` have the same options.
+    """The options of a training. `fullconv train` and `fullconv ladder` share them.
 
     - model: the classifier, by name or as FILE.py:FUNCTION. None: mobilenet_v2.
-    - stride: prediction stride. None: 8, or 4 where the data have thin objects.
-    - weights: those of the classifier: a file, "pretrained", "imagenet", or "none".
-    - head_width: channels of fc6 and fc7, from scratch. None: the classifier's.
+    - stride: prediction stride. None: 8, or 4 if the data have thin objects.
+    - weights: weights of the classifier: a file, "pretrained", "imagenet", or "none".
+    - head_width: channels of fc6 and fc7, which then start from random weights. None: those of the classifier.
     - upsample, padding, dilate: how the skip network is built (see `NetSpec`).
-    - recipe: the values of the training to start from.
-    - epochs, batch, crop, lr: values of the recipe. None: chosen by the data, or the recipe's.
-    - values: any other values of the recipe, by name.
-    - by_data: whether the data choose what is None; if not, the recipe's values stay.
+    - recipe: name of the recipe whose values are used.
+    - epochs, batch, crop, lr: values of the recipe. None: chosen from the data, or the value of the recipe.
+    - values: other values of the recipe, by name.
+    - by_data: whether settings that are None are chosen from the data. If not, the values of the recipe stay.
     """
 
     model: str | None = None
@@ -63,31 +63,33 @@ class TrainingOptions:
     by_data: bool = True
 
     def check(self) -> None:
-        """UsageError for a value that an option does not have."""
+        """Raise UsageError for an unknown value of an option or of the recipe."""
         for name, literal in CHOICES.items():
             value, known = getattr(self, name), get_args(literal)
             if value not in known and not (value is None and name in ("stride", "dilate")):
                 shown = ", ".join(map(str, known))
-                raise UsageError(f"{name} {value!r}: choose from {shown}", code=f"unknown-{name}")
+                raise UsageError(f"{name} {value!r} is unknown; choose from {shown}", code="unknown-option-value")
         if self.head_width is not None and self.head_width < 1:
-            raise UsageError(f"head_width {self.head_width}: at least 1", code="bad-head-width")
+            message = f"head_width is {self.head_width}; it must be at least 1"
+            raise UsageError(message, code="head-width-too-small")
         self.make_recipe()
 
     def make_recipe(self) -> Recipe:
-        """The recipe with the values that are given. UsageError for names and values that it does not have."""
+        """Return the recipe with the given values. Raises UsageError for unknown names and values."""
         return override(RECIPES[self.recipe](), self.recipe_values())
 
     def recipe_values(self) -> dict[str, Any]:
-        """The values of the recipe that are given, by their names there."""
+        """Return the given values of the recipe, by their names in the recipe."""
         named = {"epochs": self.epochs, "batch_size": self.batch, "crop": self.crop, "lr": self.lr}
         return {**{name: value for name, value in named.items() if value is not None}, **self.values}
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that decides a run's outcome. `start` is a run whose weights the network begins with, where they fit.
+    """Everything that decides the outcome of a run, except the data.
 
-    `choices` are the reasons for its values, for the reader of the run folder.
+    `start` is a run folder. The network starts from its weights where they fit. `choices` are the reasons for the
+    values; they are written to the run folder.
     """
 
     spec: NetSpec
@@ -98,21 +100,22 @@ class Job:
 
 
 def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStatistics | None = None) -> Job:
-    """Decide what `options` leave open, by the `statistics` of the data, which are read where they are not given.
+    """Make the job of a training: choose each setting that `options` leaves open from the `statistics` of the data.
 
-    Raises UsageError for values that an option or the recipe does not have, ModelError where a FILE.py is absent.
+    Statistics that are None are read from the data. Raises UsageError for unknown values of an option or of the recipe,
+    ModelError if the FILE.py of the classifier does not exist.
     """
     options.check()
-    given, paper = options.recipe_values(), options.recipe == "paper"
+    values, paper = options.recipe_values(), options.recipe == "paper"
     model, recipe = options.model or MODEL, options.make_recipe()
     stride: int = options.stride or STRIDE
     choices: tuple[Choice, ...] = ()
     if options.by_data:
         statistics = statistics or read_statistics(dataset, "train", "val")
-        asked: dict[str, Any] = {"model": options.model, "stride": options.stride, "dilate": options.dilate}
-        chosen = choose(statistics, recipe, given, **asked, published=paper)
+        named: dict[str, Any] = {"model": options.model, "stride": options.stride, "dilate": options.dilate}
+        chosen = choose(statistics, recipe, values, **named, published=paper)
         model, stride, recipe, choices = chosen.model, chosen.stride, chosen.recipe, chosen.choices
-    model = absolute(model)
+    model = make_absolute(model)
     if weights_from := describe_pretrained(model):
         logger.info(weights_from)
     spec = NetSpec(
@@ -130,17 +133,17 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
     return Job(spec, recipe, None if weights == "none" else weights, choices=choices)
 
 
-def run_folder(data: Path, job: Job) -> Path:
-    """The folder of a run that nobody names: runs/<data>-<network>-<model>."""
+def name_run_folder(data: Path, job: Job) -> Path:
+    """Return the default folder of a run: runs/<data>-<network>-<model>."""
     return Path("runs") / f"{data.resolve().name}-{job.spec.name.lower()}-{_slug(job.spec.model)}"
 
 
-def ladder_folder(data: Path, job: Job) -> Path:
-    """The folder of a ladder that nobody names: runs/<data>-ladder-<model>."""
+def name_ladder_folder(data: Path, job: Job) -> Path:
+    """Return the default folder of a ladder: runs/<data>-ladder-<model>."""
     return Path("runs") / f"{data.resolve().name}-ladder-{_slug(job.spec.model)}"
 
 
 def _slug(model: str) -> str:
-    """A classifier's name as part of a folder's: my_module.py:build becomes my_module-build."""
+    """Return the name of a classifier as part of a folder name: my_module.py:build becomes my_module-build."""
     path, _, function = model.rpartition(".py:")
     return f"{Path(path).name}-{function}" if path else model.replace("/", "-")

@@ -1,4 +1,4 @@
-"""The paper's ladder: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s, each fine-tuned from the one before."""
+"""The ladder of the paper: FCN-32s-fixed, FCN-32s, FCN-16s, FCN-8s, each fine-tuned from the previous one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from fullconv.training.progress import OnProgress
 from fullconv.training.result import TrainResult
 from fullconv.training.train import train
 
-__all__ = ["Published", "Rung", "climb", "published", "table"]
+__all__ = ["Published", "Rung", "climb", "find_published", "make_table", "plan_rungs"]
 
 logger = logging.getLogger(__name__)
 
 RUNGS = ((32, True), (32, False), (16, False), (8, False))
-"""(prediction stride, whether only the score layer learns), where no layer is dilated."""
+"""(prediction stride, whether only the score layer is trained) of each rung, if no layer is dilated."""
 
 Published = Mapping[str, tuple[float, float, float, float]]
 """Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU in percent, by network."""
@@ -40,14 +40,14 @@ PAPER: Published = {
 
 @dataclass(frozen=True)
 class Rung:
-    """One row of the table."""
+    """One network of the ladder and its result."""
 
     name: str
     result: TrainResult
 
     @property
     def folder(self) -> Path:
-        """Its run folder."""
+        """Return the run folder."""
         return self.result.folder
 
 
@@ -61,20 +61,23 @@ def climb(
     resume: bool = False,
     on_progress: OnProgress | None = None,
 ) -> list[Rung]:
-    """Train the four networks of the paper with `job`, its stride aside, and write the table.
+    """Train the four networks of the paper with the settings of `job`, except its stride, and write the table.
 
-    A dilated backbone has no map coarser than `job.spec.dilate`: the ladder starts there and has fewer rungs.
-    Each rung is a run folder of its own below `out`; with `resume`, what is done is only read, and the rung that was
-    stopped resumes. After each rung, table.md, table.json and report.html hold the results so far.
-    `epochs_each` gives the epochs of the rungs instead of the recipe's (those of the first cost next to nothing).
-    `statistics` are those of `read_statistics`, where they are known already.
+    A dilated backbone has no map coarser than `job.spec.dilate`. The ladder starts at this stride and has fewer rungs.
+    Each rung has a run folder below `out`. After each rung, table.md, table.json and report.html contain the results so
+    far. With `resume`, finished rungs are only read, and an interrupted rung resumes.
+    `epochs_each` replaces the epochs of the recipe, with one number per rung (the first rung takes little time).
+    `statistics` are those of `read_statistics`; None means that they are read.
+
+    Raises UsageError if the number of `epochs_each` is wrong, or if `out` contains a ladder and `resume` is not set;
+    and all errors of `train`.
     """
-    planned = _planned(job.spec.dilate)
+    planned = plan_rungs(job.spec.dilate)
     if epochs_each is not None and (len(epochs_each) != len(planned) or min(epochs_each) < 1):
-        message = f"this ladder has {len(planned)} rungs: give as many numbers of epochs, each at least 1"
-        raise UsageError(message, code="bad-epochs-each")
+        message = f"this ladder has {len(planned)} rungs, so --epochs-each takes {len(planned)} numbers of at least 1"
+        raise UsageError(message, code="epochs-each-differ")
     if not resume and any(out.glob("*/recipe.yaml")):
-        message = f"{out} already holds a ladder: add --resume to continue it, or name another --out"
+        message = f"{out} already contains a ladder; add --resume to continue it, or name another folder with --out"
         raise UsageError(message, code="run-exists")
     statistics = statistics or read_statistics(dataset, "train", "val")
     rungs: list[Rung] = []
@@ -94,15 +97,15 @@ def climb(
     return rungs
 
 
-def published(dataset: DataSet) -> Published:
-    """The paper's scores of the four networks where `val` is what the paper scores; else none."""
+def find_published(dataset: DataSet) -> Published:
+    """Return the scores of the paper if the split `val` is the one that the paper scores; else an empty mapping."""
     return PAPER if is_paper_val(dataset) else {}
 
 
-def table(rungs: Sequence[Rung], paper: Published | None = None) -> list[list[str]]:
-    """Head and rows of the slides' table in percent, with the gain in mean IU over the network before.
+def make_table(rungs: Sequence[Rung], paper: Published | None = None) -> list[list[str]]:
+    """Return head and rows of the table of the slides, in percent, with the gain in mean IU over the previous network.
 
-    Each rung is followed by the row that `paper` has for it.
+    The row of `paper` for a network, if there is one, follows the row of the rung.
     """
     rows = [["", "pixel acc.", "mean acc.", "mean IU", "f.w. IU", "gain", "parameters", "seconds"]]
     before: Sequence[float] | None = None
@@ -112,32 +115,33 @@ def table(rungs: Sequence[Rung], paper: Published | None = None) -> list[list[st
         values = (scores.pixel_accuracy, scores.mean_accuracy, scores.mean_iou, scores.fw_iou)
         percent = [100 * value for value in values]
         cost = f"{rung.result.parameters / 1e6:.2f} M", f"{rung.result.seconds:.0f}"
-        rows.append([rung.name, *_scored(percent, before), *cost])
+        rows.append([rung.name, *_format_scores(percent, before), *cost])
         before = percent
         if paper and rung.name in paper:
-            rows.append([f"{rung.name}, the paper's", *_scored(paper[rung.name], paper_before), "", ""])
+            rows.append([f"{rung.name}, the paper's", *_format_scores(paper[rung.name], paper_before), "", ""])
             paper_before = paper[rung.name]
     return rows
 
 
-def _scored(percent: Sequence[float], before: Sequence[float] | None) -> list[str]:
-    """Four scores, and what the third one gained."""
+def _format_scores(percent: Sequence[float], before: Sequence[float] | None) -> list[str]:
+    """Return the four scores as text, and the gain in the third one."""
     return [*(f"{value:.1f}" for value in percent), "" if before is None else f"{percent[2] - before[2]:+.1f}"]
 
 
-def _planned(dilate: int | None) -> list[tuple[int, bool]]:
-    """The rungs that differ where no prediction stride is coarser than `dilate`."""
+def plan_rungs(dilate: int | None) -> list[tuple[int, bool]]:
+    """Return the rungs (stride, fixed) of a ladder whose prediction strides are not coarser than `dilate`."""
     return list(dict.fromkeys((min(stride, dilate or stride), fixed) for stride, fixed in RUNGS))
 
 
 def _write(rungs: Sequence[Rung], dataset: DataSet, out: Path) -> None:
-    paper = published(dataset)
-    rows = table(rungs, paper)
+    paper = find_published(dataset)
+    rows = make_table(rungs, paper)
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---|" + "---:|" * (len(rows[0]) - 1))
     samples = len(dataset.split("val"))
     caption = (
-        f"Percent, on the {samples} validation images of {dataset.root.name}; gain in mean IU over the network before."
+        f"Percent, on the {samples} validation images of {dataset.root.name}; "
+        "the gain is in mean IU, over the previous network."
     )
     if paper:
         caption += " The paper's: Long, Shelhamer, Darrell, CVPR 2015, table 2 (VGG16)."

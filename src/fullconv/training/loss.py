@@ -1,4 +1,4 @@
-"""Cross-entropy at full resolution that never holds the full-resolution logits."""
+"""Cross-entropy at full resolution without full-resolution logits in memory."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from fullconv.labels import IGNORE_INDEX
 from fullconv.net.fcn.network import FCN
 from fullconv.net.fcn.upsample import Upsample
 
-__all__ = ["banded_logits", "banded_loss"]
+__all__ = ["compute_banded_loss", "iterate_banded_logits"]
 
 BAND_BYTES = 8 * 2**20
-"""Most bytes of logits at a time; a few times as many are alive while their loss is computed."""
+"""Maximum bytes of logits in a band. Memory use is a few times as much while the loss of a band is computed."""
 
 
-def banded_loss(net: FCN, score: Tensor, target: Tensor, weights: Tensor, normalized: bool = True) -> Tensor:
-    """Cross-entropy of `net.upsample(score, ...)`, weighted by class: a float scalar.
+def compute_banded_loss(
+    net: FCN, score: Tensor, target: Tensor, weights: Tensor, normalized: bool = True, *, band_bytes: int = BAND_BYTES
+) -> Tensor:
+    """Return the cross-entropy of `net.upsample(score, ...)`, weighted by class, as a float scalar.
 
-    score: N x K x h x w float, of `net.scores`; target: N x H x W uint8, 255 ignored; weights: K floats. The loss is
-    the sum over the labelled pixels, divided by the sum of their weights if `normalized`; 0 if none is labelled.
+    score: N x K x h x w float, from `net.score`; target: N x H x W uint8, 255 ignored; weights: K floats. The loss is
+    the sum over the labelled pixels, divided by the sum of their weights if `normalized`; 0 if no pixel is labelled.
+    A band of logits has at most `band_bytes` bytes, or four times as many with a learned kernel.
 
-    The same value and gradient as the plain way, but rows of pixels are upsampled, compared and forgotten band by
-    band: in forward already, each band leaves its share of the gradient on the small score map. So memory never
-    holds N x K x H x W floats.
+    Value and gradient equal those of cross-entropy on the full logits. The logits are computed and discarded band by
+    band. The forward pass already adds the gradient of each band to the gradient of the small score map, so memory
+    never contains N x K x H x W floats.
     """
     size = (target.shape[-2], target.shape[-1])
     final = net.get_submodule(net.upscores[-1])
@@ -38,7 +41,7 @@ def banded_loss(net: FCN, score: Tensor, target: Tensor, weights: Tensor, normal
     def upsample(coarse: Tensor, rows: range) -> Tensor:
         return net.upsample(coarse, size, rows)
 
-    bands = list(_bands(net, (len(score), score.shape[1], *size)))
+    bands = list(_split_rows(net, (len(score), score.shape[1], *size), band_bytes))
     total: Tensor = _BandedLoss.apply(upsample, bands, score, target, weights, *learned)
     if not normalized:
         return total
@@ -46,30 +49,32 @@ def banded_loss(net: FCN, score: Tensor, target: Tensor, weights: Tensor, normal
     return total / (counts * weights).sum().clamp_min(1e-6)
 
 
-def banded_logits(net: FCN, score: Tensor, size: tuple[int, int]) -> Iterator[tuple[range, Tensor]]:
-    """Rows of pixels, and their logits, N x K x rows x W: together `net.upsample(score, size)`."""
-    for rows in _bands(net, (len(score), score.shape[1], *size)):
+def iterate_banded_logits(
+    net: FCN, score: Tensor, size: tuple[int, int], *, band_bytes: int = BAND_BYTES
+) -> Iterator[tuple[range, Tensor]]:
+    """Yield ranges of rows and their logits, N x K x rows x W. Together they are `net.upsample(score, size)`."""
+    for rows in _split_rows(net, (len(score), score.shape[1], *size), band_bytes):
         yield rows, net.upsample(score, size, rows)
 
 
-def _bands(net: FCN, shape: tuple[int, ...]) -> Iterator[range]:
-    """The rows of N x K x H x W logits in bands of at most `BAND_BYTES`, at least one row each.
+def _split_rows(net: FCN, shape: tuple[int, ...], band_bytes: int) -> Iterator[range]:
+    """Split the rows of N x K x H x W logits into bands of at most `band_bytes`, with at least one row each.
 
-    A learned kernel of K x K is gone through for each band, in whole rows of cells: so its bands are fewer, four times
-    as large, and all but the first begin with a row of cells.
+    A learned K x K kernel is applied once per band, to whole rows of cells. Its bands are therefore four times as
+    large, and all except the first start at a row of cells.
     """
     count, classes, height, width = shape
     final = net.get_submodule(net.upscores[-1])
-    most, step, first = BAND_BYTES, 1, 0
+    most, step, first = band_bytes, 1, 0
     if isinstance(final, Upsample) and final.mode == "learned":
-        most, step = 4 * BAND_BYTES, final.axes[0].factor
+        most, step = 4 * band_bytes, final.axes[0].factor
         first = -final.axes[0].crop % step
     rows = max(1, most // (4 * count * classes * width) // step) * step
     yield from (range(*edges) for edges in pairwise([0, *range(first or rows, height, rows), height]))
 
 
 class _BandedLoss(torch.autograd.Function):
-    """Sum of the weighted cross-entropies; forward computes the gradients, backward only scales them."""
+    """The sum of the weighted cross-entropies. Forward computes the gradients; backward only scales them."""
 
     @staticmethod
     def forward(
@@ -87,8 +92,8 @@ class _BandedLoss(torch.autograd.Function):
         for rows in bands:
             with torch.set_grad_enabled(bool(sources)):
                 logits = upsample(sources[0] if sources else score, rows)
-                wanted = target[:, rows.start : rows.stop].long()
-                loss = functional.cross_entropy(logits, wanted, weights, ignore_index=IGNORE_INDEX, reduction="sum")
+                labels = target[:, rows.start : rows.stop].long()
+                loss = functional.cross_entropy(logits, labels, weights, ignore_index=IGNORE_INDEX, reduction="sum")
             total += loss.detach()
             if sources:
                 for gradient, share in zip(gradients, torch.autograd.grad(loss, sources), strict=True):

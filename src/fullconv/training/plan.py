@@ -1,4 +1,4 @@
-"""What a run is going to do and take, measured before it starts."""
+"""The plan of a run: settings, time and memory, measured before it starts."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from fullconv.data.dataset import DataSet
 from fullconv.images import image_size
 from fullconv.net.fcn.network import FCN
 from fullconv.net.torch_runner import largest
-from fullconv.training.loss import banded_logits, banded_loss
+from fullconv.training.loss import compute_banded_loss, iterate_banded_logits
 from fullconv.training.recipe import Recipe
-from fullconv.training.task import Batch, SegmentationTask, scores_of
+from fullconv.training.task import Batch, SegmentationTask, compute_scores
 
 __all__ = ["Plan", "best_device", "has_bf16", "make_plan"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of the plan, and the seconds of a training step that they rest on."""
+    """The rows of the plan, and the measured seconds per training step."""
 
     rows: tuple[tuple[str, str], ...]
     step_seconds: float
 
     def text(self) -> str:
-        """One row a line, aligned."""
+        """Return one line per row, with aligned columns."""
         width = max(len(name) for name, _ in self.rows)
         return "\n".join(f"{name:<{width}}  {value}" for name, value in self.rows)
 
 
 def has_bf16(recipe: Recipe) -> bool:
-    """Whether the run computes in bfloat16: as the recipe says, else where the processor has instructions for it."""
+    """Return whether the run computes in bfloat16: as the recipe says, else if the processor supports it."""
     if recipe.bf16 is not None:
         return recipe.bf16
     if torch.cuda.is_available():
@@ -44,14 +44,17 @@ def has_bf16(recipe: Recipe) -> bool:
 
 
 def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Batch, steps: int, bf16: bool) -> Plan:
-    """Run two steps and validate one `image` on a copy of the network, and put the plan into words."""
+    """Return the plan of a run of `steps` steps per epoch, measured on a copy of the network.
+
+    The measurement runs two training steps on `batch` and validates one `image`.
+    """
     recipe, net, crop = task.recipe, task.net, "x".join(str(n) for n in batch[1].shape[-2:])
-    seconds, each = _measure(net, batch, image, task.weights, bf16)
-    learning = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    everything = sum(p.numel() for p in net.parameters())
+    seconds, image_seconds = _measure(net, batch, image, task.weights, bf16)
+    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in net.parameters())
     splits = ", ".join(f"{len(samples)} {name}" for name, samples in dataset.splits.items())
     left = steps * recipe.epochs - task.step
-    scoring = each * len(dataset.split("val")) * -(-left // (steps * recipe.val_every))
+    scoring = image_seconds * len(dataset.split("val")) * -(-left // (steps * recipe.val_every))
     crops = f"{crop}, batches of {recipe.batch_size}" if recipe.crop != 0 else f"whole images, such as {crop}"
     rows = (
         ("data", f"{dataset.root} ({dataset.layout} layout): {splits}"),
@@ -59,20 +62,21 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Bat
         ("images", _sizes(dataset)),
         *([("channels", _channels(net))] if dataset.channels != 3 else []),
         ("classes", f"{dataset.labels.num_classes}: {', '.join(dataset.labels.class_names)}"),
-        ("network", f"{net.spec.name} on {net.spec.model}, {_millions(everything, learning)}"),
+        ("network", f"{net.spec.name} on {net.spec.model}, {_format_parameters(total, trained)}"),
         ("crops", crops),
-        ("numbers", "bfloat16 where it is safe, channels last" if bf16 else "float32, channels last"),
-        ("rates", f"{task.base_rate():.2g} pretrained layers, {task.base_rate() * recipe.head_lr_scale:.2g} new ones"),
-        ("epochs", f"{recipe.epochs} of {steps} steps" + (f", {task.step} steps are done" if task.step else "")),
-        ("time", f"{steps * seconds:.0f} s an epoch, {_duration(left * seconds + scoring)} to go, "
-                 f"{_duration(scoring)} of it validation (measured on 2 steps and one validation image)"),
+        ("precision", "bfloat16 where it is safe, channels last" if bf16 else "float32, channels last"),
+        ("rates", f"{task.base_rate():.2g} for pretrained layers, "
+                  f"{task.base_rate() * recipe.head_lr_scale:.2g} for new layers"),
+        ("epochs", f"{recipe.epochs}, {steps} step{'s' * (steps > 1)} each" + f"; {task.step} done" * (task.step > 0)),
+        ("time", f"{steps * seconds:.0f} s per epoch, {_duration(left * seconds + scoring)} in total, "
+                 f"including {_duration(scoring)} of validation (measured on 2 steps and one validation image)"),
         ("memory", _memory()),
     )  # fmt: skip
     return Plan(rows, seconds)
 
 
 def _measure(net: FCN, batch: Batch, image: Batch, weights: Tensor, bf16: bool) -> tuple[float, float]:
-    """Seconds of the second of two steps, forward and backward, and of a validation, on a copy that is forgotten."""
+    """Return the seconds of the second of two training steps, and of a validation, on a copy of `net`."""
     device = best_device()
     net, weights = copy.deepcopy(net).train().to(device), weights.to(device)
     inputs, target = _on(device, batch)
@@ -81,15 +85,15 @@ def _measure(net: FCN, batch: Batch, image: Batch, weights: Tensor, bf16: bool) 
         for _ in range(2):
             start = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                loss = banded_loss(net, scores_of(net, inputs, target), target, weights)
+                loss = compute_banded_loss(net, compute_scores(net, inputs, target), target, weights)
             torch.autograd.backward(loss)
             loss.item()
             seconds = time.perf_counter() - start
     inputs, target = _on(device, image)
     start = time.perf_counter()
     with torch.no_grad():
-        score = scores_of(net.eval(), inputs, target)
-        for _, logits in banded_logits(net, score, (target.shape[-2], target.shape[-1])):
+        score = compute_scores(net.eval(), inputs, target)
+        for _, logits in iterate_banded_logits(net, score, (target.shape[-2], target.shape[-1])):
             int(largest(logits).max())
     return seconds, time.perf_counter() - start
 
@@ -100,14 +104,14 @@ def _on(device: torch.device, batch: Batch) -> tuple[Tensor | list[Tensor], Tens
 
 
 def best_device() -> torch.device:
-    """The device that training will choose: a GPU if there is one."""
+    """Return the device that training uses: a GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _memory() -> str:
-    """The largest memory that these steps took."""
+    """Return the peak memory of the measured steps, as text."""
     if torch.cuda.is_available():
-        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU at the peak of these steps"
+        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory at the peak of these steps"
     if sys.platform == "win32":
         return "not measured on Windows"
     import resource
@@ -118,21 +122,21 @@ def _memory() -> str:
 
 
 def _sizes(dataset: DataSet, most: int = 200) -> str:
-    """The sizes of up to `most` training images, height x width."""
+    """Return the range of sizes of up to `most` training images, height x width, as text."""
     sizes = sorted({image_size(sample.image) for sample in dataset.split("train")[:most]})
     (low, high), (last_low, last_high) = sizes[0], sizes[-1]
     return f"{low}x{high}" if len(sizes) == 1 else f"{len(sizes)} sizes from {low}x{high} to {last_low}x{last_high}"
 
 
 def _channels(net: FCN) -> str:
-    """How many they are, and what each is shifted and scaled by, 0..1."""
+    """Return the number of channels, with their means and standard deviations in 0..1, as text."""
     mean, std = (" ".join(f"{value:.2f}" for value in values.flatten().tolist()) for values in (net.mean, net.std))
-    return f"{net.spec.channels}, mean {mean}, deviation {std}"
+    return f"{net.spec.channels}, mean {mean}, standard deviation {std}"
 
 
-def _millions(everything: int, learning: int) -> str:
-    learn = f", {learning / 1e6:.2f} M of them learn" if learning < everything else ""
-    return f"{everything / 1e6:.2f} M parameters{learn}"
+def _format_parameters(total: int, trained: int) -> str:
+    part = f", {trained / 1e6:.2f} M of them trained" if trained < total else ""
+    return f"{total / 1e6:.2f} M parameters{part}"
 
 
 def _duration(seconds: float) -> str:

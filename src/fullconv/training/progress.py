@@ -1,4 +1,4 @@
-"""How far a training is, as the callback `on_progress` receives it."""
+"""The progress of a training, as the callback `on_progress` receives it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["OnProgress", "Progress"]
 
 @dataclass(frozen=True)
 class Progress:
-    """One report: at the start, after each step, and after each validation, which is when it holds `scores`.
+    """One report of a training: at the start, after each step, and after each validation.
 
-    `stage` is "features" while feature maps are computed in advance, as FCN-32s-fixed does, and `step` of `steps` then
-    counts maps; in the stage "training" it counts steps of the whole run, those before a resumption included.
-    `epoch` is the number of epochs done, with its fraction. `loss` is a running mean, None before the first step.
-    `best` is True where the scores are the best so far. A ladder reports its four networks one after the other.
+    `stage` is "features" while FCN-32s-fixed computes feature maps in advance; `step` and `steps` then count maps. In
+    the stage "training" they count the steps of the whole run, including those before a resume. `epoch` is the number
+    of epochs done, with a fraction. `loss` is a running mean, None before the first step. Reports of validations have
+    `scores`; `best` is True if they are the best so far. A ladder reports its networks one after the other.
     """
 
     network: str
@@ -32,4 +32,4 @@ class Progress:
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]
-"""What receives the reports, in the thread of the training. An exception that it raises ends the training."""
+"""A function that receives the reports, in the thread of the training. An exception in it ends the training."""

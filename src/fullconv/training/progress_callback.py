@@ -1,4 +1,4 @@
-"""Reports of a run while Lightning runs it: to the callback of the caller, and a log line for each validation."""
+"""Reports during a run: calls of the user's callback, and one log line per validation."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["ProgressCallback"]
 
 logger = logging.getLogger(__name__)
 
-KEPT = 0.95
-"""Share of the running mean of the loss that a step keeps."""
+LOSS_DECAY = 0.95
+"""The weight of earlier steps in the running mean of the loss."""
 
 
 class ProgressCallback(Callback):
-    """Calls `on_progress` from the process that writes the run folder."""
+    """A callback that calls `on_progress` in the process that writes the run folder."""
 
     def __init__(self, checkpointing: Checkpointing, name: str, on_progress: OnProgress | None) -> None:
         self.checkpointing, self.name, self.on_progress = checkpointing, name, on_progress
@@ -36,7 +36,7 @@ class ProgressCallback(Callback):
     ) -> None:
         """Report a step."""
         last = _task(pl_module).losses[-1]
-        self.loss = last if self.loss is None else KEPT * self.loss + (1 - KEPT) * last
+        self.loss = last if self.loss is None else LOSS_DECAY * self.loss + (1 - LOSS_DECAY) * last
         self._report(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -47,7 +47,7 @@ class ProgressCallback(Callback):
         row = state.rows[-1]
         is_best = row["mean_iou"] >= state.best
         logger.info(
-            f"{self.name} epoch {row['epoch']:g}: loss {row['train_loss']:.4f}, mean IU {100 * row['mean_iou']:.2f}"
+            f"{self.name} epoch {row['epoch']:g}: loss {row['train_loss']:.4f}, mIoU {100 * row['mean_iou']:.2f}"
             f"{' (best)' if is_best else ''}, pixel accuracy {100 * row['pixel_accuracy']:.2f}, {row['seconds']:.0f} s"
         )
         self._report(trainer, pl_module, _task(pl_module).scores, is_best)

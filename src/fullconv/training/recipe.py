@@ -1,4 +1,4 @@
-"""How a network is trained: every number in one place, written to the run folder."""
+"""Recipes: every number of a training in one place."""
 
 from __future__ import annotations
 
@@ -28,23 +28,22 @@ ZERO_OR_MORE = (
 class Recipe:
     """Every number of a training; the defaults are those of `default_recipe`.
 
-    - epochs: passes over the training images; val_every: epochs from one validation to the next.
-    - batch_size: crops a step and process. crop: their side in pixels; None means 352, or less where all
-      images are smaller; 0 means whole images, one a step.
+    - epochs: passes over the training images. val_every: epochs between validations.
+    - batch_size: crops per step and process. crop: side of the crops in pixels; None means 352, or less if all images
+      are smaller; 0 means whole images, one per step.
     - optimizer: adamw, or sgd with momentum. normalized: whether the loss is the mean over pixels, or their sum.
-    - lr: learning rate of the pretrained layers; None means 5e-4 where the backbone has batch norm, else
-      1e-4; with sgd, the published rates (see `paper_recipe`). head_lr_scale: that of the new layers, as a multiple;
-      bias_lr_scale: that of biases.
-    - weight_decay: on kernels, not on biases and norms. warmup: share of the steps. power: of the decay to zero; 0
-      is a constant rate.
+    - lr: learning rate of the pretrained layers; None means 5e-4 if the backbone has batch norm, else 1e-4; with sgd,
+      the published rates (see `paper_recipe`). head_lr_scale: factor for new layers. bias_lr_scale: factor for biases.
+    - weight_decay: for kernels, not for biases and norms. warmup: share of the steps. power: exponent of the decay to
+      zero; 0 means a constant rate.
     - scale: bounds of the random resize. flip: probability. color: jitter of brightness, contrast, saturation.
-    - class_weight_power: classes weigh (median frequency / frequency) ** power; 0 is no weights.
-    - ema: decay of the average of the weights that is validated and kept; 0 is no average.
-    - frozen_stride: backbone layers whose maps are finer than this stride do not learn; 1 is none.
-    - bf16: autocast to bfloat16; None is wherever the processor has it.
-    - clip: norm that gradients are cut to.
+    - class_weight_power: the weight of a class is (median frequency / frequency) ** power; 0 means no weights.
+    - ema: decay of the running average of the weights, which is validated and saved; 0 means no average.
+    - frozen_stride: backbone layers whose maps are finer than this stride are not trained; 1 means none.
+    - bf16: autocast to bfloat16; None means if the processor supports it.
+    - clip: maximum norm of the gradients; 0 means no clipping.
     - fixed_views: crops of each image in the cache of FCN-32s-fixed.
-    - save_minutes: time from one save to the next; workers: processes that load images.
+    - save_minutes: minutes between saves. workers: processes that load images.
     """
 
     epochs: int = 40
@@ -74,59 +73,60 @@ class Recipe:
     seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for YAML."""
+        """Return plain values for YAML."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Checked for unknown names and wrong types; UsageError names all faults."""
+        """Make a recipe. Raises UsageError that names every unknown name or every invalid value."""
         known = [f.name for f in dataclasses.fields(cls)]
         faults = []
         for name in values:
             if name not in known:
                 near = get_close_matches(name, known, n=1)
-                faults.append(f"no value is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+                faults.append(f"no setting is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         if faults:
-            raise UsageError(f"recipe: {'; '.join(faults)} (there are {', '.join(known)})", code="unknown-recipe-value")
+            message = f"recipe: {'; '.join(faults)} (the settings are {', '.join(known)})"
+            raise UsageError(message, code="unknown-recipe-setting")
         try:
             recipe = TypeAdapter(cls).validate_python(dict(values))
         except ValidationError as error:
             wrong = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()]
-            raise UsageError(f"recipe: {'; '.join(wrong)}", code="bad-recipe-value") from error
+            raise UsageError(f"recipe: {'; '.join(wrong)}", code="invalid-recipe-value") from error
         recipe.check()
         return recipe
 
     def check(self) -> None:
-        """UsageError for values that no training can use."""
+        """Raise UsageError that names every value that no training can use."""
         values = {name: value for name, value in vars(self).items() if isinstance(value, int | float)}
         faults = [f"{name} must be a finite number" for name, value in values.items() if not isfinite(value)]
         least = dict.fromkeys(ONE_OR_MORE, 1) | dict.fromkeys(ZERO_OR_MORE, 0)
         faults += [f"{name} must be at least {low}" for name, low in least.items() if values.get(name, low) < low]
-        faults += ["flip must be in 0 .. 1"] * (self.flip > 1)
-        faults += [f"{name} must be below 1" for name in ("ema", "warmup", "momentum") if values[name] >= 1]
+        faults += ["flip must be from 0 to 1"] * (self.flip > 1)
+        faults += [f"{name} must be less than 1" for name in ("ema", "warmup", "momentum") if values[name] >= 1]
         faults += ["whole images (crop 0) differ in size: batch_size must be 1"] * (
             self.crop == 0 and self.batch_size > 1
         )
         faults += ["epochs must be a multiple of val_every"] * (self.epochs % max(1, self.val_every) != 0)
-        faults += ["scale must be two numbers above zero, low and high"] * (
+        faults += ["scale must be two numbers greater than 0, the smaller one first"] * (
             not 0 < self.scale[0] <= self.scale[1] < inf
         )
-        faults += ["lr must be above zero"] * (self.lr is not None and self.lr <= 0)
+        faults += ["lr must be greater than 0"] * (self.lr is not None and self.lr <= 0)
         if faults:
-            raise UsageError(f"recipe: {'; '.join(faults)}", code="bad-recipe-value")
+            raise UsageError(f"recipe: {'; '.join(faults)}", code="invalid-recipe-value")
 
 
 def default_recipe() -> Recipe:
-    """AdamW with warm-up and decay on augmented crops, mild class weights, and an average of the weights."""
+    """Return the default recipe: AdamW, augmented crops, small class weights, and an average of the weights."""
     return Recipe()
 
 
 def paper_recipe() -> Recipe:
-    """The published training: SGD with momentum 0.99, one whole image a step, no augmentation, constant rates.
+    """Return the published recipe: SGD with momentum 0.99, one whole image per step, no augmentation, constant rates.
 
-    The loss is summed over pixels, biases learn twice as fast (the solvers and net descriptions of
-    fcn.berkeleyvision.org, "heavy learning"). The rates are for sums over some 500 x 500 pixels: 1e-10 for FCN-32s
-    and at-once training, 1e-12 and 1e-14 for FCN-16s and FCN-8s that continue from the coarser network.
+    The loss is a sum over pixels, and biases have twice the rate (solvers and net descriptions of
+    fcn.berkeleyvision.org, "heavy learning"). The rates suit sums over about 500 x 500 pixels: 1e-10 for FCN-32s and
+    at-once training, 1e-12 for FCN-16s and 1e-14 for FCN-8s, which start from the coarser network.
     """
     return Recipe(
         batch_size=1,
@@ -153,20 +153,21 @@ RECIPES: dict[RecipeName, Callable[[], Recipe]] = {"default": default_recipe, "p
 
 
 def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:
-    """The recipe with some values replaced; strings are read as YAML, so that `scale=[0.5,2]` works.
+    """Return the recipe with some values replaced. Strings are read as YAML, so `scale=[0.5,2]` works.
 
-    Epochs that are not given follow a `val_every` that is: as many or more, up to its next multiple.
+    If `val_every` is given and `epochs` is not, the epochs are rounded up to a multiple of `val_every`.
+    Raises UsageError for unknown names and invalid values.
     """
-    parsed = {name: _parsed(name, v) if isinstance(v, str) else v for name, v in assignments.items()}
+    parsed = {name: _parse_yaml(name, v) if isinstance(v, str) else v for name, v in assignments.items()}
     every = parsed.get("val_every")
     if "epochs" not in parsed and isinstance(every, int) and every > 0:
         parsed["epochs"] = -(-recipe.epochs // every) * every
     return Recipe.from_dict({**recipe.to_dict(), **parsed})
 
 
-def _parsed(name: str, text: str) -> Any:
+def _parse_yaml(name: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         message = f"recipe: {name}={text} is not a YAML value, such as 3, true or [0.5, 2]"
-        raise UsageError(message, code="bad-recipe-value") from error
+        raise UsageError(message, code="invalid-recipe-value") from error

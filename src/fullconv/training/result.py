@@ -12,11 +12,13 @@ __all__ = ["TrainResult"]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The scores of the best weights on the validation images, seconds of training, parameters; the run's `folder`.
+    """The result of a training.
 
-    `alarm` is the reason not to use the network, or empty: it calls nearly everything one class, or gains nothing.
-    `model` is the path of model.onnx, or None: there is an alarm, or the network has no ONNX form. A result stands for
-    its folder where a model is asked for, as in `fullconv.load(result)`.
+    `folder` is the run folder, `scores` are those of the best weights on the validation images, `seconds` is the time
+    of training, `parameters` the size of the network. `alarm` is the reason not to use the network, or empty: the
+    network labels nearly everything as one class, or is no better than that. `model` is the path of model.onnx. It is
+    None if there is an alarm or the network has no ONNX form. A result can be used as the path of its folder, as in
+    `fullconv.load(result)`.
     """
 
     folder: Path
@@ -27,5 +29,5 @@ class TrainResult:
     model: Path | None = None
 
     def __fspath__(self) -> str:
-        """The folder."""
+        """Return the run folder."""
         return str(self.folder)

@@ -1,4 +1,4 @@
-"""Samples for torch: decoded once, augmented with a seed per sample, in an order that can be resumed anywhere."""
+"""Training samples: decoded once, augmented with one seed each, in an order that can start at any batch."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import DataError
 from fullconv.training.augment import Augmentation
 
-__all__ = ["BatchOrder", "Item", "Position", "SegmentationDataset", "seed_of"]
+__all__ = ["BatchOrder", "Item", "Position", "SegmentationDataset", "make_seed"]
 
 Position = tuple[int, int]
-"""(epoch, index of the sample)."""
+"""Epoch and index of a sample."""
 
 Item = tuple[Tensor, Tensor, str]
-"""uint8 C x H x W image, uint8 H x W label map, name."""
+"""A uint8 C x H x W image, its uint8 H x W label map, and its name."""
 
 
-def seed_of(*parts: int) -> int:
-    """A seed of 63 bits that depends on all parts."""
+def make_seed(*parts: int) -> int:
+    """Return a seed of 63 bits that depends on all parts."""
     digest = blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 class SegmentationDataset(Dataset[Item]):
-    """Images with label maps; decoded samples stay in memory while they fit into half of what is free.
+    """Images with label maps. Decoded samples stay in memory as long as they fit into half of the free memory.
 
-    An item is asked for by `Position`, and is augmented with a seed made of `seed`, epoch and index.
+    The index of an item is a `Position`. The seed of its augmentation is made from `seed`, epoch and index.
     """
 
     def __init__(self, dataset: DataSet, split: str, augmentation: Augmentation | None = None, seed: int = 0) -> None:
@@ -45,14 +45,15 @@ class SegmentationDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def decoded(self, index: int) -> tuple[Tensor, Tensor]:
-        """The pair as it lies on the disk: uint8 C x H x W and H x W."""
+    def decode(self, index: int) -> tuple[Tensor, Tensor]:
+        """Read a pair without augmentation: uint8 C x H x W and H x W. Raises DataError if a file cannot be read."""
         if index in self._cache:
             return self._cache[index]
         try:
             image, target = self.dataset.read(self.samples[index])
         except DataError as error:
-            raise DataError(f"{error}\nfullconv check {self.dataset.root} finds all such files at once") from error
+            message = f"{error}\nRun fullconv check {self.dataset.root} to list all such files"
+            raise DataError(message, code=error.code) from error
         pair = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(target)
         size = pair[0].nbytes + pair[1].nbytes
         if size <= self._room:
@@ -62,17 +63,17 @@ class SegmentationDataset(Dataset[Item]):
 
     def __getitem__(self, position: Position) -> Item:
         epoch, index = position
-        image, target = self.decoded(index)
+        image, target = self.decode(index)
         if self.augmentation is not None:
-            image, target = self.augmentation(image, target, seed_of(self.seed, epoch, index))
+            image, target = self.augmentation(image, target, make_seed(self.seed, epoch, index))
         return image, target, self.samples[index].name
 
 
 class BatchOrder(Sampler[list[Position]]):
     """The batches of one epoch for one of `world` processes, from batch `start` on.
 
-    The order is a permutation that depends on seed and epoch alone; the last batch is filled up from the
-    epoch's beginning, so that all batches have one size.
+    The order is a permutation that depends only on seed and epoch. The last batch is completed with the first samples
+    of the epoch, so all batches have the same size.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class BatchOrder(Sampler[list[Position]]):
         world: int = 1,
     ) -> None:
         self.batch_size, self.epoch, self.start, self.rank, self.world = batch_size, epoch, start, rank, world
-        order = torch.randperm(samples, generator=torch.Generator().manual_seed(seed_of(seed, epoch)))
+        order = torch.randperm(samples, generator=torch.Generator().manual_seed(make_seed(seed, epoch)))
         self.batches = -(-samples // (batch_size * world))
         self.order = order.repeat(-(-self.batches * batch_size * world // samples)).tolist()
 
@@ -101,7 +102,7 @@ class BatchOrder(Sampler[list[Position]]):
 
 
 def _free_memory() -> int:
-    """Bytes of memory that are free now, 4 GiB where the system does not tell."""
+    """Return the bytes of free memory; 4 GiB if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     except (ValueError, OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""One training run: from a data set and a network's description to a run folder."""
+"""Train one network: from a data set and a job to a run folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loops.progress import _ProcessedTracker
 
-from fullconv.data.channels import channel_statistics
+from fullconv.data.channels import measure_channels
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.errors import ModelError, UsageError
@@ -41,14 +41,14 @@ from fullconv.training.progress import OnProgress, Progress
 from fullconv.training.progress_callback import ProgressCallback
 from fullconv.training.recipe import Recipe
 from fullconv.training.result import TrainResult
-from fullconv.training.task import SegmentationTask, class_weights, freeze_below
+from fullconv.training.task import SegmentationTask, compute_class_weights, freeze_below
 
-__all__ = ["expect", "train"]
+__all__ = ["estimate", "train"]
 
 logger = logging.getLogger(__name__)
 
-FREE = {"save_minutes", "workers", "choices", "fullconv", "torch"}
-"""Settings that may differ on resuming: the recipe's change nothing in the outcome."""
+MAY_DIFFER = {"save_minutes", "workers", "choices", "fullconv", "torch"}
+"""Settings that may differ when a run resumes, because they do not change its outcome."""
 
 
 def train(
@@ -60,19 +60,22 @@ def train(
     resume: bool = False,
     on_progress: OnProgress | None = None,
 ) -> TrainResult:
-    """Train, or resume where `out` holds an unfinished run and `resume` is set; a finished one is only read.
+    """Train a network and return the result of the run folder `out`.
 
-    `statistics` are those of `read_statistics`, where they are known already. The plan is logged before the first step.
-    Raises UsageError where `out` holds a run and `resume` is not set, or where that run has other settings; Interrupted
-    after a signal, with everything saved. The network takes the channels of the data, not those of `job`.
+    With `resume`, an unfinished run in `out` continues, and a finished run is only read. `statistics` are those of
+    `read_statistics`; None means that they are read. The network takes the channels of the data, not those of `job`.
+    The plan is logged before the first step.
+
+    Raises UsageError if `out` contains a run and `resume` is not set, or if that run has other settings; DataError if
+    the data have faults; Interrupted after a signal, when everything is saved.
     """
-    job = _of_channels(job, dataset)
-    settings = _settings(dataset, job)
+    job = _set_channels(job, dataset)
+    settings = _describe_settings(dataset, job)
     _check_run(out, settings, resume)
     if (out / "scores.json").is_file():
-        return _logged(_read_result(out))
+        return _warn(_read_result(out))
     state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
-    run = _prepared(dataset, job, statistics, on_progress)
+    run = _prepare(dataset, job, statistics, on_progress)
     if checkpoint is None:
         write_text(out / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     _restore(run.task, state, checkpoint)
@@ -81,23 +84,23 @@ def train(
     checkpointing = Checkpointing(out, saved, state, run.steps, job.recipe.save_minutes)
     checkpointing.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
     _fit(run, checkpointing, on_progress)
-    return _logged(_finish(dataset, out, checkpointing.state.seconds))
+    return _warn(_finish(dataset, out, checkpointing.state.seconds))
 
 
-def expect(dataset: DataSet) -> tuple[tuple[str, str], ...]:
-    """How long a training without options would take, and in how much memory: rows of its plan; nothing is written.
+def estimate(dataset: DataSet) -> tuple[tuple[str, str], ...]:
+    """Measure the time and memory of a training without options, and return rows of its plan. Nothing is written.
 
     Raises what `train` raises before its first step.
     """
     statistics = read_statistics(dataset, "train", "val")
-    job = _of_channels(make_job(dataset, TrainingOptions(), statistics), dataset)
-    plan = _prepared(dataset, job, statistics).plan(dataset)
+    job = _set_channels(make_job(dataset, TrainingOptions(), statistics), dataset)
+    plan = _prepare(dataset, job, statistics).plan(dataset)
     return tuple(row for row in plan.rows if row[0] in ("epochs", "time", "memory"))
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """A run before its first step: `steps` an epoch, in bfloat16 or not."""
+class _Run:
+    """A run before its first step, with `steps` per epoch."""
 
     task: SegmentationTask
     data: DataModule
@@ -106,36 +109,36 @@ class _Prepared:
     bf16: bool
 
     def plan(self, dataset: DataSet) -> Plan:
-        """What is ahead, measured on the first batch and the first validation image."""
+        """Measure the plan on the first batch and the first validation image."""
         data = self.data
         example = next(iter(data.loader(data.order(0))))
         return make_plan(dataset, self.task, example, data.val_example(), self.steps, self.bf16)
 
 
-def _prepared(
+def _prepare(
     dataset: DataSet, job: Job, statistics: DataSetStatistics | None, on_progress: OnProgress | None = None
-) -> _Prepared:
+) -> _Run:
     recipe, statistics = job.recipe, statistics or read_statistics(dataset, "train", "val")
     torch.manual_seed(recipe.seed)
-    net = _network(job, dataset).to(memory_format=torch.channels_last)
+    net = _build_network(job, dataset).to(memory_format=torch.channels_last)
     data, bf16 = DataModule(dataset, recipe, _mean_bytes(net)), has_bf16(recipe)
     _freeze(net, recipe)
     if net.spec.fixed:
         report = on_progress or (lambda progress: None)
         data.encode_with(net, bf16, lambda done, total: report(Progress(net.spec.name, "features", done, total)))
-    weights = class_weights(np.array(statistics.pixels), recipe.class_weight_power)
+    weights = compute_class_weights(np.array(statistics.pixels), recipe.class_weight_power)
     trainer = _trainer(recipe, bf16)
     steps = data.steps_per_epoch(trainer.world_size)
     task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs)
-    return _Prepared(task, data, trainer, steps, bf16)
+    return _Run(task, data, trainer, steps, bf16)
 
 
-def _of_channels(job: Job, dataset: DataSet) -> Job:
+def _set_channels(job: Job, dataset: DataSet) -> Job:
     return replace(job, spec=replace(job.spec, channels=dataset.channels, value_range=dataset.value_range))
 
 
-def _settings(dataset: DataSet, job: Job) -> dict[str, Any]:
-    """What recipe.yaml says: everything that the outcome depends on."""
+def _describe_settings(dataset: DataSet, job: Job) -> dict[str, Any]:
+    """Return the content of recipe.yaml: everything that the outcome depends on."""
     choices = {choice.name: {"value": choice.value, "reason": choice.reason} for choice in job.choices}
     return {
         "fullconv": version("fullconv"),
@@ -153,53 +156,53 @@ def _settings(dataset: DataSet, job: Job) -> dict[str, Any]:
 
 
 def _check_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
-    """UsageError where the folder holds a run that may not be resumed with these settings."""
+    """Raise UsageError if the folder contains a run that cannot be resumed with these settings."""
     if not any((out / name).exists() for name in ("last.ckpt", "scores.json")):
         return
     if not resume:
-        message = f"{out} already holds a run: add --resume to continue it, or name another --out"
+        message = f"{out} already contains a run; add --resume to continue it, or name another folder with --out"
         raise UsageError(message, code="run-exists")
     before = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
-    before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # what it lacks had no other value then
+    before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # with newer options
     differ = [
         f"{name} was {old!r}, now {new!r}"
-        for name, (old, new) in _compared(before, json.loads(json.dumps(dict(values)))).items()
+        for name, (old, new) in _compare_settings(before, json.loads(json.dumps(dict(values)))).items()
     ]
     if differ:
         message = f"{out} was trained with other settings, so it cannot be resumed: {'; '.join(differ)}"
-        raise UsageError(message, code="other-settings")
+        raise UsageError(message, code="run-settings-differ")
 
 
-def _compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The settings that differ, by name."""
+def _compare_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that differ, by name, with the old and the new value."""
     differ: dict[str, tuple[Any, Any]] = {}
     for name in [*before, *(key for key in now if key not in before)]:
         old, new = before.get(name), now.get(name)
-        if name in FREE:
+        if name in MAY_DIFFER:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            differ |= _compared(old, new)
+            differ |= _compare_settings(old, new)
         elif old != new:
             differ[name] = (old, new)
     return differ
 
 
-def _network(job: Job, dataset: DataSet) -> FCN:
-    """The network before the first step; other channels than RGB are normalised by the training images."""
+def _build_network(job: Job, dataset: DataSet) -> FCN:
+    """Build the network. Channels other than RGB are normalized with the statistics of the training images."""
     if job.start is None:
         net = build(job.spec, job.weights)
         if dataset.channels != 3:
-            net.set_normalization(*channel_statistics(dataset))
+            net.set_normalization(*measure_channels(dataset))
         return net
-    before, saved = load_net(job.start)
-    own = saved.spec
-    net = rebuild(replace(job.spec, head_width=own.head_width, head_norm=own.head_norm, norm=own.norm))
-    transplant(before, net)
+    start, saved = load_net(job.start)
+    head = saved.spec
+    net = rebuild(replace(job.spec, head_width=head.head_width, head_norm=head.head_norm, norm=head.norm))
+    transplant(start, net)
     return net
 
 
 def _mean_bytes(net: FCN) -> tuple[int, ...]:
-    """What crops are padded with: the mean of each channel, which is nothing to the network."""
+    """Return the padding of crops: the mean of each channel, which the network normalizes to 0."""
     return GREY if net.spec.channels == 3 else tuple(round(255 * value) for value in net.mean.flatten().tolist())
 
 
@@ -232,8 +235,8 @@ def _trainer(recipe: Recipe, bf16: bool) -> Trainer:
     )
 
 
-def _fit(run: _Prepared, checkpointing: Checkpointing, on_progress: OnProgress | None) -> None:
-    """All steps that are left; first the validation that a signal cut short, if one did."""
+def _fit(run: _Run, checkpointing: Checkpointing, on_progress: OnProgress | None) -> None:
+    """Run the remaining steps. If a signal interrupted a validation, repeat it first."""
     trainer, task, data = run.trainer, run.task, run.data
     recipe, steps = task.recipe, checkpointing.steps_per_epoch
     reports = ProgressCallback(checkpointing, task.net.spec.name, on_progress)
@@ -249,19 +252,20 @@ def _fit(run: _Prepared, checkpointing: Checkpointing, on_progress: OnProgress |
 
 
 def _finish(dataset: DataSet, out: Path, seconds: float) -> TrainResult:
-    """Score the best weights as `evaluate` does, write report and model.onnx, and close the run."""
+    """Score the best weights as `evaluate` does, and write report.html, model.onnx and scores.json."""
     runner = TorchRunner.load(out)
     measured = measure(runner, dataset, "val")
     parameters = sum(p.numel() for p in runner.net.parameters())
     alarm = write_report(out / "report.html", measured, read_source(out)).alarm
     model = None if alarm else _export(out)
-    run = {"seconds": round(seconds, 1), "parameters": parameters, "network": runner.net.spec.name, "alarm": alarm}
+    seconds = round(seconds, 1)  # as a resumed run reads it
+    run = {"seconds": seconds, "parameters": parameters, "network": runner.net.spec.name, "alarm": alarm}
     write_text(out / "scores.json", json.dumps({**measured.scores.to_dict(), "run": run}, indent=1))
     return TrainResult(out, measured.scores, seconds, parameters, alarm, model)
 
 
 def _export(out: Path) -> Path | None:
-    """Write model.onnx unless it is there; None, and the reason in the log, where the network has no such form."""
+    """Write model.onnx unless it exists. Without an ONNX form, log the reason and return None."""
     from fullconv.onnx_export import export
 
     target = out / "model.onnx"
@@ -269,13 +273,13 @@ def _export(out: Path) -> Path | None:
         if not target.exists():
             export(out, target)
     except ModelError as error:
-        logger.info(f"no model.onnx is written, because {error}")
+        logger.info(f"model.onnx was not written: {error}")
         return None
     return target
 
 
 def _read_result(out: Path) -> TrainResult:
-    """The result of a finished run, whose model.onnx is written again if it is gone."""
+    """Return the result of a finished run. If its model.onnx is missing, write it again."""
     values = json.loads((out / "scores.json").read_text(encoding="utf-8"))
     run = values["run"]
     alarm = run.get("alarm", "")
@@ -283,8 +287,8 @@ def _read_result(out: Path) -> TrainResult:
     return TrainResult(out, Scores.from_dict(values), run["seconds"], run["parameters"], alarm, model)
 
 
-def _logged(result: TrainResult) -> TrainResult:
+def _warn(result: TrainResult) -> TrainResult:
     if result.alarm:
         page = result.folder / "report.html"
-        logger.warning(f"attention: {result.alarm} Causes and remedies are in {page}; no model.onnx is written.")
+        logger.warning(f"warning: {result.alarm} See {page} for causes and remedies. model.onnx was not written.")
     return result

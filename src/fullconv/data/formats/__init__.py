@@ -1,3 +1,3 @@
-"""Data sets as annotation tools and benchmarks write them, read in place, and written."""
+"""Read data sets of annotation tools and benchmarks: one module for each format."""
 
 __all__: list[str] = []

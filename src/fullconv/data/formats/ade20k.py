@@ -1,11 +1,11 @@
-"""ADE20K as the scene parsing benchmark has it: 150 classes."""
+"""Read ADE20K with the 150 classes of the scene parsing benchmark."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from fullconv.data.dataset import DataSet
-from fullconv.data.pairing import pairs
+from fullconv.data.pairing import pair_files
 from fullconv.faults import Fault
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
@@ -15,21 +15,24 @@ FOLDERS = {"train": "training", "val": "validation"}
 
 
 def ade20k_labels() -> LabelSet:
-    """The 150 classes, each by its first name in `objectInfo150.txt` of the benchmark (Zhou et al., CVPR 2017)."""
+    """Return the 150 classes, each with its first name in the benchmark's `objectInfo150.txt`.
+
+    Source: Zhou et al., "Scene Parsing through ADE20K Dataset", CVPR 2017.
+    """
     text = Path(__file__).with_name("ade20k_150.txt").read_text(encoding="utf-8")
     return LabelSet.named(text.split("\n")[:-1])
 
 
 def read_ade20k(root: Path, faults: list[Fault]) -> DataSet:
-    """The data set of `images` and `annotations`, each with `training` and `validation`.
+    """Read `images` and `annotations`, each with the folders `training` and `validation`.
 
-    Label 0 in the masks, all that is none of the 150, is ignored; labels 1 to 150 are the classes 0 to 149.
+    Label 0 in the masks stands for other objects and is ignored. Labels 1 to 150 become the classes 0 to 149.
     """
     labels = ade20k_labels()
     splits = {
-        split: pairs(root / "images" / folder, root / "annotations" / folder, faults, split)
+        split: pair_files(root / "images" / folder, root / "annotations" / folder, faults, split)
         for split, folder in FOLDERS.items()
     }
     remap = ((0, IGNORE_INDEX), *((index + 1, index) for index in range(labels.num_classes)))
-    about = "what is none of the 150 classes is ignored"
+    about = "pixels outside the 150 classes are ignored"
     return DataSet("ade20k", root, labels, splits, remap=remap, about=about)

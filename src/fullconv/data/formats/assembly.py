@@ -1,4 +1,4 @@
-"""From annotated images to a data set: class ids, splits, and what all formats of shapes check alike."""
+"""Build a data set from annotated images: class ids, splits, and the checks that all formats of shapes share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from fullconv.data.dataset import DataSet, Sample, lies_turned
-from fullconv.data.formats.shapes import Area, Size, draw
-from fullconv.data.splits import SPLITS, hash_split
+from fullconv.arrays import Float64, UInt8
+from fullconv.data.dataset import DataSet, Sample, is_stored_sideways
+from fullconv.data.formats.shapes import Rasterizer, Size, draw
+from fullconv.data.splits import SPLITS, split_by_hash
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import image_size
@@ -29,15 +29,16 @@ __all__ = [
     "assemble",
     "class_fault",
     "classes_of",
+    "pair_coordinates",
     "parse",
     "shape_fault",
 ]
 
 IGNORED = "__ignore__"
-"""The label of shapes whose pixels become `IGNORE_INDEX`, in labelme's tools too."""
+"""The label of shapes whose pixels become `IGNORE_INDEX`, as in labelme's tools."""
 
 BACKGROUNDS = ("background", "_background_")
-"""Names, in any case of letters, of the class of pixels that no shape covers."""
+"""Names of the class of pixels that no shape covers; case does not matter."""
 
 SHOWN = 5
 
@@ -46,51 +47,51 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One image with its shapes, each a label and its area; `size` is the (height, width) that `source` says.
+    """One image with its shapes, each a label and its rasterizer.
 
-    `source` is the annotation file, and `size` None where it is silent. An image is not `whole` where some of its
-    shapes cannot be used, which the faults tell.
+    `source` is the annotation file, and `size` the height and width that it states, or None. An image is not `complete`
+    if some of its shapes cannot be used; the faults say why.
     """
 
     name: str
     image: Path
     source: Path
     size: Size | None
-    shapes: tuple[tuple[str, Area], ...]
-    whole: bool = True
+    shapes: tuple[tuple[str, Rasterizer], ...]
+    complete: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """The `reader` of a sample: draws the label map of an image of a size (height, width) from its shapes."""
+    """The `reader` of a sample: draws the label map from the shapes. `size` is the image's height and width."""
 
     entry: AnnotatedImage
     size: Size
     classes: Classes
     by_area: bool
 
-    def __call__(self) -> npt.NDArray[np.uint8]:
-        """As `draw`, in the name of the file and the image."""
-        shapes = [(self.classes.ids[label], area) for label, area in self.entry.shapes]
+    def __call__(self) -> UInt8:
+        """Return the label map, H x W uint8. Raises DataError, which names file and image, for a damaged shape."""
+        shapes = [(self.classes.ids[label], rasterize) for label, rasterize in self.entry.shapes]
         try:
             return draw(self.size, shapes, self.classes.uncovered, self.by_area)
         except DataError as error:
             fault = shape_fault(self.entry.source, f"image {self.entry.image}", error, self.entry.name)
             raise DataError.of(fault) from None
 
-    def empty(self) -> Iterator[Fault]:
-        """Yield a fault for each label of which shapes cover no pixel; DataError for damaged ones."""
-        empty = Counter(label for label, area in self.entry.shapes if not area(self.size).mask.any())
-        for label, count in empty.items():
+    def empty_shapes(self) -> Iterator[Fault]:
+        """Yield a fault for each label with shapes that cover no pixel. Raises DataError for damaged shapes."""
+        counts = Counter(label for label, rasterize in self.entry.shapes if not rasterize(self.size).mask.any())
+        for label, count in counts.items():
             shapes = "a shape" if count == 1 else f"{count} shapes"
             problem = f"{shapes} of {label!r} on {self.entry.image} cover{'s' * (count == 1)} no pixel"
-            remedy = "draw again what is missing, or remove what is empty"
+            remedy = "draw missing objects again, or remove the empty shapes"
             yield Fault("empty-polygon", self.entry.source, problem, remedy, self.entry.name)
 
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes, the id of each label that shapes may have, and the label of pixels without a shape."""
+    """The classes, the id of each label that shapes may have, and the id of pixels that no shape covers."""
 
     labels: LabelSet
     ids: dict[str, int]
@@ -98,16 +99,18 @@ class Classes:
 
     @property
     def about(self) -> str:
-        """What happens to pixels without a shape, in words."""
-        what = "are ignored" if self.uncovered == IGNORE_INDEX else f"are {self.labels.class_names[self.uncovered]}"
-        return f"pixels that no shape covers {what}"
+        """Return a sentence on the pixels that no shape covers."""
+        if self.uncovered == IGNORE_INDEX:
+            return "pixels that no shape covers are ignored"
+        return f"pixels that no shape covers are {self.labels.class_names[self.uncovered]}"
 
 
 def classes_of(names: Sequence[str], complete: bool = False) -> Classes:
-    """The classes of an ordered list of labels, in which `IGNORED` stands for no class.
+    """Return the classes of an ordered list of labels; the label `IGNORED` is not a class.
 
-    Pixels without a shape are of the class that is called as in `BACKGROUNDS`. Where there is none, it is put in front,
-    unless the list is `complete`: then they are ignored. Raises DataError as `LabelSet` does.
+    Pixels that no shape covers belong to the class with a name in `BACKGROUNDS`. If the list has none, "background" is
+    inserted as class 0; if the list is `complete`, these pixels are ignored instead. Raises DataError as `LabelSet`
+    does.
     """
     known = [name for name in names if name != IGNORED]
     background = next((name for name in known if name.casefold() in BACKGROUNDS), None)
@@ -120,33 +123,40 @@ def classes_of(names: Sequence[str], complete: bool = False) -> Classes:
     return Classes(labels, ids | {IGNORED: IGNORE_INDEX}, uncovered)
 
 
-def shape_fault(path: Path, place: str, error: DataError, sample: str | None = None, split: str | None = None) -> Fault:
-    """Return what is wrong with a shape as a fault of its file; `place` says which shape, or of which image."""
+def shape_fault(path: Path, shape: str, error: DataError, sample: str | None = None, split: str | None = None) -> Fault:
+    """Return the fault of an annotation file with a shape that cannot be used; `shape` names the shape or its image."""
     remedy = "draw the shape again, or export the annotations again"
-    return Fault(error.kind, path, f"{place}: {error}", remedy, sample, split)
+    return Fault(error.kind, path, f"{shape}: {error}", remedy, sample, split)
 
 
 def class_fault(path: Path, error: DataError) -> Fault:
-    """Return what is wrong with the names of the classes as a fault of the file or folder that has them."""
+    """Return the fault of a file or folder whose class names cannot be used."""
     return Fault("class-names", path, str(error), "correct the names of the classes")
 
 
-def parse(path: Path, kind: TypeAdapter[T], faults: list[Fault]) -> T | None:
-    """A JSON file as `kind` describes it; None, and faults that name the places, where it is not."""
+def pair_coordinates(values: Sequence[float]) -> Float64:
+    """Return x, y, x, y, ... as n x 2 corners. Raises DataError for an odd number of values."""
+    if len(values) % 2:
+        raise DataError("a polygon has an odd number of coordinates; each corner needs x and y", code="damaged-shape")
+    return np.array(values, np.float64).reshape(-1, 2)
+
+
+def parse(path: Path, schema: TypeAdapter[T], faults: list[Fault]) -> T | None:
+    """Read a JSON file that follows `schema`. If it does not, add a fault for each wrong value and return None."""
     try:
-        return kind.validate_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        return schema.validate_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"
         faults.append(Fault("unreadable-file", path, problem, "check its permissions"))
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
+        details = error.errors(include_url=False, include_context=False, include_input=False)
         problems = []
-        for entry in found[:SHOWN]:
-            place = ".".join(map(str, entry["loc"]))
-            problems.append((f"at {place}: " if place else "") + entry["msg"][0].lower() + entry["msg"][1:])
-        if len(found) > SHOWN:
-            problems.append(f"{len(found) - SHOWN} more places are not as they should be")
-        faults += [Fault("invalid-annotations", path, problem, "export it again") for problem in problems]
+        for detail in details[:SHOWN]:
+            location = ".".join(map(str, detail["loc"]))
+            problems.append((f"at {location}: " if location else "") + detail["msg"][0].lower() + detail["msg"][1:])
+        if len(details) > SHOWN:
+            problems.append(f"{len(details) - SHOWN} more values are invalid")
+        faults += [Fault("invalid-annotations", path, problem, "export the annotations again") for problem in problems]
     return None
 
 
@@ -159,39 +169,38 @@ def assemble(
     about: str,
     by_area: bool = False,
 ) -> DataSet:
-    """The data set of annotated images whose files are there and have the size that the annotations say.
+    """Return the data set of annotated images, with the sizes checked against the image files.
 
-    `about` says which shape is on top. A split that is called by no name of a split is divided by a hash. What is wrong
-    goes to `faults`, and its image is left out.
+    `about` is a sentence on which shape is on top. If no key of `splits` names a split, the images are divided by a
+    hash. Faults are added to `faults`, and their images are left out.
     """
-    found: dict[str, tuple[Sample, ...]] = {}
+    samples_of: dict[str, tuple[Sample, ...]] = {}
     seen: dict[Path, Path] = {}
     for split, images in splits.items():
-        kept = []
+        samples = []
         for entry in images:
-            sample, wrong = _sample(entry, classes, by_area, seen)
-            faults += [replace(fault, sample=entry.name, split=split or None) for fault in wrong]
-            kept += [sample] if sample is not None else []
-        found[split] = tuple(kept)
+            sample, sample_faults = _make_sample(entry, classes, by_area, seen)
+            faults += [replace(fault, sample=entry.name, split=split or None) for fault in sample_faults]
+            samples += [sample] if sample is not None else []
+        samples_of[split] = tuple(samples)
     sentences = [classes.about, about]
-    if not found.keys() & set(SPLITS):
-        found = hash_split(tuple(sample for samples in found.values() for sample in samples))
+    if not samples_of.keys() & set(SPLITS):
+        samples_of = split_by_hash(tuple(sample for group in samples_of.values() for sample in group))
         sentences.append("train and val are divided by a hash of the names")
     if not any(entry.shapes for images in splits.values() for entry in images) and not faults:
         remedy = "draw polygons or masks, and export them"
         faults.append(Fault("no-shapes", root, "no image has a shape that covers pixels", remedy))
-    order = [split for split in SPLITS if split in found]
-    splits_found = {split: found[split] for split in order}
-    return DataSet(layout, root, classes.labels, splits_found, about="; ".join(sentences))
+    ordered = {split: samples_of[split] for split in SPLITS if split in samples_of}
+    return DataSet(layout, root, classes.labels, ordered, about="; ".join(sentences))
 
 
-def _sample(
+def _make_sample(
     entry: AnnotatedImage, classes: Classes, by_area: bool, seen: dict[Path, Path]
 ) -> tuple[Sample | None, list[Fault]]:
-    """The sample of an annotated image, None where it cannot be used, and its faults."""
+    """Return the sample of an annotated image, or None if it cannot be used, and its faults."""
     faults: list[Fault] = []
     if entry.image in seen:
-        problem = f"annotates {entry.image}, which {seen[entry.image]} does already"
+        problem = f"annotates {entry.image}, which {seen[entry.image]} annotates, too"
         faults.append(Fault("duplicate-image", entry.source, problem, "keep one annotation of each image"))
     seen.setdefault(entry.image, entry.source)
     try:
@@ -202,19 +211,22 @@ def _sample(
         faults.append(_size_fault(entry, entry.size, size))
     unknown = sorted({label for label, _ in entry.shapes} - classes.ids.keys())
     if unknown:
-        problem = f"has the label {unknown[0]!r}, which the list of classes has not"
+        problem = f"uses the label {unknown[0]!r}, which is not in the list of classes"
         faults.append(Fault("unknown-class", entry.source, problem, "add it to the list, or correct the label"))
-    if faults or not entry.whole:
+    if faults or not entry.complete:
         return None, faults
     return Sample(entry.name, entry.image, entry.source, Drawing(entry, size, classes, by_area)), faults
 
 
-def _size_fault(entry: AnnotatedImage, said: Size, size: Size) -> Fault:
-    """The image has another size (height, width) than its annotations say. No repair turns shapes."""
-    problem = f"says that {entry.image} is {said[1]}x{said[0]} (width x height), but it is {size[1]}x{size[0]}"
-    if lies_turned(entry.image, said):
-        problem += " when it is turned upright by its EXIF orientation, and the shapes are not"
-        remedy = "remove the orientation from the file, or annotate the image upright"
+def _size_fault(entry: AnnotatedImage, stated: Size, size: Size) -> Fault:
+    """Return the fault of an image that differs in size (height, width) from its annotations.
+
+    It is never `sure`: `--fix` does not turn shapes.
+    """
+    problem = f"states {stated[1]}x{stated[0]} (width x height) for {entry.image}, but the image is {size[1]}x{size[0]}"
+    if is_stored_sideways(entry.image, stated):
+        problem += " after its EXIF orientation is applied; the shapes were drawn without it"
+        remedy = "remove the orientation from the file, or annotate the upright image"
         return Fault("exif-rotation", entry.source, problem, remedy, sure=False)
-    remedy = "put back the image that was annotated, or export the annotations again"
+    remedy = "restore the image that was annotated, or export the annotations again"
     return Fault("size-mismatch", entry.source, problem, remedy)

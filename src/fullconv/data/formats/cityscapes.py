@@ -1,11 +1,11 @@
-"""Cityscapes, as its archives unpack: the nineteen classes that are scored."""
+"""Read Cityscapes as its archives unpack, with the nineteen classes of the benchmark."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.pairing import same_size
+from fullconv.data.pairing import check_sizes
 from fullconv.faults import Fault
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
@@ -34,7 +34,7 @@ _CLASSES = {
 }
 
 CITYSCAPES_LABELS = LabelSet(tuple(_CLASSES), tuple(color for _, color in _CLASSES.values()))
-"""The nineteen classes in the order of their train ids. Source: `labels.py` of the Cityscapes scripts."""
+"""The nineteen classes, ordered by train id. Source: `labels.py` of the Cityscapes scripts."""
 
 LAST_ID = 33
 
@@ -42,14 +42,15 @@ _IMAGE_END = "_leftImg8bit"
 
 
 def read_cityscapes(root: Path, faults: list[Fault]) -> DataSet:
-    """The data set of `leftImg8bit` and `gtFine`: `train` and `val`, because the masks of `test` are empty.
+    """Read the splits `train` and `val` of `leftImg8bit` and `gtFine`; the masks of `test` are empty.
 
-    Masks are those of the label ids, of which all but nineteen are ignored, or where there is none, of the train ids.
+    The masks of label ids are read, and labels outside the nineteen classes are ignored. If there is no mask of label
+    ids, the masks of train ids are read.
     """
-    kind, about = "labelIds", "labels other than the nineteen that Cityscapes scores are ignored"
+    kind, about = "labelIds", "labels outside the nineteen classes of the benchmark are ignored"
     if not any((root / "gtFine").glob("*/*/*_gtFine_labelIds.png")):
         kind, about = "labelTrainIds", ""
-    splits = {split: _split(root, split, kind, faults) for split in ("train", "val")}
+    splits = {split: _read_split(root, split, kind, faults) for split in ("train", "val")}
     remap: tuple[tuple[int, int], ...] = ()
     if kind == "labelIds":
         train_ids = {label: index for index, (label, _) in enumerate(_CLASSES.values())}
@@ -57,10 +58,10 @@ def read_cityscapes(root: Path, faults: list[Fault]) -> DataSet:
     return DataSet("cityscapes", root, CITYSCAPES_LABELS, splits, remap=remap, about=about)
 
 
-def _split(root: Path, split: str, kind: str, faults: list[Fault]) -> tuple[Sample, ...]:
+def _read_split(root: Path, split: str, kind: str, faults: list[Fault]) -> tuple[Sample, ...]:
     images = sorted((root / "leftImg8bit" / split).glob(f"*/*{_IMAGE_END}.png"))
     if not images:
-        problem, remedy = f"has no image */*{_IMAGE_END}.png", "unpack leftImg8bit completely"
+        problem, remedy = f"contains no image */*{_IMAGE_END}.png", "unpack leftImg8bit completely"
         faults.append(Fault("empty-split", root / "leftImg8bit" / split, problem, remedy, split=split))
     samples = []
     for image in images:
@@ -69,6 +70,6 @@ def _split(root: Path, split: str, kind: str, faults: list[Fault]) -> tuple[Samp
         if mask.is_file():
             samples.append(Sample(name, image, mask))
         else:
-            remedy = f"unpack gtFine completely, or make the masks of {kind}"
-            faults.append(Fault("missing-mask", mask, "is not there, but its image is", remedy, name, split))
-    return same_size(samples, faults, split)
+            remedy = f"unpack gtFine completely, or create the {kind} masks"
+            faults.append(Fault("missing-mask", mask, "does not exist, but its image does", remedy, name, split))
+    return check_sizes(samples, faults, split)

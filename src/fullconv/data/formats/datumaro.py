@@ -1,4 +1,4 @@
-"""Datumaro: one JSON file for a subset, as CVAT exports it too."""
+"""Read Datumaro, which CVAT exports, too: one JSON file for each subset."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.assembly import AnnotatedImage, assemble, class_fault, classes_of, parse
-from fullconv.data.formats.coco import Runs
-from fullconv.data.formats.rle import read_counts, run_area
-from fullconv.data.formats.shapes import Area, fill_rings
+from fullconv.data.formats.assembly import AnnotatedImage, assemble, class_fault, classes_of, pair_coordinates, parse
+from fullconv.data.formats.rle import Runs
+from fullconv.data.formats.shapes import Rasterizer, Size, fill_rings
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
@@ -24,6 +22,7 @@ from fullconv.images.decoders.npy import ARRAY_SUFFIX
 __all__ = ["read_datumaro"]
 
 WITHOUT_PIXELS = ("label", "caption")
+"""Types of annotations that describe the whole image."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,10 @@ _FILE = TypeAdapter(_File)
 
 
 def read_datumaro(root: Path, files: Sequence[Path], faults: list[Fault]) -> DataSet | None:
-    """The data set of `annotations/<subset>.json` and `images/<subset>`.
+    """Read `annotations/<subset>.json` and `images/<subset>`.
 
-    Classes are the labels in their order. Annotations are painted by `z_order`, then in their order. Boxes of a group
-    that has a mask or polygon are left out. Returns None, with faults, where there are no classes.
+    Classes are the labels in their order. Annotations are painted by `z_order`, then in file order. Boxes of a group
+    with a mask or polygon are left out. Returns None, and adds faults, if there are no classes.
     """
     splits: dict[str, list[AnnotatedImage]] = {}
     names: dict[Path, list[str]] = {}
@@ -87,10 +86,10 @@ def read_datumaro(root: Path, files: Sequence[Path], faults: list[Fault]) -> Dat
             continue
         names[path] = [label.name for label in content.categories.label.labels]
         split = split_of(path.stem) or ""
-        splits[split] = [*splits.get(split, ()), *_annotated(root, path, content, names[path], faults)]
+        splits[split] = [*splits.get(split, ()), *_read_images(root, path, content, names[path], faults)]
     if "" in splits and len(splits) > 1:
         remedy = "put train, val or test into the name of each file"
-        faults.append(Fault("ambiguous-split", root, "some names of subsets say no split", remedy))
+        faults.append(Fault("ambiguous-split", root, "some names of subsets contain no split", remedy))
         del splits[""]
     remedy = "export all subsets of one project"
     faults += [
@@ -107,31 +106,31 @@ def read_datumaro(root: Path, files: Sequence[Path], faults: list[Fault]) -> Dat
     return assemble("datumaro", root, splits, classes, faults, about)
 
 
-def _annotated(root: Path, path: Path, content: _File, names: list[str], faults: list[Fault]) -> list[AnnotatedImage]:
-    found = []
+def _read_images(root: Path, path: Path, content: _File, names: list[str], faults: list[Fault]) -> list[AnnotatedImage]:
+    annotated = []
     for item in content.items:
         split = split_of(path.stem)
-        image = _image(root, path.stem, item)
+        image = _find_image(root, path.stem, item)
         if image is None:
             problem = f"the image of item {item.id!r} is not in {root / 'images' / path.stem}"
             faults.append(Fault("missing-image", path, problem, "export it with the images", item.id, split))
             continue
         size = item.image.size if item.image is not None else None
         try:
-            shapes, wrong = _shapes(path, item, size or image_size(image), names)
+            shapes, shape_faults = _read_shapes(path, item, size or image_size(image), names)
         except DataError as error:
             faults += [replace(fault, sample=item.id, split=split) for fault in error.faults_at(image)]
             continue
-        faults += [replace(fault, split=split) for fault in wrong]
-        if not wrong:
-            found.append(AnnotatedImage(item.id, image, path, size, shapes))
-    return found
+        faults += [replace(fault, split=split) for fault in shape_faults]
+        if not shape_faults:
+            annotated.append(AnnotatedImage(item.id, image, path, size, shapes))
+    return annotated
 
 
-def _shapes(
-    path: Path, item: _Item, size: tuple[int, int], names: list[str]
-) -> tuple[tuple[tuple[str, Area], ...], list[Fault]]:
-    """The shapes from the lowest to the topmost, and a fault for each that cannot be used."""
+def _read_shapes(
+    path: Path, item: _Item, size: Size, names: list[str]
+) -> tuple[tuple[tuple[str, Rasterizer], ...], list[Fault]]:
+    """Return the shapes from the lowest to the topmost, and a fault for each shape that cannot be used."""
     faults = []
     shapes = []
     groups = {entry.group for entry in item.annotations if entry.type in ("mask", "polygon")} - {0, None}
@@ -140,35 +139,29 @@ def _shapes(
             continue
         try:
             if entry.label_id is None or not 0 <= entry.label_id < len(names):
-                problem = f"its label_id is {entry.label_id}, where there are {len(names)} labels"
+                problem = f"its label_id is {entry.label_id}, but there are {len(names)} labels"
                 raise DataError(problem, code="unknown-class")
-            shapes.append((names[entry.label_id], _area(entry, size)))
+            shapes.append((names[entry.label_id], _make_rasterizer(entry, size)))
         except DataError as error:
             problem = f"item {item.id!r}: annotation {number} ({entry.type}): {error}"
-            faults.append(Fault(error.kind, path, problem, "correct or remove it", item.id))
+            faults.append(Fault(error.kind, path, problem, "correct or remove the annotation", item.id))
     return tuple(shapes), faults
 
 
-def _area(entry: _Annotation, size: tuple[int, int]) -> Area:
+def _make_rasterizer(entry: _Annotation, size: Size) -> Rasterizer:
     if entry.type == "polygon":
-        if len(entry.points) % 2:
-            raise DataError("a polygon has an odd number of coordinates, where a corner has two", code="damaged-shape")
-        return partial(fill_rings, (np.array(entry.points).reshape(-1, 2),))
+        return partial(fill_rings, (pair_coordinates(entry.points),))
     if entry.type == "mask" and entry.rle is not None:
-        if entry.rle.size != size:
-            height, width = entry.rle.size
-            problem = f"its runs are of {width}x{height} (width x height), its image is {size[1]}x{size[0]}"
-            raise DataError(problem, code="damaged-shape")
-        return partial(run_area, read_counts(entry.rle.counts, size).astype(np.int32))
-    raise DataError("only polygons and masks label pixels", code="unsupported-shape")
+        return entry.rle.rasterizer(size)
+    raise DataError("only polygons and masks cover pixels", code="unsupported-shape")
 
 
-def _image(root: Path, subset: str, item: _Item) -> Path | None:
-    named = item.image.path if item.image is not None else ""
-    places = [root / "images" / subset, root / "images", root]
-    names = [named] if named else []
+def _find_image(root: Path, subset: str, item: _Item) -> Path | None:
+    image_path = item.image.path if item.image is not None else ""
+    folders = [root / "images" / subset, root / "images", root]
+    names = [image_path] if image_path else []
     names += [item.id + suffix for suffix in (*sorted(IMAGE_SUFFIXES), ARRAY_SUFFIX)]
     try:
-        return next((place / name for name in names for place in places if (place / name).is_file()), None)
-    except (OSError, ValueError):  # a name that no file can have
+        return next((folder / name for name in names for folder in folders if (folder / name).is_file()), None)
+    except (OSError, ValueError):  # no file can have this name
         return None

@@ -1,4 +1,4 @@
-"""Which of the formats a folder has, by what lies in it."""
+"""Recognise the format of a folder by its files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from fullconv.faults import Fault
 __all__ = ["Recognised", "recognise_annotations", "recognise_masks"]
 
 Recognised = tuple[str, Callable[[list[Fault]], DataSet | None]]
+"""The name of a format and the function that reads the folder."""
 
-LOOKED_AT = 20
-"""Files of a folder that are looked into before it counts as one without annotations."""
+MAX_OPENED = 20
+"""At most so many JSON files of each folder are opened to recognise the format."""
 
 _MARKS = {
     "labelme": (b'"shapes"', b'"imagePath"'),
@@ -27,10 +28,10 @@ _MARKS = {
 
 
 def recognise_masks(root: Path) -> Recognised | None:
-    """CVAT or VOC with classes of its own, Cityscapes or ADE20K, and what reads it."""
+    """Return the format and its reader for CVAT, VOC with custom classes, Cityscapes and ADE20K; otherwise None."""
     from fullconv.data.formats import ade20k, cityscapes, cvat
 
-    if cvat.has_own_classes(root):
+    if cvat.has_custom_classes(root):
         name = "CVAT segmentation mask" if (root / cvat.LABEL_MAP).is_file() else "VOC"
         return name, partial(cvat.read_cvat, root)
     if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
@@ -41,16 +42,20 @@ def recognise_masks(root: Path) -> Recognised | None:
 
 
 def recognise_annotations(root: Path) -> Recognised | None:
-    """labelme, COCO, Datumaro or Label Studio, and what reads it."""
-    found = _annotation_files(root)
-    kind = next((kind for files in found.values() for kind in map(_kind, islice(files, LOOKED_AT)) if kind), None)
+    """Return the format and its reader for labelme, COCO, Datumaro and Label Studio; otherwise None."""
+    by_folder = _annotation_files(root)
+    kind = next(
+        (kind for files in by_folder.values() for kind in map(_recognise_file, islice(files, MAX_OPENED)) if kind), None
+    )
     if kind is None:
         return None
     if kind == "labelme":
         from fullconv.data.formats.labelme import read_labelme
 
-        return kind, partial(read_labelme, root, {folder: files for folder, files in found.items() if files})
-    files = [path for paths in found.values() for path in paths if _kind(path) == kind or _is_cut_short(path)]
+        return kind, partial(read_labelme, root, {folder: files for folder, files in by_folder.items() if files})
+    files = [
+        path for paths in by_folder.values() for path in paths if _recognise_file(path) == kind or _is_truncated(path)
+    ]
     if kind == "COCO":
         from fullconv.data.formats.coco import read_coco
 
@@ -65,14 +70,14 @@ def recognise_annotations(root: Path) -> Recognised | None:
 
 
 def _annotation_files(root: Path) -> dict[str, list[Path]]:
-    """The JSON files of `root`, of `annotations` and of the folders of splits, by folder; "" is `root`."""
+    """Return the JSON files of `root`, of `annotations` and of the folders of splits, by folder; "" is `root`."""
     folders = {"": root, "annotations": root / "annotations"}
     folders |= {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and split_of(path.name)}
     return {name: _visible(folder.glob("*.json")) for name, folder in folders.items()}
 
 
-def _is_cut_short(path: Path) -> bool:
-    """Whether a JSON file does not end as one, so that its kind may be gone, but not what is said of it."""
+def _is_truncated(path: Path) -> bool:
+    """Return whether a JSON file has no proper end. It cannot be recognised, but its reader must report it."""
     try:
         return not path.read_bytes().rstrip().endswith((b"}", b"]"))
     except OSError:
@@ -83,8 +88,8 @@ def _visible(paths: Iterable[Path]) -> list[Path]:
     return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
 
 
-def _kind(path: Path) -> str | None:
-    """By the keys that are written in the file; whether it is as it should be is found when it is parsed."""
+def _recognise_file(path: Path) -> str | None:
+    """Return the format by the keys in the file. Its reader checks the file later."""
     try:
         content = path.read_bytes()
     except OSError:

@@ -1,3 +1,3 @@
-"""Data sets written in the layouts of other tools."""
+"""Write data sets: one module for each layout."""
 
 __all__: list[str] = []

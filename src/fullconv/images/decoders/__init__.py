@@ -1,3 +1,3 @@
-"""The libraries that decode image files, each behind the same interface."""
+"""One adapter for each library that decodes image files, all with the same interface."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Which optional libraries are installed: the one place where reading and writing of images asks."""
+"""The check for installed optional libraries, used by all code that reads and writes images."""
 
 from __future__ import annotations
 

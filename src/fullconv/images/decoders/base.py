@@ -1,4 +1,4 @@
-"""What every decoder gives: an image that is read in windows, and where it lies on Earth."""
+"""The interface of all decoders: an image that is read in windows, and its georeference."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fullconv.images.decoders.values import Mask, UInt8, wrong_bands
+from fullconv.arrays import Mask, UInt8
+from fullconv.images.decoders.values import band_count_error
 
-__all__ = ["GeoTags", "ImageReader", "RowCache", "bands_read"]
+__all__ = ["BLOCK", "GeoTags", "ImageReader", "RowCache", "select_bands"]
 
 STEP = 128
 """Rows that are decoded and converted at once."""
 
+BLOCK = 512
+"""Side of the tiles of a written TIFF. Bands of rows that are written must have this height."""
+
 
 @dataclass(frozen=True)
 class GeoTags:
-    """Where on Earth an image is: rasterio's CRS and affine transform or ground control points, or tifffile's tags."""
+    """The georeference of an image file, to be written to its label map.
+
+    rasterio gives a CRS and an affine transform or ground control points, tifffile the raw GeoTIFF tags.
+    """
 
     crs: Any = None
     transform: Any = None
@@ -27,11 +34,15 @@ class GeoTags:
 
 
 class ImageReader(Protocol):
-    """An image of `size` (height, width) to be read in windows; `by_rows` where its blocks are as wide as itself.
+    """An image that is read in windows.
 
-    A block, which is decoded at once, holds `block_bytes` of pixels; 0 where nothing is gained by smaller ones.
-    `geo` is None where the file does not say where the image lies, `note` says which bands are read, if not all,
-    and `masked` whether some pixels may hold no data.
+    Attributes:
+        size: (height, width) in pixels.
+        block_bytes: Size of the pixels of one block, which is decoded at once; 0 if smaller blocks save no memory.
+        by_rows: Whether the blocks are as wide as the image.
+        geo: The georeference; None if the file has none.
+        note: A sentence about bands that are not read; empty if all are.
+        masked: Whether some pixels may hold no data.
     """
 
     size: tuple[int, int]
@@ -42,32 +53,33 @@ class ImageReader(Protocol):
     masked: bool
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
-        """Read a window: h x w x C uint8, RGB where C is 3, and which pixels hold no data, h x w; None where all do.
+        """Read a window: h x w x C uint8 (RGB if C is 3), and an h x w mask of the pixels without data.
 
-        Pixels without data are 0. Raises DataError for damage, and for values that 8 bits cannot stand for.
+        The mask is None if all pixels hold data. Pixels without data are 0. Raises DataError for damaged files, and for
+        values that have no rule for 8 bits.
         """
         ...
 
 
-def bands_read(path: Path, count: int, alpha: bool, channels: int) -> tuple[int, str]:
-    """Return how many of a file's `count` bands are read for `channels`, and a note where more than alpha is left out.
+def select_bands(path: Path, count: int, alpha: bool, channels: int) -> tuple[int, str]:
+    """Return how many of a file's `count` bands are read, and a note if a band other than alpha is not read.
 
-    Raises DataError where a file has not the bands of a model that does not take RGB.
+    `channels` is the number of channels to give. Raises DataError unless it is 3 (RGB) or the file has as many bands.
     """
     if channels == 3:
         read = 3 if count >= 3 else 1
         first = "the first 3 are" if read == 3 else "the first is"
         return read, "" if count - alpha in (1, 3) else f"{count} bands, of which {first} read"
     if channels not in (count, count - alpha):
-        raise wrong_bands(path, count, channels)
+        raise band_count_error(path, count, channels)
     return channels, ""
 
 
 class RowCache:
-    """A reader of a file that is stored by rows, read from the top to the bottom once.
+    """An `ImageReader` that reads a file stored by rows once, from top to bottom.
 
-    Decoders of PNG and JPEG start from the top again for a window above the last one. So rows are read in their whole
-    width, and those that the next window shares with the last one are kept: rows of one tile are in memory.
+    Decoders of PNG and JPEG start again at the top for a window above the previous one. The cache therefore reads whole
+    rows and holds those that the next window shares with the previous one: the rows of one tile are in memory.
     """
 
     by_rows = True
@@ -81,7 +93,7 @@ class RowCache:
         self._empty: Mask | None = None
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
-        """As `ImageReader.read`."""
+        """Read a window as `ImageReader.read` does."""
         if rows.start < self._rows.start or rows.stop > self._rows.stop:
             self._move(rows)
         top = rows.start - self._rows.start
@@ -89,15 +101,15 @@ class RowCache:
         return self._pixels[window], None if self._empty is None else self._empty[window]
 
     def _move(self, rows: range) -> None:
-        """Hold `rows`: shared ones from before, the others from the file."""
+        """Fill the cache with `rows`: copy those that it holds already, and read the others from the file."""
         shared = range(rows.start, self._rows.stop) if rows.start in self._rows else range(rows.start, rows.start)
         pixels = np.empty((len(rows), self.size[1], self._channels), np.uint8)
         empty = np.zeros(pixels.shape[:2], np.bool_)
         if shared:
-            kept = slice(rows.start - self._rows.start, None)
-            pixels[: len(shared)] = self._pixels[kept]
-            empty[: len(shared)] = False if self._empty is None else self._empty[kept]
-        self._pixels, self._empty = pixels[:0], None  # what was is free before more is read
+            held = slice(rows.start - self._rows.start, None)
+            pixels[: len(shared)] = self._pixels[held]
+            empty[: len(shared)] = False if self._empty is None else self._empty[held]
+        self._pixels, self._empty = pixels[:0], None  # frees the old rows before more are read
         for top in range(shared.stop, rows.stop, STEP):
             part = range(top, min(top + STEP, rows.stop))
             here = slice(top - rows.start, part.stop - rows.start)

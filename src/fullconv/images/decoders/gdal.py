@@ -1,4 +1,4 @@
-"""Images through rasterio, which brings GDAL: windows of TIFF, PNG and JPEG, and GeoTIFF written in bands."""
+"""Reading of windows of TIFF, PNG and JPEG, and writing of GeoTIFF in bands, through rasterio and its GDAL."""
 
 from __future__ import annotations
 
@@ -15,20 +15,18 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
+from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.images.decoders.base import GeoTags, bands_read
+from fullconv.images.decoders.base import BLOCK, GeoTags, select_bands
 from fullconv.images.decoders.open_pillow import decoding_errors
-from fullconv.images.decoders.values import Mask, PixelDecoder, UInt8
+from fullconv.images.decoders.values import PixelDecoder
 from fullconv.images.input_format import RGB, InputFormat
 
-__all__ = ["BLOCK", "GdalReader", "open_gdal", "write_geotiff"]
-
-BLOCK = 512
-"""Side of the tiles of a written file; `bands` should come in so many rows."""
+__all__ = ["GdalReader", "open_gdal", "write_geotiff"]
 
 CACHE_MB = 64
-"""Decoded blocks that GDAL may keep; its own rule, 5 % of the machine's memory, is no bound."""
+"""Memory for decoded blocks. GDAL's default, 5 % of the machine's memory, may be too much."""
 
 
 class GdalReader:
@@ -40,21 +38,21 @@ class GdalReader:
         self.by_rows = width >= source.width
         self.block_bytes = height * width * np.dtype(source.dtypes[0]).itemsize * count
         self._source, self._path = source, path
-        colored = source.colorinterp  # once: later, rasterio raises what GDAL has said of odd tags since
+        colored = source.colorinterp  # read once: after GDAL has logged odd tags, rasterio raises them here
         palette = colored[0] == ColorInterp.palette
-        read, self.note = bands_read(path, 3 if palette else count, ColorInterp.alpha in colored, input.channels)
+        read, self.note = select_bands(path, 3 if palette else count, ColorInterp.alpha in colored, input.channels)
         self._bands = [1] if palette else list(range(1, read + 1))
         if ColorInterp.cyan in colored:
-            raise DataError.of(Fault("unsupported-format", path, "CMYK colours", "convert it to RGB"))
+            raise DataError.of(Fault("unsupported-format", path, "has CMYK colours", "convert it to RGB"))
         flags = source.mask_flag_enums[0]
         self.geo = _geo_tags(source)
         self.nodata: float | None = source.nodata
-        says_alpha = MaskFlags.alpha in flags and input.channels == count  # then it is a channel like others
+        says_alpha = MaskFlags.alpha in flags and input.channels == count  # alpha is then a channel like the others
         self.masked = source.driver == "GTiff" and flags != [MaskFlags.all_valid] and not says_alpha
         self._decoder = _decoder(source, path, input, palette)
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
-        """As `ImageReader.read`."""
+        """Read a window as `ImageReader.read` does."""
         stored = self.stored(rows, columns)
         empty = None
         if self.masked:
@@ -63,7 +61,7 @@ class GdalReader:
         return self._decoder.bytes_of(stored, empty), empty
 
     def stored(self, rows: range, columns: range) -> npt.NDArray[Any]:
-        """Read the file's own numbers of a window, h x w x bands."""
+        """Read the stored numbers of a window, h x w x bands."""
         with decoding_errors(self._path):
             return np.moveaxis(self._source.read(self._bands, window=_window(rows, columns)), 0, -1)
 
@@ -93,7 +91,7 @@ def _decoder(source: Any, path: Path, input: InputFormat, colored: bool) -> Pixe
 
 @contextmanager
 def open_gdal(path: Path, driver: str, input: InputFormat = RGB) -> Iterator[GdalReader]:
-    """Open an image through one of GDAL's drivers; DataError if it cannot."""
+    """Open an image with one of GDAL's drivers. Raises DataError if the file cannot be opened."""
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with decoding_errors(path):
@@ -112,10 +110,11 @@ def write_geotiff(
     geo: GeoTags | None,
     nodata: int | None = None,
 ) -> None:
-    """Write bands of rows, h x W or h x W x 3 uint8, as a tiled and compressed TIFF of `size` (height, width).
+    """Write bands of `BLOCK` rows, h x W or h x W x 3 uint8, as a tiled and compressed TIFF of `size` (height, width).
 
-    With `palette`, 256 x 3 uint8 RGB, they hold its indices (deflate, no loss); without one RGB (JPEG at quality 90).
-    BigTIFF where 4 GB might not do.
+    With `palette`, 256 x 3 uint8 RGB, the bands hold its indices and are compressed without loss (deflate). Without,
+    they hold RGB and are compressed as JPEG at quality 90. The file is a BigTIFF if 4 GB may not suffice. Raises
+    OSError if it cannot be written.
     """
     geo = geo or GeoTags()
     profile: dict[str, Any] = {"driver": "GTiff", "dtype": "uint8", "height": size[0], "width": size[1]}

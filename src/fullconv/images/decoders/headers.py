@@ -1,4 +1,4 @@
-"""What a file's header says of an image: its size, bands and orientation. No pixel is decoded."""
+"""Reading of image headers: size, bands and orientation, without decoding any pixel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from PIL.TiffImagePlugin import (
 from fullconv.errors import DataError
 from fullconv.files import StrPath
 from fullconv.images.decoders.npy import ARRAY_SUFFIX, is_array, open_array
-from fullconv.images.decoders.open_pillow import MAX_PIXELS, check_pixels, opened_image, orientation_of
+from fullconv.images.decoders.open_pillow import MAX_PIXELS, check_pixels, open_with_pillow, read_orientation
 from fullconv.images.decoders.tiff_tags import is_tiff, tiff_tags
 
 __all__ = [
@@ -42,10 +42,10 @@ IMAGE_SUFFIXES = frozenset({
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 })
 # fmt: on
-"""Suffixes, in lower case, of the files that are taken for images when a folder is searched."""
+"""Suffixes, in lower case, of the files that a search of a folder treats as images."""
 
 BAND_SUFFIXES = IMAGE_SUFFIXES | {ARRAY_SUFFIX}
-"""Suffixes, in lower case, of the files that images are read from, arrays among them."""
+"""Suffixes, in lower case, of the files that images are read from, including NumPy arrays."""
 
 MOST_PILLOW_BANDS, SEPARATE = 4, 2
 
@@ -54,9 +54,14 @@ _PALETTE, _CMYK, _YCBCR, _LAB = 3, 5, 6, 8
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """The header of an image: (height, width) as stored, the EXIF orientation, 1 (upright) to 8, and the bands.
+    """The header of an image file.
 
-    `alpha` says that the last band is alpha. Palettes, CMYK and the like count as three bands.
+    Attributes:
+        stored: (height, width) as stored, before the EXIF orientation is applied.
+        bands: Number of bands; a palette, CMYK, YCbCr or CIELAB counts as three.
+        alpha: Whether the last band is alpha.
+        orientation: The EXIF orientation, 1 (upright) to 8.
+        format: Pillow's name of the file format; empty for arrays.
     """
 
     stored: tuple[int, int]
@@ -67,7 +72,7 @@ class ImageHeader:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the image, upright."""
+        """(height, width) of the upright image."""
         return self.stored if self.orientation < 5 else (self.stored[1], self.stored[0])
 
     @property
@@ -77,18 +82,18 @@ class ImageHeader:
 
     @property
     def channels(self) -> int:
-        """The channels that are read unless others are asked for: RGB of one or three bands, else all; alpha never."""
+        """The default number of channels: 3 (RGB) for one or three bands, otherwise all bands; alpha is not counted."""
         without = self.bands - self.alpha
         return 3 if without in (1, 3) else without
 
     def gives(self, channels: int) -> bool:
-        """Return whether so many channels can be read: all bands, or those without alpha; RGB of any TIFF."""
+        """Return whether the file can be read with this number of channels."""
         is_known = channels in (self.bands, self.bands - self.alpha, self.channels)
         return is_known or (channels == 3 and self.format == "TIFF")
 
 
 def read_header(path: StrPath, limit: int | None = MAX_PIXELS) -> ImageHeader:
-    """Read the header of an image file; images of any size are taken where `limit` is None.
+    """Read the header of an image file of at most `limit` pixels; None allows any size.
 
     Raises DataError as `read_image`, except for damage past the header.
     """
@@ -97,10 +102,10 @@ def read_header(path: StrPath, limit: int | None = MAX_PIXELS) -> ImageHeader:
         height, width, bands = open_array(path).shape
         return ImageHeader((height, width), bands)
     try:
-        with opened_image(path, None) as image:
+        with open_with_pillow(path, None) as image:
             header = pillow_header(image)
     except DataError:
-        # Pillow does not know what cameras do not write: several bands of floats, five bands of 16 bits.
+        # Pillow does not open TIFFs with several bands of floats or five bands of 16 bits; read their tags.
         if not path.is_file() or not is_tiff(path):
             raise
         tags = tiff_tags(path)
@@ -110,13 +115,16 @@ def read_header(path: StrPath, limit: int | None = MAX_PIXELS) -> ImageHeader:
 
 
 def image_size(path: StrPath) -> tuple[int, int]:
-    """Return (height, width) of what `read_image` or `read_label_map` gives. Raises DataError as `read_header`."""
+    """Return (height, width) of the array that `read_image` or `read_label_map` returns.
+
+    Raises DataError as `read_header`.
+    """
     return read_header(path).size
 
 
 def pillow_header(image: Image.Image) -> ImageHeader:
     """Return the header of an image that Pillow has opened."""
-    orientation = orientation_of(image)
+    orientation = read_orientation(image)
     if isinstance(image, TiffImageFile) and IMAGEWIDTH in image.tag_v2:
         return _tiff_header(image.tag_v2, orientation)
     grey = image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
@@ -126,16 +134,16 @@ def pillow_header(image: Image.Image) -> ImageHeader:
 
 
 def pillow_lacks(tags: ImageFileDirectory_v2) -> bool:
-    """Return whether a TIFF's pixels are of a kind that Pillow does not decode, by its tags."""
+    """Return whether Pillow cannot decode the pixels of a TIFF with these tags."""
     is_planar = tags.get(PLANAR_CONFIGURATION) == SEPARATE and np.max(tags.get(BITSPERSAMPLE, 1)) > 8
     return bool(is_planar) or int(tags.get(SAMPLESPERPIXEL, 1)) > MOST_PILLOW_BANDS
 
 
 def needs_tiff_library(path: Path, as_rgb: bool) -> bool:
-    """Return whether only rasterio or tifffile decodes a TIFF; Pillow gives some of these as RGB, if that is wanted."""
+    """Return whether Pillow cannot decode a TIFF as required: all its bands, or only as RGB (`as_rgb`)."""
     tags = tiff_tags(path)
     try:
-        with opened_image(path, None) as image:
+        with open_with_pillow(path, None) as image:
             opens = isinstance(image, ImageFile)
     except DataError:
         opens = False
@@ -146,7 +154,7 @@ def needs_tiff_library(path: Path, as_rgb: bool) -> bool:
 
 
 def _tiff_header(tags: ImageFileDirectory_v2, orientation: int) -> ImageHeader:
-    # Some releases of Pillow swap a rotated TIFF's size, others do not; the tags are the stored size.
+    # Some releases of Pillow swap the size of a rotated TIFF, others do not; the tags always hold the stored size.
     size = int(tags[IMAGELENGTH]), int(tags[IMAGEWIDTH])
     if tags.get(PHOTOMETRIC_INTERPRETATION) in (_PALETTE, _CMYK, _YCBCR, _LAB):
         return ImageHeader(size, 3, False, orientation, "TIFF")

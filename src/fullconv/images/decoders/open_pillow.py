@@ -1,4 +1,4 @@
-"""Files are opened by Pillow here and nowhere else: what is wrong with one becomes an error of one sentence."""
+"""Opening of files with Pillow. All problems of a file become a DataError of one sentence."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from fullconv.files import StrPath
 __all__ = [
     "MAX_PIXELS",
     "check_pixels",
-    "damaged",
+    "damage_error",
     "decoding_errors",
-    "loaded_upright",
-    "opened_image",
-    "orientation_of",
+    "load_upright",
+    "open_with_pillow",
+    "read_orientation",
 ]
 
 MAX_PIXELS = 2**30
 """Images with more pixels are refused: a small file can claim a size that exhausts the memory."""
 
-# Only these decoders see a user's file; of Pillow's others, EPS starts a program, and some decode nothing.
+# Only these decoders are used: Pillow's decoder of EPS starts a program, and some others decode no pixels.
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "GIF")
 
 _UPRIGHT = {
@@ -43,95 +43,95 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow's pixel limit and Python's warning filters belong to the process: one thread changes them at a time.
+# Pillow's pixel limit and Python's warning filters are global: only one thread may change them at a time.
 _PILLOW = threading.Lock()
 
-# Pillow would print what it logs about a file; our errors say it, or another library reads the file.
+# Without a handler, Pillow's log messages about a file would be printed.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @contextmanager
-def opened_image(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[ImageFile]:
-    """Open the image and read its header only. Any failure in the block is reported as this file's fault.
+def open_with_pillow(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[ImageFile]:
+    """Open an image file with Pillow and read only its header. Exceptions in the block become DataErrors of this file.
 
-    One image can be open at a time. Raises DataError as `read_image`.
+    Only one image can be open at a time. Raises DataError as `read_image`.
     """
     _check_file(path)
     with _PILLOW, warnings.catch_warnings(), decoding_errors(path):
         warnings.simplefilter("ignore")
-        pillows, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        previous_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            # Given a path, Pillow maps the file into memory, and then a rotated TIFF comes out scrambled.
+            # If it gets a path, Pillow memory-maps the file and then scrambles rotated TIFFs.
             with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
                 check_pixels((image.height, image.width), path, limit)
                 yield image
         finally:
-            Image.MAX_IMAGE_PIXELS = pillows
+            Image.MAX_IMAGE_PIXELS = previous_limit
 
 
-def loaded_upright(image: Image.Image) -> Image.Image:
-    """Return the decoded image, turned as its EXIF orientation says."""
+def load_upright(image: Image.Image) -> Image.Image:
+    """Decode the image and apply its EXIF orientation."""
     if isinstance(image, TiffImageFile):
-        image.load()  # Pillow turns a TIFF as it loads, and then clears its orientation
-    orientation = orientation_of(image)
+        image.load()  # Pillow rotates a TIFF when it loads it, and then clears its orientation
+    orientation = read_orientation(image)
     image.load()
     return image if orientation == 1 else image.transpose(_UPRIGHT[orientation])
 
 
-def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation that the pixels still have, 1 (upright) to 8."""
-    # For PNG, `getexif` would decode the pixels in search of a late chunk; one before them is what counts.
+def read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation that has not been applied yet, 1 (upright) to 8."""
+    # `getexif` would decode all pixels of a PNG to search for a chunk after them; only chunks before them count.
     known = {"exif", "Raw profile type exif", "XML:com.adobe.xmp"}
     if image.format == "PNG" and not known & image.info.keys():
         return 1
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a camera's broken EXIF block must not cost the pixels
+    except Exception:  # an image with a broken EXIF block can still be read
         return 1
     return orientation if orientation in _UPRIGHT else 1
 
 
-def damaged(path: StrPath, error: Exception) -> DataError:
-    """Return the error to raise where a decoder failed on a file, with the decoder's own reason."""
+def damage_error(path: StrPath, error: Exception) -> DataError:
+    """Return the DataError for a file that a decoder failed on, with the decoder's reason."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    problem = f"damaged or cut short ({reason})"
+    problem = f"is damaged or cut short ({reason})"
     return DataError.of(Fault("truncated-file", Path(path), problem, "copy or export it again"))
 
 
 @contextmanager
 def decoding_errors(path: StrPath) -> Iterator[None]:
-    """Turn what decoders raise in the block, which is nearly everything on damaged input, into one sentence."""
+    """Convert exceptions in the block to DataErrors; for damaged files, decoders raise almost any type."""
     try:
         yield
     except (FullconvError, MemoryError):
         raise
     except UnidentifiedImageError:
         if Path(path).is_file() and _is_html(Path(path)):
-            kind, problem, remedy = "html-file", "a web page (HTML), not an image", "download the image itself"
+            kind, problem, remedy = "html-file", "is a web page (HTML), not an image", "download the image itself"
         else:
-            kind, problem, remedy = "not-an-image", "not an image that can be read", "save it as PNG, JPEG or TIFF"
+            kind, problem, remedy = "not-an-image", "is not an image that can be read", "save it as PNG, JPEG or TIFF"
         raise DataError.of(Fault(kind, Path(path), problem, remedy)) from None
     except Exception as error:
-        raise damaged(path, error) from error
+        raise damage_error(path, error) from error
 
 
 def check_pixels(size: tuple[int, int], path: StrPath, limit: int | None = MAX_PIXELS) -> None:
-    """Raise DataError for an image of (height, width) without pixels, or with more than `limit`."""
+    """Raise DataError if an image of `size` (height, width) has no pixels, or more than `limit`."""
     height, width = size
     if height * width == 0 or (limit is not None and height * width > limit):
-        problem = f"{width} x {height} pixels, where 1 to {MAX_PIXELS} can be read"
+        problem = f"has {width} x {height} pixels, but only 1 to {MAX_PIXELS} can be read"
         raise DataError.of(Fault("too-large", Path(path), problem, "cut it into smaller images"))
 
 
 def _check_file(path: Path) -> None:
     try:
         if path.is_dir():
-            problem, remedy = "a folder where an image file was expected", "put the image there, or remove it"
+            problem, remedy = "is a folder, but an image file was expected", "put the image there, or remove it"
             raise DataError.of(Fault("not-a-file", path, problem, remedy))
         if not path.exists():
             raise DataError.of(Fault("missing-file", path, "no such file", "check the path"))
         if not path.is_file():
-            raise DataError.of(Fault("not-a-file", path, "not a regular file", "copy the image into one"))
+            raise DataError.of(Fault("not-a-file", path, "is not a regular file", "copy the image into one"))
         with path.open("rb") as file:
             if not file.read(1):
                 raise DataError.of(Fault("empty-file", path, "the file is empty", "copy or export it again"))

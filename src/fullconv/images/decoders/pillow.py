@@ -1,4 +1,4 @@
-"""Images that Pillow decodes, always whole: all but upright TIFFs, arrays, and PNG and JPEG of very many pixels."""
+"""Reading of images with Pillow, which always decodes the whole image."""
 
 from __future__ import annotations
 
@@ -10,33 +10,37 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError, MissingExtra
 from fullconv.faults import Fault
 from fullconv.files import StrPath
 from fullconv.images.decoders.available import is_installed
 from fullconv.images.decoders.base import GeoTags
 from fullconv.images.decoders.headers import ImageHeader, needs_tiff_library, pillow_header
-from fullconv.images.decoders.open_pillow import check_pixels, decoding_errors, loaded_upright, opened_image
+from fullconv.images.decoders.open_pillow import check_pixels, decoding_errors, load_upright, open_with_pillow
 from fullconv.images.decoders.tiff_tags import GEO_KEYS, tiff_tags
-from fullconv.images.decoders.values import Mask, UInt8, eight_bits, fitted, to_bytes, wrong_bands
+from fullconv.images.decoders.values import band_count_error, fit_bands, scale_to_bytes, to_bytes
 from fullconv.images.input_format import RGB, InputFormat
 from fullconv.installation import pip_command
 
-__all__ = ["GEO_LOST", "PillowReader", "pixels_of"]
+__all__ = ["GEO_LOST", "PillowReader", "decode_image"]
 
-GEO_LOST = "GeoTIFFs are read without their georeference and nodata value, which the labels lose"
+GEO_LOST = "GeoTIFFs are read without their georeference and nodata value, so the label maps lack both"
 """The start of the note on a GeoTIFF that Pillow reads."""
 
 
-def pixels_of(image: Image.Image, input: InputFormat = RGB, path: StrPath = "the image") -> UInt8:
-    """Decode an opened Pillow image as `read_image` does its file: H x W x C uint8, with errors that name `path`."""
+def decode_image(image: Image.Image, input: InputFormat = RGB, path: StrPath = "the image") -> UInt8:
+    """Decode a Pillow image to H x W x C uint8 by the rules of `read_image`.
+
+    Raises DataError as `read_image`; the message names `path`.
+    """
     with decoding_errors(path):
         check_pixels((image.height, image.width), path)
         return _rgb(image, path) if input == RGB else _bands(image, input, path)
 
 
 class PillowReader:
-    """An image that is decoded at once, up to `MAX_PIXELS`, when the first window is asked for."""
+    """An image of at most `MAX_PIXELS` as an `ImageReader`. The first window decodes the whole image."""
 
     block_bytes = 0
     by_rows = False
@@ -54,46 +58,46 @@ class PillowReader:
         self._path, self._input = path, input
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
-        """As `ImageReader.read`."""
+        """Read a window as `ImageReader.read` does."""
         return self._pixels[rows.start : rows.stop, columns.start : columns.stop], None
 
     @cached_property
     def _pixels(self) -> UInt8:
-        with opened_image(self._path) as image:
-            return pixels_of(image, self._input, self._path)
+        with open_with_pillow(self._path) as image:
+            return decode_image(image, self._input, self._path)
 
 
 def _check_tiff(path: Path, header: ImageHeader, input: InputFormat) -> None:
-    """Refuse a TIFF that Pillow does not decode."""
+    """Raise an error for a TIFF that Pillow cannot decode."""
     if not needs_tiff_library(path, input == RGB):
         return
     if header.orientation != 1:
-        problem = "several bands and an orientation tag"
+        problem = "has several bands and an orientation tag"
         raise DataError.of(Fault("unsupported-format", path, problem, "export it upright"))
     raise MissingExtra("rasterio", "geo", path)
 
 
 def _rgb(image: Image.Image, path: StrPath) -> UInt8:
-    upright = loaded_upright(image)
+    upright = load_upright(image)
     if upright.mode == "F" or upright.mode.startswith("I"):
-        return np.repeat(eight_bits(np.asarray(upright), path)[..., None], 3, axis=2)
+        return np.repeat(scale_to_bytes(np.asarray(upright), path)[..., None], 3, axis=2)
     return np.array(upright.convert("RGB"))
 
 
 def _bands(image: Image.Image, input: InputFormat, path: StrPath) -> UInt8:
-    """Decode the bands that are stored, alpha left out where that makes the number right."""
+    """Decode the stored bands, without alpha if the number of channels requires it."""
     header = pillow_header(image)
     if not header.gives(input.channels):
-        raise wrong_bands(path, header.bands, input.channels)
+        raise band_count_error(path, header.bands, input.channels)
     if input.value_range is not None and image.mode.startswith("RGB") and ";16" in str(getattr(image, "tile", [])[:1]):
-        problem = "colours of 16 bits, which are read as 8 here"
-        raise DataError.of(Fault("unsupported-format", Path(path), problem, "save it as TIFF for a range"))
-    return to_bytes(fitted(_stored(image), input.channels), input.value_range, path)
+        problem = "has colours of 16 bits, of which Pillow reads only 8"
+        raise DataError.of(Fault("unsupported-format", Path(path), problem, "save it as TIFF to use a range"))
+    return to_bytes(fit_bands(_stored(image), input.channels), input.value_range, path)
 
 
 def _stored(image: Image.Image) -> npt.NDArray[Any]:
-    """Decode the file's own numbers, H x W x bands."""
-    upright = loaded_upright(image)
+    """Decode the stored numbers, H x W x bands."""
+    upright = load_upright(image)
     plain = upright.mode in ("L", "LA", "RGB", "RGBA", "RGBX", "F") or upright.mode.startswith("I")
     stored = np.array(upright if plain else upright.convert("L" if upright.mode == "1" else "RGB"))
     return stored.reshape(*stored.shape[:2], -1)

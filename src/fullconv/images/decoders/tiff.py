@@ -1,6 +1,6 @@
-"""TIFF through tifffile, without GDAL: windows of the first page, and tiles written one after another.
+"""Reading and writing of TIFF through tifffile, without GDAL: windows of the first page, and tiled files.
 
-tifffile alone decodes what is stored plain or deflated; with imagecodecs installed, LZW, JPEG and others too.
+On its own, tifffile decodes uncompressed and deflated files; with imagecodecs it also decodes LZW, JPEG and others.
 """
 
 from __future__ import annotations
@@ -16,25 +16,23 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images.decoders.available import is_installed
-from fullconv.images.decoders.base import GeoTags, bands_read
+from fullconv.images.decoders.base import BLOCK, GeoTags, select_bands
 from fullconv.images.decoders.open_pillow import decoding_errors
 from fullconv.images.decoders.tiff_tags import GEO_KEYS, GEO_TAGS, NODATA, tiff_tags
-from fullconv.images.decoders.values import Mask, PixelDecoder, UInt8
+from fullconv.images.decoders.values import PixelDecoder
 from fullconv.images.input_format import RGB, InputFormat
 from fullconv.installation import pip_command
 
-__all__ = ["BLOCK", "TiffReader", "open_tiff", "takes_tiff", "write_tiff"]
-
-BLOCK = 512
-"""Side of the tiles of a written file; `bands` must come in so many rows."""
+__all__ = ["TiffReader", "open_tiff", "suits_tifffile", "write_tiff"]
 
 PLAIN = (1, 8, 32946)
-"""Compressions that tifffile decodes alone: none and deflate."""
+"""Compressions that tifffile decodes without imagecodecs: none and deflate."""
 
-# tifffile would print what it logs about a file; our errors say it.
+# Without a handler, tifffile's log messages about a file would be printed.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
@@ -49,7 +47,7 @@ class TiffReader:
         self.size = (page.imagelength, page.imagewidth)
         count = page.samplesperpixel
         if page.imagedepth != 1 or page.dtype is None or not _in_rgb(page):
-            problem = f"pixels of an unusual kind (photometric {page.photometric})"
+            problem = f"has pixels of an unusual kind (photometric {page.photometric})"
             raise DataError.of(Fault("unsupported-format", path, problem, "convert it to RGB"))
         rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, self.size[0])
         self._block = (rows, page.tilewidth if page.is_tiled else self.size[1])
@@ -58,8 +56,8 @@ class TiffReader:
         self._separate = count > 1 and page.planarconfig == 2
         palette = None
         alpha = any(int(role) in (1, 2) for role in page.extrasamples)
-        seen = 3 if page.photometric == 3 else count
-        self._count, self.note = bands_read(path, seen, alpha, input.channels)
+        bands = 3 if page.photometric == 3 else count
+        self._count, self.note = select_bands(path, bands, alpha, input.channels)
         self._count = min(self._count, count)
         if page.photometric == 3 and page.colormap is not None:
             palette = (page.colormap.T >> 8).astype(np.uint8)
@@ -67,11 +65,11 @@ class TiffReader:
         self._decoder = PixelDecoder(path, input, palette, bits, page.photometric == 0)
         self.nodata: float | None = page.nodata if NODATA in page.tags else None
         self.masked = self.nodata is not None
-        tags = tuple(_copied(page.tags[code]) for code in GEO_TAGS if code in page.tags)
+        tags = tuple(_copy_tag(page.tags[code]) for code in GEO_TAGS if code in page.tags)
         self.geo = GeoTags(tags=tags) if tags else None
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
-        """As `ImageReader.read`."""
+        """Read a window as `ImageReader.read` does."""
         stored = self.stored(rows, columns)
         empty = None
         if self.nodata is not None:
@@ -80,23 +78,23 @@ class TiffReader:
         return self._decoder.bytes_of(stored, empty), empty
 
     def stored(self, rows: range, columns: range) -> npt.NDArray[Any]:
-        """Read the file's own numbers of a window, h x w x bands."""
+        """Read the stored numbers of a window, h x w x bands."""
         fill = self.nodata if self.nodata is not None else 0
         stored = np.full((len(rows), len(columns), self._count), fill, self._page.dtype)
         for plane in range(self._count if self._separate else 1):
             samples = slice(plane, plane + 1) if self._separate else slice(0, self._count)
             for block in self._blocks(rows, columns):
-                self._place(stored[..., samples], (rows, columns), block, plane)
+                self._copy(stored[..., samples], (rows, columns), block, plane)
         return stored
 
     def _blocks(self, rows: range, columns: range) -> Iterator[tuple[int, int]]:
-        """Blocks, by row and column, of which a window has pixels."""
+        """Return the (row, column) of each block that overlaps a window."""
         high, wide = self._block
         down = range(rows.start // high, -(-rows.stop // high))
         return product(down, range(columns.start // wide, -(-columns.stop // wide)))
 
-    def _place(self, into: npt.NDArray[Any], window: tuple[range, range], block: tuple[int, int], plane: int) -> None:
-        """Copy what one block holds of the window; a block without bytes is left as it is."""
+    def _copy(self, into: npt.NDArray[Any], window: tuple[range, range], block: tuple[int, int], plane: int) -> None:
+        """Copy the part of the window that one block holds; a block without bytes changes nothing."""
         grid = [-(-n // side) for n, side in zip(self.size, self._block, strict=True)]
         index = (plane * grid[0] + block[0]) * grid[1] + block[1]
         try:
@@ -105,22 +103,22 @@ class TiffReader:
             self._file.seek(self._page.dataoffsets[index])
             packed = self._file.read(self._page.databytecounts[index])
             pixels: Any = self._page.decode(packed, index, jpegtables=self._page.jpegtables)[0]
-        except Exception as error:  # decoders raise nearly everything on damaged input
+        except Exception as error:  # for damaged files, decoders raise almost any type
             reason = " ".join(str(error).split())
             problem, remedy = f"cannot be decoded ({reason})", f"run: {pip_command('geo')}"
             raise DataError.of(Fault("unsupported-format", self._path, problem, remedy)) from error
         starts = [number * side for number, side in zip(block, self._block, strict=True)]
-        own = [range(start, start + n) for start, n in zip(starts, pixels.shape[1:3], strict=True)]
-        common = [range(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(own, window, strict=True)]
+        extent = [range(start, start + n) for start, n in zip(starts, pixels.shape[1:3], strict=True)]
+        common = [range(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(extent, window, strict=True)]
         inner, outer = (
             tuple(slice(c.start - span.start, c.stop - span.start) for c, span in zip(common, spans, strict=True))
-            for spans in (own, window)
+            for spans in (extent, window)
         )
         into[outer] = pixels[0][inner][..., : into.shape[2]]
 
 
-def takes_tiff(path: Path) -> bool:
-    """Return whether tifffile is to read the file: it decodes it, or only tifffile knows where the image lies."""
+def suits_tifffile(path: Path) -> bool:
+    """Return whether tifffile should read the file: it decodes it, or Pillow would lose its georeference or nodata."""
     tags = tiff_tags(path)
     if GEO_KEYS in tags or NODATA in tags:
         return True
@@ -128,22 +126,22 @@ def takes_tiff(path: Path) -> bool:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
             return _in_rgb(page) and (page.compression in PLAIN or is_installed("imagecodecs"))
-    except Exception:  # decoders raise nearly everything on damaged input
+    except Exception:  # for damaged files, decoders raise almost any type
         return False
 
 
 def _in_rgb(page: Any) -> bool:
-    """Return whether decoding gives grey, a palette's entries or RGB; of YCbCr only JPEG's does."""
+    """Return whether decoded pixels are grey, indices of a palette or RGB; of YCbCr files, only JPEGs decode to RGB."""
     return page.photometric in (0, 1, 2, 3) or (page.photometric == 6 and page.compression == 7)
 
 
-def _copied(tag: Any) -> tuple[int, int, int, Any, bool]:
+def _copy_tag(tag: Any) -> tuple[int, int, int, Any, bool]:
     return tag.code, int(tag.dtype), tag.count, tag.value, True
 
 
 @contextmanager
 def open_tiff(path: Path, input: InputFormat = RGB) -> Iterator[TiffReader]:
-    """Open a TIFF; DataError if tifffile cannot."""
+    """Open a TIFF with tifffile. Raises DataError if the file cannot be opened."""
     with decoding_errors(path):
         file = tifffile.TiffFile(path)
     with file:
@@ -162,7 +160,7 @@ def write_tiff(
 ) -> None:
     """Write bands of `BLOCK` rows, h x W or h x W x 3 uint8, as a tiled and deflated TIFF of `size` (height, width).
 
-    With `palette`, 256 x 3 uint8 RGB, they hold its indices; without one RGB.
+    With `palette`, 256 x 3 uint8 RGB, the bands hold its indices; without, they hold RGB.
     """
     shape = size if palette is not None else (*size, 3)
     tags: list[tuple[int, int, int, Any, bool]] = list(geo.tags if geo else ())

@@ -1,4 +1,4 @@
-"""TIFF tags: read without the pixels, and the few whose numbers fullconv must know."""
+"""Reading of TIFF tags, and the numbers of the tags that fullconv uses."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
 
-from fullconv.images.decoders.open_pillow import damaged
+from fullconv.images.decoders.open_pillow import damage_error
 
-__all__ = ["GEO_KEYS", "GEO_TAGS", "NODATA", "TIFF_STARTS", "is_tiff", "nodata_of", "tiff_tags"]
+__all__ = ["GEO_KEYS", "GEO_TAGS", "NODATA", "TIFF_STARTS", "is_tiff", "read_nodata", "tiff_tags"]
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF and of a BigTIFF."""
@@ -18,10 +18,10 @@ GEO_KEYS = 34735
 """The tag of a TIFF's coordinate reference system."""
 
 GEO_TAGS = (33550, 33922, 34264, GEO_KEYS, 34736, 34737)
-"""GeoTIFF: scale, tie points, transformation, and the keys of the CRS with their numbers and words."""
+"""The tags of a georeference: scale, tie points, transformation, and the keys of the CRS with their values."""
 
 NODATA = 42113
-"""GDAL's tag: the value of pixels without data, in ASCII."""
+"""GDAL's tag of the value of pixels without data, in ASCII."""
 
 
 def is_tiff(path: Path) -> bool:
@@ -31,7 +31,7 @@ def is_tiff(path: Path) -> bool:
 
 
 def tiff_tags(path: Path) -> ImageFileDirectory_v2:
-    """Read the tags of a TIFF's first page, of any kind of pixels. Raises DataError where they are damaged."""
+    """Read the tags of a TIFF's first page. Raises DataError if they are damaged."""
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -40,13 +40,13 @@ def tiff_tags(path: Path) -> ImageFileDirectory_v2:
             file.seek(directory.next)
             directory.load(file)
         int(directory[IMAGELENGTH]), int(directory[IMAGEWIDTH])
-    except Exception as error:  # damaged tags raise nearly everything
-        raise damaged(path, error) from error
+    except Exception as error:  # damaged tags raise almost any type
+        raise damage_error(path, error) from error
     return directory
 
 
-def nodata_of(tags: ImageFileDirectory_v2) -> float | None:
-    """Return the value of pixels without data that a GeoTIFF names; None where it names none."""
+def read_nodata(tags: ImageFileDirectory_v2) -> float | None:
+    """Return the value of pixels without data (nodata) of a GeoTIFF; None if it has none."""
     try:
         return float(tags[NODATA])
     except (KeyError, TypeError, ValueError):

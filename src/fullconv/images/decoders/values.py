@@ -1,4 +1,4 @@
-"""Numbers of any type become bytes here: the same rules for every decoder."""
+"""Conversion of stored numbers of any type to 8 bits, by the same rules for all decoders."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.files import StrPath
 from fullconv.images.input_format import RGB, InputFormat, ValueRange
 
-__all__ = ["Mask", "PixelDecoder", "UInt8", "counted_bands", "eight_bits", "fitted", "to_bytes", "wrong_bands"]
-
-UInt8 = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
+__all__ = ["PixelDecoder", "band_count_error", "bands_in_words", "fit_bands", "scale_to_bytes", "to_bytes"]
 
 
 @dataclass(frozen=True)
 class PixelDecoder:
-    """What a TIFF's numbers mean: entries of a palette (n x 3 uint8), grey of 1, 2 or 4 `bits`, or white at 0.
+    """The conversion of a TIFF's stored numbers to 8 bits.
 
-    `input` says which channels are wanted, and which numbers become 0 and 255.
+    Attributes:
+        path: The file, for error messages.
+        input: The channels to give, and the range of numbers that becomes 0..255.
+        palette: n x 3 uint8 RGB colours, if the numbers are indices of a palette.
+        bits: Bits of each number; grey of 1, 2 or 4 bits is stretched to 8.
+        inverted: Whether 0 is white.
     """
 
     path: Path
@@ -34,9 +37,9 @@ class PixelDecoder:
     inverted: bool = False
 
     def bytes_of(self, stored: npt.NDArray[Any], empty: Mask | None) -> UInt8:
-        """Turn h x w x bands of any numbers into h x w x channels uint8, black where `empty`.
+        """Convert h x w x bands numbers of any type to h x w x channels uint8, with 0 where `empty`.
 
-        One band stands for all three of RGB. Raises DataError for numbers that 8 bits cannot stand for.
+        A single band is repeated to give RGB. Raises DataError for numbers that have no rule for 8 bits.
         """
         channels, value_range = self.input.channels, self.input.value_range
         if self.palette is not None or (channels == 3 and value_range is None):
@@ -46,35 +49,38 @@ class PixelDecoder:
         if empty is not None:
             stored = np.where(empty[..., None], stored.dtype.type(0), stored)
         pixels = to_bytes(stored, value_range, self.path)
-        return _blackened(pixels if pixels.shape[2] == channels else np.repeat(pixels, channels, axis=2), empty)
+        return _blacken(pixels if pixels.shape[2] == channels else np.repeat(pixels, channels, axis=2), empty)
 
     def _rgb(self, stored: npt.NDArray[Any], empty: Mask | None) -> UInt8:
-        """Turn h x w x 1 or 3 numbers of any type into h x w x 3 uint8 RGB, black where `empty`."""
+        """Convert h x w x 1 or 3 numbers of any type to h x w x 3 uint8 RGB, black where `empty`."""
         if stored.dtype.kind not in "buif" or stored.dtype == np.int8:
-            problem = f"pixels of type {stored.dtype}"
-            raise DataError.of(Fault("unsupported-format", self.path, problem, "save 8 or 16 bits without sign"))
+            problem = f"has pixels of type {stored.dtype}"
+            raise DataError.of(Fault("unsupported-format", self.path, problem, "save it with 8 or 16 bits, unsigned"))
         if empty is not None:
             stored = np.where(empty[..., None], stored.dtype.type(0), stored)
         if self.palette is not None:
-            return _blackened(self.palette[stored[..., 0]], empty)
+            return _blacken(self.palette[stored[..., 0]], empty)
         if stored.dtype == np.bool_ or (stored.dtype == np.uint8 and self.bits in (1, 2, 4)):
             bits = 1 if stored.dtype == np.bool_ else self.bits
             stored = stored.astype(np.uint8) * np.uint8(255 // (2**bits - 1))
         elif stored.dtype == np.uint16 and stored.shape[2] == 3:
             stored = (stored >> 8).astype(np.uint8)
         elif stored.dtype != np.uint8:
-            stored = eight_bits(stored, self.path)
+            stored = scale_to_bytes(stored, self.path)
         rgb = np.repeat(stored, 3, axis=2) if stored.shape[2] == 1 else stored
-        return _blackened(255 - rgb, empty) if self.inverted else rgb
+        return _blacken(255 - rgb, empty) if self.inverted else rgb
 
 
 def to_bytes(stored: npt.NDArray[Any], value_range: ValueRange | None, path: StrPath) -> UInt8:
-    """Turn numbers of any type and shape into uint8, by the rules of `read_image`; errors name `path`."""
+    """Convert numbers of any type and shape to uint8 by the rules of `read_image`.
+
+    Raises DataError, whose message names `path`, for numbers that have no rule.
+    """
     if stored.dtype == np.uint8:
-        return np.array(stored, order="C")  # a mapped file is read only
+        return np.array(stored, order="C")  # copies, because a memory-mapped file is read-only
     if stored.dtype.kind not in "uif":
-        problem = f"pixels of type {stored.dtype}"
-        raise DataError.of(Fault("unsupported-format", Path(path), problem, "save integers or floats"))
+        problem = f"has pixels of type {stored.dtype}"
+        raise DataError.of(Fault("unsupported-format", Path(path), problem, "save it as integers or floats"))
     if stored.dtype.kind == "f" and not np.isfinite(stored).all():
         remedy = "replace them by numbers, as np.nan_to_num does"
         raise DataError.of(Fault("not-finite", Path(path), "holds NaN or infinite values", remedy))
@@ -86,48 +92,48 @@ def to_bytes(stored: npt.NDArray[Any], value_range: ValueRange | None, path: Str
     least, most = stored.min(), stored.max()
     top = 1 if stored.dtype.kind == "f" else 65535
     if least < 0 or most > top:
-        problem = f"values from {least} to {most}, where 0 to {top} can be read"
-        remedy = f"say in dataset.yaml what becomes 0 and 255, as `range: [{least}, {most}]`"
+        problem = f"has values from {least} to {most}, but only 0 to {top} can be read without a range"
+        remedy = f"set in dataset.yaml which values become 0 and 255, as `range: [{least}, {most}]`"
         raise DataError.of(Fault("value-range", Path(path), problem, remedy))
-    return eight_bits(stored, path)
+    return scale_to_bytes(stored, path)
 
 
-def eight_bits(grey: npt.NDArray[Any], path: StrPath) -> UInt8:
-    """Turn grey values, integers of 16 or 32 bits or floats, into uint8 of the same shape, as `read_image` does.
+def scale_to_bytes(grey: npt.NDArray[Any], path: StrPath) -> UInt8:
+    """Convert grey values, integers of 16 or 32 bits or floats, to uint8 of the same shape, as `read_image` does.
 
-    Raises DataError, in the name of `path`, for values outside of 0..65535 or 0..1.
+    Raises DataError, whose message names `path`, for values outside 0..65535 (integers) or 0..1 (floats).
     """
     top = 1 if grey.dtype.kind == "f" else 65535
     low, high = grey.min(), grey.max()
     if not np.isfinite([low, high]).all():
-        problem = f"has pixels that are NaN or infinite, where 0 to {top} can be read"
-        raise DataError.of(Fault("not-finite", Path(path), problem, "fill them in"))
+        problem = f"has pixels that are NaN or infinite, but only 0 to {top} can be read"
+        raise DataError.of(Fault("not-finite", Path(path), problem, "replace them by numbers"))
     if not (low >= 0 and high <= top):
-        problem = f"grey values from {low} to {high}, where 0 to {top} can be read"
-        raise DataError.of(Fault("value-range", Path(path), problem, "save 8 bits"))
+        problem = f"has grey values from {low} to {high}, but only 0 to {top} can be read"
+        raise DataError.of(Fault("value-range", Path(path), problem, "save it with 8 bits"))
     if top == 1:
         return np.rint(grey * np.float32(255)).astype(np.uint8)
     return ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def fitted(stored: npt.NDArray[Any], channels: int) -> npt.NDArray[Any]:
-    """Return the first `channels` of H x W x bands, or the first band as often where there are fewer."""
+def fit_bands(stored: npt.NDArray[Any], channels: int) -> npt.NDArray[Any]:
+    """Return the first `channels` bands of H x W x bands; if there are fewer bands, repeat the first one."""
     return stored[..., :channels] if stored.shape[2] >= channels else np.repeat(stored[..., :1], channels, axis=2)
 
 
-def wrong_bands(path: StrPath, bands: int, channels: int) -> DataError:
-    """Return the error for a file whose number of bands does not fit the model."""
-    problem = f"has {counted_bands(bands)}, the model takes {channels}"
-    remedy = "give it images with the bands that it was trained on"
+def band_count_error(path: StrPath, bands: int, channels: int) -> DataError:
+    """Return the DataError for a file whose number of bands does not fit the model."""
+    problem = f"has {bands_in_words(bands)}, but the model takes {channels}"
+    remedy = "use images with the bands that the model was trained on"
     return DataError.of(Fault("band-count", Path(path), problem, remedy))
 
 
-def counted_bands(bands: int) -> str:
-    """Return the number of bands in words."""
+def bands_in_words(bands: int) -> str:
+    """Return "one band", "2 bands", ..."""
     return "one band" if bands == 1 else f"{bands} bands"
 
 
-def _blackened(pixels: UInt8, empty: Mask | None) -> UInt8:
+def _blacken(pixels: UInt8, empty: Mask | None) -> UInt8:
     if empty is not None:
         pixels[empty] = 0
     return pixels

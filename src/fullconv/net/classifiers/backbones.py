@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fullconv.errors import MissingExtra, ModelError
 from fullconv.net.classifiers.caffe import caffenet, read_classifier_state
 from fullconv.net.classifiers.digit_net import digit_net
-from fullconv.net.classifiers.user_file import file_and_function, from_file
+from fullconv.net.classifiers.user_file import build_from_file, parse_user_file
 from fullconv.net.classifiers.weights import IMAGENET, PRETRAINED, load_weights, read_state
 
 __all__ = [
@@ -65,7 +65,7 @@ def build_classifier(name: str, weights: str | Path | None = None) -> tuple[nn.M
     if str(weights) == PRETRAINED:
         if name in _BUILT_IN:
             return model, frozenset(model.state_dict())
-        if file_and_function(name) is not None:
+        if parse_user_file(name) is not None:
             return model, frozenset()
         weights = bundled_weights(name) or IMAGENET
     if Path(weights).suffix == ".caffemodel" and Path(weights).is_file():
@@ -83,7 +83,7 @@ def bundled_weights(name: str) -> Path | None:
 
 def describe_pretrained(name: str) -> str:
     """Return a sentence on the PRETRAINED weights of a classifier that fullconv or a user's file builds, else ""."""
-    user_file = file_and_function(name)
+    user_file = parse_user_file(name)
     if user_file is not None:
         path, function = user_file
         return f"{path.name}: the weights are those that {function}() returns; --weights FILE loads others"
@@ -95,10 +95,7 @@ def describe_pretrained(name: str) -> str:
 def is_classifier(name: str) -> bool:
     """Return whether `build_classifier` knows the name; a file is not opened."""
     return (
-        name in _torchvision()
-        or name in _BUILT_IN
-        or file_and_function(name) is not None
-        or _timm_name(name) is not None
+        name in _torchvision() or name in _BUILT_IN or parse_user_file(name) is not None or _timm_name(name) is not None
     )
 
 
@@ -149,9 +146,9 @@ def _construct(name: str) -> nn.Module:
         extra = {"init_weights": False, "transform_input": True} if name in _TRANSFORMING else {}
         model: nn.Module = torchvision.models.get_model(name, **extra)
         return model
-    user_file, timm_name = file_and_function(name), _timm_name(name)
+    user_file, timm_name = parse_user_file(name), _timm_name(name)
     if user_file is not None:
-        return from_file(*user_file)
+        return build_from_file(*user_file)
     if timm_name is not None:
         import timm
 
@@ -186,7 +183,7 @@ def _timm_name(name: str) -> str | None:
 
 def _config(name: str) -> dict[str, Any]:
     """Return what a classifier of timm or of a file states: input size, mean and std."""
-    user_file, timm_name = file_and_function(name), _timm_name(name)
+    user_file, timm_name = parse_user_file(name), _timm_name(name)
     if user_file is None and timm_name is not None:
         from timm.models import get_pretrained_cfg
 
@@ -194,7 +191,7 @@ def _config(name: str) -> dict[str, Any]:
         return dict(pretrained.to_dict()) if pretrained is not None else {}
     if user_file is None:
         raise _unknown(name)
-    model = from_file(*user_file)
+    model = build_from_file(*user_file)
     default = getattr(model, "default_cfg", None)
     config: dict[str, Any] = dict(default) if isinstance(default, dict) else {}
     if hasattr(model, "input_size"):
@@ -221,7 +218,7 @@ _BUILT_IN: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
 
 def _download(name: str) -> dict[str, Tensor]:
     """Return the library's ImageNet weights, from its cache or the network."""
-    if name in _BUILT_IN or file_and_function(name) is not None:
+    if name in _BUILT_IN or parse_user_file(name) is not None:
         raise ModelError(
             f"{name} has no ImageNet weights; name a file with --weights FILE, or use '{PRETRAINED}' or 'none'",
             code="no-imagenet-weights",

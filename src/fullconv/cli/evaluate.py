@@ -1,0 +1,27 @@
+"""The command `fullconv evaluate`."""
+
+from __future__ import annotations
+
+from fullconv.cli.console import print_scores, sample_bar, write_results
+from fullconv.cli.options import BackendName, Data, JsonFile, ScoredSplitName, Trained
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: Trained,
+    data: Data,
+    split: ScoredSplitName = "val",
+    json_file: JsonFile = None,
+    backend: BackendName = None,
+) -> None:
+    """Score a model on labelled images.
+
+    Prints the paper's four scores: pixel accuracy, mean accuracy, mIoU (mean IU in the paper's tables) and
+    frequency-weighted IU. Then prints the IU of each class.
+    """
+    from fullconv import api
+
+    with sample_bar("scoring") as on_sample:
+        scores = api.evaluate(model, data, split=split, backend=backend, on_sample=on_sample)
+    write_results(json_file, scores.to_dict(), lambda: print_scores(scores))
