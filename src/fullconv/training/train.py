@@ -36,6 +36,7 @@ from fullconv.training.checkpointing import Checkpointing, RunState, load_state
 from fullconv.training.data_module import DataModule
 from fullconv.training.frozen_features import freeze_all_but_score
 from fullconv.training.job import Job, TrainingOptions, make_job
+from fullconv.training.one_value import allow_one_value
 from fullconv.training.plan import Plan, has_bf16, make_plan
 from fullconv.training.progress import OnProgress, Progress
 from fullconv.training.progress_callback import ProgressCallback
@@ -121,6 +122,7 @@ def _prepare(
     recipe, statistics = job.recipe, statistics or read_statistics(dataset, "train", "val")
     torch.manual_seed(recipe.seed)
     net = _build_network(job, dataset).to(memory_format=torch.channels_last)
+    allow_one_value(net)
     data, bf16 = DataModule(dataset, recipe, _mean_bytes(net)), has_bf16(recipe)
     _freeze(net, recipe)
     if net.spec.fixed:
