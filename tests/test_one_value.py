@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(count):
             mask = np.zeros((32, 32), np.uint8)
             mask[4 : 18 + number, 6:20] = 1
-            image = np.where(mask[..., None] > 0, np.uint8([200, 60, 50]), np.uint8([90, 110, 90]))
+            image = np.where(mask[..., None] > 0, np.array([200, 60, 50], np.uint8), np.array([90, 110, 90], np.uint8))
             write_image(root / "images" / split / f"{number}.png", image)
             write_label_map(root / "masks" / split / f"{number}.png", mask, labels)
     (root / "classes.txt").write_text("ground\nred\n")
@@ -39,11 +40,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_crops_of_one_cell_train(
     data: Path, tmp_path: Path, model: str, recipe: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    options = {"crop": 32, "batch": 1} if recipe == "default" else {}
+    options: dict[str, Any] = {"recipe": recipe, "crop": 32, "batch": 1} if recipe == "default" else {"recipe": recipe}
     with caplog.at_level(logging.INFO, "fullconv"):
-        run = fullconv.train(
-            data, model=model, recipe=recipe, weights="none", epochs=1, out=tmp_path / "run", **options
-        )
+        run = fullconv.train(data, model=model, weights="none", epochs=1, out=tmp_path / "run", **options)
     assert run.scores.pixel_accuracy >= 0
     lines = [line for line in caplog.messages if "one value per channel" in line]
     assert len(lines) == 1
@@ -64,6 +63,7 @@ def test_more_values_are_normalized_as_before() -> None:
     plain, allowed, values = nn.BatchNorm2d(3), nn.BatchNorm2d(3), torch.rand(1, 3, 1, 2)
     allow_one_value(allowed)
     assert torch.equal(plain(values), allowed(values))
+    assert plain.running_mean is not None and allowed.running_mean is not None
     assert torch.equal(plain.running_mean, allowed.running_mean)
     assert allowed.training
 

@@ -28,6 +28,8 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.onnx_export import export
 from fullconv.predict.model import Model
 from fullconv.predict.result import Result
+from fullconv.runtime.load import load_runner
+from fullconv.runtime.runner import Runner
 from refusals import refuses
 
 UInt8 = npt.NDArray[np.uint8]
@@ -136,18 +138,18 @@ def test_a_forked_child_predicts_and_ends(kind: str, run: Path, tmp_path: Path) 
 
 
 @FORKS
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["run", "openvino"])
 def test_a_process_forks_while_another_thread_predicts(kind: str, run: Path, tmp_path: Path) -> None:
     assert "same labels" in run_script(tmp_path, FORKED, kind, run, "busy")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["bundled", "run"])
 def test_a_pool_of_spawned_workers_takes_models_and_returns_results(kind: str, run: Path, tmp_path: Path) -> None:
     assert "same results" in run_script(tmp_path, SPAWNED, kind, run, "spawn")
 
 
 @FORKS
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["run", "openvino"])
 def test_a_pool_of_forked_workers_takes_models_and_returns_results(kind: str, run: Path, tmp_path: Path) -> None:
     assert "same results" in run_script(tmp_path, SPAWNED, kind, run, "fork")
 
@@ -187,10 +189,14 @@ def test_unpickled_objects_load_a_model_once(run: Path, monkeypatch: pytest.Monk
     from fullconv.runtime import reloadable
 
     calls: list[Path] = []
-    load_runner = reloadable.load_runner
     text = pickle.dumps(fullconv.load(run))
     reloadable._load_once.cache_clear()
-    monkeypatch.setattr(reloadable, "load_runner", lambda *a: calls.append(a[0]) or load_runner(*a))
+
+    def load(path: Path, backend: Any) -> Runner:
+        calls.append(path)
+        return load_runner(path, backend)
+
+    monkeypatch.setattr(reloadable, "load_runner", load)
     models = [pickle.loads(text) for _ in range(3)]
     assert calls == []
     for model in models:

@@ -19,6 +19,7 @@ class Progress:
     the stage "training" they count the steps of the whole run, including those before a resume. `epoch` is the number
     of epochs done, with a fraction. `loss` is a running mean, None before the first step. Reports of validations have
     `scores`; `best` is True if they are the best so far. A ladder reports its networks one after the other.
+    `seconds_left` is the estimated time to the end of the training; None in the stage "features".
     """
 
     network: str
@@ -29,6 +30,7 @@ class Progress:
     loss: float | None = None
     scores: Scores | None = None
     best: bool = False
+    seconds_left: float | None = None
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]

@@ -43,6 +43,7 @@ from fullconv.training.progress_callback import ProgressCallback
 from fullconv.training.recipe import Recipe
 from fullconv.training.result import TrainResult
 from fullconv.training.task import SegmentationTask, compute_class_weights, freeze_below
+from fullconv.training.time_left import TimeLeft
 
 __all__ = ["estimate", "train"]
 
@@ -80,11 +81,13 @@ def train(
     if checkpoint is None:
         write_text(out / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     _restore(run.task, state, checkpoint)
-    logger.info(run.plan(dataset).text())
+    plan = run.plan(dataset)
+    logger.info(plan.text())
     saved = Saved(run.task.net.spec, dataset.labels, {"settings": settings})
     checkpointing = Checkpointing(out, saved, state, run.steps, job.recipe.save_minutes)
     checkpointing.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
-    _fit(run, checkpointing, on_progress)
+    time_left = TimeLeft(plan.step_seconds, plan.validation_seconds, run.steps * job.recipe.val_every)
+    _fit(run, checkpointing, ProgressCallback(checkpointing, job.spec.name, on_progress, time_left))
     return _warn(_finish(dataset, out, checkpointing.state.seconds))
 
 
@@ -237,11 +240,10 @@ def _trainer(recipe: Recipe, bf16: bool) -> Trainer:
     )
 
 
-def _fit(run: _Run, checkpointing: Checkpointing, on_progress: OnProgress | None) -> None:
+def _fit(run: _Run, checkpointing: Checkpointing, reports: ProgressCallback) -> None:
     """Run the remaining steps. If a signal interrupted a validation, repeat it first."""
     trainer, task, data = run.trainer, run.task, run.data
     recipe, steps = task.recipe, checkpointing.steps_per_epoch
-    reports = ProgressCallback(checkpointing, task.net.spec.name, on_progress)
     trainer.callbacks += [checkpointing, reports]  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
