@@ -63,7 +63,8 @@ def test_more_values_are_normalized_as_before() -> None:
     plain, allowed, values = nn.BatchNorm2d(3), nn.BatchNorm2d(3), torch.rand(1, 3, 1, 2)
     allow_one_value(allowed)
     assert torch.equal(plain(values), allowed(values))
-    assert plain.running_mean is not None and allowed.running_mean is not None
+    assert plain.running_mean is not None
+    assert allowed.running_mean is not None
     assert torch.equal(plain.running_mean, allowed.running_mean)
     assert allowed.training
 

@@ -12,9 +12,8 @@ from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import write_digit_dataset
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.job import Job
-from fullconv.training.progress import Progress
+from fullconv.training.progress import Progress, TimeLeft, format_duration, typical
 from fullconv.training.recipe import default_recipe, override
-from fullconv.training.time_left import TimeLeft, format_duration, typical
 from fullconv.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")

@@ -41,7 +41,7 @@ def largest(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _use_one_thread() -> None:
-    """Compute on one thread in a forked child: the threads of its parent do not exist there, and OpenMP waits for them."""
+    """Compute on one thread in a forked child, where OpenMP would wait for the threads of the parent."""
     torch.set_num_threads(1)
 
 

@@ -15,9 +15,9 @@ from fullconv.images import image_size
 from fullconv.net.fcn.network import FCN
 from fullconv.net.torch_runner import largest
 from fullconv.training.loss import compute_banded_loss, iterate_banded_logits
+from fullconv.training.progress import format_duration
 from fullconv.training.recipe import Recipe
 from fullconv.training.task import Batch, SegmentationTask, compute_scores
-from fullconv.training.time_left import format_duration
 
 __all__ = ["Plan", "best_device", "has_bf16", "make_plan"]
 

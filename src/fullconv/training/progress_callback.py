@@ -10,9 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fullconv.metrics import Scores
 from fullconv.training.checkpointing import Checkpointing
-from fullconv.training.progress import OnProgress, Progress
+from fullconv.training.progress import OnProgress, Progress, TimeLeft, format_duration
 from fullconv.training.task import SegmentationTask
-from fullconv.training.time_left import TimeLeft, format_duration
 
 __all__ = ["ProgressCallback"]
 
