@@ -38,6 +38,17 @@ class FullconvError(Exception):
         if code is not None:
             self.code = code
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle message and attributes, because the arguments of subclasses differ."""
+        return _restore, (type(self), self.args), self.__dict__
+
+
+def _restore(kind: type[FullconvError], args: tuple[object, ...]) -> FullconvError:
+    """Return an error without calling its `__init__`; unpickling then sets the attributes."""
+    error = kind.__new__(kind)
+    error.args = args
+    return error
+
 
 class UsageError(FullconvError):
     """The arguments of the command or call are wrong."""

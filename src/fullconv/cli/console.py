@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -134,10 +135,10 @@ def sample_bar(name: str) -> Iterator[Callable[[int, int], None]]:
 def training_bar() -> Iterator[Callable[[TrainingProgress], None]]:
     """Show a progress bar on a terminal; yield the `on_progress` callback of a training or a ladder that moves it."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     console = Console(file=sys.stderr)
-    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True), TextColumn("left")
+    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}")
     bar = Progress(
         TextColumn("{task.description}"), *columns, console=console, transient=True, disable=not console.is_terminal
     )
@@ -150,8 +151,10 @@ def training_bar() -> Iterator[Callable[[TrainingProgress], None]]:
         if key not in rows:
             for row in rows.values():
                 bar.update(row, visible=False)
-            rows[key] = bar.add_task(name, total=progress.steps, completed=progress.step)
-        bar.update(rows[key], completed=progress.step, description=name)
+            rows[key] = bar.add_task(name, total=progress.steps, completed=progress.step, left="")
+        seconds = progress.seconds_left
+        left = "" if seconds is None else f"{timedelta(seconds=round(seconds))} left"
+        bar.update(rows[key], completed=progress.step, description=name, left=left)
 
     with bar:
         yield show

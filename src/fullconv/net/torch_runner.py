@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -37,6 +38,15 @@ def largest(logits: torch.Tensor) -> torch.Tensor:
         best.masked_fill_(one > most, index)
         torch.maximum(most, one, out=most)
     return best
+
+
+def _use_one_thread() -> None:
+    """Compute on one thread in a forked child, where OpenMP would wait for the threads of the parent."""
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_use_one_thread)
 
 
 class TorchRunner:
@@ -90,7 +100,7 @@ class TorchRunner:
         try:
             with torch.inference_mode():
                 yield torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             if "alloc" in str(error) or "out of memory" in str(error):
                 raise MemoryError(f"an image of {size} does not fit in memory") from error
             raise ModelError(f"the network fails on {size} pixels: {error}", code="network-failed") from error

@@ -22,8 +22,8 @@ from fullconv.images.video import is_video, read_frames
 from fullconv.labels import LabelSet
 from fullconv.predict.inputs import expand_inputs, output_names
 from fullconv.predict.result import Result, segment
-from fullconv.runtime.load import load_runner
 from fullconv.runtime.models import model_path
+from fullconv.runtime.reloadable import ReloadableRunner
 from fullconv.runtime.runner import Runner
 
 __all__ = ["ImageLike", "Model", "load_model"]
@@ -33,7 +33,10 @@ ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | UInt8
 
 
 class Model:
-    """A trained model on any backend; `fullconv.load` returns one."""
+    """A trained model on any backend; `fullconv.load` returns one.
+
+    Any thread may call it. It can be pickled: another process loads the model again from its files.
+    """
 
     def __init__(self, runner: Runner) -> None:
         """Predict with `runner`."""
@@ -97,7 +100,7 @@ def load_model(model: str | os.PathLike[str], backend: Backend | None = None) ->
     `backend` None is torch for run folders and weights, and ONNX Runtime for .onnx files. Raises ModelError for
     anything that is not a model, UsageError for a backend that cannot run it, MissingExtra if it is not installed.
     """
-    return Model(load_runner(model_path(model), backend))
+    return Model(ReloadableRunner(model_path(model), backend))
 
 
 def _copy_array(image: object, channels: int) -> UInt8:

@@ -42,6 +42,8 @@ class Result:
     size. `name` is the name of the files that `save` writes, and `path` the file of the image, if it has one. Pixels
     without data (nodata value, mask or alpha of a TIFF) are black and have the ignored label. `geo_tags` are those of a
     georeferenced TIFF, for its label map. `note` says which bands of the file were read, if not all.
+
+    A pickled result holds the arrays and the path of the model, which is loaded if `logits` need it.
     """
 
     image: UInt8

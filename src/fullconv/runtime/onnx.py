@@ -12,6 +12,7 @@ import onnxruntime
 from fullconv.arrays import Float32, UInt8
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
+from fullconv.runtime.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
 
 __all__ = ["OnnxFile"]
@@ -28,7 +29,7 @@ class OnnxFile:
 
     def __init__(self, session: onnxruntime.InferenceSession, metadata: ModelMetadata) -> None:
         """Wrap a session; `load` creates one from a file."""
-        self.session, self.metadata = session, metadata
+        self._session, self.metadata = ForkSafe(session), metadata
 
     @classmethod
     def load(cls, path: Path, threads: int | None = None) -> OnnxFile:
@@ -70,7 +71,7 @@ class OnnxFile:
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
         try:
-            (result,) = self.session.run([output], {"images": np.ascontiguousarray(images)}, options)
+            (result,) = self._session.value.run([output], {"images": np.ascontiguousarray(images)}, options)
         except Exception as error:
             if "alloc" in str(error).lower():
                 raise MemoryError(f"an image of {size} does not fit in memory") from error

@@ -12,6 +12,7 @@ import openvino
 from fullconv.arrays import Float32, UInt8
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
+from fullconv.runtime.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
 
 __all__ = ["OpenVinoFile", "Precision"]
@@ -29,12 +30,12 @@ class OpenVinoFile:
     """A file written by `fullconv export`, run by OpenVINO on the CPU.
 
     One compiled network handles images of every size. The file's output `label_map` is left out, because
-    `full_size_labels` is faster.
+    `full_size_labels` is faster. Any thread may call it; the network computes one batch at a time, on all its threads.
     """
 
     def __init__(self, request: openvino.InferRequest, metadata: ModelMetadata) -> None:
         """Wrap a compiled network; `load` creates one from a file."""
-        self.request, self.metadata = request, metadata
+        self._request, self.metadata = ForkSafe(request), metadata
 
     @classmethod
     def load(cls, path: Path, threads: int | None = None, precision: Precision | None = None) -> OpenVinoFile:
@@ -70,7 +71,8 @@ class OpenVinoFile:
         """Map N x H x W x C uint8 to logits at the prediction stride, N x K x h x w float32."""
         size = f"{images.shape[1]}x{images.shape[2]}"
         try:
-            logits: Float32 = self.request.infer([np.ascontiguousarray(images)], share_inputs=True)[0]
+            with self._request.exclusive() as request:
+                logits: Float32 = request.infer([np.ascontiguousarray(images)], share_inputs=True)[0]
         except Exception as error:
             if "alloc" in str(error).lower():
                 raise MemoryError(f"an image of {size} does not fit in memory") from error
@@ -79,13 +81,18 @@ class OpenVinoFile:
         return logits
 
 
+_CORES: list[ForkSafe[openvino.Core]] = []
+
+
 @cache
 def _core() -> openvino.Core:
     """Return the only core of this process.
 
     When a second core ends, OpenVINO leaves a freed signal stack to the thread, and the next signal kills the process.
     """
-    return openvino.Core()
+    core = openvino.Core()
+    _CORES.append(ForkSafe(core))
+    return core
 
 
 def _read_metadata(model: Any) -> dict[str, str]:

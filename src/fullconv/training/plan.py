@@ -15,18 +15,26 @@ from fullconv.images import image_size
 from fullconv.net.fcn.network import FCN
 from fullconv.net.torch_runner import largest
 from fullconv.training.loss import compute_banded_loss, iterate_banded_logits
+from fullconv.training.progress import format_duration
 from fullconv.training.recipe import Recipe
 from fullconv.training.task import Batch, SegmentationTask, compute_scores
 
 __all__ = ["Plan", "best_device", "has_bf16", "make_plan"]
 
+MOST_STEPS = 5
+"""The number of training steps that the plan measures where they are fast."""
+
+MOST_SECONDS = 3.0
+"""The time after which the plan measures no third step."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of the plan, and the measured seconds per training step."""
+    """The rows of the plan, and the measured seconds of a training step and of a validation of all images."""
 
     rows: tuple[tuple[str, str], ...]
     step_seconds: float
+    validation_seconds: float
 
     def text(self) -> str:
         """Return one line per row, with aligned columns."""
@@ -46,15 +54,16 @@ def has_bf16(recipe: Recipe) -> bool:
 def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Batch, steps: int, bf16: bool) -> Plan:
     """Return the plan of a run of `steps` steps per epoch, measured on a copy of the network.
 
-    The measurement runs two training steps on `batch` and validates one `image`.
+    The measurement runs some training steps on `batch` and validates one `image`.
     """
     recipe, net, crop = task.recipe, task.net, "x".join(str(n) for n in batch[1].shape[-2:])
-    seconds, image_seconds = _measure(net, batch, image, task.weights, bf16)
+    seconds, count, image_seconds = _measure(net, batch, image, task.weights, bf16)
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     total = sum(p.numel() for p in net.parameters())
     splits = ", ".join(f"{len(samples)} {name}" for name, samples in dataset.splits.items())
     left = steps * recipe.epochs - task.step
-    scoring = image_seconds * len(dataset.split("val")) * -(-left // (steps * recipe.val_every))
+    validation = image_seconds * len(dataset.split("val"))
+    scoring = validation * -(-left // (steps * recipe.val_every))
     crops = f"{crop}, batches of {recipe.batch_size}" if recipe.crop != 0 else f"whole images, such as {crop}"
     rows = (
         ("data", f"{dataset.root} ({dataset.layout} layout): {splits}"),
@@ -68,34 +77,38 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Bat
         ("rates", f"{task.base_rate():.2g} for pretrained layers, "
                   f"{task.base_rate() * recipe.head_lr_scale:.2g} for new layers"),
         ("epochs", f"{recipe.epochs}, {steps} step{'s' * (steps > 1)} each" + f"; {task.step} done" * (task.step > 0)),
-        ("time", f"{steps * seconds:.0f} s per epoch, {_duration(left * seconds + scoring)} in total, "
-                 f"including {_duration(scoring)} of validation (measured on 2 steps and one validation image)"),
+        ("time", f"{steps * seconds:.0f} s per epoch, {format_duration(left * seconds + scoring)} in total, "
+                 f"including {format_duration(scoring)} of validation (measured on {count} steps and one validation "
+                 "image; corrected during the training)"),
         ("memory", _memory()),
     )  # fmt: skip
-    return Plan(rows, seconds)
+    return Plan(rows, seconds, validation)
 
 
-def _measure(net: FCN, batch: Batch, image: Batch, weights: Tensor, bf16: bool) -> tuple[float, float]:
-    """Return the seconds of the second of two training steps, and of a validation, on a copy of `net`."""
+def _measure(net: FCN, batch: Batch, image: Batch, weights: Tensor, bf16: bool) -> tuple[float, int, float]:
+    """Return the seconds of the fastest training step, the number of steps, and the seconds of a validation.
+
+    All are measured on a copy of `net`. There are two steps, and up to `MOST_STEPS` in `MOST_SECONDS`.
+    """
     device = best_device()
     net, weights = copy.deepcopy(net).train().to(device), weights.to(device)
     inputs, target = _on(device, batch)
-    seconds = 0.0
+    steps: list[float] = []
     with torch.random.fork_rng():
-        for _ in range(2):
+        while len(steps) < 2 or (len(steps) < MOST_STEPS and sum(steps) < MOST_SECONDS):
             start = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 loss = compute_banded_loss(net, compute_scores(net, inputs, target), target, weights)
             torch.autograd.backward(loss)
             loss.item()
-            seconds = time.perf_counter() - start
+            steps.append(time.perf_counter() - start)
     inputs, target = _on(device, image)
     start = time.perf_counter()
     with torch.no_grad():
         score = compute_scores(net.eval(), inputs, target)
         for _, logits in iterate_banded_logits(net, score, (target.shape[-2], target.shape[-1])):
             int(largest(logits).max())
-    return seconds, time.perf_counter() - start
+    return min(steps), len(steps), time.perf_counter() - start
 
 
 def _on(device: torch.device, batch: Batch) -> tuple[Tensor | list[Tensor], Tensor]:
@@ -137,9 +150,3 @@ def _channels(net: FCN) -> str:
 def _format_parameters(total: int, trained: int) -> str:
     part = f", {trained / 1e6:.2f} M of them trained" if trained < total else ""
     return f"{total / 1e6:.2f} M parameters{part}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,14 +1,25 @@
-"""The progress of a training, as the callback `on_progress` receives it."""
+"""The progress of a training, as the callback `on_progress` receives it, and the time that it still needs."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean, median
 from typing import Literal, TypeAlias
 
 from fullconv.metrics import Scores
 
-__all__ = ["OnProgress", "Progress"]
+__all__ = ["OnProgress", "Progress", "TimeLeft", "format_duration", "typical"]
+
+RECENT = 50
+"""The number of steps that the estimate is based on."""
+
+WARM_UP = 2
+"""The number of first steps that count only while there are no others: they allocate memory, and are slower."""
+
+MOST = 3.0
+"""A step counts as at most so many times the median step."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +30,7 @@ class Progress:
     the stage "training" they count the steps of the whole run, including those before a resume. `epoch` is the number
     of epochs done, with a fraction. `loss` is a running mean, None before the first step. Reports of validations have
     `scores`; `best` is True if they are the best so far. A ladder reports its networks one after the other.
+    `seconds_left` is the estimated time to the end of the training; None in the stage "features".
     """
 
     network: str
@@ -29,7 +41,53 @@ class Progress:
     loss: float | None = None
     scores: Scores | None = None
     best: bool = False
+    seconds_left: float | None = None
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]
 """A function that receives the reports, in the thread of the training. An exception in it ends the training."""
+
+
+def typical(seconds: list[float]) -> float:
+    """Return the mean of durations, each counted as at most `MOST` times their median.
+
+    The mean, and not the median, is right for batches of images of different sizes. The limit keeps out interruptions.
+    """
+    limit = MOST * median(seconds)
+    return fmean(min(value, limit) for value in seconds)
+
+
+class TimeLeft:
+    """Estimates the seconds to the end of a run, and corrects itself with each step.
+
+    `step` and `validation` are the seconds that the plan measured. The estimate uses them until the run has its own.
+    """
+
+    def __init__(self, step: float, validation: float, steps_per_validation: int) -> None:
+        self.step, self.validation, self.every = step, validation, steps_per_validation
+        self._first: list[float] = []
+        self._steps: deque[float] = deque(maxlen=RECENT)
+
+    def add_step(self, seconds: float) -> None:
+        """Record the duration of a training step."""
+        if len(self._first) < WARM_UP:
+            self._first.append(seconds)
+        else:
+            self._steps.append(seconds)
+
+    def add_validation(self, seconds: float) -> None:
+        """Record the duration of a validation; the latest one counts."""
+        self.validation = seconds
+
+    def seconds(self, done: int, total: int) -> float:
+        """Return the seconds that are left after `done` of `total` steps and all validations up to there."""
+        step = typical(list(self._steps)) if self._steps else min([self.step, *self._first])
+        validations = -(-total // self.every) - done // self.every
+        return (total - done) * step + validations * self.validation
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration as text, such as 3 min 05 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

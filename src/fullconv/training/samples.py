@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from hashlib import blake2b
 
@@ -33,7 +34,8 @@ def make_seed(*parts: int) -> int:
 class SegmentationDataset(Dataset[Item]):
     """Images with label maps. Decoded samples stay in memory as long as they fit into half of the free memory.
 
-    The index of an item is a `Position`. The seed of its augmentation is made from `seed`, epoch and index.
+    `decoding` is the time in seconds that was spent on samples that stay in memory. The index of an item is a
+    `Position`. The seed of its augmentation is made from `seed`, epoch and index.
     """
 
     def __init__(self, dataset: DataSet, split: str, augmentation: Augmentation | None = None, seed: int = 0) -> None:
@@ -41,6 +43,7 @@ class SegmentationDataset(Dataset[Item]):
         self.samples: tuple[Sample, ...] = dataset.split(split)
         self._cache: dict[int, tuple[Tensor, Tensor]] = {}
         self._room = _free_memory() // 2
+        self.decoding = 0.0
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -49,6 +52,7 @@ class SegmentationDataset(Dataset[Item]):
         """Read a pair without augmentation: uint8 C x H x W and H x W. Raises DataError if a file cannot be read."""
         if index in self._cache:
             return self._cache[index]
+        start = time.monotonic()
         try:
             image, target = self.dataset.read(self.samples[index])
         except DataError as error:
@@ -59,6 +63,7 @@ class SegmentationDataset(Dataset[Item]):
         if size <= self._room:
             self._room -= size
             self._cache[index] = pair
+            self.decoding += time.monotonic() - start
         return pair
 
     def __getitem__(self, position: Position) -> Item:

@@ -19,6 +19,7 @@ from fullconv.metrics import Scores
 from fullconv.net.fcn.network import FCN
 from fullconv.net.torch_runner import largest
 from fullconv.training.loss import compute_banded_loss, iterate_banded_logits
+from fullconv.training.one_value import explain_one_value
 from fullconv.training.recipe import Recipe
 from fullconv.training.samples import make_seed
 
@@ -137,8 +138,13 @@ class SegmentationTask(LightningModule):
 
 
 def compute_scores(net: FCN, inputs: Tensor | list[Tensor], target: Tensor) -> Tensor:
-    """Return `FCN.score` of images, or of maps of `FCN.encode`, for targets N x H x W."""
-    return net.score(inputs if isinstance(inputs, list) else net.encode(inputs), (target.shape[-2], target.shape[-1]))
+    """Return `FCN.score` of images, or of maps of `FCN.encode`, for targets N x H x W.
+
+    Raises UsageError where a normalization layer cannot normalize one value per channel.
+    """
+    with explain_one_value(tuple(target.shape)):
+        maps = inputs if isinstance(inputs, list) else net.encode(inputs)
+        return net.score(maps, (target.shape[-2], target.shape[-1]))
 
 
 def compute_class_weights(counts: npt.NDArray[np.int64], power: float) -> Tensor:

@@ -36,8 +36,9 @@ from fullconv.training.checkpointing import Checkpointing, RunState, load_state
 from fullconv.training.data_module import DataModule
 from fullconv.training.frozen_features import freeze_all_but_score
 from fullconv.training.job import Job, TrainingOptions, make_job
+from fullconv.training.one_value import allow_one_value
 from fullconv.training.plan import Plan, has_bf16, make_plan
-from fullconv.training.progress import OnProgress, Progress
+from fullconv.training.progress import OnProgress, Progress, TimeLeft
 from fullconv.training.progress_callback import ProgressCallback
 from fullconv.training.recipe import Recipe
 from fullconv.training.result import TrainResult
@@ -79,11 +80,13 @@ def train(
     if checkpoint is None:
         write_text(out / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     _restore(run.task, state, checkpoint)
-    logger.info(run.plan(dataset).text())
+    plan = run.plan(dataset)
+    logger.info(plan.text())
     saved = Saved(run.task.net.spec, dataset.labels, {"settings": settings})
     checkpointing = Checkpointing(out, saved, state, run.steps, job.recipe.save_minutes)
     checkpointing.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
-    _fit(run, checkpointing, on_progress)
+    time_left = TimeLeft(plan.step_seconds, plan.validation_seconds, run.steps * job.recipe.val_every)
+    _fit(run, checkpointing, ProgressCallback(checkpointing, job.spec.name, on_progress, time_left))
     return _warn(_finish(dataset, out, checkpointing.state.seconds))
 
 
@@ -121,6 +124,7 @@ def _prepare(
     recipe, statistics = job.recipe, statistics or read_statistics(dataset, "train", "val")
     torch.manual_seed(recipe.seed)
     net = _build_network(job, dataset).to(memory_format=torch.channels_last)
+    allow_one_value(net)
     data, bf16 = DataModule(dataset, recipe, _mean_bytes(net)), has_bf16(recipe)
     _freeze(net, recipe)
     if net.spec.fixed:
@@ -235,11 +239,10 @@ def _trainer(recipe: Recipe, bf16: bool) -> Trainer:
     )
 
 
-def _fit(run: _Run, checkpointing: Checkpointing, on_progress: OnProgress | None) -> None:
+def _fit(run: _Run, checkpointing: Checkpointing, reports: ProgressCallback) -> None:
     """Run the remaining steps. If a signal interrupted a validation, repeat it first."""
     trainer, task, data = run.trainer, run.task, run.data
     recipe, steps = task.recipe, checkpointing.steps_per_epoch
-    reports = ProgressCallback(checkpointing, task.net.spec.name, on_progress)
     trainer.callbacks += [checkpointing, reports]  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
