@@ -15,7 +15,8 @@ class AnnotatedImage:
     """One image with its shapes, each a label and its rasterizer.
 
     `source` is the annotation file, and `size` the height and width that it states, or None. An image is not `complete`
-    if some of its shapes cannot be used; the faults say why.
+    if some of its shapes cannot be used; the faults say why. The positions of
+    `relative` shapes are shares of the sides, so that they fit any size.
     """
 
     name: str
@@ -24,3 +25,4 @@ class AnnotatedImage:
     size: Size | None
     shapes: tuple[tuple[str, Rasterizer], ...]
     complete: bool = True
+    relative: bool = False

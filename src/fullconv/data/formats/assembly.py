@@ -14,12 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 from fullconv.arrays import Float64, UInt8
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.formats.annotated import AnnotatedImage
-from fullconv.data.formats.orientation import Frame, find_frames, frame_fault, make_upright
+from fullconv.data.formats.orientation import Frame, find_frames, frame_fault, make_upright, read_headers
 from fullconv.data.formats.shapes import Size, draw
 from fullconv.data.splits import SPLITS, split_by_hash
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.images import read_header
+from fullconv.images import ImageHeader, read_header
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = [
@@ -167,21 +167,21 @@ def assemble(
     """
     samples_of: dict[str, tuple[Sample, ...]] = {}
     seen: dict[Path, Path] = {}
-    frames, sentence = find_frames([entry for images in splits.values() for entry in images])
+    entries = [entry for images in splits.values() for entry in images]
+    headers = read_headers(entries)
+    frames, sentences = find_frames(entries, headers)
     for split, images in splits.items():
         samples = []
         for entry in images:
-            sample, sample_faults = _make_sample(entry, classes, by_area, seen, frames.get(entry.image, "upright"))
+            sample, sample_faults = _make_sample(entry, classes, by_area, seen, headers, frames)
             faults += [replace(fault, sample=entry.name, split=split or None) for fault in sample_faults]
             samples += [sample] if sample is not None else []
         samples_of[split] = tuple(samples)
-    sentences = [classes.about, about, *sentence]
+    sentences = [classes.about, about, *sentences]
     if not samples_of.keys() & set(SPLITS):
         samples_of = split_by_hash(tuple(sample for group in samples_of.values() for sample in group))
         sentences.append("train and val are divided by a hash of the names")
-    if not any(entry.shapes for images in splits.values() for entry in images) and not any(
-        fault.severity == "error" for fault in faults
-    ):
+    if not any(entry.shapes for entry in entries) and not any(fault.severity == "error" for fault in faults):
         remedy = "draw polygons or masks, and export them"
         faults.append(Fault("no-shapes", root, "no image has a shape that covers pixels", remedy))
     ordered = {split: samples_of[split] for split in SPLITS if split in samples_of}
@@ -189,7 +189,12 @@ def assemble(
 
 
 def _make_sample(
-    entry: AnnotatedImage, classes: Classes, by_area: bool, seen: dict[Path, Path], frame: Frame
+    entry: AnnotatedImage,
+    classes: Classes,
+    by_area: bool,
+    seen: dict[Path, Path],
+    headers: Mapping[Path, ImageHeader],
+    frames: Mapping[Path, Frame],
 ) -> tuple[Sample | None, list[Fault]]:
     """Return the sample of an annotated image, or None if it cannot be used, and its faults."""
     faults: list[Fault] = []
@@ -198,9 +203,10 @@ def _make_sample(
         faults.append(Fault("duplicate-image", entry.source, problem, "keep one annotation of each image"))
     seen.setdefault(entry.image, entry.source)
     try:
-        header = read_header(entry.image)
+        header = headers.get(entry.image) or read_header(entry.image)
     except DataError as error:
         return None, [*faults, *error.faults_at(entry.image)]
+    frame = frames.get(entry.image, "upright")
     size = header.stored if frame == "stored" else header.size
     if frame in ("both", "neither"):
         faults.append(frame_fault(entry, header, frame))

@@ -163,7 +163,7 @@ def _read_images(
             faults.append(replace(fault, sample=_name(image), split=split or None))
             continue
         name = _name(image)
-        keeps = without_area.keeps(image.file_name, len(shapes[image.id]))
+        keeps = without_area.keeps(name, len(shapes[image.id]))
         size, complete = (image.height, image.width), image.id not in incomplete and keeps
         annotated.append(AnnotatedImage(name, files[0], path, size, tuple(shapes[image.id]), complete))
     faults += without_area.faults()
@@ -190,7 +190,7 @@ def _read_shapes(
             faults.append(Fault("unknown-class", path, problem, remedy, _name(image), split))
             incomplete.add(image.id)
         elif not annotation.segmentation:
-            without_area.add("without segmentation", image.file_name, shown)
+            without_area.add("without segmentation", _name(image), shown)
         else:
             try:
                 rasterizer = _make_rasterizer(annotation.segmentation, (image.height, image.width))

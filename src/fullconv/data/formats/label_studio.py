@@ -216,7 +216,7 @@ class _Reader:
         complete = without_area.keeps(image.stem, len(shapes)) and len(self.faults) == before
         if stated is not None and rectangles:
             shapes = self.boxes.drop(shapes, rectangles, stated, path, image)
-        return AnnotatedImage(image.stem, image, path, stated, tuple(shapes), complete)
+        return AnnotatedImage(image.stem, image, path, stated, tuple(shapes), complete, relative=True)
 
 
 def _make_rasterizer(result: _Result, size: Size) -> Rasterizer:

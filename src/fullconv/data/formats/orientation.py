@@ -6,7 +6,8 @@ shapes decide: shapes lie in the image that they were drawn on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -21,10 +22,10 @@ from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import ImageHeader, read_header
 
-__all__ = ["Frame", "find_frames", "frame_fault", "make_upright"]
+__all__ = ["Frame", "find_frames", "frame_fault", "make_upright", "read_headers"]
 
 Frame = Literal["upright", "stored", "both", "neither"]
-"""The pixels that the shapes of an image fit, where they differ."""
+"""The pixels that the shapes of an image fit; "neither" if they fit only another image of transposed size."""
 
 SLACK = 0.02
 """Shapes may reach out of their image by this share of a side, and by `LEAST_SLACK` pixels."""
@@ -48,36 +49,41 @@ def make_upright(stored: UInt8, orientation: int) -> UInt8:
     return np.ascontiguousarray(_TURNS[orientation](stored))
 
 
-def find_frames(entries: Sequence[AnnotatedImage]) -> tuple[dict[Path, Frame], list[str]]:
+def read_headers(entries: Sequence[AnnotatedImage]) -> dict[Path, ImageHeader]:
+    """Return the headers of all images that can be read."""
+    headers = {}
+    for entry in entries:
+        with contextlib.suppress(DataError):  # the fault is reported where the sample is made
+            headers[entry.image] = read_header(entry.image)
+    return headers
+
+
+def find_frames(
+    entries: Sequence[AnnotatedImage], headers: Mapping[Path, ImageHeader]
+) -> tuple[dict[Path, Frame], list[str]]:
     """Return the frame of each image whose frame is not simply "upright", and sentences on what was inferred.
 
-    Images whose EXIF orientation swaps the sides, and whose stated size is the stored one, decide for each other: if the
-    shapes of some fit only one of the two readings, that reading holds for the images of the same annotation program,
-    which are those of the data set.
+    Images whose EXIF orientation swaps the sides, and whose stated size is the stored one, decide for each other: if
+    the shapes of some fit only one of the two readings, that reading holds for all of them.
     """
-    headers = {entry.image: header for entry in entries if (header := _read_header(entry.image)) is not None}
     frames: dict[Path, Frame] = {}
-    unclear: list[AnnotatedImage] = []
-    votes: set[Frame] = set()
+    unclear: list[tuple[AnnotatedImage, Frame]] = []
     for entry in entries:
         header = headers.get(entry.image)
-        if header is None or entry.size is None or entry.size not in (header.size, header.stored):
+        if header is None or not entry.shapes or entry.size not in (header.size, header.stored):
             continue
-        frame = _fit(entry, header)
-        if header.orientation >= 5 and entry.size == header.stored != header.size:
-            unclear.append(entry)
-            votes |= {frame} & {"upright", "stored"}
-        elif frame in ("stored", "neither") and header.size[0] != header.size[1] and not _fits(entry, header.size):
-            if _fits(entry, header.size[::-1]):
-                frames[entry.image] = "neither"
-    for entry in unclear:
-        frame = _fit(entry, headers[entry.image])
+        if entry.size != header.size:
+            unclear.append((entry, _fit(entry, header)))
+        elif not _fits(entry, header.size) and _fits(entry, header.size[::-1]):
+            frames[entry.image] = "neither"
+    votes = {frame for _, frame in unclear} & {"upright", "stored"}
+    for entry, frame in unclear:
         frames[entry.image] = next(iter(votes)) if frame == "both" and len(votes) == 1 else frame
-    turned = [entry for entry in unclear if frames[entry.image] in ("upright", "stored")]
-    if not turned:
+    decided = [frames[entry.image] for entry, _ in unclear if frames[entry.image] in ("upright", "stored")]
+    if not decided:
         return frames, []
-    kinds = " and ".join(sorted({frames[entry.image] for entry in turned}))
-    return frames, [f"the shapes of {len(turned)} image(s) with an EXIF orientation fit the {kinds} pixels"]
+    kinds = " and ".join(sorted(set(decided)))
+    return frames, [f"the shapes of {len(decided)} image(s) with an EXIF orientation fit the {kinds} pixels"]
 
 
 def frame_fault(entry: AnnotatedImage, header: ImageHeader, frame: Frame) -> Fault:
@@ -94,7 +100,8 @@ def frame_fault(entry: AnnotatedImage, header: ImageHeader, frame: Frame) -> Fau
         return Fault("exif-rotation", entry.source, problem, remedy, entry.name, sure=False)
     height, width = header.size
     problem = (
-        f"{states}, but the image is {width}x{height} after its EXIF orientation is applied, and its shapes fit both"
+        f"{states}, but the image is {width}x{height} after its EXIF orientation is applied, and its "
+        "shapes do not show which is right"
     )
     remedy = (
         "look at a shape on the photo: if it is right on the upright photo, swap width and height in the file; if it "
@@ -103,18 +110,14 @@ def frame_fault(entry: AnnotatedImage, header: ImageHeader, frame: Frame) -> Fau
     return Fault("exif-rotation", entry.source, problem, remedy, entry.name, sure=False)
 
 
-def _read_header(path: Path) -> ImageHeader | None:
-    try:
-        return read_header(path)
-    except DataError:  # the fault is reported where the sample is made
-        return None
-
-
 def _fit(entry: AnnotatedImage, header: ImageHeader) -> Frame:
+    """Return the readings that the shapes of an image fit, whose stated size is the stored one."""
+    if entry.relative:
+        return "both"
     upright, stored = _fits(entry, header.size), _fits(entry, header.stored)
-    if any(_is_runs(rasterizer) for _, rasterizer in entry.shapes):  # a mask has the pixels of its size only
-        upright, stored = upright and entry.size == header.size, stored and entry.size == header.stored
-    return "both" if upright and stored else "upright" if upright else "stored" if stored else "neither"
+    if any(_is_runs(rasterizer) for _, rasterizer in entry.shapes):  # run lengths are of the stated size
+        upright = False
+    return "upright" if upright and not stored else "stored" if stored and not upright else "both"
 
 
 def _is_runs(rasterizer: object) -> bool:
