@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import FiniteFloat, TypeAdapter
 
+from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.annotated import AnnotatedImage
 from fullconv.data.formats.assembly import (
@@ -22,10 +24,8 @@ from fullconv.data.formats.assembly import (
     parse,
     shape_fault,
 )
-from fullconv.data.formats.image_index import ImageIndex
 from fullconv.data.formats.rle import Runs
 from fullconv.data.formats.shapes import Rasterizer, Size, fill_each
-from fullconv.data.formats.without_area import WithoutArea
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
