@@ -370,3 +370,53 @@ def test_a_list_of_images_in_a_task_is_numbered_by_item_index(tmp_path: Path) ->
     found = targets(find_dataset(tmp_path))
     np.testing.assert_array_equal(found["a"], SQUARE_MAP)
     np.testing.assert_array_equal(found["b"], TRIANGLE_MAP * 2)
+
+
+# CVAT for images
+
+
+def cvat(root: Path, shapes: str, head: str = "", meta: str = "") -> Path:
+    for number in range(3):
+        picture(root / "images" / f"{number}.png")
+    images = "".join(f'<image id="{n}" name="{n}.png" width="96" height="64">{shapes}</image>' for n in range(3))
+    text = f'<?xml version="1.0"?>{head}<annotations><version>1.1</version>{meta}{images}</annotations>'
+    (root / "annotations.xml").write_text(text, encoding="utf-8")
+    return root / "annotations.xml"
+
+
+def test_cvat_for_images_is_read_by_z_order_and_file_order(tmp_path: Path) -> None:
+    labels = "".join(f"<label><name>{name}</name><color>#ff0000</color></label>" for name in ("tree", "roof"))
+    cvat(
+        tmp_path,
+        '<polygon label="roof" points="10,10;40,10;10,40" z_order="1"/>'
+        '<box label="tree" xtl="10" ytl="10" xbr="40" ybr="40"/>'
+        '<mask label="roof" rle="2,2,2" left="80" top="50" width="3" height="2"/><points label="tree" points="1,1"/>'
+        '<ellipse label="tree" cx="70" cy="20" rx="4" ry="2" rotation="90"/>',
+        meta=f"<meta><task><labels>{labels}</labels></task></meta>",
+    )
+    dataset = find_dataset(tmp_path)
+    assert dataset.labels.class_names == ("background", "tree", "roof")
+    expected = SQUARE_MAP.copy()
+    expected[TRIANGLE_MAP == 1] = 2
+    expected[50, 82] = expected[51, 80] = 2
+    for row, half in zip(range(16, 24), (1, 2, 2, 2, 2, 2, 2, 1), strict=True):
+        expected[row, 70 - half : 70 + half] = 1
+    found = targets(dataset)
+    assert found.keys() == {"0", "1", "2"}
+    for target in found.values():
+        np.testing.assert_array_equal(target, expected)
+    assert [fault.kind for fault in warnings_of(tmp_path)] == ["no-area"]
+
+
+def test_cvat_files_with_entities_or_damage_are_faults(tmp_path: Path) -> None:
+    polygons = '<polygon label="roof" points="10,10;40,10;10,40"/>'
+    file = cvat(tmp_path, polygons, '<!DOCTYPE annotations [<!ENTITY a "aaaa">]>')
+    assert next((fault.kind, fault.path) for fault in faults_of(tmp_path)) == ("invalid-annotations", file)
+    cvat(tmp_path, '<polygon label="roof" points="10,10;nan,10;10"/>' + polygons)
+    assert {fault.kind for fault in faults_of(tmp_path)} == {"damaged-shape"}
+    cvat(tmp_path, polygons)
+    file.write_text(file.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    assert faults_of(tmp_path)[0].kind == "invalid-annotations"
+    cvat(tmp_path, polygons)
+    for target in targets(find_dataset(tmp_path)).values():
+        np.testing.assert_array_equal(target, TRIANGLE_MAP)

@@ -32,6 +32,7 @@ EXPECTED = (
     "VOC: JPEGImages, SegmentationClass, ImageSets/Segmentation/{train,val}.txt, here, in VOC2012 or VOCdevkit/VOC2012",
     "VOC with SBD, the paper's data: benchmark_RELEASE/dataset/{img,cls,train.txt} and VOC2011 or VOC2012",
     "CVAT segmentation mask: labelmap.txt, JPEGImages, SegmentationClass, ImageSets",
+    "CVAT for images 1.1: annotations.xml and the images",
     "labelme: images and their JSON files, here or in train and val",
     "COCO: annotations/*.json and images, or train/_annotations.coco.json",
     "Datumaro: annotations/*.json and images",

@@ -48,6 +48,11 @@ def recognise_annotations(root: Path) -> Recognised | None:
         (kind for files in by_folder.values() for kind in map(_recognise_file, islice(files, MAX_OPENED)) if kind), None
     )
     if kind is None:
+        documents = _cvat_documents(root)
+        if documents:
+            from fullconv.data.formats.cvat_images import read_cvat_images
+
+            return "CVAT for images", partial(read_cvat_images, root, documents)
         by_folder = _nested_labelme_files(root)
         kind = "labelme" if by_folder else None
     if kind is None:
@@ -77,6 +82,18 @@ def _annotation_files(root: Path) -> dict[str, list[Path]]:
     folders = {"": root, "annotations": root / "annotations"}
     folders |= {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and split_of(path.name)}
     return {name: _visible(folder.glob("*.json")) for name, folder in folders.items()}
+
+
+def _cvat_documents(root: Path) -> list[Path]:
+    """Return the XML files of "CVAT for images" in `root` and in `annotations`."""
+    from fullconv.data.formats.cvat_images import is_cvat_images
+
+    return [
+        path
+        for folder in (root, root / "annotations")
+        for path in _visible(folder.glob("*.xml"))
+        if is_cvat_images(path)
+    ]
 
 
 def _nested_labelme_files(root: Path) -> dict[str, list[Path]]:
