@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from corpus_annotations import (
     coco_box_only,
     coco_odd_polygon,
+    coco_odd_polygons,
     coco_of_another_size,
     coco_other_names,
     coco_truncated,
@@ -262,7 +263,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("invalid-annotations", coco_truncated),
         ("unknown-image", coco_unknown_image),
         ("unknown-class", coco_unknown_category),
-        ("damaged-shape", coco_odd_polygon),
+        ("damaged-shape", coco_odd_polygons),
         ("unsupported-shape", labelme_unknown_type),
         ("no-shapes", labelme_without_shapes),
         ("class-names", misspelt_key),
@@ -318,6 +319,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("empty-polygon", empty_polygon),
         ("no-area", coco_box_only),
         ("no-area", labelme_line),
+        ("skipped-shape", coco_odd_polygon),
         ("box-over-shape", labelme_loose_box),
     )
 }

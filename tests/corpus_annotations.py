@@ -12,6 +12,7 @@ __all__ = [
     "coco",
     "coco_box_only",
     "coco_odd_polygon",
+    "coco_odd_polygons",
     "coco_of_another_size",
     "coco_other_names",
     "coco_truncated",
@@ -108,10 +109,15 @@ def coco_unknown_image(root: Path) -> Path:
     return write_coco(root, contents)
 
 
-def coco_odd_polygon(root: Path) -> Path:
+def coco_odd_polygon(root: Path, count: int = 1) -> Path:
     contents = coco(root)
-    contents["instances_train.json"]["annotations"][0]["segmentation"] = [[8, 8, 30, 8, 30]]
+    for annotation in contents["instances_train.json"]["annotations"][:count]:
+        annotation["segmentation"] = [[8, 8, 30, 8, 30]]
     return write_coco(root, contents)
+
+
+def coco_odd_polygons(root: Path) -> Path:
+    return coco_odd_polygon(root, 2)
 
 
 def coco_box_only(root: Path) -> Path:

@@ -184,6 +184,20 @@ def test_empty_segmentations_of_coco_are_one_warning_and_the_image_is_used(tmp_p
     assert "first annotation 9 on a0" in warning.problem
 
 
+def test_a_single_broken_annotation_is_named_and_its_image_left_out(tmp_path: Path) -> None:
+    names = [f"a{number}.png" for number in range(3)]
+    for name in names:
+        picture(tmp_path / "images" / name)
+    annotations = [annotation(number, number, polygon(SQUARE)) for number in range(3)]
+    file = coco(tmp_path, [*annotations, annotation(9, 1, [[1, 2, 3, 4, 5]])], names)
+    assert targets(find_dataset(tmp_path)).keys() == {"a0", "a2"}
+    (warning,) = warnings_of(tmp_path)
+    assert (warning.kind, warning.path, warning.sample) == ("skipped-shape", file, "a1")
+    assert warning.problem.startswith("annotation 9")
+    coco(tmp_path, [*annotations, *[annotation(number, 1, [[1, 2, 3, 4, 5]]) for number in (9, 10)]], names)
+    assert {fault.kind for fault in faults_of(tmp_path)} == {"damaged-shape"}
+
+
 def test_foreign_paths_of_coco_are_found_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = ["/home/u/proj/a0.png", "..\\ResizeImage\\a1.png", "C:\\me\\a2.png"]
     for number in range(3):

@@ -296,7 +296,7 @@ def test_all_faults_of_labelme_files_are_reported_at_once(tmp_path: Path) -> Non
     (tmp_path / "e.png").unlink()
     (tmp_path / "f.json").write_text('{"shapes": [')
     put_json(tmp_path / "g.json", {"shapes": [{"label": "dog"}], "imagePath": "a.png"})
-    put_labelme(tmp_path / "h.json", [labelme_shape("dog", [[1, 1], [2, 2]], "mask", mask="!")])
+    put_labelme(tmp_path / "h.json", 2 * [labelme_shape("dog", [[1, 1], [2, 2]], "mask", mask="!")])
     put_labelme(tmp_path / "i.json", good, imagePath="a.png")
     (tmp_path / "i.png").unlink()
     (tmp_path / "labels.txt").write_text("dog\n")
@@ -305,6 +305,7 @@ def test_all_faults_of_labelme_files_are_reported_at_once(tmp_path: Path) -> Non
         ("missing-image", "e.json"),
         ("invalid-annotations", "f.json"),
         ("invalid-annotations", "g.json"),
+        ("damaged-shape", "h.json"),
         ("damaged-shape", "h.json"),
         ("size-mismatch", "c.json"),
         ("unknown-class", "d.json"),

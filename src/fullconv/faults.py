@@ -32,6 +32,7 @@ KINDS: dict[str, Severity] = {
     "thin-objects": "warning", "nodata-labelled": "warning", "mixed-channels": "warning", "alpha": "warning",
     "palette-order": "warning", "grey-among-colour": "warning", "several-pages": "warning", "empty-polygon": "warning",
     "no-area": "warning", "box-over-shape": "warning",
+    "skipped-shape": "warning",
 }
 # fmt: on
 """The severity of each kind, in the order in which kinds are listed.

@@ -168,6 +168,7 @@ def assemble(
     samples_of: dict[str, tuple[Sample, ...]] = {}
     seen: dict[Path, Path] = {}
     entries = [entry for images in splits.values() for entry in images]
+    faults[:] = _skip_few_broken(entries, faults)
     headers = read_headers(entries)
     frames, sentences = find_frames(entries, headers)
     for split, images in splits.items():
@@ -186,6 +187,22 @@ def assemble(
         faults.append(Fault("no-shapes", root, "no image has a shape that covers pixels", remedy))
     ordered = {split: samples_of[split] for split in SPLITS if split in samples_of}
     return DataSet(layout, root, classes.labels, ordered, about="; ".join(sentences))
+
+
+def _skip_few_broken(entries: Sequence[AnnotatedImage], faults: Sequence[Fault]) -> list[Fault]:
+    """Return the faults, with damaged shapes as warnings if there is only one, or at most one in twenty shapes.
+
+    Their images are left out, because without the shape its object would be background.
+    """
+    broken = sum(fault.kind == "damaged-shape" for fault in faults)
+    sound = sum(len(entry.shapes) for entry in entries if entry.complete)
+    if not sound or broken > max(1, sound // 20):
+        return list(faults)
+    remedy = "draw it again; its image is left out until then"
+    return [
+        replace(fault, kind="skipped-shape", remedy=remedy) if fault.kind == "damaged-shape" else fault
+        for fault in faults
+    ]
 
 
 def _make_sample(
