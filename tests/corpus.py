@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from corpus_annotations import (
     coco_box_only,
     coco_odd_polygon,
+    coco_odd_polygons,
     coco_of_another_size,
     coco_other_names,
     coco_truncated,
@@ -26,8 +27,10 @@ from corpus_annotations import (
     empty_polygon,
     label_studio_image_twice,
     labelme_line,
+    labelme_loose_box,
     labelme_next_to_splits,
     labelme_twice,
+    labelme_unknown_type,
     labelme_without_shapes,
 )
 from corpus_base import COLORS, STEMS, base, image, label_map, mask, masks, name_classes, save, scene
@@ -260,9 +263,8 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("invalid-annotations", coco_truncated),
         ("unknown-image", coco_unknown_image),
         ("unknown-class", coco_unknown_category),
-        ("damaged-shape", coco_odd_polygon),
-        ("unsupported-shape", coco_box_only),
-        ("unsupported-shape", labelme_line),
+        ("damaged-shape", coco_odd_polygons),
+        ("unsupported-shape", labelme_unknown_type),
         ("no-shapes", labelme_without_shapes),
         ("class-names", misspelt_key),
         ("class-names", misspelt_key_next_to_classes_txt),
@@ -315,6 +317,10 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("grey-among-colour", grey_among_colour),
         ("several-pages", several_pages),
         ("empty-polygon", empty_polygon),
+        ("no-area", coco_box_only),
+        ("no-area", labelme_line),
+        ("skipped-shape", coco_odd_polygon),
+        ("box-over-shape", labelme_loose_box),
     )
 }
 """By name: the kind that `check` must find, and the function that writes the data set."""

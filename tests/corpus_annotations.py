@@ -12,6 +12,7 @@ __all__ = [
     "coco",
     "coco_box_only",
     "coco_odd_polygon",
+    "coco_odd_polygons",
     "coco_of_another_size",
     "coco_other_names",
     "coco_truncated",
@@ -21,8 +22,10 @@ __all__ = [
     "empty_polygon",
     "label_studio_image_twice",
     "labelme_line",
+    "labelme_loose_box",
     "labelme_next_to_splits",
     "labelme_twice",
+    "labelme_unknown_type",
     "labelme_without_shapes",
     "write_coco",
 ]
@@ -106,10 +109,15 @@ def coco_unknown_image(root: Path) -> Path:
     return write_coco(root, contents)
 
 
-def coco_odd_polygon(root: Path) -> Path:
+def coco_odd_polygon(root: Path, count: int = 1) -> Path:
     contents = coco(root)
-    contents["instances_train.json"]["annotations"][0]["segmentation"] = [[8, 8, 30, 8, 30]]
+    for annotation in contents["instances_train.json"]["annotations"][:count]:
+        annotation["segmentation"] = [[8, 8, 30, 8, 30]]
     return write_coco(root, contents)
+
+
+def coco_odd_polygons(root: Path) -> Path:
+    return coco_odd_polygon(root, 2)
 
 
 def coco_box_only(root: Path) -> Path:
@@ -138,13 +146,26 @@ def labelme_twice(root: Path) -> Path:
     return path.with_name("b2.json")
 
 
-def labelme_line(root: Path) -> Path:
+def _add_to_labelme(root: Path, shape: dict[str, Any]) -> Path:
     _labelme(root)
     path = root / "train" / "b.json"
     values = json.loads(path.read_text(encoding="utf-8"))
-    values["shapes"].append({"label": "roof", "points": [(5, 9), (52, 9)], "shape_type": "line"})
+    values["shapes"].append(shape)
     path.write_text(json.dumps(values), encoding="utf-8")
     return path
+
+
+def labelme_line(root: Path) -> Path:
+    return _add_to_labelme(root, {"label": "roof", "points": [(5, 9), (52, 9)], "shape_type": "line"})
+
+
+def labelme_unknown_type(root: Path) -> Path:
+    return _add_to_labelme(root, {"label": "roof", "points": [(5, 9), (52, 9)], "shape_type": "cube"})
+
+
+def labelme_loose_box(root: Path) -> Path:
+    """Add a box around the roof (24 x 18 pixels) of more than double its height."""
+    return _add_to_labelme(root, {"label": "roof", "points": [(4, 4), (36, 46)], "shape_type": "rectangle"})
 
 
 def labelme_without_shapes(root: Path) -> Path:

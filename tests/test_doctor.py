@@ -105,7 +105,7 @@ def test_every_sample_can_be_read_in_spite_of_a_warning(data: Path, name: str) -
     corpus.FAULTS[name][1](data)
     dataset = find_dataset(data)
     samples = [*dataset.split("train"), *dataset.split("val")]
-    assert len(samples) == 5
+    assert len(samples) == (4 if name == "coco_odd_polygon" else 5)  # the image of a damaged shape is left out
     for sample in samples:
         image, target = dataset.read(sample)
         assert image.shape == (*target.shape, dataset.channels)

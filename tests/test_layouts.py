@@ -313,6 +313,7 @@ def test_an_unknown_layout_lists_the_folders_content_and_the_known_layouts(tmp_p
         "VOC",
         "VOC with SBD, the paper's data",
         "CVAT segmentation mask",
+        "CVAT for images 1.1",
         "labelme",
         "COCO",
         "Datumaro",

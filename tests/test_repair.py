@@ -98,10 +98,12 @@ def test_a_damaged_annotation_removes_only_its_image(data: Path) -> None:
     convert(find_dataset(data), coco, "coco")
     file = coco / "annotations" / "train.json"
     values = json.loads(file.read_text())
-    values["annotations"][0]["segmentation"] = [[1, 2, 3, 4, 5]]
+    of_a = [entry for entry in values["annotations"] if entry["image_id"] == values["annotations"][0]["image_id"]]
+    for entry in of_a[:2]:
+        entry["segmentation"] = [[1, 2, 3, 4, 5]]
     file.write_text(json.dumps(values))
     result, dataset = repair_folder(coco)
-    assert (names(dataset), len(result.left_out)) == ({"train": "bc", "val": "de"}, 1)
+    assert (names(dataset), len(result.left_out)) == ({"train": "bc", "val": "de"}, 2)
     assert (result.left_out[0].kind, result.left_out[0].sample) == ("damaged-shape", "a")
     for one, other in zip(find_dataset(data).split("val"), dataset.split("val"), strict=True):
         np.testing.assert_array_equal(find_dataset(data).read_target(one), dataset.read_target(other))

@@ -31,6 +31,8 @@ KINDS: dict[str, Severity] = {
     "absent-class": "warning", "all-ignored": "warning", "background-image": "warning", "in-two-splits": "warning",
     "thin-objects": "warning", "nodata-labelled": "warning", "mixed-channels": "warning", "alpha": "warning",
     "palette-order": "warning", "grey-among-colour": "warning", "several-pages": "warning", "empty-polygon": "warning",
+    "no-area": "warning", "box-over-shape": "warning",
+    "skipped-shape": "warning",
 }
 # fmt: on
 """The severity of each kind, in the order in which kinds are listed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +17,13 @@ from fullconv.data.formats.voc import find_voc, read_voc
 from fullconv.data.pairing import dataset_error, is_image, pair_files
 from fullconv.data.splits import SPLITS, split_by_hash
 from fullconv.errors import DataError
-from fullconv.faults import Fault
+from fullconv.faults import Fault, group_faults
 from fullconv.images import BAND_SUFFIXES, read_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["UNNAMED", "Survey", "find_dataset", "number_classes", "only_background", "survey"]
+
+logger = logging.getLogger(__name__)
 
 EXPECTED = (
     "folder: images/{train,val} and masks/{train,val}, or flat images and masks; "
@@ -29,6 +32,7 @@ EXPECTED = (
     "VOC: JPEGImages, SegmentationClass, ImageSets/Segmentation/{train,val}.txt, here, in VOC2012 or VOCdevkit/VOC2012",
     "VOC with SBD, the paper's data: benchmark_RELEASE/dataset/{img,cls,train.txt} and VOC2011 or VOC2012",
     "CVAT segmentation mask: labelmap.txt, JPEGImages, SegmentationClass, ImageSets",
+    "CVAT for images 1.1: annotations.xml and the images",
     "labelme: images and their JSON files, here or in train and val",
     "COCO: annotations/*.json and images, or train/_annotations.coco.json",
     "Datumaro: annotations/*.json and images",
@@ -57,11 +61,16 @@ def find_dataset(root: Path | str) -> DataSet:
 
     Images are paired with masks and their sizes compared by header, so 5,000 samples take seconds. `DataSet.read`
     checks the pixels. Masks are decoded only in the folder layout: all of them if no file names the classes, otherwise
-    up to the first one with a class above 0. Raises DataError, whose `faults` hold all faults of the data set.
+    up to the first one with a class above 0. Raises DataError, whose `faults` hold all errors of the data set; warnings
+    are logged.
     """
     result = survey(root)
-    if result.dataset is None or result.faults:
-        raise dataset_error(result.root, result.name, result.faults)
+    errors = [fault for fault in result.faults if fault.severity == "error"]
+    if result.dataset is None or errors:
+        raise dataset_error(result.root, result.name, errors or result.faults)
+    for group in group_faults(result.faults):
+        more = f" (and {len(group.faults) - 1} more)" if len(group.faults) > 1 else ""
+        logger.warning("%s: %s%s", group.kind, group.faults[0], more)
     return result.dataset
 
 

@@ -12,18 +12,19 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from fullconv.arrays import Float64, UInt8
-from fullconv.data.dataset import DataSet, Sample, is_stored_sideways
-from fullconv.data.formats.shapes import Rasterizer, Size, draw
+from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.formats.annotated import AnnotatedImage
+from fullconv.data.formats.orientation import Frame, find_frames, frame_fault, make_upright, read_headers
+from fullconv.data.formats.shapes import Size, draw
 from fullconv.data.splits import SPLITS, split_by_hash
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.images import image_size
+from fullconv.images import ImageHeader, read_header
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = [
     "BACKGROUNDS",
     "IGNORED",
-    "AnnotatedImage",
     "Classes",
     "Drawing",
     "assemble",
@@ -45,36 +46,26 @@ SHOWN = 5
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class AnnotatedImage:
-    """One image with its shapes, each a label and its rasterizer.
-
-    `source` is the annotation file, and `size` the height and width that it states, or None. An image is not `complete`
-    if some of its shapes cannot be used; the faults say why.
-    """
-
-    name: str
-    image: Path
-    source: Path
-    size: Size | None
-    shapes: tuple[tuple[str, Rasterizer], ...]
-    complete: bool = True
-
-
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """The `reader` of a sample: draws the label map from the shapes. `size` is the image's height and width."""
+    """The `reader` of a sample: draws the label map from the shapes.
+
+    `size` is the height and width of the pixels that the shapes were drawn on. If these are the stored pixels,
+    `orientation` is the EXIF orientation that makes them upright.
+    """
 
     entry: AnnotatedImage
     size: Size
     classes: Classes
     by_area: bool
+    orientation: int = 1
 
     def __call__(self) -> UInt8:
         """Return the label map, H x W uint8. Raises DataError, which names file and image, for a damaged shape."""
         shapes = [(self.classes.ids[label], rasterize) for label, rasterize in self.entry.shapes]
         try:
-            return draw(self.size, shapes, self.classes.uncovered, self.by_area)
+            label_map = draw(self.size, shapes, self.classes.uncovered, self.by_area)
+            return make_upright(label_map, self.orientation)
         except DataError as error:
             fault = shape_fault(self.entry.source, f"image {self.entry.image}", error, self.entry.name)
             raise DataError.of(fault) from None
@@ -176,26 +167,51 @@ def assemble(
     """
     samples_of: dict[str, tuple[Sample, ...]] = {}
     seen: dict[Path, Path] = {}
+    entries = [entry for images in splits.values() for entry in images]
+    faults[:] = _skip_few_broken(entries, faults)
+    headers = read_headers(entries)
+    frames, sentences = find_frames(entries, headers)
     for split, images in splits.items():
         samples = []
         for entry in images:
-            sample, sample_faults = _make_sample(entry, classes, by_area, seen)
+            sample, sample_faults = _make_sample(entry, classes, by_area, seen, headers, frames)
             faults += [replace(fault, sample=entry.name, split=split or None) for fault in sample_faults]
             samples += [sample] if sample is not None else []
         samples_of[split] = tuple(samples)
-    sentences = [classes.about, about]
+    sentences = [classes.about, about, *sentences]
     if not samples_of.keys() & set(SPLITS):
         samples_of = split_by_hash(tuple(sample for group in samples_of.values() for sample in group))
         sentences.append("train and val are divided by a hash of the names")
-    if not any(entry.shapes for images in splits.values() for entry in images) and not faults:
+    if not any(entry.shapes for entry in entries) and not any(fault.severity == "error" for fault in faults):
         remedy = "draw polygons or masks, and export them"
         faults.append(Fault("no-shapes", root, "no image has a shape that covers pixels", remedy))
     ordered = {split: samples_of[split] for split in SPLITS if split in samples_of}
     return DataSet(layout, root, classes.labels, ordered, about="; ".join(sentences))
 
 
+def _skip_few_broken(entries: Sequence[AnnotatedImage], faults: Sequence[Fault]) -> list[Fault]:
+    """Return the faults, with damaged shapes as warnings if there is only one, or at most one in twenty shapes.
+
+    Their images are left out, because without the shape its object would be background.
+    """
+    broken = sum(fault.kind == "damaged-shape" for fault in faults)
+    sound = sum(len(entry.shapes) for entry in entries if entry.complete)
+    if not sound or broken > max(1, sound // 20):
+        return list(faults)
+    remedy = "draw it again; its image is left out until then"
+    return [
+        replace(fault, kind="skipped-shape", remedy=remedy) if fault.kind == "damaged-shape" else fault
+        for fault in faults
+    ]
+
+
 def _make_sample(
-    entry: AnnotatedImage, classes: Classes, by_area: bool, seen: dict[Path, Path]
+    entry: AnnotatedImage,
+    classes: Classes,
+    by_area: bool,
+    seen: dict[Path, Path],
+    headers: Mapping[Path, ImageHeader],
+    frames: Mapping[Path, Frame],
 ) -> tuple[Sample | None, list[Fault]]:
     """Return the sample of an annotated image, or None if it cannot be used, and its faults."""
     faults: list[Fault] = []
@@ -204,29 +220,28 @@ def _make_sample(
         faults.append(Fault("duplicate-image", entry.source, problem, "keep one annotation of each image"))
     seen.setdefault(entry.image, entry.source)
     try:
-        size = image_size(entry.image)
+        header = headers.get(entry.image) or read_header(entry.image)
     except DataError as error:
         return None, [*faults, *error.faults_at(entry.image)]
-    if entry.size is not None and entry.size != size:
-        faults.append(_size_fault(entry, entry.size, size))
+    frame = frames.get(entry.image, "upright")
+    size = header.stored if frame == "stored" else header.size
+    if frame in ("both", "neither"):
+        faults.append(frame_fault(entry, header, frame))
+    elif entry.size is not None and entry.size not in (header.size, header.stored):
+        faults.append(_size_fault(entry, entry.size, header.size))
     unknown = sorted({label for label, _ in entry.shapes} - classes.ids.keys())
     if unknown:
         problem = f"uses the label {unknown[0]!r}, which is not in the list of classes"
         faults.append(Fault("unknown-class", entry.source, problem, "add it to the list, or correct the label"))
     if faults or not entry.complete:
         return None, faults
-    return Sample(entry.name, entry.image, entry.source, Drawing(entry, size, classes, by_area)), faults
+    orientation = header.orientation if frame == "stored" else 1
+    drawing = Drawing(entry, size, classes, by_area, orientation)
+    return Sample(entry.name, entry.image, entry.source, drawing), faults
 
 
 def _size_fault(entry: AnnotatedImage, stated: Size, size: Size) -> Fault:
-    """Return the fault of an image that differs in size (height, width) from its annotations.
-
-    It is never `sure`: `--fix` does not turn shapes.
-    """
+    """Return the fault of an image that differs in size (height, width) from its annotations."""
     problem = f"states {stated[1]}x{stated[0]} (width x height) for {entry.image}, but the image is {size[1]}x{size[0]}"
-    if is_stored_sideways(entry.image, stated):
-        problem += " after its EXIF orientation is applied; the shapes were drawn without it"
-        remedy = "remove the orientation from the file, or annotate the upright image"
-        return Fault("exif-rotation", entry.source, problem, remedy, sure=False)
     remedy = "restore the image that was annotated, or export the annotations again"
     return Fault("size-mismatch", entry.source, problem, remedy)

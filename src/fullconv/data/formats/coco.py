@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import FiniteFloat, TypeAdapter
 
+from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
+from fullconv.data.formats.annotated import AnnotatedImage
 from fullconv.data.formats.assembly import (
     IGNORED,
-    AnnotatedImage,
     assemble,
     class_fault,
     classes_of,
@@ -94,9 +96,12 @@ def read_coco(root: Path, files: Sequence[Path], faults: list[Fault]) -> DataSet
     except DataError as error:
         faults.append(class_fault(root, error))
         return None
+    index = ImageIndex(root)
     splits = {
-        split: _read_images(root, split, path, content, categories, faults) for split, (path, content) in parsed.items()
+        split: _read_images(index, split, path, content, categories, faults)
+        for split, (path, content) in parsed.items()
     }
+    index.log()
     about = "of annotations that overlap, the one of fewer pixels is on top"
     return assemble("coco", root, splits, classes, faults, about, by_area=True)
 
@@ -142,65 +147,74 @@ def _read_categories(parsed: Iterable[tuple[Path, _File]], faults: list[Fault]) 
 
 
 def _read_images(
-    root: Path, split: str, path: Path, content: _File, categories: dict[int, str], faults: list[Fault]
+    index: ImageIndex, split: str, path: Path, content: _File, categories: dict[int, str], faults: list[Fault]
 ) -> list[AnnotatedImage]:
-    shapes, incomplete = _read_shapes(split, path, content, categories, faults)
+    without_area = WithoutArea(path, split or None)
+    shapes, incomplete = _read_shapes(without_area, content, categories, faults)
     if len(shapes) < len(content.images):
         problem = f"{len(content.images) - len(shapes)} image(s) repeat the id of another"
         faults.append(Fault("duplicate-image", path, problem, "export it again", split=split or None))
-    folders = _image_folders(root, split, path)
+    folders = _image_folders(index.root, split, path)
     annotated = []
     for image in content.images:
-        file = _find_image(folders, image.file_name)
-        if file is None:
-            problem = f"its image {image.file_name!r} is not in {folders[0]}"
-            faults.append(Fault("missing-image", path, problem, "put it there", _name(image), split or None))
+        files = _find_image(folders, image.file_name) or index.find_foreign(path, image.file_name)
+        if len(files) != 1:
+            fault = _image_fault(path, image, folders[0], files)
+            faults.append(replace(fault, sample=_name(image), split=split or None))
             continue
-        size, complete = (image.height, image.width), image.id not in incomplete
-        annotated.append(AnnotatedImage(_name(image), file, path, size, tuple(shapes[image.id]), complete))
+        name = _name(image)
+        keeps = without_area.keeps(name, len(shapes[image.id]))
+        size, complete = (image.height, image.width), image.id not in incomplete and keeps
+        annotated.append(AnnotatedImage(name, files[0], path, size, tuple(shapes[image.id]), complete))
+    faults += without_area.faults()
     return annotated
 
 
 def _read_shapes(
-    split: str, path: Path, content: _File, categories: dict[int, str], faults: list[Fault]
+    without_area: WithoutArea, content: _File, categories: dict[int, str], faults: list[Fault]
 ) -> tuple[dict[int | str, list[tuple[str, Rasterizer]]], set[int | str]]:
     """Return the shapes of each image by its id, and the ids of images with shapes that cannot be used."""
     shapes: dict[int | str, list[tuple[str, Rasterizer]]] = {image.id: [] for image in content.images}
     images = {image.id: image for image in content.images}
     incomplete: set[int | str] = set()
-    boxes = 0
+    path, split = without_area.path, without_area.split
     for number, annotation in enumerate(content.annotations):
         shown = f"annotation {annotation.id if annotation.id is not None else f'number {number}'}"
         image = images.get(annotation.image_id)
         if image is None:
             problem = f"{shown} belongs to image {annotation.image_id}, which the file does not contain"
-            faults.append(Fault("unknown-image", path, problem, "correct it, or export it again", split=split or None))
-            continue
-        rasterizer = None
-        if annotation.category_id not in categories:
+            faults.append(Fault("unknown-image", path, problem, "correct it, or export it again", split=split))
+        elif annotation.category_id not in categories:
             problem = f"{shown} has category {annotation.category_id}, which no file defines"
             remedy = "correct it, or export it again"
-            faults.append(Fault("unknown-class", path, problem, remedy, _name(image), split or None))
+            faults.append(Fault("unknown-class", path, problem, remedy, _name(image), split))
+            incomplete.add(image.id)
         elif not annotation.segmentation:
-            boxes += 1
+            without_area.add("without segmentation", _name(image), shown)
         else:
             try:
                 rasterizer = _make_rasterizer(annotation.segmentation, (image.height, image.width))
+                shapes[image.id].append((categories[annotation.category_id], rasterizer))
             except DataError as error:
-                faults.append(shape_fault(path, shown, error, _name(image), split or None))
-        if rasterizer is None:
-            incomplete.add(image.id)
-        else:
-            shapes[image.id].append((categories[annotation.category_id], rasterizer))
-    if boxes:
-        problem = f"{boxes} annotation(s) have no segmentation"
-        remedy = "draw polygons or masks, or remove these annotations"
-        faults.append(Fault("unsupported-shape", path, problem, remedy, split=split or None))
+                faults.append(shape_fault(path, shown, error, _name(image), split))
+                incomplete.add(image.id)
     return shapes, incomplete
 
 
+def _image_fault(path: Path, image: _Image, folder: Path, files: Sequence[Path]) -> Fault:
+    """Return the fault of an image that is not in the data set, or whose name several files have."""
+    if files:
+        problem = f"its image {image.file_name!r} may be {files[0]} or {files[1]}"
+        return Fault("ambiguous-image", path, problem, "correct file_name, or remove the other files")
+    return Fault("missing-image", path, f"its image {image.file_name!r} is not in {folder}", "put it there")
+
+
 def _name(image: _Image) -> str:
-    return image.file_name.replace("\\", "/").rpartition(".")[0] or image.file_name
+    """Return the sample's name: the path without suffix; the name alone if the path leads out of the data set."""
+    path = image.file_name.replace("\\", "/")
+    if path.startswith("/") or ".." in path.split("/") or path[1:2] == ":":
+        path = path.rpartition("/")[2]
+    return path.rpartition(".")[0] or path or image.file_name
 
 
 def _make_rasterizer(segmentation: list[list[float]] | Runs, size: Size) -> Rasterizer:
@@ -219,9 +233,9 @@ def _image_folders(root: Path, split: str, path: Path) -> list[Path]:
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
-def _find_image(folders: Sequence[Path], name: str) -> Path | None:
+def _find_image(folders: Sequence[Path], name: str) -> list[Path]:
     relative = name.replace("\\", "/")
     try:
-        return next((folder / relative for folder in folders if (folder / relative).is_file()), None)
+        return [folder / relative for folder in folders if (folder / relative).is_file()][:1]
     except (OSError, ValueError):  # no file can have this name
-        return None
+        return []

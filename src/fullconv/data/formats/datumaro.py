@@ -9,8 +9,11 @@ from pathlib import Path
 
 from pydantic import FiniteFloat, TypeAdapter
 
+from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.assembly import AnnotatedImage, assemble, class_fault, classes_of, pair_coordinates, parse
+from fullconv.data.formats.annotated import AnnotatedImage
+from fullconv.data.formats.assembly import assemble, class_fault, classes_of, pair_coordinates, parse
 from fullconv.data.formats.rle import Runs
 from fullconv.data.formats.shapes import Rasterizer, Size, fill_rings
 from fullconv.data.splits import split_of
@@ -23,6 +26,9 @@ __all__ = ["read_datumaro"]
 
 WITHOUT_PIXELS = ("label", "caption")
 """Types of annotations that describe the whole image."""
+
+WITHOUT_AREA = ("bbox", "points", "polyline")
+"""Types of annotations that cover no pixel."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ def read_datumaro(root: Path, files: Sequence[Path], faults: list[Fault]) -> Dat
     with a mask or polygon are left out. Returns None, and adds faults, if there are no classes.
     """
     splits: dict[str, list[AnnotatedImage]] = {}
+    index = ImageIndex(root)
     names: dict[Path, list[str]] = {}
     for path in files:
         content = parse(path, _FILE, faults)
@@ -86,7 +93,8 @@ def read_datumaro(root: Path, files: Sequence[Path], faults: list[Fault]) -> Dat
             continue
         names[path] = [label.name for label in content.categories.label.labels]
         split = split_of(path.stem) or ""
-        splits[split] = [*splits.get(split, ()), *_read_images(root, path, content, names[path], faults)]
+        splits[split] = [*splits.get(split, ()), *_read_images(index, path, content, names[path], faults)]
+    index.log()
     if "" in splits and len(splits) > 1:
         remedy = "put train, val or test into the name of each file"
         faults.append(Fault("ambiguous-split", root, "some names of subsets contain no split", remedy))
@@ -106,29 +114,33 @@ def read_datumaro(root: Path, files: Sequence[Path], faults: list[Fault]) -> Dat
     return assemble("datumaro", root, splits, classes, faults, about)
 
 
-def _read_images(root: Path, path: Path, content: _File, names: list[str], faults: list[Fault]) -> list[AnnotatedImage]:
+def _read_images(
+    index: ImageIndex, path: Path, content: _File, names: list[str], faults: list[Fault]
+) -> list[AnnotatedImage]:
     annotated = []
+    split = split_of(path.stem)
+    without_area = WithoutArea(path, split)
     for item in content.items:
-        split = split_of(path.stem)
-        image = _find_image(root, path.stem, item)
+        image = _find_image(index, path, item)
         if image is None:
-            problem = f"the image of item {item.id!r} is not in {root / 'images' / path.stem}"
+            problem = f"the image of item {item.id!r} is not in {index.root / 'images' / path.stem}"
             faults.append(Fault("missing-image", path, problem, "export it with the images", item.id, split))
             continue
         size = item.image.size if item.image is not None else None
         try:
-            shapes, shape_faults = _read_shapes(path, item, size or image_size(image), names)
+            shapes, shape_faults = _read_shapes(without_area, item, size or image_size(image), names)
         except DataError as error:
             faults += [replace(fault, sample=item.id, split=split) for fault in error.faults_at(image)]
             continue
         faults += [replace(fault, split=split) for fault in shape_faults]
-        if not shape_faults:
+        if without_area.keeps(item.id, len(shapes)) and not shape_faults:
             annotated.append(AnnotatedImage(item.id, image, path, size, shapes))
+    faults += without_area.faults()
     return annotated
 
 
 def _read_shapes(
-    path: Path, item: _Item, size: Size, names: list[str]
+    without_area: WithoutArea, item: _Item, size: Size, names: list[str]
 ) -> tuple[tuple[tuple[str, Rasterizer], ...], list[Fault]]:
     """Return the shapes from the lowest to the topmost, and a fault for each shape that cannot be used."""
     faults = []
@@ -137,6 +149,9 @@ def _read_shapes(
     for number, entry in enumerate(sorted(item.annotations, key=lambda entry: entry.z_order or 0), 1):
         if entry.type in WITHOUT_PIXELS or (entry.type == "bbox" and entry.group in groups):
             continue
+        if entry.type in WITHOUT_AREA:
+            without_area.add(entry.type, item.id, f"annotation {number}")
+            continue
         try:
             if entry.label_id is None or not 0 <= entry.label_id < len(names):
                 problem = f"its label_id is {entry.label_id}, but there are {len(names)} labels"
@@ -144,7 +159,7 @@ def _read_shapes(
             shapes.append((names[entry.label_id], _make_rasterizer(entry, size)))
         except DataError as error:
             problem = f"item {item.id!r}: annotation {number} ({entry.type}): {error}"
-            faults.append(Fault(error.kind, path, problem, "correct or remove the annotation", item.id))
+            faults.append(Fault(error.kind, without_area.path, problem, "correct or remove the annotation", item.id))
     return tuple(shapes), faults
 
 
@@ -156,12 +171,17 @@ def _make_rasterizer(entry: _Annotation, size: Size) -> Rasterizer:
     raise DataError("only polygons and masks cover pixels", code="unsupported-shape")
 
 
-def _find_image(root: Path, subset: str, item: _Item) -> Path | None:
+def _find_image(index: ImageIndex, source: Path, item: _Item) -> Path | None:
+    """Return the image at its path, or else the only one in the data set with the path's name."""
     image_path = item.image.path if item.image is not None else ""
-    folders = [root / "images" / subset, root / "images", root]
+    folders = [index.root / "images" / source.stem, index.root / "images", index.root]
     names = [image_path] if image_path else []
     names += [item.id + suffix for suffix in (*sorted(IMAGE_SUFFIXES), ARRAY_SUFFIX)]
     try:
-        return next((folder / name for name in names for folder in folders if (folder / name).is_file()), None)
+        image = next((folder / name for name in names for folder in folders if (folder / name).is_file()), None)
     except (OSError, ValueError):  # no file can have this name
         return None
+    if image is None and image_path:
+        files = index.find_foreign(source, image_path)
+        return files[0] if len(files) == 1 else None
+    return image

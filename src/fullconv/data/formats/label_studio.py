@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 from pydantic import Field, FiniteFloat, TypeAdapter
 
 from fullconv.arrays import Float64
+from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.label_studio_images import image_references, match_keys, rename_remedy
+from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.assembly import AnnotatedImage, assemble, class_fault, classes_of, parse
+from fullconv.data.formats.annotated import AnnotatedImage
+from fullconv.data.formats.assembly import assemble, class_fault, classes_of, parse
+from fullconv.data.formats.boxes import Boxes
 from fullconv.data.formats.rle import rasterize_brush
 from fullconv.data.formats.shapes import Rasterizer, Size, ellipse, fill_rings, rectangle
-from fullconv.data.pairing import is_image
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.images import BAND_SUFFIXES, MAX_PIXELS
+from fullconv.images import MAX_PIXELS
 
 __all__ = ["read_label_studio"]
 
 Side = Annotated[int, Field(gt=0, le=MAX_PIXELS)]
 """Height or width of an image in pixels."""
 
-_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
+WITHOUT_AREA = ("keypointlabels", "vectorlabels")
+"""Types of regions that cover no pixel."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,13 @@ class _Result:
     value: _Value = field(default_factory=_Value)
     original_width: Side | None = None
     original_height: Side | None = None
+    to_name: str = ""
+    item_index: int | None = None
+
+    @property
+    def is_box(self) -> bool:
+        value = self.value
+        return not value.rle and not value.points and (value.width > 0 and value.height > 0)
 
 
 @dataclass(frozen=True)
@@ -87,10 +96,7 @@ def read_label_studio(root: Path, files: Sequence[Path], faults: list[Fault]) ->
     annotations, the one marked as ground truth is read, or the last one. Tasks without an annotation are left out.
     Returns None, and adds faults, if there are no classes.
     """
-    images: dict[str, list[Path]] = defaultdict(list)
-    for image in sorted(root.rglob("*")):
-        if is_image(image, BAND_SUFFIXES):
-            images[image.name].append(image)
+    reader = _Reader(ImageIndex(root), Boxes(), faults)
     splits: dict[str, list[AnnotatedImage]] = {}
     left_out = 0
     for path in files:
@@ -98,8 +104,8 @@ def read_label_studio(root: Path, files: Sequence[Path], faults: list[Fault]) ->
         pairs = [(task, annotation) for task in tasks if (annotation := _choose_annotation(task)) is not None]
         left_out += len(tasks) - len(pairs)
         split = split_of(path.stem) or ""
-        entries = (_read_task(images, path, task, annotation, faults) for task, annotation in pairs)
-        splits[split] = [*splits.get(split, ()), *(entry for entry in entries if entry is not None)]
+        splits[split] = [*splits.get(split, ()), *reader.read(path, pairs)]
+    faults += reader.boxes.faults
     if "" in splits and len(splits) > 1:
         problem = "some exports are named after a split and others are not"
         faults.append(Fault("ambiguous-split", root, problem, "put train, val or test into the name of each file"))
@@ -110,7 +116,7 @@ def read_label_studio(root: Path, files: Sequence[Path], faults: list[Fault]) ->
     except DataError as error:
         faults.append(class_fault(root, error))
         return None
-    about = "of regions that overlap, the one that is later in the file is on top"
+    about = "of regions that overlap, the one that is later in the file is on top" + reader.boxes.about
     about += f"; {left_out} task(s) without an annotation are left out" if left_out else ""
     return assemble("label_studio", root, splits, classes, faults, about)
 
@@ -121,75 +127,96 @@ def _choose_annotation(task: _Task) -> _Annotation | None:
     return next(reversed(true or submitted), None)
 
 
-def _read_task(
-    images: dict[str, list[Path]], path: Path, task: _Task, annotation: _Annotation, faults: list[Fault]
-) -> AnnotatedImage | None:
-    split = split_of(path.stem)
-    reference = _image_reference(task)
-    if reference is None:
-        problem = f"task {task.id} names no image"
-        faults.append(Fault("missing-image", path, problem, "export tasks of images", split=split))
-        return None
-    candidates = _find_images(images, reference)
-    if len(candidates) != 1:
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the tasks of files. Faults are added to `faults`."""
+
+    index: ImageIndex
+    boxes: Boxes
+    faults: list[Fault]
+
+    def read(self, path: Path, pairs: Sequence[tuple[_Task, _Annotation]]) -> Iterator[AnnotatedImage]:
+        """Yield the images of a file's tasks."""
+        split = split_of(path.stem)
+        without_area = WithoutArea(path, split)
+        targets = {
+            result.to_name for _, annotation in pairs for result in annotation.result if result.type.endswith("labels")
+        }
+        keys = list(dict.fromkeys(key for task, _ in pairs for key in image_references(task.data)))
+        try:
+            key_of = match_keys(targets, keys)
+        except DataError as error:
+            remedy = rename_remedy(path, targets, keys)
+            self.faults.append(Fault("ambiguous-image", path, str(error), remedy, split=split))
+            return
+        for task, annotation in pairs:
+            references = image_references(task.data)
+            used = [key for key in references if key in key_of.values()] if targets else list(references)[:1]
+            if not used:
+                problem = f"task {task.id} names no image"
+                self.faults.append(Fault("missing-image", path, problem, "export tasks of images", split=split))
+            by_image = {(key, number): reference for key in used for number, reference in enumerate(references[key])}
+            results: dict[tuple[str, int], list[tuple[int, _Result]]] = {image: [] for image in by_image}
+            for number, result in enumerate(annotation.result, 1):
+                if result.type.endswith("labels"):  # others are choices, or outlines that a result of "labels" repeats
+                    image = key_of.get(result.to_name, ""), result.item_index or 0
+                    results.setdefault(image, []).append((number, result))
+            for image, reference in by_image.items():
+                file = self._find_image(path, task, reference)
+                if file is not None:
+                    yield self._read_image(without_area, task, file, results[image])
+            self._report_lost(path, task, results.keys() - by_image.keys() if used else ())
+        self.faults.extend(without_area.faults())
+
+    def _report_lost(self, path: Path, task: _Task, images: Iterable[tuple[str, int]]) -> None:
+        for key, number in sorted(images):
+            problem = f"task {task.id} has regions on image {number + 1} of {key!r}, which is not in its data"
+            split = split_of(path.stem)
+            self.faults.append(Fault("missing-image", path, problem, "export the task again", split=split))
+
+    def _find_image(self, path: Path, task: _Task, reference: str) -> Path | None:
+        candidates = self.index.find(reference, uploaded=True)
+        if len(candidates) == 1:
+            return candidates[0]
         what = f"exists {len(candidates)} times in the folder" if candidates else "is not in the folder"
         problem = f"task {task.id}: its image {reference} {what}"
         remedy = "put it there once, with the name that it was uploaded with"
-        faults.append(Fault("ambiguous-image" if candidates else "missing-image", path, problem, remedy, split=split))
+        kind = "ambiguous-image" if candidates else "missing-image"
+        self.faults.append(Fault(kind, path, problem, remedy, split=split_of(path.stem)))
         return None
-    image = candidates[0]
-    stated: Size | None = None
-    shapes = []
-    before = len(faults)
-    for number, result in enumerate(annotation.result, 1):
-        size = (result.original_height, result.original_width)
-        if not result.type.endswith("labels"):
-            continue  # a choice, or an outline that a result of "labels" repeats
-        try:
-            if size[0] is None or size[1] is None:
-                raise DataError("has no original_width and original_height", code="damaged-shape")
-            stated = size[0], size[1]
-            rasterizer = _make_rasterizer(result, stated)
-            if len(result.value.names) != 1:
-                problem = f"has {' and '.join(result.value.names) or 'no label'}, but a region must have one label"
-                raise DataError(problem, code="unknown-class")
-            shapes.append((result.value.names[0], rasterizer))
-        except DataError as error:
-            problem = f"task {task.id}: region {number} {error}"
-            faults.append(Fault(error.kind, path, problem, "correct or remove the region", image.stem, split))
-    return AnnotatedImage(image.stem, image, path, stated, tuple(shapes), len(faults) == before)
 
-
-def _image_reference(task: _Task) -> str | None:
-    """Return the path of the image that a task refers to: from a URL, or from `?d=` for local files."""
-    values = [value for _, value in sorted(task.data.items(), key=lambda item: item[0] != "image")]
-    for value in values:
-        if not isinstance(value, str):
-            continue
-        parts = urlsplit(value)
-        local = parse_qs(parts.query).get("d", [""])[0]
-        name = local or unquote(parts.path)
-        if PurePosixPath(name).suffix.lower() in BAND_SUFFIXES:
-            return name
-    return None
-
-
-def _find_images(images: dict[str, list[Path]], reference: str) -> list[Path]:
-    """Return the files that `reference` may mean: with its name, or without the eight digits that an upload adds.
-
-    Of several files, those are returned that share most folders at the end of the path.
-    """
-    wanted = PurePosixPath(reference.replace("\\", "/"))
-    files = images.get(wanted.name, []) or images.get(_UPLOAD_PREFIX.sub("", wanted.name), [])
-    if len(files) < 2:
-        return files
-    shared = [_count_shared_folders(path, wanted) for path in files]
-    return [path for path, count in zip(files, shared, strict=True) if count == max(shared)]
-
-
-def _count_shared_folders(path: Path, wanted: PurePosixPath) -> int:
-    both = zip(path.parts[-2::-1], wanted.parts[-2::-1], strict=False)
-    return next((count for count, (one, other) in enumerate(both) if one != other), len(wanted.parts) - 1)
+    def _read_image(
+        self, without_area: WithoutArea, task: _Task, image: Path, results: Sequence[tuple[int, _Result]]
+    ) -> AnnotatedImage:
+        """Return the image with its shapes; faults of single regions are added to `faults`."""
+        path, split = without_area.path, without_area.split
+        stated: Size | None = None
+        shapes: list[tuple[str, Rasterizer]] = []
+        rectangles = []
+        before = len(self.faults)
+        for number, result in results:
+            if result.type in WITHOUT_AREA:
+                without_area.add(result.type.removesuffix("labels"), image.stem, f"task {task.id}: region {number}")
+                continue
+            size = (result.original_height, result.original_width)
+            try:
+                if size[0] is None or size[1] is None:
+                    raise DataError("has no original_width and original_height", code="damaged-shape")
+                stated = size[0], size[1]
+                rasterizer = _make_rasterizer(result, stated)
+                if len(result.value.names) != 1:
+                    problem = f"has {' and '.join(result.value.names) or 'no label'}, but a region must have one label"
+                    raise DataError(problem, code="unknown-class")
+                rectangles += [len(shapes)] if result.is_box else []
+                shapes.append((result.value.names[0], rasterizer))
+            except DataError as error:
+                problem = f"task {task.id}: region {number} {error}"
+                remedy = "correct or remove the region"
+                self.faults.append(Fault(error.kind, path, problem, remedy, image.stem, split))
+        complete = without_area.keeps(image.stem, len(shapes)) and len(self.faults) == before
+        if stated is not None and rectangles:
+            shapes = self.boxes.drop(shapes, rectangles, stated, path, image)
+        return AnnotatedImage(image.stem, image, path, stated, tuple(shapes), complete, relative=True)
 
 
 def _make_rasterizer(result: _Result, size: Size) -> Rasterizer:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import glob
 import io
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +16,13 @@ from PIL import Image
 from pydantic import FiniteFloat, TypeAdapter
 
 from fullconv.arrays import Float64
+from fullconv.data.annotations.embedded import extract_image
+from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.assembly import IGNORED, AnnotatedImage, Classes, assemble, class_fault, classes_of, parse
+from fullconv.data.formats.annotated import AnnotatedImage
+from fullconv.data.formats.assembly import IGNORED, Classes, assemble, class_fault, classes_of, parse
+from fullconv.data.formats.boxes import Boxes
 from fullconv.data.formats.shapes import Patch, Rasterizer, Size, ellipse, fill_rings
 from fullconv.data.pairing import is_image
 from fullconv.data.splits import SPLITS, split_of
@@ -29,6 +35,11 @@ __all__ = ["LABELS_FILE", "read_labelme"]
 
 LABELS_FILE = "labels.txt"
 """The list of labels for labelme's option `--labels`: the classes, ordered by id."""
+
+WITHOUT_AREA = ("point", "points", "line", "linestrip")
+"""Types of shapes that cover no pixel."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,7 @@ class _File:
     imagePath: str
     imageHeight: int | None = None
     imageWidth: int | None = None
+    imageData: str | None = None
 
 
 _FILE = TypeAdapter(_File)
@@ -57,9 +69,12 @@ def read_labelme(root: Path, files: dict[str, list[Path]], faults: list[Fault]) 
     ones. Images without a file are left out. Returns None, and adds faults, if there are no classes.
     """
     splits: dict[str, list[AnnotatedImage]] = {}
+    index, boxes = ImageIndex(root), Boxes()
     for folder, paths in files.items():
-        split = split_of(folder) or ""
-        splits[split] = [*splits.get(split, ()), *_read_images(paths, faults)]
+        split = split_of(folder)
+        splits[split or ""] = [*splits.get(split or "", ()), *_read_images(index, paths, split, boxes, faults)]
+    faults += boxes.faults
+    index.log()
     if "" in splits and len(splits) > 1:
         problem = "contains labelme files next to the folders of splits"
         remedy = f"move the files into one of {', '.join(SPLITS)}"
@@ -70,7 +85,7 @@ def read_labelme(root: Path, files: dict[str, list[Path]], faults: list[Fault]) 
     except DataError as error:
         faults += error.faults_at(root)
         return None
-    about = "of shapes that overlap, the one that is later in the file is on top"
+    about = "of shapes that overlap, the one that is later in the file is on top" + boxes.about
     return assemble("labelme", root, splits, classes, faults, about)
 
 
@@ -92,35 +107,57 @@ def _read_classes(path: Path, entries: Sequence[AnnotatedImage]) -> Classes:
         raise DataError.of(class_fault(path, error)) from None
 
 
-def _read_images(paths: Sequence[Path], faults: list[Fault]) -> list[AnnotatedImage]:
+def _read_images(
+    index: ImageIndex, paths: Sequence[Path], split: str | None, boxes: Boxes, faults: list[Fault]
+) -> list[AnnotatedImage]:
     annotated = []
+    embedded: list[Path] = []
     for path in paths:
         parsed = parse(path, _FILE, faults)
         if parsed is None:
             continue
         image = _find_image(path, parsed.imagePath)
         if image is None:
-            problem = f"its image {parsed.imagePath!r} does not exist"
-            remedy = "put the image next to the file, or correct imagePath"
-            faults.append(Fault("missing-image", path, problem, remedy, path.stem, split_of(path.parent.name)))
-            continue
-        shapes = []
-        for number, shape in enumerate(parsed.shapes, 1):
             try:
-                shapes.append((shape.label, _make_rasterizer(shape)))
+                image = _find_elsewhere(index, path, parsed, embedded)
             except DataError as error:
-                problem = f"shape {number} ({shape.label}) {error}"
-                split = split_of(path.parent.name)
-                remedy = (
-                    "draw a polygon, or remove the shape"
-                    if error.code == "unsupported-shape"
-                    else "draw the shape again"
-                )
-                faults.append(Fault(error.kind, path, problem, remedy, path.stem, split))
-        stated = parsed.imageHeight, parsed.imageWidth
-        size = None if stated[0] is None or stated[1] is None else (stated[0], stated[1])
-        annotated.append(AnnotatedImage(path.stem, image, path, size, tuple(shapes), len(shapes) == len(parsed.shapes)))
+                faults += [replace(fault, sample=path.stem, split=split) for fault in error.faults_at(path)]
+                continue
+        annotated.append(_read_shapes(path, image, parsed, split, boxes, faults))
+    if embedded:
+        message = "%s: %d image(s) are read from imageData, because there are no image files, first %s"
+        logger.info(message, index.root, len(embedded), embedded[0].name)
     return annotated
+
+
+def _read_shapes(
+    path: Path, image: Path, parsed: _File, split: str | None, boxes: Boxes, faults: list[Fault]
+) -> AnnotatedImage:
+    shapes: list[tuple[str, Rasterizer]] = []
+    rectangles = []
+    without_area = WithoutArea(path, split)
+    before = len(faults)
+    for number, shape in enumerate(parsed.shapes, 1):
+        if shape.shape_type in WITHOUT_AREA:
+            without_area.add(shape.shape_type, path.stem, f"shape {number} ({shape.label})")
+            continue
+        try:
+            rasterizer = _make_rasterizer(shape)
+        except DataError as error:
+            problem = f"shape {number} ({shape.label}) {error}"
+            is_unknown = error.code == "unsupported-shape"
+            remedy = "draw a polygon, or remove the shape" if is_unknown else "draw the shape again"
+            faults.append(Fault(error.kind, path, problem, remedy, path.stem, split))
+            continue
+        rectangles += [len(shapes)] if shape.shape_type == "rectangle" else []
+        shapes.append((shape.label, rasterizer))
+    stated = parsed.imageHeight, parsed.imageWidth
+    size = None if stated[0] is None or stated[1] is None else (stated[0], stated[1])
+    complete = without_area.keeps(path.stem, len(shapes)) and len(faults) == before
+    faults += without_area.faults()
+    if size is not None and rectangles:
+        shapes = boxes.drop(shapes, rectangles, size, path, image)
+    return AnnotatedImage(path.stem, image, path, size, tuple(shapes), complete)
 
 
 def _find_image(path: Path, image_path: str) -> Path | None:
@@ -134,6 +171,26 @@ def _find_image(path: Path, image_path: str) -> Path | None:
     same_stem = path.parent.glob(glob.escape(path.stem) + ".*")
     images = [other for other in same_stem if is_image(other, BAND_SUFFIXES)]
     return min(images, key=lambda other: (other.suffix.lower() == ARRAY_SUFFIX, other), default=None)
+
+
+def _find_elsewhere(index: ImageIndex, path: Path, parsed: _File, embedded: list[Path]) -> Path:
+    """Return the image in another folder with the name in `imagePath`, or the image in the file. Raises DataError."""
+    files = index.find_foreign(path, parsed.imagePath)
+    if len(files) != 1:  # folders of the same name, as in json/train and images/train, decide
+        name = parsed.imagePath.replace("\\", "/").rpartition("/")[2]
+        files = index.find_foreign(path, f"{path.parent}/{name}") or index.find_stem(path)
+    if len(files) == 1:
+        return files[0]
+    if parsed.imageData:
+        embedded.append(path)
+        return extract_image(path, parsed.imageData)
+    if files:
+        problem = f"its image {parsed.imagePath!r} may be {files[0]} or {files[1]}"
+        fault = Fault("ambiguous-image", path, problem, "correct imagePath, or remove the other files")
+    else:
+        problem = f"its image {parsed.imagePath!r} does not exist"
+        fault = Fault("missing-image", path, problem, "put the image next to the file, or correct imagePath")
+    raise DataError.of(fault)
 
 
 def _make_rasterizer(shape: _Shape) -> Rasterizer:

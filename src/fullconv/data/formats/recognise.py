@@ -48,6 +48,14 @@ def recognise_annotations(root: Path) -> Recognised | None:
         (kind for files in by_folder.values() for kind in map(_recognise_file, islice(files, MAX_OPENED)) if kind), None
     )
     if kind is None:
+        documents = _cvat_documents(root)
+        if documents:
+            from fullconv.data.formats.cvat_images import read_cvat_images
+
+            return "CVAT for images", partial(read_cvat_images, root, documents)
+        by_folder = _nested_labelme_files(root)
+        kind = "labelme" if by_folder else None
+    if kind is None:
         return None
     if kind == "labelme":
         from fullconv.data.formats.labelme import read_labelme
@@ -74,6 +82,33 @@ def _annotation_files(root: Path) -> dict[str, list[Path]]:
     folders = {"": root, "annotations": root / "annotations"}
     folders |= {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and split_of(path.name)}
     return {name: _visible(folder.glob("*.json")) for name, folder in folders.items()}
+
+
+def _cvat_documents(root: Path) -> list[Path]:
+    """Return the XML files of "CVAT for images" in `root` and in `annotations`."""
+    from fullconv.data.formats.cvat_images import is_cvat_images
+
+    return [
+        path
+        for folder in (root, root / "annotations")
+        for path in _visible(folder.glob("*.xml"))
+        if is_cvat_images(path)
+    ]
+
+
+def _nested_labelme_files(root: Path) -> dict[str, list[Path]]:
+    """Return the JSON files of folders and their subfolders, by path, as `images`, `json` or `images/train`.
+
+    A folder counts if labelme wrote one of its first files.
+    """
+    by_folder = {}
+    for pattern in ("*/*.json", "*/*/*.json"):
+        folders = sorted({path.parent for path in root.glob(pattern)})
+        for folder in folders:
+            files = _visible(folder.glob("*.json"))
+            if any(_recognise_file(path) == "labelme" for path in files[:MAX_OPENED]):
+                by_folder[folder.relative_to(root).as_posix()] = files
+    return by_folder
 
 
 def _is_truncated(path: Path) -> bool:

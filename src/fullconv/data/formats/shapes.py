@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from fullconv.arrays import Float64, Int64, Mask, UInt8
 
-__all__ = ["Patch", "Rasterizer", "Size", "draw", "ellipse", "fill_each", "fill_rings", "rectangle"]
+__all__ = ["Patch", "Rasterizer", "Size", "draw", "ellipse", "fill_each", "fill_rings", "find_extent", "rectangle"]
 
 Size = tuple[int, int]
 """Height and width."""
@@ -107,6 +108,14 @@ def fill_rings(rings: tuple[npt.NDArray[Any], ...], size: Size, crossings: int =
         odd ^= np.bincount((row - top) * stride + column - left, minlength=len(odd)) % 2 == 1
     inside = np.logical_xor.accumulate(odd.reshape(-1, stride)[:, :-1], axis=1)
     return Patch(top, left, inside)
+
+
+def find_extent(rasterizer: Rasterizer) -> tuple[float, float] | None:
+    """Return the largest y and x of the corners of a polygon; None for anything else, and for no corners."""
+    if not isinstance(rasterizer, partial) or rasterizer.func not in (fill_rings, fill_each):
+        return None
+    corners = np.concatenate([*rasterizer.args[0], np.zeros((0, 2))])
+    return (float(corners[:, 1].max()), float(corners[:, 0].max())) if len(corners) else None
 
 
 def rectangle(x: float, y: float, width: float, height: float, degrees: float = 0.0) -> Float64:

@@ -1,0 +1,76 @@
+"""Find images by name below a folder, where the path in an annotation file is foreign or absolute."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from fullconv.data.pairing import is_image
+from fullconv.images import BAND_SUFFIXES
+
+__all__ = ["ImageIndex"]
+
+logger = logging.getLogger(__name__)
+
+_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
+
+
+class ImageIndex:
+    """The images below a folder by name. The folder is searched at the first use."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.by_reference: dict[Path, tuple[str, Path]] = {}
+        self.count: dict[Path, int] = defaultdict(int)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, list[Path]]:
+        """The images by the name of the file."""
+        images: dict[str, list[Path]] = defaultdict(list)
+        for image in sorted(self.root.rglob("*")):
+            if is_image(image, BAND_SUFFIXES):
+                images[image.name].append(image)
+        return dict(images)
+
+    def find(self, reference: str, uploaded: bool = False) -> list[Path]:
+        """Return the files that `reference` may mean: those with its name.
+
+        Of several files, those are returned that share most folders at the end of the path. If the name was `uploaded`,
+        the eight digits that Label Studio adds may be missing in the file's name.
+        """
+        wanted = PurePosixPath(reference.replace("\\", "/"))
+        files = self.by_name.get(wanted.name, [])
+        if not files and uploaded:
+            files = self.by_name.get(_UPLOAD_PREFIX.sub("", wanted.name), [])
+        if len(files) < 2:
+            return files
+        shared = [_count_shared_folders(path, wanted) for path in files]
+        return [path for path, count in zip(files, shared, strict=True) if count == max(shared)]
+
+    def find_foreign(self, source: Path, reference: str) -> list[Path]:
+        """Return the files as `find` does, for a path in the file `source` that does not exist; `log` reports them."""
+        files = self.find(reference)
+        if len(files) == 1:
+            self.by_reference.setdefault(source.parent, (reference, files[0]))
+            self.count[source.parent] += 1
+        return files
+
+    def find_stem(self, source: Path) -> list[Path]:
+        """Return the files with the stem of `source` in the folder that shares most names with the folder of it."""
+        names = sorted(name for name in self.by_name if PurePosixPath(name).stem == source.stem)
+        return self.find_foreign(source, f"{source.parent}/{names[0]}") if len(names) == 1 else []
+
+    def log(self) -> None:
+        """Write one line for each folder of annotation files whose images were found by name."""
+        for folder, (reference, path) in self.by_reference.items():
+            message = "%s: %d image(s) found by the name of the file, because their paths do not exist: %s is %s"
+            logger.info(message, folder, self.count[folder], reference, path)
+
+
+def _count_shared_folders(path: Path, wanted: PurePosixPath) -> int:
+    both = zip(path.parts[-2::-1], wanted.parts[-2::-1], strict=False)
+    return next((count for count, (one, other) in enumerate(both) if one != other), len(wanted.parts) - 1)
