@@ -216,7 +216,7 @@ def _ids_of_values(
         if IGNORE_INDEX in counts:  # a few painted pixels of one class
             return Question("only-one-value", f"all labelled pixels are {values[0]}", "label a second class")
         return Question("only-background", f"all pixels are {values[0]}", "label the objects")
-    if _are_ids(values, None):
+    if _are_ids(values, None) and len(values) <= MOST_VALUES:
         return {value: value for value in values}, tuple(f"class_{index}" for index in range(values[-1] + 1)), ""
     if len(values) == 2:
         note = f"the masks hold {listed}: {values[0]} is the background and {values[1]} is the one class"
