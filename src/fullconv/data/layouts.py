@@ -26,6 +26,7 @@ __all__ = ["UNNAMED", "Survey", "find_dataset", "number_classes", "only_backgrou
 EXPECTED = (
     "folder: images/{train,val} and masks/{train,val}, or flat images and masks; "
     "classes.txt or dataset.yaml names the classes",
+    "images and masks in folders or files whose names say so, for example image and label, or a.jpg and a_mask.png",
     "CamVid: train, trainannot, val, valannot",
     "VOC: JPEGImages, SegmentationClass, ImageSets/Segmentation/{train,val}.txt, here, in VOC2012 or VOCdevkit/VOC2012",
     "VOC with SBD, the paper's data: benchmark_RELEASE/dataset/{img,cls,train.txt} and VOC2011 or VOC2012",
