@@ -11,6 +11,7 @@ from pathlib import Path
 from fullconv.data.channels import detect_channels
 from fullconv.data.classes import CAMVID_LABELS, check_description, find_labels
 from fullconv.data.dataset import DataSet, Sample, distinct_labels
+from fullconv.data.discovery.reader import LAYOUT, find_groups, read_found
 from fullconv.data.formats.assembly import BACKGROUNDS
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks
 from fullconv.data.formats.voc import find_voc, read_voc
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 EXPECTED = (
     "folder: images/{train,val} and masks/{train,val}, or flat images and masks; "
     "classes.txt or dataset.yaml names the classes",
+    "images and masks in folders or files whose names say so, for example image and label, or a.jpg and a_mask.png",
     "CamVid: train, trainannot, val, valannot",
     "VOC: JPEGImages, SegmentationClass, ImageSets/Segmentation/{train,val}.txt, here, in VOC2012 or VOCdevkit/VOC2012",
     "VOC with SBD, the paper's data: benchmark_RELEASE/dataset/{img,cls,train.txt} and VOC2011 or VOC2012",
@@ -112,6 +114,12 @@ def _recognise(root: Path, decode: bool = True) -> Recognised | None:
         return "CamVid", partial(_camvid, root)
     if not (root / "images").is_dir() or not (root / "masks").is_dir():
         recognised = recognise_annotations(root)
+    if recognised is None and (root / "images").is_dir() and (root / "masks").is_dir():
+        return "folder", partial(_folder, root, decode)
+    if recognised is None:
+        groups = find_groups(root)
+        if groups:
+            return LAYOUT, partial(read_found, root, groups)
     if recognised is None and (root / "images").is_dir():
         return "folder", partial(_folder, root, decode)
     return recognised

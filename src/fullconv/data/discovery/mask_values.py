@@ -1,0 +1,436 @@
+"""What the masks of a data set store, taken together, and the classes that follow from it.
+
+Each mask is summarised once, when it is decoded. The decision looks at all summaries, so it is the same for every
+file; it is printed, and kept in `dataset.yaml` by `fullconv check --write`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from fullconv.labels import IGNORE_INDEX, Color
+
+__all__ = ["TRANSPARENT", "ClassReading", "MaskSummary", "Question", "decide_classes", "hex_of"]
+
+MOST_VALUES = 64
+"""More distinct values than this are no classes but grey levels or smeared colours."""
+
+SMALL_SHARE = 0.05
+"""A value that is declared as nodata is ignored where it covers no more than this share of the pixels."""
+
+TRANSPARENT = -1
+"""The code of pixels that are fully transparent."""
+
+Kind = Literal["numbers", "colours"]
+
+
+@dataclass(frozen=True)
+class MaskSummary:
+    """One decoded mask: how many pixels have each code.
+
+    Codes are the numbers stored, or 0xRRGGBB for colours; `TRANSPARENT` where alpha is 0. `palette` gives the colour of
+    each index that a palette image uses, and None for others. `nodata` is the number that the file declares as such.
+    """
+
+    kind: Kind
+    counts: Mapping[int, int]
+    palette: Mapping[int, int] | None = None
+    nodata: int | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """Why the classes cannot be inferred, and the command that settles it."""
+
+    code: str
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class ClassReading:
+    """How stored codes become class ids: `ids` maps a code to its class or to 255.
+
+    With `by_palette`, indices of palette images are replaced by their colours first. `names` and `colors` are those of
+    the classes. `notes` are sentences for the reader, one for each inference.
+    """
+
+    kind: Kind
+    ids: Mapping[int, int]
+    names: tuple[str, ...]
+    colors: tuple[Color, ...] | None = None
+    by_palette: bool = False
+    notes: tuple[str, ...] = ()
+    shares: Mapping[int, float] = field(default_factory=dict)
+
+
+def hex_of(code: int) -> str:
+    """Return a colour as people write it, or the word for transparent pixels."""
+    return "transparent" if code == TRANSPARENT else f"#{code:06x}"
+
+
+def decide_classes(
+    masks: Sequence[MaskSummary],
+    names: Sequence[str] | None = None,
+    table: Mapping[int, int] | None = None,
+    mask_nodata: Literal["ignore", "background"] | None = None,
+) -> ClassReading | Question:
+    """Decide which class each stored code is.
+
+    `names` are class names in the order of their ids, where a file gives them. `table` maps colours, 0xRRGGBB, to class
+    ids (of `names`), where a file gives it. `mask_nodata` settles what declared nodata and transparent pixels are.
+    """
+    kinds = {mask.kind for mask in masks}
+    if kinds == {"colours"} and not table and _all_grey(masks):
+        decision = _decide_numbers([_as_grey_numbers(mask) for mask in masks], names, mask_nodata)
+        if isinstance(decision, Question):
+            return decision
+        ids = {value * 0x010101: index for value, index in decision.ids.items()}
+        return replace(decision, kind="colours", ids=ids)
+    by_palette = kinds == {"numbers"} and _palettes_differ(masks)
+    if by_palette and _grey_palettes(masks):
+        masks, by_palette = [_as_grey(mask) for mask in masks], False
+        note = ("palettes differ from mask to mask and are grey: the grey levels are the class ids",)
+        decision = _decide_numbers(masks, names, mask_nodata)
+        return decision if isinstance(decision, Question) else _noted(decision, note, by_palette=True)
+    if by_palette or kinds == {"colours"} or (table and kinds == {"numbers"} and _shown_in(masks, table)):
+        coloured = [_as_colours(mask) for mask in masks]
+        return _decide_colours(coloured, names, table, mask_nodata, by_palette=kinds == {"numbers"}, differ=by_palette)
+    if len(kinds) > 1:
+        return Question(
+            "masks-of-two-kinds",
+            "some masks hold numbers and others colours",
+            "save all masks in one way",
+        )
+    return _decide_numbers(masks, names, mask_nodata)
+
+
+def _decide_numbers(
+    masks: Sequence[MaskSummary], names: Sequence[str] | None, mask_nodata: str | None
+) -> ClassReading | Question:
+    """Decide the classes of masks that store numbers."""
+    counts = _total(masks)
+    notes: list[str] = []
+    ignored, question = _ignored_numbers(masks, counts, names, mask_nodata, notes)
+    if question is not None:
+        return question
+    values = sorted(set(counts) - ignored)
+    if not values:
+        return _nothing_labelled()
+    ids = _ids_of_values(values, names, counts)
+    if isinstance(ids, Question):
+        return ids
+    mapping, class_names, note = ids
+    notes += [note] if note else []
+    mapping |= dict.fromkeys(ignored, IGNORE_INDEX)
+    return ClassReading("numbers", mapping, class_names, notes=tuple(notes), shares=_shares(counts))
+
+
+def _ignored_numbers(
+    masks: Sequence[MaskSummary],
+    counts: Mapping[int, int],
+    names: Sequence[str] | None,
+    mask_nodata: str | None,
+    notes: list[str],
+) -> tuple[set[int], Question | None]:
+    """Return the numbers that are ignored: 255 after class ids, and declared nodata that is not the background."""
+    ignored: set[int] = set()
+    declared = {mask.nodata for mask in masks if mask.nodata is not None and mask.nodata in counts}
+    for value in sorted(declared):
+        share = counts[value] / sum(counts.values())
+        if mask_nodata is not None:
+            background = mask_nodata == "background"
+            why = f"as --mask-nodata {mask_nodata} says"
+        else:
+            background, why = _nodata_is_background(value, share, counts, names)
+        if background:
+            notes.append(
+                f"{value}, which the masks declare as nodata, is the background ({share:.1%} of the pixels): {why}"
+            )
+        else:
+            ignored.add(value)
+            notes.append(f"{value}, which the masks declare as nodata, is ignored ({share:.1%} of the pixels): {why}")
+    rest = sorted(set(counts) - ignored - {IGNORE_INDEX})
+    if IGNORE_INDEX in counts and IGNORE_INDEX not in declared:
+        question = _mixed_levels(masks)
+        if question is not None:
+            return ignored, question
+        if (_are_ids(rest, names) and len(rest) > 1) or (names is not None and len(rest) == len(names) > 1):
+            ignored.add(IGNORE_INDEX)
+    return ignored, None
+
+
+def _nodata_is_background(
+    value: int, share: float, counts: Mapping[int, int], names: Sequence[str] | None
+) -> tuple[bool, str]:
+    others = sorted(set(counts) - {value, IGNORE_INDEX})
+    if value != 0:
+        return False, "only 0 is taken for a background"
+    if names is not None and len(names) == len(others) and others == list(range(1, len(names) + 1)):
+        return False, "the named classes are the other numbers"
+    if names is not None and len(names) > max(others, default=0):
+        return True, f"class 0 is named {names[0]!r}"
+    if share <= SMALL_SHARE and len(others) > 1:
+        return False, "its share is small; --mask-nodata background changes that"
+    return True, "QGIS declares its background in this way; --mask-nodata ignore changes that"
+
+
+def _mixed_levels(masks: Sequence[MaskSummary]) -> Question | None:
+    """Some masks of 0 and 255 among masks of 0 and 1: 255 may be class 1, or ignored."""
+    held = [set(mask.counts) for mask in masks]
+    if set().union(*held) != {0, 1, IGNORE_INDEX}:
+        return None
+    ones = sum(1 in values for values in held)
+    full = sum(IGNORE_INDEX in values and 1 not in values for values in held)
+    both = sum({1, IGNORE_INDEX} <= values for values in held)
+    if ones and full and not both:
+        return Question(
+            "mask-0-255",
+            f"{full} masks hold 0 and 255 where {ones} hold 0 and 1, so 255 may be class 1 or ignored",
+            "write all masks in one way, or say --unlabelled ignore if 255 means unlabelled",
+        )
+    return None
+
+
+def _are_ids(values: Sequence[int], names: Sequence[str] | None) -> bool:
+    """Return whether numbers are class ids, and not grey levels: those of the named classes, or small ones."""
+    if not values or values[0] < 0:
+        return False
+    if names is not None:
+        return values[-1] < len(names)
+    return values[-1] < 2 * len(values)
+
+
+def _ids_of_values(
+    values: Sequence[int], names: Sequence[str] | None, counts: Mapping[int, int]
+) -> tuple[dict[int, int], tuple[str, ...], str] | Question:
+    """Map numbers to class ids, with the classes' names and a note."""
+    in_order = {value: index for index, value in enumerate(values)}
+    listed = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
+    if names is not None:
+        return _ids_with_names(values, names, in_order, listed)
+    if len(values) == 1:
+        if IGNORE_INDEX in counts:  # a few painted pixels of one class
+            return Question("only-one-value", f"all labelled pixels are {values[0]}", "label a second class")
+        return Question("only-background", f"all pixels are {values[0]}", "label the objects")
+    if _are_ids(values, None) and len(values) <= MOST_VALUES:
+        return {value: value for value in values}, tuple(f"class_{index}" for index in range(values[-1] + 1)), ""
+    if len(values) == 2:
+        note = f"the masks hold {listed}: {values[0]} is the background and {values[1]} is the one class"
+        return in_order, ("background", "foreground"), note
+    if len(values) > MOST_VALUES:
+        return Question(
+            "grey-levels",
+            f"the masks hold {len(values)} different values ({listed}), like grey levels and not class ids",
+            "write class ids 0, 1, 2, ..., or name all classes",
+        )
+    table = ", ".join(f"{value} is class {index}" for value, index in in_order.items())
+    return (
+        in_order,
+        tuple(f"class_{value}" for value in values),
+        f"the values of the masks are mapped in order: {table}",
+    )
+
+
+def _ids_with_names(
+    values: Sequence[int], names: Sequence[str], in_order: dict[int, int], listed: str
+) -> tuple[dict[int, int], tuple[str, ...], str] | Question:
+    count = len(names)
+    if values[0] >= 0 and values[-1] < count:
+        return {value: value for value in values}, tuple(names), ""
+    if len(values) == count:
+        table = ", ".join(f"{value} is {names[index]}" for value, index in in_order.items())
+        return in_order, tuple(names), f"the values of the masks are mapped to the classes in order: {table}"
+    has_background = any(name.casefold() in ("background", "_background_") for name in names)
+    if len(values) == count + 1 and values[0] == 0 and not has_background:
+        note = "0 has no name and becomes the class background; --unlabelled ignore leaves it out"
+        return in_order, ("background", *names), note
+    return Question(
+        "unknown-label",
+        f"the masks hold {len(values)} values ({listed}), but {count} classes are named ({', '.join(names[:6])})",
+        "name every class in the order of its value, or correct the masks",
+    )
+
+
+def _decide_colours(
+    masks: Sequence[MaskSummary],
+    names: Sequence[str] | None,
+    table: Mapping[int, int] | None,
+    mask_nodata: str | None,
+    by_palette: bool,
+    differ: bool,
+) -> ClassReading | Question:
+    """Decide the classes of masks that store colours."""
+    counts, notes = _total(masks), []
+    if differ:
+        notes.append("palettes differ from mask to mask: the colours say the class, not the indices")
+    if table:
+        return _with_table(counts, names or (), table, mask_nodata, by_palette, notes)
+    codes = sorted(counts, key=lambda code: (code != 0, -counts[code], code))
+    if len(codes) > MOST_VALUES:
+        return Question(
+            "too-many-colours",
+            f"the masks hold {len(codes)} different colours",
+            "give each class its colour with --classes NAME=#RRGGBB,...",
+        )
+    if names is not None:
+        shown = ",".join(f"{name}={hex_of(code)}" for name, code in zip(names, codes, strict=False))
+        return Question(
+            "no-colour-table",
+            f"the masks hold {len(codes)} colours ({', '.join(map(hex_of, codes[:8]))}), "
+            "and no file says which class each is",
+            f"say it, for example --classes '{shown}'",
+        )
+    if len(codes) < 2:
+        return (
+            Question("only-background", f"all pixels are {hex_of(codes[0])}", "label the objects")
+            if codes
+            else _nothing_labelled()
+        )
+    ids = {code: index for index, code in enumerate(codes)}
+    shares = _shares(counts)
+    if len(codes) == 2:
+        class_names: tuple[str, ...] = ("background", "foreground")
+        notes.append(
+            f"the masks hold two colours: {hex_of(codes[0])} is the background and {hex_of(codes[1])} is the one class"
+        )
+    else:
+        class_names = tuple(map(hex_of, codes))
+        listed = ", ".join(f"{hex_of(code)} ({shares[code]:.1%})" for code in codes)
+        notes.append(f"each colour of the masks is a class: {listed}")
+    colors = tuple(_rgb(code) for code in codes)
+    return ClassReading("colours", ids, class_names, colors, by_palette, tuple(notes), shares)
+
+
+def _with_table(
+    counts: Mapping[int, int],
+    names: Sequence[str],
+    table: Mapping[int, int],
+    mask_nodata: str | None,
+    by_palette: bool,
+    notes: list[str],
+) -> ClassReading | Question:
+    ids = dict(table)
+    ids.setdefault(0xFFFFFF, IGNORE_INDEX)
+    shares = _shares(counts)
+    if TRANSPARENT in counts:
+        background = mask_nodata == "background" or (
+            mask_nodata is None and not any(ids.get(code) == 0 for code in counts)
+        )
+        ids[TRANSPARENT] = 0 if background else IGNORE_INDEX
+        what = f"class {names[0]}" if background else "ignored"
+        notes.append(
+            f"transparent pixels of the masks are {what} ({shares[TRANSPARENT]:.1%}); --mask-nodata changes that"
+        )
+    strange = {code: count for code, count in counts.items() if code not in ids}
+    if strange:
+        nearest = _nearest(strange, [code for code in table if code != TRANSPARENT])
+        moved = sum(strange.values()) / sum(counts.values())
+        if nearest is None:
+            listed = ", ".join(map(hex_of, sorted(strange, key=strange.__getitem__, reverse=True)[:5]))
+            return Question(
+                "unknown-colour", f"the masks hold colours of no class: {listed}", "add them to the table of classes"
+            )
+        ids |= {code: table[near] for code, near in nearest.items()}
+        notes.append(f"{moved:.2%} of the pixels have a colour near that of a class and become that class")
+    colors: list[Color] = [(0, 0, 0)] * len(names)
+    for code, index in table.items():
+        if index < len(names):
+            colors[index] = _rgb(code)
+    return ClassReading("colours", ids, tuple(names), tuple(colors), by_palette, tuple(notes), shares)
+
+
+def _nearest(strange: Mapping[int, int], known: Sequence[int]) -> dict[int, int] | None:
+    """Return the nearest of well separated colours for each strange one; None where one lies between two."""
+    result = {}
+    far = 0
+    for code in strange:
+        ranked = sorted((_apart(code, other), other) for other in known)
+        nearest, second = ranked[0], ranked[1] if len(ranked) > 1 else (1 << 30, 0)
+        if 4 * nearest[0] > second[0]:  # not twice as near as the next
+            far += strange[code]
+        result[code] = nearest[1]
+    return None if far > 0.2 * sum(strange.values()) and len(strange) < 16 else result
+
+
+def _apart(one: int, other: int) -> int:
+    return sum((a - b) ** 2 for a, b in zip(_rgb(one), _rgb(other), strict=True))
+
+
+def _rgb(code: int) -> Color:
+    return (255, 255, 255) if code == TRANSPARENT else (code >> 16, code >> 8 & 255, code & 255)
+
+
+def _total(masks: Sequence[MaskSummary]) -> Counter[int]:
+    total: Counter[int] = Counter()
+    for mask in masks:
+        total.update(mask.counts)
+    return total
+
+
+def _shares(counts: Mapping[int, int]) -> dict[int, float]:
+    total = sum(counts.values())
+    return {code: count / total for code, count in counts.items()}
+
+
+def _palettes_differ(masks: Sequence[MaskSummary]) -> bool:
+    """Return whether one index has two colours in two palette images."""
+    seen: dict[int, int] = {}
+    for mask in masks:
+        for index, color in (mask.palette or {}).items():
+            if index in mask.counts and seen.setdefault(index, color) != color:
+                return True
+    return False
+
+
+def _grey_palettes(masks: Sequence[MaskSummary]) -> bool:
+    used = [color for mask in masks for index, color in (mask.palette or {}).items() if index in mask.counts]
+    return all(color >> 16 == color >> 8 & 255 == color & 255 for color in used)
+
+
+def _all_grey(masks: Sequence[MaskSummary]) -> bool:
+    """Return whether every colour is grey, as in class ids that were saved as RGB."""
+    return all(code >= 0 and code >> 16 == code >> 8 & 255 == code & 255 for mask in masks for code in mask.counts)
+
+
+def _as_grey_numbers(mask: MaskSummary) -> MaskSummary:
+    return MaskSummary("numbers", {code & 255: count for code, count in mask.counts.items()}, None, mask.nodata)
+
+
+def _as_grey(mask: MaskSummary) -> MaskSummary:
+    if mask.palette is None:
+        return mask
+    counts: Counter[int] = Counter()
+    for index, count in mask.counts.items():
+        counts[mask.palette.get(index, 0) & 255] += count
+    return MaskSummary("numbers", counts, None, mask.nodata)
+
+
+def _as_colours(mask: MaskSummary) -> MaskSummary:
+    if mask.kind == "colours" or mask.palette is None:
+        return mask
+    counts: Counter[int] = Counter()
+    for index, count in mask.counts.items():
+        counts[mask.palette.get(index, 0)] += count
+    return MaskSummary("colours", counts)
+
+
+def _shown_in(masks: Sequence[MaskSummary], table: Mapping[int, int]) -> bool:
+    """Return whether all masks are palette images that show only colours of the table."""
+    if any(mask.palette is None for mask in masks):
+        return False
+    shown = {mask.palette[index] for mask in masks if mask.palette for index in mask.counts if index in mask.palette}
+    return shown <= table.keys() | {0xFFFFFF}
+
+
+def _nothing_labelled() -> Question:
+    return Question("nothing-labelled", "no pixel of any mask has a class", "label some pixels")
+
+
+def _noted(reading: ClassReading, notes: tuple[str, ...], by_palette: bool) -> ClassReading:
+    return ClassReading(
+        reading.kind, reading.ids, reading.names, reading.colors, by_palette, notes + reading.notes, reading.shares
+    )
