@@ -121,7 +121,7 @@ class _Measured:
             return facts, (0.0, float(self.top)) if self.unreadable else None
         text = (
             f"values {_words(bounds)} become 0 to 255, and others are clipped "
-            f"({100 * clipped_share([self.values], bounds):.2g} %): {self.about}; "
+            f"({100 * clipped_share([self.values], bounds):.3g} %): {self.about}; "
             "`range: [LOW, HIGH]` in dataset.yaml sets other values"
         )
         return RangeFacts(low, high, "training images", text, *_spike_doubt(spike)), bounds
@@ -147,7 +147,7 @@ class _Measured:
         if clipped <= limits[1] and used[1] - used[0] >= limits[0] * (bounds[1] - bounds[0]):
             return "", ""
         doubt = f"nearly all values of the training images are {_words(used)}, but {_words(bounds)} become 0 to 255"
-        doubt += f", so {100 * clipped:.2g} % are clipped" if clipped > MANY_CLIPPED else ""
+        doubt += f", so {100 * clipped:.3g} % are clipped" if clipped > MANY_CLIPPED else ""
         remedy = f"set `range: [{used[0]:.10g}, {used[1]:.10g}]` in dataset.yaml, unless the images look right"
         return doubt, remedy
 
@@ -203,8 +203,10 @@ def _compare_splits(dataset: DataSet, facts: RangeFacts) -> RangeFacts:
         share = clipped_share([one.values for one in deep.values()], (facts.low, facts.high)) if deep else 0.0
         if share > MANY_CLIPPED:
             bounds = _words((facts.low, facts.high))
-            doubt = f"{100 * share:.2g} % of the values of the {name} images are outside of {bounds}, and are clipped"
-            return replace(facts, doubt=doubt, remedy="set a `range` in dataset.yaml that holds the values of all images")
+            doubt = f"{100 * share:.3g} % of the values of the {name} images are outside of {bounds}, and are clipped"
+            return replace(
+                facts, doubt=doubt, remedy="set a `range` in dataset.yaml that holds the values of all images"
+            )
     return facts
 
 
@@ -220,7 +222,7 @@ def _spike_doubt(spike: _Spike | None) -> tuple[str, str]:
     if spike is None:
         return "", ""
     doubt = (
-        f"{100 * spike.share:.2g} % of the values are exactly {spike.value:.10g}, far from the others "
+        f"{100 * spike.share:.3g} % of the values are exactly {spike.value:.10g}, far from the others "
         f"({_words(spike.others)}), and are clipped"
     )
     remedy = (
@@ -234,7 +236,7 @@ def _spike_fault(spike: _Spike, deep: dict[Path, ValueSample]) -> Fault:
     """Return the fault of a number that may mean "no data", at the first image that holds it."""
     first = next(path for path, one in deep.items() if spike.value in (one.least, one.most))
     problem = (
-        f"has the value {spike.value:.10g}, as {100 * spike.share:.2g} % of the values of the training images, far from "
+        f"has the value {spike.value:.10g}, as {100 * spike.share:.3g} % of the values of the training images, far from "
         f"the others ({_words(spike.others)})"
     )
     remedy = (

@@ -127,7 +127,7 @@ def _copy_array(image: object, input: InputFormat, ranged: bool) -> UInt8:
     if ranged and image.dtype.kind in "uif":
         return to_bytes(image, input.value_range, "the array")
     if image.dtype != np.uint8:
-        message = f"{wanted}; {actual}: name the numbers that become 0 and 255 with value_range=(low, high)"
+        message = f"{wanted}; {actual}: scale it to 0 to 255 with value_range=(low, high)"
         raise UsageError(message, code="unsupported-array-type")
     return image.copy()
 

@@ -53,7 +53,7 @@ class PixelDecoder:
         if channels == 1 and value_range is None:
             return self._rgb(stored, empty)[..., :1]
         if empty is not None:
-            stored = np.where(empty[..., None], stored.dtype.type(0), stored)
+            stored = np.where(empty[..., None], _fill(stored, empty), stored)
         pixels = to_bytes(stored, value_range, self.path)
         return _blacken(pixels if pixels.shape[2] == channels else np.repeat(pixels, channels, axis=2), empty)
 
@@ -63,7 +63,7 @@ class PixelDecoder:
             problem = f"has pixels of type {stored.dtype}"
             raise DataError.of(Fault("unsupported-format", self.path, problem, "save it with 8 or 16 bits, unsigned"))
         if empty is not None:
-            stored = np.where(empty[..., None], stored.dtype.type(0), stored)
+            stored = np.where(empty[..., None], _fill(stored, empty), stored)
         if self.palette is not None:
             return _blacken(self.palette[stored[..., 0]], empty)
         if stored.dtype == np.bool_ or (stored.dtype == np.uint8 and self.bits in (1, 2, 4)):
@@ -142,6 +142,12 @@ def _range_error(path: StrPath, low: float, high: float, top: int) -> DataError:
         f"for a trained model as `fullconv predict --range {low:.10g},{high:.10g}`"
     )
     return DataError.of(Fault("value-range", Path(path), problem, remedy))
+
+
+def _fill(stored: npt.NDArray[Any], empty: Mask) -> Any:
+    """Return a number that replaces those of pixels without data, so that they are in the range of the others."""
+    held = stored[~empty]
+    return held.flat[0] if held.size else stored.dtype.type(0)
 
 
 def _blacken(pixels: UInt8, empty: Mask | None) -> UInt8:
