@@ -61,7 +61,7 @@ def camera(target: npt.NDArray[np.uint8], seed: int) -> Numbers:
 
 def heights(target: npt.NDArray[np.uint8], seed: int) -> Numbers:
     """Of an elevation model without data in a corner."""
-    metres = (300 + 100 * target + np.random.default_rng(seed).uniform(0, 50, target.shape)).astype(np.float32)
+    metres = (300 + 100.0 * target + np.random.default_rng(seed).uniform(0, 50, target.shape)).astype(np.float32)
     metres[:5, :5] = -9999
     return metres
 
@@ -224,6 +224,26 @@ def test_large_images_are_sampled_in_windows(tmp_path: Path) -> None:
     assert sample is not None
     assert (sample.least, sample.most) == (9, 5000)
     assert (sample.values == 9).mean() == pytest.approx(1 / 16, abs=0.01)
+
+
+@pytest.mark.filterwarnings("ignore::Warning:lightning")
+def test_the_model_keeps_the_range_and_prediction_uses_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also after export; the run's report names the range, and `recipe.yaml` its origin."""
+    root = write_data(tmp_path / "data", camera)
+    options = {"model": "digits", "weights": "none", "epochs": 4, "batch": 2, "crop": 48, "lr": 0.001}
+    run = fullconv.train(root, out=tmp_path / "run", values={"ema": 0}, **options)
+    expected = measured(root).value_range
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert expected is not None
+    assert f"values {expected[0]:g} to {expected[1]:g} become 0 to 255, from training images" in report
+    assert "source: training images" in (tmp_path / "run" / "recipe.yaml").read_text()
+    fullconv.export(run.folder, tmp_path / "a.onnx")
+    image = root / "images" / "val" / "4.tif"
+    scaled = read_image(image, InputFormat(3, expected)).pixels
+    for model in (tmp_path / "run", tmp_path / "a.onnx"):
+        result = fullconv.load(model).predict(image)
+        np.testing.assert_array_equal(result.image, scaled)
+    assert "model expects" not in caplog.text
 
 
 def photos(root: Path) -> tuple[Path, Path, npt.NDArray[np.uint8]]:

@@ -236,8 +236,8 @@ def _spike_fault(spike: _Spike, deep: dict[Path, ValueSample]) -> Fault:
     """Return the fault of a number that may mean "no data", at the first image that holds it."""
     first = next(path for path, one in deep.items() if spike.value in (one.least, one.most))
     problem = (
-        f"has the value {spike.value:.10g}, as {100 * spike.share:.3g} % of the values of the training images, far from "
-        f"the others ({_words(spike.others)})"
+        f"has the value {spike.value:.10g}, as {100 * spike.share:.3g} % of the values of the training images, "
+        f"far from the others ({_words(spike.others)})"
     )
     remedy = (
         f"if it means that there is no data, declare it in all files (gdal_edit.py -a_nodata {spike.value:.10g} FILE); "

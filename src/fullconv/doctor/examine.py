@@ -125,8 +125,9 @@ def examine(surveyed: Survey, on_sample: Callable[[int, int], None] = lambda don
     """
     range_faults: list[Fault] = []
     if surveyed.dataset is not None:
-        surveyed = replace(surveyed, dataset=measure_range(surveyed.dataset, range_faults))
-        range_faults += doubt_faults(surveyed.dataset)
+        with_range = measure_range(surveyed.dataset, range_faults)
+        range_faults += doubt_faults(with_range)
+        surveyed = replace(surveyed, dataset=with_range)
     pairs = list(_list_pairs(surveyed))
     records: list[Record] = []
     counts_by_width, gallery = np.zeros((256, WIDEST + 1), np.int64), Gallery()

@@ -112,7 +112,8 @@ def scale_to_bytes(grey: npt.NDArray[Any], path: StrPath) -> UInt8:
     if not (low >= -slack and high <= top + slack):
         raise _range_error(path, float(low), float(high), top)
     if top == 1:
-        return np.rint((grey * np.float32(255)).clip(0, 255)).astype(np.uint8)
+        scaled: UInt8 = np.rint((grey * np.float32(255)).clip(0, 255)).astype(np.uint8)
+        return scaled
     return ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
