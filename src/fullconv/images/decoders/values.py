@@ -74,7 +74,7 @@ class PixelDecoder:
         elif stored.dtype != np.uint8:
             stored = scale_to_bytes(stored, self.path)
         rgb = np.repeat(stored, 3, axis=2) if stored.shape[2] == 1 else stored
-        return _blacken(255 - rgb, empty) if self.inverted else rgb
+        return _blacken(255 - rgb if self.inverted else rgb, empty)
 
 
 def to_bytes(stored: npt.NDArray[Any], value_range: ValueRange | None, path: StrPath) -> UInt8:
