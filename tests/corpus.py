@@ -37,6 +37,7 @@ from corpus_base import COLORS, STEMS, base, image, label_map, mask, masks, name
 from corpus_images import (
     array_with_nan,
     damaged_array,
+    dark_among_bytes,
     folder_for_an_image,
     folder_loop_for_an_image,
     grey_among_colour,
@@ -313,6 +314,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("nodata-labelled", nodata_labelled),
         ("mixed-channels", mixed_channels),
         ("alpha", grey_with_alpha),
+        ("doubtful-range", dark_among_bytes),
         ("palette-order", palette_in_another_order),
         ("grey-among-colour", grey_among_colour),
         ("several-pages", several_pages),

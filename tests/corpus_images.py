@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 from corpus_base import SIZE, STEMS, UInt8, base, image, save, scene
@@ -176,6 +177,16 @@ def larger_than_any_image(root: Path) -> Path:
     path = image(root, "b", ".ppm")
     path.write_bytes(b"P6 70000 70000 255\n" + bytes(100))
     return path
+
+
+def dark_among_bytes(root: Path) -> Path:
+    """A picture of a 12-bit camera among pictures of 8 bits."""
+    base(root)
+    path = image(root, "b")
+    pixels = np.array(Image.open(path)).astype(np.uint16) * 12
+    path.unlink()
+    tifffile.imwrite(path.with_suffix(".tif"), pixels, photometric="rgb")
+    return root
 
 
 def heights_without_a_range(root: Path) -> Path:

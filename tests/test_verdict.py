@@ -56,6 +56,12 @@ def judged(matrices: Sequence[Sequence[Sequence[int]]], values: dict[str, Any] |
     return judge(scores, bootstrap(counts, find_majority_class(scores.confusion)), Source(Path("run"), values or {}))
 
 
+def test_a_range_that_does_not_fit_is_the_first_remedy() -> None:
+    facts = {"doubt": "nearly all values are 450 to 650, but 0 to 65535 become 0 to 255", "remedy": "set `range`"}
+    assert judged(BLIND, {"range": facts}).remedies[0].endswith(f"{facts['doubt']}; set `range`.")
+    assert "become 0 to 255" not in " ".join(judged(BLIND, {"range": {**facts, "doubt": ""}}).remedies)
+
+
 @pytest.mark.parametrize("without", [1, 8, 60])
 def test_images_of_background_alone_raise_no_alarm(without: int) -> None:
     """As defects have them: nothing can be gained on a draw of such images, which says nothing of the model."""

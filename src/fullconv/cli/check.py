@@ -90,6 +90,8 @@ def _print_examination(examination: Examination) -> None:
         print()
     splits = ", ".join(f"{count} {split}" for split, count in examination.samples().items()) or "no samples"
     print(f"{examination.root} ({examination.layout} layout): {splits}; images of {examination.sizes()}")
+    if examination.range_facts is not None:
+        print(f"range: {examination.range_facts.text}")
     if examination.classes:
         print_table(class_rows(examination.classes))
     if not examination.errors and examination.dataset is not None:

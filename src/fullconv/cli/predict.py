@@ -72,6 +72,15 @@ def predict(
     batch: Annotated[
         int | None, typer.Option(metavar="N", help="Patches per batch, with --patchwise.", show_default="16")
     ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="LOW,HIGH",
+            help="Values that become 0 and 255 in images of more than 8 bits, as 0,4095 for 12 bits.",
+            show_default="the model's",
+        ),
+    ] = None,
 ) -> None:
     """Label every pixel of images.
 
@@ -95,15 +104,20 @@ def predict(
         raise UsageError("--halo and --verify need --tile; add --tile PIXELS, or leave them out", code="needs-tile")
     from fullconv.predict.inputs import expand_inputs
     from fullconv.predict.outputs import check_kinds
+    from fullconv.predict.ranges import parse_range
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
+    from fullconv.runtime.runner import RangedRunner
     from fullconv.runtime.tiles import TiledRunner
 
     kinds = None if save is None else [kind.strip() for kind in save.split(",") if kind.strip()]
     if kinds is not None:
         check_kinds(kinds)
     paths = expand_inputs(images, out)
+    bounds = None if value_range is None else parse_range(value_range)
     runner = _load_patchwise(model, step, batch) if patchwise else load_runner(model_path(model), backend)
+    if bounds is not None:
+        runner = RangedRunner(runner, bounds)
     if tile is None:
         _predict(runner, paths, out, kinds)
         return
@@ -120,11 +134,14 @@ def _predict(
     Raises FullconvError that lists the images that failed, if there are any.
     """
     from fullconv.predict.predict_files import PredictOptions, predict_files
+    from fullconv.runtime.runner import RangedRunner
+    from fullconv.runtime.tiles import TiledRunner
 
     with progress_bar() as bar:
         task, tiles = bar.add_task("predicting", total=len(paths)), bar.add_task("tiles", visible=False)
         options = PredictOptions(
             save=kinds,
+            range_is_given=isinstance(runner.runner if isinstance(runner, TiledRunner) else runner, RangedRunner),
             on_image=lambda path, message: bar.advance(task),
             on_tile=lambda done, total: bar.update(tiles, completed=done, total=total, visible=done < total),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -23,7 +24,23 @@ from fullconv.images import (
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX, read_sbd_mask
 from fullconv.labels import LabelSet
 
-__all__ = ["DataSet", "Sample", "distinct_labels", "is_stored_sideways", "jpeg_fault", "size_fault"]
+__all__ = ["DataSet", "RangeFacts", "Sample", "distinct_labels", "is_stored_sideways", "jpeg_fault", "size_fault"]
+
+
+@dataclass(frozen=True)
+class RangeFacts:
+    """Which numbers of the images become 0 and 255, and why.
+
+    `text` is one line on the range. `doubt` says why the range may not fit, and is empty if it fits. `remedy` is that
+    of the doubt.
+    """
+
+    low: float
+    high: float
+    source: Literal["dataset.yaml", "training images", "type"]
+    text: str
+    doubt: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,7 @@ class DataSet:
         unusable: The faults of splits that raise an error only when they are used.
         channels: Number of channels that images are read with; 3 is RGB.
         value_range: Numbers in the image files that become 0 and 255 (`images.read_image`).
+        range_facts: The origin of the range; None for images of 8 bits, and if `measure_range` was not called.
     """
 
     layout: str
@@ -67,6 +85,7 @@ class DataSet:
     unusable: dict[str, tuple[Fault, ...]] = field(default_factory=dict)
     channels: int = 3
     value_range: ValueRange | None = None
+    range_facts: RangeFacts | None = None
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """Return the samples of a split, at least one.

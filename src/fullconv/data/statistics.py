@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +14,15 @@ from fullconv.data.dataset import DataSet, Sample, size_fault
 from fullconv.data.layouts import UNNAMED, number_classes, only_background, survey
 from fullconv.data.object_widths import WIDEST, count_widths, median_width
 from fullconv.data.pairing import dataset_error
+from fullconv.data.value_range import measure_range
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import image_size
 from fullconv.labels import IGNORE_INDEX
 
 __all__ = ["LARGEST", "DataSetStatistics", "choose_crop", "read_statistics", "read_training_data"]
+
+logger = logging.getLogger(__name__)
 
 LARGEST = 352
 """Maximum side of the crops for training, in pixels."""
@@ -74,10 +78,13 @@ def read_training_data(root: Path | str) -> tuple[DataSet, DataSetStatistics]:
     surveyed = survey(root, decode=False)
     if surveyed.dataset is None or surveyed.faults:
         raise dataset_error(surveyed.root, surveyed.name, surveyed.faults)
-    dataset, unnamed = surveyed.dataset, surveyed.dataset.labels is UNNAMED
+    faults: list[Fault] = []
+    dataset, unnamed = measure_range(surveyed.dataset, faults), surveyed.dataset.labels is UNNAMED
+    if faults:
+        raise dataset_error(surveyed.root, surveyed.name, faults)
+    _log_range(dataset)
     others = [name for name, samples in dataset.splits.items() if samples and name not in ("train", "val")]
     counts = _Counts(dataset, "train", ("val", *others) if unnamed else ("val",))
-    faults: list[Fault] = []
     if unnamed:
         labels = number_classes(surveyed.root, counts.held, faults)
         dataset = dataset if labels is None else replace(dataset, labels=labels)
@@ -86,6 +93,15 @@ def read_training_data(root: Path | str) -> tuple[DataSet, DataSetStatistics]:
     if faults:
         raise dataset_error(surveyed.root, surveyed.name, faults)
     return dataset, counts.statistics(dataset)
+
+
+def _log_range(dataset: DataSet) -> None:
+    """Log which numbers of the images become 0 to 255, unless all images have 8 bits."""
+    facts = dataset.range_facts
+    if facts is not None:
+        logger.info(f"range: {facts.text}")
+        if facts.doubt:
+            logger.warning(f"range: {facts.doubt}; {facts.remedy}")
 
 
 def read_statistics(dataset: DataSet, split: str = "train", *checked: str) -> DataSetStatistics:

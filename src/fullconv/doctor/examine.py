@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from fullconv.arrays import Int64, Mask, UInt8
-from fullconv.data.dataset import DataSet, Sample, size_fault
+from fullconv.data.dataset import DataSet, RangeFacts, Sample, size_fault
 from fullconv.data.formats.assembly import Drawing
 from fullconv.data.layouts import UNNAMED, Survey
 from fullconv.data.object_widths import WIDEST, count_widths, median_width
 from fullconv.data.splits import SPLITS
+from fullconv.data.value_range import doubt_faults, measure_range
 from fullconv.doctor.dataset_faults import find_dataset_faults
 from fullconv.doctor.duplicates import hash_image
 from fullconv.doctor.image_check import InspectedPicture, inspect_picture
@@ -90,6 +91,11 @@ class Examination:
             return shown[0] if shown else "none"
         return f"{len(shown)} sizes from {shown[0]} to {shown[-1]} (width x height)"
 
+    @property
+    def range_facts(self) -> RangeFacts | None:
+        """Which numbers of the images become 0 to 255; None if all images have 8 bits."""
+        return None if self.dataset is None else self.dataset.range_facts
+
     def samples(self) -> dict[str, int]:
         """Return the number of samples in each split, faulty ones included."""
         return dict(Counter(record.split for record in self.records))
@@ -107,6 +113,7 @@ class Examination:
             "samples": self.samples(),
             "sizes": sorted({record.size for record in self.records if record.size}),
             "classes": [vars(facts) for facts in self.classes],
+            "range": None if self.range_facts is None else vars(self.range_facts),
         }
 
 
@@ -116,6 +123,11 @@ def examine(surveyed: Survey, on_sample: Callable[[int, int], None] = lambda don
     Memory holds one sample at a time, and about 12 KB of each sample. `on_sample` is called after each sample with the
     number of samples done and of all.
     """
+    range_faults: list[Fault] = []
+    if surveyed.dataset is not None:
+        with_range = measure_range(surveyed.dataset, range_faults)
+        range_faults += doubt_faults(with_range)
+        surveyed = replace(surveyed, dataset=with_range)
     pairs = list(_list_pairs(surveyed))
     records: list[Record] = []
     counts_by_width, gallery = np.zeros((256, WIDEST + 1), np.int64), Gallery()
@@ -139,6 +151,7 @@ def examine(surveyed: Survey, on_sample: Callable[[int, int], None] = lambda don
     facts = tuple(fact for fact in _class_facts(dataset, records, counts_by_width) if fact.images or not unnamed)
     widths = {fact.name: fact.width for fact in facts}
     faults = [fault for fault in surveyed.faults if fault.pair is None]
+    faults += range_faults
     faults += (fault for record in records for fault in record.faults)
     faults += find_dataset_faults(surveyed.root, dataset, records, widths, tuple(faults), unnamed)
     of_records = zip(records, _faults_of_records(records, faults), strict=True)

@@ -33,6 +33,7 @@ def write_sheet(path: Path, examination: Examination) -> None:
         layout=examination.layout,
         samples=", ".join(f"{count} {split}" for split, count in examination.samples().items()) or "none",
         sizes=examination.sizes(),
+        range=examination.range_facts.text if examination.range_facts else "",
         groups={
             title: [_group(group) for group in examination.groups if group.severity == severity]
             for severity, title in (("error", "Errors"), ("warning", "Warnings"))

@@ -147,6 +147,7 @@ def _describe_job(tiled: TiledRunner, path: Path, size: tuple[int, int]) -> dict
         "tile": [tiled.tile, tiled.halo],
         "windows": [[window.before, window.after, window.period] for window in tiled.info.windows],
         "labels": tiled.info.labels.to_dict(),
+        "range": tiled.info.input.value_range,
     }
 
 

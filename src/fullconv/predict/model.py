@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from itertools import repeat
@@ -17,16 +18,20 @@ from fullconv.choices import Backend
 from fullconv.errors import UsageError
 from fullconv.images import read_image
 from fullconv.images.decoders.pillow import decode_image
-from fullconv.images.decoders.values import band_count_error
+from fullconv.images.decoders.values import band_count_error, to_bytes
+from fullconv.images.input_format import InputFormat, ValueRange
 from fullconv.images.video import is_video, read_frames
 from fullconv.labels import LabelSet
 from fullconv.predict.inputs import expand_inputs, output_names
+from fullconv.predict.ranges import describe_misfit, input_with
 from fullconv.predict.result import Result, segment
 from fullconv.runtime.models import model_path
 from fullconv.runtime.reloadable import ReloadableRunner
 from fullconv.runtime.runner import Runner
 
 __all__ = ["ImageLike", "Model", "load_model"]
+
+logger = logging.getLogger(__name__)
 
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | UInt8
 """A file, an opened Pillow image, or an H x W x C uint8 array, RGB unless the model takes other channels."""
@@ -51,25 +56,34 @@ class Model:
         """The names and colours of the classes."""
         return self._runner.info.labels
 
-    def predict(self, image: ImageLike) -> Result:
+    def predict(self, image: ImageLike, *, value_range: ValueRange | None = None) -> Result:
         """Label every pixel of one image: a file, a Pillow image, or an H x W x 3 uint8 array of RGB, 0..255.
 
         A model for C other channels takes H x W x C uint8 arrays, and files and Pillow images with C bands. Files and
         Pillow images are rotated upright according to their EXIF data.
 
+        `value_range` are the numbers that become 0 and 255 in images of more than 8 bits, (0, 4095) for those of a
+        12-bit camera, instead of the range of the model. With it, arrays may hold integers or floats. Without, a file
+        that uses a small part of the model's range is logged as a warning.
+
         Raises UsageError for anything else, DataError for a file that cannot be read, ModelError if the model cannot
         run on the image, and MemoryError if the image is too large.
         """
-        wanted = self._runner.info.input
+        wanted = input_with(self._runner.info.input, value_range)
         if isinstance(image, str | os.PathLike):
             path = Path(image)
-            return segment(self._runner, read_image(path, wanted), path.stem, path)
+            picture = read_image(path, wanted)
+            if value_range is None and (warning := describe_misfit(path, wanted)):
+                logger.warning(warning)
+            return segment(self._runner, picture, path.stem, path)
         if isinstance(image, Image.Image):
             pixels = decode_image(image, wanted, getattr(image, "filename", "") or "the image")
             return segment(self._runner, pixels, "image")
-        return segment(self._runner, _copy_array(image, wanted.channels), "image")
+        return segment(self._runner, _copy_array(image, wanted, value_range is not None), "image")
 
-    def predict_many(self, images: str | os.PathLike[str] | Iterable[ImageLike]) -> Iterator[Result]:
+    def predict_many(
+        self, images: str | os.PathLike[str] | Iterable[ImageLike], *, value_range: ValueRange | None = None
+    ) -> Iterator[Result]:
         """Yield the results of many images, one at a time, in their order.
 
         `images` is a folder, a glob, a video, or an iterable of videos and of images as `predict` takes them. A video
@@ -89,7 +103,7 @@ class Model:
                 for number, frame in enumerate(read_frames(path), 1):
                     yield segment(self._runner, frame, f"{name or path.stem}/frame-{number:06d}")
             else:
-                result = self.predict(image)
+                result = self.predict(image, value_range=value_range)
                 result.name = str(name or result.name)
                 yield result
 
@@ -103,8 +117,9 @@ def load_model(model: str | os.PathLike[str], backend: Backend | None = None) ->
     return Model(ReloadableRunner(model_path(model), backend))
 
 
-def _copy_array(image: object, channels: int) -> UInt8:
+def _copy_array(image: object, input: InputFormat, ranged: bool) -> UInt8:
     """Return a copy, because results use it later; raise UsageError with advice for anything else."""
+    channels = input.channels
     kind = "RGB" if channels == 3 else "the model's channels"
     wanted = f"an image must be a path, a Pillow image, or an H x W x {channels} uint8 array of {kind}, 0 to 255"
     if not isinstance(image, np.ndarray):
@@ -112,8 +127,10 @@ def _copy_array(image: object, channels: int) -> UInt8:
     actual = f"this array is {' x '.join(map(str, image.shape)) or 'a number'} {image.dtype}"
     if image.ndim != 3 or image.shape[2] != channels or not image.size:
         raise UsageError(f"{wanted}; {actual}{_explain_shape(image, channels)}", code="unsupported-array-shape")
+    if ranged and image.dtype.kind in "uif":
+        return to_bytes(image, input.value_range, "the array")
     if image.dtype != np.uint8:
-        message = f"{wanted}; {actual}: scale it to 0 to 255, then convert it with a.round().astype(np.uint8)"
+        message = f"{wanted}; {actual}: scale it to 0 to 255 with value_range=(low, high)"
         raise UsageError(message, code="unsupported-array-type")
     return image.copy()
 

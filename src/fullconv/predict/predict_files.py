@@ -26,12 +26,16 @@ from fullconv.predict.outputs import (
     result_paths,
     update_areas,
 )
+from fullconv.predict.ranges import describe_misfit
 from fullconv.predict.result import choose_targets, file_identity, segment
 from fullconv.runtime.runner import Runner
 
 __all__ = ["PredictOptions", "PredictReport", "predict_files"]
 
 log = logging.getLogger(__name__)
+
+RANGE = "range"
+"""The key of the warning on the range, which appears once a run."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,15 @@ class PredictOptions:
 
     `save` names kinds of results, of `outputs.SAVES`. None means `DEFAULT_SAVES`, but no overlay of large images, which
     have more than `max_in_memory_pixels`. `on_image(path, message)` is called after each input, with None for success,
-    and `on_tile(done, all)` after each tile of a large image.
+    and `on_tile(done, all)` after each tile of a large image. With `range_is_given`, images that do not fit the range
+    of the model are not reported.
     """
 
     save: Collection[str] | None = None
     on_image: Callable[[Path, str | None], None] | None = None
     on_tile: Callable[[int, int], None] | None = None
     max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS
+    range_is_given: bool = False
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -154,6 +160,7 @@ class _Predictor:
         targets = choose_targets(self.out, name, kinds, picture.geo)
         self.refuse_inputs(targets.values(), image)
         self._log_note(source, picture.note)
+        self._warn_of_range(source)
         result = segment(self.runner, picture, str(name), source, keep_logits="probabilities" in kinds)
         rows = format_areas(image, result.areas()) if "areas" in kinds else []
         result.write(targets)
@@ -165,6 +172,7 @@ class _Predictor:
         wanted = result_paths(self.out, name, kinds)
         targets = large_targets(path, {**labels, **wanted}, self.runner)
         self.refuse_inputs(targets.values(), str(path))
+        self._warn_of_range(path)
         files = {kind: targets[kind] for kind in wanted}
         result = predict_large(self.runner, path, files, self.options.on_tile, resume_at=targets["labels"])
         if "areas" in kinds:
@@ -188,6 +196,14 @@ class _Predictor:
         elif missing:
             self._log_note(path, f"{size}: without {words}, which would need all of them in memory")
         return kinds
+
+    def _warn_of_range(self, path: Path | None) -> None:
+        """Log a warning on the first image whose values do not fit the range that the model expects."""
+        if path is None or self.options.range_is_given or RANGE in self.logged:
+            return
+        if warning := describe_misfit(path, self.runner.info.input):
+            log.warning("%s", warning)
+            self.logged.add(RANGE)
 
     def _log_note(self, path: Path | None, note: str) -> None:
         """Log a note on an image; a note on the installation appears once a run."""

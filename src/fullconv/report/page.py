@@ -142,6 +142,7 @@ def _about_table(findings: Findings) -> Table:
         ["data", f"{measurement.dataset.root} ({measurement.dataset.layout} layout), split {measurement.split}"],
         ["splits", measurement.dataset.about],
         ["images", f"{len(measurement.images)}, of {sizes} pixels (height x width)"],
+        ["range", _describe_range(findings)],
         ["labelled pixels", f"{labelled:,}; {measurement.ignored:,} ignored"],
         ["model", str(findings.source.model)],
         ["time", f"{1000 * statistics.median(seconds):.0f} ms an image (median, without reading it; "
@@ -150,6 +151,15 @@ def _about_table(findings: Findings) -> Table:
                     f"Python {platform.python_version()}"],
     ]  # fmt: skip
     return Table("Data, model and time", ["what", "value"], [row for row in rows if row[1]], "words")
+
+
+def _describe_range(findings: Findings) -> str:
+    """Return which numbers of the images become 0 to 255; empty for the rules of each type, and for 8 bits."""
+    bounds, values = findings.measurement.dataset.value_range, findings.source.settings.get("range")
+    if bounds is None:
+        return ""
+    origin = f", from {values['source']}" if isinstance(values, Mapping) and values.get("source") else ""
+    return f"values {bounds[0]:.10g} to {bounds[1]:.10g} become 0 to 255{origin}"
 
 
 def _choices_table(findings: Findings) -> Table | None:

@@ -100,6 +100,7 @@ def _remedies(source: Source) -> tuple[str, ...]:
     """Return likely causes with remedies that were not tried; those that the settings suggest come first."""
     recipe = source.recipe
     advice = [
+        *_doubtful_range(source),
         *_manual_settings(source),
         "The masks may be wrong: look at the truth in the pictures below, and check that ids and classes agree. If "
         "unlabelled pixels have the id of a class, the network learns them as that class; give them the ignored label.",
@@ -118,6 +119,14 @@ def _remedies(source: Source) -> tuple[str, ...]:
         advice.append(f"The objects may be smaller than the network can draw: try a finer --stride ({words}).")
     known = "try another --model" if source.pretrained else "start from pretrained weights (--weights pretrained)"
     return (*advice, f"The backbone may know too little: {known}.")
+
+
+def _doubtful_range(source: Source) -> list[str]:
+    """Return the remedy for images whose numbers use a small part of the range that became 0 to 255."""
+    values = source.settings.get("range")
+    if not isinstance(values, Mapping) or not values.get("doubt"):
+        return []
+    return [f"The images may be too dark or too bright for the network: {values['doubt']}; {values.get('remedy')}."]
 
 
 def _manual_settings(source: Source) -> list[str]:

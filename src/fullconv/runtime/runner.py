@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from fullconv.arrays import Float32, UInt8
 from fullconv.errors import ModelError
+from fullconv.images.input_format import InputFormat, ValueRange
 from fullconv.model_info import ModelInfo
 
-__all__ = ["Runner", "label_maps", "largest"]
+__all__ = ["RangedRunner", "Runner", "label_maps", "largest"]
 
 
 class Runner(Protocol):
@@ -32,6 +34,28 @@ class Runner(Protocol):
     def label_maps(self, images: UInt8) -> UInt8:
         """Return N x H x W class ids: the class of the largest logit, and the first of equal ones."""
         ...
+
+
+class RangedRunner:
+    """A runner whose images are scaled from another value range than the model states."""
+
+    def __init__(self, runner: Runner, value_range: ValueRange) -> None:
+        """Run `runner` on images whose numbers `value_range` become 0 and 255."""
+        self.runner, self.value_range = runner, value_range
+
+    @property
+    def info(self) -> ModelInfo:
+        """The network, with this value range."""
+        info = self.runner.info
+        return replace(info, input=InputFormat(info.input.channels, self.value_range))
+
+    def logits(self, images: UInt8) -> Float32:
+        """Return N x K x H x W float32 raw scores."""
+        return self.runner.logits(images)
+
+    def label_maps(self, images: UInt8) -> UInt8:
+        """Return N x H x W class ids."""
+        return self.runner.label_maps(images)
 
 
 def label_maps(runner: Runner, images: UInt8) -> UInt8:

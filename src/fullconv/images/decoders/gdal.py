@@ -53,12 +53,16 @@ class GdalReader:
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
         """Read a window as `ImageReader.read` does."""
-        stored = self.stored(rows, columns)
-        empty = None
-        if self.masked:
-            with decoding_errors(self._path):
-                empty = self._source.dataset_mask(window=_window(rows, columns)) == 0
+        stored, empty = self.numbers(rows, columns)
         return self._decoder.bytes_of(stored, empty), empty
+
+    def numbers(self, rows: range, columns: range) -> tuple[npt.NDArray[Any], Mask | None]:
+        """Read the stored numbers of a window, h x w x bands, and the mask of the pixels without data."""
+        stored = self.stored(rows, columns)
+        if not self.masked:
+            return stored, None
+        with decoding_errors(self._path):
+            return stored, self._source.dataset_mask(window=_window(rows, columns)) == 0
 
     def stored(self, rows: range, columns: range) -> npt.NDArray[Any]:
         """Read the stored numbers of a window, h x w x bands."""

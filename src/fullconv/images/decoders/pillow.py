@@ -23,7 +23,7 @@ from fullconv.images.decoders.values import band_count_error, fit_bands, scale_t
 from fullconv.images.input_format import RGB, InputFormat
 from fullconv.installation import pip_command
 
-__all__ = ["GEO_LOST", "PillowReader", "decode_image"]
+__all__ = ["GEO_LOST", "PillowReader", "decode_image", "read_stored"]
 
 GEO_LOST = "GeoTIFFs are read without their georeference and nodata value, so the label maps lack both"
 """The start of the note on a GeoTIFF that Pillow reads."""
@@ -92,11 +92,11 @@ def _bands(image: Image.Image, input: InputFormat, path: StrPath) -> UInt8:
     if input.value_range is not None and image.mode.startswith("RGB") and ";16" in str(getattr(image, "tile", [])[:1]):
         problem = "has colours of 16 bits, of which Pillow reads only 8"
         raise DataError.of(Fault("unsupported-format", Path(path), problem, "save it as TIFF to use a range"))
-    return to_bytes(fit_bands(_stored(image), input.channels), input.value_range, path)
+    return to_bytes(fit_bands(read_stored(image), input.channels), input.value_range, path)
 
 
-def _stored(image: Image.Image) -> npt.NDArray[Any]:
-    """Decode the stored numbers, H x W x bands."""
+def read_stored(image: Image.Image) -> npt.NDArray[Any]:
+    """Decode the stored numbers of a Pillow image, H x W x bands."""
     upright = load_upright(image)
     plain = upright.mode in ("L", "LA", "RGB", "RGBA", "RGBX", "F") or upright.mode.startswith("I")
     stored = np.array(upright if plain else upright.convert("L" if upright.mode == "1" else "RGB"))

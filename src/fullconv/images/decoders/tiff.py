@@ -70,12 +70,16 @@ class TiffReader:
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
         """Read a window as `ImageReader.read` does."""
-        stored = self.stored(rows, columns)
-        empty = None
-        if self.nodata is not None:
-            missing = np.isnan(stored) if np.isnan(self.nodata) else stored == self.nodata
-            empty = missing.all(axis=2)
+        stored, empty = self.numbers(rows, columns)
         return self._decoder.bytes_of(stored, empty), empty
+
+    def numbers(self, rows: range, columns: range) -> tuple[npt.NDArray[Any], Mask | None]:
+        """Read the stored numbers of a window, h x w x bands, and the mask of the pixels without data."""
+        stored = self.stored(rows, columns)
+        if self.nodata is None:
+            return stored, None
+        missing = np.isnan(stored) if np.isnan(self.nodata) else stored == self.nodata
+        return stored, missing.all(axis=2)
 
     def stored(self, rows: range, columns: range) -> npt.NDArray[Any]:
         """Read the stored numbers of a window, h x w x bands."""

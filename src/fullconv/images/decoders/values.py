@@ -18,6 +18,10 @@ from fullconv.images.input_format import RGB, InputFormat, ValueRange
 __all__ = ["PixelDecoder", "band_count_error", "bands_in_words", "fit_bands", "scale_to_bytes", "to_bytes"]
 
 
+SLACK = 0.01
+"""Floats that are at most so far outside of 0..1 are clipped, for example a reflectance of 1.0004."""
+
+
 @dataclass(frozen=True)
 class PixelDecoder:
     """The conversion of a TIFF's stored numbers to 8 bits.
@@ -41,13 +45,15 @@ class PixelDecoder:
 
         A single band is repeated to give RGB. Raises DataError for numbers that have no rule for 8 bits.
         """
-        channels, value_range = self.input.channels, self.input.value_range
+        channels = self.input.channels
+        has_rule = stored.dtype == np.bool_ or (stored.dtype == np.uint8 and channels in (1, 3))
+        value_range = None if has_rule else self.input.value_range  # a range changes no numbers of up to 8 bits
         if self.palette is not None or (channels == 3 and value_range is None):
             return self._rgb(stored, empty)
         if channels == 1 and value_range is None:
             return self._rgb(stored, empty)[..., :1]
         if empty is not None:
-            stored = np.where(empty[..., None], stored.dtype.type(0), stored)
+            stored = np.where(empty[..., None], _fill(stored, empty), stored)
         pixels = to_bytes(stored, value_range, self.path)
         return _blacken(pixels if pixels.shape[2] == channels else np.repeat(pixels, channels, axis=2), empty)
 
@@ -57,7 +63,7 @@ class PixelDecoder:
             problem = f"has pixels of type {stored.dtype}"
             raise DataError.of(Fault("unsupported-format", self.path, problem, "save it with 8 or 16 bits, unsigned"))
         if empty is not None:
-            stored = np.where(empty[..., None], stored.dtype.type(0), stored)
+            stored = np.where(empty[..., None], _fill(stored, empty), stored)
         if self.palette is not None:
             return _blacken(self.palette[stored[..., 0]], empty)
         if stored.dtype == np.bool_ or (stored.dtype == np.uint8 and self.bits in (1, 2, 4)):
@@ -68,7 +74,7 @@ class PixelDecoder:
         elif stored.dtype != np.uint8:
             stored = scale_to_bytes(stored, self.path)
         rgb = np.repeat(stored, 3, axis=2) if stored.shape[2] == 1 else stored
-        return _blacken(255 - rgb, empty) if self.inverted else rgb
+        return _blacken(255 - rgb if self.inverted else rgb, empty)
 
 
 def to_bytes(stored: npt.NDArray[Any], value_range: ValueRange | None, path: StrPath) -> UInt8:
@@ -89,30 +95,25 @@ def to_bytes(stored: npt.NDArray[Any], value_range: ValueRange | None, path: Str
         scaled = (stored.astype(np.promote_types(stored.dtype, np.float32)) - low) * (255 / (high - low))
         pixels: UInt8 = np.rint(scaled.clip(0, 255)).astype(np.uint8)
         return pixels
-    least, most = stored.min(), stored.max()
-    top = 1 if stored.dtype.kind == "f" else 65535
-    if least < 0 or most > top:
-        problem = f"has values from {least} to {most}, but only 0 to {top} can be read without a range"
-        remedy = f"set in dataset.yaml which values become 0 and 255, as `range: [{least}, {most}]`"
-        raise DataError.of(Fault("value-range", Path(path), problem, remedy))
     return scale_to_bytes(stored, path)
 
 
 def scale_to_bytes(grey: npt.NDArray[Any], path: StrPath) -> UInt8:
-    """Convert grey values, integers of 16 or 32 bits or floats, to uint8 of the same shape, as `read_image` does.
+    """Convert numbers, integers of 16 or 32 bits or floats, to uint8 of the same shape, as `read_image` does.
 
-    Raises DataError, whose message names `path`, for values outside 0..65535 (integers) or 0..1 (floats).
+    Floats up to `SLACK` outside of 0..1 are clipped. Raises DataError, whose message names `path`, for values outside
+    0..65535 (integers) or 0..1 (floats).
     """
-    top = 1 if grey.dtype.kind == "f" else 65535
+    top, slack = (1, SLACK) if grey.dtype.kind == "f" else (65535, 0)
     low, high = grey.min(), grey.max()
     if not np.isfinite([low, high]).all():
         problem = f"has pixels that are NaN or infinite, but only 0 to {top} can be read"
         raise DataError.of(Fault("not-finite", Path(path), problem, "replace them by numbers"))
-    if not (low >= 0 and high <= top):
-        problem = f"has grey values from {low} to {high}, but only 0 to {top} can be read"
-        raise DataError.of(Fault("value-range", Path(path), problem, "save it with 8 bits"))
+    if not (low >= -slack and high <= top + slack):
+        raise _range_error(path, float(low), float(high), top)
     if top == 1:
-        return np.rint(grey * np.float32(255)).astype(np.uint8)
+        scaled: UInt8 = np.rint((grey * np.float32(255)).clip(0, 255)).astype(np.uint8)
+        return scaled
     return ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
@@ -131,6 +132,23 @@ def band_count_error(path: StrPath, bands: int, channels: int) -> DataError:
 def bands_in_words(bands: int) -> str:
     """Return "one band", "2 bands", ..."""
     return "one band" if bands == 1 else f"{bands} bands"
+
+
+def _range_error(path: StrPath, low: float, high: float, top: int) -> DataError:
+    """Return the DataError for numbers outside of 0..top, which have no rule without a range."""
+    problem = f"has values from {low:.10g} to {high:.10g}, but only 0 to {top} can be read without a range"
+    low, high = min(low, 0.0 if low == high else low), max(high, low + 1 if low == high else high)
+    remedy = (
+        f"set which values become 0 and 255, for training as `range: [{low:.10g}, {high:.10g}]` in dataset.yaml, and "
+        f"for a trained model as `fullconv predict --range {low:.10g},{high:.10g}`"
+    )
+    return DataError.of(Fault("value-range", Path(path), problem, remedy))
+
+
+def _fill(stored: npt.NDArray[Any], empty: Mask) -> Any:
+    """Return a number that replaces those of pixels without data, so that they are in the range of the others."""
+    held = stored[~empty]
+    return held.flat[0] if held.size else stored.dtype.type(0)
 
 
 def _blacken(pixels: UInt8, empty: Mask | None) -> UInt8:
