@@ -111,6 +111,8 @@ def test_the_chinese_readme_has_the_commands_links_and_pictures_of_the_english_o
 
     assert commands(chinese) == commands(english)
     assert links(chinese) == links(english)
+    outputs = [re.findall(r"^```\n(\$ .*?)^```$", text, re.MULTILINE | re.DOTALL) for text in (english, chinese)]
+    assert outputs[0] == outputs[1]
     assert "(README.zh-CN.md)" in english
     assert "(README.md)" in chinese
     for term in ("全卷积网络", "转置卷积", "跳跃连接", "语义分割", "像素精度", "平均交并比"):
