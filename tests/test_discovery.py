@@ -14,7 +14,8 @@ from PIL import Image
 from command_line import check
 from fullconv.arrays import UInt8
 from fullconv.data.discovery.held_out import hold_out, series_of
-from fullconv.data.discovery.mask_values import ClassReading, MaskSummary, Question, decide_classes
+from fullconv.data.discovery.mask_summary import ClassReading, MaskSummary, Question
+from fullconv.data.discovery.mask_values import decide_classes
 from fullconv.data.discovery.name_rule import find_rules
 from fullconv.data.discovery.words import parse_name
 from fullconv.data.layouts import find_dataset

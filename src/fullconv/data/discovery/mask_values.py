@@ -8,68 +8,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
-from fullconv.labels import IGNORE_INDEX, Color
+from fullconv.data.discovery.mask_colors import decide_colors
+from fullconv.data.discovery.mask_summary import (
+    MOST_VALUES,
+    SMALL_SHARE,
+    ClassReading,
+    MaskSummary,
+    Question,
+    add_counts,
+    ask_for_labels,
+    compute_shares,
+)
+from fullconv.labels import IGNORE_INDEX
 
-__all__ = ["TRANSPARENT", "ClassReading", "MaskSummary", "Question", "decide_classes", "hex_of"]
-
-MOST_VALUES = 64
-"""More distinct values than this are no classes but grey levels or smeared colours."""
-
-SMALL_SHARE = 0.05
-"""A value that is declared as nodata is ignored where it covers no more than this share of the pixels."""
-
-TRANSPARENT = -1
-"""The code of pixels that are fully transparent."""
-
-Kind = Literal["numbers", "colours"]
-
-
-@dataclass(frozen=True)
-class MaskSummary:
-    """One decoded mask: how many pixels have each code.
-
-    Codes are the numbers stored, or 0xRRGGBB for colours; `TRANSPARENT` where alpha is 0. `palette` gives the colour of
-    each index that a palette image uses, and None for others. `nodata` is the number that the file declares as such.
-    """
-
-    kind: Kind
-    counts: Mapping[int, int]
-    palette: Mapping[int, int] | None = None
-    nodata: int | None = None
-
-
-@dataclass(frozen=True)
-class Question:
-    """Why the classes cannot be inferred, and the command that settles it."""
-
-    code: str
-    problem: str
-    remedy: str
-
-
-@dataclass(frozen=True)
-class ClassReading:
-    """How stored codes become class ids: `ids` maps a code to its class or to 255.
-
-    With `by_palette`, indices of palette images are replaced by their colours first. `names` and `colors` are those of
-    the classes. `notes` are sentences for the reader, one for each inference.
-    """
-
-    kind: Kind
-    ids: Mapping[int, int]
-    names: tuple[str, ...]
-    colors: tuple[Color, ...] | None = None
-    by_palette: bool = False
-    notes: tuple[str, ...] = ()
-    shares: Mapping[int, float] = field(default_factory=dict)
-
-
-def hex_of(code: int) -> str:
-    """Return a colour as people write it, or the word for transparent pixels."""
-    return "transparent" if code == TRANSPARENT else f"#{code:06x}"
+__all__ = ["decide_classes"]
 
 
 def decide_classes(
@@ -98,7 +53,7 @@ def decide_classes(
         return decision if isinstance(decision, Question) else _noted(decision, note, by_palette=True)
     if by_palette or kinds == {"colours"} or (table and kinds == {"numbers"} and _shown_in(masks, table)):
         coloured = [_as_colours(mask) for mask in masks]
-        return _decide_colours(coloured, names, table, mask_nodata, by_palette=kinds == {"numbers"}, differ=by_palette)
+        return decide_colors(coloured, names, table, mask_nodata, by_palette=kinds == {"numbers"}, differ=by_palette)
     if len(kinds) > 1:
         return Question(
             "masks-of-two-kinds",
@@ -112,21 +67,21 @@ def _decide_numbers(
     masks: Sequence[MaskSummary], names: Sequence[str] | None, mask_nodata: str | None
 ) -> ClassReading | Question:
     """Decide the classes of masks that store numbers."""
-    counts = _total(masks)
+    counts = add_counts(masks)
     notes: list[str] = []
     ignored, question = _ignored_numbers(masks, counts, names, mask_nodata, notes)
     if question is not None:
         return question
     values = sorted(set(counts) - ignored)
     if not values:
-        return _nothing_labelled()
+        return ask_for_labels()
     ids = _ids_of_values(values, names, counts)
     if isinstance(ids, Question):
         return ids
     mapping, class_names, note = ids
     notes += [note] if note else []
     mapping |= dict.fromkeys(ignored, IGNORE_INDEX)
-    return ClassReading("numbers", mapping, class_names, notes=tuple(notes), shares=_shares(counts))
+    return ClassReading("numbers", mapping, class_names, notes=tuple(notes), shares=compute_shares(counts))
 
 
 def _ignored_numbers(
@@ -255,127 +210,6 @@ def _ids_with_names(
     )
 
 
-def _decide_colours(
-    masks: Sequence[MaskSummary],
-    names: Sequence[str] | None,
-    table: Mapping[int, int] | None,
-    mask_nodata: str | None,
-    by_palette: bool,
-    differ: bool,
-) -> ClassReading | Question:
-    """Decide the classes of masks that store colours."""
-    counts, notes = _total(masks), []
-    if differ:
-        notes.append("palettes differ from mask to mask: the colours say the class, not the indices")
-    if table:
-        return _with_table(counts, names or (), table, mask_nodata, by_palette, notes)
-    codes = sorted(counts, key=lambda code: (code != 0, -counts[code], code))
-    if len(codes) > MOST_VALUES:
-        return Question(
-            "too-many-colours",
-            f"the masks hold {len(codes)} different colours",
-            "give each class its colour with --classes NAME=#RRGGBB,...",
-        )
-    if names is not None:
-        shown = ",".join(f"{name}={hex_of(code)}" for name, code in zip(names, codes, strict=False))
-        return Question(
-            "no-colour-table",
-            f"the masks hold {len(codes)} colours ({', '.join(map(hex_of, codes[:8]))}), "
-            "and no file says which class each is",
-            f"say it, for example --classes '{shown}'",
-        )
-    if len(codes) < 2:
-        return (
-            Question("only-background", f"all pixels are {hex_of(codes[0])}", "label the objects")
-            if codes
-            else _nothing_labelled()
-        )
-    ids = {code: index for index, code in enumerate(codes)}
-    shares = _shares(counts)
-    if len(codes) == 2:
-        class_names: tuple[str, ...] = ("background", "foreground")
-        notes.append(
-            f"the masks hold two colours: {hex_of(codes[0])} is the background and {hex_of(codes[1])} is the one class"
-        )
-    else:
-        class_names = tuple(map(hex_of, codes))
-        listed = ", ".join(f"{hex_of(code)} ({shares[code]:.1%})" for code in codes)
-        notes.append(f"each colour of the masks is a class: {listed}")
-    colors = tuple(_rgb(code) for code in codes)
-    return ClassReading("colours", ids, class_names, colors, by_palette, tuple(notes), shares)
-
-
-def _with_table(
-    counts: Mapping[int, int],
-    names: Sequence[str],
-    table: Mapping[int, int],
-    mask_nodata: str | None,
-    by_palette: bool,
-    notes: list[str],
-) -> ClassReading | Question:
-    ids = dict(table)
-    ids.setdefault(0xFFFFFF, IGNORE_INDEX)
-    shares = _shares(counts)
-    if TRANSPARENT in counts:
-        background = mask_nodata == "background" or (
-            mask_nodata is None and not any(ids.get(code) == 0 for code in counts)
-        )
-        ids[TRANSPARENT] = 0 if background else IGNORE_INDEX
-        what = f"class {names[0]}" if background else "ignored"
-        notes.append(
-            f"transparent pixels of the masks are {what} ({shares[TRANSPARENT]:.1%}); --mask-nodata changes that"
-        )
-    strange = {code: count for code, count in counts.items() if code not in ids}
-    if strange:
-        nearest = _nearest(strange, [code for code in table if code != TRANSPARENT])
-        moved = sum(strange.values()) / sum(counts.values())
-        if nearest is None:
-            listed = ", ".join(map(hex_of, sorted(strange, key=strange.__getitem__, reverse=True)[:5]))
-            return Question(
-                "unknown-colour", f"the masks hold colours of no class: {listed}", "add them to the table of classes"
-            )
-        ids |= {code: table[near] for code, near in nearest.items()}
-        notes.append(f"{moved:.2%} of the pixels have a colour near that of a class and become that class")
-    colors: list[Color] = [(0, 0, 0)] * len(names)
-    for code, index in table.items():
-        if index < len(names):
-            colors[index] = _rgb(code)
-    return ClassReading("colours", ids, tuple(names), tuple(colors), by_palette, tuple(notes), shares)
-
-
-def _nearest(strange: Mapping[int, int], known: Sequence[int]) -> dict[int, int] | None:
-    """Return the nearest of well separated colours for each strange one; None where one lies between two."""
-    result = {}
-    far = 0
-    for code in strange:
-        ranked = sorted((_apart(code, other), other) for other in known)
-        nearest, second = ranked[0], ranked[1] if len(ranked) > 1 else (1 << 30, 0)
-        if 4 * nearest[0] > second[0]:  # not twice as near as the next
-            far += strange[code]
-        result[code] = nearest[1]
-    return None if far > 0.2 * sum(strange.values()) and len(strange) < 16 else result
-
-
-def _apart(one: int, other: int) -> int:
-    return sum((a - b) ** 2 for a, b in zip(_rgb(one), _rgb(other), strict=True))
-
-
-def _rgb(code: int) -> Color:
-    return (255, 255, 255) if code == TRANSPARENT else (code >> 16, code >> 8 & 255, code & 255)
-
-
-def _total(masks: Sequence[MaskSummary]) -> Counter[int]:
-    total: Counter[int] = Counter()
-    for mask in masks:
-        total.update(mask.counts)
-    return total
-
-
-def _shares(counts: Mapping[int, int]) -> dict[int, float]:
-    total = sum(counts.values())
-    return {code: count / total for code, count in counts.items()}
-
-
 def _palettes_differ(masks: Sequence[MaskSummary]) -> bool:
     """Return whether one index has two colours in two palette images."""
     seen: dict[int, int] = {}
@@ -424,10 +258,6 @@ def _shown_in(masks: Sequence[MaskSummary], table: Mapping[int, int]) -> bool:
         return False
     shown = {mask.palette[index] for mask in masks if mask.palette for index in mask.counts if index in mask.palette}
     return shown <= table.keys() | {0xFFFFFF}
-
-
-def _nothing_labelled() -> Question:
-    return Question("nothing-labelled", "no pixel of any mask has a class", "label some pixels")
 
 
 def _noted(reading: ClassReading, notes: tuple[str, ...], by_palette: bool) -> ClassReading:

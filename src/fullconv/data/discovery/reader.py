@@ -16,7 +16,8 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.discovery.collections import Collection, Group, collections_of, grouped
 from fullconv.data.discovery.held_out import hold_out
 from fullconv.data.discovery.inventory import list_files
-from fullconv.data.discovery.mask_values import ClassReading, MaskSummary, Question, decide_classes
+from fullconv.data.discovery.mask_summary import ClassReading, MaskSummary, Question
+from fullconv.data.discovery.mask_values import decide_classes
 from fullconv.data.discovery.name_rule import Matching, find_rules, match_names
 from fullconv.data.discovery.stored_masks import apply_reading, read_stored_mask, summarize
 from fullconv.data.pairing import normalize_stem

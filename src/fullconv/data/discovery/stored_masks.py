@@ -9,7 +9,7 @@ import numpy as np
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fullconv.arrays import Int64, UInt8
-from fullconv.data.discovery.mask_values import TRANSPARENT, ClassReading, Kind, MaskSummary
+from fullconv.data.discovery.mask_summary import TRANSPARENT, ClassReading, Kind, MaskSummary
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import open_with_pillow
