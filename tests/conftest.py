@@ -1,6 +1,6 @@
 """Settings that all tests share.
 
-Without torch or another extra, the tests that need it are skipped: whatever imports a package that is not installed.
+Without torch or another extra, the tests that import a missing package are skipped.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from fullconv.data.discovery.name_rule import find_rules
 from fullconv.data.discovery.words import parse_name
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError
+from fullconv.faults import KINDS
 
 COLORS = np.array([(90, 110, 90), (200, 60, 50), (50, 80, 210)], np.uint8)
 
@@ -246,6 +247,23 @@ def test_ambiguous_numbers_are_a_question(
     decision = decide_classes([MaskSummary("numbers", counts) for counts in masks], names)
     assert isinstance(decision, Question)
     assert decision.code == code
+    assert decision.code in KINDS
+
+
+@pytest.mark.parametrize(
+    ("masks", "names"),
+    [
+        ([MaskSummary("colours", {code * 0x010203: 1 for code in range(100)})], None),
+        ([MaskSummary("colours", {0x102030: 5, 0x405060: 5})], ("a", "b")),
+        ([MaskSummary("colours", {0x102030: 5})], None),
+        ([MaskSummary("numbers", {0: 5, 1: 5}), MaskSummary("colours", {0x102030: 5, 0x405060: 5})], None),
+        ([MaskSummary("numbers", {255: 95})], None),
+    ],
+)
+def test_every_question_is_a_fault_that_check_lists(masks: list[MaskSummary], names: tuple[str, ...] | None) -> None:
+    decision = decide_classes(masks, names)
+    assert isinstance(decision, Question)
+    assert KINDS[decision.code] == "error"
 
 
 @pytest.mark.parametrize(

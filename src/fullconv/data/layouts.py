@@ -112,17 +112,17 @@ def _recognise(root: Path, decode: bool = True) -> Recognised | None:
         return voc.name, partial(read_voc, voc)
     if any((root / f"{split}annot").is_dir() for split in SPLITS):
         return "CamVid", partial(_camvid, root)
-    if not (root / "images").is_dir() or not (root / "masks").is_dir():
-        recognised = recognise_annotations(root)
-    if recognised is None and (root / "images").is_dir() and (root / "masks").is_dir():
-        return "folder", partial(_folder, root, decode)
-    if recognised is None:
-        groups = find_groups(root)
-        if groups:
-            return LAYOUT, partial(read_found, root, groups)
-    if recognised is None and (root / "images").is_dir():
-        return "folder", partial(_folder, root, decode)
-    return recognised
+    folder = "folder", partial(_folder, root, decode)
+    has_images = (root / "images").is_dir()
+    if has_images and (root / "masks").is_dir():
+        return folder
+    recognised = recognise_annotations(root)
+    if recognised is not None:
+        return recognised
+    groups = find_groups(root)
+    if groups:
+        return LAYOUT, partial(read_found, root, groups)
+    return folder if has_images else None
 
 
 def _unknown_layout(root: Path) -> DataError:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 __all__ = ["Folder", "Inventory", "is_litter", "list_files"]
@@ -50,17 +49,6 @@ class Inventory:
 
     root: Path
     folders: tuple[Folder, ...]
-
-    @cached_property
-    def by_parts(self) -> dict[tuple[str, ...], Folder]:
-        """Return the folders by their path below the data set's."""
-        return {folder.parts: folder for folder in self.folders}
-
-    def files(self, *suffixes: str) -> Iterator[Path]:
-        """Yield all files with one of the suffixes."""
-        for folder in self.folders:
-            for name in folder.having(suffixes):
-                yield folder.path / name
 
 
 def list_files(root: Path) -> Inventory:

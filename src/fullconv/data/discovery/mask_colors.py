@@ -24,7 +24,6 @@ def decide_colors(
     masks: Sequence[MaskSummary],
     names: Sequence[str] | None,
     table: Mapping[int, int] | None,
-    mask_nodata: str | None,
     by_palette: bool,
     differ: bool,
 ) -> ClassReading | Question:
@@ -33,21 +32,20 @@ def decide_colors(
     if differ:
         notes.append("palettes differ from mask to mask: the colours say the class, not the indices")
     if table:
-        return _with_table(counts, names or (), table, mask_nodata, by_palette, notes)
+        return _with_table(counts, names or (), table, by_palette, notes)
     codes = sorted(counts, key=lambda code: (code != 0, -counts[code], code))
     if len(codes) > MOST_VALUES:
         return Question(
-            "too-many-colours",
-            f"the masks hold {len(codes)} different colours",
-            "give each class its colour with --classes NAME=#RRGGBB,...",
+            "no-colour-table",
+            f"the masks hold {len(codes)} different colours, more than classes can have without a table",
+            "write names and palette into dataset.yaml",
         )
     if names is not None:
-        shown = ",".join(f"{name}={hex_of(code)}" for name, code in zip(names, codes, strict=False))
         return Question(
             "no-colour-table",
             f"the masks hold {len(codes)} colours ({', '.join(map(hex_of, codes[:8]))}), "
             "and no file says which class each is",
-            f"say it, for example --classes '{shown}'",
+            "write names and palette into dataset.yaml",
         )
     if len(codes) < 2:
         return (
@@ -67,14 +65,13 @@ def decide_colors(
         listed = ", ".join(f"{hex_of(code)} ({shares[code]:.1%})" for code in codes)
         notes.append(f"each colour of the masks is a class: {listed}")
     colors = tuple(_rgb(code) for code in codes)
-    return ClassReading("colours", ids, class_names, colors, by_palette, tuple(notes), shares)
+    return ClassReading("colours", ids, class_names, colors, by_palette, tuple(notes))
 
 
 def _with_table(
     counts: Mapping[int, int],
     names: Sequence[str],
     table: Mapping[int, int],
-    mask_nodata: str | None,
     by_palette: bool,
     notes: list[str],
 ) -> ClassReading | Question:
@@ -82,14 +79,10 @@ def _with_table(
     ids.setdefault(0xFFFFFF, IGNORE_INDEX)
     shares = compute_shares(counts)
     if TRANSPARENT in counts:
-        background = mask_nodata == "background" or (
-            mask_nodata is None and not any(ids.get(code) == 0 for code in counts)
-        )
+        background = not any(ids.get(code) == 0 for code in counts)
         ids[TRANSPARENT] = 0 if background else IGNORE_INDEX
         what = f"class {names[0]}" if background else "ignored"
-        notes.append(
-            f"transparent pixels of the masks are {what} ({shares[TRANSPARENT]:.1%}); --mask-nodata changes that"
-        )
+        notes.append(f"transparent pixels of the masks are {what} ({shares[TRANSPARENT]:.1%})")
     strange = {code: count for code, count in counts.items() if code not in ids}
     if strange:
         nearest = _nearest(strange, [code for code in table if code != TRANSPARENT])
@@ -105,7 +98,7 @@ def _with_table(
     for code, index in table.items():
         if index < len(names):
             colors[index] = _rgb(code)
-    return ClassReading("colours", ids, tuple(names), tuple(colors), by_palette, tuple(notes), shares)
+    return ClassReading("colours", ids, tuple(names), tuple(colors), by_palette, tuple(notes))
 
 
 def _nearest(strange: Mapping[int, int], known: Sequence[int]) -> dict[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from fullconv.labels import Color
@@ -72,7 +72,14 @@ class ClassReading:
     colors: tuple[Color, ...] | None = None
     by_palette: bool = False
     notes: tuple[str, ...] = ()
-    shares: Mapping[int, float] = field(default_factory=dict)
+
+    def class_of(self, code: int, palette: Mapping[int, int] | None) -> int | None:
+        """Return the class of a code that a mask with this palette stores; None where the code is of no class."""
+        if self.by_palette and palette is not None:
+            code = palette.get(code, 0)
+            if self.kind == "numbers":
+                code &= 255
+        return self.ids.get(code)
 
 
 def hex_of(code: int) -> str:
@@ -96,4 +103,4 @@ def compute_shares(counts: Mapping[int, int]) -> dict[int, float]:
 
 def ask_for_labels() -> Question:
     """Return the question where no pixel of any mask has a class."""
-    return Question("nothing-labelled", "no pixel of any mask has a class", "label some pixels")
+    return Question("only-background", "no pixel of any mask has a class", "label some pixels")

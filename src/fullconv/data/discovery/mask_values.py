@@ -1,7 +1,7 @@
 """What the masks of a data set store, taken together, and the classes that follow from it.
 
-Each mask is summarised once, when it is decoded. The decision looks at all summaries, so it is the same for every
-file; it is printed, and kept in `dataset.yaml` by `fullconv check --write`.
+Each mask is summarised when it is decoded. The decision looks at all summaries, so it is the same for every file. It is
+logged.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from fullconv.data.discovery.mask_colors import decide_colors
 from fullconv.data.discovery.mask_summary import (
@@ -20,7 +19,6 @@ from fullconv.data.discovery.mask_summary import (
     Question,
     add_counts,
     ask_for_labels,
-    compute_shares,
 )
 from fullconv.labels import IGNORE_INDEX
 
@@ -31,16 +29,15 @@ def decide_classes(
     masks: Sequence[MaskSummary],
     names: Sequence[str] | None = None,
     table: Mapping[int, int] | None = None,
-    mask_nodata: Literal["ignore", "background"] | None = None,
 ) -> ClassReading | Question:
     """Decide which class each stored code is.
 
     `names` are class names in the order of their ids, where a file gives them. `table` maps colours, 0xRRGGBB, to class
-    ids (of `names`), where a file gives it. `mask_nodata` settles what declared nodata and transparent pixels are.
+    ids (of `names`), where a file gives it.
     """
     kinds = {mask.kind for mask in masks}
     if kinds == {"colours"} and not table and _all_grey(masks):
-        decision = _decide_numbers([_as_grey_numbers(mask) for mask in masks], names, mask_nodata)
+        decision = _decide_numbers([_as_grey_numbers(mask) for mask in masks], names)
         if isinstance(decision, Question):
             return decision
         ids = {value * 0x010101: index for value, index in decision.ids.items()}
@@ -49,27 +46,27 @@ def decide_classes(
     if by_palette and _grey_palettes(masks):
         masks, by_palette = [_as_grey(mask) for mask in masks], False
         note = ("palettes differ from mask to mask and are grey: the grey levels are the class ids",)
-        decision = _decide_numbers(masks, names, mask_nodata)
-        return decision if isinstance(decision, Question) else _noted(decision, note, by_palette=True)
+        decision = _decide_numbers(masks, names)
+        if isinstance(decision, Question):
+            return decision
+        return replace(decision, by_palette=True, notes=note + decision.notes)
     if by_palette or kinds == {"colours"} or (table and kinds == {"numbers"} and _shown_in(masks, table)):
         coloured = [_as_colours(mask) for mask in masks]
-        return decide_colors(coloured, names, table, mask_nodata, by_palette=kinds == {"numbers"}, differ=by_palette)
+        return decide_colors(coloured, names, table, by_palette=kinds == {"numbers"}, differ=by_palette)
     if len(kinds) > 1:
         return Question(
-            "masks-of-two-kinds",
+            "no-colour-table",
             "some masks hold numbers and others colours",
             "save all masks in one way",
         )
-    return _decide_numbers(masks, names, mask_nodata)
+    return _decide_numbers(masks, names)
 
 
-def _decide_numbers(
-    masks: Sequence[MaskSummary], names: Sequence[str] | None, mask_nodata: str | None
-) -> ClassReading | Question:
+def _decide_numbers(masks: Sequence[MaskSummary], names: Sequence[str] | None) -> ClassReading | Question:
     """Decide the classes of masks that store numbers."""
     counts = add_counts(masks)
     notes: list[str] = []
-    ignored, question = _ignored_numbers(masks, counts, names, mask_nodata, notes)
+    ignored, question = _ignored_numbers(masks, counts, names, notes)
     if question is not None:
         return question
     values = sorted(set(counts) - ignored)
@@ -81,14 +78,13 @@ def _decide_numbers(
     mapping, class_names, note = ids
     notes += [note] if note else []
     mapping |= dict.fromkeys(ignored, IGNORE_INDEX)
-    return ClassReading("numbers", mapping, class_names, notes=tuple(notes), shares=compute_shares(counts))
+    return ClassReading("numbers", mapping, class_names, notes=tuple(notes))
 
 
 def _ignored_numbers(
     masks: Sequence[MaskSummary],
     counts: Mapping[int, int],
     names: Sequence[str] | None,
-    mask_nodata: str | None,
     notes: list[str],
 ) -> tuple[set[int], Question | None]:
     """Return the numbers that are ignored: 255 after class ids, and declared nodata that is not the background."""
@@ -96,11 +92,7 @@ def _ignored_numbers(
     declared = {mask.nodata for mask in masks if mask.nodata is not None and mask.nodata in counts}
     for value in sorted(declared):
         share = counts[value] / sum(counts.values())
-        if mask_nodata is not None:
-            background = mask_nodata == "background"
-            why = f"as --mask-nodata {mask_nodata} says"
-        else:
-            background, why = _nodata_is_background(value, share, counts, names)
+        background, why = _nodata_is_background(value, share, counts, names)
         if background:
             notes.append(
                 f"{value}, which the masks declare as nodata, is the background ({share:.1%} of the pixels): {why}"
@@ -129,8 +121,8 @@ def _nodata_is_background(
     if names is not None and len(names) > max(others, default=0):
         return True, f"class 0 is named {names[0]!r}"
     if share <= SMALL_SHARE and len(others) > 1:
-        return False, "its share is small; --mask-nodata background changes that"
-    return True, "QGIS declares its background in this way; --mask-nodata ignore changes that"
+        return False, "its share is small; a background as the first name in classes.txt changes that"
+    return True, "QGIS declares its background in this way; naming only the other values in classes.txt changes that"
 
 
 def _mixed_levels(masks: Sequence[MaskSummary]) -> Question | None:
@@ -145,7 +137,7 @@ def _mixed_levels(masks: Sequence[MaskSummary]) -> Question | None:
         return Question(
             "mask-0-255",
             f"{full} masks hold 0 and 255 where {ones} hold 0 and 1, so 255 may be class 1 or ignored",
-            "write all masks in one way, or say --unlabelled ignore if 255 means unlabelled",
+            "write all masks in one way",
         )
     return None
 
@@ -169,7 +161,7 @@ def _ids_of_values(
         return _ids_with_names(values, names, in_order, listed)
     if len(values) == 1:
         if IGNORE_INDEX in counts:  # a few painted pixels of one class
-            return Question("only-one-value", f"all labelled pixels are {values[0]}", "label a second class")
+            return Question("only-background", f"all labelled pixels are {values[0]}", "label a second class")
         return Question("only-background", f"all pixels are {values[0]}", "label the objects")
     if _are_ids(values, None) and len(values) <= MOST_VALUES:
         return {value: value for value in values}, tuple(f"class_{index}" for index in range(values[-1] + 1)), ""
@@ -201,7 +193,7 @@ def _ids_with_names(
         return in_order, tuple(names), f"the values of the masks are mapped to the classes in order: {table}"
     has_background = any(name.casefold() in ("background", "_background_") for name in names)
     if len(values) == count + 1 and values[0] == 0 and not has_background:
-        note = "0 has no name and becomes the class background; --unlabelled ignore leaves it out"
+        note = "0 has no name and becomes the class background"
         return in_order, ("background", *names), note
     return Question(
         "unknown-label",
@@ -235,12 +227,7 @@ def _as_grey_numbers(mask: MaskSummary) -> MaskSummary:
 
 
 def _as_grey(mask: MaskSummary) -> MaskSummary:
-    if mask.palette is None:
-        return mask
-    counts: Counter[int] = Counter()
-    for index, count in mask.counts.items():
-        counts[mask.palette.get(index, 0) & 255] += count
-    return MaskSummary("numbers", counts, None, mask.nodata)
+    return mask if mask.palette is None else _as_grey_numbers(_as_colours(mask))
 
 
 def _as_colours(mask: MaskSummary) -> MaskSummary:
@@ -249,7 +236,7 @@ def _as_colours(mask: MaskSummary) -> MaskSummary:
     counts: Counter[int] = Counter()
     for index, count in mask.counts.items():
         counts[mask.palette.get(index, 0)] += count
-    return MaskSummary("colours", counts)
+    return MaskSummary("colours", counts, nodata=mask.nodata)
 
 
 def _shown_in(masks: Sequence[MaskSummary], table: Mapping[int, int]) -> bool:
@@ -258,9 +245,3 @@ def _shown_in(masks: Sequence[MaskSummary], table: Mapping[int, int]) -> bool:
         return False
     shown = {mask.palette[index] for mask in masks if mask.palette for index in mask.counts if index in mask.palette}
     return shown <= table.keys() | {0xFFFFFF}
-
-
-def _noted(reading: ClassReading, notes: tuple[str, ...], by_palette: bool) -> ClassReading:
-    return ClassReading(
-        reading.kind, reading.ids, reading.names, reading.colors, by_palette, notes + reading.notes, reading.shares
-    )

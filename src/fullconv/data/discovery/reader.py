@@ -228,14 +228,10 @@ def _divide(
 
 
 def _classes_shown(masks: Sequence[Path], summaries: dict[Path, MaskSummary], reading: ClassReading) -> list[bool]:
-    held: set[int] = set()
+    held: set[int | None] = set()
     for path in masks:
         summary = summaries[path]
-        codes: Iterable[int] = summary.counts
-        if reading.by_palette and summary.palette is not None:
-            codes = [summary.palette.get(code, 0) for code in codes]
-            codes = [code & 255 for code in codes] if reading.kind == "numbers" else codes
-        held |= {reading.ids.get(code, IGNORE_INDEX) for code in codes}
+        held |= {reading.class_of(code, summary.palette) for code in summary.counts}
     return [index in held for index in range(len(reading.names))]
 
 

@@ -66,13 +66,8 @@ def read_stored_mask(path: Path) -> StoredMask:
 
 def summarize(mask: StoredMask) -> MaskSummary:
     """Count the pixels of each code."""
-    if mask.codes.min(initial=0) >= 0 and mask.codes.max(initial=0) < 1 << 16:
-        counts = np.bincount(mask.codes.ravel())
-        held = np.flatnonzero(counts)
-        pairs = zip(held.tolist(), counts[held].tolist(), strict=True)
-    else:
-        values, counts = np.unique(mask.codes, return_counts=True)
-        pairs = zip(values.tolist(), counts.tolist(), strict=True)
+    values, counts = _count_codes(mask.codes)
+    pairs = zip(values.tolist(), counts.tolist(), strict=True)
     codes = dict(sorted(pairs, key=lambda pair: -pair[1])[:MOST_CODES])
     palette = None if mask.palette is None else {code: mask.palette.get(code, 0) for code in codes}
     return MaskSummary(mask.kind, codes, palette, mask.nodata)
@@ -81,19 +76,33 @@ def summarize(mask: StoredMask) -> MaskSummary:
 def apply_reading(path: Path, reading: ClassReading) -> UInt8:
     """Read a mask as H x W uint8 class ids and 255. Raises DataError as `read_stored_mask`, and for unknown codes."""
     mask = read_stored_mask(path)
-    codes = mask.codes
-    if reading.by_palette and mask.palette is not None:
-        table = np.array([mask.palette.get(index, 0) for index in range(256)], np.int64)
-        codes = table[codes]
-        if reading.kind == "numbers":
-            codes = codes & 255
-    values, inverse = np.unique(codes, return_inverse=True)
-    unknown = [value for value in values.tolist() if value not in reading.ids]
-    if unknown:
-        problem = f"holds {unknown[0]}, which is the value of no class"
-        raise DataError.of(Fault("unknown-label", path, problem, "correct the mask"))
-    ids = np.array([reading.ids[value] for value in values.tolist()], np.uint8)
-    return ids[inverse].reshape(codes.shape)
+    values, _ = _count_codes(mask.codes)
+    ids = np.zeros(len(values), np.uint8)
+    for index, value in enumerate(values.tolist()):
+        label = reading.class_of(value, mask.palette)
+        if label is None:
+            problem = f"holds {value}, which is the value of no class"
+            raise DataError.of(Fault("unknown-label", path, problem, "correct the mask"))
+        ids[index] = label
+    if _are_small(values):
+        table = np.zeros(int(values[-1]) + 1, np.uint8)
+        table[values] = ids
+        return table[mask.codes]
+    return ids[np.searchsorted(values, mask.codes)]
+
+
+def _count_codes(codes: Int64) -> tuple[Int64, Int64]:
+    """Return the distinct codes in ascending order, and the pixels of each."""
+    if _are_small(codes):
+        counts = np.bincount(codes.ravel())
+        values = np.flatnonzero(counts)
+        return values, counts[values]
+    return np.unique(codes, return_counts=True)
+
+
+def _are_small(codes: Int64) -> bool:
+    """Return whether codes can index a table, which is much faster than sorting them."""
+    return bool(codes.min() >= 0 and codes.max() < 1 << 16)
 
 
 def _color_codes(rgba: UInt8) -> Int64:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-__all__ = ["IMAGE_WORDS", "MASK_WORDS", "SPLIT_WORDS", "NameParts", "Role", "Split", "parse_name", "split_word"]
+__all__ = ["IMAGE_WORDS", "MASK_WORDS", "SPLIT_WORDS", "NameParts", "Role", "Split", "parse_name"]
 
 Role = Literal["image", "mask"]
 Split = Literal["train", "val", "test"]
@@ -199,11 +199,6 @@ def parse_name(name: str) -> NameParts:
         if not (role is not None and word in words) and not (split is not None and word in strong)
     )
     return NameParts(role, split, rest)
-
-
-def split_word(name: str) -> Split | None:
-    """Return the split that a name says, or None: `instances_val2017` and `Validation` say val, `trainval` none."""
-    return parse_name(name).split
 
 
 def _tokens(name: str) -> list[str]:
