@@ -138,7 +138,7 @@ def test_a_forked_child_predicts_and_ends(kind: str, run: Path, tmp_path: Path) 
 
 
 @FORKS
-@pytest.mark.parametrize("kind", ["run", "openvino"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_process_forks_while_another_thread_predicts(kind: str, run: Path, tmp_path: Path) -> None:
     assert "same labels" in run_script(tmp_path, FORKED, kind, run, "busy")
 

@@ -27,9 +27,9 @@ class OnnxFile:
     accumulate memory (benchmarks/memory_runner.py).
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, metadata: ModelMetadata) -> None:
+    def __init__(self, session: ForkSafe[onnxruntime.InferenceSession], metadata: ModelMetadata) -> None:
         """Wrap a session; `load` creates one from a file."""
-        self._session, self.metadata = ForkSafe(session), metadata
+        self._session, self.metadata = session, metadata
 
     @classmethod
     def load(cls, path: Path, threads: int | None = None) -> OnnxFile:
@@ -44,9 +44,10 @@ class OnnxFile:
         options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = 3
         options.enable_mem_pattern = False
+        name = str(path.absolute())
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            metadata = ModelMetadata.from_metadata(path, session.get_modelmeta().custom_metadata_map)
+            session = ForkSafe(lambda: onnxruntime.InferenceSession(name, options, providers=["CPUExecutionProvider"]))
+            metadata = ModelMetadata.from_metadata(path, session.value.get_modelmeta().custom_metadata_map)
         except ModelError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no other common class

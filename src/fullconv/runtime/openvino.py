@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.runtime.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
+from fullconv.runtime.openvino_process import OpenVinoProcess
 
 __all__ = ["OpenVinoFile", "Precision"]
 
@@ -33,9 +35,9 @@ class OpenVinoFile:
     `full_size_labels` is faster. Any thread may call it; the network computes one batch at a time, on all its threads.
     """
 
-    def __init__(self, request: openvino.InferRequest, metadata: ModelMetadata) -> None:
+    def __init__(self, network: ForkSafe[_Network | OpenVinoProcess], metadata: ModelMetadata) -> None:
         """Wrap a compiled network; `load` creates one from a file."""
-        self._request, self.metadata = ForkSafe(request), metadata
+        self._network, self.metadata = network, metadata
 
     @classmethod
     def load(cls, path: Path, threads: int | None = None, precision: Precision | None = None) -> OpenVinoFile:
@@ -48,51 +50,66 @@ class OpenVinoFile:
         if not path.is_file():
             message = f"{path}: no such file; give a .onnx file that fullconv export wrote"
             raise ModelError(message, code="model-not-found")
+        absolute = path.absolute()
         try:
-            core = _core()
-            whole = core.read_model(path)
-            metadata = ModelMetadata.from_metadata(path, _read_metadata(whole))
-            model = openvino.Model([whole.output("logits")], whole.get_parameters())
-            settings: dict[str, Any] = {
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_NUM_THREADS": threads or usable_cores(),
-                "CPU_RUNTIME_CACHE_CAPACITY": KERNELS,
-            }
-            settings |= {"INFERENCE_PRECISION_HINT": precision} if precision else {}
-            request = core.compile_model(model, "CPU", settings).create_infer_request()
+            network = ForkSafe(lambda: _make_network(absolute, threads, precision))
         except ModelError:
             raise
         except Exception as error:  # OpenVINO's exceptions have no other common class
             reason = " ".join(str(error).split())[:300]
             raise ModelError(f"{path}: cannot be read as an ONNX file: {reason}", code="invalid-onnx-file") from error
-        return cls(request, metadata)
+        return cls(network, network.value.metadata)
 
     def scores(self, images: UInt8) -> Float32:
         """Map N x H x W x C uint8 to logits at the prediction stride, N x K x h x w float32."""
         size = f"{images.shape[1]}x{images.shape[2]}"
         try:
-            with self._request.exclusive() as request:
-                logits: Float32 = request.infer([np.ascontiguousarray(images)], share_inputs=True)[0]
+            return self._network.value.scores(np.ascontiguousarray(images))
+        except (ModelError, MemoryError):
+            raise
         except Exception as error:
             if "alloc" in str(error).lower():
                 raise MemoryError(f"an image of {size} does not fit in memory") from error
             reason = " ".join(str(error).split())[:300]
             raise ModelError(f"the network fails on {size} pixels: {reason}", code="network-failed") from error
+
+
+class _Network:
+    """A compiled network in this process, which computes one batch at a time."""
+
+    def __init__(self, path: Path, threads: int | None, precision: Precision | None) -> None:
+        core = _core_guard().value
+        whole = core.read_model(path)
+        self.metadata = ModelMetadata.from_metadata(path, _read_metadata(whole))
+        model = openvino.Model([whole.output("logits")], whole.get_parameters())
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads or usable_cores(),
+            "CPU_RUNTIME_CACHE_CAPACITY": KERNELS,
+        }
+        settings |= {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        self._lock = threading.Lock()
+
+    def scores(self, images: UInt8) -> Float32:
+        with self._lock:
+            logits: Float32 = self._request.infer([images], share_inputs=True)[0]
         return logits
 
 
-_CORES: list[ForkSafe[openvino.Core]] = []
+def _make_network(path: Path, threads: int | None, precision: Precision | None) -> _Network | OpenVinoProcess:
+    if _core_guard().inherited:
+        return OpenVinoProcess(path, threads, precision)
+    return _Network(path, threads, precision)
 
 
 @cache
-def _core() -> openvino.Core:
+def _core_guard() -> ForkSafe[openvino.Core]:
     """Return the only core of this process.
 
     When a second core ends, OpenVINO leaves a freed signal stack to the thread, and the next signal kills the process.
     """
-    core = openvino.Core()
-    _CORES.append(ForkSafe(core))
-    return core
+    return ForkSafe(openvino.Core)
 
 
 def _read_metadata(model: Any) -> dict[str, str]:

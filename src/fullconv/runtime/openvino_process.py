@@ -1,0 +1,80 @@
+"""OpenVINO in a separate process, for a forked child: the threads of OpenVINO do not survive a fork."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from fullconv.arrays import Float32, UInt8
+from fullconv.errors import ModelError
+from fullconv.runtime.metadata import ModelMetadata
+
+if TYPE_CHECKING:
+    from fullconv.runtime.openvino import Precision
+
+__all__ = ["OpenVinoProcess"]
+
+
+class OpenVinoProcess:
+    """A file on OpenVINO in a separate Python process, which ends with this one."""
+
+    def __init__(self, path: Path, threads: int | None, precision: Precision | None) -> None:
+        """Start the process, with this one's modules."""
+        command = [sys.executable, "-m", __name__]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self._lock = threading.Lock()
+        self.metadata = cast(ModelMetadata, self._call((path, threads, precision)))
+
+    def scores(self, images: UInt8) -> Float32:
+        """Map N x H x W x C uint8 to logits; raise the errors of `OpenVinoFile.scores`."""
+        return cast(Float32, self._call(images))
+
+    def _call(self, message: object) -> object:
+        sender, receiver = self._process.stdin, self._process.stdout
+        assert sender is not None
+        assert receiver is not None
+        try:
+            with self._lock:
+                pickle.dump(message, sender, pickle.HIGHEST_PROTOCOL)
+                sender.flush()
+                reply: object = pickle.load(receiver)
+        except (OSError, EOFError) as error:
+            raise ModelError("the process that runs OpenVINO ended", code="network-failed") from error
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
+def _serve() -> None:
+    """Read a file's path and then images from standard input; write logits, or errors, to standard output."""
+    from fullconv.runtime.openvino import OpenVinoFile
+
+    receiver, sender = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints does not get among the replies
+    file: OpenVinoFile | None = None
+    while True:
+        try:
+            message = pickle.load(receiver)
+        except EOFError:
+            return
+        reply: object = None
+        try:
+            if file is None:
+                file = OpenVinoFile.load(*message)
+                reply = file.metadata
+            else:
+                reply = file.scores(message)
+        except Exception as error:
+            reply = error
+        pickle.dump(reply, sender, pickle.HIGHEST_PROTOCOL)
+        sender.flush()
+
+
+if __name__ == "__main__":
+    _serve()
