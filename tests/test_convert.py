@@ -16,8 +16,8 @@ from PIL import Image
 
 from fullconv.arrays import UInt8
 from fullconv.cli.app import main
+from fullconv.data.annotations.shapes import fill_rings
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.formats.shapes import fill_rings
 from fullconv.data.layouts import find_dataset
 from fullconv.data.writers.write import LAYOUTS, convert
 from fullconv.errors import DataError

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from fullconv.data.annotations.assembly import BACKGROUNDS
 from fullconv.data.channels import detect_channels
 from fullconv.data.classes import CAMVID_LABELS, check_description, find_labels
 from fullconv.data.dataset import DataSet, Sample, distinct_labels
 from fullconv.data.discovery.reader import LAYOUT, find_groups, read_found
-from fullconv.data.formats.assembly import BACKGROUNDS
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks
 from fullconv.data.formats.voc import find_voc, read_voc
 from fullconv.data.pairing import dataset_error, is_image, pair_files

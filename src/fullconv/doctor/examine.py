@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fullconv.arrays import Int64, Mask, UInt8
+from fullconv.data.annotations.assembly import Drawing
 from fullconv.data.dataset import DataSet, RangeFacts, Sample, size_fault
-from fullconv.data.formats.assembly import Drawing
 from fullconv.data.layouts import UNNAMED, Survey
 from fullconv.data.object_widths import WIDEST, count_widths, median_width
 from fullconv.data.splits import SPLITS

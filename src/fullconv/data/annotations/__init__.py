@@ -1,3 +1,3 @@
-"""Parts of annotation files that every format has: references to images, and annotations without area."""
+"""What all readers of annotations need: shapes, run lengths, references to images, and building the data set."""
 
 __all__: list[str] = []

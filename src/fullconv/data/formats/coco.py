@@ -11,11 +11,8 @@ from typing import Any
 
 from pydantic import FiniteFloat, TypeAdapter
 
-from fullconv.data.annotations.image_index import ImageIndex
-from fullconv.data.annotations.without_area import WithoutArea
-from fullconv.data.dataset import DataSet
-from fullconv.data.formats.annotated import AnnotatedImage
-from fullconv.data.formats.assembly import (
+from fullconv.data.annotations.annotated import AnnotatedImage
+from fullconv.data.annotations.assembly import (
     IGNORED,
     assemble,
     class_fault,
@@ -24,8 +21,11 @@ from fullconv.data.formats.assembly import (
     parse,
     shape_fault,
 )
-from fullconv.data.formats.rle import Runs
-from fullconv.data.formats.shapes import Rasterizer, Size, fill_each
+from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.rle import Runs
+from fullconv.data.annotations.shapes import Rasterizer, Size, fill_each
+from fullconv.data.annotations.without_area import WithoutArea
+from fullconv.data.dataset import DataSet
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault

@@ -9,9 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from fullconv.arrays import UInt8
+from fullconv.data.annotations.assembly import class_fault
 from fullconv.data.classes import find_labels
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.formats.assembly import class_fault
 from fullconv.data.pairing import check_sizes, is_image
 from fullconv.data.splits import SPLITS, split_by_hash, split_of
 from fullconv.errors import DataError

@@ -13,13 +13,13 @@ from xml.parsers import expat
 import numpy as np
 
 from fullconv.arrays import Float64
+from fullconv.data.annotations.annotated import AnnotatedImage
+from fullconv.data.annotations.assembly import assemble, class_fault, classes_of
+from fullconv.data.annotations.boxes import Boxes
 from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.shapes import Patch, Rasterizer, Size, ellipse, fill_rings
 from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.annotated import AnnotatedImage
-from fullconv.data.formats.assembly import assemble, class_fault, classes_of
-from fullconv.data.formats.boxes import Boxes
-from fullconv.data.formats.shapes import Patch, Rasterizer, Size, ellipse, fill_rings
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from pydantic import FiniteFloat, TypeAdapter
 
+from fullconv.data.annotations.annotated import AnnotatedImage
+from fullconv.data.annotations.assembly import assemble, class_fault, classes_of, pair_coordinates, parse
 from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.rle import Runs
+from fullconv.data.annotations.shapes import Rasterizer, Size, fill_rings
 from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.annotated import AnnotatedImage
-from fullconv.data.formats.assembly import assemble, class_fault, classes_of, pair_coordinates, parse
-from fullconv.data.formats.rle import Runs
-from fullconv.data.formats.shapes import Rasterizer, Size, fill_rings
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault

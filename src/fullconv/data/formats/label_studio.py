@@ -12,15 +12,15 @@ import numpy as np
 from pydantic import Field, FiniteFloat, TypeAdapter
 
 from fullconv.arrays import Float64
+from fullconv.data.annotations.annotated import AnnotatedImage
+from fullconv.data.annotations.assembly import assemble, class_fault, classes_of, parse
+from fullconv.data.annotations.boxes import Boxes
 from fullconv.data.annotations.image_index import ImageIndex
 from fullconv.data.annotations.label_studio_images import image_references, match_keys, rename_remedy
+from fullconv.data.annotations.rle import rasterize_brush
+from fullconv.data.annotations.shapes import Rasterizer, Size, ellipse, fill_rings, rectangle
 from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.annotated import AnnotatedImage
-from fullconv.data.formats.assembly import assemble, class_fault, classes_of, parse
-from fullconv.data.formats.boxes import Boxes
-from fullconv.data.formats.rle import rasterize_brush
-from fullconv.data.formats.shapes import Rasterizer, Size, ellipse, fill_rings, rectangle
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault

@@ -16,14 +16,14 @@ from PIL import Image
 from pydantic import FiniteFloat, TypeAdapter
 
 from fullconv.arrays import Float64
+from fullconv.data.annotations.annotated import AnnotatedImage
+from fullconv.data.annotations.assembly import IGNORED, Classes, assemble, class_fault, classes_of, parse
+from fullconv.data.annotations.boxes import Boxes
 from fullconv.data.annotations.embedded import extract_image
 from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.shapes import Patch, Rasterizer, Size, ellipse, fill_rings
 from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.annotated import AnnotatedImage
-from fullconv.data.formats.assembly import IGNORED, Classes, assemble, class_fault, classes_of, parse
-from fullconv.data.formats.boxes import Boxes
-from fullconv.data.formats.shapes import Patch, Rasterizer, Size, ellipse, fill_rings
 from fullconv.data.pairing import is_image
 from fullconv.data.splits import SPLITS, split_of
 from fullconv.errors import DataError

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fullconv.arrays import UInt8
+from fullconv.data.annotations.rle import count_runs, pack_counts
+from fullconv.data.annotations.shapes import fill_rings
 from fullconv.data.formats.coco import UNCOVERED
-from fullconv.data.formats.rle import count_runs, pack_counts
-from fullconv.data.formats.shapes import fill_rings
 from fullconv.data.splits import SPLITS
 from fullconv.data.writers.layout_writer import Item, LayoutWriter, Records, image_in_split_folder, shape_labels
 from fullconv.files import write_json

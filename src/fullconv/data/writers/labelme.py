@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fullconv.arrays import UInt8
-from fullconv.data.formats.assembly import IGNORED
+from fullconv.data.annotations.assembly import IGNORED
+from fullconv.data.annotations.shapes import fill_rings
 from fullconv.data.formats.labelme import LABELS_FILE
-from fullconv.data.formats.shapes import fill_rings
 from fullconv.data.writers.layout_writer import Item, LayoutWriter, Records, shape_labels
 from fullconv.files import write_json, write_text
 from fullconv.images.labelme_document import labelme_document

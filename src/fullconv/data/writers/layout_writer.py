@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fullconv.arrays import UInt8
+from fullconv.data.annotations.assembly import IGNORED, classes_of
 from fullconv.data.dataset import Sample
-from fullconv.data.formats.assembly import IGNORED, classes_of
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["Item", "LayoutWriter", "Records", "image_in_split_folder", "shape_labels"]

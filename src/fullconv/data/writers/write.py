@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fullconv.choices import WrittenLayout
+from fullconv.data.annotations.assembly import IGNORED
 from fullconv.data.channels import describe_pixels
 from fullconv.data.classes import write_description
 from fullconv.data.dataset import DataSet, size_fault
-from fullconv.data.formats.assembly import IGNORED
 from fullconv.data.splits import SPLITS
 from fullconv.data.writers.coco import COCO
 from fullconv.data.writers.folder import FOLDER

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fullconv.data.formats.shapes import Rasterizer, Size
+from fullconv.data.annotations.shapes import Rasterizer, Size
 
 __all__ = ["AnnotatedImage"]
 

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from fullconv.arrays import Int32, Int64, Mask
-from fullconv.data.formats.shapes import Patch, Rasterizer, Size
+from fullconv.data.annotations.shapes import Patch, Rasterizer, Size
 from fullconv.errors import DataError
 
 __all__ = ["Runs", "count_runs", "pack_counts", "rasterize_brush", "rasterize_runs", "read_counts"]

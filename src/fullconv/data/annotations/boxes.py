@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fullconv.data.formats.shapes import Rasterizer, Size
+from fullconv.data.annotations.shapes import Rasterizer, Size
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 

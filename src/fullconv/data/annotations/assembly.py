@@ -12,10 +12,10 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from fullconv.arrays import Float64, UInt8
+from fullconv.data.annotations.annotated import AnnotatedImage
+from fullconv.data.annotations.orientation import Frame, find_frames, frame_fault, make_upright, read_headers
+from fullconv.data.annotations.shapes import Size, draw
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.formats.annotated import AnnotatedImage
-from fullconv.data.formats.orientation import Frame, find_frames, frame_fault, make_upright, read_headers
-from fullconv.data.formats.shapes import Size, draw
 from fullconv.data.splits import SPLITS, split_by_hash
 from fullconv.errors import DataError
 from fullconv.faults import Fault

@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 
 from fullconv.arrays import UInt8
-from fullconv.data.formats.annotated import AnnotatedImage
-from fullconv.data.formats.rle import rasterize_runs
-from fullconv.data.formats.shapes import Size, find_extent
+from fullconv.data.annotations.annotated import AnnotatedImage
+from fullconv.data.annotations.rle import rasterize_runs
+from fullconv.data.annotations.shapes import Size, find_extent
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import ImageHeader, read_header
