@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 from fullconv.arrays import UInt8
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset, survey
+from fullconv.data.statistics import read_training_data
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 
@@ -434,3 +435,12 @@ def test_cvat_files_with_entities_or_damage_are_faults(tmp_path: Path) -> None:
     cvat(tmp_path, polygons)
     for target in targets(find_dataset(tmp_path)).values():
         np.testing.assert_array_equal(target, TRIANGLE_MAP)
+
+
+def test_warnings_do_not_stop_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(4):
+        labelme(tmp_path / f"a{number}.json", [shape("roof", SQUARE), shape("tip", [[3, 3]], "point")])
+        picture(tmp_path / f"a{number}.png")
+    dataset, statistics = read_training_data(tmp_path)
+    assert statistics.class_names == dataset.labels.class_names == ("background", "roof")
+    assert "no-area" in caplog.text

@@ -22,7 +22,7 @@ from fullconv.faults import Fault, group_faults
 from fullconv.images import BAND_SUFFIXES, read_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["UNNAMED", "Survey", "find_dataset", "number_classes", "only_background", "survey"]
+__all__ = ["UNNAMED", "Survey", "check_survey", "find_dataset", "number_classes", "only_background", "survey"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,11 @@ def find_dataset(root: Path | str) -> DataSet:
     up to the first one with a class above 0. Raises DataError, whose `faults` hold all errors of the data set; warnings
     are logged.
     """
-    result = survey(root)
+    return check_survey(survey(root))
+
+
+def check_survey(result: Survey) -> DataSet:
+    """Return the data set and log the warnings. Raises DataError, whose `faults` hold all errors."""
     errors = [fault for fault in result.faults if fault.severity == "error"]
     if result.dataset is None or errors:
         raise dataset_error(result.root, result.name, errors or result.faults)

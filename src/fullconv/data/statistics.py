@@ -11,7 +11,7 @@ import numpy as np
 
 from fullconv.arrays import UInt8
 from fullconv.data.dataset import DataSet, Sample, size_fault
-from fullconv.data.layouts import UNNAMED, number_classes, only_background, survey
+from fullconv.data.layouts import UNNAMED, check_survey, number_classes, only_background, survey
 from fullconv.data.object_widths import WIDEST, count_widths, median_width
 from fullconv.data.pairing import dataset_error
 from fullconv.data.value_range import measure_range
@@ -76,10 +76,9 @@ def read_training_data(root: Path | str) -> tuple[DataSet, DataSetStatistics]:
     as `find_dataset` and `read_statistics`.
     """
     surveyed = survey(root, decode=False)
-    if surveyed.dataset is None or surveyed.faults:
-        raise dataset_error(surveyed.root, surveyed.name, surveyed.faults)
+    found = check_survey(surveyed)
     faults: list[Fault] = []
-    dataset, unnamed = measure_range(surveyed.dataset, faults), surveyed.dataset.labels is UNNAMED
+    dataset, unnamed = measure_range(found, faults), found.labels is UNNAMED
     if faults:
         raise dataset_error(surveyed.root, surveyed.name, faults)
     _log_range(dataset)
