@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from fullconv.data.annotations.data_yaml import KEYS as YOLO_KEYS
+from fullconv.data.annotations.data_yaml import describes_yolo, find_data_yaml
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.files import write_text
@@ -76,20 +78,26 @@ VOC_LABELS = LabelSet.named(
 
 
 def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
-    """Read the labels from `classes.txt` or `dataset.yaml` in `root`, and whether the file gives colours.
+    """Read the labels from `classes.txt`, `dataset.yaml` or `data.yaml`, and whether the file gives colours.
 
     `classes.txt` holds one name per line, in the order of the ids. `dataset.yaml` holds `names`, a list or a map from
-    id to name, and optionally `palette`, in the same form, with entries `[r, g, b]` or `"#rrggbb"`. Returns None if
+    id to name, and optionally `palette`, in the same form, with entries `[r, g, b]` or `"#rrggbb"`. `data.yaml` is
+    ultralytics' description and counts only without the other two. Returns None if
     there is no such file, or if `dataset.yaml` has only keys about the images. Raises DataError with all faults of the
     file.
     """
     text, description = root / "classes.txt", root / DESCRIPTION
     keys = set(read_description(description)) if description.is_file() else set()
     if not text.is_file():
-        return _read_yaml(description) if keys - set(PIXEL_KEYS) else None
+        return _read_yaml(description) if keys - set(PIXEL_KEYS) else _read_data_yaml(root)
     if keys & set(CLASS_KEYS):
         raise _error(root, "has both classes.txt and dataset.yaml", "keep one of them")
     return _label_set(text, _text_names(text), None), False
+
+
+def _read_data_yaml(root: Path) -> tuple[LabelSet, bool] | None:
+    described = find_data_yaml(root)
+    return None if described is None else (_label_set(described.path, list(described.names), None), False)
 
 
 def check_description(root: Path) -> Sequence[Fault]:
@@ -97,7 +105,7 @@ def check_description(root: Path) -> Sequence[Fault]:
     path, other = root / DESCRIPTION, root / "dataset.yml"
     if not path.is_file():
         fault = Fault("class-names", other, "is not read under this name", f"rename it to {DESCRIPTION}")
-        return [fault] if other.is_file() else []
+        return [fault] if other.is_file() and not _is_of_yolo(other) else []
     try:
         return _unknown_keys(path, read_description(path))
     except DataError as error:
@@ -172,7 +180,15 @@ def _read_yaml(path: Path) -> tuple[LabelSet, bool]:
 
 
 def _unknown_keys(path: Path, values: dict[Any, Any]) -> list[Fault]:
-    return [_unknown_key(path, key) for key in values if key not in KEYS]
+    known = {*KEYS, *(YOLO_KEYS if describes_yolo(values) else ())}
+    return [_unknown_key(path, key) for key in values if key not in known]
+
+
+def _is_of_yolo(path: Path) -> bool:
+    try:
+        return describes_yolo(read_description(path))
+    except DataError:
+        return False
 
 
 def _unknown_key(path: Path, key: Any) -> Fault:

@@ -9,14 +9,15 @@ from functools import partial
 from pathlib import Path
 
 from fullconv.data.annotations.assembly import BACKGROUNDS
+from fullconv.data.annotations.split_lists import divide_samples
 from fullconv.data.channels import detect_channels
 from fullconv.data.classes import CAMVID_LABELS, check_description, find_labels
 from fullconv.data.dataset import DataSet, Sample, distinct_labels
 from fullconv.data.discovery.reader import LAYOUT, find_groups, read_found
-from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks
+from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks, recognise_texts
 from fullconv.data.formats.voc import find_voc, read_voc
 from fullconv.data.pairing import dataset_error, is_image, pair_files
-from fullconv.data.splits import SPLITS, split_by_hash
+from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError
 from fullconv.faults import Fault, group_faults
 from fullconv.images import BAND_SUFFIXES, read_label_map
@@ -39,6 +40,7 @@ EXPECTED = (
     "COCO: annotations/*.json and images, or train/_annotations.coco.json",
     "Datumaro: annotations/*.json and images",
     "Label Studio: its JSON export and the images",
+    "YOLO segmentation: data.yaml, images/{train,val} and labels/{train,val}/*.txt, or train/images and train/labels",
     "Cityscapes: leftImg8bit/{train,val} and gtFine/{train,val}",
     "ADE20K: images/{training,validation} and annotations/{training,validation}",
 )
@@ -126,7 +128,8 @@ def _recognise(root: Path, decode: bool = True) -> Recognised | None:
     groups = find_groups(root)
     if groups:
         return LAYOUT, partial(read_found, root, groups)
-    return folder if has_images else None
+    recognised = recognise_texts(root)
+    return recognised or (folder if has_images else None)
 
 
 def _unknown_layout(root: Path) -> DataError:
@@ -159,7 +162,7 @@ def _folder(root: Path, decode: bool, faults: list[Fault]) -> DataSet | None:
 def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, tuple[Sample, ...]]:
     folders = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name[0] != ".")
     if not folders:
-        return split_by_hash(pair_files(images, masks, faults))
+        return divide_samples(images.parent, pair_files(images, masks, faults), faults)[0]
     faults += _unsplit_faults(images, folders)
     splits = {
         split: pair_files(images / split, masks / split, faults, split)

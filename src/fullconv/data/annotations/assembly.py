@@ -15,8 +15,9 @@ from fullconv.arrays import Float64, UInt8
 from fullconv.data.annotations.annotated import AnnotatedImage
 from fullconv.data.annotations.orientation import Frame, find_frames, frame_fault, make_upright, read_headers
 from fullconv.data.annotations.shapes import Size, draw
+from fullconv.data.annotations.split_lists import divide_samples
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.splits import SPLITS, split_by_hash
+from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import ImageHeader, read_header
@@ -162,8 +163,8 @@ def assemble(
 ) -> DataSet:
     """Return the data set of annotated images, with the sizes checked against the image files.
 
-    `about` is a sentence on which shape is on top. If no key of `splits` names a split, the images are divided by a
-    hash. Faults are added to `faults`, and their images are left out.
+    `about` is a sentence on which shape is on top. If no key of `splits` names a split, `divide_samples` divides the
+    images. Faults are added to `faults`, and their images are left out.
     """
     samples_of: dict[str, tuple[Sample, ...]] = {}
     seen: dict[Path, Path] = {}
@@ -180,8 +181,9 @@ def assemble(
         samples_of[split] = tuple(samples)
     sentences = [classes.about, about, *sentences]
     if not samples_of.keys() & set(SPLITS):
-        samples_of = split_by_hash(tuple(sample for group in samples_of.values() for sample in group))
-        sentences.append("train and val are divided by a hash of the names")
+        every = [sample for group in samples_of.values() for sample in group]
+        samples_of, sentence = divide_samples(root, every, faults)
+        sentences.append(sentence)
     if not any(entry.shapes for entry in entries) and not any(fault.severity == "error" for fault in faults):
         remedy = "draw polygons or masks, and export them"
         faults.append(Fault("no-shapes", root, "no image has a shape that covers pixels", remedy))

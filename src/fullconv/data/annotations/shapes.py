@@ -17,7 +17,18 @@ import numpy.typing as npt
 
 from fullconv.arrays import Float64, Int64, Mask, UInt8
 
-__all__ = ["Patch", "Rasterizer", "Size", "draw", "ellipse", "fill_each", "fill_rings", "find_extent", "rectangle"]
+__all__ = [
+    "Patch",
+    "Rasterizer",
+    "Size",
+    "draw",
+    "ellipse",
+    "fill_each",
+    "fill_rings",
+    "fill_shares",
+    "find_extent",
+    "rectangle",
+]
 
 Size = tuple[int, int]
 """Height and width."""
@@ -108,6 +119,12 @@ def fill_rings(rings: tuple[npt.NDArray[Any], ...], size: Size, crossings: int =
         odd ^= np.bincount((row - top) * stride + column - left, minlength=len(odd)) % 2 == 1
     inside = np.logical_xor.accumulate(odd.reshape(-1, stride)[:, :-1], axis=1)
     return Patch(top, left, inside)
+
+
+def fill_shares(ring: Float64, size: Size) -> Patch:
+    """Return the pixels of a polygon whose corners are shares of the image's width and height."""
+    height, width = size
+    return fill_rings((ring * (width, height),), size)
 
 
 def find_extent(rasterizer: Rasterizer) -> tuple[float, float] | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fullconv.arrays import UInt8
+from fullconv.data.annotations.split_lists import divide_by_lists
 from fullconv.data.classes import find_labels
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.discovery.collections import Collection, Group, collections_of, grouped
@@ -81,7 +82,12 @@ def read_found(root: Path, groups: Sequence[Group], faults: list[Fault]) -> Data
     if reading is None:
         return None
     samples = {split: _samples(entries, reading, faults) for split, entries in pairs.items()}
-    splits = _divide(samples, summaries, reading, pairs, notes)
+    listed = divide_by_lists(root, samples[""], faults) if set(samples) == {""} else None
+    if listed is not None:
+        splits, sentence = listed
+        notes.append(sentence)
+    else:
+        splits = _divide(samples, summaries, reading, pairs, notes)
     for note in notes:
         logger.info(f"{root}: {note}")
     labels = LabelSet.named(reading.names, reading.colors)

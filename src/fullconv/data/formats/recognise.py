@@ -11,7 +11,7 @@ from fullconv.data.dataset import DataSet
 from fullconv.data.splits import split_of
 from fullconv.faults import Fault
 
-__all__ = ["Recognised", "recognise_annotations", "recognise_masks"]
+__all__ = ["Recognised", "recognise_annotations", "recognise_masks", "recognise_texts"]
 
 Recognised = tuple[str, Callable[[list[Fault]], DataSet | None]]
 """The name of a format and the function that reads the folder."""
@@ -75,6 +75,13 @@ def recognise_annotations(root: Path) -> Recognised | None:
     from fullconv.data.formats.label_studio import read_label_studio
 
     return kind, partial(read_label_studio, root, files)
+
+
+def recognise_texts(root: Path) -> Recognised | None:
+    """Return the format and its reader for YOLO's text files; otherwise None."""
+    from fullconv.data.formats.yolo import is_yolo, read_yolo
+
+    return ("YOLO", partial(read_yolo, root)) if is_yolo(root) else None
 
 
 def _annotation_files(root: Path) -> dict[str, list[Path]]:

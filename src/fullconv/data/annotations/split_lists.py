@@ -1,0 +1,134 @@
+"""Division of samples without splits: by lists such as train.txt and val.txt, or else by a hash of their names."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from fullconv.data.annotations.data_yaml import find_data_yaml
+from fullconv.data.annotations.listed import find_inside, read_lines
+from fullconv.data.dataset import Sample
+from fullconv.data.pairing import normalize_stem
+from fullconv.data.splits import SPLITS, split_by_hash
+from fullconv.errors import DataError
+from fullconv.faults import Fault
+from fullconv.images import BAND_SUFFIXES
+
+__all__ = ["divide_by_lists", "divide_samples"]
+
+logger = logging.getLogger(__name__)
+
+FOLDERS = ("", "splits", "split", "lists", "ImageSets", "ImageSets/Segmentation")
+"""Folders of a data set in which lists are looked for; the first with lists counts."""
+
+_WORDS = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
+
+_LIST_NAME = re.compile(
+    r"(train|training|val|valid|validation|dev|test|testing)[_\- ]?(set|split|list|ids?|files?|filenames|names|images)?"
+)
+
+
+def divide_samples(
+    root: Path, samples: Sequence[Sample], faults: list[Fault]
+) -> tuple[dict[str, tuple[Sample, ...]], str]:
+    """Return the samples by split, and a sentence on how they were divided."""
+    listed = divide_by_lists(root, samples, faults)
+    return listed or (split_by_hash(tuple(samples)), "train and val are divided by a hash of the names")
+
+
+def divide_by_lists(
+    root: Path, samples: Sequence[Sample], faults: list[Fault]
+) -> tuple[dict[str, tuple[Sample, ...]], str] | None:
+    """Return the samples by the split of the list that names each, and a sentence on it; None without lists.
+
+    Lists name images by stem, name or path, one in each line. Lines without an image are faults, unless no line of any
+    list names an image: such files are no lists. Without a list of train, the images that no list names are train.
+    """
+    lists = _find_lists(root)
+    by_key: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        for key in {_key(sample.name), _key(sample.image.name)}:
+            by_key[key].append(sample)
+    split_of_image: dict[Path, str] = {}
+    absent: list[Fault] = []
+    for split, paths in lists.items():
+        for path in paths:
+            for sample in _read_list(path, split, by_key, absent):
+                other = split_of_image.setdefault(sample.image, split)
+                if other != split:
+                    problem = f"names {sample.name!r}, which a list of {other} names, too"
+                    absent.append(Fault("listed-twice", path, problem, "remove one of the lines", sample.name, split))
+    names = ", ".join(path.name for paths in lists.values() for path in paths)
+    if not split_of_image:
+        if names and samples:
+            logger.warning("%s: %s name(s) no image of the data set, and is not used", root, names)
+        return None
+    faults += absent
+    sentence = f"splits are those of {names}"
+    rest = [sample for sample in samples if sample.image not in split_of_image]
+    if rest and "train" not in lists:
+        split_of_image |= {sample.image: "train" for sample in rest}
+        sentence += f"; the {len(rest)} images that no list names are train"
+    elif rest:
+        sentence += f"; {len(rest)} image(s) that no list names are not used, first {rest[0].name}"
+    divided = {
+        split: tuple(sample for sample in samples if split_of_image.get(sample.image) == split) for split in SPLITS
+    }
+    return {split: chosen for split, chosen in divided.items() if chosen}, sentence
+
+
+def _find_lists(root: Path) -> dict[str, list[Path]]:
+    """Return the lists that data.yaml names, or else those whose names say a split, by split."""
+    lists: dict[str, list[Path]] = defaultdict(list)
+    try:
+        description = find_data_yaml(root)
+    except DataError:  # reported where the class names are read
+        description = None
+    for split, entries in description.splits.items() if description is not None else ():
+        for entry in entries:
+            path = find_inside(root, entry, (description.base,) if description is not None else ())
+            if path is not None and path.suffix == ".txt" and path.is_file():
+                lists[split].append(path)
+    for folder in FOLDERS:
+        for path in () if lists else sorted((root / folder).glob("*.txt")):
+            match = _LIST_NAME.fullmatch(path.stem.lower())
+            if match is not None:
+                lists[_WORDS.get(match[1], match[1])].append(path)
+    return dict(lists)
+
+
+def _read_list(path: Path, split: str, by_key: dict[str, list[Sample]], faults: list[Fault]) -> Iterator[Sample]:
+    """Yield the samples that a list names; of a line with several columns, the first names the image."""
+    for number, line in enumerate(read_lines(path), 1):
+        samples: list[Sample] = []
+        for written in (line, line.split()[0].rstrip(",")):
+            samples = samples or list(dict.fromkeys(by_key.get(_key(written), ())))
+        if len(samples) > 1:
+            wanted = PurePosixPath(line.replace("\\", "/")).parts
+            shared = [_count_shared(sample.image.parts[:-1], wanted[:-1]) for sample in samples]
+            samples = [sample for sample, count in zip(samples, shared, strict=True) if count == max(shared)]
+        if len(samples) == 1:
+            yield samples[0]
+            continue
+        problem, remedy = f"line {number} names {line!r}, which is not in the data set", "add it, or remove the line"
+        kind = "listed-absent"
+        if samples:
+            problem = f"line {number} names {line!r}, which may be {samples[0].image} or {samples[1].image}"
+            kind, remedy = "ambiguous-image", "write the path from the data set's folder"
+        faults.append(Fault(kind, path, problem, remedy, split=split))
+
+
+def _count_shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many parts two paths share at their end."""
+    both = zip(reversed(one), reversed(other), strict=False)
+    return next((count for count, (a, b) in enumerate(both) if a != b), min(len(one), len(other)))
+
+
+def _key(written: str) -> str:
+    """Return the name by which a line and a sample meet: the last part of a path, without an image's suffix."""
+    name = normalize_stem(PurePosixPath(written.replace("\\", "/")).name)
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in BAND_SUFFIXES else name

@@ -1,0 +1,231 @@
+"""Read YOLO segmentation: a text file of polygons for each image, and data.yaml with names and splits."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from fullconv.data.annotations.annotated import AnnotatedImage
+from fullconv.data.annotations.assembly import assemble, class_fault, classes_of
+from fullconv.data.annotations.data_yaml import find_data_yaml, read_names_file
+from fullconv.data.annotations.shapes import Rasterizer, fill_shares
+from fullconv.data.annotations.without_area import WithoutArea
+from fullconv.data.annotations.yolo_images import ImagesOfSplits, find_images
+from fullconv.data.dataset import DataSet
+from fullconv.data.discovery.inventory import list_files
+from fullconv.errors import DataError
+from fullconv.faults import Fault
+from fullconv.images import BAND_SUFFIXES
+
+__all__ = ["is_yolo", "read_yolo"]
+
+BOX = 5
+"""Numbers in the row of a box: class, centre, width and height."""
+
+FEWEST = 7
+"""Numbers in the row of the smallest polygon: class and three corners."""
+
+OUTSIDE = 1.0
+"""Corners may lie outside of the image by this share of its sides; larger numbers are pixels, not shares."""
+
+PROBED = 20
+
+LEFT_OUT = 0.1
+"""At most this share of the label files may lack an image and be left out; more is a fault."""
+
+_ROW = re.compile(r"\d+(\.0*)?(\s+[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?){4,}\s*")
+
+logger = logging.getLogger(__name__)
+
+
+def is_yolo(root: Path) -> bool:
+    """Return whether a folder has text files with rows of YOLO: in `labels`, or next to images of the same stem."""
+    for folder in list_files(root).folders:
+        texts = folder.having((".txt",))
+        if not texts:
+            continue
+        if not any(part.casefold() == "labels" for part in folder.parts):
+            stems = {Path(name).stem for name in folder.having(tuple(BAND_SUFFIXES))}
+            texts = tuple(name for name in texts if Path(name).stem in stems)
+        verdicts = (verdict for name in islice(texts, PROBED) if (verdict := _has_rows(folder.path / name)) is not None)
+        if next(verdicts, False):
+            return True
+    return False
+
+
+def read_yolo(root: Path, faults: list[Fault]) -> DataSet | None:
+    """Read the images of each split with the text files that `label_folder` finds.
+
+    Smaller shapes are painted over larger ones, as ultralytics does. Images without a file, or with an empty one, are
+    background. Boxes have no area. Returns None, and adds faults, if there are no classes.
+    """
+    try:
+        description = find_data_yaml(root)
+        names = description.names if description is not None else _find_names(root)
+    except DataError as error:
+        faults += error.faults_at(root)
+        return None
+    if not names:
+        problem = "has YOLO's label files, but no file that names the classes"
+        remedy = "write data.yaml with a line such as `names: [roof, tree]`, in the order of the class numbers"
+        faults.append(Fault("class-names", root, problem, remedy))
+        return None
+    try:
+        classes = classes_of(names)
+    except DataError as error:
+        faults.append(class_fault(description.path if description is not None else root, error))
+        return None
+    images = find_images(root, description, faults)
+    if images is None:
+        return None
+    _report_lonely(images, faults)
+    rows = _Rows(names, description is not None and description.has_keypoints)
+    splits = {split: list(_read_split(split, images, rows, faults)) for split in images.of_split}
+    splits = {split: entries for split, entries in splits.items() if entries}
+    sentences = ["of shapes that overlap, the one of fewer pixels is on top", *images.notes, *_notes(splits)]
+    for note in sentences[1:]:
+        logger.info(f"{root}: {note}")
+    return assemble("yolo", root, splits, classes, faults, "; ".join(sentences), by_area=True)
+
+
+def _find_names(root: Path) -> tuple[str, ...]:
+    folders = [root, *(folder.path for folder in list_files(root).folders)]
+    return next((names for folder in folders if (names := read_names_file(folder))), ())
+
+
+def _has_rows(path: Path) -> bool | None:
+    """Return whether all lines of a file are rows of YOLO; None if it is empty."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    rows = [line for line in lines if line.strip()]
+    return all(_ROW.fullmatch(line.strip()) for line in rows) if rows else None
+
+
+class _Rows:
+    """Reads the rows of label files."""
+
+    def __init__(self, names: Sequence[str], has_keypoints: bool) -> None:
+        self.names = names
+        self.has_keypoints = has_keypoints
+
+    def read(
+        self, path: Path, entry: str, without_area: WithoutArea, faults: list[Fault]
+    ) -> list[tuple[str, Rasterizer]]:
+        """Return the shapes of a file; boxes are counted, and damaged rows become faults."""
+        shapes: list[tuple[str, Rasterizer]] = []
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+            fields = line.split()
+            if not fields:
+                continue
+            try:
+                index, values = _numbers(fields)
+            except DataError as error:
+                remedy = "correct the line, or export the labels again"
+                faults.append(Fault(error.kind, path, f"line {number} {error}", remedy, entry, without_area.split))
+                continue
+            if index >= len(self.names):
+                problem = f"line {number} has class {index}, but the classes are 0 to {len(self.names) - 1}"
+                remedy = "correct it, or name the class"
+                faults.append(Fault("unknown-class", path, problem, remedy, entry, without_area.split))
+            elif len(fields) == BOX or self.has_keypoints:
+                without_area.add("box" if len(fields) == BOX else "keypoints", entry, f"line {number}")
+            else:
+                ring = np.array(values, np.float64).reshape(-1, 2)
+                shapes.append((self.names[index], partial(fill_shares, ring)))
+        return shapes
+
+
+def _numbers(fields: Sequence[str]) -> tuple[int, list[float]]:
+    """Return class and coordinates of a row. Raises DataError, worded to follow the line's number."""
+    try:
+        first, *values = map(float, fields)
+    except ValueError:
+        raise DataError(f"is not a row of numbers: {' '.join(fields)[:40]!r}", code="damaged-shape") from None
+    if first < 0 or first != int(first) or not all(map(math.isfinite, values)):
+        raise DataError(f"is not a class and coordinates: {' '.join(fields)[:40]!r}", code="damaged-shape")
+    if len(fields) != BOX and (len(fields) < FEWEST or len(values) % 2):
+        raise DataError(f"has {len(values)} coordinates, which are neither a box nor a polygon", code="damaged-shape")
+    if min(values) < -OUTSIDE or max(values) > 1 + OUTSIDE:
+        farthest = max(values, key=abs)
+        raise DataError(
+            f"has the coordinate {farthest:g}, which is not a share of the image's side", code="damaged-shape"
+        )
+    return int(first), values
+
+
+def _read_split(split: str, images: ImagesOfSplits, rows: _Rows, faults: list[Fault]) -> Iterator[AnnotatedImage]:
+    """Yield the images of a split; nothing, and a note or a fault, if none of them has a label file."""
+    files = [
+        (name, image, images.labels.find(image.parent) / f"{image.stem}.txt") for name, image in images.of_split[split]
+    ]
+    labelled = [label for _, _, label in files if label.is_file()]
+    if not labelled:
+        _report_unlabelled(split, images, faults)
+        return
+    without_area = WithoutArea(labelled[0].parent, split or None)
+    for name, image, label in files:
+        if not label.is_file():
+            yield AnnotatedImage(name, image, label, None, (), relative=True)
+            continue
+        before = len(faults)
+        try:
+            shapes = rows.read(label, name, without_area, faults)
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror or error})"
+            faults.append(Fault("unreadable-file", label, problem, "check its permissions", name, split or None))
+            continue
+        complete = without_area.keeps(name, len(shapes)) and len(faults) == before
+        yield AnnotatedImage(name, image, label, None, tuple(shapes), complete, relative=True)
+    faults += without_area.faults()
+
+
+def _report_unlabelled(split: str, images: ImagesOfSplits, faults: list[Fault]) -> None:
+    count, folder = len(images.of_split[split]), images.of_split[split][0][1].parent
+    if split == "test":
+        images.notes.append(f"test is not used, because none of its {count} images has a label file")
+        return
+    problem = f"none of its {count} images has a label file in {images.labels.find(folder)}"
+    faults.append(Fault("missing-mask", folder, problem, "put the label files there", split=split or None))
+
+
+def _report_lonely(images: ImagesOfSplits, faults: list[Fault]) -> None:
+    """Report label files without an image in folders of label files: a few in a note, many as a fault."""
+    expected: dict[Path, set[str]] = defaultdict(set)
+    own = set()
+    for named in images.of_split.values():
+        for _, image in named:
+            expected[images.labels.find(image.parent)].add(image.stem)
+            own.add(image.parent)
+    for folder, stems in expected.items():
+        if folder in own:  # other text files may lie among the images
+            continue
+        texts = [path for path in sorted(folder.glob("*.txt")) if _has_rows(path)]
+        lonely = [path for path in texts if path.stem not in stems]
+        if not lonely:
+            continue
+        if len(lonely) <= max(1, LEFT_OUT * len(texts)):
+            images.notes.append(f"{len(lonely)} label file(s) have no image and are not used, first {lonely[0]}")
+            continue
+        problem = f"{len(lonely)} of {len(texts)} label files have no image, first {lonely[0].name}"
+        faults.append(Fault("orphan-mask", folder, problem, "add the images, or remove the label files"))
+
+
+def _notes(splits: dict[str, list[AnnotatedImage]]) -> list[str]:
+    entries = [entry for images in splits.values() for entry in images]
+    background = [entry for entry in entries if entry.complete and not entry.shapes]
+    if not background:
+        return []
+    return [
+        f"{len(background)} of {len(entries)} images have no label file or an empty one, and are background, "
+        f"first {background[0].name}"
+    ]
