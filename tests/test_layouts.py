@@ -319,6 +319,7 @@ def test_an_unknown_layout_lists_the_folders_content_and_the_known_layouts(tmp_p
         "COCO",
         "Datumaro",
         "Label Studio",
+        "YOLO segmentation",
         "Cityscapes",
         "ADE20K",
     ]

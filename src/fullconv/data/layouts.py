@@ -147,7 +147,7 @@ def _folder(root: Path, decode: bool, faults: list[Fault]) -> DataSet | None:
         named_labels = find_labels(root)
     except DataError as error:
         faults += error.faults_at(root)
-    splits = _folder_splits(root / "images", root / "masks", faults)
+    splits, about = _folder_splits(root / "images", root / "masks", faults)
     every = [sample for samples in splits.values() for sample in samples]
     labels, color_masks = named_labels or (None, False)
     if not decode:
@@ -156,13 +156,14 @@ def _folder(root: Path, decode: bool, faults: list[Fault]) -> DataSet | None:
         labels = _labels_from_masks(root, every, faults)
     elif labels is not None and labels.num_classes > 1 and not faults:
         faults += _background_faults(root, every, labels if color_masks else None)
-    return None if labels is None else DataSet("folder", root, labels, splits, color_masks=color_masks)
+    return None if labels is None else DataSet("folder", root, labels, splits, color_masks=color_masks, about=about)
 
 
-def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, tuple[Sample, ...]]:
+def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> tuple[dict[str, tuple[Sample, ...]], str]:
+    """Return the samples by split, and a sentence on how they were divided; empty if folders say it."""
     folders = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name[0] != ".")
     if not folders:
-        return divide_samples(images.parent, pair_files(images, masks, faults), faults)[0]
+        return divide_samples(images.parent, pair_files(images, masks, faults), faults)
     faults += _unsplit_faults(images, folders)
     splits = {
         split: pair_files(images / split, masks / split, faults, split)
@@ -172,7 +173,7 @@ def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, 
     if not splits and not faults:
         remedy = "create them, or put the images here directly"
         faults.append(Fault("missing-folder", images, "holds neither train nor val", remedy))
-    return splits
+    return splits, ""
 
 
 def _unsplit_faults(images: Path, folders: list[str]) -> list[Fault]:
