@@ -317,6 +317,8 @@ def test_an_unknown_layout_lists_the_folders_content_and_the_known_layouts(tmp_p
         "CVAT for images 1.1",
         "labelme",
         "COCO",
+        "COCO panoptic",
+        "COCO-Stuff",
         "Datumaro",
         "Label Studio",
         "YOLO segmentation",

@@ -38,6 +38,8 @@ EXPECTED = (
     "CVAT for images 1.1: annotations.xml and the images",
     "labelme: images and their JSON files, here or in train and val",
     "COCO: annotations/*.json and images, or train/_annotations.coco.json",
+    "COCO panoptic: annotations/panoptic_*.json, PNG files and images",
+    "COCO-Stuff: stuffthingmaps/{train,val}2017 and {train,val}2017",
     "Datumaro: annotations/*.json and images",
     "Label Studio: its JSON export and the images",
     "YOLO segmentation: data.yaml, images/{train,val} and labels/{train,val}/*.txt, or train/images and train/labels",

@@ -15,12 +15,11 @@ from fullconv.arrays import Float64, UInt8
 from fullconv.data.annotations.annotated import AnnotatedImage
 from fullconv.data.annotations.orientation import Frame, find_frames, frame_fault, make_upright, read_headers
 from fullconv.data.annotations.shapes import Size, draw
-from fullconv.data.annotations.split_lists import divide_samples
-from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.splits import SPLITS
+from fullconv.data.annotations.split_lists import settle_splits
+from fullconv.data.dataset import DataSet, Sample, size_fault
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.images import ImageHeader, read_header
+from fullconv.images import ImageHeader, image_size, read_header
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = [
@@ -29,6 +28,7 @@ __all__ = [
     "Classes",
     "Drawing",
     "assemble",
+    "assemble_masks",
     "class_fault",
     "classes_of",
     "pair_coordinates",
@@ -179,16 +179,50 @@ def assemble(
             faults += [replace(fault, sample=entry.name, split=split or None) for fault in sample_faults]
             samples += [sample] if sample is not None else []
         samples_of[split] = tuple(samples)
-    sentences = [classes.about, about, *sentences]
-    if not samples_of.keys() & set(SPLITS):
-        every = [sample for group in samples_of.values() for sample in group]
-        samples_of, sentence = divide_samples(root, every, faults)
-        sentences.append(sentence)
+    ordered, divided = settle_splits(root, samples_of, faults)
+    sentences = [classes.about, about, *sentences, *([divided] if divided else [])]
     if not any(entry.shapes for entry in entries) and not any(fault.severity == "error" for fault in faults):
         remedy = "draw polygons or masks, and export them"
         faults.append(Fault("no-shapes", root, "no image has a shape that covers pixels", remedy))
-    ordered = {split: samples_of[split] for split in SPLITS if split in samples_of}
     return DataSet(layout, root, classes.labels, ordered, about="; ".join(sentences))
+
+
+def assemble_masks(
+    layout: str,
+    root: Path,
+    labels: LabelSet,
+    splits: Mapping[str, Sequence[Sample]],
+    faults: list[Fault],
+    about: str,
+) -> DataSet:
+    """Return the data set of images with mask files, whose samples have readers; their sizes are compared by header.
+
+    Splits are as in `assemble`. Faults are added to `faults`, and their samples are left out.
+    """
+    samples_of: dict[str, list[Sample]] = {split: [] for split in splits}
+    seen: dict[Path, Path] = {}
+    for split, samples in splits.items():
+        for sample in samples:
+            of_sample = _mask_faults(sample, seen)
+            faults += [replace(fault, sample=sample.name, split=split or None) for fault in of_sample]
+            samples_of[split] += [] if of_sample else [sample]
+    ordered, divided = settle_splits(root, samples_of, faults)
+    return DataSet(layout, root, labels, ordered, about="; ".join(filter(None, (about, divided))))
+
+
+def _mask_faults(sample: Sample, seen: dict[Path, Path]) -> list[Fault]:
+    if sample.image in seen:
+        problem = f"is a mask of {sample.image}, as {seen[sample.image]} is, too"
+        return [Fault("duplicate-image", sample.target, problem, "keep one mask of each image")]
+    seen[sample.image] = sample.target
+    faults: list[Fault] = []
+    sizes = []
+    for path in (sample.image, sample.target):
+        try:
+            sizes.append(image_size(path))
+        except DataError as error:
+            faults += error.faults_at(path)
+    return [size_fault(sample, *sizes)] if len(sizes) == 2 and sizes[0] != sizes[1] else faults
 
 
 def _skip_few_broken(entries: Sequence[AnnotatedImage], faults: Sequence[Fault]) -> list[Fault]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from fullconv.data.annotations.data_yaml import find_data_yaml
@@ -17,7 +17,7 @@ from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES
 
-__all__ = ["divide_by_lists", "divide_samples"]
+__all__ = ["divide_by_lists", "divide_samples", "settle_splits"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,17 @@ _WORDS = {"training": "train", "valid": "val", "validation": "val", "dev": "val"
 _LIST_NAME = re.compile(
     r"(train|training|val|valid|validation|dev|test|testing)[_\- ]?(set|split|list|ids?|files?|filenames|names|images)?"
 )
+
+
+def settle_splits(
+    root: Path, samples_of: Mapping[str, Sequence[Sample]], faults: list[Fault]
+) -> tuple[dict[str, tuple[Sample, ...]], str]:
+    """Return the splits in order, and a sentence on how samples without a split were divided, or ""."""
+    sentence = ""
+    if not samples_of.keys() & set(SPLITS):
+        every = [sample for group in samples_of.values() for sample in group]
+        samples_of, sentence = divide_samples(root, every, faults)
+    return {split: tuple(samples_of[split]) for split in SPLITS if split in samples_of}, sentence
 
 
 def divide_samples(

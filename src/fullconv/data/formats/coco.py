@@ -30,10 +30,14 @@ from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 
-__all__ = ["UNCOVERED", "read_coco"]
+__all__ = ["UNCOVERED", "choose_files", "find_image", "image_folders", "name_of", "read_coco"]
 
 UNCOVERED = "uncovered"
 """The key of `info` that names the class of pixels without an annotation; `IGNORED` if they are ignored."""
+
+
+STUFF_OTHER = (183, "other")
+"""The category of COCO's stuff for the pixels of things. Pixels without it and without stuff are not labelled."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,9 @@ class _File:
 
     @property
     def complete(self) -> bool:
-        return isinstance(self.info, dict) and self.info.get(UNCOVERED) == IGNORED
+        """Whether pixels without annotation are ignored: `info` says so, or the file is COCO's stuff."""
+        is_stuff = any((category.id, category.name) == STUFF_OTHER for category in self.categories)
+        return is_stuff or (isinstance(self.info, dict) and self.info.get(UNCOVERED) == IGNORED)
 
 
 _FILE = TypeAdapter(_File)
@@ -81,7 +87,7 @@ def read_coco(root: Path, files: Sequence[Path], faults: list[Fault]) -> DataSet
     treated alike. Returns None, and adds faults, if there are no classes.
     """
     parsed: dict[str, tuple[Path, _File]] = {}
-    for split, path in _choose_files(root, files, faults).items():
+    for split, path in choose_files(root, files, faults).items():
         content = parse(path, _FILE, faults)
         if content is not None:
             parsed[split] = path, content
@@ -106,7 +112,7 @@ def read_coco(root: Path, files: Sequence[Path], faults: list[Fault]) -> DataSet
     return assemble("coco", root, splits, classes, faults, about, by_area=True)
 
 
-def _choose_files(root: Path, files: Sequence[Path], faults: list[Fault]) -> dict[str, Path]:
+def choose_files(root: Path, files: Sequence[Path], faults: list[Fault]) -> dict[str, Path]:
     """Return one file for each split; of several, the one of instances."""
     grouped: dict[str, list[Path]] = defaultdict(list)
     for path in files:
@@ -154,10 +160,10 @@ def _read_images(
     if len(shapes) < len(content.images):
         problem = f"{len(content.images) - len(shapes)} image(s) repeat the id of another"
         faults.append(Fault("duplicate-image", path, problem, "export it again", split=split or None))
-    folders = _image_folders(index.root, split, path)
+    folders = image_folders(index.root, split, path)
     annotated = []
     for image in content.images:
-        files = _find_image(folders, image.file_name) or index.find_foreign(path, image.file_name)
+        files = find_image(folders, image.file_name) or index.find_foreign(path, image.file_name)
         if len(files) != 1:
             fault = _image_fault(path, image, folders[0], files)
             faults.append(replace(fault, sample=_name(image), split=split or None))
@@ -210,11 +216,15 @@ def _image_fault(path: Path, image: _Image, folder: Path, files: Sequence[Path])
 
 
 def _name(image: _Image) -> str:
+    return name_of(image.file_name)
+
+
+def name_of(file_name: str) -> str:
     """Return the sample's name: the path without suffix; the name alone if the path leads out of the data set."""
-    path = image.file_name.replace("\\", "/")
+    path = file_name.replace("\\", "/")
     if path.startswith("/") or ".." in path.split("/") or path[1:2] == ":":
         path = path.rpartition("/")[2]
-    return path.rpartition(".")[0] or path or image.file_name
+    return path.rpartition(".")[0] or path or file_name
 
 
 def _make_rasterizer(segmentation: list[list[float]] | Runs, size: Size) -> Rasterizer:
@@ -223,7 +233,7 @@ def _make_rasterizer(segmentation: list[list[float]] | Runs, size: Size) -> Rast
     return partial(fill_each, tuple(pair_coordinates(polygon) for polygon in segmentation))
 
 
-def _image_folders(root: Path, split: str, path: Path) -> list[Path]:
+def image_folders(root: Path, split: str, path: Path) -> list[Path]:
     """Return the folders in which the images of an annotation file may be, the most likely first."""
     tag = path.stem.rpartition("_")[2]
     images = root / "images"
@@ -233,7 +243,8 @@ def _image_folders(root: Path, split: str, path: Path) -> list[Path]:
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
-def _find_image(folders: Sequence[Path], name: str) -> list[Path]:
+def find_image(folders: Sequence[Path], name: str) -> list[Path]:
+    """Return the file of this name in the first of the folders that has it; nothing if none has it."""
     relative = name.replace("\\", "/")
     try:
         return [folder / relative for folder in folders if (folder / relative).is_file()][:1]

@@ -56,7 +56,7 @@ def recognise_annotations(root: Path) -> Recognised | None:
         by_folder = _nested_labelme_files(root)
         kind = "labelme" if by_folder else None
     if kind is None:
-        return None
+        return _recognise_stuff_maps(root)
     if kind == "labelme":
         from fullconv.data.formats.labelme import read_labelme
 
@@ -65,9 +65,7 @@ def recognise_annotations(root: Path) -> Recognised | None:
         path for paths in by_folder.values() for path in paths if _recognise_file(path) == kind or _is_truncated(path)
     ]
     if kind == "COCO":
-        from fullconv.data.formats.coco import read_coco
-
-        return kind, partial(read_coco, root, files)
+        return _recognise_coco(root, files)
     if kind == "Datumaro":
         from fullconv.data.formats.datumaro import read_datumaro
 
@@ -75,6 +73,25 @@ def recognise_annotations(root: Path) -> Recognised | None:
     from fullconv.data.formats.label_studio import read_label_studio
 
     return kind, partial(read_label_studio, root, files)
+
+
+def _recognise_stuff_maps(root: Path) -> Recognised | None:
+    from fullconv.data.formats.coco_stuff import find_stuff_maps, read_stuff_maps
+
+    maps = find_stuff_maps(root)
+    return ("COCO-Stuff", partial(read_stuff_maps, root, maps)) if maps else None
+
+
+def _recognise_coco(root: Path, files: list[Path]) -> Recognised:
+    """Return the reader of instances, or that of panoptic segments if there are no instances."""
+    from fullconv.data.formats.coco import read_coco
+    from fullconv.data.formats.coco_panoptic import MARK, read_coco_panoptic
+
+    panoptic = [path for path in files if MARK in path.read_bytes()]
+    others = [path for path in files if path not in panoptic]
+    if any(_recognise_file(path) for path in others) or not panoptic:
+        return "COCO", partial(read_coco, root, others)
+    return "COCO panoptic", partial(read_coco_panoptic, root, files)
 
 
 def recognise_texts(root: Path) -> Recognised | None:
