@@ -321,6 +321,7 @@ def test_an_unknown_layout_lists_the_folders_content_and_the_known_layouts(tmp_p
         "COCO-Stuff",
         "Datumaro",
         "Label Studio",
+        "Supervisely",
         "YOLO segmentation",
         "Cityscapes",
         "ADE20K",

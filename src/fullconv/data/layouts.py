@@ -42,6 +42,7 @@ EXPECTED = (
     "COCO-Stuff: stuffthingmaps/{train,val}2017 and {train,val}2017",
     "Datumaro: annotations/*.json and images",
     "Label Studio: its JSON export and the images",
+    "Supervisely: meta.json, and img and ann in each dataset",
     "YOLO segmentation: data.yaml, images/{train,val} and labels/{train,val}/*.txt, or train/images and train/labels",
     "Cityscapes: leftImg8bit/{train,val} and gtFine/{train,val}",
     "ADE20K: images/{training,validation} and annotations/{training,validation}",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import glob
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,16 +10,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from pydantic import FiniteFloat, TypeAdapter
 
-from fullconv.arrays import Float64
 from fullconv.data.annotations.annotated import AnnotatedImage
 from fullconv.data.annotations.assembly import IGNORED, Classes, assemble, class_fault, classes_of, parse
 from fullconv.data.annotations.boxes import Boxes
 from fullconv.data.annotations.embedded import extract_image
 from fullconv.data.annotations.image_index import ImageIndex
-from fullconv.data.annotations.shapes import Patch, Rasterizer, Size, ellipse, fill_rings
+from fullconv.data.annotations.png_mask import png_rasterizer
+from fullconv.data.annotations.shapes import Rasterizer, ellipse, fill_rings
 from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
 from fullconv.data.pairing import is_image
@@ -206,29 +203,8 @@ def _make_rasterizer(shape: _Shape) -> Rasterizer:
         radius = float(np.hypot(*(points[1] - points[0])))
         return partial(fill_rings, (ellipse(float(points[0, 0]), float(points[0, 1]), radius, radius),))
     if kind == "mask" and shape.mask is not None and len(points) == 2:
-        return _make_mask_rasterizer(shape.mask, points)
+        left, top = np.rint(points[0]).astype(int).tolist()
+        return png_rasterizer(shape.mask, top, left)
     if kind in ("rectangle", "circle", "mask"):
         raise DataError(f"is a {kind} of {len(points)} points, which covers no pixels", code="damaged-shape")
     raise DataError(f"is a {kind}, which covers no pixels", code="unsupported-shape")
-
-
-def _make_mask_rasterizer(text: str, points: Float64) -> Rasterizer:
-    try:
-        png = base64.b64decode(text, validate=True)
-    except ValueError:
-        raise DataError("has a mask that is not base64", code="damaged-shape") from None
-    left, top = np.rint(points[0]).astype(int).tolist()
-    return partial(_rasterize_png, png, top, left)
-
-
-def _rasterize_png(png: bytes, top: int, left: int, size: Size) -> Patch:
-    """Return the pixels of a PNG that are not 0; its first pixel lies at (top, left)."""
-    try:
-        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-            fits = 0 <= top <= size[0] - image.height and 0 <= left <= size[1] - image.width
-            mask = np.asarray(image.convert("L")) > 0 if fits else None
-    except Exception:  # Pillow raises many types of errors for damaged input
-        raise DataError("has a damaged mask", code="damaged-shape") from None
-    if mask is None:
-        raise DataError("has a mask that reaches outside of the image", code="damaged-shape")
-    return Patch(top, left, mask)

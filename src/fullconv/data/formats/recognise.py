@@ -48,6 +48,11 @@ def recognise_annotations(root: Path) -> Recognised | None:
         (kind for files in by_folder.values() for kind in map(_recognise_file, islice(files, MAX_OPENED)) if kind), None
     )
     if kind is None:
+        from fullconv.data.formats.supervisely import find_projects, read_supervisely
+
+        folders = find_projects(root)
+        if folders:
+            return "Supervisely", partial(read_supervisely, root, folders)
         documents = _cvat_documents(root)
         if documents:
             from fullconv.data.formats.cvat_images import read_cvat_images
