@@ -316,6 +316,7 @@ def test_an_unknown_layout_lists_the_folders_content_and_the_known_layouts(tmp_p
         "CVAT segmentation mask",
         "CVAT for images 1.1",
         "labelme",
+        "LabelMe XML",
         "COCO",
         "COCO panoptic",
         "COCO-Stuff",

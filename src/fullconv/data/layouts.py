@@ -37,6 +37,7 @@ EXPECTED = (
     "CVAT segmentation mask: labelmap.txt, JPEGImages, SegmentationClass, ImageSets",
     "CVAT for images 1.1: annotations.xml and the images",
     "labelme: images and their JSON files, here or in train and val",
+    "LabelMe XML: Annotations/*.xml and Images, or XML files next to images",
     "COCO: annotations/*.json and images, or train/_annotations.coco.json",
     "COCO panoptic: annotations/panoptic_*.json, PNG files and images",
     "COCO-Stuff: stuffthingmaps/{train,val}2017 and {train,val}2017",

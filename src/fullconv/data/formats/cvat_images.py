@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
-from xml.parsers import expat
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from fullconv.data.annotations.boxes import Boxes
 from fullconv.data.annotations.image_index import ImageIndex
 from fullconv.data.annotations.shapes import Patch, Rasterizer, Size, ellipse, fill_rings
 from fullconv.data.annotations.without_area import WithoutArea
+from fullconv.data.annotations.xml_file import parse_xml
 from fullconv.data.dataset import DataSet
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
@@ -118,28 +117,8 @@ def read_cvat_images(root: Path, files: Sequence[Path], faults: list[Fault]) -> 
 
 
 def _parse(path: Path) -> _Document:
-    """Read a file without entities and external files. Raises DataError if it has a DTD or is not XML."""
     document = _Document()
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler = document.start
-    parser.EndElementHandler = document.end
-    parser.CharacterDataHandler = document.add_text
-
-    def refuse(*declaration: object) -> NoReturn:
-        problem = "has a DTD, which CVAT does not write; it may define entities"
-        raise DataError.of(Fault("invalid-annotations", path, problem, "export the annotations again"))
-
-    parser.StartDoctypeDeclHandler = refuse
-    try:
-        with path.open("rb") as file:
-            parser.ParseFile(file)
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        raise DataError.of(Fault("unreadable-file", path, problem, "check its permissions")) from None
-    except expat.ExpatError as error:
-        fault = Fault("invalid-annotations", path, f"is not XML ({error})", "export the annotations again")
-        raise DataError.of(fault) from None
+    parse_xml(path, document.start, document.end, document.add_text)
     return document
 
 

@@ -61,7 +61,7 @@ def recognise_annotations(root: Path) -> Recognised | None:
         by_folder = _nested_labelme_files(root)
         kind = "labelme" if by_folder else None
     if kind is None:
-        return _recognise_stuff_maps(root)
+        return _recognise_labelme_xml(root) or _recognise_stuff_maps(root)
     if kind == "labelme":
         from fullconv.data.formats.labelme import read_labelme
 
@@ -78,6 +78,13 @@ def recognise_annotations(root: Path) -> Recognised | None:
     from fullconv.data.formats.label_studio import read_label_studio
 
     return kind, partial(read_label_studio, root, files)
+
+
+def _recognise_labelme_xml(root: Path) -> Recognised | None:
+    from fullconv.data.formats.labelme_xml import find_labelme_xml, read_labelme_xml
+
+    files = find_labelme_xml(root)
+    return ("LabelMe XML", partial(read_labelme_xml, root, files)) if files else None
 
 
 def _recognise_stuff_maps(root: Path) -> Recognised | None:
