@@ -325,6 +325,7 @@ def test_an_unknown_layout_lists_the_folders_content_and_the_known_layouts(tmp_p
         "Supervisely",
         "YOLO segmentation",
         "Cityscapes",
+        "nnU-Net, 2-D",
         "ADE20K",
     ]
     put_camvid(other / "pictures" / "..")

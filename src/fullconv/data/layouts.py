@@ -46,6 +46,7 @@ EXPECTED = (
     "Supervisely: meta.json, and img and ann in each dataset",
     "YOLO segmentation: data.yaml, images/{train,val} and labels/{train,val}/*.txt, or train/images and train/labels",
     "Cityscapes: leftImg8bit/{train,val} and gtFine/{train,val}",
+    "nnU-Net, 2-D: imagesTr, labelsTr and dataset.json",
     "ADE20K: images/{training,validation} and annotations/{training,validation}",
 )
 

@@ -28,8 +28,8 @@ _MARKS = {
 
 
 def recognise_masks(root: Path) -> Recognised | None:
-    """Return the format and its reader for CVAT, VOC with custom classes, Cityscapes and ADE20K; otherwise None."""
-    from fullconv.data.formats import ade20k, cityscapes, cvat
+    """Return the format and its reader for CVAT, custom VOC, Cityscapes, ADE20K and nnU-Net; otherwise None."""
+    from fullconv.data.formats import ade20k, cityscapes, cvat, nnunet
 
     if cvat.has_custom_classes(root):
         name = "CVAT segmentation mask" if (root / cvat.LABEL_MAP).is_file() else "VOC"
@@ -38,6 +38,8 @@ def recognise_masks(root: Path) -> Recognised | None:
         return "Cityscapes", partial(cityscapes.read_cityscapes, root)
     if all((root / kind / "training").is_dir() for kind in ("images", "annotations")):
         return "ADE20K", partial(ade20k.read_ade20k, root)
+    if nnunet.is_nnunet(root):
+        return "nnU-Net", partial(nnunet.read_nnunet, root)
     return None
 
 
