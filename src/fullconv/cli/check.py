@@ -67,11 +67,13 @@ def check(
 
 def _default_sheet(data: Path) -> Path | None:
     """Return <data>-check.html, or None if the current folder is the data's folder or inside of it."""
+    from fullconv.data.archives import data_name
+
     current, root = Path.cwd().resolve(), data.resolve()
     if current == root or root in current.parents:
         say("no sheet was written: the current folder is inside the data; name a file with --html FILE")
         return None
-    return Path(f"{root.name}-check.html")
+    return Path(f"{data_name(data)}-check.html")
 
 
 def _print_examination(examination: Examination) -> None:

@@ -39,7 +39,10 @@ __all__ = [
 ]
 
 Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Folder of labelled images, in any layout of docs/formats.md.")
+    Path,
+    typer.Argument(
+        metavar="DATA", help="Folder of labelled images, or its .zip or .tar archive, in any layout of docs/formats.md."
+    ),
 ]
 Trained = Annotated[
     str,

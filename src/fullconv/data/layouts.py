@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fullconv.data.annotations.assembly import BACKGROUNDS
 from fullconv.data.annotations.split_lists import divide_samples
+from fullconv.data.archives import is_archive, unpack
 from fullconv.data.channels import detect_channels
 from fullconv.data.classes import CAMVID_LABELS, check_description, find_labels
 from fullconv.data.dataset import DataSet, Sample, distinct_labels
@@ -88,12 +89,16 @@ def check_survey(result: Survey) -> DataSet:
 
 
 def survey(root: Path | str, decode: bool = True) -> Survey:
-    """Recognise the layout of `root` as `find_dataset` does, and return the usable samples together with all faults.
+    """Recognise the layout of `root`, a folder or an archive, as `find_dataset` does.
+
+    Return the usable samples together with all faults.
 
     Without `decode`, no mask is decoded: classes that no file names are `UNNAMED`, and faults of pixels are not found.
     Raises DataError only if `root` is not a folder with a known layout.
     """
     root = Path(root)
+    if is_archive(root):
+        root = unpack(root)
     if not root.is_dir():
         if root.exists():
             raise DataError(f"{root}: is not a folder; give the data set's folder", code="not-a-folder")

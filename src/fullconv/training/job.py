@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from fullconv.choices import Dilation, PaddingMode, RecipeName, Stride, UpsampleMode
+from fullconv.data.archives import data_name
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.errors import UsageError
@@ -135,12 +136,12 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
 
 def name_run_folder(data: Path, job: Job) -> Path:
     """Return the default folder of a run: runs/<data>-<network>-<model>."""
-    return Path("runs") / f"{data.resolve().name}-{job.spec.name.lower()}-{_slug(job.spec.model)}"
+    return Path("runs") / f"{data_name(data)}-{job.spec.name.lower()}-{_slug(job.spec.model)}"
 
 
 def name_ladder_folder(data: Path, job: Job) -> Path:
     """Return the default folder of a ladder: runs/<data>-ladder-<model>."""
-    return Path("runs") / f"{data.resolve().name}-ladder-{_slug(job.spec.model)}"
+    return Path("runs") / f"{data_name(data)}-ladder-{_slug(job.spec.model)}"
 
 
 def _slug(model: str) -> str:
