@@ -81,7 +81,7 @@ def unpack(path: Path, cache: Path | None = None, limits: Limits = LIMITS) -> Pa
     left out. Hidden files and other litter are not written. Raises DataError if the archive is damaged, encrypted or
     too large, or has members that are no files and folders or lie outside of it.
     """
-    cache = cache or cache_folder()
+    cache = cache or _cache_folder()
     target = cache / _hash(path) / data_name(path)
     if target.is_dir():
         logger.info(f"{path}: is read from {target}, where it was unpacked before")
@@ -105,7 +105,7 @@ def unpack(path: Path, cache: Path | None = None, limits: Limits = LIMITS) -> Pa
     return target
 
 
-def cache_folder() -> Path:
+def _cache_folder() -> Path:
     """Return the folder for unpacked archives: below XDG_CACHE_HOME, LOCALAPPDATA or ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
     return (Path(base) if base else Path.home() / ".cache") / "fullconv" / "archives"

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from fullconv.data.annotations.data_yaml import DataYaml
 from fullconv.data.annotations.image_index import ImageIndex
-from fullconv.data.annotations.listed import find_inside, read_lines
+from fullconv.data.annotations.split_lists import find_inside, read_lines
 from fullconv.data.pairing import is_image
 from fullconv.data.splits import SPLITS, split_of
 from fullconv.faults import Fault
