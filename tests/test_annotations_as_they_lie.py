@@ -444,3 +444,100 @@ def test_warnings_do_not_stop_training(tmp_path: Path, caplog: pytest.LogCapture
     dataset, statistics = read_training_data(tmp_path)
     assert statistics.class_names == dataset.labels.class_names == ("background", "roof")
     assert "no-area" in caplog.text
+
+
+# Entries that do not follow the schema
+
+
+def coco_file(root: Path, images: int = 3) -> dict[str, Any]:
+    polygon = [float(value) for point in SQUARE for value in point]
+    for number in range(images):
+        picture(root / f"a{number}.png")
+    return {
+        "images": [{"id": n, "file_name": f"a{n}.png", "height": SIZE[0], "width": SIZE[1]} for n in range(images)],
+        "annotations": [{"id": n, "image_id": n, "category_id": 1, "segmentation": [polygon]} for n in range(images)],
+        "categories": [{"id": 1, "name": "roof"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "words"),
+    [
+        ("annotations", {"id": 9, "image_id": 0, "segmentation": []}, "at annotations.3.category_id: field required"),
+        ("annotations", {"image_id": 0, "category_id": 1, "segmentation": [["x"]]}, "at annotations.3.segmentation"),
+        ("images", {"id": 0, "file_name": "x.png"}, "at images.3.height: field required"),
+    ],
+)
+def test_a_single_bad_entry_of_coco_leaves_its_image_out(
+    tmp_path: Path, name: str, entry: dict[str, Any], words: str
+) -> None:
+    content = coco_file(tmp_path)
+    content[name].append(entry)
+    write(tmp_path / "a.json", content)
+    read = targets(find_dataset(tmp_path))
+    assert read.keys() == {"a1", "a2"}
+    for target in read.values():
+        np.testing.assert_array_equal(target, SQUARE_MAP)
+    (warning,) = warnings_of(tmp_path)
+    assert (warning.kind, warning.path, warning.sample) == ("skipped-shape", tmp_path / "a.json", "a0")
+    assert words in warning.problem
+    content[name].append(entry)
+    write(tmp_path / "a.json", content)
+    assert {fault.kind for fault in faults_of(tmp_path)} == {"invalid-annotations"}
+
+
+def test_an_image_entry_without_size_is_left_out_with_its_annotations(tmp_path: Path) -> None:
+    content = coco_file(tmp_path)
+    del content["images"][0]["height"]
+    write(tmp_path / "a.json", content)
+    assert targets(find_dataset(tmp_path)).keys() == {"a1", "a2"}
+    assert [fault.kind for fault in warnings_of(tmp_path)] == ["skipped-shape"]
+
+
+def test_a_bad_annotation_of_an_unknown_image_is_an_error(tmp_path: Path) -> None:
+    content = coco_file(tmp_path)
+    content["annotations"].append({"id": 9, "segmentation": []})
+    write(tmp_path / "a.json", content)
+    (fault,) = faults_of(tmp_path)
+    assert fault.kind == "invalid-annotations"
+    assert "at annotations.3.image_id: field required" in fault.problem
+
+
+def test_a_single_labelme_file_with_a_bad_shape_is_left_out(tmp_path: Path) -> None:
+    for number in range(4):
+        labelme(tmp_path / f"a{number}.json", [shape("roof", SQUARE), *([{"label": "roof"}] if number < 1 else [])])
+        picture(tmp_path / f"a{number}.png")
+    assert targets(find_dataset(tmp_path)).keys() == {"a1", "a2", "a3"}
+    (warning,) = warnings_of(tmp_path)
+    assert (warning.kind, warning.path, warning.sample) == ("skipped-shape", tmp_path / "a0.json", "a0")
+    assert "at shapes.1.points: field required" in warning.problem
+    labelme(tmp_path / "a1.json", [{"label": "roof"}])
+    assert [fault.path.name for fault in faults_of(tmp_path)] == ["a0.json", "a1.json"]
+
+
+def test_a_single_bad_item_of_datumaro_and_a_bad_task_of_label_studio_are_left_out(tmp_path: Path) -> None:
+    points = [value for point in SQUARE for value in point]
+    shapes = [{"type": "polygon", "label_id": 0, "points": points}]
+    items: list[dict[str, Any]] = [{"id": f"a{number}", "annotations": shapes} for number in range(3)]
+    items[0] = {"id": "a0", "annotations": [{"type": "polygon", "points": ["x"]}]}
+    labels = {"label": {"labels": [{"name": "roof"}]}}
+    write(tmp_path / "d/annotations/train.json", {"categories": labels, "items": items})
+    percent = [[100 * x / SIZE[1], 100 * y / SIZE[0]] for x, y in SQUARE]
+    value = {"points": percent, "polygonlabels": ["roof"]}
+    result = {"type": "polygonlabels", "original_width": SIZE[1], "original_height": SIZE[0], "value": value}
+    tasks: list[dict[str, Any]] = [
+        {"data": {"image": f"a{n}.png"}, "annotations": [{"result": [result]}]} for n in range(3)
+    ]
+    tasks[0] = {"data": {"image": "a0.png"}, "annotations": [{"result": [{"type": "polygonlabels", "value": 1}]}]}
+    write(tmp_path / "l/train.json", tasks)
+    for number in range(3):
+        picture(tmp_path / f"d/images/train/a{number}.png")
+        picture(tmp_path / f"l/a{number}.png")
+    for root, words in ((tmp_path / "d", "at items.0.annotations.0.points.0"), (tmp_path / "l", "at 0.annotations.0.")):
+        read = targets(find_dataset(root))
+        assert read.keys() == {"a1", "a2"}
+        for target in read.values():
+            np.testing.assert_array_equal(target, SQUARE_MAP)
+        (warning,) = warnings_of(root)
+        assert (warning.kind, warning.split) == ("skipped-shape", "train")
+        assert words in warning.problem

@@ -295,7 +295,8 @@ def test_all_faults_of_labelme_files_are_reported_at_once(tmp_path: Path) -> Non
     put_labelme(tmp_path / "e.json", good)
     (tmp_path / "e.png").unlink()
     (tmp_path / "f.json").write_text('{"shapes": [')
-    put_json(tmp_path / "g.json", {"shapes": [{"label": "dog"}], "imagePath": "a.png"})
+    for name in ("g", "g2"):  # a single one would be skipped
+        put_json(tmp_path / f"{name}.json", {"shapes": [{"label": "dog"}], "imagePath": "a.png"})
     put_labelme(tmp_path / "h.json", 2 * [labelme_shape("dog", [[1, 1], [2, 2]], "mask", mask="!")])
     put_labelme(tmp_path / "i.json", good, imagePath="a.png")
     (tmp_path / "i.png").unlink()
@@ -304,9 +305,10 @@ def test_all_faults_of_labelme_files_are_reported_at_once(tmp_path: Path) -> Non
         ("unsupported-shape", "b.json"),
         ("missing-image", "e.json"),
         ("invalid-annotations", "f.json"),
+        ("damaged-shape", "h.json"),
+        ("damaged-shape", "h.json"),
         ("invalid-annotations", "g.json"),
-        ("damaged-shape", "h.json"),
-        ("damaged-shape", "h.json"),
+        ("invalid-annotations", "g2.json"),
         ("size-mismatch", "c.json"),
         ("unknown-class", "d.json"),
         ("duplicate-image", "i.json"),

@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from fullconv.arrays import Float64, UInt8
 from fullconv.data.annotations.annotated import AnnotatedImage
+from fullconv.data.annotations.json_file import are_few
 from fullconv.data.annotations.orientation import Frame, find_frames, frame_fault, make_upright, read_headers
 from fullconv.data.annotations.shapes import Size, draw
 from fullconv.data.annotations.split_lists import settle_splits
@@ -32,7 +31,6 @@ __all__ = [
     "class_fault",
     "classes_of",
     "pair_coordinates",
-    "parse",
     "shape_fault",
 ]
 
@@ -41,10 +39,6 @@ IGNORED = "__ignore__"
 
 BACKGROUNDS = ("background", "_background_")
 """Names of the class of pixels that no shape covers; case does not matter."""
-
-SHOWN = 5
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,25 +127,6 @@ def pair_coordinates(values: Sequence[float]) -> Float64:
     return np.array(values, np.float64).reshape(-1, 2)
 
 
-def parse(path: Path, schema: TypeAdapter[T], faults: list[Fault]) -> T | None:
-    """Read a JSON file that follows `schema`. If it does not, add a fault for each wrong value and return None."""
-    try:
-        return schema.validate_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        faults.append(Fault("unreadable-file", path, problem, "check its permissions"))
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
-        problems = []
-        for detail in details[:SHOWN]:
-            location = ".".join(map(str, detail["loc"]))
-            problems.append((f"at {location}: " if location else "") + detail["msg"][0].lower() + detail["msg"][1:])
-        if len(details) > SHOWN:
-            problems.append(f"{len(details) - SHOWN} more values are invalid")
-        faults += [Fault("invalid-annotations", path, problem, "export the annotations again") for problem in problems]
-    return None
-
-
 def assemble(
     layout: str,
     root: Path,
@@ -232,7 +207,7 @@ def _skip_few_broken(entries: Sequence[AnnotatedImage], faults: Sequence[Fault])
     """
     broken = sum(fault.kind == "damaged-shape" for fault in faults)
     sound = sum(len(entry.shapes) for entry in entries if entry.complete)
-    if not sound or broken > max(1, sound // 20):
+    if not are_few(broken, sound + broken):
         return list(faults)
     remedy = "draw it again; its image is left out until then"
     return [

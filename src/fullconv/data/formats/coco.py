@@ -18,10 +18,10 @@ from fullconv.data.annotations.assembly import (
     class_fault,
     classes_of,
     pair_coordinates,
-    parse,
     shape_fault,
 )
 from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.json_file import BadEntry, parse_entries, skipped_entry
 from fullconv.data.annotations.rle import Runs
 from fullconv.data.annotations.shapes import Rasterizer, Size, fill_each
 from fullconv.data.annotations.without_area import WithoutArea
@@ -80,17 +80,28 @@ class _File:
 _FILE = TypeAdapter(_File)
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A file, without the entries that do not follow the schema; `left_out` are the ids of their images."""
+
+    path: Path
+    content: _File
+    left_out: frozenset[int | str]
+
+
 def read_coco(root: Path, files: Sequence[Path], faults: list[Fault]) -> DataSet | None:
     """Read COCO files; the name of a file, or of its folder, gives its split.
 
     Classes are the categories, ordered by id. Annotations of fewer pixels are painted over those of more; crowds are
     treated alike. Returns None, and adds faults, if there are no classes.
     """
-    parsed: dict[str, tuple[Path, _File]] = {}
+    parsed: dict[str, _Source] = {}
     for split, path in choose_files(root, files, faults).items():
-        content = parse(path, _FILE, faults)
-        if content is not None:
-            parsed[split] = path, content
+        read = parse_entries(path, _FILE, ("annotations", "images"), faults)
+        if read is not None:
+            content, bad = read
+            left_out = frozenset(key for entry in bad for key in _leave_out(path, split, content, entry, faults))
+            parsed[split] = _Source(path, content, left_out)
     categories = _read_categories(parsed.values(), faults)
     if not categories:
         if parsed:
@@ -98,18 +109,27 @@ def read_coco(root: Path, files: Sequence[Path], faults: list[Fault]) -> DataSet
             faults.append(Fault("class-names", root, "the annotations contain no categories", remedy))
         return None
     try:
-        classes = classes_of(list(categories.values()), all(content.complete for _, content in parsed.values()))
+        classes = classes_of(list(categories.values()), all(source.content.complete for source in parsed.values()))
     except DataError as error:
         faults.append(class_fault(root, error))
         return None
     index = ImageIndex(root)
-    splits = {
-        split: _read_images(index, split, path, content, categories, faults)
-        for split, (path, content) in parsed.items()
-    }
+    splits = {split: _read_images(index, split, source, categories, faults) for split, source in parsed.items()}
     index.log()
     about = "of annotations that overlap, the one of fewer pixels is on top"
     return assemble("coco", root, splits, classes, faults, about, by_area=True)
+
+
+def _leave_out(path: Path, split: str, content: _File, bad: BadEntry, faults: list[Fault]) -> list[int | str]:
+    """Return the id of the image of an entry that was dropped, and add a warning; an error if it has no image."""
+    value = bad.value.get("id" if bad.name == "images" else "image_id") if isinstance(bad.value, dict) else None
+    names = {image.id: _name(image) for image in content.images}
+    if not isinstance(value, int | str) or (bad.name == "annotations" and value not in names):
+        remedy = "export the annotations again"
+        faults.append(Fault("invalid-annotations", path, bad.problem, remedy, split=split or None))
+        return []
+    faults.append(skipped_entry(path, bad, names.get(value), split or None))
+    return [value]
 
 
 def choose_files(root: Path, files: Sequence[Path], faults: list[Fault]) -> dict[str, Path]:
@@ -135,28 +155,29 @@ def choose_files(root: Path, files: Sequence[Path], faults: list[Fault]) -> dict
     return chosen
 
 
-def _read_categories(parsed: Iterable[tuple[Path, _File]], faults: list[Fault]) -> dict[int, str]:
+def _read_categories(parsed: Iterable[_Source], faults: list[Fault]) -> dict[int, str]:
     """Return the names by id, ascending, of all files. Categories that only group others are left out."""
     names: dict[int, str] = {}
     groups, used = set(), set()
-    for path, content in parsed:
-        for category in content.categories:
+    for source in parsed:
+        for category in source.content.categories:
             if names.setdefault(category.id, category.name) != category.name:
                 problem = (
                     f"category {category.id} is {category.name!r} here, but {names[category.id]!r} in another place"
                 )
-                faults.append(Fault("class-mismatch", path, problem, "use one name for each category"))
+                faults.append(Fault("class-mismatch", source.path, problem, "use one name for each category"))
             if category.supercategory != category.name:
                 groups.add(category.supercategory)
-        used |= {annotation.category_id for annotation in content.annotations}
+        used |= {annotation.category_id for annotation in source.content.annotations}
     return {key: names[key] for key in sorted(names) if key in used or names[key] not in groups}
 
 
 def _read_images(
-    index: ImageIndex, split: str, path: Path, content: _File, categories: dict[int, str], faults: list[Fault]
+    index: ImageIndex, split: str, source: _Source, categories: dict[int, str], faults: list[Fault]
 ) -> list[AnnotatedImage]:
+    path, content = source.path, source.content
     without_area = WithoutArea(path, split or None)
-    shapes, incomplete = _read_shapes(without_area, content, categories, faults)
+    shapes, incomplete = _read_shapes(without_area, source, categories, faults)
     if len(shapes) < len(content.images):
         problem = f"{len(content.images) - len(shapes)} image(s) repeat the id of another"
         faults.append(Fault("duplicate-image", path, problem, "export it again", split=split or None))
@@ -177,16 +198,19 @@ def _read_images(
 
 
 def _read_shapes(
-    without_area: WithoutArea, content: _File, categories: dict[int, str], faults: list[Fault]
+    without_area: WithoutArea, source: _Source, categories: dict[int, str], faults: list[Fault]
 ) -> tuple[dict[int | str, list[tuple[str, Rasterizer]]], set[int | str]]:
     """Return the shapes of each image by its id, and the ids of images with shapes that cannot be used."""
+    content = source.content
     shapes: dict[int | str, list[tuple[str, Rasterizer]]] = {image.id: [] for image in content.images}
     images = {image.id: image for image in content.images}
-    incomplete: set[int | str] = set()
+    incomplete: set[int | str] = set(source.left_out)
     path, split = without_area.path, without_area.split
     for number, annotation in enumerate(content.annotations):
         shown = f"annotation {annotation.id if annotation.id is not None else f'number {number}'}"
         image = images.get(annotation.image_id)
+        if image is None and annotation.image_id in source.left_out:
+            continue
         if image is None:
             problem = f"{shown} belongs to image {annotation.image_id}, which the file does not contain"
             faults.append(Fault("unknown-image", path, problem, "correct it, or export it again", split=split))

@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from fullconv.arrays import UInt8
-from fullconv.data.annotations.assembly import assemble_masks, class_fault, parse
+from fullconv.data.annotations.assembly import assemble_masks, class_fault
 from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.json_file import parse
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.formats.coco import choose_files, find_image, image_folders, name_of
 from fullconv.errors import DataError

@@ -10,8 +10,9 @@ from pathlib import Path
 from pydantic import FiniteFloat, TypeAdapter
 
 from fullconv.data.annotations.annotated import AnnotatedImage
-from fullconv.data.annotations.assembly import assemble, class_fault, classes_of, pair_coordinates, parse
+from fullconv.data.annotations.assembly import assemble, class_fault, classes_of, pair_coordinates
 from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.json_file import parse_entries, skipped_entry
 from fullconv.data.annotations.rle import Runs
 from fullconv.data.annotations.shapes import Rasterizer, Size, fill_rings
 from fullconv.data.annotations.without_area import WithoutArea
@@ -88,9 +89,11 @@ def read_datumaro(root: Path, files: Sequence[Path], faults: list[Fault]) -> Dat
     index = ImageIndex(root)
     names: dict[Path, list[str]] = {}
     for path in files:
-        content = parse(path, _FILE, faults)
-        if content is None:
+        parsed = parse_entries(path, _FILE, ("items",), faults)
+        if parsed is None:
             continue
+        content, bad = parsed
+        faults += [skipped_entry(path, entry, None, split_of(path.stem)) for entry in bad]
         names[path] = [label.name for label in content.categories.label.labels]
         split = split_of(path.stem) or ""
         splits[split] = [*splits.get(split, ()), *_read_images(index, path, content, names[path], faults)]

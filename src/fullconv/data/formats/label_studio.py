@@ -13,9 +13,10 @@ from pydantic import Field, FiniteFloat, TypeAdapter
 
 from fullconv.arrays import Float64
 from fullconv.data.annotations.annotated import AnnotatedImage
-from fullconv.data.annotations.assembly import assemble, class_fault, classes_of, parse
+from fullconv.data.annotations.assembly import assemble, class_fault, classes_of
 from fullconv.data.annotations.boxes import Boxes
 from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.json_file import parse_entries, skipped_entry
 from fullconv.data.annotations.label_studio_images import image_references, match_keys, rename_remedy
 from fullconv.data.annotations.rle import rasterize_brush
 from fullconv.data.annotations.shapes import Rasterizer, Size, ellipse, fill_rings, rectangle
@@ -100,7 +101,8 @@ def read_label_studio(root: Path, files: Sequence[Path], faults: list[Fault]) ->
     splits: dict[str, list[AnnotatedImage]] = {}
     left_out = 0
     for path in files:
-        tasks = parse(path, _FILE, faults) or []
+        tasks, bad = parse_entries(path, _FILE, ("",), faults) or ([], [])
+        faults += [skipped_entry(path, entry, None, split_of(path.stem)) for entry in bad]
         pairs = [(task, annotation) for task in tasks if (annotation := _choose_annotation(task)) is not None]
         left_out += len(tasks) - len(pairs)
         split = split_of(path.stem) or ""

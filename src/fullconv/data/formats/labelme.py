@@ -13,10 +13,11 @@ import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 
 from fullconv.data.annotations.annotated import AnnotatedImage
-from fullconv.data.annotations.assembly import IGNORED, Classes, assemble, class_fault, classes_of, parse
+from fullconv.data.annotations.assembly import IGNORED, Classes, assemble, class_fault, classes_of
 from fullconv.data.annotations.boxes import Boxes
 from fullconv.data.annotations.embedded import extract_image
 from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.json_file import parse_each
 from fullconv.data.annotations.png_mask import png_rasterizer
 from fullconv.data.annotations.shapes import Rasterizer, ellipse, fill_rings
 from fullconv.data.annotations.without_area import WithoutArea
@@ -109,10 +110,7 @@ def _read_images(
 ) -> list[AnnotatedImage]:
     annotated = []
     embedded: list[Path] = []
-    for path in paths:
-        parsed = parse(path, _FILE, faults)
-        if parsed is None:
-            continue
+    for path, parsed in parse_each(paths, _FILE, ("shapes",), split, faults):
         image = _find_image(path, parsed.imagePath)
         if image is None:
             try:

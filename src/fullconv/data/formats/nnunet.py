@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from fullconv.data.annotations.assembly import assemble_masks, class_fault, parse
+from fullconv.data.annotations.assembly import assemble_masks, class_fault
+from fullconv.data.annotations.json_file import parse
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.pairing import is_image, normalize_stem
 from fullconv.errors import DataError

@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 
 from fullconv.data.annotations.annotated import AnnotatedImage
-from fullconv.data.annotations.assembly import assemble, class_fault, classes_of, parse
+from fullconv.data.annotations.assembly import assemble, class_fault, classes_of
+from fullconv.data.annotations.json_file import parse, parse_each
 from fullconv.data.annotations.png_mask import png_rasterizer
 from fullconv.data.annotations.shapes import Rasterizer, fill_rings
 from fullconv.data.annotations.without_area import WithoutArea
@@ -180,10 +181,8 @@ def _read_folder(
     images = {path.name: path for path in sorted((folder.parent / "img").iterdir()) if is_image(path, BAND_SUFFIXES)}
     by_stem = {path.stem: path for path in images.values()}
     without_area = WithoutArea(folder, split)
-    for path in sorted(folder.glob("*.json")):
-        content = None if path.name.startswith(".") else parse(path, _FILE, faults)
-        if content is None:
-            continue
+    paths = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+    for path, content in parse_each(paths, _FILE, ("objects",), split, faults):
         image = images.get(path.stem) or by_stem.get(path.stem)
         if image is None:
             problem, remedy = f"its image {path.stem!r} is not in {folder.parent / 'img'}", "export with the images"
