@@ -209,8 +209,8 @@ def _report_lonely(images: ImagesOfSplits, faults: list[Fault]) -> None:
     for folder, stems in expected.items():
         if folder in own:  # other text files may lie among the images
             continue
-        texts = [path for path in sorted(folder.glob("*.txt")) if _has_rows(path)]
-        lonely = [path for path in texts if path.stem not in stems]
+        texts = sorted(folder.glob("*.txt"))
+        lonely = [path for path in texts if path.stem not in stems and _has_rows(path)]
         if not lonely:
             continue
         if len(lonely) <= max(1, LEFT_OUT * len(texts)):
