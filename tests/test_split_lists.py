@@ -22,7 +22,7 @@ def write(root: Path, images: str, masks: str) -> None:
     for number, name in enumerate(NAMES):
         for folder, values in ((images, np.random.default_rng(number).integers(0, 255, (8, 8, 3))), (masks, np.eye(8))):
             path = root / folder / f"{name}.png"
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(values.astype(np.uint8)).save(path)
 
 
@@ -70,12 +70,45 @@ def test_data_yaml_gives_names_and_lists(tmp_path: Path, folders: tuple[str, str
 
 
 @pytest.mark.parametrize("folders", FOLDERS)
-def test_what_no_list_names_is_train_only_without_a_list_of_train(tmp_path: Path, folders: tuple[str, str]) -> None:
+def test_data_yaml_may_name_the_images_themselves(tmp_path: Path, folders: tuple[str, str]) -> None:
+    write(tmp_path, *folders)
+    paths = {"train": [f"./{folders[0]}/{name}.png" for name in "abc"], "val": [f"/x/{name}.png" for name in "def"]}
+    (tmp_path / "data.yaml").write_text(json.dumps({"names": ["ground", "line"], "path": "/x", **paths}))
+    assert names_of(find_dataset(tmp_path)) == {"train": "abc", "val": "def"}
+    paths["val"].append("y.png")
+    (tmp_path / "data.yaml").write_text(json.dumps({"names": ["ground", "line"], **paths}))
+    (fault,) = faults_of(tmp_path)
+    assert (fault.kind, fault.path, fault.split) == ("listed-absent", tmp_path / "data.yaml", "val")
+
+
+def test_data_yaml_may_name_folders_of_images_whose_names_say_nothing(tmp_path: Path) -> None:
+    for folder in ("north", "south"):
+        write(tmp_path, f"img/{folder}", f"label/{folder}")
+    (tmp_path / "data.yaml").write_text("names: [ground, line]\ntrain: img/south\nval: img/north\n")
+    dataset = find_dataset(tmp_path)
+    assert {split: {sample.image.parent.name for sample in dataset.split(split)} for split in ("train", "val")} == {
+        "train": {"south"},
+        "val": {"north"},
+    }
+
+
+def test_folders_of_data_yaml_that_do_not_exist_leave_the_lists(tmp_path: Path) -> None:
+    write(tmp_path, "images", "masks")
+    (tmp_path / "data.yaml").write_text("names: [ground, line]\ntrain: images/train\nval: images/val\n")
+    lists(tmp_path, train="a\nb\nc\n", val="d\ne\nf\n")
+    assert names_of(find_dataset(tmp_path)) == {"train": "abc", "val": "def"}
+
+
+@pytest.mark.parametrize("folders", FOLDERS)
+def test_what_no_list_names_is_train_only_without_a_list_of_train(
+    tmp_path: Path, folders: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
     write(tmp_path, *folders)
     lists(tmp_path, validation_set="b\n")
     assert names_of(find_dataset(tmp_path)) == {"train": "acdef", "val": "b"}
     lists(tmp_path, train_list="a\nc\n")
     assert names_of(find_dataset(tmp_path)) == {"train": "ac", "val": "b"}
+    assert "3 image(s) that no list names are not used, first d" in caplog.text
 
 
 @pytest.mark.parametrize("folders", FOLDERS)

@@ -259,7 +259,12 @@ def test_a_test_split_without_labels_is_not_used_and_a_val_split_without_labels_
 
 @pytest.mark.parametrize(
     ("names", "words"),
-    [("names: {0: roof, 2: tree}\n", "ids"), ("names: roof\n", "'names' is 'roof'"), ("nc: 3\nnames: [a, b]\n", "nc")],
+    [
+        ("names: [roof\n", "cannot be read as YAML"),
+        ("names: {0: roof, 2: tree}\n", "ids"),
+        ("names: roof\n", "'names' is 'roof'"),
+        ("nc: 3\nnames: [a, b]\n", "nc"),
+    ],
 )
 def test_names_that_cannot_be_used_are_faults(tmp_path: Path, names: str, words: str) -> None:
     write(tmp_path, *OUTER[:2])

@@ -87,11 +87,14 @@ def read_names_file(folder: Path) -> tuple[str, ...]:
 
 
 def _load(path: Path) -> dict[Any, Any]:
-    """Return the keys of a YAML file; none if it is no map. Files that are not YAML are reported elsewhere."""
+    """Return the keys of a YAML file; none if it is no map. Raises DataError if data.yaml is not YAML."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
-        return {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        if path.stem != "data":  # other files are reported where they are used
+            return {}
+        problem = f"cannot be read as YAML ({' '.join(str(error).split())})"
+        raise DataError.of(Fault("class-names", path, problem, "write `names:` and a list of class names")) from None
     return values if isinstance(values, dict) else {}
 
 

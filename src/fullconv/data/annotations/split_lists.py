@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from fullconv.data.annotations.data_yaml import find_data_yaml
@@ -66,13 +66,17 @@ def divide_by_lists(
     split_of_image: dict[Path, str] = {}
     absent: list[Fault] = []
     for split, paths in lists.items():
-        for path in paths:
-            for sample in _read_list(path, split, by_key, absent):
+        for path, lines in paths:
+            if path.is_dir():
+                named: Iterable[Sample] = (sample for sample in samples if sample.image.is_relative_to(path))
+            else:
+                named = _read_list(path, lines, split, by_key, absent)
+            for sample in named:
                 other = split_of_image.setdefault(sample.image, split)
                 if other != split:
                     problem = f"names {sample.name!r}, which a list of {other} names, too"
                     absent.append(Fault("listed-twice", path, problem, "remove one of the lines", sample.name, split))
-    names = ", ".join(path.name for paths in lists.values() for path in paths)
+    names = ", ".join(dict.fromkeys(path.name for paths in lists.values() for path, _ in paths))
     if not split_of_image:
         if names and samples:
             logger.warning("%s: %s name(s) no image of the data set, and is not used", root, names)
@@ -84,36 +88,48 @@ def divide_by_lists(
         split_of_image |= {sample.image: "train" for sample in rest}
         sentence += f"; the {len(rest)} images that no list names are train"
     elif rest:
-        sentence += f"; {len(rest)} image(s) that no list names are not used, first {rest[0].name}"
+        unused = f"{len(rest)} image(s) that no list names are not used, first {rest[0].name}"
+        logger.warning(f"{root}: {unused}")
+        sentence += f"; {unused}"
     divided = {
         split: tuple(sample for sample in samples if split_of_image.get(sample.image) == split) for split in SPLITS
     }
     return {split: chosen for split, chosen in divided.items() if chosen}, sentence
 
 
-def _find_lists(root: Path) -> dict[str, list[Path]]:
-    """Return the lists that data.yaml names, or else those whose names say a split, by split."""
-    lists: dict[str, list[Path]] = defaultdict(list)
+def _find_lists(root: Path) -> dict[str, list[tuple[Path, list[str]]]]:
+    """Return what data.yaml names for each split, or else the lists whose names say a split: files and their lines.
+
+    Folders have no lines, and divide nothing if two splits share one. Images that data.yaml names are lines of it.
+    """
+    lists: dict[str, list[tuple[Path, list[str]]]] = defaultdict(list)
     try:
         description = find_data_yaml(root)
     except DataError:  # reported where the class names are read
         description = None
     for split, entries in description.splits.items() if description is not None else ():
-        for entry in entries:
-            path = find_inside(root, entry, (description.base,) if description is not None else ())
-            if path is not None and path.suffix == ".txt" and path.is_file():
-                lists[split].append(path)
+        assert description is not None
+        images = [entry for entry in entries if PurePosixPath(entry).suffix.lower() in BAND_SUFFIXES]
+        paths = [find_inside(root, entry, (description.base,)) for entry in entries if entry not in images]
+        lists[split] += [(description.path, images)] if images else []
+        lists[split] += [(path, read_lines(path) if path.is_file() else []) for path in paths if path is not None]
+    named = [path for found in lists.values() for path, _ in found if path.is_dir()]
+    if len(set(named)) < len(named):
+        lists.clear()
+    lists = defaultdict(list, {split: found for split, found in lists.items() if found})
     for folder in FOLDERS:
         for path in () if lists else sorted((root / folder).glob("*.txt")):
             match = _LIST_NAME.fullmatch(path.stem.lower())
             if match is not None:
-                lists[_WORDS.get(match[1], match[1])].append(path)
+                lists[_WORDS.get(match[1], match[1])].append((path, read_lines(path)))
     return dict(lists)
 
 
-def _read_list(path: Path, split: str, by_key: dict[str, list[Sample]], faults: list[Fault]) -> Iterator[Sample]:
+def _read_list(
+    path: Path, lines: Sequence[str], split: str, by_key: dict[str, list[Sample]], faults: list[Fault]
+) -> Iterator[Sample]:
     """Yield the samples that a list names; of a line with several columns, the first names the image."""
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(lines, 1):
         samples: list[Sample] = []
         for written in (line, line.split()[0].rstrip(",")):
             samples = samples or list(dict.fromkeys(by_key.get(_key(written), ())))

@@ -62,7 +62,7 @@ def is_yolo(root: Path) -> bool:
 
 
 def read_yolo(root: Path, faults: list[Fault]) -> DataSet | None:
-    """Read the images of each split with the text files that `label_folder` finds.
+    """Read the images of each split with the text files in the folders that `LabelFolders` finds.
 
     Smaller shapes are painted over larger ones, as ultralytics does. Images without a file, or with an empty one, are
     background. Boxes have no area. Returns None, and adds faults, if there are no classes.
