@@ -283,6 +283,15 @@ def test_the_description_may_be_called_dataset_yaml(tmp_path: Path) -> None:
         path.unlink()
 
 
+def test_a_data_set_in_a_folder_of_data_is_read_there(tmp_path: Path) -> None:
+    write(tmp_path / "roofs", *OUTER[:2])
+    write(tmp_path / "roofs", *OUTER[2:], {"v": SQUARE})
+    text(tmp_path / "roofs/data.yaml", NAMES + "train: images/train\nval: images/val\n")
+    dataset = find_dataset(tmp_path)
+    assert dataset.root == tmp_path / "roofs"
+    assert names_of(dataset) == {"train": ["a", "b", "c"], "val": ["v"]}
+
+
 @pytest.mark.parametrize("masks", ["masks", "labels"])
 def test_semantic_masks_of_ultralytics_have_the_names_of_data_yaml(tmp_path: Path, masks: str) -> None:
     for split in ("train", "val"):

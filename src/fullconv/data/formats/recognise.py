@@ -19,6 +19,8 @@ Recognised = tuple[str, Callable[[list[Fault]], DataSet | None]]
 MAX_OPENED = 20
 """At most so many JSON files of each folder are opened to recognise the format."""
 
+DATA_YAML = ("data.yaml", "data.yml")
+
 _MARKS = {
     "labelme": (b'"shapes"', b'"imagePath"'),
     "Datumaro": (b'"items"', b'"categories"'),
@@ -109,10 +111,18 @@ def _recognise_coco(root: Path, files: list[Path]) -> Recognised:
 
 
 def recognise_texts(root: Path) -> Recognised | None:
-    """Return the format and its reader for YOLO's text files; otherwise None."""
+    """Return the format and its reader for YOLO's text files; otherwise None.
+
+    If the only data.yaml lies in a folder of `root`, that folder is the data set.
+    """
     from fullconv.data.formats.yolo import is_yolo, read_yolo
 
-    return ("YOLO", partial(read_yolo, root)) if is_yolo(root) else None
+    if not is_yolo(root):
+        return None
+    homes = [folder for folder in sorted(root.iterdir()) if any((folder / name).is_file() for name in DATA_YAML)]
+    if len(homes) == 1 and not any(root.glob("*.y*ml")):
+        return "YOLO", partial(read_yolo, homes[0])
+    return "YOLO", partial(read_yolo, root)
 
 
 def _annotation_files(root: Path) -> dict[str, list[Path]]:
