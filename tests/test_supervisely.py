@@ -171,3 +171,15 @@ def test_without_meta_json_all_labels_are_classes_and_missing_images_are_faults(
     (tmp_path / "img/a.jpg").unlink()
     (fault,) = faults_of(tmp_path)
     assert (fault.kind, fault.path, fault.sample) == ("missing-image", tmp_path / "ann/a.jpg.json", "a")
+
+
+def test_a_single_bitmap_that_is_not_a_png_leaves_its_image_out(tmp_path: Path) -> None:
+    save(tmp_path / "meta.json", {"classes": CLASSES})
+    data = base64.b64encode(zlib.compress(b"no PNG")).decode()
+    damaged = {"classTitle": "tree", "geometryType": "bitmap", "bitmap": {"data": data, "origin": [0, 0]}}
+    for number in range(4):
+        annotate(tmp_path, str(number), [RING, *([] if number else [damaged])])
+    assert targets(find_dataset(tmp_path)).keys() == {"1", "2", "3"}
+    (warning,) = survey(tmp_path).faults
+    assert (warning.kind, warning.sample) == ("skipped-shape", "0")
+    assert "object 2 (tree) has a damaged mask" in warning.problem

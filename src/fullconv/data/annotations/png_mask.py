@@ -37,6 +37,10 @@ def png_rasterizer(text: str, top: int, left: int, compressed: bool = False) -> 
             raise DataError("has a damaged mask", code="damaged-shape") from None
         if not stream.eof:
             raise DataError("has a damaged mask", code="damaged-shape")
+    try:
+        Image.open(io.BytesIO(png), formats=["PNG"]).close()
+    except Exception:  # Pillow raises many types of errors for damaged input
+        raise DataError("has a damaged mask", code="damaged-shape") from None
     return partial(_rasterize_png, png, top, left)
 
 
