@@ -22,11 +22,14 @@ from fullconv.cli.options import (
     Weights,
     parse_values,
 )
+from fullconv.cli.reading_options import reads_data
+from fullconv.data.reading import Reading
 from fullconv.extras import need_torch
 
 __all__ = ["train"]
 
 
+@reads_data
 def train(
     data: Data,
     model: ChosenModel = None,
@@ -44,6 +47,8 @@ def train(
     set_: Set = None,
     out: RunFolder = None,
     resume: Resume = False,
+    *,
+    reading: Reading,
 ) -> None:
     """Train one network on labelled images.
 
@@ -73,6 +78,7 @@ def train(
             values=parse_values(set_),
             resume=resume,
             on_progress=on_progress,
+            **reading,
         )
     print_scores(result.scores)
     if not result.alarm:

@@ -48,7 +48,7 @@ __all__ = ["estimate", "train"]
 
 logger = logging.getLogger(__name__)
 
-MAY_DIFFER = {"save_minutes", "workers", "choices", "range", "fullconv", "torch"}
+MAY_DIFFER = {"save_minutes", "workers", "choices", "range", "notes", "fullconv", "torch"}
 """Settings that may differ when a run resumes, because they do not change its outcome."""
 
 
@@ -150,6 +150,7 @@ def _describe_settings(dataset: DataSet, job: Job) -> dict[str, Any]:
         "data": str(dataset.root),
         "layout": dataset.layout,
         "class_names": list(dataset.labels.class_names),
+        "reading": {"options": dataset.options.to_dict(), "notes": list(dataset.notes)},
         "samples": {name: len(samples) for name, samples in dataset.splits.items()},
         **({} if dataset.range_facts is None else {"range": vars(dataset.range_facts)}),
         "network": job.spec.to_dict(),

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["HeldOut", "hold_out", "series_of"]
+__all__ = ["VAL_SHARE", "HeldOut", "hold_out", "series_of"]
 
 VAL_SHARE = 0.2
+"""Share of the images that are held out for validation, if the user does not choose another."""
 
 FEWEST_SERIES = 3
 """Fewer series than this cannot be held out whole: one in val would be a third of the images or more."""
