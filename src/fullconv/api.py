@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from fullconv.net.fcn.network import FCN
     from fullconv.net.surgery.convolutionalize import Surgery
     from fullconv.onnx_export import Exported
+    from fullconv.training.job import TrainResult
     from fullconv.training.progress import OnProgress
-    from fullconv.training.result import TrainResult
 
 __all__ = [
     "check",
@@ -79,6 +79,7 @@ def train(
     crop: int | None = None,
     lr: float | None = None,
     values: Mapping[str, Any] | None = None,
+    folds: int | None = None,
     resume: bool = False,
     on_progress: OnProgress | None = None,
     **reading: Unpack[Reading],
@@ -106,13 +107,15 @@ def train(
         crop: Side of the training crops in pixels.
         lr: Learning rate of the pretrained layers.
         values: Any other values of the recipe, by their names in recipe.yaml.
+        folds: Cross-validate: divide train and val into this many folds, and train a network for each.
         resume: Resume the run in the folder.
         on_progress: Called at the start, after each step and after each validation.
         reading: How to read the data, as `fullconv.data.reading.ReadingOptions`: `images` and `masks`, patterns of the
             files; `mask_nodata`; `unlabelled`; `val_share` and `val_by`; `strict`.
 
     Returns:
-        The run: `folder`, `scores`, `model` (the path of model.onnx or None) and `alarm`.
+        The run: `folder`, `scores`, `model` (the path of model.onnx or None) and `alarm`. With `folds`, `scores` are
+        those of all images, each labelled by the network that was not trained on it, and `folds` are the runs.
 
     Raises:
         UsageError: An option has no such value, or `out` holds a run and `resume` is not set.
@@ -122,6 +125,7 @@ def train(
     """
     need_torch()
     from fullconv.data.statistics import read_training_data
+    from fullconv.training.folds import cross_validate
     from fullconv.training.job import TrainingOptions, make_job, name_run_folder
     from fullconv.training.train import train as run
 
@@ -134,6 +138,9 @@ def train(
     for choice in job.choices:
         logger.info(str(choice))
     folder = name_run_folder(Path(data), job) if out is None else Path(out)
+    if folds is not None:
+        folder = folder if out is not None else folder.with_name(f"{folder.name}-{folds}-folds")
+        return cross_validate(dataset, job, folder, folds, resume=resume, on_progress=on_progress)
     return run(dataset, job, folder, statistics=statistics, resume=resume, on_progress=on_progress)
 
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from fullconv.arrays import Mask
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.held_out import VAL_SHARE, hold_out
+from fullconv.data.held_out import VAL_SHARE, hold_out, make_folds
 from fullconv.data.reading import ReadingOptions
 from fullconv.data.splits import SPLITS, UNDIVIDED
 from fullconv.errors import UsageError
 
-__all__ = ["divide", "group_names", "which_classes"]
+__all__ = ["divide", "divide_into_folds", "group_names", "which_classes"]
 
 
 def divide(dataset: DataSet, options: ReadingOptions) -> DataSet:
@@ -49,6 +49,34 @@ def divide(dataset: DataSet, options: ReadingOptions) -> DataSet:
     if asked:
         return replace(dataset, splits=ordered, about="; ".join(filter(None, [dataset.about, held.reason])))
     return replace(dataset, splits=ordered, inferences=(*dataset.inferences, held.reason))
+
+
+def divide_into_folds(dataset: DataSet, count: int) -> list[DataSet]:
+    """Return the data set once for each fold: its images are val, and all others, except those of test, are train.
+
+    `options.val_by` keeps images together, as in `divide`. Raises UsageError for fewer than two folds, and if there are
+    fewer images, or groups of images that stay together, than folds.
+    """
+    if count < 2:
+        raise UsageError(f"--folds {count}: must be at least 2", code="too-few-folds")
+    pool = [*dataset.splits.get("train", ()), *dataset.splits.get("val", ())]
+    pattern = dataset.options.val_by
+    groups = None if pattern is None else group_names(dataset, pool, pattern)
+    classes = which_classes(pool, dataset.labels.num_classes)
+    try:
+        folds, reason = make_folds([sample.name for sample in pool], count, classes, groups)
+    except ValueError as error:
+        raise UsageError(f"--folds {count}: {dataset.root} has only {error}", code="too-many-folds") from error
+    divided = []
+    for number, fold in enumerate(folds, 1):
+        chosen = set(fold)
+        splits = {
+            "train": tuple(sample for index, sample in enumerate(pool) if index not in chosen),
+            "val": tuple(pool[index] for index in fold),
+        }
+        about = "; ".join(filter(None, [dataset.about, f"fold {number} of {reason}"]))
+        divided.append(replace(dataset, splits=splits, about=about))
+    return divided
 
 
 def which_classes(samples: Sequence[Sample], count: int) -> Mask | None:

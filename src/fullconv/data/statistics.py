@@ -93,7 +93,22 @@ def read_training_data(root: Path | str, options: ReadingOptions = BY_FILES) -> 
         faults.append(only_background(surveyed.root))
     if faults:
         raise dataset_error(surveyed.root, surveyed.name, faults)
-    return dataset, counts.statistics(dataset)
+    statistics = counts.statistics(dataset)
+    _log_reading(dataset, statistics, int(counts.pixels[IGNORE_INDEX]))
+    return dataset, statistics
+
+
+def _log_reading(dataset: DataSet, statistics: DataSetStatistics, ignored: int) -> None:
+    """Log what was read: the number of samples, how they were found, and the share of each class."""
+    splits = ", ".join(f"{len(samples)} {name}" for name, samples in dataset.splits.items())
+    logger.info(f"{dataset.root} ({dataset.layout} layout): {splits}")
+    for note in dataset.notes:
+        logger.info(f"  {note}")
+    shown = ", ".join(
+        f"{name} {100 * share:.3g} %" for name, share in zip(statistics.class_names, statistics.shares, strict=True)
+    )
+    left = f"; {100 * ignored / (ignored + sum(statistics.pixels)):.3g} % of the pixels are ignored" if ignored else ""
+    logger.info(f"  classes of the training pixels: {shown}{left}")
 
 
 def _log_range(dataset: DataSet) -> None:
