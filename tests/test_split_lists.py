@@ -55,7 +55,7 @@ def test_lists_give_the_splits(tmp_path: Path, folders: tuple[str, str], line: s
     )
     dataset = find_dataset(tmp_path)
     assert names_of(dataset) == chosen
-    assert "splits are those of " in dataset.about
+    assert any("splits are those of " in inference for inference in dataset.inferences)
     np.testing.assert_array_equal(dataset.read(dataset.split("val")[0])[1], np.eye(8))
 
 

@@ -14,8 +14,8 @@ from fullconv.data.annotations.annotated import AnnotatedImage
 from fullconv.data.annotations.json_file import are_few
 from fullconv.data.annotations.orientation import Frame, find_frames, frame_fault, make_upright, read_headers
 from fullconv.data.annotations.shapes import Size, draw
-from fullconv.data.annotations.split_lists import settle_splits
 from fullconv.data.dataset import DataSet, Sample, size_fault
+from fullconv.data.splits import SPLITS, UNDIVIDED
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import ImageHeader, image_size, read_header
@@ -138,8 +138,8 @@ def assemble(
 ) -> DataSet:
     """Return the data set of annotated images, with the sizes checked against the image files.
 
-    `about` is a sentence on which shape is on top. If no key of `splits` names a split, `divide_samples` divides the
-    images. Faults are added to `faults`, and their images are left out.
+    `about` is a sentence on which shape is on top. If no key of `splits` names a split, the images are
+    undivided. Faults are added to `faults`, and their images are left out.
     """
     samples_of: dict[str, tuple[Sample, ...]] = {}
     seen: dict[Path, Path] = {}
@@ -154,8 +154,8 @@ def assemble(
             faults += [replace(fault, sample=entry.name, split=split or None) for fault in sample_faults]
             samples += [sample] if sample is not None else []
         samples_of[split] = tuple(samples)
-    ordered, divided = settle_splits(root, samples_of, faults)
-    sentences = [classes.about, about, *sentences, *([divided] if divided else [])]
+    sentences = [classes.about, about, *sentences]
+    ordered = _order(samples_of)
     if not any(entry.shapes for entry in entries) and not any(fault.severity == "error" for fault in faults):
         remedy = "draw polygons or masks, and export them"
         faults.append(Fault("no-shapes", root, "no image has a shape that covers pixels", remedy))
@@ -181,8 +181,14 @@ def assemble_masks(
             of_sample = _mask_faults(sample, seen)
             faults += [replace(fault, sample=sample.name, split=split or None) for fault in of_sample]
             samples_of[split] += [] if of_sample else [sample]
-    ordered, divided = settle_splits(root, samples_of, faults)
-    return DataSet(layout, root, labels, ordered, about="; ".join(filter(None, (about, divided))))
+    return DataSet(layout, root, labels, _order(samples_of), about=about)
+
+
+def _order(samples_of: Mapping[str, Sequence[Sample]]) -> dict[str, tuple[Sample, ...]]:
+    """Return the splits in order; samples are undivided if no key names a split."""
+    if not samples_of.keys() & set(SPLITS):
+        samples_of = {UNDIVIDED: [sample for group in samples_of.values() for sample in group]}
+    return {split: tuple(samples_of[split]) for split in (*SPLITS, UNDIVIDED) if split in samples_of}
 
 
 def _mask_faults(sample: Sample, seen: dict[Path, Path]) -> list[Fault]:
@@ -248,7 +254,8 @@ def _make_sample(
         return None, faults
     orientation = header.orientation if frame == "stored" else 1
     drawing = Drawing(entry, size, classes, by_area, orientation)
-    return Sample(entry.name, entry.image, entry.source, drawing), faults
+    shows = frozenset(classes.ids[label] for label, _ in entry.shapes)
+    return Sample(entry.name, entry.image, entry.source, drawing, shows), faults
 
 
 def _size_fault(entry: AnnotatedImage, stated: Size, size: Size) -> Fault:

@@ -1,4 +1,4 @@
-"""Lists such as train.txt: the paths in them, and the division of samples by them, or else by a hash of their names."""
+"""Lists such as train.txt: the paths in them, and the division of samples by them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from fullconv.data.annotations.data_yaml import find_data_yaml
-from fullconv.data.dataset import Sample
+from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.pairing import normalize_stem
-from fullconv.data.splits import SPLITS, split_by_hash, split_of
+from fullconv.data.splits import SPLITS, UNDIVIDED, split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES
 
-__all__ = ["divide_by_lists", "divide_samples", "find_inside", "read_lines", "settle_splits"]
+__all__ = ["apply_lists", "find_inside", "read_lines"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,26 +32,17 @@ _LIST_NAME = re.compile(
 )
 
 
-def settle_splits(
-    root: Path, samples_of: Mapping[str, Sequence[Sample]], faults: list[Fault]
-) -> tuple[dict[str, tuple[Sample, ...]], str]:
-    """Return the splits in order, and a sentence on how samples without a split were divided, or ""."""
-    sentence = ""
-    if not samples_of.keys() & set(SPLITS):
-        every = [sample for group in samples_of.values() for sample in group]
-        samples_of, sentence = divide_samples(root, every, faults)
-    return {split: tuple(samples_of[split]) for split in SPLITS if split in samples_of}, sentence
+def apply_lists(dataset: DataSet, faults: list[Fault]) -> DataSet:
+    """Return the data set with the splits of lists, if its samples are undivided and there are lists."""
+    listed = None
+    if {split for split, samples in dataset.splits.items() if samples} == {UNDIVIDED}:
+        listed = _divide(dataset.root, dataset.splits[UNDIVIDED], faults)
+    if listed is None:
+        return dataset
+    return replace(dataset, splits=listed[0], inferences=(*dataset.inferences, listed[1]))
 
 
-def divide_samples(
-    root: Path, samples: Sequence[Sample], faults: list[Fault]
-) -> tuple[dict[str, tuple[Sample, ...]], str]:
-    """Return the samples by split, and a sentence on how they were divided."""
-    listed = divide_by_lists(root, samples, faults)
-    return listed or (split_by_hash(tuple(samples)), "train and val are divided by a hash of the names")
-
-
-def divide_by_lists(
+def _divide(
     root: Path, samples: Sequence[Sample], faults: list[Fault]
 ) -> tuple[dict[str, tuple[Sample, ...]], str] | None:
     """Return the samples by the split of the list that names each, and a sentence on it; None without lists.
