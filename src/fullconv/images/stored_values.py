@@ -7,20 +7,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from fullconv.arrays import Float64, Mask
+from fullconv.images.decoders.base import NumberReader
+from fullconv.images.decoders.headers import read_header
 from fullconv.images.decoders.npy import is_array, open_array
 from fullconv.images.decoders.open_pillow import open_with_pillow
 from fullconv.images.decoders.pillow import read_stored
 from fullconv.images.decoders.tiff_tags import is_tiff, tiff_tags
 from fullconv.images.decoders.values import fit_bands
 from fullconv.images.input_format import InputFormat, ValueRange
-from fullconv.images.reader import decoder_of, gdal_driver
+from fullconv.images.reader import open_decoder
 
 __all__ = ["ValueSample", "clipped_share", "has_deep_values", "robust_range", "sample_values"]
 
@@ -50,12 +52,6 @@ class ValueSample:
     def top(self) -> int:
         """The number that becomes 255 if there is no range."""
         return 1 if self.type.startswith("float") else 65535
-
-
-class _Reader(Protocol):
-    size: tuple[int, int]
-
-    def numbers(self, rows: range, columns: range) -> tuple[npt.NDArray[Any], Mask | None]: ...
 
 
 def has_deep_values(path: Path) -> bool:
@@ -131,25 +127,13 @@ def _read(path: Path, channels: int) -> Iterator[tuple[npt.NDArray[Any], Mask | 
         for rows, columns in _windows((array.shape[0], array.shape[1])):
             yield fit_bands(np.array(array[rows.start : rows.stop, columns.start : columns.stop]), channels), None
         return
-    decoder = decoder_of(path)
-    if decoder == "rasterio":
-        from fullconv.images.decoders.gdal import open_gdal
-
-        with open_gdal(path, gdal_driver(path) or "", input) as raster:
-            yield from _numbers(raster)
-    elif decoder == "tifffile":
-        from fullconv.images.decoders.tiff import open_tiff
-
-        with open_tiff(path, input) as tiff:
-            yield from _numbers(tiff)
-    else:
-        with open_with_pillow(path) as image:
-            yield fit_bands(read_stored(image), channels), None
-
-
-def _numbers(reader: _Reader) -> Iterator[tuple[npt.NDArray[Any], Mask | None]]:
-    for rows, columns in _windows(reader.size):
-        yield reader.numbers(rows, columns)
+    with open_decoder(path, read_header(path, None), input) as reader:
+        if isinstance(reader, NumberReader):
+            for rows, columns in _windows(reader.size):
+                yield reader.numbers(rows, columns)
+            return
+    with open_with_pillow(path) as image:
+        yield fit_bands(read_stored(image), channels), None
 
 
 def _windows(size: tuple[int, int]) -> Iterator[tuple[range, range]]:

@@ -97,9 +97,9 @@ class Model:
             names = output_names(images)
         for image, name in zip(images, names, strict=False):
             if isinstance(image, str | os.PathLike) and is_video(path := Path(image)):
-                channels = self._runner.info.input.channels
-                if channels != 3:
-                    raise band_count_error(path, 3, channels)
+                takes = self._runner.info.input
+                if takes.channels != 3:
+                    raise band_count_error(path, 3, takes)
                 for number, frame in enumerate(read_frames(path), 1):
                     yield segment(self._runner, frame, f"{name or path.stem}/frame-{number:06d}")
             else:

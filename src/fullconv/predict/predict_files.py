@@ -220,6 +220,6 @@ def _read_pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[Pic
         yield read_image(path, images), name, path
         return
     if images.channels != 3:
-        raise band_count_error(path, 3, images.channels)
+        raise band_count_error(path, 3, images)
     for number, frame in enumerate(read_frames(path), 1):
         yield Picture(frame), name / f"frame-{number:06d}", None

@@ -122,9 +122,9 @@ def fit_bands(stored: npt.NDArray[Any], channels: int) -> npt.NDArray[Any]:
     return stored[..., :channels] if stored.shape[2] >= channels else np.repeat(stored[..., :1], channels, axis=2)
 
 
-def band_count_error(path: StrPath, bands: int, channels: int) -> DataError:
+def band_count_error(path: StrPath, bands: int, input: InputFormat) -> DataError:
     """Return the DataError for a file whose number of bands does not fit the model."""
-    problem = f"has {bands_in_words(bands)}, but the model takes {channels}"
+    problem = f"has {bands_in_words(bands)}, but the model takes images of {input}"
     remedy = "use images with the bands that the model was trained on"
     return DataError.of(Fault("band-count", Path(path), problem, remedy))
 
