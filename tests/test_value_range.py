@@ -20,10 +20,10 @@ from fullconv.data.layouts import find_dataset
 from fullconv.data.statistics import read_training_data
 from fullconv.data.value_range import measure_range
 from fullconv.errors import DataError
-from fullconv.images import InputFormat, read_image
+from fullconv.images import InputFormat, read_image, write_label_map
 from fullconv.images.decoders.values import to_bytes
 from fullconv.images.stored_values import robust_range, sample_values
-from fullconv.predict.ranges import describe_misfit
+from fullconv.predict.ranges import find_common_misfit, find_misfit
 from refusals import refuses
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -303,10 +303,66 @@ def test_other_texts_than_two_numbers_are_refused(
 
 def test_a_model_with_a_range_warns_of_images_above_it(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.arange(10_000, dtype=np.uint16).reshape(100, 100))
-    assert describe_misfit(tmp_path / "a.tif", InputFormat(3, (0, 9999))) == ""
-    assert "50 % of its values are outside of 0 to 5000" in describe_misfit(
-        tmp_path / "a.tif", InputFormat(3, (0, 5000))
-    )
+    assert find_misfit(tmp_path / "a.tif", InputFormat(3, (0, 9999))) is None
+    misfit = find_misfit(tmp_path / "a.tif", InputFormat(3, (0, 5000)))
+    assert "50 % of its values are outside of 0 to 5000" in str(misfit)
+
+
+def test_one_dark_image_of_many_is_no_common_misfit(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.tif" for number in range(5)]
+    for number, path in enumerate(paths):
+        tifffile.imwrite(path, np.arange(10_000, dtype=np.uint16).reshape(100, 100) // (1 if number else 50))
+    input = InputFormat(3, (0, 10_000))
+    assert find_misfit(paths[0], input) is not None
+    assert find_common_misfit(paths, input) is None
+    misfit = find_common_misfit(paths[:2], input)
+    assert misfit is not None
+    assert misfit.remedy == "add --range 0,199 (value_range in Python)"
+    assert find_common_misfit([], input) is None
+
+
+def street_data(root: Path) -> tuple[Path, Path]:
+    """Write pictures with 8 bits, and the same with 12 of 16 bits, with the labels that the street model gives."""
+    street = fullconv.load("street")
+    plain, deep, _ = photos(root)
+    labels = street.predict(plain)
+    for name, image in (("plain", plain), ("deep", deep)):
+        for folder in ("images/val", "masks/val", "images/train", "masks/train"):
+            (root / name / folder).mkdir(parents=True)
+        for split in ("train", "val"):
+            image.rename(root / name / "images" / split / f"{split}{image.suffix}")
+            write_label_map(root / name / "masks" / split / f"{split}.png", labels.label_map, street.labels)
+            photos(root)
+        (root / name / "classes.txt").write_text("\n".join(street.labels.class_names), encoding="utf-8")
+    return root / "plain", root / "deep"
+
+
+def test_evaluate_and_report_take_a_range_and_warn_without_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With the range of the camera the scores of 16 bits are those of 8 bits, which are perfect here."""
+    plain, deep = street_data(tmp_path)
+    assert fullconv.evaluate("street", plain).pixel_accuracy == 1
+    assert "--range" not in caplog.text
+    assert fullconv.evaluate("street", deep, value_range=(0, 3060)).pixel_accuracy == 1
+    assert "--range" not in caplog.text
+    assert fullconv.evaluate("street", deep).pixel_accuracy < 0.8
+    assert "a small part of 0 to 65535" in caplog.text
+    with refuses("invalid-range", "0,4095"):
+        fullconv.evaluate("street", deep, value_range=(9, 3))
+    page = tmp_path / "page.html"
+    for options, score in (([], None), (["--range", "0,3060"], 1.0)):
+        assert run(monkeypatch, "evaluate", "street", deep, *options, "--json", tmp_path / "s.json") == 0
+        assert (json.loads((tmp_path / "s.json").read_text())["pixel_accuracy"] == 1) == (score == 1)
+        assert run(monkeypatch, "report", "street", deep, *options, "--out", page) == 0
+        text, err = page.read_text(encoding="utf-8"), capsys.readouterr().err
+        assert ("values 0 to 3060 become 0 to 255, by --range" in text) == (score == 1)
+        for shown in (text, err):
+            assert ("--range 0,3060" in shown) == (score is None)
+    assert run(monkeypatch, "report", "street", deep, "--range", "3", "--out", page) == 2
 
 
 def test_the_refusal_names_both_remedies() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fullconv.cli.console import print_scores, sample_bar, write_results
-from fullconv.cli.options import BackendName, Data, JsonFile, ScoredSplitName, Trained
+from fullconv.cli.options import BackendName, Data, JsonFile, RangeText, ScoredSplitName, Trained
 
 __all__ = ["evaluate"]
 
@@ -14,6 +14,7 @@ def evaluate(
     split: ScoredSplitName = "val",
     json_file: JsonFile = None,
     backend: BackendName = None,
+    value_range: RangeText = None,
 ) -> None:
     """Score a model on labelled images.
 
@@ -21,7 +22,9 @@ def evaluate(
     frequency-weighted IU. Then prints the IU of each class.
     """
     from fullconv import api
+    from fullconv.predict.ranges import parse_range
 
+    bounds = None if value_range is None else parse_range(value_range)
     with sample_bar("scoring") as on_sample:
-        scores = api.evaluate(model, data, split=split, backend=backend, on_sample=on_sample)
+        scores = api.evaluate(model, data, split=split, backend=backend, value_range=bounds, on_sample=on_sample)
     write_results(json_file, scores.to_dict(), lambda: print_scores(scores))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fullconv.cli.console import print_table, progress_bar, say
-from fullconv.cli.options import BackendName, Trained
+from fullconv.cli.options import BackendName, RangeText, Trained
 from fullconv.errors import FullconvError, UsageError
 from fullconv.extras import need_torch
 
@@ -72,15 +72,7 @@ def predict(
     batch: Annotated[
         int | None, typer.Option(metavar="N", help="Patches per batch, with --patchwise.", show_default="16")
     ] = None,
-    value_range: Annotated[
-        str | None,
-        typer.Option(
-            "--range",
-            metavar="LOW,HIGH",
-            help="Values that become 0 and 255 in images of more than 8 bits, as 0,4095 for 12 bits.",
-            show_default="the model's",
-        ),
-    ] = None,
+    value_range: RangeText = None,
 ) -> None:
     """Label every pixel of images.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fullconv.cli.console import progress_bar, say
-from fullconv.cli.options import ScoredSplitName, Trained
+from fullconv.cli.options import RangeText, ScoredSplitName, Trained
 from fullconv.errors import UsageError
 
 __all__ = ["report"]
@@ -34,6 +34,7 @@ def report(
             "name of the split if it is not val",
         ),
     ] = None,
+    value_range: RangeText = None,
 ) -> None:
     """Write a report on a model as one HTML page that needs no internet.
 
@@ -47,13 +48,16 @@ def report(
     from fullconv.data.layouts import find_dataset
     from fullconv.evaluation.measure import measure
     from fullconv.labels import check_classes
+    from fullconv.predict.ranges import parse_range
     from fullconv.report.page import write_report
     from fullconv.report.source import read_source
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
+    from fullconv.runtime.runner import RangedRunner, Runner
 
+    bounds = None if value_range is None else parse_range(value_range)
     path = model_path(model)
-    runner = load_runner(path)
+    runner: Runner = load_runner(path)
     source = read_source(path, runner)
     root = data or source.settings.get("data")
     if root is None:
@@ -65,9 +69,13 @@ def report(
     if dataset.about:
         say(f"splits of {root}: {dataset.about}")
     check_classes(model, runner.info.labels, root, dataset.labels)
+    if bounds is not None:
+        runner = RangedRunner(runner, bounds)
     dataset = dataset.read_as(runner.info.input)
     with progress_bar() as bar:
         measurement = measure(runner, dataset, split, lambda samples: bar.track(samples, description="measuring"))
+    if measurement.misfit is not None:
+        say(str(measurement.misfit))
     target = out or _default_target(path, split)
     write_report(target, measurement, source)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(measurement.images)} images")

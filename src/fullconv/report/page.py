@@ -154,11 +154,15 @@ def _about_table(findings: Findings) -> Table:
 
 
 def _describe_range(findings: Findings) -> str:
-    """Return which numbers of the images become 0 to 255; empty for the rules of each type, and for 8 bits."""
+    """Return which numbers of the images become 0 to 255; empty if that is unknown, and for 8 bits."""
     bounds, values = findings.measurement.dataset.value_range, findings.source.settings.get("range")
+    known = values if isinstance(values, Mapping) else {}
+    if bounds is None and known.get("source") == "type":
+        bounds = known["low"], known["high"]
     if bounds is None:
         return ""
-    origin = f", from {values['source']}" if isinstance(values, Mapping) and values.get("source") else ""
+    source = "by the type" if known.get("source") == "type" else f"from {known.get('source', 'the model')}"
+    origin = ", by --range" if findings.measurement.range_is_given else f", {source}"
     return f"values {bounds[0]:.10g} to {bounds[1]:.10g} become 0 to 255{origin}"
 
 
