@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +101,56 @@ def test_nodata_that_nobody_declares_is_a_question(tmp_path: Path) -> None:
     assert found == ["value-range"]
     (root / "dataset.yaml").write_text("names: [ground, cell]\nrange: [300, 450]\n")
     assert measured(root).value_range == (300, 450)
+
+
+SCALES: dict[str, Callable[[Numbers, int], Numbers]] = {
+    "16 bits with a constant offset": lambda levels, seed: (levels + 32768).astype(np.uint16),
+    "signed 16 bits": lambda levels, seed: levels.astype(np.int16),
+    "12 bits in the upper bits of 16": lambda levels, seed: levels.astype(np.uint16) * 4 << 4,
+    "32 bits": lambda levels, seed: levels.astype(np.uint32) * 1000,
+    "floats in 0 to 1": lambda levels, seed: (levels / 1000).astype(np.float32),
+    "tiny floats": lambda levels, seed: (levels / 1e5).astype(np.float32),
+    "doubles around 0": lambda levels, seed: levels.astype(np.float64) - 550,
+    "hot pixels": lambda levels, seed: np.where(
+        np.arange(levels.size).reshape(levels.shape) == 7 * seed, 65535, levels
+    ),
+    "dead pixels": lambda levels, seed: np.where(np.arange(levels.size).reshape(levels.shape) == 7 * seed, 0, levels),
+}
+
+
+@pytest.mark.parametrize("kind", SCALES)
+def test_any_type_and_offset_gives_the_same_contrast(tmp_path: Path, kind: str) -> None:
+    def make(target: npt.NDArray[np.uint8], seed: int) -> Numbers:
+        levels = camera(target, seed)
+        return SCALES[kind](levels, seed).astype(np.uint16 if "pixels" in kind else None)
+
+    dataset = measured(write_data(tmp_path / "data", make))
+    for split in ("train", "val"):
+        image, target = dataset.read(dataset.split(split)[0])
+        assert 45 < image[target == 0].mean() < 80
+        assert 185 < image[target == 1].mean() < 215
+    assert dataset.range_facts is not None
+    assert dataset.range_facts.doubt == ""
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_nan_in_one_image_is_found_before_training(tmp_path: Path, seed: int) -> None:
+    """In a training image (2) and in a validation image (5), with the command that declares it as no data."""
+
+    def make(target: npt.NDArray[np.uint8], number: int) -> Numbers:
+        values = camera(target, number).astype(np.float32)
+        values[:5, :5] = np.nan if number == seed else values[:5, :5]
+        return values
+
+    root = write_data(tmp_path / "data", make)
+    with refuses("not-finite", f"{seed}.tif", "gdal_edit.py -a_nodata nan FILE"):
+        measured(root)
+    found = [fault.kind for group in fullconv.check(root).groups for fault in group.faults]
+    assert found == ["not-finite"]
+    shutil.rmtree(root)
+    dataset = measured(write_data(root, make, extratags=[(42113, 2, 0, "nan", True)]))
+    targets = [dataset.read(sample)[1] for split in ("train", "val") for sample in dataset.split(split)]
+    assert [int((target == 255).sum()) for target in targets] == [25 * (number == seed) for number in range(6)]
 
 
 def test_negative_integers_are_read(tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ def examine(surveyed: Survey, on_sample: Callable[[int, int], None] = lambda don
     range_faults: list[Fault] = []
     if surveyed.dataset is not None:
         with_range = measure_range(surveyed.dataset, range_faults)
+        range_faults = [fault for fault in range_faults if fault.kind != "not-finite"]  # found again in each image
         range_faults += doubt_faults(with_range)
         surveyed = replace(surveyed, dataset=with_range)
     pairs = list(_list_pairs(surveyed))

@@ -41,12 +41,16 @@ _PALETTE = 3
 
 @dataclass(frozen=True, eq=False)
 class ValueSample:
-    """Numbers of an image, without pixels without data: a sample, and the least and the most of all that were read."""
+    """Numbers of an image, without pixels without data: a sample, and the least and the most of all that were read.
+
+    NaN and infinite values are not in the sample; `is_finite` says whether there are none.
+    """
 
     values: Float64
     least: float
     most: float
     type: str
+    is_finite: bool = True
 
     @property
     def top(self) -> int:
@@ -76,10 +80,11 @@ def sample_values(path: Path, channels: int = 3) -> ValueSample | None:
     if not has_deep_values(path):
         return None
     kept: list[Float64] = []
-    least, most, name = math.inf, -math.inf, ""
+    least, most, name, is_finite = math.inf, -math.inf, "", True
     for stored, empty in _read(path, channels):
         held = (stored if empty is None else stored[~empty]).ravel()
-        held = held[np.isfinite(held)] if held.dtype.kind == "f" else held
+        if held.dtype.kind == "f" and not (finite := np.isfinite(held)).all():
+            held, is_finite = held[finite], False
         if not held.size or held.dtype.kind not in "uif":
             continue
         least, most, name = min(least, float(held.min())), max(most, float(held.max())), held.dtype.name
@@ -87,7 +92,7 @@ def sample_values(path: Path, channels: int = 3) -> ValueSample | None:
     if not kept:
         return None
     values = np.concatenate(kept)
-    return ValueSample(values[:: max(1, values.size // VALUES)], least, most, name)
+    return ValueSample(values[:: max(1, values.size // VALUES)], least, most, name, is_finite)
 
 
 def robust_range(values: Float64) -> ValueRange | None:
