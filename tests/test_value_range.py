@@ -238,7 +238,7 @@ def test_a_deep_image_among_bytes_changes_nothing(tmp_path: Path) -> None:
     assert "nearly all values of the training images are 4" in dataset.range_facts.doubt
 
 
-def test_the_sheet_and_json_show_the_range(
+def test_the_page_and_json_show_the_range(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_data(tmp_path / "data", camera)
@@ -247,10 +247,10 @@ def test_the_sheet_and_json_show_the_range(
     assert facts is not None
     assert (examination.errors, examination.warnings) == (0, 0)
     assert json.loads(json.dumps(examination.to_dict()))["range"]["low"] == facts.low
-    from fullconv.doctor.page import write_sheet
+    from fullconv.doctor.page import write_check_page
 
-    write_sheet(tmp_path / "sheet.html", examination)
-    assert f"Range: values {facts.low:g} to {facts.high:g} become 0 to 255" in (tmp_path / "sheet.html").read_text()
+    write_check_page(tmp_path / "page.html", examination)
+    assert f"Range: values {facts.low:g} to {facts.high:g} become 0 to 255" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,11 @@ def _verify(tiled: TiledRunner, paths: Iterable[Path]) -> None:
         if not result.holds:
             differing.append(path)
     print_table(rows)
+    say(
+        f"ties are labels whose two largest logits differ by less than {TIE:g} of the logit range, so that rounding "
+        "decides; logit difference and margin are the largest difference to the whole image, and between the two "
+        "logits of a differing label"
+    )
     if differing:
         raise FullconvError(
             f"labels from tiles differ from those of the whole image on {len(differing)} of {len(images)} images, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fullconv.cli.console import print_scores, say, training_bar
+from fullconv.cli.console import hint_at_check, print_scores, say, training_bar
 from fullconv.cli.options import (
     Batch,
     ChosenModel,
@@ -54,7 +54,7 @@ def train(
     need_torch()
     from fullconv import api
 
-    with training_bar() as on_progress:
+    with hint_at_check(data), training_bar() as on_progress:
         result = api.train(
             data,
             out=out,

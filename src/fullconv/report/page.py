@@ -17,7 +17,7 @@ from fullconv.pages.parts import Table, legend_of, percent
 from fullconv.pages.render import render_page
 from fullconv.report.charts import Chart, Curve, interval_chart, line_chart
 from fullconv.report.findings import Findings
-from fullconv.report.pictures import choose_images, draw_sheet
+from fullconv.report.pictures import choose_images, draw_row
 from fullconv.report.sections import (
     classes_table,
     confusions_table,
@@ -89,7 +89,7 @@ def render(findings: Findings) -> str:
         zones=zone_table(findings),
         sizes=size_table(findings),
         legend=legend_of(measurement.labels.class_names, measurement.labels.palette),
-        pictures={name: [draw_sheet(measurement, counts) for counts in group]
+        pictures={name: [draw_row(measurement, counts) for counts in group]
                   for name, group in choose_images(measurement.images).items()},
         curves=_curves(findings.source),
         about=_about_table(findings),
@@ -186,11 +186,11 @@ def _settings_table(findings: Findings) -> Table | None:
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return names, with dots for nested values, and values as JSON; texts are not quoted."""
+    """Return names, with dots for nested values, and values as JSON without those of None; texts are not quoted."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             rows += _flatten(value, f"{prefix}{name}.")
-        else:
+        elif value is not None:
             rows.append((f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
     return rows
