@@ -102,7 +102,7 @@ def test_pixels_without_data_lack_it_in_all_pages(tmp_path: Path, reader: str) -
     np.testing.assert_array_equal(empty, expected)
 
 
-STACKS = {
+STACKS: dict[str, tuple[dict[str, Any], tuple[Any, ...], str]] = {
     "depth": ({"imagej": True, "metadata": {"axes": "ZYX"}}, (5,), "5 planes of depth (Z)"),
     "time": ({"imagej": True, "metadata": {"axes": "TYX"}}, (5,), "5 points in time (T)"),
     "both": ({"ome": True, "metadata": {"axes": "TZCYX"}}, (2, 3, 2), "3 planes of depth (Z) and 2 points in time (T)"),

@@ -77,6 +77,7 @@ def _default_page(data: Path) -> Path | None:
 
 def _print_examination(examination: Examination) -> None:
     """Print the faults by kind, errors first; then the samples, the classes and the cost of a training."""
+    from fullconv.data.statistics import describe_labelled
     from fullconv.doctor.page import class_rows
 
     for group in examination.groups:
@@ -93,6 +94,8 @@ def _print_examination(examination: Examination) -> None:
     print(f"{examination.root} ({examination.layout} layout): {splits}; images of {examination.sizes()}")
     if examination.range_facts is not None:
         print(f"range: {examination.range_facts.text}")
+    if labelled := describe_labelled(examination.labelled):
+        print(labelled)
     if examination.classes:
         print_table(class_rows(examination.classes))
     if not examination.errors and examination.dataset is not None:

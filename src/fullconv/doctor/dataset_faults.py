@@ -128,7 +128,8 @@ def _odd_masks(root: Path, dataset: DataSet, usable: Sequence[Record]) -> Iterat
             continue
         if not record.counts[:255].any():
             problem = "contains only 255: all of the image is ignored"
-            yield _of(record, Fault("all-ignored", record.label_path, problem, "label it, or remove the pair"))
+            remedy = "continue: training and scores do not use it; or label it"
+            yield _of(record, Fault("all-ignored", record.label_path, problem, remedy))
         elif len(names) > 1 and not record.counts[1:255].any():
             problem = f"contains no class but {names[0]} (0)"
             remedy = "check whether an annotation is missing"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fullconv.data.object_widths import WIDEST
+from fullconv.data.statistics import describe_labelled
 from fullconv.doctor.examine import ClassFacts, Examination
 from fullconv.doctor.thumbnails import Thumb
 from fullconv.faults import Group
@@ -34,6 +35,7 @@ def write_check_page(path: Path, examination: Examination) -> None:
         samples=", ".join(f"{count} {split}" for split, count in examination.samples().items()) or "none",
         sizes=examination.sizes(),
         range=examination.range_facts.text if examination.range_facts else "",
+        labelled=describe_labelled(examination.labelled),
         groups={
             title: [_group(group) for group in examination.groups if group.severity == severity]
             for severity, title in (("error", "Errors"), ("warning", "Warnings"))

@@ -143,7 +143,7 @@ def _about_table(findings: Findings) -> Table:
         ["splits", measurement.dataset.about],
         ["images", f"{len(measurement.images)}, of {sizes} pixels (height x width)"],
         ["range", _describe_range(findings)],
-        ["labelled pixels", f"{labelled:,}; {measurement.ignored:,} ignored"],
+        ["labelled pixels", f"{labelled:,} ({_share(labelled, measurement.ignored)}); {measurement.ignored:,} ignored"],
         ["model", str(findings.source.model)],
         ["time", f"{1000 * statistics.median(seconds):.0f} ms an image (median, without reading it; "
                  f"{1000 * min(seconds):.0f} to {1000 * max(seconds):.0f})"],
@@ -151,6 +151,10 @@ def _about_table(findings: Findings) -> Table:
                     f"Python {platform.python_version()}"],
     ]  # fmt: skip
     return Table("Data, model and time", ["what", "value"], [row for row in rows if row[1]], "words")
+
+
+def _share(labelled: int, ignored: int) -> str:
+    return f"{100 * labelled / (labelled + ignored):.3g} % of the pixels are labelled"
 
 
 def _describe_range(findings: Findings) -> str:
