@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from fullconv.cli.console import print_scores, sample_bar, write_results
 from fullconv.cli.options import BackendName, Data, JsonFile, RangeText, ScoredSplitName, Trained
+from fullconv.cli.reading_options import reads_data
+from fullconv.data.reading import Reading
 
 __all__ = ["evaluate"]
 
 
+@reads_data
 def evaluate(
     model: Trained,
     data: Data,
@@ -15,6 +18,8 @@ def evaluate(
     json_file: JsonFile = None,
     backend: BackendName = None,
     value_range: RangeText = None,
+    *,
+    reading: Reading,
 ) -> None:
     """Score a model on labelled images.
 
@@ -26,5 +31,7 @@ def evaluate(
 
     bounds = None if value_range is None else parse_range(value_range)
     with sample_bar("scoring") as on_sample:
-        scores = api.evaluate(model, data, split=split, backend=backend, value_range=bounds, on_sample=on_sample)
+        scores = api.evaluate(
+            model, data, split=split, backend=backend, value_range=bounds, on_sample=on_sample, **reading
+        )
     write_results(json_file, scores.to_dict(), lambda: print_scores(scores))

@@ -14,6 +14,7 @@ from fullconv.data.dataset import DataSet, Sample, size_fault
 from fullconv.data.layouts import UNNAMED, number_classes, only_background, survey
 from fullconv.data.object_widths import WIDEST, count_widths, median_width
 from fullconv.data.pairing import dataset_error
+from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.data.value_range import measure_range
 from fullconv.errors import DataError
 from fullconv.faults import Fault
@@ -91,13 +92,13 @@ class DataSetStatistics:
         return max(zip(self.class_names, self.shares, strict=True), key=lambda entry: entry[1])
 
 
-def read_training_data(root: Path | str) -> tuple[DataSet, DataSetStatistics]:
+def read_training_data(root: Path | str, options: ReadingOptions = BY_FILES) -> tuple[DataSet, DataSetStatistics]:
     """Find the data set of `root` as `find_dataset` does, and decode each of its masks once.
 
     This one pass names the classes if no file does, finds the faults of all masks, and counts pixels. Raises DataError
     as `find_dataset` and `read_statistics`.
     """
-    surveyed = survey(root, decode=False)
+    surveyed = survey(root, decode=False, options=options)
     if surveyed.dataset is None or surveyed.faults:
         raise dataset_error(surveyed.root, surveyed.name, surveyed.faults)
     faults: list[Fault] = []
@@ -115,9 +116,22 @@ def read_training_data(root: Path | str) -> tuple[DataSet, DataSetStatistics]:
     if faults:
         raise dataset_error(surveyed.root, surveyed.name, faults)
     statistics = counts.statistics(dataset)
-    if text := describe_labelled(statistics.labelled):
-        logger.info(text)
+    _log_reading(dataset, statistics)
     return dataset, statistics
+
+
+def _log_reading(dataset: DataSet, statistics: DataSetStatistics) -> None:
+    """Log what was read: the number of samples, how they were found, and the share of each class."""
+    splits = ", ".join(f"{len(samples)} {name}" for name, samples in dataset.splits.items())
+    logger.info(f"{dataset.root} ({dataset.layout} layout): {splits}")
+    for note in dataset.notes:
+        logger.info(f"  {note}")
+    shown = ", ".join(
+        f"{name} {100 * share:.3g} %" for name, share in zip(statistics.class_names, statistics.shares, strict=True)
+    )
+    logger.info(f"  classes of the training pixels: {shown}")
+    if text := describe_labelled(statistics.labelled):
+        logger.info(f"  {text}")
 
 
 def describe_labelled(share: float) -> str:

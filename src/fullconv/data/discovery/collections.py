@@ -10,6 +10,7 @@ from pathlib import Path
 from fullconv.data.discovery.inventory import Folder, Inventory
 from fullconv.data.discovery.name_rule import NameRule, split_mixed
 from fullconv.data.discovery.words import Role, Split, parse_name
+from fullconv.data.pairing import normalize_stem
 
 __all__ = ["Collection", "Group", "collections_of", "grouped"]
 
@@ -22,7 +23,8 @@ class Collection:
     """Image files of one folder that have one role.
 
     `key` are the words of the folders' names that say neither role nor split; images and masks with one key belong
-    together. `rule` is how names of images and masks differ where one folder holds both.
+    together. `rule` is how names of images and masks differ where one folder holds both. `stems` are
+    paired instead of the files' names, if patterns give them.
     """
 
     folder: Path
@@ -31,6 +33,11 @@ class Collection:
     split: Split | None
     key: tuple[str, ...]
     rule: NameRule | None = None
+    stems: tuple[str, ...] = field(default=(), repr=False)
+
+    def stem(self, index: int) -> str:
+        """Return the text by which a file is paired: its name without the suffix, unless `stems` has another."""
+        return self.stems[index] if self.stems else normalize_stem(Path(self.names[index]).stem)
 
     def paths(self) -> list[Path]:
         """Return the files."""
