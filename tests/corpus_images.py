@@ -118,6 +118,15 @@ def several_pages(root: Path) -> Path:
     return image(root, "b", ".tif")
 
 
+def stack_of_planes(root: Path) -> Path:
+    base(root)
+    path = image(root, "b")
+    plane = np.array(Image.open(path).convert("L"))
+    path.unlink()
+    tifffile.imwrite(path.with_suffix(".tif"), np.stack([plane] * 7), imagej=True, metadata={"axes": "ZYX"})
+    return path.with_suffix(".tif")
+
+
 def six_bands(root: Path) -> Path:
     base(root)
     describe(root, "range: [0, 1000]\n")

@@ -108,6 +108,12 @@ def of_tifffile(pixels: Callable[[], npt.NDArray[Any]], **options: Any) -> Kind:
     return lambda path: tifffile.imwrite(path, pixels(), **options)
 
 
+def pages(count: int, dtype: str = "uint8") -> Callable[[], npt.NDArray[Any]]:
+    """Return a function that returns a stack of pages, bands x height x width."""
+    top = {"uint8": 1, "float32": 1 / 255}.get(dtype, 120)
+    return lambda: np.moveaxis(smooth(count) * top, -1, 0).astype(dtype)
+
+
 def deep_png(path: Path) -> None:
     """Write a PNG with colours of 16 bits, which Pillow cannot write."""
     shape = {"height": SIZE[0], "width": SIZE[1], "count": 3, "dtype": "uint16"}
@@ -161,9 +167,21 @@ MORE_TIFFS: dict[str, Kind] = {
     "planar": lambda path: geotiff(path, smooth(), photometric="rgb", interleave="band"),
     "BigTIFF": of_tifffile(smooth, bigtiff=True, photometric="rgb"),
     "big endian": of_tifffile(lambda: picture(*SIZE, 1, "uint16")[..., 0], byteorder=">"),
-    "OME-TIFF": of_tifffile(lambda: np.stack([smooth()[..., 0]] * 3), ome=True, metadata={"axes": "ZYX"}),
-    "ImageJ stack": of_tifffile(lambda: np.stack([smooth()[..., 0]] * 3), imagej=True),
-    "ImageJ of 16 bits": of_tifffile(lambda: np.stack([smooth()[..., 0].astype(np.uint16)] * 3), imagej=True),
+    "OME-TIFF of 3 channels": of_tifffile(pages(3), ome=True, metadata={"axes": "CYX"}, photometric="minisblack"),
+    "OME-TIFF of 5 channels": of_tifffile(pages(5, "uint16"), ome=True, metadata={"axes": "CYX"}),
+    "OME-TIFF of 2 channels in tiles": of_tifffile(
+        pages(2), ome=True, metadata={"axes": "CYX"}, tile=(32, 32), compression="zlib"
+    ),
+    "OME-TIFF, RGB": of_tifffile(smooth, ome=True, photometric="rgb"),
+    "OME-TIFF, depth": of_tifffile(pages(3), ome=True, metadata={"axes": "ZYX"}, photometric="minisblack"),
+    "ImageJ of 3 channels": of_tifffile(pages(3), imagej=True, metadata={"axes": "CYX"}),
+    "ImageJ of 5 channels": of_tifffile(pages(5, "uint16"), imagej=True, metadata={"axes": "CYX"}),
+    "ImageJ of 5 channels of floats": of_tifffile(pages(5, "float32"), imagej=True, metadata={"axes": "CYX"}),
+    "ImageJ, depth": of_tifffile(pages(5), imagej=True, metadata={"axes": "ZYX"}),
+    "ImageJ, time": of_tifffile(pages(5), imagej=True, metadata={"axes": "TYX"}),
+    "ImageJ, single image": of_tifffile(lambda: smooth(1)[..., 0].astype(np.uint16) * 200, imagej=True),
+    "pages that are channels": of_tifffile(pages(5), photometric="minisblack", metadata={"axes": "CYX"}),
+    "pages that may be anything": of_tifffile(pages(5), photometric="minisblack", metadata=None),
     "white at 0": of_tifffile(lambda: smooth(1)[..., 0], photometric="miniswhite"),
     "1 bit": from_pillow("1"),
     "4 bits": lambda path: geotiff(path, smooth(1) // 16, nbits=4),

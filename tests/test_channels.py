@@ -535,7 +535,7 @@ def test_images_with_other_bands_than_the_models_are_reported(tmp_path, monkeypa
     assert type_in(monkeypatch, "predict", tmp_path / "a.safetensors", tmp_path / "images", "--out", tmp_path) == 1
     errors = capsys.readouterr().err
     for name, count in (("3.png", 3), ("4.npy", 4), ("6.npy", 6)):
-        assert f"{name}: has {count} bands, but the model takes 5" in errors
+        assert f"{name}: has {count} bands, but the model takes images of 5 bands" in errors
     assert (tmp_path / "5.png").is_file()
 
 

@@ -1,4 +1,4 @@
-"""`fullconv check` as a command: exit codes, the line on repairs, and the sheet."""
+"""`fullconv check` as a command: exit codes, the lines on repairs, and the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from command_line import check
 from corpus_annotations import coco, write_coco
 from fullconv.data.layouts import survey
 from fullconv.doctor.examine import examine
-from fullconv.doctor.page import write_sheet
+from fullconv.doctor.page import write_check_page
 from fullconv.faults import KINDS
 from fullconv.labels import voc_palette
 
@@ -107,13 +107,24 @@ def test_faults_in_one_annotation_file_are_shown_at_their_samples_only(tmp_path:
     assert examination.groups[0].faults[0].path == corpus.image(tmp_path, "train1")
 
 
-def test_the_sheet_has_a_legend_of_all_class_colours(data: Path) -> None:
+def test_the_page_has_a_legend_of_all_class_colours(data: Path) -> None:
     corpus.colour_masks(data)
-    write_sheet(data.with_name("sheet.html"), examine(survey(data, decode=False)))
-    page = data.with_name("sheet.html").read_text(encoding="utf-8")
+    write_check_page(data.with_name("page.html"), examine(survey(data, decode=False)))
+    page = data.with_name("page.html").read_text(encoding="utf-8")
     for name, (red, green, blue) in {**corpus.COLORS, "ignored": (255, 255, 255)}.items():
         assert f'fill="#{red:02x}{green:02x}{blue:02x}"/></svg>{name}</li>' in page
     assert '<div class="scroll" tabindex="0"' in page
+
+
+def test_many_errors_of_one_kind_are_not_folded(data: Path) -> None:
+    names = [f"x{number}" for number in range(6)]
+    corpus.base(data)
+    for name in names:
+        shutil.copy(corpus.image(data, "b"), corpus.image(data, name))
+    write_check_page(data.with_name("page.html"), examine(survey(data, decode=False)))
+    page = data.with_name("page.html").read_text(encoding="utf-8")
+    assert '<details class="error" open>' in page
+    assert '<details class="error">' not in page
 
 
 def test_file_names_that_are_not_utf8_are_shown_escaped(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +142,7 @@ def test_unnamed_classes_without_pixels_are_not_listed(data: Path) -> None:
     corpus.FAULTS["grey_levels"][1](data)
     examination = examine(survey(data, decode=False))
     assert [facts.name for facts in examination.classes] == ["class_0", "class_100", "class_156", "class_200"]
-    write_sheet(data.with_name("sheet.html"), examination)
-    page = data.with_name("sheet.html").read_text(encoding="utf-8")
+    write_check_page(data.with_name("page.html"), examination)
+    page = data.with_name("page.html").read_text(encoding="utf-8")
     red, green, blue = voc_palette(201)[200]
     assert f'fill="#{red:02x}{green:02x}{blue:02x}"/></svg>class_200</li>' in page

@@ -28,7 +28,7 @@ from fullconv.data.layouts import find_dataset, survey
 from fullconv.data.object_widths import WIDEST, count_widths, measure_widths, median_width
 from fullconv.doctor.duplicates import hash_image, same_images
 from fullconv.doctor.examine import Examination, examine
-from fullconv.doctor.page import write_sheet
+from fullconv.doctor.page import write_check_page
 from fullconv.doctor.repair import repair
 from fullconv.errors import DataError
 from fullconv.faults import KINDS, Fault
@@ -288,13 +288,13 @@ def test_images_of_one_colour_are_compared_by_bytes_only(tmp_path: Path) -> None
     assert list(same_images(hashes[:1], hashes[:1])) == [(0, 0, True)]
 
 
-def test_the_sheet_needs_no_network_and_every_picture_has_alternative_text(data: Path, tmp_path: Path) -> None:
+def test_the_page_needs_no_network_and_every_picture_has_alternative_text(data: Path, tmp_path: Path) -> None:
     root = corpus_handled.unicode_and_blanks(data)
     corpus.image(root, "a").write_bytes(b"")
     (root / "images" / "train" / "<script>.png").write_bytes(b"")
-    sheet = tmp_path / "sheet.html"
-    write_sheet(sheet, examine_folder(root))
-    page = Page(sheet.read_text(encoding="utf-8"))
+    path = tmp_path / "page.html"
+    write_check_page(path, examine_folder(root))
+    page = Page(path.read_text(encoding="utf-8"))
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert {"h1", "h2", "h3", "details", "summary", "svg", "ul"} <= set(page.tags)
     assert all(after - before <= 1 for before, after in pairwise(page.headings))

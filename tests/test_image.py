@@ -134,7 +134,8 @@ def test_floats_from_0_to_1_are_read_and_others_raise_an_error(tmp_path: Path) -
     assert read_image(tmp_path / "a.tif").pixels[0, :, 0].tolist() == [0, 128, 255]
     for bad in (-0.1, 1.5, float("nan")):
         Image.fromarray(np.array([[0, bad]], np.float32)).save(tmp_path / "bad.tif")
-        assert_refused(read_image, tmp_path / "bad.tif", "not-finite" if np.isnan(bad) else "value-range", "0 to 1")
+        code, words = ("not-finite", "-a_nodata nan") if np.isnan(bad) else ("value-range", "0 to 1")
+        assert_refused(read_image, tmp_path / "bad.tif", code, words)
     Image.fromarray(np.array([[0, 70000]], np.int32)).save(tmp_path / "bad.tif")
     assert_refused(read_image, tmp_path / "bad.tif", "value-range", 70000, "0 to 65535")
 

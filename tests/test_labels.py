@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from fullconv.data.classes import VOC_LABELS
-from fullconv.labels import DISTINCT_COLORS, LabelSet, default_palette, voc_palette
+from fullconv.labels import DISTINCT_COLORS, LabelSet, default_palette, legal_ids, voc_palette
 from refusals import refuses
 
 VISION = {
@@ -88,3 +88,8 @@ def test_label_maps_come_back_from_their_colors() -> None:
 def test_colors_that_belong_to_no_class_are_refused() -> None:
     with refuses("color-without-class", "#010203"):
         LabelSet.named(["sky"]).from_colors(np.array([[[1, 2, 3]]], np.uint8))
+
+
+def test_the_ids_of_one_class_are_no_range() -> None:
+    assert legal_ids(1) == "the only class is 0"
+    assert legal_ids(3) == "the 3 classes are 0 to 2"

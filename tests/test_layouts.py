@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,10 @@ def test_flat_folder_of_one_sample_has_no_val(tmp_path):
     assert stems(dataset, "train") == ["only"]
     with refuses("empty-split", "'val'", "train (1)"):
         dataset.split("val")
+    with refuses("empty-split", "at least one trains, and another one is held out"):
+        dataset.split("val")
+    with refuses("empty-split", "has no pair of an image and a mask"):
+        replace(dataset, splits={"train": (), "val": ()}).split("val")
 
 
 @pytest.mark.parametrize("names", ["names: [ground, roof]\n", "names: {1: roof, 0: ground}\n"])

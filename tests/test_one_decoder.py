@@ -33,7 +33,7 @@ from fullconv.metrics import Scores, confusion_matrix
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, predict_large
 from fullconv.predict.model import Model
 from fullconv.predict.predict_files import PredictOptions, predict_files
-from fullconv.report.pictures import draw_sheet
+from fullconv.report.pictures import draw_row
 from fullconv.runtime.runner import Runner
 from fullconv.runtime.tiles import TiledRunner
 from geotiffs import LABELS, Shifted, geotiff, hide, picture
@@ -260,8 +260,8 @@ def test_a_report_from_pieces_equals_one_from_whole_images(tmp_path: Path, how: 
     assert not pieces.regions.by_size
     small, large_one = whole.images[0].unpack(), pieces.images[0].unpack()
     np.testing.assert_array_equal(small[~ignored[::2, ::2]], large_one[~ignored[::2, ::2]])
-    shown = draw_sheet(pieces, pieces.images[0], 1000 if how == "windows" else MAX_IN_MEMORY_PIXELS)
-    assert shown.true_classes == draw_sheet(whole, whole.images[0]).true_classes
+    shown = draw_row(pieces, pieces.images[0], 1000 if how == "windows" else MAX_IN_MEMORY_PIXELS)
+    assert shown.true_classes == draw_row(whole, whole.images[0]).true_classes
 
 
 def test_the_docs_hold_the_current_table_of_decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ import corpus
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.layouts import survey
 from fullconv.doctor.examine import examine
-from fullconv.doctor.page import write_sheet
+from fullconv.doctor.page import write_check_page
 from fullconv.evaluation.measure import measure
 from fullconv.geometry.tiles import Window
 from fullconv.images import write_image, write_label_map
@@ -93,7 +93,7 @@ def make_check(folder: Path) -> Path:
     (root / "dataset.yaml").write_text(names, encoding="utf-8")
     corpus.image(root, "a").rename(corpus.image(root, EVIL.replace("/", "-")))
     corpus.image(root, "b").write_bytes(b"")
-    write_sheet(folder / "check.html", examine(survey(root, decode=False)))
+    write_check_page(folder / "check.html", examine(survey(root, decode=False)))
     return folder / "check.html"
 
 
@@ -170,6 +170,19 @@ def test_no_template_disables_escaping() -> None:
         assert not re.search(r"\|\s*safe|autoescape|<script|\sstyle=|\son\w+=", template.read_text(encoding="utf-8"))
     for module in PAGES.parent.rglob("*.py"):
         assert module.name == "render.py" or "Markup(" not in module.read_text(encoding="utf-8"), module
+
+
+def test_heads_over_texts_are_aligned_like_their_column() -> None:
+    """A text may have numbers in it, and a column of numbers may have a few words or dashes."""
+    rows = [
+        ["a", "1.5", "road", "<0.1", "13x13"],
+        ["b", "absent", "2 cars and a tree", "–", ""],
+        ["c", "-2", "", "3", ""],
+    ]
+    assert Table("", ["", "", "", "", ""], rows).texts == [True, False, False, False, False]
+    rows[1][2] = "tree"
+    assert Table("", ["", "", "", "", ""], rows).texts == [True, False, True, False, False]
+    assert Table("", ["a", "b"], []).texts == [False, False]
 
 
 def test_a_missing_value_is_an_error() -> None:

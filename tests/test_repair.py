@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 
 import corpus
 import corpus_base
-from command_line import check
+from command_line import check, run
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.data.writers.write import convert
@@ -191,6 +191,34 @@ def test_a_refused_repair_ends_with_exit_code_3_and_the_verdict(
     assert output.out.splitlines()[-1].endswith("training would stop or go wrong")
     assert "nothing was repaired: " in output.err
     assert sorted(path.name for path in data.parent.iterdir()) == ["data", "work"]
+
+
+def test_check_ends_with_the_verdict_of_the_copy_and_the_next_command(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus.FAULTS["mask_0_255"][1](data)
+    copy = data.with_name("a copy")
+    assert check(monkeypatch, data, "--fix", copy) == 3
+    *_, first, verdict, command = capsys.readouterr().out.splitlines()
+    assert first == f"{data} (unchanged): 5 errors, 0 warnings: training would stop or go wrong"
+    assert verdict == f"{copy}: 5 pairs; 0 errors, 0 warnings: training can start"
+    assert command == f"next: fullconv train '{copy}'"
+
+
+def test_the_error_of_train_names_the_commands_that_show_and_repair(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus.FAULTS["exif_rotation"][1](data)
+    assert run(monkeypatch, "train", data) == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"fullconv check {data} lists all faults, with pictures; fullconv check {data} --fix DIR ")
+    assert last.endswith("1 of these 1 are repaired")
+    corpus.image(data, "c").unlink()
+    shutil.rmtree(data / "masks" / "val")
+    assert run(monkeypatch, "ladder", data) == 3
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"fullconv check {data} lists all faults, with pictures")
+    assert run(monkeypatch, "train", data / "nowhere") == 3
+    assert "fullconv check" not in capsys.readouterr().err
 
 
 def test_an_interrupted_repair_leaves_nothing(data: Path) -> None:

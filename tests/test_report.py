@@ -94,7 +94,11 @@ def make_page(folder: Path, share: float | None, labels: LabelSet = HOSTILE) -> 
     curves = tuple(
         {**dict.fromkeys(COLUMNS, e / 9), "epoch": e, "train_loss": 1 / e} for e in (1.0, 2.0, 3.0)
     )  # fmt: skip
-    settings_of_run = {"data": "<data>", "network": {"stride": 8, "model": "a&b"}, "recipe": {"epochs": 3}}
+    settings_of_run = {
+        "data": "<data>",
+        "network": {"stride": 8, "model": "a&b"},
+        "recipe": {"epochs": 3, "lr": None},
+    }
     found = Findings(measure(Scripted(labels, share), dataset, "val"), Source(folder, settings_of_run, curves))
     return found, render(found)
 
@@ -214,6 +218,13 @@ def test_page_is_complete_and_needs_no_other_file(tmp_path: Path, share: float |
     captions = [values["aria-label"] for _, values in page.attributes if values.get("class") == "scroll"]
     assert len(captions) == page.tags["table"] > 5
     assert all(f"<figcaption>{escape(caption)}</figcaption>" in text for caption in captions)
+
+
+def test_settings_without_a_value_are_not_shown(tmp_path: Path) -> None:
+    _, text = make_page(tmp_path, 0.1)
+    assert "recipe.epochs" in text
+    assert "recipe.lr" not in text
+    assert "null" not in text
 
 
 def test_class_names_with_markup_are_escaped(tmp_path: Path) -> None:

@@ -295,7 +295,9 @@ def test_predict_verifies_tiles_and_reports_the_error_of_a_smaller_halo(
     write_image(tmp_path / "a.png", image := noise(250, 300))
     start = (tmp_path, tmp_path / "a.png", "--out", tmp_path / "out", "--save", "labels", "--tile", "192")
     assert predict(monkeypatch, *start, "--verify") == 0, capsys.readouterr().err
-    row = capsys.readouterr().out.splitlines()[-1].split()
+    output = capsys.readouterr()
+    assert "ties are labels whose two largest logits differ by less than" in output.err
+    row = output.out.splitlines()[-1].split()
     assert row[1:5] == ["75,000", "8", "0", "0"]
     (tmp_path / "b.png").write_text("no image")
     assert (

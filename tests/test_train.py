@@ -98,7 +98,12 @@ def test_a_run_folder_has_its_files_metrics_recipe_and_scores(data: Path, whole:
 
 @pytest.mark.parametrize("step", [1, 3, 4, 6, 7])
 def test_a_run_stopped_by_a_signal_resumes_to_the_same_weights(
-    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+    data: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    step: int,
 ) -> None:
     """SIGTERM comes after the last step of an epoch and after others."""
     count = SegmentationTask.optimizer_step
@@ -116,7 +121,11 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_weights(
     state, _ = load_state(tmp_path / "run" / "last.ckpt")
     assert state.step == step
     monkeypatch.undo()
-    train(find_dataset(data), job(), tmp_path / "run", resume=True)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "fullconv"):
+        train(find_dataset(data), job(), tmp_path / "run", resume=True)
+    assert " to go, including " in caplog.text
+    assert "in total" not in caplog.text
     assert_same_end(tmp_path / "run", whole)
 
 

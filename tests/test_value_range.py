@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from fullconv.data.layouts import find_dataset
 from fullconv.data.statistics import read_training_data
 from fullconv.data.value_range import measure_range
 from fullconv.errors import DataError
-from fullconv.images import InputFormat, read_image
+from fullconv.images import InputFormat, read_image, write_label_map
 from fullconv.images.decoders.values import to_bytes
 from fullconv.images.stored_values import robust_range, sample_values
-from fullconv.predict.ranges import describe_misfit
+from fullconv.predict.ranges import find_common_misfit, find_misfit
 from refusals import refuses
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -100,6 +101,56 @@ def test_nodata_that_nobody_declares_is_a_question(tmp_path: Path) -> None:
     assert found == ["value-range"]
     (root / "dataset.yaml").write_text("names: [ground, cell]\nrange: [300, 450]\n")
     assert measured(root).value_range == (300, 450)
+
+
+SCALES: dict[str, Callable[[Numbers, int], Numbers]] = {
+    "16 bits with a constant offset": lambda levels, seed: (levels + 32768).astype(np.uint16),
+    "signed 16 bits": lambda levels, seed: levels.astype(np.int16),
+    "12 bits in the upper bits of 16": lambda levels, seed: levels.astype(np.uint16) * 4 << 4,
+    "32 bits": lambda levels, seed: levels.astype(np.uint32) * 1000,
+    "floats in 0 to 1": lambda levels, seed: (levels / 1000).astype(np.float32),
+    "tiny floats": lambda levels, seed: (levels / 1e5).astype(np.float32),
+    "doubles around 0": lambda levels, seed: levels.astype(np.float64) - 550,
+    "hot pixels": lambda levels, seed: np.where(
+        np.arange(levels.size).reshape(levels.shape) == 7 * seed, 65535, levels
+    ),
+    "dead pixels": lambda levels, seed: np.where(np.arange(levels.size).reshape(levels.shape) == 7 * seed, 0, levels),
+}
+
+
+@pytest.mark.parametrize("kind", SCALES)
+def test_any_type_and_offset_gives_the_same_contrast(tmp_path: Path, kind: str) -> None:
+    def make(target: npt.NDArray[np.uint8], seed: int) -> Numbers:
+        levels = camera(target, seed)
+        return SCALES[kind](levels, seed).astype(np.uint16 if "pixels" in kind else None)
+
+    dataset = measured(write_data(tmp_path / "data", make))
+    for split in ("train", "val"):
+        image, target = dataset.read(dataset.split(split)[0])
+        assert 45 < image[target == 0].mean() < 80
+        assert 185 < image[target == 1].mean() < 215
+    assert dataset.range_facts is not None
+    assert dataset.range_facts.doubt == ""
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_nan_in_one_image_is_found_before_training(tmp_path: Path, seed: int) -> None:
+    """In a training image (2) and in a validation image (5), with the command that declares it as no data."""
+
+    def make(target: npt.NDArray[np.uint8], number: int) -> Numbers:
+        values = camera(target, number).astype(np.float32)
+        values[:5, :5] = np.nan if number == seed else values[:5, :5]
+        return values
+
+    root = write_data(tmp_path / "data", make)
+    with refuses("not-finite", f"{seed}.tif", "gdal_edit.py -a_nodata nan FILE"):
+        measured(root)
+    found = [fault.kind for group in fullconv.check(root).groups for fault in group.faults]
+    assert found == ["not-finite"]
+    shutil.rmtree(root)
+    dataset = measured(write_data(root, make, extratags=[(42113, 2, 0, "nan", True)]))
+    targets = [dataset.read(sample)[1] for split in ("train", "val") for sample in dataset.split(split)]
+    assert [int((target == 255).sum()) for target in targets] == [25 * (number == seed) for number in range(6)]
 
 
 def test_negative_integers_are_read(tmp_path: Path) -> None:
@@ -187,7 +238,7 @@ def test_a_deep_image_among_bytes_changes_nothing(tmp_path: Path) -> None:
     assert "nearly all values of the training images are 4" in dataset.range_facts.doubt
 
 
-def test_the_sheet_and_json_show_the_range(
+def test_the_page_and_json_show_the_range(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_data(tmp_path / "data", camera)
@@ -196,10 +247,10 @@ def test_the_sheet_and_json_show_the_range(
     assert facts is not None
     assert (examination.errors, examination.warnings) == (0, 0)
     assert json.loads(json.dumps(examination.to_dict()))["range"]["low"] == facts.low
-    from fullconv.doctor.page import write_sheet
+    from fullconv.doctor.page import write_check_page
 
-    write_sheet(tmp_path / "sheet.html", examination)
-    assert f"Range: values {facts.low:g} to {facts.high:g} become 0 to 255" in (tmp_path / "sheet.html").read_text()
+    write_check_page(tmp_path / "page.html", examination)
+    assert f"Range: values {facts.low:g} to {facts.high:g} become 0 to 255" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -303,10 +354,66 @@ def test_other_texts_than_two_numbers_are_refused(
 
 def test_a_model_with_a_range_warns_of_images_above_it(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.arange(10_000, dtype=np.uint16).reshape(100, 100))
-    assert describe_misfit(tmp_path / "a.tif", InputFormat(3, (0, 9999))) == ""
-    assert "50 % of its values are outside of 0 to 5000" in describe_misfit(
-        tmp_path / "a.tif", InputFormat(3, (0, 5000))
-    )
+    assert find_misfit(tmp_path / "a.tif", InputFormat(3, (0, 9999))) is None
+    misfit = find_misfit(tmp_path / "a.tif", InputFormat(3, (0, 5000)))
+    assert "50 % of its values are outside of 0 to 5000" in str(misfit)
+
+
+def test_one_dark_image_of_many_is_no_common_misfit(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.tif" for number in range(5)]
+    for number, path in enumerate(paths):
+        tifffile.imwrite(path, np.arange(10_000, dtype=np.uint16).reshape(100, 100) // (1 if number else 50))
+    input = InputFormat(3, (0, 10_000))
+    assert find_misfit(paths[0], input) is not None
+    assert find_common_misfit(paths, input) is None
+    misfit = find_common_misfit(paths[:2], input)
+    assert misfit is not None
+    assert misfit.remedy == "add --range 0,199 (value_range in Python)"
+    assert find_common_misfit([], input) is None
+
+
+def street_data(root: Path) -> tuple[Path, Path]:
+    """Write pictures with 8 bits, and the same with 12 of 16 bits, with the labels that the street model gives."""
+    street = fullconv.load("street")
+    plain, deep, _ = photos(root)
+    labels = street.predict(plain)
+    for name, image in (("plain", plain), ("deep", deep)):
+        for folder in ("images/val", "masks/val", "images/train", "masks/train"):
+            (root / name / folder).mkdir(parents=True)
+        for split in ("train", "val"):
+            image.rename(root / name / "images" / split / f"{split}{image.suffix}")
+            write_label_map(root / name / "masks" / split / f"{split}.png", labels.label_map, street.labels)
+            photos(root)
+        (root / name / "classes.txt").write_text("\n".join(street.labels.class_names), encoding="utf-8")
+    return root / "plain", root / "deep"
+
+
+def test_evaluate_and_report_take_a_range_and_warn_without_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With the range of the camera the scores of 16 bits are those of 8 bits, which are perfect here."""
+    plain, deep = street_data(tmp_path)
+    assert fullconv.evaluate("street", plain).pixel_accuracy == 1
+    assert "--range" not in caplog.text
+    assert fullconv.evaluate("street", deep, value_range=(0, 3060)).pixel_accuracy == 1
+    assert "--range" not in caplog.text
+    assert fullconv.evaluate("street", deep).pixel_accuracy < 0.8
+    assert "a small part of 0 to 65535" in caplog.text
+    with refuses("invalid-range", "0,4095"):
+        fullconv.evaluate("street", deep, value_range=(9, 3))
+    page = tmp_path / "page.html"
+    for options, score in (([], None), (["--range", "0,3060"], 1.0)):
+        assert run(monkeypatch, "evaluate", "street", deep, *options, "--json", tmp_path / "s.json") == 0
+        assert (json.loads((tmp_path / "s.json").read_text())["pixel_accuracy"] == 1) == (score == 1)
+        assert run(monkeypatch, "report", "street", deep, *options, "--out", page) == 0
+        text, err = page.read_text(encoding="utf-8"), capsys.readouterr().err
+        assert ("values 0 to 3060 become 0 to 255, by --range" in text) == (score == 1)
+        for shown in (text, err):
+            assert ("--range 0,3060" in shown) == (score is None)
+    assert run(monkeypatch, "report", "street", deep, "--range", "3", "--out", page) == 2
 
 
 def test_the_refusal_names_both_remedies() -> None:

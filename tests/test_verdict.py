@@ -15,11 +15,15 @@ from hypothesis.extra.numpy import arrays
 
 from fullconv.evaluation.intervals import bootstrap, draw_samples
 from fullconv.metrics import Scores, confusion_matrix
+from fullconv.predict.ranges import Misfit
 from fullconv.report.source import Source
 from fullconv.report.verdict import Verdict, find_majority_class, judge, score_majority
 
 BLIND = [[[905, 0], [95, 0]], [[952, 0], [48, 0]]]
 """Of a model that calls all ok."""
+
+GOOD = [[[900, 5], [10, 85]], [[950, 2], [8, 40]]]
+"""Of a model that finds most defects."""
 
 
 def test_bootstrap_equals_a_plain_loop() -> None:
@@ -48,25 +52,43 @@ def test_bootstrap_equals_a_plain_loop() -> None:
     assert found.mean_iou.value == whole.mean_iou
 
 
-def judged(matrices: Sequence[Sequence[Sequence[int]]], values: dict[str, Any] | None = None) -> Verdict:
+def judged(
+    matrices: Sequence[Sequence[Sequence[int]]], values: dict[str, Any] | None = None, misfit: Misfit | None = None
+) -> Verdict:
     """Of a model with these confusion matrices, one an image, of the classes ok and defect."""
     stacked = np.array(matrices)
     counts = np.array([[m.diagonal(), m.sum(1), m.sum(0)] for m in stacked])
     scores = Scores.from_confusion(stacked.sum(0), ["ok", "defect"])
-    return judge(scores, bootstrap(counts, find_majority_class(scores.confusion)), Source(Path("run"), values or {}))
+    return judge(
+        scores, bootstrap(counts, find_majority_class(scores.confusion)), Source(Path("run"), values or {}), misfit
+    )
 
 
-def test_a_range_that_does_not_fit_is_the_first_remedy() -> None:
+def test_a_doubtful_range_is_the_first_sentence_of_the_verdict() -> None:
     facts = {"doubt": "nearly all values are 450 to 650, but 0 to 65535 become 0 to 255", "remedy": "set `range`"}
-    assert judged(BLIND, {"range": facts}).remedies[0].endswith(f"{facts['doubt']}; set `range`.")
-    assert "become 0 to 255" not in " ".join(judged(BLIND, {"range": {**facts, "doubt": ""}}).remedies)
+    verdict = judged(BLIND, {"range": facts})
+    assert verdict.alarm.startswith(f"The images may be too dark or too bright for the network: {facts['doubt']}. The ")
+    assert verdict.remedies[0] == "Set `range`."
+    without = judged(BLIND, {"range": {**facts, "doubt": ""}})
+    assert without.alarm.startswith("The model predicts")
+    assert "Set `range`." not in without.remedies
+    (note,) = judged(GOOD, {"range": facts}).notes
+    assert note.endswith(f"{facts['doubt']}. Set `range`.")
+    assert judged(GOOD).notes == ()
+
+
+def test_images_that_miss_the_range_of_the_model_are_the_first_sentence() -> None:
+    misfit = Misfit("a.tif: nearly all values are 0 to 3060, a small part of 0 to 65535", "add --range 0,3060")
+    verdict = judged(BLIND, misfit=misfit)
+    assert verdict.alarm.startswith(f"The images may be too dark or too bright for the network: {misfit.problem}. ")
+    assert verdict.remedies[0] == "Add --range 0,3060."
+    assert judged(GOOD, misfit=misfit).notes[0].endswith("Add --range 0,3060.")
 
 
 @pytest.mark.parametrize("without", [1, 8, 60])
 def test_images_of_background_alone_raise_no_alarm(without: int) -> None:
     """As defects have them: nothing can be gained on a draw of such images, which says nothing of the model."""
-    good = [[[900, 5], [10, 85]], [[950, 2], [8, 40]]]
-    assert judged([*good, *[[[1000, 0], [0, 0]]] * without]).alarm == ""
+    assert judged([*GOOD, *[[[1000, 0], [0, 0]]] * without]).alarm == ""
     assert "not better" in judged([*BLIND, *[[[1000, 0], [0, 0]]] * without]).alarm
     guessing = [[[450, 455], [47, 48]], [[476, 476], [24, 24]]]
     assert "not better" in judged([*guessing, *[[[500, 500], [0, 0]]] * without]).alarm

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fullconv.data.dataset import Sample
     from fullconv.doctor.examine import Examination
+    from fullconv.images import ValueRange
     from fullconv.metrics import Scores
     from fullconv.net.fcn.network import FCN
     from fullconv.net.surgery.convolutionalize import Surgery
@@ -150,6 +151,7 @@ def evaluate(
     *,
     split: ScoredSplit = "val",
     backend: Backend | None = None,
+    value_range: ValueRange | None = None,
     on_sample: OnSample | None = None,
     **reading: Unpack[Reading],
 ) -> Scores:
@@ -160,26 +162,35 @@ def evaluate(
         data: Folder of labelled images, in any layout of docs/formats.md.
         split: The images to use; val736 exists only for VOC.
         backend: As in `load`.
+        value_range: Numbers that become 0 and 255 in images of more than 8 bits, instead of the range of the model.
+            Without it, images that do not fit the model's range are logged as a warning.
         on_sample: Called after each image with the number of images that are done and the number of all images.
         reading: As in `train`. Those of the training are used if the model is a run folder and none are given.
 
     Raises:
         ModelError: There is no such model, or it has other classes than the data.
         DataError: The data set has faults, or there is no such split.
+        UsageError: `value_range` is not two numbers, the smaller one first.
     """
     from fullconv.data.layouts import find_dataset
     from fullconv.evaluation.evaluate import evaluate as score
+    from fullconv.predict.ranges import check_range, find_common_misfit
     from fullconv.report.source import options_of_run
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
+    from fullconv.runtime.runner import RangedRunner, Runner
 
     path = model_path(model)
     dataset = find_dataset(Path(data), ReadingOptions(**reading) if reading else options_of_run(path))
     samples = dataset.split(split)
     for note in dataset.notes:
         logger.info(f"{os.fspath(data)}: {note}")
-    runner = load_runner(path, backend)
+    runner: Runner = load_runner(path, backend)
     check_classes(os.fspath(model), runner.info.labels, os.fspath(data), dataset.labels)
+    if value_range is not None:
+        runner = RangedRunner(runner, check_range(value_range))
+    elif (misfit := find_common_misfit([sample.image for sample in samples], runner.info.input)) is not None:
+        logger.warning(str(misfit))
     return score(runner, dataset.read_as(runner.info.input), _report_each(samples, on_sample))
 
 

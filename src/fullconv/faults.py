@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["KINDS", "REPAIRABLE", "UNREPAIRABLE", "Fault", "Group", "Severity", "group_faults"]
+__all__ = ["KINDS", "REPAIRABLE", "UNREPAIRABLE", "Fault", "Group", "Severity", "count_repairs", "group_faults"]
 
 Severity = Literal["error", "warning"]
 
@@ -22,9 +22,9 @@ KINDS: dict[str, Severity] = {
     "invalid-annotations": "error", "unknown-image": "error", "unknown-class": "error", "damaged-shape": "error",
     "unsupported-shape": "error", "no-shapes": "error",
     "missing-file": "error", "not-a-file": "error", "empty-file": "error", "html-file": "error",
-    "not-an-image": "error", "unsupported-format": "error", "truncated-file": "error", "not-finite": "error",
-    "value-range": "error", "too-large": "error", "unreadable-file": "error",
-    "band-count": "error", "size-mismatch": "error", "exif-rotation": "error",
+    "not-an-image": "error", "unsupported-format": "error", "image-stack": "error",
+    "truncated-file": "error", "not-finite": "error", "value-range": "error", "too-large": "error",
+    "unreadable-file": "error", "band-count": "error", "size-mismatch": "error", "exif-rotation": "error",
     "jpeg-mask": "error", "mask-0-255": "error", "antialiased": "error", "unknown-label": "error",
     "unknown-colour": "error", "no-colour-table": "error", "grey-levels": "error", "only-background": "error",
     "unlabelled-split": "error", "inferred": "error",
@@ -111,6 +111,13 @@ class Group:
         """The remedy if all faults have the same one, otherwise None."""
         remedies = {fault.remedy for fault in self.faults}
         return remedies.pop() if len(remedies) == 1 else None
+
+
+def count_repairs(faults: Sequence[Fault]) -> int:
+    """Return how many of the faults `check --fix` repairs; 0 if one of them makes all labels uncertain."""
+    if any(fault.kind in UNREPAIRABLE for fault in faults):
+        return 0
+    return sum(fault.kind in REPAIRABLE and fault.sure for fault in faults)
 
 
 def group_faults(faults: Iterable[Fault]) -> tuple[Group, ...]:

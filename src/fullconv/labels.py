@@ -12,12 +12,17 @@ import numpy as np
 from fullconv.arrays import UInt8
 from fullconv.errors import DataError, ModelError
 
-__all__ = ["IGNORE_INDEX", "LabelSet", "check_classes", "default_palette", "voc_palette"]
+__all__ = ["IGNORE_INDEX", "LabelSet", "check_classes", "default_palette", "legal_ids", "voc_palette"]
 
 IGNORE_INDEX = 255
 """The label of pixels that losses and scores ignore."""
 
 Color = tuple[int, int, int]
+
+
+def legal_ids(num_classes: int) -> str:
+    """Return the class ids in words: "the 3 classes are 0 to 2"."""
+    return "the only class is 0" if num_classes == 1 else f"the {num_classes} classes are 0 to {num_classes - 1}"
 
 
 def voc_palette(num_classes: int) -> tuple[Color, ...]:

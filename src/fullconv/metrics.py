@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fullconv.arrays import Int64
 from fullconv.errors import DataError
-from fullconv.labels import IGNORE_INDEX
+from fullconv.labels import IGNORE_INDEX, legal_ids
 
 __all__ = ["Scores", "confusion_matrix"]
 
@@ -121,5 +121,5 @@ def _check_labels(name: str, labels: npt.NDArray[np.integer[Any]], num_classes: 
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
         wrong = np.unique(labels[(labels < 0) | (labels >= num_classes)]).tolist()
         listed = f"{', '.join(map(str, wrong[:5]))}{' ...' if len(wrong) > 5 else ''}"
-        message = f"the {name} has labels {listed}, but the classes are 0 to {num_classes - 1}; check the class names"
+        message = f"the {name} has labels {listed}, but {legal_ids(num_classes)}; check the class names"
         raise DataError(message, code="label-without-class")

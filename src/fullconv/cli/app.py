@@ -58,7 +58,7 @@ def main() -> None:
         with show_log(), _stoppable():
             app()
     except FullconvError as error:
-        _fail(str(error), error.exit_code)
+        _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
     except (OSError, MemoryError) as error:
         _fail(
             str(error) or "out of memory; use smaller images, a smaller --crop or --batch, or --tile",

@@ -32,7 +32,7 @@ def check(
     html: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The HTML file for the sheet.", show_default="<data>-check.html in the current folder"
+            metavar="FILE", help="The HTML file for the page.", show_default="<data>-check.html in the current folder"
         ),
     ] = None,
     json_file: JsonFile = None,
@@ -43,11 +43,11 @@ def check(
     """Find the faults of a data set before training.
 
     Decodes every image and mask once, and prints each fault with its file and its remedy. Prints the classes, and the
-    time and memory that training will take. Writes a sheet with thumbnails. DATA is never changed. The exit code is 3
+    time and memory that training will take. Writes a page with thumbnails. DATA is never changed. The exit code is 3
     if training would stop or go wrong.
     """
     from fullconv import api
-    from fullconv.doctor.page import write_sheet
+    from fullconv.doctor.page import write_check_page
     from fullconv.doctor.repair import check_target
 
     if fix is not None:
@@ -56,33 +56,35 @@ def check(
         examination = api.check(data, on_sample=on_sample, **reading)
     write_results(json_file, examination.to_dict(), lambda: _print_examination(examination))
     show = say if prints_json(json_file) else print
-    sheet = html or _default_sheet(data)
-    if sheet is not None:
-        write_sheet(sheet, examination)
-        say(f"sheet: {sheet}")
+    page = html or _default_page(data)
+    if page is not None:
+        write_check_page(page, examination)
+        say(f"page: {page}")
     if fix is not None:
         _write_repaired(examination, fix, show)
-    show(examination.verdict())
-    count = sum(examination.mends(fault) for group in examination.groups for fault in group.faults)
-    if count and fix is None:
-        show(f"fullconv check {shlex.quote(str(data))} --fix DIR repairs {count} of them")
+    else:
+        show(examination.verdict())
+        count = sum(examination.mends(fault) for group in examination.groups for fault in group.faults)
+        if count:
+            show(f"fullconv check {shlex.quote(str(data))} --fix DIR repairs {count} of them")
     if examination.errors:
         raise typer.Exit(DataError.exit_code)
 
 
-def _default_sheet(data: Path) -> Path | None:
+def _default_page(data: Path) -> Path | None:
     """Return <data>-check.html, or None if the current folder is the data's folder or inside of it."""
     from fullconv.data.archives import data_name
 
     current, root = Path.cwd().resolve(), data.resolve()
     if current == root or root in current.parents:
-        say("no sheet was written: the current folder is inside the data; name a file with --html FILE")
+        say("no page was written: the current folder is inside the data; name a file with --html FILE")
         return None
     return Path(f"{data_name(data)}-check.html")
 
 
 def _print_examination(examination: Examination) -> None:
     """Print the faults by kind, errors first; then the samples, the classes and the cost of a training."""
+    from fullconv.data.statistics import describe_labelled
     from fullconv.doctor.page import class_rows
 
     for group in examination.groups:
@@ -101,6 +103,8 @@ def _print_examination(examination: Examination) -> None:
         print(f"read as: {note}")
     if examination.range_facts is not None:
         print(f"range: {examination.range_facts.text}")
+    if labelled := describe_labelled(examination.labelled):
+        print(labelled)
     if examination.classes:
         print_table(class_rows(examination.classes))
     if not examination.errors and examination.dataset is not None:
@@ -140,7 +144,8 @@ def _write_repaired(examination: Examination, folder: Path, show: Callable[[str]
             show(f"{title} ({len(lines)}):")
         for line in lines:
             show(f"  {line}")
-    show(f"{folder}: {result.pairs} pairs; {copy.verdict()}")
+    show(f"{examination.root} (unchanged): {examination.verdict()}")
     for group in copy.groups:
-        show(f"  remaining {group.severity}: {group.kind} ({len(group.faults)}), {group.faults[0]}")
-    show(f"{examination.root} (unchanged):")
+        show(f"remaining {group.severity} in the copy: {group.kind} ({len(group.faults)}), {group.faults[0]}")
+    show(f"{folder}: {result.pairs} pairs; {copy.verdict()}")
+    show(f"next: fullconv {'check' if copy.errors else 'train'} {shlex.quote(str(folder))}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from fullconv.faults import count_repairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "format_axes",
+    "hint_at_check",
     "print_scores",
     "print_table",
     "prints_json",
@@ -32,6 +36,25 @@ __all__ = [
     "training_bar",
     "write_results",
 ]
+
+
+@contextmanager
+def hint_at_check(data: Path) -> Iterator[None]:
+    """Add the commands that show and repair the faults of `data` to a DataError that lists faults."""
+    from fullconv.errors import DataError
+
+    try:
+        yield
+    except DataError as error:
+        if error.faults:
+            command = f"fullconv check {shlex.quote(str(data))}"
+            hint = f"{command} lists all faults, with pictures"
+            if repairs := count_repairs(error.faults):
+                hint += (
+                    f"; {command} --fix DIR writes a copy, in which {repairs} of these {len(error.faults)} are repaired"
+                )
+            error.add_note(hint)
+        raise
 
 
 def say(text: str) -> None:
@@ -102,13 +125,16 @@ def format_axes(pair: tuple[int | Fraction, int | Fraction] | None, square: bool
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print a table whose first row is the head. The first column is aligned left, the others right."""
+    """Print a table whose first row is the head. The first column and texts are aligned left, numbers right."""
     from rich.console import Console
     from rich.table import Table
 
+    from fullconv.pages.parts import holds_text
+
     table = Table(box=None, pad_edge=False)
     for index, name in enumerate(rows[0]):
-        table.add_column(name, justify="left" if index == 0 else "right")
+        is_text = index == 0 or holds_text(row[index] for row in rows[1:])
+        table.add_column(name, justify="left" if is_text else "right")
     for row in rows[1:]:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False).print(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fullconv.cli.console import print_scores, sample_bar, write_results
-from fullconv.cli.options import BackendName, Data, JsonFile, ScoredSplitName, Trained
+from fullconv.cli.options import BackendName, Data, JsonFile, RangeText, ScoredSplitName, Trained
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading
 
@@ -17,6 +17,7 @@ def evaluate(
     split: ScoredSplitName = "val",
     json_file: JsonFile = None,
     backend: BackendName = None,
+    value_range: RangeText = None,
     *,
     reading: Reading,
 ) -> None:
@@ -26,7 +27,11 @@ def evaluate(
     frequency-weighted IU. Then prints the IU of each class.
     """
     from fullconv import api
+    from fullconv.predict.ranges import parse_range
 
+    bounds = None if value_range is None else parse_range(value_range)
     with sample_bar("scoring") as on_sample:
-        scores = api.evaluate(model, data, split=split, backend=backend, on_sample=on_sample, **reading)
+        scores = api.evaluate(
+            model, data, split=split, backend=backend, value_range=bounds, on_sample=on_sample, **reading
+        )
     write_results(json_file, scores.to_dict(), lambda: print_scores(scores))

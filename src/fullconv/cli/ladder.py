@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fullconv.cli.console import print_table, say, training_bar
+from fullconv.cli.console import hint_at_check, print_table, say, training_bar
 from fullconv.cli.options import (
     Batch,
     Crop,
@@ -76,7 +76,8 @@ def ladder(
     )  # fmt: skip
     options.check()
     each = _parse_epochs(epochs_each)
-    dataset, statistics = read_training_data(data, ReadingOptions(**reading))
+    with hint_at_check(data):
+        dataset, statistics = read_training_data(data, ReadingOptions(**reading))
     job = make_job(dataset, options, statistics)
     folder = out or name_ladder_folder(data, job)
     with training_bar() as on_progress:

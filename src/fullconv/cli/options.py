@@ -146,6 +146,15 @@ BackendName = Annotated[
         show_default="depends on the model",
     ),
 ]
+RangeText = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="LOW,HIGH",
+        help="Values that become 0 and 255 in images of more than 8 bits, as 0,4095 for 12 bits.",
+        show_default="the model's",
+    ),
+]
 JsonFile = Annotated[
     Path | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fullconv.cli.console import print_table, progress_bar, say
-from fullconv.cli.options import BackendName, Trained
+from fullconv.cli.options import BackendName, RangeText, Trained
 from fullconv.errors import FullconvError, UsageError
 from fullconv.extras import need_torch
 
@@ -72,15 +72,7 @@ def predict(
     batch: Annotated[
         int | None, typer.Option(metavar="N", help="Patches per batch, with --patchwise.", show_default="16")
     ] = None,
-    value_range: Annotated[
-        str | None,
-        typer.Option(
-            "--range",
-            metavar="LOW,HIGH",
-            help="Values that become 0 and 255 in images of more than 8 bits, as 0,4095 for 12 bits.",
-            show_default="the model's",
-        ),
-    ] = None,
+    value_range: RangeText = None,
 ) -> None:
     """Label every pixel of images.
 
@@ -225,6 +217,11 @@ def _verify(tiled: TiledRunner, paths: Iterable[Path]) -> None:
         if not result.holds:
             differing.append(path)
     print_table(rows)
+    say(
+        f"ties are labels whose two largest logits differ by less than {TIE:g} of the logit range, so that rounding "
+        "decides; logit difference and margin are the largest difference to the whole image, and between the two "
+        "logits of a differing label"
+    )
     if differing:
         raise FullconvError(
             f"labels from tiles differ from those of the whole image on {len(differing)} of {len(images)} images, "

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fullconv.cli.console import progress_bar, say
-from fullconv.cli.options import ScoredSplitName, Trained
+from fullconv.cli.options import RangeText, ScoredSplitName, Trained
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
@@ -37,6 +37,7 @@ def report(
             "name of the split if it is not val",
         ),
     ] = None,
+    value_range: RangeText = None,
     *,
     reading: Reading,
 ) -> None:
@@ -52,13 +53,16 @@ def report(
     from fullconv.data.layouts import find_dataset
     from fullconv.evaluation.measure import measure
     from fullconv.labels import check_classes
+    from fullconv.predict.ranges import parse_range
     from fullconv.report.page import write_report
     from fullconv.report.source import options_of_run, read_source
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
+    from fullconv.runtime.runner import RangedRunner, Runner
 
+    bounds = None if value_range is None else parse_range(value_range)
     path = model_path(model)
-    runner = load_runner(path)
+    runner: Runner = load_runner(path)
     source = read_source(path, runner)
     root = data or source.settings.get("data")
     if root is None:
@@ -70,9 +74,13 @@ def report(
     for note in dataset.notes:
         say(f"{root}: {note}")
     check_classes(model, runner.info.labels, root, dataset.labels)
+    if bounds is not None:
+        runner = RangedRunner(runner, bounds)
     dataset = dataset.read_as(runner.info.input)
     with progress_bar() as bar:
         measurement = measure(runner, dataset, split, lambda samples: bar.track(samples, description="measuring"))
+    if measurement.misfit is not None:
+        say(str(measurement.misfit))
     target = out or _default_target(path, split)
     write_report(target, measurement, source)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(measurement.images)} images")

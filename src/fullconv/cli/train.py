@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fullconv.cli.console import print_scores, print_table, say, training_bar
+from fullconv.cli.console import hint_at_check, print_scores, print_table, say, training_bar
 from fullconv.cli.options import (
     Batch,
     ChosenModel,
@@ -67,7 +67,7 @@ def train(
     need_torch()
     from fullconv import api
 
-    with training_bar() as on_progress:
+    with hint_at_check(data), training_bar() as on_progress:
         result = api.train(
             data,
             out=out,

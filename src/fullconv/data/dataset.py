@@ -23,9 +23,19 @@ from fullconv.images import (
     read_label_map,
 )
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX, read_sbd_mask
-from fullconv.labels import LabelSet
+from fullconv.labels import LabelSet, legal_ids
 
-__all__ = ["DataSet", "RangeFacts", "Sample", "distinct_labels", "is_stored_sideways", "jpeg_fault", "size_fault"]
+__all__ = [
+    "MORE_PAIRS",
+    "DataSet",
+    "RangeFacts",
+    "Sample",
+    "distinct_labels",
+    "few_pairs",
+    "is_stored_sideways",
+    "jpeg_fault",
+    "size_fault",
+]
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,11 @@ class DataSet:
         samples = self.splits.get(name, ())
         if not samples:
             available = [f"{other} ({len(others)})" for other, others in self.splits.items() if others]
-            message = f"{self.root}: no samples in split {name!r}; there are: {', '.join(available) or 'none'}"
+            message = f"{self.root}: no samples in split {name!r}; there are: {', '.join(available)}"
+            if not available:
+                message = f"{self.root}: {few_pairs(0)}; {MORE_PAIRS}"
+            elif sum(map(len, self.splits.values())) == 1:
+                message += f"; {MORE_PAIRS}"
             raise DataError(message, code="empty-split")
         return samples
 
@@ -176,11 +190,17 @@ class DataSet:
         if max(bad) > 2 * count:
             hint = "if these are grey levels, write class ids instead: in a mask of 0 and 255, write 1 for 255"
         shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
-        legal = f"0 to {count - 1}" if count > 1 else "0"
-        problem = (
-            f"has the labels {shown}, but the {count} classes are {legal}, and {self.labels.ignore_index} is ignored"
-        )
+        legal = legal_ids(self.labels.num_classes)
+        problem = f"has the labels {shown}, but {legal}, and {self.labels.ignore_index} is ignored"
         return Fault("unknown-label", path, problem, hint)
+
+
+MORE_PAIRS = "add images with masks: at least one trains, and another one is held out for validation"
+
+
+def few_pairs(count: int) -> str:
+    """Return what is wrong with a data set of no pair, or of one, which has nothing to hold out."""
+    return f"has {'one pair' if count else 'no pair'} of an image and a mask"
 
 
 def distinct_labels(target: UInt8) -> list[int]:

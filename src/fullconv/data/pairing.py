@@ -45,7 +45,7 @@ def list_by_stem(
         files.setdefault(stem, path)
     if not files:
         remedy = f"put files here ({', '.join(sorted(suffixes))})"
-        faults.append(Fault("empty-split", folder, "the split is empty", remedy, split=split))
+        faults.append(Fault("empty-split", folder, "has no files that are read", remedy, split=split))
     return files
 
 

@@ -21,12 +21,26 @@ from fullconv.faults import Fault
 from fullconv.images import image_size
 from fullconv.labels import IGNORE_INDEX
 
-__all__ = ["LARGEST", "DataSetStatistics", "choose_crop", "read_statistics", "read_training_data"]
+__all__ = [
+    "LARGEST",
+    "SPARSE",
+    "DataSetStatistics",
+    "choose_crop",
+    "describe_labelled",
+    "read_statistics",
+    "read_training_data",
+]
 
 logger = logging.getLogger(__name__)
 
 LARGEST = 352
 """Maximum side of the crops for training, in pixels."""
+
+SPARSE = 0.5
+"""If a smaller share of the pixels is labelled, labels are strokes or parts: crops are drawn around them."""
+
+DENSE = 0.9
+"""If at least this share of the pixels is labelled, the share is not worth a line."""
 
 MEASURED = 100
 """Maximum number of masks, evenly spread, on which objects are measured. It takes as long as decoding them."""
@@ -40,8 +54,10 @@ class DataSetStatistics:
         images: Number of images.
         class_names: The classes.
         pixels: Number of pixels of each class, without ignored pixels.
-        widths: Median width of each class's objects in pixels (`measure_widths`); None for an absent class.
+        widths: Median width of each class's objects in pixels (`measure_widths`); None for an absent class, and for all
+            classes if fewer than `SPARSE` of the pixels are labelled.
         crop: Side of the crops for training (`choose_crop`).
+        ignored: Number of ignored pixels.
     """
 
     images: int
@@ -49,6 +65,12 @@ class DataSetStatistics:
     pixels: tuple[int, ...]
     widths: tuple[int | None, ...]
     crop: int = LARGEST
+    ignored: int = 0
+
+    @property
+    def labelled(self) -> float:
+        """The share of the pixels that have a class."""
+        return sum(self.pixels) / max(1, sum(self.pixels) + self.ignored)
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -93,11 +115,11 @@ def read_training_data(root: Path | str, options: ReadingOptions = BY_FILES) -> 
     if faults:
         raise dataset_error(surveyed.root, surveyed.name, faults)
     statistics = counts.statistics(dataset)
-    _log_reading(dataset, statistics, int(counts.pixels[IGNORE_INDEX]))
+    _log_reading(dataset, statistics)
     return dataset, statistics
 
 
-def _log_reading(dataset: DataSet, statistics: DataSetStatistics, ignored: int) -> None:
+def _log_reading(dataset: DataSet, statistics: DataSetStatistics) -> None:
     """Log what was read: the number of samples, how they were found, and the share of each class."""
     splits = ", ".join(f"{len(samples)} {name}" for name, samples in dataset.splits.items())
     logger.info(f"{dataset.root} ({dataset.layout} layout): {splits}")
@@ -106,8 +128,17 @@ def _log_reading(dataset: DataSet, statistics: DataSetStatistics, ignored: int) 
     shown = ", ".join(
         f"{name} {100 * share:.3g} %" for name, share in zip(statistics.class_names, statistics.shares, strict=True)
     )
-    left = f"; {100 * ignored / (ignored + sum(statistics.pixels)):.3g} % of the pixels are ignored" if ignored else ""
-    logger.info(f"  classes of the training pixels: {shown}{left}")
+    logger.info(f"  classes of the training pixels: {shown}")
+    if text := describe_labelled(statistics.labelled):
+        logger.info(f"  {text}")
+
+
+def describe_labelled(share: float) -> str:
+    """Return a sentence on the share of labelled pixels; empty if nearly all are labelled."""
+    if share >= DENSE:
+        return ""
+    used = "training crops show labels, and scores count labelled pixels only"
+    return f"{100 * share:.2g} % of the pixels are labelled; {used}"
 
 
 def _log_range(dataset: DataSet) -> None:
@@ -154,9 +185,11 @@ class _Counts:
         """Return the counts for the classes of `dataset`."""
         classes = dataset.labels.num_classes
         widths = tuple(map(median_width, self.width_counts[:classes]))
-        pixels = tuple(self.pixels[:classes].tolist())
+        pixels, ignored = tuple(self.pixels[:classes].tolist()), int(self.pixels[IGNORE_INDEX])
+        if sum(pixels) < SPARSE * (sum(pixels) + ignored):
+            widths = (None,) * classes  # strokes are not as wide as the objects
         return DataSetStatistics(
-            self.images, dataset.labels.class_names, pixels, widths, choose_crop(dataset, self.split)
+            self.images, dataset.labels.class_names, pixels, widths, choose_crop(dataset, self.split), ignored
         )
 
 

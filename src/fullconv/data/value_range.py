@@ -13,6 +13,7 @@ from fullconv.data.dataset import DataSet, RangeFacts, Sample
 from fullconv.errors import DataError, MissingExtra
 from fullconv.faults import Fault
 from fullconv.images import InputFormat, ValueRange, open_image
+from fullconv.images.decoders.values import not_finite_fault
 from fullconv.images.stored_values import ValueSample, clipped_share, robust_range, sample_values
 
 __all__ = ["doubt_faults", "measure_range"]
@@ -42,17 +43,19 @@ def measure_range(dataset: DataSet, faults: list[Fault]) -> DataSet:
     `range` in dataset.yaml stays. Without it, images of more than 8 bits get the range of nearly all numbers in up to
     `SAMPLED` training images, without pixels without data. If that is more than `FULL` of the range of the type, or
     if most images have 8 bits, numbers are scaled by the type. Images of 8 bits do not change. A number that probably
-    means "no data", in images that could not be read without a range, is added to `faults`.
+    means "no data", in images that could not be read without a range, is added to `faults`, as are images with NaN or
+    infinite values.
     """
     samples = dataset.splits.get("train", ())
     chosen = samples[:: -(-len(samples) // SAMPLED) or 1]
     deep = _sample(dataset, chosen)
     if not deep:
         return dataset
+    faults += _not_finite(deep)
     measured = _Measured(tuple(deep.values()), len(chosen))
     if dataset.value_range is not None:
         facts = measured.declared(dataset.value_range)
-        return replace(dataset, range_facts=_compare_splits(dataset, facts))
+        return replace(dataset, range_facts=_compare_splits(dataset, facts, faults))
     spike = measured.spike()
     if spike is not None and measured.unreadable and measured.is_common:
         faults.append(_spike_fault(spike, deep))
@@ -61,7 +64,7 @@ def measure_range(dataset: DataSet, faults: list[Fault]) -> DataSet:
     if bounds is not None and not _accept(dataset, chosen, bounds):
         facts, bounds = measured.by_type("some files cannot be read with a range here"), None
     dataset = replace(dataset, value_range=bounds)
-    return replace(dataset, range_facts=_compare_splits(dataset, facts))
+    return replace(dataset, range_facts=_compare_splits(dataset, facts, faults))
 
 
 @dataclass(frozen=True)
@@ -194,20 +197,26 @@ def _accept(dataset: DataSet, samples: Sequence[Sample], bounds: ValueRange) -> 
     return True
 
 
-def _compare_splits(dataset: DataSet, facts: RangeFacts) -> RangeFacts:
-    """Add a doubt if many numbers of another split are outside of the range."""
+def _compare_splits(dataset: DataSet, facts: RangeFacts, faults: list[Fault]) -> RangeFacts:
+    """Add a doubt if many numbers of another split are outside of the range, and the faults of its images."""
     for name, samples in dataset.splits.items():
-        if name == "train" or facts.source != "training images" or facts.doubt or not samples:
+        if name == "train" or not samples:
             continue
         deep = _sample(dataset, samples[:: -(-len(samples) // CHECKED)])
+        faults += _not_finite(deep)
+        if facts.source != "training images" or facts.doubt:
+            continue
         share = clipped_share([one.values for one in deep.values()], (facts.low, facts.high)) if deep else 0.0
         if share > MANY_CLIPPED:
             bounds = _words((facts.low, facts.high))
             doubt = f"{100 * share:.3g} % of the values of the {name} images are outside of {bounds}, and are clipped"
-            return replace(
-                facts, doubt=doubt, remedy="set a `range` in dataset.yaml that holds the values of all images"
-            )
+            remedy = "set a `range` in dataset.yaml that holds the values of all images"
+            facts = replace(facts, doubt=doubt, remedy=remedy)
     return facts
+
+
+def _not_finite(deep: dict[Path, ValueSample]) -> list[Fault]:
+    return [not_finite_fault(path) for path, one in deep.items() if not one.is_finite]
 
 
 def doubt_faults(dataset: DataSet) -> list[Fault]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fullconv.arrays import Int64
 from fullconv.data.channels import read_declared_channels
-from fullconv.data.dataset import DataSet
+from fullconv.data.dataset import MORE_PAIRS, DataSet, few_pairs
 from fullconv.data.splits import SPLITS
 from fullconv.doctor.duplicates import same_images
 from fullconv.doctor.record import Record
@@ -38,7 +38,10 @@ def find_dataset_faults(
     `widths` has the median width of each class in pixels, `known` the faults of single samples. `unnamed` means that no
     file names the classes.
     """
-    for split in ("train", "val"):
+    few = len(records) < 2 and not known
+    if few:
+        yield Fault("empty-split", root, few_pairs(len(records)), MORE_PAIRS)
+    for split in () if few else ("train", "val"):
         explained = any(_empties(fault, split) for fault in known)
         if not explained and not any(record.split == split for record in records):
             problem = f"the split {split!r} has no samples"
@@ -125,7 +128,8 @@ def _odd_masks(root: Path, dataset: DataSet, usable: Sequence[Record]) -> Iterat
             continue
         if not record.counts[:255].any():
             problem = "contains only 255: all of the image is ignored"
-            yield _of(record, Fault("all-ignored", record.label_path, problem, "label it, or remove the pair"))
+            remedy = "continue: training and scores do not use it; or label it"
+            yield _of(record, Fault("all-ignored", record.label_path, problem, remedy))
         elif len(names) > 1 and not record.counts[1:255].any():
             problem = f"contains no class but {names[0]} (0)"
             remedy = "check whether an annotation is missing"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from fullconv.data.dataset import DataSet, RangeFacts, Sample, size_fault
 from fullconv.data.layouts import UNNAMED, Survey
 from fullconv.data.object_widths import WIDEST, count_widths, median_width
 from fullconv.data.splits import SPLITS
+from fullconv.data.statistics import SPARSE
 from fullconv.data.value_range import doubt_faults, measure_range
 from fullconv.doctor.dataset_faults import find_dataset_faults
 from fullconv.doctor.duplicates import hash_image
@@ -26,7 +27,7 @@ from fullconv.doctor.thumbnails import Gallery, Thumb
 from fullconv.errors import DataError
 from fullconv.faults import REPAIRABLE, UNREPAIRABLE, Fault, Group, group_faults
 from fullconv.images import RGB
-from fullconv.labels import LabelSet
+from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["ClassFacts", "Examination", "examine"]
 
@@ -96,6 +97,11 @@ class Examination:
         """Which numbers of the images become 0 to 255; None if all images have 8 bits."""
         return None if self.dataset is None else self.dataset.range_facts
 
+    @property
+    def labelled(self) -> float:
+        """The share of the pixels that are not ignored, of all usable masks; 1 without such masks."""
+        return _labelled_share(self.records)
+
     def samples(self) -> dict[str, int]:
         """Return the number of samples in each split, faulty ones included."""
         return dict(Counter(record.split for record in self.records))
@@ -113,6 +119,7 @@ class Examination:
             "notes": [] if self.dataset is None else list(self.dataset.notes),
             "samples": self.samples(),
             "sizes": sorted({record.size for record in self.records if record.size}),
+            "labelled": self.labelled,
             "classes": [vars(facts) for facts in self.classes],
             "range": None if self.range_facts is None else vars(self.range_facts),
         }
@@ -127,6 +134,7 @@ def examine(surveyed: Survey, on_sample: Callable[[int, int], None] = lambda don
     range_faults: list[Fault] = []
     if surveyed.dataset is not None:
         with_range = measure_range(surveyed.dataset, range_faults)
+        range_faults = [fault for fault in range_faults if fault.kind != "not-finite"]  # found again in each image
         range_faults += doubt_faults(with_range)
         surveyed = replace(surveyed, dataset=with_range)
     pairs = list(_list_pairs(surveyed))
@@ -241,6 +249,11 @@ def _name_classes(dataset: DataSet | None, records: list[Record]) -> DataSet | N
     return replace(dataset, labels=LabelSet.named([f"class_{i}" for i in range(count)]))
 
 
+def _labelled_share(records: Sequence[Record]) -> float:
+    total = sum((record.counts for record in records if record.counts is not None), np.zeros(256, np.int64))
+    return float(total[:IGNORE_INDEX].sum() / total.sum()) if total.any() else 1.0
+
+
 def _class_facts(dataset: DataSet | None, records: list[Record], counts_by_width: Int64) -> tuple[ClassFacts, ...]:
     counts = [record.counts for record in records if record.counts is not None]
     if dataset is None or not counts:
@@ -249,7 +262,8 @@ def _class_facts(dataset: DataSet | None, records: list[Record], counts_by_width
     by_image = np.stack(counts)[:, : len(names)]
     total, images = by_image.sum(0), (by_image > 0).sum(0)
     shares = total / max(1, int(total.sum()))
+    is_sparse = _labelled_share(records) < SPARSE  # strokes are not as wide as the objects
     return tuple(
-        ClassFacts(name, float(shares[i]), int(images[i]), median_width(counts_by_width[i]))
+        ClassFacts(name, float(shares[i]), int(images[i]), None if is_sparse else median_width(counts_by_width[i]))
         for i, name in enumerate(names)
     )

@@ -35,7 +35,7 @@ def inspect_picture(path: Path, input: InputFormat = RGB) -> InspectedPicture:
     header = read_header(path)
     if not header.gives(input.channels):
         input = InputFormat(header.channels, input.value_range)
-    picture, faults = read_image(path, input), _page_faults(path)
+    picture, faults = read_image(path, input), [] if header.pages else _page_faults(path)
     if input.channels == 3 and header.bands == 2 and header.alpha:
         faults.append(Fault("alpha", path, "is grey with alpha, and alpha is not read", "remove alpha, or continue"))
     return InspectedPicture(rgb_view(picture.pixels), header.bands, picture.empty, tuple(faults))
@@ -52,7 +52,8 @@ def _page_faults(path: Path) -> list[Fault]:
     if pages <= 1:
         return []
     problem = f"has {pages} pages or frames, and only the first is read"
-    return [Fault("several-pages", path, problem, "save the others as separate images, or continue")]
+    remedy = "save the others as separate images, or continue; if they are channels, save them as bands of one page"
+    return [Fault("several-pages", path, problem, remedy)]
 
 
 def _count_pages(image: ImageFile) -> int:

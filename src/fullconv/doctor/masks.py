@@ -15,7 +15,7 @@ from fullconv.faults import Fault
 from fullconv.images import stored_labels
 from fullconv.images.decoders.open_pillow import open_with_pillow
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX
-from fullconv.labels import IGNORE_INDEX, LabelSet
+from fullconv.labels import IGNORE_INDEX, LabelSet, legal_ids
 
 __all__ = ["InspectedMask", "inspect_mask"]
 
@@ -205,7 +205,7 @@ def _jpeg_mask(path: Path, stored: UInt8, snapped: UInt8 | None) -> InspectedMas
 
 def _unknown_labels(labels: LabelSet, path: Path, wrong: list[int], remap: str | None) -> Fault:
     shown = ", ".join(map(str, wrong[:8])) + (f" and {len(wrong) - 8} more" if len(wrong) > 8 else "")
-    problem = f"contains the labels {shown}, but the {labels.num_classes} classes are 0 to {labels.num_classes - 1}"
+    problem = f"contains the labels {shown}, but {legal_ids(labels.num_classes)}"
     return Fault("unknown-label", path, problem, remap or "correct the mask, or name the missing classes")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fullconv.data.object_widths import WIDEST
+from fullconv.data.statistics import describe_labelled
 from fullconv.doctor.examine import ClassFacts, Examination
 from fullconv.doctor.thumbnails import Thumb
 from fullconv.faults import Group
@@ -13,16 +14,16 @@ from fullconv.images.data_uri import jpeg_data_uri
 from fullconv.pages.parts import Legend, legend_of
 from fullconv.pages.render import write_page
 
-__all__ = ["class_rows", "write_sheet"]
+__all__ = ["class_rows", "write_check_page"]
 
 LISTED = 200
 """At most so many faults of one kind are on the page; the JSON file has all."""
 
 OPEN = 5
-"""Up to so many faults of one kind are shown unfolded."""
+"""Up to so many warnings of one kind are shown unfolded; errors always are."""
 
 
-def write_sheet(path: Path, examination: Examination) -> None:
+def write_check_page(path: Path, examination: Examination) -> None:
     """Write the page of an examination. Raises FullconvError if the file cannot be written."""
     write_page(
         path,
@@ -34,6 +35,7 @@ def write_sheet(path: Path, examination: Examination) -> None:
         samples=", ".join(f"{count} {split}" for split, count in examination.samples().items()) or "none",
         sizes=examination.sizes(),
         range=examination.range_facts.text if examination.range_facts else "",
+        labelled=describe_labelled(examination.labelled),
         groups={
             title: [_group(group) for group in examination.groups if group.severity == severity]
             for severity, title in (("error", "Errors"), ("warning", "Warnings"))
@@ -64,7 +66,7 @@ def _group(group: Group) -> dict[str, Any]:
         "severity": group.severity,
         "kind": group.kind,
         "count": count,
-        "open": count <= OPEN,
+        "open": group.severity == "error" or count <= OPEN,
         "remedy": group.remedy,
         "faults": [
             {"path": str(fault.path), "problem": fault.problem, "remedy": "" if group.remedy else fault.remedy}

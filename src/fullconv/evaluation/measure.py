@@ -16,7 +16,8 @@ from fullconv.evaluation.evaluate import PIECE_PIXELS, Piece, predict_pieces
 from fullconv.labels import LabelSet
 from fullconv.metrics import Scores, confusion_matrix
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS
-from fullconv.runtime.runner import Runner
+from fullconv.predict.ranges import Misfit, find_common_misfit
+from fullconv.runtime.runner import RangedRunner, Runner
 
 __all__ = ["THUMBNAIL_SIDE", "ImageCounts", "Measurement", "Zone", "make_thumbnail", "measure", "thumbnail_step"]
 
@@ -71,7 +72,8 @@ class Measurement:
     """The counts of `measure` on the images of a split; each image takes some kilobytes.
 
     `confusion` is K x K int64, the sum over all images. `near_boundary` separates `boundary` from `interior`.
-    `without_regions` is the number of images that are too large to count their regions.
+    `without_regions` is the number of images that are too large to count their regions. `range_is_given` says whether
+    the user gave the range of values; `misfit` is an image that misses the range of the model, if many do.
     """
 
     labels: LabelSet
@@ -84,6 +86,8 @@ class Measurement:
     regions: RegionSizes = field(default_factory=RegionSizes)
     without_regions: int = 0
     ignored: int = 0
+    range_is_given: bool = False
+    misfit: Misfit | None = None
 
     @cached_property
     def scores(self) -> Scores:
@@ -136,8 +140,11 @@ def measure(
     """
     labels = runner.info.labels
     classes = labels.num_classes
-    measurement = Measurement(labels, dataset, split, np.zeros((classes, classes), np.int64))
-    for sample in track(dataset.split(split)):
+    samples, is_given = dataset.split(split), isinstance(runner, RangedRunner)
+    measurement = Measurement(labels, dataset, split, np.zeros((classes, classes), np.int64), range_is_given=is_given)
+    if not is_given:
+        measurement.misfit = find_common_misfit([sample.image for sample in samples], runner.info.input)
+    for sample in track(samples):
         pieces = predict_pieces(runner, dataset, sample, RADIUS, max_in_memory_pixels, piece_pixels)
         measurement.add(sample, pieces)
     _ = measurement.scores  # raises DataError

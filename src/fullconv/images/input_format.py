@@ -20,6 +20,15 @@ class InputFormat:
     channels: int = 3
     value_range: ValueRange | None = None
 
+    def __str__(self) -> str:
+        """Return the images of this format in words, for messages."""
+        names = {1: "1 band (grey)", 3: "3 bands (RGB)"}
+        bands = names.get(self.channels, f"{self.channels} bands")
+        if self.value_range is None:
+            return bands
+        low, high = self.value_range
+        return f"{bands}, in which the values {low:.10g} to {high:.10g} become 0 to 255"
+
 
 RGB = InputFormat()
 """Three channels and no value range: ordinary photographs."""

@@ -8,7 +8,7 @@ tifffile reads the TIFFs that it can decode. NumPy reads arrays in .npy files, a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,10 +20,11 @@ from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.files import StrPath
 from fullconv.images.decoders.available import is_installed
-from fullconv.images.decoders.base import GeoTags, ImageReader, RowCache
+from fullconv.images.decoders.base import GeoTags, ImageReader, PageReader, RowCache
 from fullconv.images.decoders.headers import ImageHeader, needs_tiff_library, pillow_header, read_header
 from fullconv.images.decoders.npy import ArrayReader, is_array
 from fullconv.images.decoders.open_pillow import check_pixels, open_with_pillow
+from fullconv.images.decoders.pages import PagedReader
 from fullconv.images.decoders.pillow import PillowReader, decode_image
 from fullconv.images.decoders.tiff_tags import TIFF_STARTS, is_tiff
 from fullconv.images.decoders.values import band_count_error
@@ -35,6 +36,7 @@ __all__ = [
     "Picture",
     "decoder_of",
     "gdal_driver",
+    "open_decoder",
     "open_image",
     "read_empty",
     "read_image",
@@ -134,8 +136,8 @@ def open_image(
         problem = f"its header claims {width} x {height} pixels"
         raise DataError.of(Fault("too-large", path, problem, "copy or export it again"))
     if not header.gives(input.channels):
-        raise band_count_error(path, header.bands, input.channels)
-    with _open_decoder(path, header, input) as reader:
+        raise band_count_error(path, header.bands, input)
+    with open_decoder(path, header, input) as reader:
         if not whole:
             _check_block(path, reader.block_bytes, max_block_bytes)
         yield RowCache(reader, input.channels) if reader.by_rows else reader
@@ -170,20 +172,31 @@ def _prefers_tifffile(path: Path) -> bool:
 
 
 @contextmanager
-def _open_decoder(path: Path, header: ImageHeader, input: InputFormat) -> Iterator[ImageReader]:
+def open_decoder(path: Path, header: ImageHeader, input: InputFormat) -> Iterator[ImageReader]:
+    """Open an image file that is not an array with its decoder. Raises DataError as `open_image`."""
     decoder = _decoder(path, header)
+    with ExitStack() as stack:
+        if decoder == "Pillow":
+            yield PillowReader(path, header, input)
+        elif header.pages:
+            yield PagedReader(
+                [_open_page(stack, decoder, path, InputFormat(1), page) for page in header.pages], path, input
+            )
+        else:
+            yield _open_page(stack, decoder, path, input)
+
+
+def _open_page(
+    stack: ExitStack, decoder: Decoder, path: Path, input: InputFormat, page: int | None = None
+) -> PageReader:
+    """Open a page of a TIFF, or any other image of GDAL, until `stack` closes."""
     if decoder == "rasterio":
         from fullconv.images.decoders.gdal import open_gdal
 
-        with open_gdal(path, gdal_driver(path) or "", input) as reader:
-            yield reader
-    elif decoder == "tifffile":
-        from fullconv.images.decoders.tiff import open_tiff
+        return stack.enter_context(open_gdal(path, gdal_driver(path) or "", input, page))
+    from fullconv.images.decoders.tiff import open_tiff
 
-        with open_tiff(path, input) as tiff:
-            yield tiff
-    else:
-        yield PillowReader(path, header, input)
+    return stack.enter_context(open_tiff(path, input, page or 0))
 
 
 def _check_block(path: Path, size: int, max_block_bytes: int) -> None:

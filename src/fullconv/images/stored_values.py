@@ -7,20 +7,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from fullconv.arrays import Float64, Mask
+from fullconv.images.decoders.base import NumberReader
+from fullconv.images.decoders.headers import read_header
 from fullconv.images.decoders.npy import is_array, open_array
 from fullconv.images.decoders.open_pillow import open_with_pillow
 from fullconv.images.decoders.pillow import read_stored
 from fullconv.images.decoders.tiff_tags import is_tiff, tiff_tags
 from fullconv.images.decoders.values import fit_bands
 from fullconv.images.input_format import InputFormat, ValueRange
-from fullconv.images.reader import decoder_of, gdal_driver
+from fullconv.images.reader import open_decoder
 
 __all__ = ["ValueSample", "clipped_share", "has_deep_values", "robust_range", "sample_values"]
 
@@ -39,23 +41,21 @@ _PALETTE = 3
 
 @dataclass(frozen=True, eq=False)
 class ValueSample:
-    """Numbers of an image, without pixels without data: a sample, and the least and the most of all that were read."""
+    """Numbers of an image, without pixels without data: a sample, and the least and the most of all that were read.
+
+    NaN and infinite values are not in the sample; `is_finite` says whether there are none.
+    """
 
     values: Float64
     least: float
     most: float
     type: str
+    is_finite: bool = True
 
     @property
     def top(self) -> int:
         """The number that becomes 255 if there is no range."""
         return 1 if self.type.startswith("float") else 65535
-
-
-class _Reader(Protocol):
-    size: tuple[int, int]
-
-    def numbers(self, rows: range, columns: range) -> tuple[npt.NDArray[Any], Mask | None]: ...
 
 
 def has_deep_values(path: Path) -> bool:
@@ -80,10 +80,11 @@ def sample_values(path: Path, channels: int = 3) -> ValueSample | None:
     if not has_deep_values(path):
         return None
     kept: list[Float64] = []
-    least, most, name = math.inf, -math.inf, ""
+    least, most, name, is_finite = math.inf, -math.inf, "", True
     for stored, empty in _read(path, channels):
         held = (stored if empty is None else stored[~empty]).ravel()
-        held = held[np.isfinite(held)] if held.dtype.kind == "f" else held
+        if held.dtype.kind == "f" and not (finite := np.isfinite(held)).all():
+            held, is_finite = held[finite], False
         if not held.size or held.dtype.kind not in "uif":
             continue
         least, most, name = min(least, float(held.min())), max(most, float(held.max())), held.dtype.name
@@ -91,7 +92,7 @@ def sample_values(path: Path, channels: int = 3) -> ValueSample | None:
     if not kept:
         return None
     values = np.concatenate(kept)
-    return ValueSample(values[:: max(1, values.size // VALUES)], least, most, name)
+    return ValueSample(values[:: max(1, values.size // VALUES)], least, most, name, is_finite)
 
 
 def robust_range(values: Float64) -> ValueRange | None:
@@ -131,25 +132,13 @@ def _read(path: Path, channels: int) -> Iterator[tuple[npt.NDArray[Any], Mask | 
         for rows, columns in _windows((array.shape[0], array.shape[1])):
             yield fit_bands(np.array(array[rows.start : rows.stop, columns.start : columns.stop]), channels), None
         return
-    decoder = decoder_of(path)
-    if decoder == "rasterio":
-        from fullconv.images.decoders.gdal import open_gdal
-
-        with open_gdal(path, gdal_driver(path) or "", input) as raster:
-            yield from _numbers(raster)
-    elif decoder == "tifffile":
-        from fullconv.images.decoders.tiff import open_tiff
-
-        with open_tiff(path, input) as tiff:
-            yield from _numbers(tiff)
-    else:
-        with open_with_pillow(path) as image:
-            yield fit_bands(read_stored(image), channels), None
-
-
-def _numbers(reader: _Reader) -> Iterator[tuple[npt.NDArray[Any], Mask | None]]:
-    for rows, columns in _windows(reader.size):
-        yield reader.numbers(rows, columns)
+    with open_decoder(path, read_header(path, None), input) as reader:
+        if isinstance(reader, NumberReader):
+            for rows, columns in _windows(reader.size):
+                yield reader.numbers(rows, columns)
+            return
+    with open_with_pillow(path) as image:
+        yield fit_bands(read_stored(image), channels), None
 
 
 def _windows(size: tuple[int, int]) -> Iterator[tuple[range, range]]:

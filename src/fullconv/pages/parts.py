@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Cell", "Legend", "Row", "Table", "css_color", "legend_of", "percent"]
+__all__ = ["Cell", "Legend", "Row", "Table", "css_color", "holds_text", "legend_of", "percent"]
+
+_NUMBER = re.compile(r"[<>~+−-]?\s*[\d.]")
 
 Legend = Sequence[tuple[str, str]]
 """Class names with their CSS colours."""
@@ -32,6 +35,20 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Row]
     kind: str = ""
+
+    @property
+    def texts(self) -> Sequence[bool]:
+        """Whether each column holds texts, which are aligned left."""
+        columns = zip(
+            *([cell if isinstance(cell, str) else cell.text for cell in row] for row in self.rows), strict=False
+        )
+        return [holds_text(column) for column in columns] if self.rows else [False] * len(self.head)
+
+
+def holds_text(column: Iterable[str]) -> bool:
+    """Return whether most cells of a column, apart from empty ones and dashes, are no numbers."""
+    cells = [cell for cell in column if cell.strip("–- ")]
+    return sum(_NUMBER.match(cell) is None for cell in cells) > len(cells) / 2
 
 
 def legend_of(names: Iterable[str], palette: Iterable[tuple[int, int, int]]) -> Legend:

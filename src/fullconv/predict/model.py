@@ -23,7 +23,7 @@ from fullconv.images.input_format import InputFormat, ValueRange
 from fullconv.images.video import is_video, read_frames
 from fullconv.labels import LabelSet
 from fullconv.predict.inputs import expand_inputs, output_names
-from fullconv.predict.ranges import describe_misfit, input_with
+from fullconv.predict.ranges import find_misfit, input_with
 from fullconv.predict.result import Result, segment
 from fullconv.runtime.models import model_path
 from fullconv.runtime.reloadable import ReloadableRunner
@@ -73,8 +73,8 @@ class Model:
         if isinstance(image, str | os.PathLike):
             path = Path(image)
             picture = read_image(path, wanted)
-            if value_range is None and (warning := describe_misfit(path, wanted)):
-                logger.warning(warning)
+            if value_range is None and (misfit := find_misfit(path, wanted)) is not None:
+                logger.warning(str(misfit))
             return segment(self._runner, picture, path.stem, path)
         if isinstance(image, Image.Image):
             pixels = decode_image(image, wanted, getattr(image, "filename", "") or "the image")
@@ -97,9 +97,9 @@ class Model:
             names = output_names(images)
         for image, name in zip(images, names, strict=False):
             if isinstance(image, str | os.PathLike) and is_video(path := Path(image)):
-                channels = self._runner.info.input.channels
-                if channels != 3:
-                    raise band_count_error(path, 3, channels)
+                takes = self._runner.info.input
+                if takes.channels != 3:
+                    raise band_count_error(path, 3, takes)
                 for number, frame in enumerate(read_frames(path), 1):
                     yield segment(self._runner, frame, f"{name or path.stem}/frame-{number:06d}")
             else:

@@ -26,7 +26,7 @@ from fullconv.predict.outputs import (
     result_paths,
     update_areas,
 )
-from fullconv.predict.ranges import describe_misfit
+from fullconv.predict.ranges import find_misfit
 from fullconv.predict.result import choose_targets, file_identity, segment
 from fullconv.runtime.runner import Runner
 
@@ -201,8 +201,9 @@ class _Predictor:
         """Log a warning on the first image whose values do not fit the range that the model expects."""
         if path is None or self.options.range_is_given or RANGE in self.logged:
             return
-        if warning := describe_misfit(path, self.runner.info.input):
-            log.warning("%s", warning)
+        misfit = find_misfit(path, self.runner.info.input)
+        if misfit is not None:
+            log.warning("%s", misfit)
             self.logged.add(RANGE)
 
     def _log_note(self, path: Path | None, note: str) -> None:
@@ -220,6 +221,6 @@ def _read_pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[Pic
         yield read_image(path, images), name, path
         return
     if images.channels != 3:
-        raise band_count_error(path, 3, images.channels)
+        raise band_count_error(path, 3, images)
     for number, frame in enumerate(read_frames(path), 1):
         yield Picture(frame), name / f"frame-{number:06d}", None

@@ -46,7 +46,7 @@ class Findings:
     @cached_property
     def verdict(self) -> Verdict:
         """The verdict on the model."""
-        return judge(self.scores, self.bootstrap, self.source)
+        return judge(self.scores, self.bootstrap, self.source, self.measurement.misfit)
 
     @property
     def data(self) -> str:

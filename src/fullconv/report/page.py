@@ -17,7 +17,7 @@ from fullconv.pages.parts import Table, legend_of, percent
 from fullconv.pages.render import render_page
 from fullconv.report.charts import Chart, Curve, interval_chart, line_chart
 from fullconv.report.findings import Findings
-from fullconv.report.pictures import choose_images, draw_sheet
+from fullconv.report.pictures import choose_images, draw_row
 from fullconv.report.sections import (
     classes_table,
     confusions_table,
@@ -89,7 +89,7 @@ def render(findings: Findings) -> str:
         zones=zone_table(findings),
         sizes=size_table(findings),
         legend=legend_of(measurement.labels.class_names, measurement.labels.palette),
-        pictures={name: [draw_sheet(measurement, counts) for counts in group]
+        pictures={name: [draw_row(measurement, counts) for counts in group]
                   for name, group in choose_images(measurement.images).items()},
         curves=_curves(findings.source),
         about=_about_table(findings),
@@ -143,7 +143,7 @@ def _about_table(findings: Findings) -> Table:
         *(["read as", note] for note in measurement.dataset.notes),
         ["images", f"{len(measurement.images)}, of {sizes} pixels (height x width)"],
         ["range", _describe_range(findings)],
-        ["labelled pixels", f"{labelled:,}; {measurement.ignored:,} ignored"],
+        ["labelled pixels", f"{labelled:,} ({_share(labelled, measurement.ignored)}); {measurement.ignored:,} ignored"],
         ["model", str(findings.source.model)],
         ["time", f"{1000 * statistics.median(seconds):.0f} ms an image (median, without reading it; "
                  f"{1000 * min(seconds):.0f} to {1000 * max(seconds):.0f})"],
@@ -153,12 +153,20 @@ def _about_table(findings: Findings) -> Table:
     return Table("Data, model and time", ["what", "value"], [row for row in rows if row[1]], "words")
 
 
+def _share(labelled: int, ignored: int) -> str:
+    return f"{100 * labelled / (labelled + ignored):.3g} % of the pixels are labelled"
+
+
 def _describe_range(findings: Findings) -> str:
-    """Return which numbers of the images become 0 to 255; empty for the rules of each type, and for 8 bits."""
+    """Return which numbers of the images become 0 to 255; empty if that is unknown, and for 8 bits."""
     bounds, values = findings.measurement.dataset.value_range, findings.source.settings.get("range")
+    known = values if isinstance(values, Mapping) else {}
+    if bounds is None and known.get("source") == "type":
+        bounds = known["low"], known["high"]
     if bounds is None:
         return ""
-    origin = f", from {values['source']}" if isinstance(values, Mapping) and values.get("source") else ""
+    source = "by the type" if known.get("source") == "type" else f"from {known.get('source', 'the model')}"
+    origin = ", by --range" if findings.measurement.range_is_given else f", {source}"
     return f"values {bounds[0]:.10g} to {bounds[1]:.10g} become 0 to 255{origin}"
 
 
@@ -182,11 +190,11 @@ def _settings_table(findings: Findings) -> Table | None:
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return names, with dots for nested values, and values as JSON; texts are not quoted."""
+    """Return names, with dots for nested values, and values as JSON without those of None; texts are not quoted."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             rows += _flatten(value, f"{prefix}{name}.")
-        else:
+        elif value is not None:
             rows.append((f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
     return rows

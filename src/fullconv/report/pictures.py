@@ -18,7 +18,7 @@ from fullconv.labels import LabelSet
 from fullconv.pages.parts import percent
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS
 
-__all__ = ["Sheet", "choose_images", "draw_errors", "draw_sheet", "find_outlines", "tint_classes"]
+__all__ = ["PictureRow", "choose_images", "draw_errors", "draw_row", "find_outlines", "tint_classes"]
 
 WORST, MEDIAN, BEST, OTHERS = 12, 4, 4, 6
 """The number of images in each group."""
@@ -31,7 +31,7 @@ WRONG = (178, 52, 0)
 
 
 @dataclass(frozen=True)
-class Sheet:
+class PictureRow:
     """The pictures of one image as data URIs, with its mIoU and the share of its labelled pixels that are wrong.
 
     Both numbers are texts, in percent. `true_classes` and `predicted_classes` name the classes in the pictures.
@@ -70,9 +70,9 @@ def choose_images(images: Sequence[ImageCounts]) -> dict[str, list[ImageCounts]]
     return {name: [image for *_, image in group] for name, group in groups.items() if group}
 
 
-def draw_sheet(
+def draw_row(
     measurement: Measurement, counts: ImageCounts, max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS
-) -> Sheet:
+) -> PictureRow:
     """Read the image and its target again, and draw them and the stored prediction, all of one size."""
     labels = measurement.labels
     prediction = counts.unpack()
@@ -88,7 +88,7 @@ def draw_sheet(
     wrong = 1 - float(counts.hit.sum() / counts.true.sum())
     shown, true, predicted, errors = map(_encode, pictures)
     names = _names(truth, labels), _names(prediction, labels)
-    return Sheet(counts.sample.name, percent(mean_iou), percent(wrong), shown, true, predicted, errors, *names)
+    return PictureRow(counts.sample.name, percent(mean_iou), percent(wrong), shown, true, predicted, errors, *names)
 
 
 def _read_thumbnails(dataset: DataSet, counts: ImageCounts, max_in_memory_pixels: int) -> tuple[UInt8, UInt8]:

@@ -10,6 +10,7 @@ import numpy as np
 from fullconv.arrays import Int64
 from fullconv.evaluation.intervals import Bootstrap
 from fullconv.metrics import Scores
+from fullconv.predict.ranges import Misfit
 from fullconv.report.source import Source
 
 __all__ = ["Verdict", "find_majority_class", "judge", "score_majority"]
@@ -46,8 +47,11 @@ def score_majority(scores: Scores) -> Scores:
     return Scores.from_confusion(counts, scores.class_names)
 
 
-def judge(scores: Scores, intervals: Bootstrap, source: Source) -> Verdict:
-    """Judge a model; `source` holds the known settings of its training."""
+def judge(scores: Scores, intervals: Bootstrap, source: Source, misfit: Misfit | None = None) -> Verdict:
+    """Judge a model; `source` holds the known settings of its training, `misfit` an image that misses its range.
+
+    A range of values that may not fit is the first sentence of the alarm, or of the notes if there is no alarm.
+    """
     base = score_majority(scores)
     name = scores.class_names[find_majority_class(scores.confusion)]
     points = 100 * (scores.mean_iou - base.mean_iou)
@@ -61,8 +65,12 @@ def judge(scores: Scores, intervals: Bootstrap, source: Source) -> Verdict:
             f"; with other images of this kind, {100 * intervals.gain.low:+.1f} to {100 * intervals.gain.high:+.1f}"
         )
     alarms = [text for text in (_collapsed(scores), _no_gain(intervals, points, name)) if text]
-    notes = () if alarms else _unseen(scores)
-    return Verdict(headline + ".", " ".join(alarms), _remedies(source) if alarms else (), notes)
+    doubt, remedy = _doubtful_range(source, misfit)
+    if not alarms:
+        doubts = (f"{doubt} {remedy}",) if doubt else ()
+        return Verdict(headline + ".", "", (), (*doubts, *_unseen(scores)))
+    remedies = (*[remedy] * bool(doubt), *_remedies(source))
+    return Verdict(headline + ".", " ".join([doubt] * bool(doubt) + alarms), remedies, ())
 
 
 def _collapsed(scores: Scores) -> str:
@@ -100,7 +108,6 @@ def _remedies(source: Source) -> tuple[str, ...]:
     """Return likely causes with remedies that were not tried; those that the settings suggest come first."""
     recipe = source.recipe
     advice = [
-        *_doubtful_range(source),
         *_manual_settings(source),
         "The masks may be wrong: look at the truth in the pictures below, and check that ids and classes agree. If "
         "unlabelled pixels have the id of a class, the network learns them as that class; give them the ignored label.",
@@ -121,12 +128,18 @@ def _remedies(source: Source) -> tuple[str, ...]:
     return (*advice, f"The backbone may know too little: {known}.")
 
 
-def _doubtful_range(source: Source) -> list[str]:
-    """Return the remedy for images whose numbers use a small part of the range that became 0 to 255."""
+def _doubtful_range(source: Source, misfit: Misfit | None) -> tuple[str, str]:
+    """Return a sentence on numbers that miss the range that became 0 to 255, and its remedy; empty if they fit."""
     values = source.settings.get("range")
-    if not isinstance(values, Mapping) or not values.get("doubt"):
-        return []
-    return [f"The images may be too dark or too bright for the network: {values['doubt']}; {values.get('remedy')}."]
+    problem, remedy = (misfit.problem, misfit.remedy) if misfit is not None else ("", "")
+    if isinstance(values, Mapping) and values.get("doubt"):
+        problem, remedy = str(values["doubt"]), str(values.get("remedy"))
+    if not problem:
+        return "", ""
+    return (
+        f"The images may be too dark or too bright for the network: {problem}.",
+        f"{remedy[:1].upper()}{remedy[1:]}.",
+    )
 
 
 def _manual_settings(source: Source) -> list[str]:

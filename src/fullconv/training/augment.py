@@ -10,9 +10,10 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from fullconv.data.statistics import SPARSE
 from fullconv.labels import IGNORE_INDEX
 
-__all__ = ["GREY", "Augmentation", "BandJitter", "RandomScale"]
+__all__ = ["GREY", "Augmentation", "BandJitter", "LabelledCrop", "RandomScale"]
 
 GREY = (124, 116, 104)
 """The mean colour of ImageNet as RGB bytes."""
@@ -40,6 +41,34 @@ class RandomScale(v2.Transform):  # type: ignore[misc]
             values = v2.functional.resize(inpt.as_subclass(Tensor)[None], params["size"], EXACT)[0]
             return tv_tensors.wrap(values, like=inpt)
         return self._call_kernel(v2.functional.resize, inpt, params["size"])
+
+
+class LabelledCrop(v2.RandomCrop):  # type: ignore[misc]
+    """A random crop that shows labels.
+
+    It is the crop of `RandomCrop`, unless this has no labelled pixel, or fewer than `SPARSE` of the pixels of the label
+    map are labelled. Then it is a random crop around a random labelled pixel. Ignored pixels are not labelled.
+    """
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Return the position of the crop, the same for image and label map."""
+        params: dict[str, Any] = super().make_params(flat_inputs)
+        mask = next(entry for entry in flat_inputs if isinstance(entry, tv_tensors.Mask))
+        labelled = mask.as_subclass(Tensor) != IGNORE_INDEX
+        padding, crop = params["padding"], (params["height"], params["width"])
+        starts = params["top"] - padding[1], params["left"] - padding[0]
+        rows, columns = (slice(max(0, start), start + side) for start, side in zip(starts, crop, strict=True))
+        if labelled.count_nonzero() >= SPARSE * labelled.numel() and labelled[rows, columns].any():
+            return params
+        places = labelled.nonzero()
+        if len(places):
+            place = places[torch.randint(len(places), ())].tolist()
+            for name, position, before, side, length in zip(
+                ("top", "left"), place, (padding[1], padding[0]), crop, labelled.shape, strict=True
+            ):
+                first, last = max(0, position + before - side + 1), min(position + before, length + 2 * before - side)
+                params[name] = first + int(torch.randint(last - first + 1, ()))
+        return params
 
 
 class BandJitter(v2.Transform):  # type: ignore[misc]
@@ -70,7 +99,7 @@ class BandJitter(v2.Transform):  # type: ignore[misc]
 
 
 class Augmentation:
-    """Random scale, crop, flip and colour of an image and its label map.
+    """Random scale, crop, flip and colour of an image and its label map. Crops show labels (`LabelledCrop`).
 
     A call takes uint8 C x H x W and H x W. It returns uint8 C x crop x crop and crop x crop, or the whole pair if
     `crop` is 0. Padding is `fill` in the image, one byte per channel, and 255 in the label map. The saturation changes
@@ -83,7 +112,7 @@ class Augmentation:
         padding = {tv_tensors.Image: fill, tv_tensors.Mask: IGNORE_INDEX}
         steps: list[v2.Transform] = [RandomScale(scale), v2.RandomHorizontalFlip(flip)]
         if crop:
-            steps.insert(1, v2.RandomCrop(crop, pad_if_needed=True, fill=padding))
+            steps.insert(1, LabelledCrop(crop, pad_if_needed=True, fill=padding))
         if color > 0 and len(fill) != 3:
             steps.append(BandJitter(color))
         elif color > 0:

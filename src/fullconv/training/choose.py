@@ -89,7 +89,8 @@ def choose_stride(
         return Choice("stride", "8" if stride is None else str(stride), PUBLISHED if stride is None else ASKED)
     thinnest = statistics.thinnest
     if thinnest is None:
-        return Choice("stride", "8", "the widths of the objects are unknown")
+        why = "few pixels are labelled, so " if statistics.ignored else ""
+        return Choice("stride", "8", f"{why}the widths of the objects are unknown")
     name, width = thinnest
     if width < THIN:
         return Choice("stride", "4", f"objects of class {name} are {width} px wide (median over their pixels)")

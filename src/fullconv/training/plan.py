@@ -64,6 +64,7 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Bat
     left = steps * recipe.epochs - task.step
     validation = image_seconds * len(dataset.split("val"))
     scoring = validation * -(-left // (steps * recipe.val_every))
+    until = "to go" if task.step else "in total"
     crops = f"{crop}, batches of {recipe.batch_size}" if recipe.crop != 0 else f"whole images, such as {crop}"
     rows = (
         ("data", f"{dataset.root} ({dataset.layout} layout): {splits}"),
@@ -76,7 +77,7 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Bat
         ("rates", f"{task.base_rate():.2g} for pretrained layers, "
                   f"{task.base_rate() * recipe.head_lr_scale:.2g} for new layers"),
         ("epochs", f"{recipe.epochs}, {steps} step{'s' * (steps > 1)} each" + f"; {task.step} done" * (task.step > 0)),
-        ("time", f"{steps * seconds:.0f} s per epoch, {format_duration(left * seconds + scoring)} in total, "
+        ("time", f"{steps * seconds:.0f} s per epoch, {format_duration(left * seconds + scoring)} {until}, "
                  f"including {format_duration(scoring)} of validation (measured on {count} steps and one validation "
                  "image; corrected during the training)"),
         ("memory", _memory()),

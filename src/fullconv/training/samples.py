@@ -14,15 +14,25 @@ from torch.utils.data import Dataset, Sampler
 
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import DataError
+from fullconv.labels import IGNORE_INDEX
 from fullconv.training.augment import Augmentation
 
-__all__ = ["BatchOrder", "Item", "Position", "SegmentationDataset", "make_seed"]
+__all__ = ["BatchOrder", "Item", "Position", "SegmentationDataset", "has_labels", "make_seed"]
 
 Position = tuple[int, int]
 """Epoch and index of a sample."""
 
 Item = tuple[Tensor, Tensor, str]
 """A uint8 C x H x W image, its uint8 H x W label map, and its name."""
+
+
+TRIES = 10
+"""The number of further crops that are drawn if a crop has no labelled pixel."""
+
+
+def has_labels(target: Tensor) -> bool:
+    """Return whether a label map has a pixel that is not ignored."""
+    return bool((target != IGNORE_INDEX).any())
 
 
 def make_seed(*parts: int) -> int:
@@ -35,7 +45,8 @@ class SegmentationDataset(Dataset[Item]):
     """Images with label maps. Decoded samples stay in memory as long as they fit into half of the free memory.
 
     `decoding` is the time in seconds that was spent on samples that stay in memory. The index of an item is a
-    `Position`. The seed of its augmentation is made from `seed`, epoch and index.
+    `Position`. The seed of its augmentation is made from `seed`, epoch and index. Training crops without any labelled
+    pixel are drawn again, and images without any label are not drawn.
     """
 
     def __init__(self, dataset: DataSet, split: str, augmentation: Augmentation | None = None, seed: int = 0) -> None:
@@ -68,10 +79,24 @@ class SegmentationDataset(Dataset[Item]):
 
     def __getitem__(self, position: Position) -> Item:
         epoch, index = position
-        image, target = self.decode(index)
-        if self.augmentation is not None:
-            image, target = self.augmentation(image, target, make_seed(self.seed, epoch, index))
-        return image, target, self.samples[index].name
+        if self.augmentation is None:
+            return *self.decode(index), self.samples[index].name
+        index, image, target = self._with_labels(index)
+        crop = self.augmentation(image, target, make_seed(self.seed, epoch, index))
+        for attempt in range(TRIES):  # a resize may have removed the last labels
+            if has_labels(crop[1]) or not has_labels(target):
+                break
+            crop = self.augmentation(image, target, make_seed(self.seed, epoch, index, attempt))
+        return *crop, self.samples[index].name
+
+    def _with_labels(self, index: int) -> tuple[int, Tensor, Tensor]:
+        """Return the pair of an index, or of the next one that has labels, with its index."""
+        pair = self.decode(index)
+        for step in range(len(self)):
+            other = (index + step) % len(self)
+            if has_labels((chosen := pair if step == 0 else self.decode(other))[1]):
+                return other, *chosen
+        return index, *pair
 
 
 class BatchOrder(Sampler[list[Position]]):

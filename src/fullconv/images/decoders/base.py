@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from fullconv.arrays import Mask, UInt8
 from fullconv.images.decoders.values import band_count_error
+from fullconv.images.input_format import InputFormat
 
-__all__ = ["BLOCK", "GeoTags", "ImageReader", "RowCache", "select_bands"]
+__all__ = ["BLOCK", "GeoTags", "ImageReader", "NumberReader", "PageReader", "RowCache", "select_bands"]
 
 STEP = 128
 """Rows that are decoded and converted at once."""
@@ -61,18 +63,41 @@ class ImageReader(Protocol):
         ...
 
 
-def select_bands(path: Path, count: int, alpha: bool, channels: int) -> tuple[int, str]:
+@runtime_checkable
+class NumberReader(ImageReader, Protocol):
+    """An `ImageReader` that also gives the stored numbers."""
+
+    def numbers(self, rows: range, columns: range) -> tuple[npt.NDArray[Any], Mask | None]:
+        """Read the stored numbers of a window, h x w x bands, and the mask of the pixels without data."""
+        ...
+
+
+class PageReader(NumberReader, Protocol):
+    """A page of a TIFF."""
+
+    @property
+    def bits(self) -> int:
+        """Bits of each number."""
+        ...
+
+    @property
+    def inverted(self) -> bool:
+        """Whether 0 is white."""
+        ...
+
+
+def select_bands(path: Path, count: int, alpha: bool, input: InputFormat) -> tuple[int, str]:
     """Return how many of a file's `count` bands are read, and a note if a band other than alpha is not read.
 
-    `channels` is the number of channels to give. Raises DataError unless it is 3 (RGB) or the file has as many bands.
+    Raises DataError unless `input` has 3 channels (RGB) or as many as the file has bands.
     """
-    if channels == 3:
+    if input.channels == 3:
         read = 3 if count >= 3 else 1
         first = "the first 3 are" if read == 3 else "the first is"
         return read, "" if count - alpha in (1, 3) else f"{count} bands, of which {first} read"
-    if channels not in (count, count - alpha):
-        raise band_count_error(path, count, channels)
-    return channels, ""
+    if input.channels not in (count, count - alpha):
+        raise band_count_error(path, count, input)
+    return input.channels, ""
 
 
 class RowCache:

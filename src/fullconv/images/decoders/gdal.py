@@ -40,7 +40,7 @@ class GdalReader:
         self._source, self._path = source, path
         colored = source.colorinterp  # read once: after GDAL has logged odd tags, rasterio raises them here
         palette = colored[0] == ColorInterp.palette
-        read, self.note = select_bands(path, 3 if palette else count, ColorInterp.alpha in colored, input.channels)
+        read, self.note = select_bands(path, 3 if palette else count, ColorInterp.alpha in colored, input)
         self._bands = [1] if palette else list(range(1, read + 1))
         if ColorInterp.cyan in colored:
             raise DataError.of(Fault("unsupported-format", path, "has CMYK colours", "convert it to RGB"))
@@ -50,6 +50,16 @@ class GdalReader:
         says_alpha = MaskFlags.alpha in flags and input.channels == count  # alpha is then a channel like the others
         self.masked = source.driver == "GTiff" and flags != [MaskFlags.all_valid] and not says_alpha
         self._decoder = _decoder(source, path, input, palette)
+
+    @property
+    def bits(self) -> int:
+        """Bits of each number."""
+        return self._decoder.bits
+
+    @property
+    def inverted(self) -> bool:
+        """Whether 0 is white."""
+        return self._decoder.inverted
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:
         """Read a window as `ImageReader.read` does."""
@@ -94,12 +104,12 @@ def _decoder(source: Any, path: Path, input: InputFormat, colored: bool) -> Pixe
 
 
 @contextmanager
-def open_gdal(path: Path, driver: str, input: InputFormat = RGB) -> Iterator[GdalReader]:
-    """Open an image with one of GDAL's drivers. Raises DataError if the file cannot be opened."""
+def open_gdal(path: Path, driver: str, input: InputFormat = RGB, page: int | None = None) -> Iterator[GdalReader]:
+    """Open an image, or one `page` of a TIFF, with one of GDAL's drivers. Raises DataError if that fails."""
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with decoding_errors(path):
-            source = rasterio.open(path, driver=driver)
+            source = rasterio.open(path if page is None else f"GTIFF_DIR:{page + 1}:{path}", driver=driver)
         with source:
             with decoding_errors(path):
                 reader = GdalReader(source, path, input)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from fullconv.errors import DataError
 from fullconv.files import StrPath
 from fullconv.images.decoders.npy import ARRAY_SUFFIX, is_array, open_array
 from fullconv.images.decoders.open_pillow import MAX_PIXELS, check_pixels, open_with_pillow, read_orientation
+from fullconv.images.decoders.pages import find_channel_pages
 from fullconv.images.decoders.tiff_tags import is_tiff, tiff_tags
 
 __all__ = [
@@ -62,6 +63,7 @@ class ImageHeader:
         alpha: Whether the last band is alpha.
         orientation: The EXIF orientation, 1 (upright) to 8.
         format: Pillow's name of the file format; empty for arrays.
+        pages: The pages of a TIFF that are the bands; empty if all bands are in the first page.
     """
 
     stored: tuple[int, int]
@@ -69,6 +71,7 @@ class ImageHeader:
     alpha: bool = False
     orientation: int = 1
     format: str = ""
+    pages: tuple[int, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -110,6 +113,8 @@ def read_header(path: StrPath, limit: int | None = MAX_PIXELS) -> ImageHeader:
             raise
         tags = tiff_tags(path)
         header = _tiff_header(tags, int(tags.get(ExifTags.Base.Orientation, 1)))
+    if header.format == "TIFF" and (pages := find_channel_pages(path, tiff_tags(path))):
+        header = replace(header, bands=len(pages), alpha=False, pages=pages)
     check_pixels(header.stored, path, limit)
     return header
 

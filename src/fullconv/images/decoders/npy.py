@@ -69,7 +69,7 @@ class ArrayReader:
         self._array, self._path, self._input = open_array(path), path, input
         height, width, bands = self._array.shape
         if bands != input.channels and (bands, input.channels) != (1, 3):
-            raise band_count_error(path, bands, input.channels)
+            raise band_count_error(path, bands, input)
         self.size = (height, width)
 
     def read(self, rows: range, columns: range) -> tuple[UInt8, Mask | None]:

@@ -69,7 +69,7 @@ class PillowReader:
 
 def _check_tiff(path: Path, header: ImageHeader, input: InputFormat) -> None:
     """Raise an error for a TIFF that Pillow cannot decode."""
-    if not needs_tiff_library(path, input == RGB):
+    if not header.pages and not needs_tiff_library(path, input == RGB):
         return
     if header.orientation != 1:
         problem = "has several bands and an orientation tag"
@@ -88,7 +88,7 @@ def _bands(image: Image.Image, input: InputFormat, path: StrPath) -> UInt8:
     """Decode the stored bands, without alpha if the number of channels requires it."""
     header = pillow_header(image)
     if not header.gives(input.channels):
-        raise band_count_error(path, header.bands, input.channels)
+        raise band_count_error(path, header.bands, input)
     if input.value_range is not None and image.mode.startswith("RGB") and ";16" in str(getattr(image, "tile", [])[:1]):
         problem = "has colours of 16 bits, of which Pillow reads only 8"
         raise DataError.of(Fault("unsupported-format", Path(path), problem, "save it as TIFF to use a range"))

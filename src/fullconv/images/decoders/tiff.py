@@ -37,12 +37,12 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class TiffReader:
-    """The first page of an open TIFF as an `ImageReader`."""
+    """A page of an open TIFF as an `ImageReader`."""
 
     by_rows = False
 
-    def __init__(self, file: tifffile.TiffFile, path: Path, input: InputFormat) -> None:
-        page = file.pages.first
+    def __init__(self, file: tifffile.TiffFile, path: Path, input: InputFormat, number: int = 0) -> None:
+        page: Any = file.pages[number] if number else file.pages.first
         self._file, self._page, self._path = file.filehandle, page, path
         self.size = (page.imagelength, page.imagewidth)
         count = page.samplesperpixel
@@ -57,12 +57,12 @@ class TiffReader:
         palette = None
         alpha = any(int(role) in (1, 2) for role in page.extrasamples)
         bands = 3 if page.photometric == 3 else count
-        self._count, self.note = select_bands(path, bands, alpha, input.channels)
+        self._count, self.note = select_bands(path, bands, alpha, input)
         self._count = min(self._count, count)
         if page.photometric == 3 and page.colormap is not None:
             palette = (page.colormap.T >> 8).astype(np.uint8)
-        bits = int(np.max(page.bitspersample))
-        self._decoder = PixelDecoder(path, input, palette, bits, page.photometric == 0)
+        self.bits, self.inverted = int(np.max(page.bitspersample)), page.photometric == 0
+        self._decoder = PixelDecoder(path, input, palette, self.bits, self.inverted)
         self.nodata: float | None = page.nodata if NODATA in page.tags else None
         self.masked = self.nodata is not None
         tags = tuple(_copy_tag(page.tags[code]) for code in GEO_TAGS if code in page.tags)
@@ -144,13 +144,13 @@ def _copy_tag(tag: Any) -> tuple[int, int, int, Any, bool]:
 
 
 @contextmanager
-def open_tiff(path: Path, input: InputFormat = RGB) -> Iterator[TiffReader]:
-    """Open a TIFF with tifffile. Raises DataError if the file cannot be opened."""
+def open_tiff(path: Path, input: InputFormat = RGB, page: int = 0) -> Iterator[TiffReader]:
+    """Open a page of a TIFF with tifffile. Raises DataError if the file cannot be opened."""
     with decoding_errors(path):
         file = tifffile.TiffFile(path)
     with file:
         with decoding_errors(path):
-            reader = TiffReader(file, path, input)
+            reader = TiffReader(file, path, input, page)
         yield reader
 
 

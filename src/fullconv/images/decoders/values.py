@@ -15,7 +15,15 @@ from fullconv.faults import Fault
 from fullconv.files import StrPath
 from fullconv.images.input_format import RGB, InputFormat, ValueRange
 
-__all__ = ["PixelDecoder", "band_count_error", "bands_in_words", "fit_bands", "scale_to_bytes", "to_bytes"]
+__all__ = [
+    "PixelDecoder",
+    "band_count_error",
+    "bands_in_words",
+    "fit_bands",
+    "not_finite_fault",
+    "scale_to_bytes",
+    "to_bytes",
+]
 
 
 SLACK = 0.01
@@ -88,8 +96,7 @@ def to_bytes(stored: npt.NDArray[Any], value_range: ValueRange | None, path: Str
         problem = f"has pixels of type {stored.dtype}"
         raise DataError.of(Fault("unsupported-format", Path(path), problem, "save it as integers or floats"))
     if stored.dtype.kind == "f" and not np.isfinite(stored).all():
-        remedy = "replace them by numbers, as np.nan_to_num does"
-        raise DataError.of(Fault("not-finite", Path(path), "holds NaN or infinite values", remedy))
+        raise DataError.of(not_finite_fault(path))
     if value_range is not None:
         low, high = value_range
         scaled = (stored.astype(np.promote_types(stored.dtype, np.float32)) - low) * (255 / (high - low))
@@ -107,8 +114,7 @@ def scale_to_bytes(grey: npt.NDArray[Any], path: StrPath) -> UInt8:
     top, slack = (1, SLACK) if grey.dtype.kind == "f" else (65535, 0)
     low, high = grey.min(), grey.max()
     if not np.isfinite([low, high]).all():
-        problem = f"has pixels that are NaN or infinite, but only 0 to {top} can be read"
-        raise DataError.of(Fault("not-finite", Path(path), problem, "replace them by numbers"))
+        raise DataError.of(not_finite_fault(path))
     if not (low >= -slack and high <= top + slack):
         raise _range_error(path, float(low), float(high), top)
     if top == 1:
@@ -117,14 +123,22 @@ def scale_to_bytes(grey: npt.NDArray[Any], path: StrPath) -> UInt8:
     return ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
+def not_finite_fault(path: StrPath) -> Fault:
+    """Return the fault of an image with NaN or infinite values that no nodata value declares."""
+    remedy = "replace them by numbers, as np.nan_to_num does"
+    if Path(path).suffix.lower() in (".tif", ".tiff"):
+        remedy = f"if NaN means that there is no data, declare it (gdal_edit.py -a_nodata nan FILE), or {remedy}"
+    return Fault("not-finite", Path(path), "holds NaN or infinite values", remedy)
+
+
 def fit_bands(stored: npt.NDArray[Any], channels: int) -> npt.NDArray[Any]:
     """Return the first `channels` bands of H x W x bands; if there are fewer bands, repeat the first one."""
     return stored[..., :channels] if stored.shape[2] >= channels else np.repeat(stored[..., :1], channels, axis=2)
 
 
-def band_count_error(path: StrPath, bands: int, channels: int) -> DataError:
+def band_count_error(path: StrPath, bands: int, input: InputFormat) -> DataError:
     """Return the DataError for a file whose number of bands does not fit the model."""
-    problem = f"has {bands_in_words(bands)}, but the model takes {channels}"
+    problem = f"has {bands_in_words(bands)}, but the model takes images of {input}"
     remedy = "use images with the bands that the model was trained on"
     return DataError.of(Fault("band-count", Path(path), problem, remedy))
 
