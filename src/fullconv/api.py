@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from fullconv.net.fcn.network import FCN
     from fullconv.net.surgery.convolutionalize import Surgery
     from fullconv.onnx_export import Exported
-    from fullconv.training.job import TrainResult
-    from fullconv.training.progress import OnProgress
+    from fullconv.training.progress import OnProgress, TrainResult
 
 __all__ = [
     "check",

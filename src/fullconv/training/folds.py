@@ -21,8 +21,8 @@ from fullconv.net.torch_runner import TorchRunner
 from fullconv.pages.parts import percent
 from fullconv.report.folds import Fold, write_folds_page
 from fullconv.report.verdict import find_majority_class
-from fullconv.training.job import Job, TrainResult
-from fullconv.training.progress import OnProgress
+from fullconv.training.job import Job
+from fullconv.training.progress import OnProgress, TrainResult
 from fullconv.training.train import train
 
 __all__ = ["cross_validate", "make_folds_table"]

@@ -1,16 +1,17 @@
-"""The progress of a training, as the callback `on_progress` receives it, and the time that it still needs."""
+"""The progress of a training, as the callback `on_progress` receives it, the time that it still needs, and its result."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, median
 from typing import Literal, TypeAlias
 
 from fullconv.metrics import Scores
 
-__all__ = ["OnProgress", "Progress", "TimeLeft", "format_duration", "typical"]
+__all__ = ["OnProgress", "Progress", "TimeLeft", "TrainResult", "format_duration", "typical"]
 
 RECENT = 50
 """The number of steps that the estimate is based on."""
@@ -91,3 +92,28 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The result of a training.
+
+    `folder` is the run folder, `scores` are those of the best weights on the validation images, `seconds` is the time
+    of training, `parameters` the size of the network. `alarm` is the reason not to use the network, or empty: the
+    network labels nearly everything as one class, or is no better than that. `model` is the path of model.onnx. It is
+    None if there is an alarm or the network has no ONNX form. A result can be used as the path of its folder, as in
+    `fullconv.load(result)`. `folds` are the results of the folds of a cross-validation; `scores` are then those of all
+    images, each labelled by the network that was not trained on it, and there is no model.
+    """
+
+    folder: Path
+    scores: Scores
+    seconds: float
+    parameters: int
+    alarm: str = ""
+    model: Path | None = None
+    folds: tuple[TrainResult, ...] = ()
+
+    def __fspath__(self) -> str:
+        """Return the run folder."""
+        return str(self.folder)

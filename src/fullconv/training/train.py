@@ -35,10 +35,10 @@ from fullconv.training.augment import GREY
 from fullconv.training.checkpointing import Checkpointing, RunState, load_state
 from fullconv.training.data_module import DataModule
 from fullconv.training.frozen_features import freeze_all_but_score
-from fullconv.training.job import Job, TrainingOptions, TrainResult, make_job
+from fullconv.training.job import Job, TrainingOptions, make_job
 from fullconv.training.one_value import allow_one_value
 from fullconv.training.plan import Plan, has_bf16, make_plan
-from fullconv.training.progress import OnProgress, Progress, TimeLeft
+from fullconv.training.progress import OnProgress, Progress, TimeLeft, TrainResult
 from fullconv.training.progress_callback import ProgressCallback
 from fullconv.training.recipe import Recipe
 from fullconv.training.task import SegmentationTask, compute_class_weights, freeze_below
