@@ -1,4 +1,4 @@
-"""The progress of a training, as the callback `on_progress` receives it, the time that it still needs, and its result."""
+"""The progress of a training as the callback `on_progress` receives it, the time left, and the result of a training."""
 
 from __future__ import annotations
 
