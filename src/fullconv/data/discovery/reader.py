@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from fullconv.arrays import UInt8
-from fullconv.data.classes import find_labels
 from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.discovery.by_table import decide_with_tables
 from fullconv.data.discovery.collections import Collection, Group, collections_of, grouped
 from fullconv.data.discovery.held_out import hold_out
 from fullconv.data.discovery.inventory import list_files
-from fullconv.data.discovery.mask_summary import ClassReading, MaskSummary, Question
-from fullconv.data.discovery.mask_values import decide_classes
+from fullconv.data.discovery.mask_summary import ClassReading, MaskSummary
 from fullconv.data.discovery.name_rule import Matching, find_rules, match_names
 from fullconv.data.discovery.stored_masks import apply_reading, read_stored_mask, summarize
 from fullconv.data.pairing import normalize_stem
@@ -160,18 +159,12 @@ def _decide(
     root: Path, summaries: dict[Path, MaskSummary], faults: list[Fault], notes: list[str]
 ) -> ClassReading | None:
     try:
-        named = find_labels(root)
+        decision = decide_with_tables(root, summaries)
     except DataError as error:
         faults += error.faults_at(root)
         return None
-    names = table = None
-    if named is not None:
-        names = named[0].class_names
-        if named[1]:
-            table = {(r << 16) | (g << 8) | b: index for index, (r, g, b) in enumerate(named[0].palette)}
-    decision = decide_classes(list(summaries.values()), names, table)
-    if isinstance(decision, Question):
-        faults.append(Fault(decision.code, root, decision.problem, decision.remedy))
+    if isinstance(decision, Fault):
+        faults.append(decision)
         return None
     notes += decision.notes
     return decision
