@@ -108,6 +108,9 @@ def _recognise(root: Path, decode: bool = True) -> Recognised | None:
     if recognised is not None:
         return recognised
     voc = find_voc(root)
+    groups = find_groups(root) if voc is not None and not voc.has_lists else []
+    if any(group.masks for group in groups):
+        return LAYOUT, partial(read_found, root, groups)
     if voc is not None:
         return voc.name, partial(read_voc, voc)
     if any((root / f"{split}annot").is_dir() for split in SPLITS):

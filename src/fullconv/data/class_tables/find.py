@@ -21,9 +21,13 @@ MOST_ENTRIES = 4096
 
 _SUFFIXES = (".csv", ".json", ".names", ".txt", ".yaml", ".yml")
 
-_CLASSES = r"_?(class(es)?|labels?|categor(y|ies)|colou?rs?|seg(mentation)?)"
+_CLASSES = r"_?(class(es)?|labels?|category|categories|colou?rs?|seg(mentation)?)"
 _WHAT = r"(maps?|names?|colou?rs?|dict|lists?|table|info|id|seg|classes|labels|palette)"
-_STEM = re.compile(rf"{_CLASSES}([_\- ]?{_WHAT})*|codes|names|palette|colou?r_?map|id2label|label2id", re.IGNORECASE)
+_STEM = re.compile(
+    rf"{_CLASSES}([_\- ]?{_WHAT})*|(.*[_\- ])?{_CLASSES}[_\- ]?{_WHAT}([_\- ]?{_WHAT})*|(.*[_\- ])?colou?r_?map|"
+    r"codes|names|palette|id2label|label2id",
+    re.IGNORECASE,
+)
 """Stems of files that hold classes: `class_dict`, `label_colors`, `labelmap`, `class_names`, `_classes`, `codes`."""
 
 _JSON = re.compile(r"dataset_?meta|meta|config([_\-]?v?[\d.]+)?", re.IGNORECASE)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fullconv.data.discovery.inventory import Folder, Inventory
 from fullconv.data.discovery.name_rule import NameRule, split_mixed
+from fullconv.data.discovery.renderings import FORMAT_WORDS, rank_rendering
 from fullconv.data.discovery.words import Role, Split, parse_name
 
 __all__ = ["Collection", "Group", "collections_of", "grouped"]
@@ -39,11 +40,15 @@ class Collection:
 
 @dataclass(frozen=True)
 class Group:
-    """One collection of images, and the collections of masks that belong to it: several where each is of one class."""
+    """One collection of images, and the collections of masks that belong to it: several where each is of one class.
+
+    `unread` are collections that show the same masks in another way (`renderings`).
+    """
 
     images: Collection
     masks: tuple[Collection, ...] = ()
     split: Split | None = None
+    unread: tuple[Collection, ...] = ()
 
 
 def collections_of(
@@ -69,7 +74,7 @@ def _of_folder(folder: Folder, names: tuple[str, ...]) -> Collection:
         parts = parse_name(part)
         role = parts.role or role
         splits += [parts.split] if parts.split else []
-        key += parts.rest
+        key += [word for word in parts.rest if parts.role is None or word not in FORMAT_WORDS]
     split = splits[-1] if len(set(splits)) == 1 else None
     return Collection(folder.path, names, role, split, tuple(key))
 
@@ -134,7 +139,8 @@ def grouped(collections: Sequence[Collection]) -> tuple[list[Group], list[Collec
 
     Masks belong to the images of the same split and key. Masks without a split serve the images of all splits, and
     images without a split have masks of any. Masks whose key goes on after the images' key are of one class each
-    (`masks/cell`, `masks/nucleus`). Where one collection of images and one of masks remain, they belong together.
+    (`masks/cell`, `masks/nucleus`). Where one collection of images and one of masks remain in a split, they belong
+    together.
     """
     images = [collection for collection in collections if collection.role == "image"]
     masks = [collection for collection in collections if collection.role == "mask"]
@@ -143,13 +149,24 @@ def grouped(collections: Sequence[Collection]) -> tuple[list[Group], list[Collec
     for collection in images:
         partners = _partners(collection, images, masks)
         used |= {id(partner) for partner in partners}
-        groups.append(Group(collection, tuple(partners), collection.split))
+        groups.append(_group(collection, partners))
     lonely = [mask for mask in masks if id(mask) not in used]
-    alone = [index for index, group in enumerate(groups) if not group.masks]
-    if len(alone) == len(lonely) == 1 and groups[alone[0]].split in (None, lonely[0].split):
-        groups[alone[0]] = replace(groups[alone[0]], masks=(lonely[0],))
-        lonely = []
+    for split in dict.fromkeys(group.split for group in groups):
+        alone = [index for index, group in enumerate(groups) if not group.masks and group.split == split]
+        fitting = [mask for mask in lonely if mask.split == split or (split is None and len(lonely) == 1)]
+        group = _group(groups[alone[0]].images, fitting) if len(alone) == 1 and fitting else None
+        if group is not None and len(group.masks) == 1:
+            groups[alone[0]] = group
+            lonely = [mask for mask in lonely if mask not in fitting]
     return groups, lonely
+
+
+def _group(images: Collection, masks: Sequence[Collection]) -> Group:
+    """Return the group without masks that other masks show better, such as coloured copies of class ids."""
+    ranks = [rank_rendering(mask.folder, images.folder, mask.names) for mask in masks]
+    best = [mask for mask, rank in zip(masks, ranks, strict=True) if rank == min(ranks)]
+    unread = [mask for mask, rank in zip(masks, ranks, strict=True) if rank > min(ranks)]
+    return Group(images, tuple(best), images.split, tuple(unread))
 
 
 def _partners(images: Collection, others: Sequence[Collection], masks: Sequence[Collection]) -> list[Collection]:

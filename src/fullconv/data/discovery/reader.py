@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,8 @@ def read_found(root: Path, groups: Sequence[Group], faults: list[Fault]) -> Data
     notes: list[str] = []
     pairs: dict[str, Pairs] = {}
     for group in groups:
+        unread = (_inside(root, other.folder) for other in group.unread)
+        notes += [f"{folder} is not read, because it shows the same masks in another way" for folder in unread]
         if group.masks:
             split = group.split or ""
             pairs.setdefault(split, []).extend(_pair_group(root, group, faults, notes))
@@ -76,6 +79,7 @@ def read_found(root: Path, groups: Sequence[Group], faults: list[Fault]) -> Data
     summaries = _summarize_all(masks, faults)
     if faults:
         return None
+    pairs = {split: _name_apart(root, entries) for split, entries in pairs.items()}
     reading = _decide(root, summaries, faults, notes)
     if reading is None:
         return None
@@ -85,6 +89,15 @@ def read_found(root: Path, groups: Sequence[Group], faults: list[Fault]) -> Data
         logger.info(f"{root}: {note}")
     labels = LabelSet.named(reading.names, reading.colors)
     return DataSet(LAYOUT, root, labels, splits, about="; ".join(notes))
+
+
+def _name_apart(root: Path, entries: Pairs) -> Pairs:
+    """Give images of one name in several folders the names of their paths: `urban/0` and `rural/0`."""
+    count = Counter(name for _, _, name in entries)
+    return [
+        (image, masks, name if count[name] == 1 else image.relative_to(root).with_suffix("").as_posix())
+        for image, masks, name in entries
+    ]
 
 
 def _pair_group(root: Path, group: Group, faults: list[Fault], notes: list[str]) -> Pairs:
