@@ -375,16 +375,6 @@ TREES: dict[str, Tree] = {
     "VOC's folders without lists, colours": Tree(
         "JPEGImages/{i}.jpg", "SegmentationClass/{i}.png", COLORS, names=NAMED, texts={"class_dict.csv": DICT}
     ),
-    "Freiburg's KITTI copy": Tree(
-        "data_semantics/training/image_2/000{i}_10.png",
-        "data_semantics/training/semantic/000{i}_10.png",
-        (7, 11, 26),
-        names=None,
-        others=(
-            ("data_semantics/training/semantic_rgb/000{i}_10.png", COLORS),
-            ("data_semantics/training/instance/000{i}_10.png", (0, 256, 513)),
-        ),
-    ),
     "Cityscapes of one folder": Tree("{s}/a_{i}_leftImg8bit.png", "{s}/a_{i}_gtFine_labelIds.png", splits=SPLIT),
     "Keras U-Net": Tree("data/membrane/train/image/{n}.png", "data/membrane/train/label/{n}.png", (0, 255), names=TWO),
     "split at the end": Tree("dataset/images/{s}2017/{i}.jpg", "dataset/annotations/{s}2017/{i}.png", splits=SPLIT),

@@ -40,7 +40,8 @@ EXPECTED = (
     "Datumaro: annotations/*.json and images",
     "Label Studio: its JSON export and the images",
     "Cityscapes: leftImg8bit/{train,val} and gtFine/{train,val}",
-    "ADE20K: images/{training,validation} and annotations/{training,validation}",
+    "ADE20K: images/{training,validation} and annotations/{training,validation}, or the full release of 2021",
+    "KITTI semantic, Mapillary Vistas, SYNTHIA-RAND-CITYSCAPES and MVTec AD, as their archives unpack",
 )
 
 

@@ -28,17 +28,14 @@ _MARKS = {
 
 
 def recognise_masks(root: Path) -> Recognised | None:
-    """Return the format and its reader for CVAT, VOC with custom classes, Cityscapes and ADE20K; otherwise None."""
-    from fullconv.data.formats import ade20k, cityscapes, cvat
+    """Return the format and its reader for CVAT, VOC with custom classes and published data sets; otherwise None."""
+    from fullconv.data.formats import cvat
+    from fullconv.data.published.recognise import recognise_published
 
     if cvat.has_custom_classes(root):
         name = "CVAT segmentation mask" if (root / cvat.LABEL_MAP).is_file() else "VOC"
         return name, partial(cvat.read_cvat, root)
-    if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
-        return "Cityscapes", partial(cityscapes.read_cityscapes, root)
-    if all((root / kind / "training").is_dir() for kind in ("images", "annotations")):
-        return "ADE20K", partial(ade20k.read_ade20k, root)
-    return None
+    return recognise_published(root)
 
 
 def recognise_annotations(root: Path) -> Recognised | None:
