@@ -59,7 +59,7 @@ def read_mvtec(root: Path, categories: list[Path], faults: list[Fault]) -> DataS
     valid = check_sizes(test, faults, "val")
     divided = divide(valid, [sample.image.parent.as_posix() for sample in valid])
     about = (
-        f"train has no defects, so {len(divided['val'])} of the {len(valid)} images of test are held out for validation "
+        f"train has no defects, so {len(divided['val'])} of the {len(valid)} images of test are held out "
         f"by a hash of their names; the others train, with {len(train)} images of good parts as background"
     )
     logger.info(f"{root}: {about}")
