@@ -13,7 +13,7 @@ from PIL import Image
 from fullconv.arrays import UInt8
 from fullconv.labels import voc_palette
 
-__all__ = ["TREES", "Tree", "build"]
+__all__ = ["QUESTIONS", "TREES", "Tree", "build"]
 
 SIZE = (24, 36)
 
@@ -380,4 +380,60 @@ TREES: dict[str, Tree] = {
     "split at the end": Tree("dataset/images/{s}2017/{i}.jpg", "dataset/annotations/{s}2017/{i}.png", splits=SPLIT),
     "names in capitals": Tree("DATA/IMAGES/{i}.JPG", "DATA/MASKS/{i}.PNG", (0, 255), names=TWO),
     "LabelMe tools' seg": Tree("Images/img{n}.jpg", "Masks/img{n}.png", (0, 255), names=TWO),
+    "depth next to labels": Tree("rgb/{i}.png", "label/{i}.png", others=(("depth/{i}.png", (300, 500, 700)),)),
+    "NYU by split": Tree(
+        "nyu_{s}_rgb/{i}.png",
+        "{s}_labels_13/{i}.png",
+        splits=SPLIT,
+        others=(("nyu_{s}_depth/{i}.png", (300, 500, 700)),),
+    ),
+    "CVC-ClinicDB, PNG and TIF": Tree(
+        "PNG/Original/{n}.png",
+        "PNG/Ground Truth/{n}.png",
+        (0, 255),
+        names=TWO,
+        others=(("TIF/Ground Truth/{n}.tif", (0, 255)), ("TIF/Original/{n}.tif", (BLACK, RED))),
+    ),
+    "Cityscapes of one folder, with colours": Tree(
+        "{s}/a_{i}_leftImg8bit.png",
+        "{s}/a_{i}_gtFine_labelIds.png",
+        splits=SPLIT,
+        others=(("{s}/a_{i}_gtFine_color.png", COLORS), ("{s}/a_{i}_gtFine_instanceIds.png", (0, 300, 400))),
+    ),
+    "overlays in one folder": Tree(
+        "data/{i}.jpg", "data/{i}_mask.png", (0, 255), names=TWO, others=(("data/{i}_overlay.png", (BLACK, RED)),)
+    ),
+    "predictions in one folder": Tree(
+        "data/{i}.jpg", "data/{i}_mask.png", (0, 255), names=TWO, others=(("data/{i}_pred.png", (255, 0)),)
+    ),
+    "predictions in a folder": Tree("imgs/{i}.jpg", "labels/{i}.png", others=(("predictions/{i}.png", (2, 1, 0)),)),
+    "overlays in a folder": Tree("imgs/{i}.jpg", "labels/{i}.png", others=(("overlays/{i}.jpg", COLORS),)),
+    "colours in a folder": Tree("imgs/{i}.jpg", "annotations/{i}.png", others=(("annotations_color/{i}.png", COLORS),)),
+    "DAGM": Tree("Class1/Train/0{i}.PNG", "Class1/Train/Label/0{i}_label.PNG", (0, 255), names=TWO),
+    "magnetic tiles": Tree("MT_Blowhole/Imgs/exp1_{n}.jpg", "MT_Blowhole/Imgs/exp1_{n}.png", (0, 255), names=TWO),
 }
+
+QUESTIONS: dict[str, tuple[Tree, str]] = {
+    "DRIVE": (
+        Tree(
+            "{s}/images/{i}_training.tif",
+            "{s}/1st_manual/{i}_manual1.gif",
+            (0, 255),
+            splits={"train": ("training", 4), "test": ("test", 2)},
+            others=(("{s}/mask/{i}_training_mask.gif", (255, 0)),),
+        ),
+        "*/mask",
+    ),
+    "HRF": (
+        Tree(
+            "images/{i}_dr.JPG", "manual1/{i}_dr.tif", (0, 255), names=TWO, others=(("mask/{i}_dr_mask.tif", (255, 0)),)
+        ),
+        "mask",
+    ),
+    "two raters": (
+        Tree("images/{i}.png", "manual1/{i}.png", (0, 255), names=TWO, others=(("manual2/{i}.png", (255, 0)),)),
+        "manual2",
+    ),
+    "two words": (Tree("img/{i}.png", "gt/{i}.png", others=(("labels/{i}.png", (2, 1, 0)),)), "labels"),
+}
+"""Trees in which two folders may hold the labels, with the pattern of the folder that is not meant."""

@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from corpus_trees import TREES, build
+from corpus_trees import QUESTIONS, TREES, Tree, build
+from fullconv.arrays import UInt8
 from fullconv.data.layouts import find_dataset
+from refusals import refuses
 
 
 @pytest.mark.parametrize("name", TREES)
 def test_pairs_splits_classes_and_label_maps_are_right(tmp_path: Path, name: str) -> None:
-    tree = TREES[name]
+    compare(tmp_path, TREES[name], build(tmp_path, TREES[name]))
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_two_folders_that_may_be_the_labels_are_a_question(tmp_path: Path, name: str) -> None:
+    tree, other = QUESTIONS[name]
     truth = build(tmp_path, tree)
-    dataset = find_dataset(tmp_path)
+    folders = list(tmp_path.glob(other))
+    with refuses("ambiguous-image", folders[0].relative_to(tmp_path), "move the folder that is not meant out"):
+        find_dataset(tmp_path)
+    for folder in folders:
+        shutil.rmtree(folder)
+    compare(tmp_path, tree, truth)
+
+
+def test_what_is_not_read_is_said(tmp_path: Path) -> None:
+    build(tmp_path / "a", TREES["predictions in a folder"])
+    assert "not read, next to labels: predictions" in find_dataset(tmp_path / "a").about
+    build(tmp_path / "b", TREES["overlays in one folder"])
+    assert "not read, next to data: 10 files such as data/000_overlay.png" in find_dataset(tmp_path / "b").about
+
+
+def compare(root: Path, tree: Tree, truth: dict[Path, tuple[str, UInt8]]) -> None:
+    """Compare what is read from a tree with what was written."""
+    dataset = find_dataset(root)
     samples = {sample.image: (split, sample) for split, found in dataset.splits.items() for sample in found}
     assert samples.keys() == truth.keys()
     if tree.names is not None:

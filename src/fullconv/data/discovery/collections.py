@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fullconv.data.discovery.inventory import Folder, Inventory
 from fullconv.data.discovery.name_rule import NameRule, split_mixed
-from fullconv.data.discovery.renderings import FORMAT_WORDS, rank_rendering
+from fullconv.data.discovery.renderings import FORMAT_WORDS, PICTURES, rank_rendering, rank_words
 from fullconv.data.discovery.words import Role, Split, parse_name
 
 __all__ = ["Collection", "Group", "collections_of", "grouped"]
@@ -23,7 +23,8 @@ class Collection:
     """Image files of one folder that have one role.
 
     `key` are the words of the folders' names that say neither role nor split; images and masks with one key belong
-    together. `rule` is how names of images and masks differ where one folder holds both.
+    together. `rule` is how names of images and masks differ where one folder holds both. `by_content` says that no name
+    gave the role.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class Collection:
     split: Split | None
     key: tuple[str, ...]
     rule: NameRule | None = None
+    by_content: bool = False
 
     def paths(self) -> list[Path]:
         """Return the files."""
@@ -42,13 +44,15 @@ class Collection:
 class Group:
     """One collection of images, and the collections of masks that belong to it: several where each is of one class.
 
-    `unread` are collections that show the same masks in another way (`renderings`).
+    `unread` are collections that show the same masks in another way (`renderings`), or the same images and masks in
+    another format. `rivals` are other collections that may be the masks, and that are not read.
     """
 
     images: Collection
     masks: tuple[Collection, ...] = ()
     split: Split | None = None
     unread: tuple[Collection, ...] = ()
+    rivals: tuple[Collection, ...] = ()
 
 
 def collections_of(
@@ -93,11 +97,13 @@ def _divide(collection: Collection, is_label_image: Callable[[Path], bool]) -> l
     images, masks, rule = mixed
     if not images or 2 * len(masks) < len(images):
         return [collection]
-    roles: tuple[tuple[list[int], Role], ...] = ((images, "image"), (masks, "mask"))
-    return [
-        replace(collection, names=tuple(collection.names[index] for index in chosen), role=role, rule=rule)
-        for chosen, role in roles
-    ]
+    rest = sorted(set(range(len(stems))) - {*images, *masks})
+    parts = [_part(collection, images, "image", rule), _part(collection, masks, "mask", rule)]
+    return [*parts, replace(_part(collection, rest, "mask", None), by_content=True)] if rest else parts
+
+
+def _part(collection: Collection, indices: Sequence[int], role: Role, rule: NameRule | None) -> Collection:
+    return replace(collection, names=tuple(collection.names[index] for index in indices), role=role, rule=rule)
 
 
 def _divide_by_suffix(collection: Collection) -> list[Collection] | None:
@@ -128,8 +134,9 @@ def _decide_silent(found: list[Collection], is_label_image: Callable[[Path], boo
         if collection.role is None:
             step = max(1, len(collection.names) // PROBED)
             probes = collection.paths()[::step][:PROBED]
-            labels = sum(map(is_label_image, probes))
-            collection = replace(collection, role="mask" if 2 * labels > len(probes) else "image")
+            pictures = len(found) > 2 and rank_words(collection.folder.name) == PICTURES
+            labels = len(probes) if pictures else sum(map(is_label_image, probes))
+            collection = replace(collection, role="mask" if 2 * labels > len(probes) else "image", by_content=True)
         decided.append(collection)
     return decided
 
@@ -158,7 +165,28 @@ def grouped(collections: Sequence[Collection]) -> tuple[list[Group], list[Collec
         if group is not None and len(group.masks) == 1:
             groups[alone[0]] = group
             lonely = [mask for mask in lonely if mask not in fitting]
-    return groups, lonely
+    return _add_unread(groups, lonely), lonely
+
+
+def _add_unread(groups: Sequence[Group], lonely: Sequence[Collection]) -> list[Group]:
+    """Add the masks of no images: as rivals where the name of their folder says that they are masks of ids."""
+    result = []
+    for group in groups:
+        within = [mask for mask in lonely if mask.folder == group.images.folder]
+        if group.masks and group.masks[0].rule is not None:
+            group = replace(group, unread=(*group.unread, *within))
+        elif group.masks:
+            used = min(rank_rendering(mask.folder, group.images.folder, mask.names) for mask in group.masks)
+            near = [mask for mask in lonely if mask.split in (group.split, None)]
+            rivals = [
+                mask
+                for mask in near
+                if not mask.by_content and rank_rendering(mask.folder, group.images.folder, mask.names) <= used
+            ]
+            others = [mask for mask in near if mask not in rivals]
+            group = replace(group, rivals=tuple(rivals), unread=(*group.unread, *others))
+        result.append(group)
+    return result
 
 
 def _group(images: Collection, masks: Sequence[Collection]) -> Group:
@@ -173,7 +201,7 @@ def _partners(images: Collection, others: Sequence[Collection], masks: Sequence[
     def fitting(split_matters: bool, classes: bool) -> list[Collection]:
         found = []
         for mask in masks:
-            if mask.folder == images.folder and mask.rule is None:
+            if (mask.folder == images.folder and mask.rule is None) or mask in pictures:
                 continue
             same_split = mask.split == images.split if split_matters else None in (mask.split, images.split)
             length = len(images.key)
@@ -182,6 +210,8 @@ def _partners(images: Collection, others: Sequence[Collection], masks: Sequence[
                 found.append(mask)
         return found
 
+    pictures = [mask for mask in masks if mask.by_content and rank_words(mask.folder.name) == PICTURES]
+    pictures = pictures if len(pictures) < len(masks) else []
     within = [mask for mask in masks if mask.folder == images.folder and mask.rule is not None]
     if within:
         return within

@@ -19,6 +19,7 @@ from fullconv.data.discovery.held_out import hold_out
 from fullconv.data.discovery.inventory import list_files
 from fullconv.data.discovery.mask_summary import ClassReading, MaskSummary
 from fullconv.data.discovery.name_rule import Matching, find_rules, match_names
+from fullconv.data.discovery.rivals import ask_for_one, drop_copies
 from fullconv.data.discovery.stored_masks import apply_reading, read_stored_mask, summarize
 from fullconv.data.pairing import normalize_stem
 from fullconv.data.splits import SPLITS
@@ -46,7 +47,7 @@ logger = logging.getLogger(__name__)
 def find_groups(root: Path) -> list[Group]:
     """Return the collections of images that have masks; an empty list where the folder does not hold both."""
     collections = collections_of(list_files(root), tuple(BAND_SUFFIXES), _is_label_image)
-    groups, _ = grouped(collections)
+    groups = drop_copies(grouped(collections)[0])
     return groups if any(group.masks for group in groups) else []
 
 
@@ -60,8 +61,8 @@ def read_found(root: Path, groups: Sequence[Group], faults: list[Fault]) -> Data
     notes: list[str] = []
     pairs: dict[str, Pairs] = {}
     for group in groups:
-        unread = (_inside(root, other.folder) for other in group.unread)
-        notes += [f"{folder} is not read, because it shows the same masks in another way" for folder in unread]
+        faults += ask_for_one(root, group)
+        notes += _note_unread(root, group)
         if group.masks:
             split = group.split or ""
             pairs.setdefault(split, []).extend(_pair_group(root, group, faults, notes))
@@ -89,6 +90,19 @@ def read_found(root: Path, groups: Sequence[Group], faults: list[Fault]) -> Data
         logger.info(f"{root}: {note}")
     labels = LabelSet.named(reading.names, reading.colors)
     return DataSet(LAYOUT, root, labels, splits, about="; ".join(notes))
+
+
+def _note_unread(root: Path, group: Group) -> list[str]:
+    """Say which files show the same in another way and are not read."""
+    if not group.unread:
+        return []
+    shown = [
+        f"{len(other.names)} files such as {_inside(root, other.paths()[0])}"
+        if other.folder == group.images.folder
+        else _inside(root, other.folder)
+        for other in group.unread
+    ]
+    return [f"not read, next to {_inside(root, group.masks[0].folder)}: {', '.join(dict.fromkeys(shown))}"]
 
 
 def _name_apart(root: Path, entries: Pairs) -> Pairs:
