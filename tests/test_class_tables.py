@@ -232,6 +232,7 @@ CSV = "Pixel Value, Class\n0, sky\n1, road\n2, car\n"
         ({"obj.names": "sky\nroad\ncar\n", "codes.txt": "tree\nroad\ncar\n"}, "class-names", ("sky", "tree")),
         ({"_classes.csv": "Pixel Value, Class\n0, sky\n1, road\n"}, "unknown-label", ("2 (33.3%)", "_classes.csv")),
         ({"class_names.txt": "sky\n"}, "unknown-label", ("0, 1, 2", "(sky)")),
+        ({"codes.txt": "sky\nroad\nsky\n"}, "class-names", ("codes.txt", "lists sky more than once")),
         ({"classes.json": '["sky", '}, "class-names", ("classes.json", "is not JSON")),
         ({"label_colors.txt": "1 1 1 sky\n2 2 2 road\n3 3 car\n"}, "class-names", ("3 3 car",)),
         ({"class_dict.csv": "name,r,g,b\nsky,1,1,1\nroad,1,1,1\n"}, "class-names", ("'sky' and 'road'",)),
@@ -259,6 +260,14 @@ def test_a_table_of_other_colours_is_a_question(tmp_path: Path) -> None:
     assert np.array_equal(read_targets(tmp_path)[1][0], IDS)
 
 
+def test_white_that_no_line_has_is_ignored_and_said(tmp_path: Path) -> None:
+    write_pairs(tmp_path, values=(SKY, ROAD, (255, 255, 255)))
+    (tmp_path / "class_dict.csv").write_text("name,r,g,b\nsky,128,128,128\nroad,128,64,128\n")
+    dataset = find_dataset(tmp_path)
+    assert np.array_equal(dataset.read_mask(dataset.split("train")[0]), np.array([0, 1, 255], np.uint8)[IDS])
+    assert "white is in no line of class_dict.csv and is ignored (33.3% of the pixels)" in dataset.about
+
+
 def test_ids_saved_as_grey_rgb_are_numbers_and_not_colours_near_black(tmp_path: Path) -> None:
     write_pairs(tmp_path, values=[(0, 0, 0), (1, 1, 1), (2, 2, 2)])
     (tmp_path / "class_dict.csv").write_text("name,r,g,b\nsky,0,0,0\nroad,128,64,128\ncar,64,0,128\n")
@@ -280,6 +289,9 @@ def test_other_files_are_not_tables(tmp_path: Path) -> None:
         "train.csv": "id,label\na.png,3\nb.png,4\n",
         "metadata.csv": "name,width,height\na.png,3,4\n",
         "labels.txt": "a.png 0\nb.png 1\n",
+        "labels.csv": "id,breed\n0a1,collie\n0a2,boxer\n",
+        "class_list.csv": "id,label\n1,cat\n2,dog\n3,cat\n4,dog\n",
+        "category.txt": "cat\ndog\ncat\ndog\n",
         "config.json": '{"epochs": 3}',
         "notes.txt": "sky\nroad\n",
         "meta.json": '{"labels": 3}',

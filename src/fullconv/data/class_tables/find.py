@@ -47,9 +47,20 @@ def find_tables(root: Path, masks: Iterable[Path] = ()) -> list[ClassTable]:
             if path == root / "classes.txt" or not path.is_file():
                 continue
             table = _read(path) if 0 < path.stat().st_size <= LARGEST else None
-            if table is not None and len(table.entries) <= MOST_ENTRIES:
+            if table is not None and _lists_classes(table):
                 tables.append(table)
     return tables
+
+
+def _lists_classes(table: ClassTable) -> bool:
+    """Return whether a table lists classes, and not the class of each image: most names are there once."""
+    names = [entry.name for entry in table.entries]
+    if len(names) > MOST_ENTRIES or 2 * len(set(names)) <= len(names):
+        return False
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
+    if repeated and not (table.colored or table.stated):
+        raise table_error(table.path, f"lists {', '.join(repeated[:3])} more than once")
+    return True
 
 
 def _folders(root: Path, masks: Iterable[Path]) -> list[Path]:

@@ -95,7 +95,9 @@ def read_csv_table(path: Path, text: str, known: bool) -> ClassTable | None:
     colored = "color" in columns or {"r", "g", "b"} <= columns.keys()
     sure = colored or "pixelvalue" in map(_plain, rows[0])
     if "name" not in columns or not (colored or "value" in columns):
-        return read_text_table(path, text) if known else None
+        table = read_text_table(path, text) if known else None
+        plain = table is not None and (table.colored or table.stated or not any(separator in line for line in lines))
+        return table if plain else None
     if not (sure or known):
         return None
     entries = []

@@ -137,8 +137,7 @@ def _apply(table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary]) -
     counts = add_counts(masks)
     kinds = {mask.kind for mask in masks}
     if len(kinds) == 1 and classes.by_color and _show_colors(masks, classes.by_color):
-        question = _far_colors(table, classes.by_color, masks)
-        return question or decide_classes(masks, classes.names, classes.by_color)
+        return _by_color(table, classes, masks)
     grey = kinds == {"colours"} and all(code >= 0 and code == (code & 255) * 0x010101 for code in counts)
     if kinds == {"numbers"} and (table.stated or not classes.plain):
         return _by_value(table, classes, masks)
@@ -148,6 +147,16 @@ def _apply(table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary]) -
         decision = _far_colors(table, classes.by_color, masks) or decide_classes(masks, classes.names, classes.by_color)
     if isinstance(decision, ClassReading) and classes.colors and decision.names == classes.names:
         return replace(decision, colors=classes.colors)
+    return decision
+
+
+def _by_color(table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary]) -> ClassReading | Question:
+    """Read colours by the table. White, which most programs leave out, is ignored where no entry has it."""
+    decision = _far_colors(table, classes.by_color, masks) or decide_classes(masks, classes.names, classes.by_color)
+    white = compute_shares(add_counts(masks)).get(0xFFFFFF, 0) if {mask.kind for mask in masks} == {"colours"} else 0
+    if isinstance(decision, ClassReading) and white and 0xFFFFFF not in classes.by_color:
+        note = f"white is in no line of {table.path.name} and is ignored ({white:.1%} of the pixels)"
+        return replace(decision, notes=(*decision.notes, note))
     return decision
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -151,15 +151,17 @@ def grouped(collections: Sequence[Collection]) -> tuple[list[Group], list[Collec
     """
     images = [collection for collection in collections if collection.role == "image"]
     masks = [collection for collection in collections if collection.role == "mask"]
+    readable = [mask for mask in masks if not mask.by_content or rank_words(mask.folder.name) != PICTURES] or masks
+    index = _MaskIndex(readable, images)
     used: set[int] = set()
     groups = []
     for collection in images:
-        partners = _partners(collection, images, masks)
+        partners = _partners(collection, index)
         used |= {id(partner) for partner in partners}
         groups.append(_group(collection, partners))
     lonely = [mask for mask in masks if id(mask) not in used]
-    for split in dict.fromkeys(group.split for group in groups):
-        alone = [index for index, group in enumerate(groups) if not group.masks and group.split == split]
+    for split in dict.fromkeys(group.split for group in groups) if lonely else ():
+        alone = [place for place, group in enumerate(groups) if not group.masks and group.split == split]
         fitting = [mask for mask in lonely if mask.split == split or (split is None and len(lonely) == 1)]
         group = _group(groups[alone[0]].images, fitting) if len(alone) == 1 and fitting else None
         if group is not None and len(group.masks) == 1:
@@ -197,29 +199,41 @@ def _group(images: Collection, masks: Sequence[Collection]) -> Group:
     return Group(images, tuple(best), images.split, tuple(unread))
 
 
-def _partners(images: Collection, others: Sequence[Collection], masks: Sequence[Collection]) -> list[Collection]:
-    def fitting(split_matters: bool, classes: bool) -> list[Collection]:
-        found = []
-        for mask in masks:
-            if (mask.folder == images.folder and mask.rule is None) or mask in pictures:
-                continue
-            same_split = mask.split == images.split if split_matters else None in (mask.split, images.split)
-            length = len(images.key)
-            same_key = mask.key == images.key or (classes and mask.key[:length] == images.key)
-            if same_split and same_key:
-                found.append(mask)
-        return found
+class _MaskIndex:
+    """The collections of masks by folder, by key and by the beginnings of keys, so that thousands take seconds."""
 
-    pictures = [mask for mask in masks if mask.by_content and rank_words(mask.folder.name) == PICTURES]
-    pictures = pictures if len(pictures) < len(masks) else []
-    within = [mask for mask in masks if mask.folder == images.folder and mask.rule is not None]
+    def __init__(self, masks: Sequence[Collection], images: Sequence[Collection]) -> None:
+        self.by_folder: dict[Path, list[Collection]] = defaultdict(list)
+        self.by_key: dict[tuple[str, ...], list[Collection]] = defaultdict(list)
+        self.by_start: dict[tuple[str, ...], list[Collection]] = defaultdict(list)
+        self.image_keys = Counter(collection.key for collection in images)
+        starts = {collection.key for collection in images}
+        for mask in masks:
+            if mask.rule is not None:
+                self.by_folder[mask.folder].append(mask)
+            self.by_key[mask.key].append(mask)
+            for length in range(len(mask.key) + 1):
+                if mask.key[:length] in starts:
+                    self.by_start[mask.key[:length]].append(mask)
+
+
+def _partners(images: Collection, index: _MaskIndex) -> list[Collection]:
+    def fitting(masks: Sequence[Collection], split_matters: bool) -> list[Collection]:
+        return [
+            mask
+            for mask in masks
+            if (mask.split == images.split if split_matters else None in (mask.split, images.split))
+            and (mask.folder != images.folder or mask.rule is not None)
+        ]
+
+    within = index.by_folder.get(images.folder)
     if within:
         return within
     for split_matters in (True, False):
-        exact = fitting(split_matters, classes=False)
+        exact = fitting(index.by_key.get(images.key, ()), split_matters)
         if exact:
             return exact
-        by_class = fitting(split_matters, classes=True)
-        if by_class and not any(other is not images and other.key == mask.key for mask in by_class for other in others):
+        by_class = fitting(index.by_start.get(images.key, ()), split_matters)
+        if by_class and not any(index.image_keys[mask.key] - (mask.key == images.key) > 0 for mask in by_class):
             return by_class
     return []

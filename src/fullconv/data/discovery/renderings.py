@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from fullconv.images.decoders.npy import ARRAY_SUFFIX
@@ -34,6 +35,7 @@ def rank_rendering(masks: Path, images: Path, names: Sequence[str]) -> int:
     return rank_words(" ".join(parts)) or int(all(Path(name).suffix.lower() == ARRAY_SUFFIX for name in names))
 
 
+@lru_cache(maxsize=10_000)
 def rank_words(name: str) -> int:
     """Return the rank of a name by its words; 0 where it has none of them."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_\d]+", " ", name).lower()

@@ -53,17 +53,16 @@ def _pairs_most(images: Collection, masks: Collection) -> bool:
 def drop_copies(groups: Sequence[Group]) -> list[Group]:
     """Leave out groups that hold the images of another one in another file format: `PNG/Original`, `TIF/Original`."""
     kept: list[Group] = []
+    places: dict[tuple[object, ...], int] = {}
     for group in groups:
-        twin = next((place for place, other in enumerate(kept) if _are_copies(other, group)), None)
-        if twin is None:
-            kept.append(group)
-        else:
+        words = tuple(word for word in group.images.key if word not in FORMAT_WORDS)
+        twin = places.setdefault((group.split, words), len(kept))
+        if twin < len(kept) and kept[twin].images.key != group.images.key and _stems(kept[twin]) == _stems(group):
             kept[twin] = replace(kept[twin], unread=(*kept[twin].unread, group.images, *group.masks))
+        else:
+            kept.append(group)
     return kept
 
 
-def _are_copies(one: Group, other: Group) -> bool:
-    keys = [[word for word in group.images.key if word not in FORMAT_WORDS] for group in (one, other)]
-    formats = one.images.key != other.images.key
-    stems = [{Path(name).stem for name in group.images.names} for group in (one, other)]
-    return formats and keys[0] == keys[1] and one.split == other.split and stems[0] == stems[1]
+def _stems(group: Group) -> set[str]:
+    return {Path(name).stem for name in group.images.names}
