@@ -121,8 +121,9 @@ def no_masks(root: Path) -> Path:
 
 def empty_validation(root: Path) -> Path:
     base(root)
-    shutil.rmtree(root / "images" / "val")
-    return root
+    for path in (root / "images" / "val").iterdir():
+        path.unlink()
+    return root / "images" / "val"
 
 
 def misspelt_key(root: Path) -> Path:

@@ -119,13 +119,10 @@ def test_masks_are_read_by_the_table_that_lies_with_them(
     assert all(np.array_equal(target, IDS) for target in targets)
 
 
-def test_the_path_of_the_table_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_path_of_the_table_is_said(tmp_path: Path) -> None:
     write_pairs(tmp_path)
     (tmp_path / "labels" / "_classes.csv").write_text("Pixel Value, Class\n0, sky\n1, road\n2, car\n")
-    with caplog.at_level("INFO", "fullconv"):
-        dataset = find_dataset(tmp_path)
-    assert "3 classes from labels/_classes.csv: sky, road, car" in caplog.text
-    assert "labels/_classes.csv" in dataset.about
+    assert "3 classes from labels/_classes.csv: sky, road, car" in find_dataset(tmp_path).inferences
 
 
 def test_stated_numbers_need_not_be_0_1_2(tmp_path: Path) -> None:
@@ -166,7 +163,7 @@ def test_names_that_differ_by_case_or_blanks_are_one_class(tmp_path: Path) -> No
     dataset = find_dataset(tmp_path)
     assert dataset.labels.class_names == ("Sky", "street car")
     assert np.array_equal(dataset.read_mask(dataset.split("val")[0]), np.minimum(IDS, 1))
-    assert "'street car' and 'Street Car' differ only by case or blanks and are one class" in dataset.about
+    assert "'street car' and 'Street Car' differ only by case or blanks and are one class" in " ".join(dataset.notes)
     (tmp_path / "class_dict.csv").unlink()
     write_pairs(tmp_path)
     (tmp_path / "class_names.txt").write_text("sky\nroad\nRoad\n")
@@ -195,10 +192,10 @@ def test_the_users_own_names_count_first(named: str, tmp_path: Path) -> None:
     (tmp_path / "classes.json").write_text("{")
     dataset = find_dataset(tmp_path)
     assert dataset.labels.class_names == ("a", "b", "c")
-    assert "classes.json" in dataset.about
+    assert "classes.json" in " ".join(dataset.notes)
     (tmp_path / "classes.json").unlink()
-    assert (
-        f"{named} counts, and not _classes.csv, which has other names: sky, road, car" in find_dataset(tmp_path).about
+    assert f"{named} counts, and not _classes.csv, which has other names: sky, road, car" in " ".join(
+        find_dataset(tmp_path).notes
     )
 
 
@@ -265,7 +262,7 @@ def test_white_that_no_line_has_is_ignored_and_said(tmp_path: Path) -> None:
     (tmp_path / "class_dict.csv").write_text("name,r,g,b\nsky,128,128,128\nroad,128,64,128\n")
     dataset = find_dataset(tmp_path)
     assert np.array_equal(dataset.read_mask(dataset.split("train")[0]), np.array([0, 1, 255], np.uint8)[IDS])
-    assert "white is in no line of class_dict.csv and is ignored (33.3% of the pixels)" in dataset.about
+    assert "white is in no line of class_dict.csv and is ignored (33.3% of the pixels)" in " ".join(dataset.notes)
 
 
 def test_ids_saved_as_grey_rgb_are_numbers_and_not_colours_near_black(tmp_path: Path) -> None:

@@ -384,7 +384,7 @@ def test_a_missing_extra_is_reported_with_its_pip_command(
 
 
 def test_an_unexpected_exception_is_not_caught(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
-    def broken(root: Path) -> None:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("fullconv.data.statistics.read_training_data", broken)

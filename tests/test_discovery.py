@@ -13,11 +13,11 @@ from PIL import Image
 
 from command_line import check
 from fullconv.arrays import UInt8
-from fullconv.data.discovery.held_out import hold_out, series_of
 from fullconv.data.discovery.mask_summary import ClassReading, MaskSummary, Question
 from fullconv.data.discovery.mask_values import decide_classes
 from fullconv.data.discovery.name_rule import find_rules
 from fullconv.data.discovery.words import parse_name
+from fullconv.data.held_out import hold_out, series_of
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError
 from fullconv.faults import KINDS
@@ -175,7 +175,7 @@ def test_an_image_without_its_mask_is_left_out_and_many_are_a_fault(tmp_path: Pa
     (tmp_path / "labels" / "003.png").unlink()
     dataset = find_dataset(tmp_path)
     assert sum(len(samples) for samples in dataset.splits.values()) == 19
-    assert "003.png" in dataset.about
+    assert "003.png" in " ".join(dataset.notes)
     for number in range(4, 9):
         (tmp_path / "labels" / f"00{number}.png").unlink()
     with pytest.raises(DataError) as refusal:
@@ -196,7 +196,7 @@ def test_check_prints_what_was_inferred(
     build(tmp_path / "data", Tree("image/{i}.png", "label/{i}.png", save_times(255), 2))
     monkeypatch.chdir(tmp_path)
     check(monkeypatch, "data")
-    printed = capsys.readouterr().err
+    printed = capsys.readouterr().out
     assert "image and label: 10 pairs" in printed
     assert "0 is the background and 255 is the one class" in printed
     assert "2 of 10 images are held out" in printed

@@ -248,7 +248,7 @@ def test_labelme_files_next_to_images_are_divided_by_a_hash(tmp_path: Path) -> N
     assert sorted(sample.name for samples in dataset.splits.values() for sample in samples) == list("abcd")
     assert dataset.split("val")
     assert "no shape covers are background" in dataset.about
-    assert "by a hash" in dataset.about
+    assert "by a hash" in dataset.inferences[-1]
     np.testing.assert_array_equal(targets(dataset)[0], BOTH)
 
 

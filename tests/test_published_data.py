@@ -88,7 +88,7 @@ def test_mapillary_reads_its_newest_labels_and_ignores_what_is_not_evaluated(
     assert dataset.labels.palette == ((165, 42, 42), (196, 196, 196))
     assert {split: len(found) for split, found in dataset.splits.items()} == {"train": 3, "val": 2}
     assert all(np.array_equal(target, fill([0, 255, 1, 255])) for target in targets(dataset).values())
-    assert ("newest" in dataset.about) == (len(versions) > 1)
+    assert ("newest" in " ".join(dataset.notes)) == (len(versions) > 1)
 
 
 def test_a_damaged_config_of_mapillary_is_a_fault(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_good_parts_of_mvtec_are_background(categories: tuple[str, ...], tmp_pat
     val = {sample.name for sample in dataset.split("val")}
     assert val
     assert not any("train/" in name for name in val)
-    assert "images of good parts as background" in dataset.about
+    assert "images of good parts as background" in " ".join(dataset.notes)
     for split in ("train", "val"):
         assert any((dataset.read(sample)[1] == 1).any() for sample in dataset.split(split))
 

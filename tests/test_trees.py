@@ -11,6 +11,7 @@ import pytest
 from corpus_trees import QUESTIONS, TREES, Tree, build
 from fullconv.arrays import UInt8
 from fullconv.data.layouts import find_dataset
+from fullconv.data.reading import BY_FILES, ReadingOptions
 from refusals import refuses
 
 
@@ -24,8 +25,10 @@ def test_two_folders_that_may_be_the_labels_are_a_question(tmp_path: Path, name:
     tree, other = QUESTIONS[name]
     truth = build(tmp_path, tree)
     folders = list(tmp_path.glob(other))
-    with refuses("ambiguous-image", folders[0].relative_to(tmp_path), "move the folder that is not meant out"):
+    image, mask = (Path(pattern).parent.name for pattern in (tree.image, tree.mask))
+    with refuses("ambiguous-image", folders[0].relative_to(tmp_path), "--images", "or move the other folder away"):
         find_dataset(tmp_path)
+    compare(tmp_path, tree, truth, ReadingOptions(images=f"**/{image}/*", masks=f"**/{mask}/*"))
     for folder in folders:
         shutil.rmtree(folder)
     compare(tmp_path, tree, truth)
@@ -33,14 +36,16 @@ def test_two_folders_that_may_be_the_labels_are_a_question(tmp_path: Path, name:
 
 def test_what_is_not_read_is_said(tmp_path: Path) -> None:
     build(tmp_path / "a", TREES["predictions in a folder"])
-    assert "not read, next to labels: predictions" in find_dataset(tmp_path / "a").about
+    assert "not read, next to labels: predictions" in " ".join(find_dataset(tmp_path / "a").notes)
     build(tmp_path / "b", TREES["overlays in one folder"])
-    assert "not read, next to data: 10 files such as data/000_overlay.png" in find_dataset(tmp_path / "b").about
+    assert "not read, next to data: 10 files such as data/000_overlay.png" in " ".join(
+        find_dataset(tmp_path / "b").notes
+    )
 
 
-def compare(root: Path, tree: Tree, truth: dict[Path, tuple[str, UInt8]]) -> None:
+def compare(root: Path, tree: Tree, truth: dict[Path, tuple[str, UInt8]], options: ReadingOptions = BY_FILES) -> None:
     """Compare what is read from a tree with what was written."""
-    dataset = find_dataset(root)
+    dataset = find_dataset(root, options)
     samples = {sample.image: (split, sample) for split, found in dataset.splits.items() for sample in found}
     assert samples.keys() == truth.keys()
     if tree.names is not None:

@@ -25,10 +25,9 @@ from fullconv.metrics import Scores
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.report.source import COLUMNS
 from fullconv.training import ladder
-from fullconv.training.job import Job
+from fullconv.training.job import Job, TrainResult
 from fullconv.training.ladder import PAPER, climb, find_published, make_table
 from fullconv.training.recipe import default_recipe
-from fullconv.training.result import TrainResult
 from html_page import Page
 from voc_tree import (
     SBD_TRAIN,

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from fullconv.metrics import Scores
     from fullconv.predict.model import Model
     from fullconv.predict.result import Result
+    from fullconv.training.job import TrainResult
     from fullconv.training.progress import Progress
-    from fullconv.training.result import TrainResult
 
 __version__ = "0.1.0"
 __all__ = [
@@ -57,7 +57,7 @@ _TYPES = {
     "Progress": "fullconv.training.progress",
     "Result": "fullconv.predict.result",
     "Scores": "fullconv.metrics",
-    "TrainResult": "fullconv.training.result",
+    "TrainResult": "fullconv.training.job",
 }
 """The modules that define the types. `fullconv.api` defines the functions."""
 

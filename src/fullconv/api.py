@@ -6,9 +6,10 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from fullconv.choices import Backend, Dilation, PaddingMode, RecipeName, ScoredSplit, Stride, UpsampleMode
+from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
 from fullconv.extras import need, need_torch
 from fullconv.labels import check_classes
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from fullconv.net.fcn.network import FCN
     from fullconv.net.surgery.convolutionalize import Surgery
     from fullconv.onnx_export import Exported
+    from fullconv.training.job import TrainResult
     from fullconv.training.progress import OnProgress
-    from fullconv.training.result import TrainResult
 
 __all__ = [
     "check",
@@ -78,8 +79,10 @@ def train(
     crop: int | None = None,
     lr: float | None = None,
     values: Mapping[str, Any] | None = None,
+    folds: int | None = None,
     resume: bool = False,
     on_progress: OnProgress | None = None,
+    **reading: Unpack[Reading],
 ) -> TrainResult:
     """Train one network on a folder of labelled images.
 
@@ -104,11 +107,15 @@ def train(
         crop: Side of the training crops in pixels.
         lr: Learning rate of the pretrained layers.
         values: Any other values of the recipe, by their names in recipe.yaml.
+        folds: Cross-validate: divide train and val into this many folds, and train a network for each.
         resume: Resume the run in the folder.
         on_progress: Called at the start, after each step and after each validation.
+        reading: How to read the data, as `fullconv.data.reading.ReadingOptions`: `images` and `masks`, patterns of the
+            files; `mask_nodata`; `unlabelled`; `val_share` and `val_by`; `strict`.
 
     Returns:
-        The run: `folder`, `scores`, `model` (the path of model.onnx or None) and `alarm`.
+        The run: `folder`, `scores`, `model` (the path of model.onnx or None) and `alarm`. With `folds`, `scores` are
+        those of all images, each labelled by the network that was not trained on it, and `folds` are the runs.
 
     Raises:
         UsageError: An option has no such value, or `out` holds a run and `resume` is not set.
@@ -118,6 +125,7 @@ def train(
     """
     need_torch()
     from fullconv.data.statistics import read_training_data
+    from fullconv.training.folds import cross_validate
     from fullconv.training.job import TrainingOptions, make_job, name_run_folder
     from fullconv.training.train import train as run
 
@@ -125,11 +133,14 @@ def train(
         model, stride, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr, values or {}
     )
     options.check()
-    dataset, statistics = read_training_data(Path(data))
+    dataset, statistics = read_training_data(Path(data), ReadingOptions(**reading))
     job = make_job(dataset, options, statistics)
     for choice in job.choices:
         logger.info(str(choice))
     folder = name_run_folder(Path(data), job) if out is None else Path(out)
+    if folds is not None:
+        folder = folder if out is not None else folder.with_name(f"{folder.name}-{folds}-folds")
+        return cross_validate(dataset, job, folder, folds, resume=resume, on_progress=on_progress)
     return run(dataset, job, folder, statistics=statistics, resume=resume, on_progress=on_progress)
 
 
@@ -140,6 +151,7 @@ def evaluate(
     split: ScoredSplit = "val",
     backend: Backend | None = None,
     on_sample: OnSample | None = None,
+    **reading: Unpack[Reading],
 ) -> Scores:
     """Score a model on labelled images: pixel accuracy, mean accuracy, mIoU and frequency-weighted IU.
 
@@ -149,6 +161,7 @@ def evaluate(
         split: The images to use; val736 exists only for VOC.
         backend: As in `load`.
         on_sample: Called after each image with the number of images that are done and the number of all images.
+        reading: As in `train`. Those of the training are used if the model is a run folder and none are given.
 
     Raises:
         ModelError: There is no such model, or it has other classes than the data.
@@ -156,14 +169,16 @@ def evaluate(
     """
     from fullconv.data.layouts import find_dataset
     from fullconv.evaluation.evaluate import evaluate as score
+    from fullconv.report.source import options_of_run
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
 
-    dataset = find_dataset(Path(data))
+    path = model_path(model)
+    dataset = find_dataset(Path(data), ReadingOptions(**reading) if reading else options_of_run(path))
     samples = dataset.split(split)
-    if dataset.about:
-        logger.info(f"splits of {os.fspath(data)}: {dataset.about}")
-    runner = load_runner(model_path(model), backend)
+    for note in dataset.notes:
+        logger.info(f"{os.fspath(data)}: {note}")
+    runner = load_runner(path, backend)
     check_classes(os.fspath(model), runner.info.labels, os.fspath(data), dataset.labels)
     return score(runner, dataset.read_as(runner.info.input), _report_each(samples, on_sample))
 
@@ -176,12 +191,15 @@ def _report_each(samples: Sequence[Sample], on_sample: OnSample | None) -> Itera
             on_sample(number, len(samples))
 
 
-def check(data: str | os.PathLike[str], *, on_sample: OnSample | None = None) -> Examination:
+def check(
+    data: str | os.PathLike[str], *, on_sample: OnSample | None = None, **reading: Unpack[Reading]
+) -> Examination:
     """Find all faults of a data set. Every image and mask is decoded once; nothing is written.
 
     Args:
         data: Folder of labelled images, in any layout of docs/formats.md.
         on_sample: Called after each sample with the number of samples that are done and the number of all samples.
+        reading: As in `train`.
 
     Returns:
         The examination: `groups` of faults by kind, the counts `errors` and `warnings`, `classes` with their shares.
@@ -192,7 +210,8 @@ def check(data: str | os.PathLike[str], *, on_sample: OnSample | None = None) ->
     from fullconv.data.layouts import survey
     from fullconv.doctor.examine import examine
 
-    return examine(survey(Path(data), decode=False), on_sample or (lambda done, total: None))
+    surveyed = survey(Path(data), decode=False, options=ReadingOptions(**reading))
+    return examine(surveyed, on_sample or (lambda done, total: None))
 
 
 def export(

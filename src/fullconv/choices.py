@@ -19,6 +19,9 @@ __all__ = [
     "join_words",
 ]
 
+Precision = Literal["f32", "bf16"]
+"""Numbers in which OpenVINO computes."""
+
 Backend = Literal["onnx", "openvino", "torch"]
 """The program that computes a network: ONNX Runtime or OpenVINO for .onnx files, torch for run folders and weights."""
 

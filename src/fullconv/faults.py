@@ -27,7 +27,7 @@ KINDS: dict[str, Severity] = {
     "band-count": "error", "size-mismatch": "error", "exif-rotation": "error",
     "jpeg-mask": "error", "mask-0-255": "error", "antialiased": "error", "unknown-label": "error",
     "unknown-colour": "error", "no-colour-table": "error", "grey-levels": "error", "only-background": "error",
-    "unlabelled-split": "error",
+    "unlabelled-split": "error", "inferred": "error",
     "absent-class": "warning", "all-ignored": "warning", "background-image": "warning", "in-two-splits": "warning",
     "thin-objects": "warning", "nodata-labelled": "warning", "mixed-channels": "warning", "alpha": "warning",
     "doubtful-range": "warning",

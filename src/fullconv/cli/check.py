@@ -11,6 +11,8 @@ import typer
 
 from fullconv.cli.console import print_table, prints_json, sample_bar, say, write_results
 from fullconv.cli.options import Data, JsonFile
+from fullconv.cli.reading_options import reads_data
+from fullconv.data.reading import Reading
 from fullconv.errors import DataError, FullconvError
 from fullconv.extras import need_torch
 
@@ -24,6 +26,7 @@ SHOWN = 5
 """The number of faults of one kind that are printed."""
 
 
+@reads_data
 def check(
     data: Data,
     html: Annotated[
@@ -34,6 +37,8 @@ def check(
     ] = None,
     json_file: JsonFile = None,
     fix: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a repaired copy into this new folder.")] = None,
+    *,
+    reading: Reading,
 ) -> None:
     """Find the faults of a data set before training.
 
@@ -48,7 +53,7 @@ def check(
     if fix is not None:
         check_target(data, fix)
     with sample_bar("checking") as on_sample:
-        examination = api.check(data, on_sample=on_sample)
+        examination = api.check(data, on_sample=on_sample, **reading)
     write_results(json_file, examination.to_dict(), lambda: _print_examination(examination))
     show = say if prints_json(json_file) else print
     sheet = html or _default_sheet(data)
@@ -90,6 +95,8 @@ def _print_examination(examination: Examination) -> None:
         print()
     splits = ", ".join(f"{count} {split}" for split, count in examination.samples().items()) or "no samples"
     print(f"{examination.root} ({examination.layout} layout): {splits}; images of {examination.sizes()}")
+    for note in () if examination.dataset is None else examination.dataset.notes:
+        print(f"read as: {note}")
     if examination.range_facts is not None:
         print(f"range: {examination.range_facts.text}")
     if examination.classes:

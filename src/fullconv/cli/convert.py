@@ -10,15 +10,20 @@ import typer
 from fullconv.choices import SplitOrAll, WrittenLayout, join_words
 from fullconv.cli.console import progress_bar, say
 from fullconv.cli.options import Data
+from fullconv.cli.reading_options import reads_data
+from fullconv.data.reading import Reading, ReadingOptions
 
 __all__ = ["convert"]
 
 
+@reads_data
 def convert(
     data: Data,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: a new or an empty one.")],
     to: Annotated[WrittenLayout, typer.Option(metavar=join_words(WrittenLayout), help="Layout to write.")],
     split: Annotated[SplitOrAll, typer.Option(metavar=join_words(SplitOrAll), help="The images to write.")] = "all",
+    *,
+    reading: Reading,
 ) -> None:
     """Write labelled images in another layout.
 
@@ -29,9 +34,9 @@ def convert(
     from fullconv.data.splits import SPLITS
     from fullconv.data.writers.write import convert as write
 
-    dataset = find_dataset(data)
-    if dataset.about:
-        say(f"{data}: {dataset.about}")
+    dataset = find_dataset(data, ReadingOptions(**reading))
+    for note in dataset.notes:
+        say(f"{data}: {note}")
     splits = SPLITS if split == "all" else (split,)
     total = sum(len(dataset.splits.get(name, ())) for name in splits)
     with progress_bar() as bar:

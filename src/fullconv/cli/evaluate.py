@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from fullconv.cli.console import print_scores, sample_bar, write_results
 from fullconv.cli.options import BackendName, Data, JsonFile, ScoredSplitName, Trained
+from fullconv.cli.reading_options import reads_data
+from fullconv.data.reading import Reading
 
 __all__ = ["evaluate"]
 
 
+@reads_data
 def evaluate(
     model: Trained,
     data: Data,
     split: ScoredSplitName = "val",
     json_file: JsonFile = None,
     backend: BackendName = None,
+    *,
+    reading: Reading,
 ) -> None:
     """Score a model on labelled images.
 
@@ -23,5 +28,5 @@ def evaluate(
     from fullconv import api
 
     with sample_bar("scoring") as on_sample:
-        scores = api.evaluate(model, data, split=split, backend=backend, on_sample=on_sample)
+        scores = api.evaluate(model, data, split=split, backend=backend, on_sample=on_sample, **reading)
     write_results(json_file, scores.to_dict(), lambda: print_scores(scores))

@@ -25,12 +25,15 @@ from fullconv.cli.options import (
     Weights,
     parse_values,
 )
+from fullconv.cli.reading_options import reads_data
+from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
 from fullconv.extras import need_torch
 
 __all__ = ["ladder"]
 
 
+@reads_data
 def ladder(
     data: Data,
     model: Model = "vgg16",
@@ -54,6 +57,8 @@ def ladder(
         typer.Option(metavar="DIR", help="Folder for the run folders.", show_default="runs/<data>-ladder-<model>"),
     ] = None,
     resume: Resume = False,
+    *,
+    reading: Reading,
 ) -> None:
     """Train the paper's ladder of networks and print its table.
 
@@ -71,7 +76,7 @@ def ladder(
     )  # fmt: skip
     options.check()
     each = _parse_epochs(epochs_each)
-    dataset, statistics = read_training_data(data)
+    dataset, statistics = read_training_data(data, ReadingOptions(**reading))
     job = make_job(dataset, options, statistics)
     folder = out or name_ladder_folder(data, job)
     with training_bar() as on_progress:

@@ -9,11 +9,14 @@ import typer
 
 from fullconv.cli.console import progress_bar, say
 from fullconv.cli.options import ScoredSplitName, Trained
+from fullconv.cli.reading_options import reads_data
+from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
 
 __all__ = ["report"]
 
 
+@reads_data
 def report(
     model: Trained,
     data: Annotated[
@@ -34,6 +37,8 @@ def report(
             "name of the split if it is not val",
         ),
     ] = None,
+    *,
+    reading: Reading,
 ) -> None:
     """Write a report on a model as one HTML page that needs no internet.
 
@@ -48,7 +53,7 @@ def report(
     from fullconv.evaluation.measure import measure
     from fullconv.labels import check_classes
     from fullconv.report.page import write_report
-    from fullconv.report.source import read_source
+    from fullconv.report.source import options_of_run, read_source
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
 
@@ -61,9 +66,9 @@ def report(
             f"{model} does not record the data that it was trained on; name the data: fullconv report {model} DATA",
             code="data-not-recorded",
         )
-    dataset = find_dataset(root)
-    if dataset.about:
-        say(f"splits of {root}: {dataset.about}")
+    dataset = find_dataset(root, ReadingOptions(**reading) if reading else options_of_run(path))
+    for note in dataset.notes:
+        say(f"{root}: {note}")
     check_classes(model, runner.info.labels, root, dataset.labels)
     dataset = dataset.read_as(runner.info.input)
     with progress_bar() as bar:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from fullconv.cli.console import print_scores, say, training_bar
+from typing import Annotated
+
+import typer
+
+from fullconv.cli.console import print_scores, print_table, say, training_bar
 from fullconv.cli.options import (
     Batch,
     ChosenModel,
@@ -22,11 +26,14 @@ from fullconv.cli.options import (
     Weights,
     parse_values,
 )
+from fullconv.cli.reading_options import reads_data
+from fullconv.data.reading import Reading
 from fullconv.extras import need_torch
 
 __all__ = ["train"]
 
 
+@reads_data
 def train(
     data: Data,
     model: ChosenModel = None,
@@ -42,8 +49,14 @@ def train(
     crop: Crop = None,
     lr: Rate = None,
     set_: Set = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Cross-validate: train a network for each of K folds of train and val."),
+    ] = None,
     out: RunFolder = None,
     resume: Resume = False,
+    *,
+    reading: Reading,
 ) -> None:
     """Train one network on labelled images.
 
@@ -71,10 +84,19 @@ def train(
             crop=crop,
             lr=lr,
             values=parse_values(set_),
+            folds=folds,
             resume=resume,
             on_progress=on_progress,
+            **reading,
         )
+    if result.folds:
+        from fullconv.training.folds import make_folds_table
+
+        print_table(make_folds_table(result))
     print_scores(result.scores)
+    if result.folds:
+        say(f"run folders: {result.folder}, with report.html")
+        return
     if not result.alarm:
         size = "" if result.model is None else f" and {result.model.name} ({result.model.stat().st_size / 1e6:.1f} MB)"
         say(f"run folder: {result.folder}, with report.html{size}")

@@ -18,6 +18,7 @@ from fullconv.labels import LabelSet, voc_palette
 __all__ = [
     "CAMVID_LABELS",
     "DESCRIPTION",
+    "READING_KEYS",
     "VOC_LABELS",
     "check_description",
     "find_labels",
@@ -31,9 +32,12 @@ DESCRIPTION = "dataset.yaml"
 PIXEL_KEYS = ("channels", "range")
 """The keys of dataset.yaml about the images; `channels.detect_channels` reads them."""
 
+READING_KEYS = ("images", "masks", "mask_nodata", "unlabelled", "val_share", "val_by")
+"""The keys of dataset.yaml about files and splits; `reading.find_options` reads them."""
+
 CLASS_KEYS = ("names", "palette")
 
-KEYS = (*CLASS_KEYS, *PIXEL_KEYS)
+KEYS = (*CLASS_KEYS, *PIXEL_KEYS, *READING_KEYS)
 
 _CAMVID_COLORS = {
     "sky": (128, 128, 128),
@@ -80,13 +84,13 @@ def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
 
     `classes.txt` holds one name per line, in the order of the ids. `dataset.yaml` holds `names`, a list or a map from
     id to name, and optionally `palette`, in the same form, with entries `[r, g, b]` or `"#rrggbb"`. Returns None if
-    there is no such file, or if `dataset.yaml` has only keys about the images. Raises DataError with all faults of the
+    there is no such file, or if `dataset.yaml` has no key about classes. Raises DataError with all faults of the
     file.
     """
     text, description = root / "classes.txt", root / DESCRIPTION
     keys = set(read_description(description)) if description.is_file() else set()
     if not text.is_file():
-        return _read_yaml(description) if keys - set(PIXEL_KEYS) else None
+        return _read_yaml(description) if keys - {*PIXEL_KEYS, *READING_KEYS} else None
     if keys & set(CLASS_KEYS):
         raise _error(root, "has both classes.txt and dataset.yaml", "keep one of them")
     return _label_set(text, _text_names(text), None), False

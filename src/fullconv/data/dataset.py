@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from fullconv.arrays import Mask, UInt8
+from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import (
@@ -48,13 +49,15 @@ class Sample:
     """An image with the file that labels its pixels, and the stem that names both.
 
     If `target` is not a mask file, for example a file of polygons or of many images' annotations, `reader` draws the
-    label map, H x W uint8 class ids. It raises DataError.
+    label map, H x W uint8 class ids. It raises DataError. `shows` are the ids of the classes that the sample has, if
+    its reader knows them.
     """
 
     name: str
     image: Path
     target: Path
     reader: Callable[[], UInt8] | None = None
+    shows: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class DataSet:
         unusable: The faults of splits that raise an error only when they are used.
         channels: Number of channels that images are read with; 3 is RGB.
         value_range: Numbers in the image files that become 0 and 255 (`images.read_image`).
+        inferences: Sentences on what was inferred because no file says it.
+        options: The options with which the data were read.
         range_facts: The origin of the range; None for images of 8 bits, and if `measure_range` was not called.
     """
 
@@ -82,10 +87,12 @@ class DataSet:
     remap: tuple[tuple[int, int], ...] = ()
     color_masks: bool = False
     about: str = ""
+    inferences: tuple[str, ...] = ()
     unusable: dict[str, tuple[Fault, ...]] = field(default_factory=dict)
     channels: int = 3
     value_range: ValueRange | None = None
     range_facts: RangeFacts | None = None
+    options: ReadingOptions = BY_FILES
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """Return the samples of a split, at least one.
@@ -125,6 +132,11 @@ class DataSet:
         if mask.shape != size:
             raise DataError.of(size_fault(sample, size, mask.shape))
         return mask if empty is None else np.where(empty, np.uint8(self.labels.ignore_index), mask)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on how the data set was read: what its layout means, and what was inferred."""
+        return (*((self.about,) if self.about else ()), *self.inferences)
 
     @property
     def input(self) -> InputFormat:

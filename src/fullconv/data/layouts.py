@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from fullconv.data.channels import detect_channels
 from fullconv.data.classes import CAMVID_LABELS, check_description, find_labels
 from fullconv.data.dataset import DataSet, Sample, distinct_labels
+from fullconv.data.declared_options import find_options
 from fullconv.data.discovery.reader import LAYOUT, find_groups, read_found
+from fullconv.data.division import divide
 from fullconv.data.formats.assembly import BACKGROUNDS
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks
 from fullconv.data.formats.voc import find_voc, read_voc
 from fullconv.data.pairing import dataset_error, is_image, pair_files
-from fullconv.data.splits import SPLITS, split_by_hash
+from fullconv.data.reading import BY_FILES, ReadingOptions
+from fullconv.data.splits import SPLITS, UNDIVIDED
+from fullconv.data.unlabelled import cover_unlabelled
 from fullconv.errors import DataError
 from fullconv.faults import Fault, group_faults
 from fullconv.images import BAND_SUFFIXES, read_label_map
@@ -59,7 +63,7 @@ class Survey:
     faults: tuple[Fault, ...]
 
 
-def find_dataset(root: Path | str) -> DataSet:
+def find_dataset(root: Path | str, options: ReadingOptions = BY_FILES) -> DataSet:
     """Return the data set in `root`, whose layout must be one of `EXPECTED` (docs/formats.md shows them).
 
     Images are paired with masks and their sizes compared by header, so 5,000 samples take seconds. `DataSet.read`
@@ -67,7 +71,7 @@ def find_dataset(root: Path | str) -> DataSet:
     up to the first one with a class above 0. Raises DataError, whose `faults` hold all errors of the data set; warnings
     are logged.
     """
-    result = survey(root)
+    result = survey(root, options=options)
     errors = [fault for fault in result.faults if fault.severity == "error"]
     if result.dataset is None or errors:
         raise dataset_error(result.root, result.name, errors or result.faults)
@@ -77,7 +81,7 @@ def find_dataset(root: Path | str) -> DataSet:
     return result.dataset
 
 
-def survey(root: Path | str, decode: bool = True) -> Survey:
+def survey(root: Path | str, decode: bool = True, options: ReadingOptions = BY_FILES) -> Survey:
     """Recognise the layout of `root` as `find_dataset` does, and return the usable samples together with all faults.
 
     Without `decode`, no mask is decoded: classes that no file names are `UNNAMED`, and faults of pixels are not found.
@@ -88,30 +92,36 @@ def survey(root: Path | str, decode: bool = True) -> Survey:
         if root.exists():
             raise DataError(f"{root}: is not a folder; give the data set's folder", code="not-a-folder")
         raise DataError(f"{root}: does not exist; give the data set's folder", code="missing-folder")
-    recognised = _recognise(root, decode)
+    faults: list[Fault] = []
+    options = find_options(root, options, faults)
+    recognised = _recognise(root, decode, options)
     if recognised is None:
         raise _unknown_layout(root)
     name, build = recognised
-    faults: list[Fault] = []
     dataset = build(faults)
     folder = dataset.root if dataset is not None else root
     faults += [fault for fault in check_description(folder) if fault not in faults]
     if dataset is not None:
-        dataset = detect_channels(dataset, faults)
+        if options.unlabelled is not None:
+            dataset = cover_unlabelled(dataset, options.unlabelled)
+        dataset = replace(divide(detect_channels(dataset, faults), options), options=options)
         if dataset.labels.num_classes == 1 and not (faults and dataset.labels.class_names[0] in BACKGROUNDS):
             faults.append(_one_class_fault(dataset))
+        faults += _inferred_faults(dataset) if options.strict else ()
     return Survey(root, name, dataset, tuple(faults))
 
 
-def _recognise(root: Path, decode: bool = True) -> Recognised | None:
+def _recognise(root: Path, decode: bool = True, options: ReadingOptions = BY_FILES) -> Recognised | None:
     """Return the layout's name and its reader, which adds faults to a list and returns the samples without faults."""
+    if options.images is not None:
+        return LAYOUT, partial(read_found, root, find_groups(root, options), options)
     recognised = recognise_masks(root)
     if recognised is not None:
         return recognised
     voc = find_voc(root)
     groups = find_groups(root) if voc is not None and not voc.has_lists else []
     if any(group.masks for group in groups):
-        return LAYOUT, partial(read_found, root, groups)
+        return LAYOUT, partial(read_found, root, groups, options)
     if voc is not None:
         return voc.name, partial(read_voc, voc)
     if any((root / f"{split}annot").is_dir() for split in SPLITS):
@@ -125,7 +135,7 @@ def _recognise(root: Path, decode: bool = True) -> Recognised | None:
         return recognised
     groups = find_groups(root)
     if groups:
-        return LAYOUT, partial(read_found, root, groups)
+        return LAYOUT, partial(read_found, root, groups, options)
     return folder if has_images else None
 
 
@@ -159,8 +169,14 @@ def _folder(root: Path, decode: bool, faults: list[Fault]) -> DataSet | None:
 def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, tuple[Sample, ...]]:
     folders = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name[0] != ".")
     if not folders:
-        return split_by_hash(pair_files(images, masks, faults))
+        return {UNDIVIDED: pair_files(images, masks, faults)}
     faults += _unsplit_faults(images, folders)
+    for split in SPLITS:
+        if (masks / split).is_dir() and split not in folders:
+            problem = f"this folder does not exist, but {masks / split} does"
+            faults.append(
+                Fault("missing-folder", images / split, problem, "create it, or remove the masks", split=split)
+            )
     splits = {
         split: pair_files(images / split, masks / split, faults, split)
         for split in SPLITS
@@ -226,6 +242,11 @@ def _background_faults(root: Path, samples: list[Sample], colors: LabelSet | Non
         except DataError as error:
             return error.faults_at(sample.target)
     return [only_background(root)]
+
+
+def _inferred_faults(dataset: DataSet) -> list[Fault]:
+    remedy = "write it into dataset.yaml with `fullconv check DATA --write`, or leave --strict out"
+    return [Fault("inferred", dataset.root, f"this is inferred: {text}", remedy) for text in dataset.inferences]
 
 
 def _one_class_fault(dataset: DataSet) -> Fault:

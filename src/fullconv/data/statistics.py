@@ -14,6 +14,7 @@ from fullconv.data.dataset import DataSet, Sample, size_fault
 from fullconv.data.layouts import UNNAMED, number_classes, only_background, survey
 from fullconv.data.object_widths import WIDEST, count_widths, median_width
 from fullconv.data.pairing import dataset_error
+from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.data.value_range import measure_range
 from fullconv.errors import DataError
 from fullconv.faults import Fault
@@ -69,13 +70,13 @@ class DataSetStatistics:
         return max(zip(self.class_names, self.shares, strict=True), key=lambda entry: entry[1])
 
 
-def read_training_data(root: Path | str) -> tuple[DataSet, DataSetStatistics]:
+def read_training_data(root: Path | str, options: ReadingOptions = BY_FILES) -> tuple[DataSet, DataSetStatistics]:
     """Find the data set of `root` as `find_dataset` does, and decode each of its masks once.
 
     This one pass names the classes if no file does, finds the faults of all masks, and counts pixels. Raises DataError
     as `find_dataset` and `read_statistics`.
     """
-    surveyed = survey(root, decode=False)
+    surveyed = survey(root, decode=False, options=options)
     if surveyed.dataset is None or surveyed.faults:
         raise dataset_error(surveyed.root, surveyed.name, surveyed.faults)
     faults: list[Fault] = []
@@ -92,7 +93,22 @@ def read_training_data(root: Path | str) -> tuple[DataSet, DataSetStatistics]:
         faults.append(only_background(surveyed.root))
     if faults:
         raise dataset_error(surveyed.root, surveyed.name, faults)
-    return dataset, counts.statistics(dataset)
+    statistics = counts.statistics(dataset)
+    _log_reading(dataset, statistics, int(counts.pixels[IGNORE_INDEX]))
+    return dataset, statistics
+
+
+def _log_reading(dataset: DataSet, statistics: DataSetStatistics, ignored: int) -> None:
+    """Log what was read: the number of samples, how they were found, and the share of each class."""
+    splits = ", ".join(f"{len(samples)} {name}" for name, samples in dataset.splits.items())
+    logger.info(f"{dataset.root} ({dataset.layout} layout): {splits}")
+    for note in dataset.notes:
+        logger.info(f"  {note}")
+    shown = ", ".join(
+        f"{name} {100 * share:.3g} %" for name, share in zip(statistics.class_names, statistics.shares, strict=True)
+    )
+    left = f"; {100 * ignored / (ignored + sum(statistics.pixels)):.3g} % of the pixels are ignored" if ignored else ""
+    logger.info(f"  classes of the training pixels: {shown}{left}")
 
 
 def _log_range(dataset: DataSet) -> None:

@@ -110,6 +110,7 @@ class Examination:
             "findings": [
                 fault.to_dict() | {"fixable": self.mends(fault)} for group in self.groups for fault in group.faults
             ],
+            "notes": [] if self.dataset is None else list(self.dataset.notes),
             "samples": self.samples(),
             "sizes": sorted({record.size for record in self.records if record.size}),
             "classes": [vars(facts) for facts in self.classes],

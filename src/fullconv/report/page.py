@@ -140,7 +140,7 @@ def _about_table(findings: Findings) -> Table:
     labelled = int(findings.scores.confusion.sum())
     rows = [
         ["data", f"{measurement.dataset.root} ({measurement.dataset.layout} layout), split {measurement.split}"],
-        ["splits", measurement.dataset.about],
+        *(["read as", note] for note in measurement.dataset.notes),
         ["images", f"{len(measurement.images)}, of {sizes} pixels (height x width)"],
         ["range", _describe_range(findings)],
         ["labelled pixels", f"{labelled:,}; {measurement.ignored:,} ignored"],

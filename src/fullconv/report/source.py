@@ -11,11 +11,12 @@ from typing import Any
 
 import yaml
 
+from fullconv.data.reading import ReadingOptions
 from fullconv.errors import ModelError
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.runner import Runner
 
-__all__ = ["Source", "read_curves", "read_source"]
+__all__ = ["Source", "options_of_run", "read_curves", "read_source"]
 
 COLUMNS = ("epoch", "train_loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
 
@@ -73,6 +74,19 @@ def read_source(model: Path, runner: Runner | None = None) -> Source:
     if not isinstance(values, dict):
         raise _damaged(settings, "it holds no settings by name")
     return Source(model, json.loads(json.dumps(values, default=str)), read_curves(model))
+
+
+def options_of_run(model: Path) -> ReadingOptions:
+    """Return the options with which a run's data were read; those of any other model leave everything to the files.
+
+    Raises ModelError for a damaged recipe.yaml.
+    """
+    reading = read_source(model).settings.get("reading") if model.is_dir() else None
+    options = reading.get("options") if isinstance(reading, Mapping) else None
+    try:
+        return ReadingOptions(**(options or {}))
+    except TypeError as error:
+        raise _damaged(model / "recipe.yaml", error) from error
 
 
 def read_curves(run: Path) -> tuple[dict[str, float], ...]:

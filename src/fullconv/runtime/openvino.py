@@ -5,21 +5,20 @@ from __future__ import annotations
 import threading
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import openvino
 
 from fullconv.arrays import Float32, UInt8
+from fullconv.choices import Precision
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.runtime.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.openvino_process import OpenVinoProcess
 
-__all__ = ["OpenVinoFile", "Precision"]
-
-Precision = Literal["f32", "bf16"]
+__all__ = ["OpenVinoFile"]
 
 KERNELS = 256
 """The number of compiled kernels that OpenVINO keeps.

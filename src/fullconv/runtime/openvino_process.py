@@ -1,4 +1,4 @@
-"""OpenVINO in a separate process, for a forked child: the threads of OpenVINO do not survive a fork."""
+"""OpenVINO in a separate process, for a forked child, because the threads of OpenVINO do not survive a fork."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from fullconv.arrays import Float32, UInt8
+from fullconv.choices import Precision
 from fullconv.errors import ModelError
 from fullconv.runtime.metadata import ModelMetadata
 
-if TYPE_CHECKING:
-    from fullconv.runtime.openvino import Precision
-
 __all__ = ["OpenVinoProcess"]
+
+SERVER = "fullconv.runtime.openvino_server"
 
 
 class OpenVinoProcess:
@@ -25,7 +25,7 @@ class OpenVinoProcess:
 
     def __init__(self, path: Path, threads: int | None, precision: Precision | None) -> None:
         """Start the process, with this one's modules."""
-        command = [sys.executable, "-m", __name__]
+        command = [sys.executable, "-m", SERVER]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         self._lock = threading.Lock()
@@ -49,32 +49,3 @@ class OpenVinoProcess:
         if isinstance(reply, Exception):
             raise reply
         return reply
-
-
-def _serve() -> None:
-    """Read a file's path and then images from standard input; write logits, or errors, to standard output."""
-    from fullconv.runtime.openvino import OpenVinoFile
-
-    receiver, sender = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints does not get among the replies
-    file: OpenVinoFile | None = None
-    while True:
-        try:
-            message = pickle.load(receiver)
-        except EOFError:
-            return
-        reply: object = None
-        try:
-            if file is None:
-                file = OpenVinoFile.load(*message)
-                reply = file.metadata
-            else:
-                reply = file.scores(message)
-        except Exception as error:
-            reply = error
-        pickle.dump(reply, sender, pickle.HIGHEST_PROTOCOL)
-        sender.flush()
-
-
-if __name__ == "__main__":
-    _serve()

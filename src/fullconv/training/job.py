@@ -1,4 +1,4 @@
-"""The options of a training, and the job that they give for one data set."""
+"""The options of a training, the job that they give for one data set, and the result."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from fullconv.choices import Dilation, PaddingMode, RecipeName, Stride, Upsample
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.errors import UsageError
+from fullconv.metrics import Scores
 from fullconv.net.classifiers.backbones import describe_pretrained
 from fullconv.net.classifiers.user_file import make_absolute
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.choose import MODEL, Choice, choose
 from fullconv.training.recipe import RECIPES, Recipe, override
 
-__all__ = ["Job", "TrainingOptions", "make_job", "name_ladder_folder", "name_run_folder"]
+__all__ = ["Job", "TrainResult", "TrainingOptions", "make_job", "name_ladder_folder", "name_run_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,31 @@ class Job:
     weights: str | None = None
     start: Path | None = None
     choices: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The result of a training.
+
+    `folder` is the run folder, `scores` are those of the best weights on the validation images, `seconds` is the time
+    of training, `parameters` the size of the network. `alarm` is the reason not to use the network, or empty: the
+    network labels nearly everything as one class, or is no better than that. `model` is the path of model.onnx. It is
+    None if there is an alarm or the network has no ONNX form. A result can be used as the path of its folder, as in
+    `fullconv.load(result)`. `folds` are the results of the folds of a cross-validation; `scores` are then those of all
+    images, each labelled by the network that was not trained on it, and there is no model.
+    """
+
+    folder: Path
+    scores: Scores
+    seconds: float
+    parameters: int
+    alarm: str = ""
+    model: Path | None = None
+    folds: tuple[TrainResult, ...] = ()
+
+    def __fspath__(self) -> str:
+        """Return the run folder."""
+        return str(self.folder)
 
 
 def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStatistics | None = None) -> Job:

@@ -14,9 +14,8 @@ from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.errors import UsageError
 from fullconv.files import write_text
 from fullconv.report.ladder import Step, write_ladder_page
-from fullconv.training.job import Job
+from fullconv.training.job import Job, TrainResult
 from fullconv.training.progress import OnProgress
-from fullconv.training.result import TrainResult
 from fullconv.training.train import train
 
 __all__ = ["Published", "Rung", "climb", "find_published", "make_table", "plan_rungs"]

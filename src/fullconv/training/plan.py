@@ -67,7 +67,6 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Bat
     crops = f"{crop}, batches of {recipe.batch_size}" if recipe.crop != 0 else f"whole images, such as {crop}"
     rows = (
         ("data", f"{dataset.root} ({dataset.layout} layout): {splits}"),
-        *([("splits", dataset.about)] if dataset.about else []),
         ("images", _sizes(dataset)),
         *([("channels", _channels(net))] if dataset.channels != 3 else []),
         ("classes", f"{dataset.labels.num_classes}: {', '.join(dataset.labels.class_names)}"),

@@ -35,20 +35,19 @@ from fullconv.training.augment import GREY
 from fullconv.training.checkpointing import Checkpointing, RunState, load_state
 from fullconv.training.data_module import DataModule
 from fullconv.training.frozen_features import freeze_all_but_score
-from fullconv.training.job import Job, TrainingOptions, make_job
+from fullconv.training.job import Job, TrainingOptions, TrainResult, make_job
 from fullconv.training.one_value import allow_one_value
 from fullconv.training.plan import Plan, has_bf16, make_plan
 from fullconv.training.progress import OnProgress, Progress, TimeLeft
 from fullconv.training.progress_callback import ProgressCallback
 from fullconv.training.recipe import Recipe
-from fullconv.training.result import TrainResult
 from fullconv.training.task import SegmentationTask, compute_class_weights, freeze_below
 
 __all__ = ["estimate", "train"]
 
 logger = logging.getLogger(__name__)
 
-MAY_DIFFER = {"save_minutes", "workers", "choices", "range", "fullconv", "torch"}
+MAY_DIFFER = {"save_minutes", "workers", "choices", "range", "notes", "fullconv", "torch"}
 """Settings that may differ when a run resumes, because they do not change its outcome."""
 
 
@@ -71,7 +70,8 @@ def train(
     the data have faults; Interrupted after a signal, when everything is saved.
     """
     job = _set_channels(job, dataset)
-    settings = _describe_settings(dataset, job)
+    statistics = statistics or read_statistics(dataset, "train", "val")
+    settings = _describe_settings(dataset, job, statistics)
     _check_run(out, settings, resume)
     if (out / "scores.json").is_file():
         return _warn(_read_result(out))
@@ -118,10 +118,8 @@ class _Run:
         return make_plan(dataset, self.task, example, data.val_example(), self.steps, self.bf16)
 
 
-def _prepare(
-    dataset: DataSet, job: Job, statistics: DataSetStatistics | None, on_progress: OnProgress | None = None
-) -> _Run:
-    recipe, statistics = job.recipe, statistics or read_statistics(dataset, "train", "val")
+def _prepare(dataset: DataSet, job: Job, statistics: DataSetStatistics, on_progress: OnProgress | None = None) -> _Run:
+    recipe = job.recipe
     torch.manual_seed(recipe.seed)
     net = _build_network(job, dataset).to(memory_format=torch.channels_last)
     allow_one_value(net)
@@ -141,7 +139,7 @@ def _set_channels(job: Job, dataset: DataSet) -> Job:
     return replace(job, spec=replace(job.spec, channels=dataset.channels, value_range=dataset.value_range))
 
 
-def _describe_settings(dataset: DataSet, job: Job) -> dict[str, Any]:
+def _describe_settings(dataset: DataSet, job: Job, statistics: DataSetStatistics) -> dict[str, Any]:
     """Return the content of recipe.yaml: everything that the outcome depends on."""
     choices = {choice.name: {"value": choice.value, "reason": choice.reason} for choice in job.choices}
     return {
@@ -150,6 +148,11 @@ def _describe_settings(dataset: DataSet, job: Job) -> dict[str, Any]:
         "data": str(dataset.root),
         "layout": dataset.layout,
         "class_names": list(dataset.labels.class_names),
+        "reading": {
+            "options": dataset.options.to_dict(),
+            "notes": list(dataset.notes),
+            "pixels": dict(zip(statistics.class_names, statistics.pixels, strict=True)),
+        },
         "samples": {name: len(samples) for name, samples in dataset.splits.items()},
         **({} if dataset.range_facts is None else {"range": vars(dataset.range_facts)}),
         "network": job.spec.to_dict(),

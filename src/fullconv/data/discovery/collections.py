@@ -11,6 +11,7 @@ from fullconv.data.discovery.inventory import Folder, Inventory
 from fullconv.data.discovery.name_rule import NameRule, split_mixed
 from fullconv.data.discovery.renderings import FORMAT_WORDS, PICTURES, rank_rendering, rank_words
 from fullconv.data.discovery.words import Role, Split, parse_name
+from fullconv.data.pairing import normalize_stem
 
 __all__ = ["Collection", "Group", "collections_of", "grouped"]
 
@@ -24,7 +25,7 @@ class Collection:
 
     `key` are the words of the folders' names that say neither role nor split; images and masks with one key belong
     together. `rule` is how names of images and masks differ where one folder holds both. `by_content` says that no name
-    gave the role.
+    gave the role. `stems` are paired instead of the files' names, if patterns give them.
     """
 
     folder: Path
@@ -33,7 +34,12 @@ class Collection:
     split: Split | None
     key: tuple[str, ...]
     rule: NameRule | None = None
+    stems: tuple[str, ...] = field(default=(), repr=False)
     by_content: bool = False
+
+    def stem(self, index: int) -> str:
+        """Return the text by which a file is paired: its name without the suffix, unless `stems` has another."""
+        return self.stems[index] if self.stems else normalize_stem(Path(self.names[index]).stem)
 
     def paths(self) -> list[Path]:
         """Return the files."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,14 +14,14 @@ from fullconv.arrays import UInt8
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.discovery.by_table import decide_with_tables
 from fullconv.data.discovery.collections import Collection, Group, collections_of, grouped
-from fullconv.data.discovery.held_out import hold_out
 from fullconv.data.discovery.inventory import list_files
 from fullconv.data.discovery.mask_summary import ClassReading, MaskSummary
 from fullconv.data.discovery.name_rule import Matching, find_rules, match_names
+from fullconv.data.discovery.patterns import groups_by_pattern
 from fullconv.data.discovery.rivals import ask_for_one, drop_copies
 from fullconv.data.discovery.stored_masks import apply_reading, read_stored_mask, summarize
-from fullconv.data.pairing import normalize_stem
-from fullconv.data.splits import SPLITS
+from fullconv.data.reading import BY_FILES, ReadingOptions
+from fullconv.data.splits import UNDIVIDED
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, image_size
@@ -41,22 +40,24 @@ PROBE_VALUES = 32
 
 Pairs = list[tuple[Path, tuple[Path, ...], str]]
 
-logger = logging.getLogger(__name__)
 
+def find_groups(root: Path, options: ReadingOptions = BY_FILES) -> list[Group]:
+    """Return the collections of images that have masks; an empty list where the folder does not hold both.
 
-def find_groups(root: Path) -> list[Group]:
-    """Return the collections of images that have masks; an empty list where the folder does not hold both."""
+    Raises DataError where `options` name files that do not exist.
+    """
+    if options.images is not None and options.masks is not None:
+        return groups_by_pattern(root, options.images, options.masks)
     collections = collections_of(list_files(root), tuple(BAND_SUFFIXES), _is_label_image)
     groups = drop_copies(grouped(collections)[0])
     return groups if any(group.masks for group in groups) else []
 
 
-def read_found(root: Path, groups: Sequence[Group], faults: list[Fault]) -> DataSet | None:
+def read_found(root: Path, groups: Sequence[Group], options: ReadingOptions, faults: list[Fault]) -> DataSet | None:
     """Read the data set that `find_groups` found.
 
-    Images and masks are paired by names (`name_rule`), classes follow from what the masks hold (`mask_values`), and
-    what has no split is divided by `hold_out`. Every inference is logged, one sentence each. Faults go to the list;
-    None means that there are no classes.
+    Images and masks are paired by names (`name_rule`), and classes follow from what the masks hold (`mask_values`).
+    Every inference is a sentence of the data set. Faults go to the list; None means that there are no classes.
     """
     notes: list[str] = []
     pairs: dict[str, Pairs] = {}
@@ -64,7 +65,7 @@ def read_found(root: Path, groups: Sequence[Group], faults: list[Fault]) -> Data
         faults += ask_for_one(root, group)
         notes += _note_unread(root, group)
         if group.masks:
-            split = group.split or ""
+            split = group.split or UNDIVIDED
             pairs.setdefault(split, []).extend(_pair_group(root, group, faults, notes))
         elif group.split in (None, "train", "val"):
             problem = f"the {len(group.images.names)} images have no masks"
@@ -84,12 +85,9 @@ def read_found(root: Path, groups: Sequence[Group], faults: list[Fault]) -> Data
     reading = _decide(root, summaries, faults, notes)
     if reading is None:
         return None
-    samples = {split: _samples(entries, reading, faults) for split, entries in pairs.items()}
-    splits = _divide(samples, summaries, reading, pairs, notes)
-    for note in notes:
-        logger.info(f"{root}: {note}")
+    splits = {split: _samples(entries, reading, summaries, faults) for split, entries in pairs.items()}
     labels = LabelSet.named(reading.names, reading.colors)
-    return DataSet(LAYOUT, root, labels, splits, about="; ".join(notes))
+    return DataSet(LAYOUT, root, labels, splits, inferences=tuple(notes))
 
 
 def _note_unread(root: Path, group: Group) -> list[str]:
@@ -117,7 +115,7 @@ def _name_apart(root: Path, entries: Pairs) -> Pairs:
 def _pair_group(root: Path, group: Group, faults: list[Fault], notes: list[str]) -> Pairs:
     """Pair the images of a group with their masks; what is left over is a note, or a fault where it is much."""
     images = group.images
-    stems = [_stem(name) for name in images.names]
+    stems = [images.stem(index) for index in range(len(images.names))]
     found: dict[int, list[Path]] = {}
     for masks in group.masks:
         matching = _match(stems, masks, images, faults)
@@ -132,7 +130,7 @@ def _pair_group(root: Path, group: Group, faults: list[Fault], notes: list[str])
 
 
 def _match(stems: Sequence[str], masks: Collection, images: Collection, faults: list[Fault]) -> Matching | None:
-    mask_stems = [_stem(name) for name in masks.names]
+    mask_stems = [masks.stem(index) for index in range(len(masks.names))]
     if images.rule is not None:
         matching = match_names(stems, mask_stems, images.rule)
         matchings = [matching] if matching is not None else []
@@ -169,7 +167,7 @@ def _check_lonely(
             remedy = (
                 "add its mask, or remove the image" if kind == "missing-mask" else "add its image, or remove the mask"
             )
-            faults.append(Fault(kind, collection.folder / name, f"this {what}", remedy, _stem(name), split))
+            faults.append(Fault(kind, collection.folder / name, f"this {what}", remedy, Path(name).stem, split))
 
 
 def _summarize_all(masks: Iterable[Path], faults: list[Fault]) -> dict[Path, MaskSummary]:
@@ -197,7 +195,9 @@ def _decide(
     return decision
 
 
-def _samples(entries: Pairs, reading: ClassReading, faults: list[Fault]) -> tuple[Sample, ...]:
+def _samples(
+    entries: Pairs, reading: ClassReading, summaries: dict[Path, MaskSummary], faults: list[Fault]
+) -> tuple[Sample, ...]:
     samples = []
     for image, masks, name in entries:
         try:
@@ -206,7 +206,7 @@ def _samples(entries: Pairs, reading: ClassReading, faults: list[Fault]) -> tupl
             faults += error.faults_at(image)
             continue
         reader = partial(_read_united, masks, reading)
-        samples.append(Sample(name, image, masks[0], reader))
+        samples.append(Sample(name, image, masks[0], reader, _classes_shown(masks, summaries, reading)))
     return tuple(samples)
 
 
@@ -224,35 +224,10 @@ def _read_united(masks: tuple[Path, ...], reading: ClassReading) -> UInt8:
     return target
 
 
-def _divide(
-    samples: dict[str, tuple[Sample, ...]],
-    summaries: dict[Path, MaskSummary],
-    reading: ClassReading,
-    pairs: dict[str, Pairs],
-    notes: list[str],
-) -> dict[str, tuple[Sample, ...]]:
-    """Return the splits; what has none is divided, and so is train where there is no val."""
-    whole = "" if samples.get("") else "train"
-    if set(samples) == {""} or (set(samples) <= {"train", "test"} and whole in samples):
-        every = samples[whole]
-        masks_of = {image: masks for image, masks, _ in pairs[whole]}
-        shows = np.array([_classes_shown(masks_of[sample.image], summaries, reading) for sample in every])
-        held = hold_out([sample.name for sample in every], shows.reshape(len(every), -1))
-        notes.append(held.reason)
-        val = set(held.val)
-        samples = {name: found for name, found in samples.items() if name != whole} | {
-            "train": tuple(sample for index, sample in enumerate(every) if index not in val),
-            "val": tuple(every[index] for index in held.val),
-        }
-    return {split: samples[split] for split in SPLITS if samples.get(split)}
-
-
-def _classes_shown(masks: Sequence[Path], summaries: dict[Path, MaskSummary], reading: ClassReading) -> list[bool]:
-    held: set[int | None] = set()
-    for path in masks:
-        summary = summaries[path]
-        held |= {reading.class_of(code, summary.palette) for code in summary.counts}
-    return [index in held for index in range(len(reading.names))]
+def _classes_shown(masks: Sequence[Path], summaries: dict[Path, MaskSummary], reading: ClassReading) -> frozenset[int]:
+    """Return the ids of the classes that the masks of an image show."""
+    held = {reading.class_of(code, summaries[path].palette) for path in masks for code in summaries[path].counts}
+    return frozenset(index for index in held if index is not None)
 
 
 def _is_label_image(path: Path) -> bool:
@@ -263,10 +238,6 @@ def _is_label_image(path: Path) -> bool:
         return len(summarize(read_stored_mask(path)).counts) <= PROBE_VALUES
     except DataError:
         return False
-
-
-def _stem(name: str) -> str:
-    return normalize_stem(Path(name).stem)
 
 
 def _inside(root: Path, folder: Path) -> str:

@@ -28,9 +28,11 @@ def ask_for_one(root: Path, group: Group) -> list[Fault]:
     pairing = [mask for mask in candidates if len(candidates) > 1 and _pairs_most(group.images, mask)]
     if len(pairing) < 2:
         return []
-    shown = " and ".join(sorted(mask.folder.relative_to(root).as_posix() for mask in pairing)[:3])
+    folders = sorted(mask.folder.relative_to(root).as_posix() for mask in pairing)
+    shown = " and ".join(folders[:3])
     problem = f"{shown} have masks of the same images, and their names do not say which are the labels"
-    remedy = "move the folder that is not meant out of the data set"
+    options = f"--images '**/{group.images.folder.name}/*' --masks '**/{Path(folders[0]).name}/*'"
+    remedy = f"name the labels, for example with {options}, or move the other folder away"
     return [Fault("ambiguous-image", group.images.folder, problem, remedy, split=group.split)]
 
 

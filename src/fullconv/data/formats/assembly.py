@@ -16,7 +16,7 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.formats.annotated import AnnotatedImage
 from fullconv.data.formats.orientation import Frame, find_frames, frame_fault, make_upright, read_headers
 from fullconv.data.formats.shapes import Size, draw
-from fullconv.data.splits import SPLITS, split_by_hash
+from fullconv.data.splits import SPLITS, UNDIVIDED
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import ImageHeader, read_header
@@ -162,8 +162,8 @@ def assemble(
 ) -> DataSet:
     """Return the data set of annotated images, with the sizes checked against the image files.
 
-    `about` is a sentence on which shape is on top. If no key of `splits` names a split, the images are divided by a
-    hash. Faults are added to `faults`, and their images are left out.
+    `about` is a sentence on which shape is on top. If no key of `splits` names a split, the images are
+    undivided. Faults are added to `faults`, and their images are left out.
     """
     samples_of: dict[str, tuple[Sample, ...]] = {}
     seen: dict[Path, Path] = {}
@@ -180,12 +180,11 @@ def assemble(
         samples_of[split] = tuple(samples)
     sentences = [classes.about, about, *sentences]
     if not samples_of.keys() & set(SPLITS):
-        samples_of = split_by_hash(tuple(sample for group in samples_of.values() for sample in group))
-        sentences.append("train and val are divided by a hash of the names")
+        samples_of = {UNDIVIDED: tuple(sample for group in samples_of.values() for sample in group)}
     if not any(entry.shapes for entry in entries) and not any(fault.severity == "error" for fault in faults):
         remedy = "draw polygons or masks, and export them"
         faults.append(Fault("no-shapes", root, "no image has a shape that covers pixels", remedy))
-    ordered = {split: samples_of[split] for split in SPLITS if split in samples_of}
+    ordered = {split: samples_of[split] for split in (*SPLITS, UNDIVIDED) if split in samples_of}
     return DataSet(layout, root, classes.labels, ordered, about="; ".join(sentences))
 
 
@@ -237,7 +236,8 @@ def _make_sample(
         return None, faults
     orientation = header.orientation if frame == "stored" else 1
     drawing = Drawing(entry, size, classes, by_area, orientation)
-    return Sample(entry.name, entry.image, entry.source, drawing), faults
+    shows = frozenset(classes.ids[label] for label, _ in entry.shapes)
+    return Sample(entry.name, entry.image, entry.source, drawing, shows), faults
 
 
 def _size_fault(entry: AnnotatedImage, stated: Size, size: Size) -> Fault:

@@ -13,7 +13,7 @@ from fullconv.data.class_tables.label_map import read_label_map_file
 from fullconv.data.classes import find_labels
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.pairing import check_sizes, is_image
-from fullconv.data.splits import SPLITS, split_by_hash, split_of
+from fullconv.data.splits import SPLITS, UNDIVIDED, split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, read_image, read_label_map
@@ -66,13 +66,11 @@ def read_cvat(root: Path, faults: list[Fault]) -> DataSet | None:
         if of_split:
             names = [name for path in of_split for name in _read_list(path)]
             splits[split] = _make_samples(root, names, images, masks, colored, faults, split)
-    about = ""
     if not splits:
         names = list(dict.fromkeys(name for path in lists for name in _read_list(path))) or sorted(masks)
-        splits = split_by_hash(_make_samples(root, names, images, masks, colored, faults))
-        about = "train and val are divided by a hash of the names"
+        splits = {UNDIVIDED: _make_samples(root, names, images, masks, colored, faults)}
     layout = "voc" if colored is None else "cvat"
-    return DataSet(layout, root, labels, splits, color_masks=color_masks, about=about)
+    return DataSet(layout, root, labels, splits, color_masks=color_masks)
 
 
 def _index_by_name(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict[str, Path]:

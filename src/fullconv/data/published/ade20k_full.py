@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,8 +34,6 @@ LARGEST = 255 // 10 * 256 + 255
 
 UNNAMED = 256
 """What the table of a mask's numbers holds for those that no JSON file names."""
-
-logger = logging.getLogger(__name__)
 
 
 def is_full_ade20k(root: Path) -> bool:
@@ -79,7 +76,6 @@ def read_full_ade20k(root: Path, faults: list[Fault]) -> DataSet | None:
     table[0] = IGNORE_INDEX
     splits = {split: check_sizes(_samples(paths, table), faults, split) for split, paths in masks.items() if paths}
     about = f"{labels.num_classes} of the {len({fold(name) for name in names.values()})} classes; all else is ignored"
-    logger.info(f"{root}: {about}")
     return DataSet("ade20k", root, labels, splits, about=about)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from fullconv.data.dataset import DataSet
 from fullconv.data.pairing import pair_files
 from fullconv.data.published.cityscapes import CITYSCAPES_LABELS, LABEL_IDS_TO_TRAIN_IDS
-from fullconv.data.published.division import divide
+from fullconv.data.splits import UNDIVIDED
 from fullconv.faults import Fault
 
 __all__ = ["is_kitti", "read_kitti"]
@@ -27,4 +27,4 @@ def read_kitti(root: Path, faults: list[Fault]) -> DataSet:
     about = (
         "labels outside the nineteen classes of Cityscapes are ignored; train and val are divided by a hash of names"
     )
-    return DataSet("kitti", root, CITYSCAPES_LABELS, divide(samples), remap=LABEL_IDS_TO_TRAIN_IDS, about=about)
+    return DataSet("kitti", root, CITYSCAPES_LABELS, {UNDIVIDED: samples}, remap=LABEL_IDS_TO_TRAIN_IDS, about=about)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from fullconv.data.class_tables.json_tables import read_json_table
@@ -16,8 +15,6 @@ from fullconv.labels import IGNORE_INDEX, LabelSet, default_palette
 __all__ = ["is_mapillary", "read_mapillary"]
 
 FOLDERS = {"train": "training", "val": "validation"}
-
-logger = logging.getLogger(__name__)
 
 
 def is_mapillary(root: Path) -> bool:
@@ -47,11 +44,10 @@ def read_mapillary(root: Path, faults: list[Fault]) -> DataSet | None:
     colors = [entry.color for _, entry in kept]
     palette = [color or fallback for color, fallback in zip(colors, default_palette(len(kept)), strict=True)]
     about = f"{len(kept)} classes from {versions[version].name}, without those that it does not evaluate"
-    if len(versions) > 1:
-        about += f"; of the labels {', '.join(sorted(versions))}, the newest are read: {version}"
-    logger.info(f"{root}: {about}")
+    newest = f"of the labels {', '.join(sorted(versions))}, the newest are read: {version}"
     labels = LabelSet.named([entry.name for _, entry in kept], palette)
-    return DataSet("mapillary", root, labels, splits, remap=remap, about=about)
+    inferences = (newest,) if len(versions) > 1 else ()
+    return DataSet("mapillary", root, labels, splits, remap=remap, about=about, inferences=inferences)
 
 
 def _versions(root: Path) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from fullconv.arrays import UInt8
 from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.held_out import hold_out
 from fullconv.data.pairing import check_sizes, is_image
-from fullconv.data.published.division import divide
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import image_size, read_image
@@ -23,8 +23,6 @@ GOOD = ("good", "ok", "normal")
 """Names of the folders of parts without defects."""
 
 LABELS = LabelSet.named(["background", "defect"])
-
-logger = logging.getLogger(__name__)
 
 
 def find_categories(root: Path) -> list[Path]:
@@ -57,14 +55,25 @@ def read_mvtec(root: Path, categories: list[Path], faults: list[Fault]) -> DataS
             elif folder.is_dir():
                 test += _defect_samples(root, folder, category / "ground_truth" / folder.name, faults)
     valid = check_sizes(test, faults, "val")
-    divided = divide(valid, [sample.image.parent.as_posix() for sample in valid])
+    val = _hold_out(valid)
+    divided = {
+        "train": tuple(sample for index, sample in enumerate(valid) if index not in val),
+        "val": tuple(valid[index] for index in sorted(val)),
+    }
     about = (
         f"train has no defects, so {len(divided['val'])} of the {len(valid)} images of test are held out "
         f"by a hash of their names; the others train, with {len(train)} images of good parts as background"
     )
-    logger.info(f"{root}: {about}")
     splits = {"train": (*check_sizes(train, faults), *divided["train"]), "val": divided["val"]}
     return DataSet("mvtec", root, LABELS, splits, about=about)
+
+
+def _hold_out(samples: Sequence[Sample]) -> set[int]:
+    """Return a fifth of the samples by index, with every kind of defect in val and in train."""
+    folders = sorted({sample.image.parent for sample in samples})
+    shown = np.array([[sample.image.parent == folder for folder in folders] for sample in samples], bool)
+    names = [sample.name for sample in samples]
+    return set(hold_out(names, shown.reshape(len(names), -1), groups=names).val)
 
 
 def _images(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import numpy as np
 from fullconv.arrays import UInt8
 from fullconv.data.dataset import DataSet
 from fullconv.data.pairing import pair_files
-from fullconv.data.published.division import divide
+from fullconv.data.splits import UNDIVIDED
 from fullconv.errors import DataError
 from fullconv.extras import need
 from fullconv.faults import Fault
@@ -61,8 +61,8 @@ def read_synthia(root: Path, faults: list[Fault]) -> DataSet:
     need("geo", "rasterio")
     samples = pair_files(root / "RGB", root / "GT" / "LABELS", faults)
     samples = tuple(replace(sample, reader=partial(_read_classes, sample.target)) for sample in samples)
-    about = "void is ignored; a fifth is held out by a hash of the names"
-    return DataSet("synthia", root, SYNTHIA_LABELS, divide(samples), about=about)
+    about = "void is ignored"
+    return DataSet("synthia", root, SYNTHIA_LABELS, {UNDIVIDED: samples}, about=about)
 
 
 def _read_classes(path: Path) -> UInt8:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["HeldOut", "hold_out", "series_of"]
+__all__ = ["VAL_SHARE", "HeldOut", "hold_out", "make_folds", "series_of"]
 
 VAL_SHARE = 0.2
+"""Share of the images that are held out for validation, if the user does not choose another."""
 
 FEWEST_SERIES = 3
 """Fewer series than this cannot be held out whole: one in val would be a third of the images or more."""
@@ -56,6 +57,37 @@ def hold_out(
     val = tuple(sorted(index for unit in chosen for index in units[unit]))
     about = f"{len(val)} of {count} images are held out for validation, chosen by a hash of their names{reason}"
     return HeldOut(val, about)
+
+
+def make_folds(
+    names: Sequence[str],
+    count: int,
+    classes: npt.NDArray[np.bool_] | None = None,
+    groups: Sequence[str] | None = None,
+) -> tuple[list[tuple[int, ...]], str]:
+    """Divide the images into `count` folds of about the same size, and return their indices and a sentence.
+
+    Arguments are those of `hold_out`. Classes are spread over the folds, the rarest first, each time into the fold that
+    lacks it most (iterative stratification: Sechidis et al., ECML PKDD 2011). Raises ValueError if there are fewer
+    units (images, or groups that stay together) than folds.
+    """
+    units, reason = _units(names, groups, max(1, round(len(names) / count)))
+    if len(units) < count:
+        raise ValueError(f"{len(units)} {'images' if groups is None and not reason else 'groups of images'}")
+    open_units = sorted(units, key=_rank)
+    shown = {
+        unit: np.zeros(0, bool) if classes is None else np.any(classes[units[unit]], axis=0) for unit in open_units
+    }
+    folds: list[list[str]] = [[] for _ in range(count)]
+    frequency = np.sum([shown[unit] for unit in open_units], axis=0)
+    for target in (*np.argsort(frequency, kind="stable").tolist(), None):
+        for unit in [unit for unit in open_units if target is None or shown[unit][target]]:
+            lacking = [0 if target is None else sum(bool(shown[other][target]) for other in fold) for fold in folds]
+            sizes = [sum(len(units[other]) for other in fold) for fold in folds]
+            folds[min(range(count), key=lambda fold: (lacking[fold], sizes[fold], fold))].append(unit)
+            open_units.remove(unit)
+    indices = [tuple(sorted(index for unit in fold for index in units[unit])) for fold in folds]
+    return indices, f"{count} folds of {', '.join(str(len(fold)) for fold in indices)} images, chosen by a hash{reason}"
 
 
 def series_of(name: str) -> str:

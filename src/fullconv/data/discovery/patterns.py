@@ -1,0 +1,94 @@
+"""Images and masks that the user names by patterns, instead of their folders' names and contents."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fullconv.data.discovery.collections import Collection, Group
+from fullconv.data.discovery.inventory import list_files
+from fullconv.data.discovery.name_rule import NameRule
+from fullconv.data.discovery.words import Role, Split, parse_name
+from fullconv.errors import DataError
+from fullconv.faults import Fault
+
+__all__ = ["groups_by_pattern", "translate"]
+
+
+@dataclass(frozen=True)
+class _Match:
+    """A file that a pattern matches: its path below the data set's folder, and the text of each wildcard."""
+
+    path: str
+    texts: tuple[str, ...]
+    split: Split | None
+
+
+def groups_by_pattern(root: Path, images: str, masks: str) -> list[Group]:
+    """Return a group for each split that folders name, of the files that two patterns match.
+
+    Where wildcards of both patterns stand for the same text, image and mask are a pair. If no texts agree, the pairs
+    follow from the file names as in other data sets. Raises DataError if a pattern matches no file, or both match one.
+    """
+    image_files, mask_files = _find(root, images), _find(root, masks)
+    both = {file.path for file in image_files} & {file.path for file in mask_files}
+    if both:
+        problem = f"is matched by {images} and by {masks}"
+        remedy = "name images and masks with patterns that have no file in common"
+        raise DataError.of(Fault("ambiguous-image", root / min(both), problem, remedy))
+    by_text = bool({file.texts for file in image_files} & {file.texts for file in mask_files})
+    groups = []
+    for split in dict.fromkeys(file.split for file in image_files):
+        inside = [file for file in image_files if file.split == split]
+        partners = [file for file in mask_files if file.split in (split, None) or split is None]
+        collections = (_collect(root, partners, "mask", None, by_text),) if partners else ()
+        groups.append(Group(_collect(root, inside, "image", split, by_text), collections, split))
+    return groups
+
+
+def translate(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression of a pattern, with a group for each wildcard.
+
+    `*` is any text and `?` any character of one name, `[abc]` one of these characters, `**/` any folders or none.
+    """
+    parts = re.split(r"(\*\*/|\*|\?|\[[^\]]+\])", pattern.replace("\\", "/").removeprefix("./"))
+    return re.compile("".join(map(_translate_part, parts)))
+
+
+def _translate_part(part: str) -> str:
+    known = {"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "([^/])"}
+    if part in known:
+        return known[part]
+    if part.startswith("[") and part.endswith("]"):
+        inner = part[1:-1].replace("\\", r"\\")
+        return f"([{'^' + inner[1:] if inner[0] == '!' else inner}])"
+    return re.escape(part)
+
+
+def _find(root: Path, pattern: str) -> list[_Match]:
+    expression = translate(pattern)
+    matches = list(_matching(root, expression))
+    if not matches:
+        problem = f"holds no file that matches {pattern}"
+        remedy = "correct the pattern; it is relative to this folder, and needs quotes in a shell"
+        raise DataError.of(Fault("missing-file", root, problem, remedy))
+    return matches
+
+
+def _matching(root: Path, expression: re.Pattern[str]) -> Iterator[_Match]:
+    for folder in list_files(root).folders:
+        splits = {split for part in folder.parts if (split := parse_name(part).split) is not None}
+        for name in folder.files:
+            path = "/".join((*folder.parts, name))
+            match = expression.fullmatch(path)
+            if match is not None:
+                texts = tuple(text.strip("/") for text in match.groups())
+                yield _Match(path, texts, next(iter(splits)) if len(splits) == 1 else None)
+
+
+def _collect(root: Path, files: list[_Match], role: Role, split: Split | None, by_text: bool) -> Collection:
+    names = tuple(file.path for file in files)
+    stems = tuple("-".join(filter(None, file.texts)) for file in files) if by_text else ()
+    return Collection(root, names, role, split, (), NameRule() if by_text else None, stems)

@@ -1,0 +1,116 @@
+"""Options for what files leave open: which files are images and masks, what unlabelled pixels are, and the splits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict, get_args
+
+from fullconv.errors import UsageError
+
+__all__ = ["BY_FILES", "MaskNodata", "Reading", "ReadingOptions", "find_problems"]
+
+MaskNodata = Literal["ignore", "background"]
+"""What the pixels are that a mask file declares as nodata."""
+
+
+class Reading(TypedDict, total=False):
+    """The fields of `ReadingOptions` as keyword arguments."""
+
+    images: str
+    masks: str
+    mask_nodata: MaskNodata
+    unlabelled: str
+    val_share: float
+    val_by: str
+    strict: bool
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How to read a data set where its files leave something open. None: what the files say, or an inference.
+
+    Attributes:
+        images: Pattern of the image files below the data set's folder, such as `photos/*.jpg`; `**` is any folder.
+        masks: Pattern of the mask files. An image and a mask whose wildcards stand for the same text are a pair.
+        mask_nodata: What pixels are that a mask declares as nodata.
+        unlabelled: What no shape covers, in layouts of shapes: a class, or "ignore".
+        val_share: Share of the images that are held out for validation, above 0 and below 1.
+        val_by: Regular expression that is searched in each image's path below the folder. Images with the same match
+            (of its first group, if it has one) are all held out, or none of them.
+        strict: Whether everything that would be inferred is a fault.
+    """
+
+    images: str | None = None
+    masks: str | None = None
+    mask_nodata: MaskNodata | None = None
+    unlabelled: str | None = None
+    val_share: float | None = None
+    val_by: str | None = None
+    strict: bool = False
+
+    def check(self) -> None:
+        """Raise UsageError for values that are not allowed."""
+        for name, problem in find_problems(asdict(self)):
+            raise UsageError(f"--{name.replace('_', '-')} {problem}", code="invalid-reading-option")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options that are set."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, False)}
+
+
+BY_FILES = ReadingOptions()
+"""Options that leave everything to the files."""
+
+
+def find_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the names of options with values that are not allowed, and what is wrong with each."""
+    found = [
+        (name, problem) for name, value in values.items() if value is not None and (problem := _CHECKS[name](value))
+    ]
+    if "strict" in values and not found and (values.get("images") is None) != (values.get("masks") is None):
+        alone = "masks" if values.get("images") is None else "images"
+        found.append((alone, "is given alone; give --images and --masks together"))
+    return found
+
+
+def _pattern_problem(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        return f"{value!r}: write a pattern such as photos/*.jpg"
+    if Path(value).is_absolute() or ".." in Path(value).parts:
+        return f"{value}: write a pattern below the data set's folder"
+    return ""
+
+
+def _share_problem(value: Any) -> str:
+    right = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1
+    return "" if right else f"{value}: write a number above 0 and below 1, such as 0.2"
+
+
+def _expression_problem(value: Any) -> str:
+    try:
+        re.compile(value)
+    except (re.error, TypeError) as error:
+        return f"{value}: is not a regular expression ({error})"
+    return ""
+
+
+def _nodata_problem(value: Any) -> str:
+    return "" if value in get_args(MaskNodata) else f"{value}: write {' or '.join(get_args(MaskNodata))}"
+
+
+def _text_problem(value: Any) -> str:
+    return "" if isinstance(value, str) and value.strip() else f"{value!r}: write the name of a class, or ignore"
+
+
+_CHECKS: Mapping[str, Callable[[Any], str]] = {
+    "images": _pattern_problem,
+    "masks": _pattern_problem,
+    "mask_nodata": _nodata_problem,
+    "unlabelled": _text_problem,
+    "val_share": _share_problem,
+    "val_by": _expression_problem,
+    "strict": lambda value: "",
+}

@@ -1,0 +1,116 @@
+"""Cross-validation: one network for each fold of the images, and the scores of all of them together."""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fullconv.data.dataset import DataSet
+from fullconv.data.division import divide_into_folds
+from fullconv.errors import UsageError
+from fullconv.evaluation.intervals import Bootstrap, bootstrap
+from fullconv.evaluation.measure import Measurement, measure
+from fullconv.files import write_text
+from fullconv.metrics import Scores
+from fullconv.net.torch_runner import TorchRunner
+from fullconv.pages.parts import percent
+from fullconv.report.folds import Fold, write_folds_page
+from fullconv.report.verdict import find_majority_class
+from fullconv.training.job import Job, TrainResult
+from fullconv.training.progress import OnProgress
+from fullconv.training.train import train
+
+__all__ = ["cross_validate", "make_folds_table"]
+
+logger = logging.getLogger(__name__)
+
+
+def cross_validate(
+    dataset: DataSet,
+    job: Job,
+    out: Path,
+    count: int,
+    *,
+    resume: bool = False,
+    on_progress: OnProgress | None = None,
+) -> TrainResult:
+    """Train a network for each of `count` folds of train and val, and score each on its fold.
+
+    Each fold has a run folder below `out`. folds.json and report.html hold the scores of each fold, their spread, and
+    the scores of all images with bootstrap intervals. With `resume`, finished folds are only read.
+
+    Raises UsageError for a number of folds that the data do not have, or if `out` contains folds and `resume` is not
+    set; and all errors of `train`.
+    """
+    divided = divide_into_folds(dataset, count)
+    if not resume and any(out.glob("*/recipe.yaml")):
+        message = f"{out} already contains folds; add --resume to continue them, or name another folder with --out"
+        raise UsageError(message, code="run-exists")
+    results, measured = [], []
+    for number, fold in enumerate(divided, 1):
+        folder = out / f"fold-{number}"
+        logger.info(f"\nfold {number} of {count}: {folder}")
+        results.append(train(fold, job, folder, resume=resume, on_progress=on_progress))
+        measured.append(measure(TorchRunner.load(folder), fold.read_as(fold.input), "val"))
+    return _summarize(dataset, out, results, measured)
+
+
+def make_folds_table(result: TrainResult) -> list[list[str]]:
+    """Return head and rows: the scores of each fold in percent, their spread, and the scores of all images."""
+    rows = [["", "pixel acc.", "mean acc.", "mIoU", "f.w. IU"]]
+    values = [_percent(fold.scores) for fold in result.folds]
+    rows += [[f"fold {number}", *_format(fold)] for number, fold in enumerate(values, 1)]
+    spread = [statistics.stdev(column) for column in zip(*values, strict=True)]
+    rows.append(["standard deviation", *_format(spread)])
+    rows.append(["all images", *_format(_percent(result.scores))])
+    return rows
+
+
+def _percent(scores: Scores) -> list[float]:
+    values = (scores.pixel_accuracy, scores.mean_accuracy, scores.mean_iou, scores.fw_iou)
+    return [100 * value for value in values]
+
+
+def _format(values: Sequence[float]) -> list[str]:
+    return [f"{value:.1f}" for value in values]
+
+
+def _summarize(
+    dataset: DataSet, out: Path, results: Sequence[TrainResult], measured: Sequence[Measurement]
+) -> TrainResult:
+    confusion = np.sum([measurement.scores.confusion for measurement in measured], axis=0)
+    scores = Scores.from_confusion(confusion, dataset.labels.class_names)
+    counts = np.concatenate([measurement.counts() for measurement in measured])
+    intervals = bootstrap(counts, find_majority_class(confusion))
+    result = TrainResult(out, scores, sum(run.seconds for run in results), results[0].parameters, folds=tuple(results))
+    interval = intervals.mean_iou
+    values = {
+        "folds": [run.scores.to_dict() for run in results],
+        "all_images": scores.to_dict(),
+        "images": [
+            {"name": image.sample.name, "fold": number, "mean_iou": image.mean_iou}
+            for number, measurement in enumerate(measured, 1)
+            for image in measurement.images
+        ],
+        "mean_iou_interval": None if interval is None else [interval.low, interval.high],
+    }
+    write_text(out / "folds.json", json.dumps(values, indent=1))
+    folds = [Fold(f"fold {number}", run.folder, run.alarm) for number, run in enumerate(results, 1)]
+    name = dataset.root.resolve().name
+    write_folds_page(out / "report.html", name, folds, make_folds_table(result), _class_rows(scores, intervals))
+    return result
+
+
+def _class_rows(scores: Scores, intervals: Bootstrap) -> list[list[str]]:
+    """Return the rows of the table of classes: name, IoU in percent, and its interval."""
+    rows = []
+    named = zip(scores.class_names, scores.per_class_iou, intervals.per_class, strict=True)
+    for name, iou, interval in [("mIoU", scores.mean_iou, intervals.mean_iou), *named]:
+        bounds = "–" if interval is None else f"{percent(interval.low)} to {percent(interval.high)}"
+        rows.append([name, percent(iou), bounds])
+    return rows
