@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,9 @@ __all__ = ["decide_with_tables"]
 
 MOST_CLASSES = 255
 
+Decide = Callable[[Sequence[MaskSummary], Sequence[str] | None, Mapping[int, int] | None], ClassReading | Question]
+"""`decide_classes`, perhaps with more of its parameters given."""
+
 NEAR = 16
 """A colour this many levels from that of a class, in any channel, may be that colour smeared."""
 
@@ -44,33 +47,38 @@ class _Classes:
     plain: bool
 
 
-def decide_with_tables(root: Path, masks: Mapping[Path, MaskSummary]) -> ClassReading | Fault:
+def decide_with_tables(
+    root: Path, masks: Mapping[Path, MaskSummary], decide: Decide = decide_classes
+) -> ClassReading | Fault:
     """Decide the class of each stored code.
 
     dataset.yaml or classes.txt in `root` counts first. Else all tables that lie with the data (`find_tables`) must
-    agree and fit the masks. Without any, the masks say it (`decide_classes`). Raises DataError for tables that cannot
+    agree and fit the masks. Without any, the masks say it (`decide`). Raises DataError for tables that cannot
     be read, or that disagree.
     """
     summaries = list(masks.values())
     named = find_labels(root)
     if named is not None:
-        return _with_labels(root, named, masks)
+        return _with_labels(root, named, masks, decide)
     tables = find_tables(root, {path.parent for path in masks})
     if not tables:
-        return _as_fault(root, decide_classes(summaries))
+        return _as_fault(root, decide(summaries, None, None))
     table = merge(tables)
     classes, notes = _make_classes(table, add_counts(summaries))
-    decision = _as_fault(table.path, _apply(table, classes, summaries))
+    decision = _as_fault(table.path, _apply(table, classes, summaries, decide))
     if isinstance(decision, Fault):
         return decision
     paths = ", ".join(dict.fromkeys(os.path.relpath(found.path, root).replace(os.sep, "/") for found in tables))
     listed = ", ".join(classes.names[:12]) + (", ..." if len(classes.names) > 12 else "")
-    order = " (numbers are places in the file, from 0)" if decision.kind == "numbers" and not table.stated else ""
+    by_place = not table.stated and {mask.kind for mask in summaries} == {"numbers"}
+    order = " (numbers are places in the file, from 0)" if by_place else ""
     source = f"{len(classes.names)} classes from {paths}{order}: {listed}"
     return replace(decision, notes=(source, *notes, *decision.notes))
 
 
-def _with_labels(root: Path, named: tuple[LabelSet, bool], masks: Mapping[Path, MaskSummary]) -> ClassReading | Fault:
+def _with_labels(
+    root: Path, named: tuple[LabelSet, bool], masks: Mapping[Path, MaskSummary], decide: Decide
+) -> ClassReading | Fault:
     """Decide with the user's own names; a table of the same names adds colours that these lack."""
     labels, colored = named
     notes: list[str] = []
@@ -88,7 +96,7 @@ def _with_labels(root: Path, named: tuple[LabelSet, bool], masks: Mapping[Path, 
         elif by_color is None and table.colored and table.names() == ids.keys():
             by_color = {_code(entry.color): ids[fold(entry.name)] for entry in table.entries if entry.color}
             notes.append(f"the colours of the classes are those of {table.path.name}")
-    decision = _as_fault(root, decide_classes(list(masks.values()), labels.class_names, by_color))
+    decision = _as_fault(root, decide(list(masks.values()), labels.class_names, by_color))
     return decision if isinstance(decision, Fault) else replace(decision, notes=(*notes, *decision.notes))
 
 
@@ -132,27 +140,31 @@ def _colors(entries: Sequence[Entry], ids: Mapping[str, int]) -> tuple[Color, ..
     return tuple(colors[index] for index in range(len(ids))) if len(colors) == len(ids) else None
 
 
-def _apply(table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary]) -> ClassReading | Question:
+def _apply(
+    table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary], decide: Decide
+) -> ClassReading | Question:
     """Read the masks by the numbers or the colours of the table, whichever they store."""
     counts = add_counts(masks)
     kinds = {mask.kind for mask in masks}
     if len(kinds) == 1 and classes.by_color and _show_colors(masks, classes.by_color):
-        return _by_color(table, classes, masks)
+        return _by_color(table, classes, masks, decide)
     grey = kinds == {"colours"} and all(code >= 0 and code == (code & 255) * 0x010101 for code in counts)
     if kinds == {"numbers"} and (table.stated or not classes.plain):
         return _by_value(table, classes, masks)
     if kinds == {"numbers"} or grey or not classes.by_color:
-        decision = decide_classes(masks, classes.names)
+        decision = decide(masks, classes.names, None)
     else:
-        decision = _far_colors(table, classes.by_color, masks) or decide_classes(masks, classes.names, classes.by_color)
+        decision = _far_colors(table, classes.by_color, masks) or decide(masks, classes.names, classes.by_color)
     if isinstance(decision, ClassReading) and classes.colors and decision.names == classes.names:
         return replace(decision, colors=classes.colors)
     return decision
 
 
-def _by_color(table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary]) -> ClassReading | Question:
+def _by_color(
+    table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary], decide: Decide
+) -> ClassReading | Question:
     """Read colours by the table. White, which most programs leave out, is ignored where no entry has it."""
-    decision = _far_colors(table, classes.by_color, masks) or decide_classes(masks, classes.names, classes.by_color)
+    decision = _far_colors(table, classes.by_color, masks) or decide(masks, classes.names, classes.by_color)
     white = compute_shares(add_counts(masks)).get(0xFFFFFF, 0) if {mask.kind for mask in masks} == {"colours"} else 0
     if isinstance(decision, ClassReading) and white and 0xFFFFFF not in classes.by_color:
         note = f"white is in no line of {table.path.name} and is ignored ({white:.1%} of the pixels)"
