@@ -57,7 +57,7 @@ def test_patterns_stand_in_dataset_yaml_too(two_sets: Path) -> None:
     (two_sets / "dataset.yaml").write_text(text)
     dataset = find_dataset(two_sets)
     assert {name: len(samples) for name, samples in dataset.splits.items()} == {"train": 7, "val": 3}
-    assert dataset.options.masks == "boris/by_boris_*.png"
+    assert dataset.options.masks == ("boris/by_boris_*.png",)
     assert find_dataset(two_sets, ReadingOptions(val_share=0.5)).options.val_share == 0.5
 
 
@@ -220,3 +220,16 @@ def test_commands_take_the_options(
     check(monkeypatch, two_sets, *files, "--json", "-", *page)
     notes = json.loads(capsys.readouterr().out)["notes"]
     assert any("10 pairs" in note for note in notes)
+
+
+def test_several_patterns_give_several_masks_of_an_image(tmp_path: Path) -> None:
+    for number in range(5):
+        put(tmp_path / "img" / f"{number}.png", picture(number))
+        for kind, rows in (("cell", slice(0, 4)), ("rest", slice(6, 9))):
+            mask = np.zeros((12, 16), np.uint8)
+            mask[rows] = 255
+            put(tmp_path / kind / f"{number}.png", mask)
+    options = ReadingOptions(images=["img/*.png"], masks=["cell/*.png", "rest/*.png"])
+    dataset = find_dataset(tmp_path, options)
+    target = dataset.read(dataset.split("train")[0])[1]
+    assert [int(row.max()) for row in target] == [1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0]

@@ -16,13 +16,14 @@ __all__ = ["reads_data"]
 
 def _options(
     images: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="PATTERN", help="The image files below DATA, in quotes, such as 'photos/*.jpg'; **/ is any folder."
+            metavar="PATTERN",
+            help="The image files below DATA, in quotes, such as 'photos/*.jpg'; **/ is any folder; repeatable.",
         ),
     ] = None,
     masks: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="PATTERN",
             help="The mask files below DATA. Image and mask are a pair if the wildcards stand for the same text.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
@@ -19,8 +19,8 @@ MaskNodata = Literal["ignore", "background"]
 class Reading(TypedDict, total=False):
     """The fields of `ReadingOptions` as keyword arguments."""
 
-    images: str
-    masks: str
+    images: str | Sequence[str]
+    masks: str | Sequence[str]
     mask_nodata: MaskNodata
     unlabelled: str
     val_share: float
@@ -33,8 +33,10 @@ class ReadingOptions:
     """How to read a data set where its files leave something open. None: what the files say, or an inference.
 
     Attributes:
-        images: Pattern of the image files below the data set's folder, such as `photos/*.jpg`; `**` is any folder.
-        masks: Pattern of the mask files. An image and a mask whose wildcards stand for the same text are a pair.
+        images: Pattern of the image files below the data set's folder, such as `photos/*.jpg`, or several; `**/` is any
+            folder.
+        masks: Pattern or patterns of the mask files. If the wildcards of an image and a mask stand for the same text,
+            they are a pair.
         mask_nodata: What pixels are that a mask declares as nodata.
         unlabelled: What no shape covers, in layouts of shapes: a class, or "ignore".
         val_share: Share of the images that are held out for validation, above 0 and below 1.
@@ -43,13 +45,20 @@ class ReadingOptions:
         strict: Whether everything that would be inferred is a fault.
     """
 
-    images: str | None = None
-    masks: str | None = None
+    images: str | Sequence[str] | None = None
+    masks: str | Sequence[str] | None = None
     mask_nodata: MaskNodata | None = None
     unlabelled: str | None = None
     val_share: float | None = None
     val_by: str | None = None
     strict: bool = False
+
+    def __post_init__(self) -> None:
+        """Make single patterns and lists of them equal."""
+        for name in ("images", "masks"):
+            value = getattr(self, name)
+            if isinstance(value, (str, list)):
+                object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
 
     def check(self) -> None:
         """Raise UsageError for values that are not allowed."""
@@ -58,7 +67,8 @@ class ReadingOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options that are set."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, False)}
+        values = {name: value for name, value in asdict(self).items() if value not in (None, False)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 BY_FILES = ReadingOptions()
@@ -77,10 +87,11 @@ def find_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _pattern_problem(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        return f"{value!r}: write a pattern such as photos/*.jpg"
-    if Path(value).is_absolute() or ".." in Path(value).parts:
-        return f"{value}: write a pattern below the data set's folder"
+    for pattern in value if isinstance(value, (list, tuple)) and value else (value,):
+        if not isinstance(pattern, str) or not pattern.strip():
+            return f"{pattern!r}: write a pattern such as photos/*.jpg"
+        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+            return f"{pattern}: write a pattern below the data set's folder"
     return ""
 
 

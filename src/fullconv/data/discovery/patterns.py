@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fullconv.data.discovery.collections import Collection, Group
-from fullconv.data.discovery.inventory import list_files
+from fullconv.data.discovery.inventory import Inventory, list_files
 from fullconv.data.discovery.name_rule import NameRule
 from fullconv.data.discovery.words import Role, Split, parse_name
 from fullconv.errors import DataError
@@ -26,25 +26,29 @@ class _Match:
     split: Split | None
 
 
-def groups_by_pattern(root: Path, images: str, masks: str) -> list[Group]:
-    """Return a group for each split that folders name, of the files that two patterns match.
+def groups_by_pattern(root: Path, images: Sequence[str], masks: Sequence[str]) -> list[Group]:
+    """Return a group for each split that folders name, of the files that the patterns match.
 
-    Where wildcards of both patterns stand for the same text, image and mask are a pair. If no texts agree, the pairs
-    follow from the file names as in other data sets. Raises DataError if a pattern matches no file, or both match one.
+    Where wildcards of both patterns stand for the same text, image and mask are a pair. If the texts of most files
+    differ, the pairs follow from the file names as in other data sets. Raises DataError if a pattern matches no file,
+    or images and masks have a file in common.
     """
     image_files, mask_files = _find(root, images), _find(root, masks)
     both = {file.path for file in image_files} & {file.path for file in mask_files}
     if both:
-        problem = f"is matched by {images} and by {masks}"
+        problem = f"is matched by {', '.join(images)} and by {', '.join(masks)}"
         remedy = "name images and masks with patterns that have no file in common"
         raise DataError.of(Fault("ambiguous-image", root / min(both), problem, remedy))
-    by_text = bool({file.texts for file in image_files} & {file.texts for file in mask_files})
+    common = len({file.texts for file in image_files} & {file.texts for file in mask_files})
+    by_text = 2 * common >= min(len(image_files), len(mask_files))
     groups = []
     for split in dict.fromkeys(file.split for file in image_files):
         inside = [file for file in image_files if file.split == split]
         partners = [file for file in mask_files if file.split in (split, None) or split is None]
-        collections = (_collect(root, partners, "mask", None, by_text),) if partners else ()
-        groups.append(Group(_collect(root, inside, "image", split, by_text), collections, split))
+        repeated = len({file.texts for file in partners}) < len(partners)
+        rule = NameRule(many=repeated) if by_text else None
+        collections = (_collect(root, partners, "mask", None, rule),) if partners else ()
+        groups.append(Group(_collect(root, inside, "image", split, rule), collections, split))
     return groups
 
 
@@ -67,18 +71,21 @@ def _translate_part(part: str) -> str:
     return re.escape(part)
 
 
-def _find(root: Path, pattern: str) -> list[_Match]:
-    expression = translate(pattern)
-    matches = list(_matching(root, expression))
-    if not matches:
-        problem = f"holds no file that matches {pattern}"
-        remedy = "correct the pattern; it is relative to this folder, and needs quotes in a shell"
-        raise DataError.of(Fault("missing-file", root, problem, remedy))
-    return matches
+def _find(root: Path, patterns: Sequence[str]) -> list[_Match]:
+    """Return the files of each pattern, in order; a file that several match once."""
+    inventory, matches = list_files(root), dict[str, _Match]()
+    for pattern in patterns:
+        of_pattern = list(_matching(inventory, translate(pattern)))
+        if not of_pattern:
+            problem = f"holds no file that matches {pattern}"
+            remedy = "correct the pattern; it is relative to this folder, and needs quotes in a shell"
+            raise DataError.of(Fault("missing-file", root, problem, remedy))
+        matches = {file.path: file for file in of_pattern} | matches
+    return list(matches.values())
 
 
-def _matching(root: Path, expression: re.Pattern[str]) -> Iterator[_Match]:
-    for folder in list_files(root).folders:
+def _matching(inventory: Inventory, expression: re.Pattern[str]) -> Iterator[_Match]:
+    for folder in inventory.folders:
         splits = {split for part in folder.parts if (split := parse_name(part).split) is not None}
         for name in folder.files:
             path = "/".join((*folder.parts, name))
@@ -88,7 +95,7 @@ def _matching(root: Path, expression: re.Pattern[str]) -> Iterator[_Match]:
                 yield _Match(path, texts, next(iter(splits)) if len(splits) == 1 else None)
 
 
-def _collect(root: Path, files: list[_Match], role: Role, split: Split | None, by_text: bool) -> Collection:
+def _collect(root: Path, files: list[_Match], role: Role, split: Split | None, rule: NameRule | None) -> Collection:
     names = tuple(file.path for file in files)
-    stems = tuple("-".join(filter(None, file.texts)) for file in files) if by_text else ()
-    return Collection(root, names, role, split, (), NameRule() if by_text else None, stems)
+    stems = () if rule is None else tuple("-".join(filter(None, file.texts)) for file in files)
+    return Collection(root, names, role, split, (), rule, stems)
