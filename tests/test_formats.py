@@ -22,9 +22,9 @@ from fullconv.arrays import Mask, UInt8
 from fullconv.data.annotations.rle import count_runs, pack_counts, rasterize_brush, rasterize_runs, read_counts
 from fullconv.data.annotations.shapes import Patch, ellipse, fill_each, fill_rings, rectangle
 from fullconv.data.dataset import DataSet
-from fullconv.data.formats.ade20k import ade20k_labels
-from fullconv.data.formats.cityscapes import CITYSCAPES_LABELS
 from fullconv.data.layouts import find_dataset
+from fullconv.data.published.ade20k import ade20k_labels
+from fullconv.data.published.cityscapes import CITYSCAPES_LABELS
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from refusals import refuses

@@ -332,6 +332,7 @@ def test_an_unknown_layout_lists_the_folders_content_and_the_known_layouts(tmp_p
         "Cityscapes",
         "nnU-Net, 2-D",
         "ADE20K",
+        "KITTI semantic, Mapillary Vistas, SYNTHIA-RAND-CITYSCAPES and MVTec AD, as their archives unpack",
     ]
     put_camvid(other / "pictures" / "..")
     put_camvid(tmp_path / "outer" / "inner")

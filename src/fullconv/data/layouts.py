@@ -52,7 +52,8 @@ EXPECTED = (
     "YOLO segmentation: data.yaml, images/{train,val} and labels/{train,val}/*.txt, or train/images and train/labels",
     "Cityscapes: leftImg8bit/{train,val} and gtFine/{train,val}",
     "nnU-Net, 2-D: imagesTr, labelsTr and dataset.json",
-    "ADE20K: images/{training,validation} and annotations/{training,validation}",
+    "ADE20K: images/{training,validation} and annotations/{training,validation}, or the full release of 2021",
+    "KITTI semantic, Mapillary Vistas, SYNTHIA-RAND-CITYSCAPES and MVTec AD, as their archives unpack",
 )
 
 
@@ -135,6 +136,9 @@ def _recognise(root: Path, decode: bool = True, options: ReadingOptions = BY_FIL
     if recognised is not None:
         return recognised
     voc = find_voc(root)
+    groups = find_groups(root) if voc is not None and not voc.has_lists else []
+    if any(group.masks for group in groups):
+        return LAYOUT, partial(read_found, root, groups, options)
     if voc is not None:
         return voc.name, partial(read_voc, voc)
     if any((root / f"{split}annot").is_dir() for split in SPLITS):

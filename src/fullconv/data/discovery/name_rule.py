@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from fullconv.data.discovery.renderings import rank_words
 from fullconv.data.discovery.words import parse_name
 
 __all__ = ["Matching", "NameRule", "find_rules", "match_names", "split_mixed"]
@@ -257,14 +258,21 @@ def split_mixed(stems: Sequence[str]) -> tuple[list[int], list[int], NameRule] |
                     del other_kind
     if not masks_by_affix:
         return None
-    (kind, affix, other), _ = masks_by_affix.most_common(1)[0]
+    (kind, affix, other) = max(masks_by_affix, key=lambda found: (masks_by_affix[found], -rank_words(found[1])))
     rule = NameRule("", other, "", affix) if kind == "suffix" else NameRule(other, "", affix, "")
     masks = [
         index for index, stem in enumerate(stems) if rule.mask_key(stem) is not None and _has_partner(rule, stem, known)
     ]
     chosen = set(masks)
     images = [index for index, stem in enumerate(stems) if index not in chosen and rule.image_key(stem) is not None]
-    return images, masks, rule
+    copies = {index for index in images if _is_copy(stems[index], known)}
+    return [index for index in images if index not in copies], masks, rule
+
+
+def _is_copy(stem: str, known: set[str]) -> bool:
+    """Return whether a name is that of another file with words such as `_overlay`, `_color` or `_pred` added."""
+    ends = [match.start() for match in re.finditer(r"[_\-. ]+", stem)]
+    return any(stem[:end] in known and rank_words(stem[end:]) > 0 for end in ends)
 
 
 def _has_partner(rule: NameRule, stem: str, known: set[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from fullconv.arrays import UInt8
-from fullconv.data.classes import find_labels
 from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.discovery.by_table import decide_with_tables
 from fullconv.data.discovery.collections import Collection, Group, collections_of, grouped
 from fullconv.data.discovery.inventory import list_files
-from fullconv.data.discovery.mask_summary import ClassReading, MaskSummary, Question
-from fullconv.data.discovery.mask_values import decide_classes
+from fullconv.data.discovery.mask_summary import ClassReading, MaskSummary
 from fullconv.data.discovery.name_rule import Matching, find_rules, match_names
 from fullconv.data.discovery.patterns import groups_by_pattern
+from fullconv.data.discovery.rivals import ask_for_one, drop_copies
 from fullconv.data.discovery.stored_masks import apply_reading, read_stored_mask, summarize
 from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.data.splits import UNDIVIDED
@@ -48,7 +49,7 @@ def find_groups(root: Path, options: ReadingOptions = BY_FILES) -> list[Group]:
     if options.images is not None and options.masks is not None:
         return groups_by_pattern(root, options.images, options.masks)
     collections = collections_of(list_files(root), tuple(BAND_SUFFIXES), _is_label_image)
-    groups, _ = grouped(collections)
+    groups = drop_copies(grouped(collections)[0])
     return groups if any(group.masks for group in groups) else []
 
 
@@ -61,6 +62,8 @@ def read_found(root: Path, groups: Sequence[Group], options: ReadingOptions, fau
     notes: list[str] = []
     pairs: dict[str, Pairs] = {}
     for group in groups:
+        faults += ask_for_one(root, group)
+        notes += _note_unread(root, group)
         if group.masks:
             split = group.split or UNDIVIDED
             pairs.setdefault(split, []).extend(_pair_group(root, group, faults, notes))
@@ -78,12 +81,35 @@ def read_found(root: Path, groups: Sequence[Group], options: ReadingOptions, fau
     summaries = _summarize_all(masks, faults)
     if faults:
         return None
+    pairs = {split: _name_apart(root, entries) for split, entries in pairs.items()}
     reading = _decide(root, summaries, faults, notes)
     if reading is None:
         return None
     splits = {split: _samples(entries, reading, summaries, faults) for split, entries in pairs.items()}
     labels = LabelSet.named(reading.names, reading.colors)
     return DataSet(LAYOUT, root, labels, splits, inferences=tuple(notes))
+
+
+def _note_unread(root: Path, group: Group) -> list[str]:
+    """Say which files show the same in another way and are not read."""
+    if not group.unread:
+        return []
+    shown = [
+        f"{len(other.names)} files such as {_inside(root, other.paths()[0])}"
+        if other.folder == group.images.folder
+        else _inside(root, other.folder)
+        for other in group.unread
+    ]
+    return [f"not read, next to {_inside(root, group.masks[0].folder)}: {', '.join(dict.fromkeys(shown))}"]
+
+
+def _name_apart(root: Path, entries: Pairs) -> Pairs:
+    """Give images of one name in several folders the names of their paths: `urban/0` and `rural/0`."""
+    count = Counter(name for _, _, name in entries)
+    return [
+        (image, masks, name if count[name] == 1 else image.relative_to(root).with_suffix("").as_posix())
+        for image, masks, name in entries
+    ]
 
 
 def _pair_group(root: Path, group: Group, faults: list[Fault], notes: list[str]) -> Pairs:
@@ -158,18 +184,12 @@ def _decide(
     root: Path, summaries: dict[Path, MaskSummary], faults: list[Fault], notes: list[str]
 ) -> ClassReading | None:
     try:
-        named = find_labels(root)
+        decision = decide_with_tables(root, summaries)
     except DataError as error:
         faults += error.faults_at(root)
         return None
-    names = table = None
-    if named is not None:
-        names = named[0].class_names
-        if named[1]:
-            table = {(r << 16) | (g << 8) | b: index for index, (r, g, b) in enumerate(named[0].palette)}
-    decision = decide_classes(list(summaries.values()), names, table)
-    if isinstance(decision, Question):
-        faults.append(Fault(decision.code, root, decision.problem, decision.remedy))
+    if isinstance(decision, Fault):
+        faults.append(decision)
         return None
     notes += decision.notes
     return decision

@@ -65,6 +65,7 @@ IMAGE_WORDS = frozenset(
         "originals",
         "original",
         "orig",
+        "org",
         "source",
         "src",
         "tiles",
@@ -98,6 +99,10 @@ MASK_WORDS = frozenset(
         "anns",
         "anndir",
         "annotated",
+        "anno",
+        "annos",
+        "lab",
+        "labs",
         "gt",
         "gts",
         "gtfine",
@@ -188,8 +193,10 @@ def parse_name(name: str) -> NameParts:
     if whole in MASK_WORDS or whole in IMAGE_WORDS:
         return NameParts("mask" if whole in MASK_WORDS else "image", None, ())
     tokens = [part for token in _tokens(name) for part in _divided(token)]
+    if "with" in tokens[1:]:  # images with their masks: the words after it say what else is there
+        tokens = tokens[: tokens.index("with", 1)]
     joined = _joined(tokens)
-    role = _role(joined)
+    role = None if "and" in joined and _role(joined, "image") and _role(joined, "mask") else _role(joined)
     words = MASK_WORDS | IMAGE_WORDS
     strong = [word for word in joined if word in SPLIT_WORDS and (word not in WEAK_WORDS or len(joined) <= 2)]
     split = SPLIT_WORDS[strong[-1]] if len({SPLIT_WORDS[word] for word in strong}) == 1 else None
@@ -237,10 +244,12 @@ def _joined(tokens: list[str]) -> list[str]:
     return result
 
 
-def _role(words: list[str]) -> Role | None:
+def _role(words: list[str], *roles: Role) -> Role | None:
+    """Return the first of the roles that a word says; of both, the mask counts."""
     known = IMAGE_WORDS | MASK_WORDS | SPLIT_WORDS.keys()
     weak = all(word in known or word.isdigit() for word in words)
-    for role, table in (("mask", MASK_WORDS), ("image", IMAGE_WORDS)):
+    for role in roles or ("mask", "image"):
+        table = MASK_WORDS if role == "mask" else IMAGE_WORDS
         if any(word in table and (weak or word not in WEAK_WORDS) for word in words):
-            return role  # type: ignore[return-value]
+            return role
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from fullconv.arrays import UInt8
-from fullconv.data.annotations.assembly import class_fault
+from fullconv.data.class_tables.label_map import read_label_map_file
 from fullconv.data.classes import find_labels
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.pairing import check_sizes, is_image
@@ -28,8 +28,6 @@ MASKS = "SegmentationClass"
 LISTS = "ImageSets/Segmentation"
 CLASS_FILES = (LABEL_MAP, "classes.txt", "dataset.yaml")
 
-Color = tuple[int, int, int]
-
 
 def has_custom_classes(root: Path) -> bool:
     """Return whether `root` has VOC's masks and a file that names their classes."""
@@ -47,7 +45,7 @@ def read_cvat(root: Path, faults: list[Fault]) -> DataSet | None:
     colored, named = None, None
     try:
         if (root / LABEL_MAP).is_file():
-            colored = _read_label_map_file(root / LABEL_MAP)
+            colored = read_label_map_file(root / LABEL_MAP)
         else:
             named = find_labels(root)
     except DataError as error:
@@ -73,48 +71,6 @@ def read_cvat(root: Path, faults: list[Fault]) -> DataSet | None:
         splits = {UNDIVIDED: _make_samples(root, names, images, masks, colored, faults)}
     layout = "voc" if colored is None else "cvat"
     return DataSet(layout, root, labels, splits, color_masks=color_masks)
-
-
-def _read_label_map_file(path: Path) -> LabelSet:
-    """Return the classes of a file with lines of the form `name:r,g,b:parts:actions`."""
-    names: list[str] = []
-    colors: list[Color] = []
-    faults: list[Fault] = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        fault = Fault("class-names", path, f"cannot be read as UTF-8 text ({error})", "save it as UTF-8")
-        raise DataError.of(fault) from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, color = _parse_line(line)
-        if color is None:
-            remedy = "write name:r,g,b:: with numbers from 0 to 255"
-            faults.append(Fault("class-names", path, f"line {number} cannot be read: {line.strip()!r}", remedy))
-            continue
-        if color in colors:
-            problem = f"line {number} has the colour of {names[colors.index(color)]!r}"
-            faults.append(Fault("class-names", path, problem, "give each class another colour"))
-        names.append(name)
-        colors.append(color)
-    if not (faults or names):
-        faults.append(Fault("class-names", path, "names no class", "write one line name:r,g,b:: for each class"))
-    if faults:
-        raise DataError(f"{path}: cannot be used", faults, code="class-names")
-    try:
-        return LabelSet.named(names, colors)
-    except DataError as error:
-        raise DataError.of(class_fault(path, error)) from None
-
-
-def _parse_line(line: str) -> tuple[str, Color | None]:
-    """Return name and colour. The name may contain colons: the three fields after it cannot."""
-    name, *fields = line.strip().rsplit(":", 3)
-    parts = fields[0].split(",") if len(fields) == 3 else []
-    if name and len(parts) == 3 and all(part.strip().isdecimal() and int(part) < 256 for part in parts):
-        return name, (int(parts[0]), int(parts[1]), int(parts[2]))
-    return name, None
 
 
 def _index_by_name(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict[str, Path]:

@@ -30,19 +30,16 @@ _MARKS = {
 
 
 def recognise_masks(root: Path) -> Recognised | None:
-    """Return the format and its reader for CVAT, custom VOC, Cityscapes, ADE20K and nnU-Net; otherwise None."""
-    from fullconv.data.formats import ade20k, cityscapes, cvat, nnunet
+    """Return the format and its reader for CVAT, custom VOC, nnU-Net and published data sets; otherwise None."""
+    from fullconv.data.formats import cvat, nnunet
+    from fullconv.data.published.recognise import recognise_published
 
     if cvat.has_custom_classes(root):
         name = "CVAT segmentation mask" if (root / cvat.LABEL_MAP).is_file() else "VOC"
         return name, partial(cvat.read_cvat, root)
-    if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
-        return "Cityscapes", partial(cityscapes.read_cityscapes, root)
-    if all((root / kind / "training").is_dir() for kind in ("images", "annotations")):
-        return "ADE20K", partial(ade20k.read_ade20k, root)
     if nnunet.is_nnunet(root):
         return "nnU-Net", partial(nnunet.read_nnunet, root)
-    return None
+    return recognise_published(root)
 
 
 def recognise_annotations(root: Path) -> Recognised | None:

@@ -35,6 +35,11 @@ class VocFolders:
             return "SBD"
         return "VOC with SBD" if self.sbd else "VOC"
 
+    @property
+    def has_lists(self) -> bool:
+        """Return whether the folders are VOC's or SBD's: they have lists of images."""
+        return self.sbd is not None or (self.voc is not None and (self.voc / "ImageSets").is_dir())
+
 
 def paper_val() -> tuple[str, ...]:
     """Return the ids of the 736 images of VOC2011's segmentation val that are not in SBD's train list, ascending.

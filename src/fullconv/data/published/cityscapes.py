@@ -9,7 +9,7 @@ from fullconv.data.pairing import check_sizes
 from fullconv.faults import Fault
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["CITYSCAPES_LABELS", "read_cityscapes"]
+__all__ = ["CITYSCAPES_LABELS", "LABEL_IDS_TO_TRAIN_IDS", "read_cityscapes"]
 
 _CLASSES = {
     "road": (7, (128, 64, 128)),
@@ -38,6 +38,11 @@ CITYSCAPES_LABELS = LabelSet(tuple(_CLASSES), tuple(color for _, color in _CLASS
 
 LAST_ID = 33
 
+_TRAIN_IDS = {label: index for index, (label, _) in enumerate(_CLASSES.values())}
+
+LABEL_IDS_TO_TRAIN_IDS = tuple((label, _TRAIN_IDS.get(label, IGNORE_INDEX)) for label in range(LAST_ID + 1))
+"""Pairs of a label id and its train id; 255 for labels outside the nineteen classes."""
+
 _IMAGE_END = "_leftImg8bit"
 
 
@@ -51,10 +56,7 @@ def read_cityscapes(root: Path, faults: list[Fault]) -> DataSet:
     if not any((root / "gtFine").glob("*/*/*_gtFine_labelIds.png")):
         kind, about = "labelTrainIds", ""
     splits = {split: _read_split(root, split, kind, faults) for split in ("train", "val")}
-    remap: tuple[tuple[int, int], ...] = ()
-    if kind == "labelIds":
-        train_ids = {label: index for index, (label, _) in enumerate(_CLASSES.values())}
-        remap = tuple((label, train_ids.get(label, IGNORE_INDEX)) for label in range(LAST_ID + 1))
+    remap = LABEL_IDS_TO_TRAIN_IDS if kind == "labelIds" else ()
     return DataSet("cityscapes", root, CITYSCAPES_LABELS, splits, remap=remap, about=about)
 
 
