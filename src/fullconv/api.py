@@ -192,7 +192,7 @@ def check(data: str | os.PathLike[str], *, on_sample: OnSample | None = None) ->
     from fullconv.data.layouts import survey
     from fullconv.doctor.examine import examine
 
-    return examine(survey(Path(data), decode=False), on_sample or (lambda done, total: None))
+    return examine(survey(Path(data)), on_sample or (lambda done, total: None))
 
 
 def export(

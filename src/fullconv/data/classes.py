@@ -19,6 +19,7 @@ __all__ = [
     "CAMVID_LABELS",
     "DESCRIPTION",
     "VOC_LABELS",
+    "are_placeholders",
     "check_description",
     "find_labels",
     "read_description",
@@ -90,6 +91,11 @@ def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
     if keys & set(CLASS_KEYS):
         raise _error(root, "has both classes.txt and dataset.yaml", "keep one of them")
     return _label_set(text, _text_names(text), None), False
+
+
+def are_placeholders(names: Sequence[str]) -> bool:
+    """Return whether class names are those of classes that no file names: `class_` and the value in the masks."""
+    return all(re.fullmatch(r"class_-?\d+", name) for name in names)
 
 
 def check_description(root: Path) -> Sequence[Fault]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from fullconv.arrays import Mask, UInt8
+from fullconv.arrays import Int64, Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import (
@@ -24,7 +24,16 @@ from fullconv.images import (
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX, read_sbd_mask
 from fullconv.labels import LabelSet
 
-__all__ = ["DataSet", "RangeFacts", "Sample", "distinct_labels", "is_stored_sideways", "jpeg_fault", "size_fault"]
+__all__ = [
+    "DataSet",
+    "MaskFacts",
+    "RangeFacts",
+    "Sample",
+    "distinct_labels",
+    "is_stored_sideways",
+    "jpeg_fault",
+    "size_fault",
+]
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,18 @@ class RangeFacts:
     text: str
     doubt: str = ""
     remedy: str = ""
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """What decoding a mask showed: (height, width), the pixels of each class id, and of each class by object width.
+
+    Ignored pixels have the id 255. `widths` is None where it was not measured (`object_widths.count_widths`).
+    """
+
+    size: tuple[int, int]
+    pixels: Mapping[int, int]
+    widths: Mapping[int, Int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +94,7 @@ class DataSet:
         channels: Number of channels that images are read with; 3 is RGB.
         value_range: Numbers in the image files that become 0 and 255 (`images.read_image`).
         range_facts: The origin of the range; None for images of 8 bits, and if `measure_range` was not called.
+        mask_facts: What the pass over the masks that decided their classes counted, by mask file.
     """
 
     layout: str
@@ -86,6 +108,7 @@ class DataSet:
     channels: int = 3
     value_range: ValueRange | None = None
     range_facts: RangeFacts | None = None
+    mask_facts: Mapping[Path, MaskFacts] = field(default_factory=dict, repr=False, compare=False)
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """Return the samples of a split, at least one.

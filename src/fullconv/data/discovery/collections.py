@@ -10,6 +10,7 @@ from pathlib import Path
 from fullconv.data.discovery.inventory import Folder, Inventory
 from fullconv.data.discovery.name_rule import NameRule, split_mixed
 from fullconv.data.discovery.words import Role, Split, parse_name
+from fullconv.images.decoders.mask_arrays import ARRAY_MASKS
 
 __all__ = ["Collection", "Group", "collections_of", "grouped"]
 
@@ -58,6 +59,9 @@ def collections_of(
         names = folder.having(suffixes)
         if names:
             found += _divide(_of_folder(folder, names), is_label_image)
+        elif folder.having(ARRAY_MASKS):
+            arrays = _of_folder(folder, folder.having(ARRAY_MASKS))
+            found += [arrays] if arrays.role == "mask" else []
     return _decide_silent(found, is_label_image)
 
 

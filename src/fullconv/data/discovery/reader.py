@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fullconv.arrays import UInt8
 from fullconv.data.classes import find_labels
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.discovery.collections import Collection, Group, collections_of, grouped
 from fullconv.data.discovery.held_out import hold_out
 from fullconv.data.discovery.inventory import list_files
-from fullconv.data.discovery.mask_summary import ClassReading, MaskSummary, Question
+from fullconv.data.discovery.mask_reader import Labelled, Pair, label_pairs, summarize_masks
+from fullconv.data.discovery.mask_summary import ClassReading, MaskNodata, MaskSummary, Question
 from fullconv.data.discovery.mask_values import decide_classes
 from fullconv.data.discovery.name_rule import Matching, find_rules, match_names
-from fullconv.data.discovery.stored_masks import apply_reading, read_stored_mask, summarize
+from fullconv.data.discovery.stored_masks import read_stored_mask, summarize
 from fullconv.data.pairing import normalize_stem
 from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, image_size
-from fullconv.labels import IGNORE_INDEX, LabelSet
+from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES
 
-__all__ = ["LAYOUT", "find_groups", "read_found"]
+__all__ = ["LAYOUT", "decide_and_label", "find_groups", "read_found"]
 
 LAYOUT = "images and masks"
 """What this layout is called."""
@@ -37,8 +35,6 @@ LEFT_OUT = 0.1
 
 PROBE_VALUES = 32
 """A file with no more different values than this, on an image of some size, is taken for a label image."""
-
-Pairs = list[tuple[Path, tuple[Path, ...], str]]
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +54,10 @@ def read_found(root: Path, groups: Sequence[Group], faults: list[Fault]) -> Data
     None means that there are no classes.
     """
     notes: list[str] = []
-    pairs: dict[str, Pairs] = {}
+    pairs: list[Pair] = []
     for group in groups:
         if group.masks:
-            split = group.split or ""
-            pairs.setdefault(split, []).extend(_pair_group(root, group, faults, notes))
+            pairs += _pair_group(root, group, faults, notes)
         elif group.split in (None, "train", "val"):
             problem = f"the {len(group.images.names)} images have no masks"
             remedy = "add the masks, or move the images away"
@@ -73,22 +68,46 @@ def read_found(root: Path, groups: Sequence[Group], faults: list[Fault]) -> Data
             )
     if faults:
         return None
-    masks = [mask for entries in pairs.values() for _, paths, _ in entries for mask in paths]
-    summaries = _summarize_all(masks, faults)
-    if faults:
+    labelled = decide_and_label(root, pairs, faults, notes)
+    if labelled is None:
         return None
-    reading = _decide(root, summaries, faults, notes)
-    if reading is None:
-        return None
-    samples = {split: _samples(entries, reading, faults) for split, entries in pairs.items()}
-    splits = _divide(samples, summaries, reading, pairs, notes)
+    splits = _divide(labelled, notes)
     for note in notes:
         logger.info(f"{root}: {note}")
-    labels = LabelSet.named(reading.names, reading.colors)
-    return DataSet(LAYOUT, root, labels, splits, about="; ".join(notes))
+    return DataSet(
+        LAYOUT,
+        root,
+        labelled.labels,
+        splits,
+        color_masks=labelled.color_masks,
+        about="; ".join(notes),
+        mask_facts=labelled.facts,
+    )
 
 
-def _pair_group(root: Path, group: Group, faults: list[Fault], notes: list[str]) -> Pairs:
+def decide_and_label(
+    root: Path,
+    pairs: Sequence[Pair],
+    faults: list[Fault],
+    notes: list[str],
+    nodata: MaskNodata | None = None,
+    has_size: Callable[[Pair], bool] = lambda pair: False,
+) -> Labelled | None:
+    """Decode all masks once, decide what is a class, and return the samples without faults.
+
+    None, with a fault, means that the classes are uncertain.
+    """
+    summaries = summarize_masks(pairs, faults)
+    if not summaries:
+        return None
+    decided = _decide(root, summaries, faults, notes, nodata)
+    if decided is None:
+        return None
+    reading, table = decided
+    return label_pairs(pairs, summaries, reading, table, faults, has_size)
+
+
+def _pair_group(root: Path, group: Group, faults: list[Fault], notes: list[str]) -> list[Pair]:
     """Pair the images of a group with their masks; what is left over is a note, or a fault where it is much."""
     images = group.images
     stems = [_stem(name) for name in images.names]
@@ -102,7 +121,10 @@ def _pair_group(root: Path, group: Group, faults: list[Fault], notes: list[str])
         where = f"{_inside(root, images.folder)} and {_inside(root, masks.folder)}"
         notes.append(f"{where}: {len(matching.pairs)} pairs; {matching.rule}")
         _check_lonely(images, masks, matching, group.split, faults, notes)
-    return [(images.folder / images.names[index], tuple(paths), stems[index]) for index, paths in sorted(found.items())]
+    return [
+        Pair(stems[index], images.folder / images.names[index], tuple(paths), group.split or "")
+        for index, paths in sorted(found.items())
+    ]
 
 
 def _match(stems: Sequence[str], masks: Collection, images: Collection, faults: list[Fault]) -> Matching | None:
@@ -146,78 +168,39 @@ def _check_lonely(
             faults.append(Fault(kind, collection.folder / name, f"this {what}", remedy, _stem(name), split))
 
 
-def _summarize_all(masks: Iterable[Path], faults: list[Fault]) -> dict[Path, MaskSummary]:
-    summaries = {}
-    for path in masks:
-        try:
-            summaries[path] = summarize(read_stored_mask(path))
-        except DataError as error:
-            faults += error.faults_at(path)
-    return summaries
-
-
 def _decide(
-    root: Path, summaries: dict[Path, MaskSummary], faults: list[Fault], notes: list[str]
-) -> ClassReading | None:
+    root: Path, summaries: Mapping[Path, MaskSummary], faults: list[Fault], notes: list[str], nodata: MaskNodata | None
+) -> tuple[ClassReading, Mapping[int, int] | None] | None:
+    """Return the classes of the masks, and the table of colours that a file gives."""
+    named, damaged = None, False
     try:
         named = find_labels(root)
     except DataError as error:
         faults += error.faults_at(root)
-        return None
+        damaged = True
     names = table = None
     if named is not None:
         names = named[0].class_names
         if named[1]:
             table = {(r << 16) | (g << 8) | b: index for index, (r, g, b) in enumerate(named[0].palette)}
-    decision = decide_classes(list(summaries.values()), names, table)
+    decision = decide_classes(list(summaries.values()), names, table, nodata)
     if isinstance(decision, Question):
-        faults.append(Fault(decision.code, root, decision.problem, decision.remedy))
+        faults += [] if damaged else [Fault(decision.code, root, decision.problem, decision.remedy)]
         return None
     notes += decision.notes
-    return decision
+    remedy = "compare the masks in the report of `fullconv check` with yours; export them without compression"
+    faults += (Fault("moved-pixels", root, warning, remedy) for warning in decision.warnings)
+    return decision, table
 
 
-def _samples(entries: Pairs, reading: ClassReading, faults: list[Fault]) -> tuple[Sample, ...]:
-    samples = []
-    for image, masks, name in entries:
-        try:
-            image_size(image)
-        except DataError as error:
-            faults += error.faults_at(image)
-            continue
-        reader = partial(_read_united, masks, reading)
-        samples.append(Sample(name, image, masks[0], reader))
-    return tuple(samples)
-
-
-def _read_united(masks: tuple[Path, ...], reading: ClassReading) -> UInt8:
-    """Read the class ids of a mask; of several masks of one image, one for each object, every pixel's largest id."""
-    target = apply_reading(masks[0], reading)
-    for path in masks[1:]:
-        other = apply_reading(path, reading)
-        if other.shape != target.shape:
-            problem = f"is {other.shape[1]}x{other.shape[0]}, but {masks[0]} is {target.shape[1]}x{target.shape[0]}"
-            raise DataError.of(Fault("size-mismatch", path, problem, "export the masks again"))
-        target = np.where(
-            target == IGNORE_INDEX, other, np.where(other == IGNORE_INDEX, target, np.maximum(target, other))
-        )
-    return target
-
-
-def _divide(
-    samples: dict[str, tuple[Sample, ...]],
-    summaries: dict[Path, MaskSummary],
-    reading: ClassReading,
-    pairs: dict[str, Pairs],
-    notes: list[str],
-) -> dict[str, tuple[Sample, ...]]:
+def _divide(labelled: Labelled, notes: list[str]) -> dict[str, tuple[Sample, ...]]:
     """Return the splits; what has none is divided, and so is train where there is no val."""
+    samples = labelled.samples
     whole = "" if samples.get("") else "train"
     if set(samples) == {""} or (set(samples) <= {"train", "test"} and whole in samples):
         every = samples[whole]
-        masks_of = {image: masks for image, masks, _ in pairs[whole]}
-        shows = np.array([_classes_shown(masks_of[sample.image], summaries, reading) for sample in every])
-        held = hold_out([sample.name for sample in every], shows.reshape(len(every), -1))
+        shows = np.array(labelled.shown[whole], bool).reshape(len(every), -1)
+        held = hold_out([sample.name for sample in every], shows)
         notes.append(held.reason)
         val = set(held.val)
         samples = {name: found for name, found in samples.items() if name != whole} | {
@@ -225,14 +208,6 @@ def _divide(
             "val": tuple(every[index] for index in held.val),
         }
     return {split: samples[split] for split in SPLITS if samples.get(split)}
-
-
-def _classes_shown(masks: Sequence[Path], summaries: dict[Path, MaskSummary], reading: ClassReading) -> list[bool]:
-    held: set[int | None] = set()
-    for path in masks:
-        summary = summaries[path]
-        held |= {reading.class_of(code, summary.palette) for code in summary.counts}
-    return [index in held for index in range(len(reading.names))]
 
 
 def _is_label_image(path: Path) -> bool:
