@@ -134,10 +134,10 @@ def test_all_faults_of_a_folder_are_listed_at_once(folder):
         ("loose-images", images / "loose.png", None),
         ("duplicate-stem", images / "train" / "a.png", "a"),
         ("missing-mask", images / "train" / "lonely.jpg", "lonely"),
-        ("size-mismatch", masks / "train" / "b.png", "b"),
         ("orphan-mask", masks / "val" / "orphan.png", "orphan"),
-        ("not-an-image", images / "val" / "bad.jpg", "bad"),
         ("class-names", folder / "classes.txt", None),
+        ("size-mismatch", masks / "train" / "b.png", "b"),
+        ("not-an-image", images / "val" / "bad.jpg", "bad"),
     ]
     assert [(fault.kind, fault.path, fault.sample) for fault in faults_of(folder)] == expected
 

@@ -77,6 +77,11 @@ class Sample:
     target: Path
     reader: Callable[[], UInt8] | None = None
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the label map is drawn from annotations, and not read from a mask file."""
+        return self.reader is not None and not getattr(self.reader, "reads_masks", False)
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -211,7 +216,7 @@ def is_stored_sideways(image: Path, size: Sequence[int]) -> bool:
 def size_fault(sample: Sample, image: Sequence[int], target: Sequence[int]) -> Fault:
     """Return the fault of an image and a mask whose sizes, (height, width), differ."""
     problem = f"is {target[1]}x{target[0]} (width x height), but its image {sample.image} is {image[1]}x{image[0]}"
-    if sample.reader is None and tuple(image) == tuple(target)[::-1] and is_stored_sideways(sample.image, target):
+    if not sample.is_drawn and tuple(image) == tuple(target)[::-1] and is_stored_sideways(sample.image, target):
         problem += " after its EXIF orientation is applied"
         return Fault("exif-rotation", sample.target, problem, "rotate the mask in the same way", sample.name)
     remedy = "resize the mask without interpolation, or export it again"

@@ -144,7 +144,7 @@ def _folder(root: Path, faults: list[Fault]) -> DataSet | None:
         Pair(sample.name, sample.image, (sample.target,), split) for split, found in splits.items() for sample in found
     ]
     notes: list[str] = []
-    labelled = decide_and_label(root, pairs, faults, notes, has_size=_has_header)
+    labelled = decide_and_label(root, pairs, faults, notes)
     if labelled is None:
         return None
     for note in notes:
@@ -160,11 +160,6 @@ def _folder(root: Path, faults: list[Fault]) -> DataSet | None:
         about=about,
         mask_facts=labelled.facts,
     )
-
-
-def _has_header(pair: Pair) -> bool:
-    """Return whether `pair_files` compared the size of the mask."""
-    return pair.masks[0].suffix.lower() not in ARRAY_MASKS
 
 
 def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, tuple[Sample, ...]]:

@@ -32,7 +32,7 @@ def list_by_stem(
         faults.append(Fault("missing-folder", folder, "this folder does not exist", remedy, split=split))
         return {}
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix.lower() in ARRAY_MASKS, path)):
+    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix.lower() in ARRAY_MASKS, path.name)):
         if not _has_suffix(path, suffixes):
             continue
         stem = normalize_stem(path.stem)
@@ -67,7 +67,7 @@ def pair_files(
 ) -> tuple[Sample, ...]:
     """Return the images and masks of two folders that share a stem; add all others to `faults`.
 
-    With `mask_suffixes` that include arrays, what masks hold is decided later, and JPEG is no fault.
+    With `mask_suffixes` that include arrays, only names are compared: the masks are decoded later.
     """
     image_files = list_by_stem(images, faults, BAND_SUFFIXES, split)
     mask_files = list_by_stem(masks, faults, mask_suffixes, split)
@@ -86,14 +86,14 @@ def pair_files(
     for stem in sorted(mask_files.keys() - image_files.keys() - unread):
         problem = f"no image in {images} has its stem"
         faults.append(Fault("orphan-mask", mask_files[stem], problem, "add the image, or remove the mask", stem, split))
-    pairs = (Sample(stem, image_files[stem], mask_files[stem]) for stem in both)
-    return check_sizes(pairs, faults, split, jpeg=mask_suffixes is not IMAGE_SUFFIXES)
+    pairs = tuple(Sample(stem, image_files[stem], mask_files[stem]) for stem in both)
+    return check_sizes(pairs, faults, split) if mask_suffixes is IMAGE_SUFFIXES else pairs
 
 
 def _find_unread(images: Path, stems: Collection[str], faults: list[Fault], split: str) -> set[str]:
     """Return the stems of images of unsupported types; add these, and images in nested folders, to `faults`."""
     unread = set()
-    for path in sorted(images.iterdir()) if images.is_dir() else ():
+    for path in sorted(images.iterdir(), key=lambda path: path.name) if images.is_dir() else ():
         if path.name.startswith((".", "@")):  # @eaDir holds a disk station's thumbnails
             continue
         stem = normalize_stem(path.stem)
@@ -118,18 +118,16 @@ def _find_unread(images: Path, stems: Collection[str], faults: list[Fault], spli
     return unread
 
 
-def check_sizes(
-    samples: Iterable[Sample], faults: list[Fault], split: str = "train", jpeg: bool = False
-) -> tuple[Sample, ...]:
+def check_sizes(samples: Iterable[Sample], faults: list[Fault], split: str = "train") -> tuple[Sample, ...]:
     """Return the samples whose image and mask have readable headers with equal sizes; add the others to `faults`.
 
     Masks that are not image files (arrays, and those with a `reader`) have no header with their size. `read_statistics`
-    and `DataSet.read` compare it. Masks in JPEG are faults unless they may be `jpeg`.
+    and `DataSet.read` compare it.
     """
     valid = []
     for sample in samples:
         sample_faults: list[Fault] = []
-        if not jpeg and sample.target.suffix.lower() in (".jpg", ".jpeg"):
+        if sample.target.suffix.lower() in (".jpg", ".jpeg"):
             sample_faults.append(jpeg_fault(sample.target))
         is_file = sample.reader is None and sample.target.suffix.lower() not in ARRAY_MASKS
         sizes = []

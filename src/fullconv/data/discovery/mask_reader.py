@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from fullconv.faults import Fault
 from fullconv.images import IMAGE_SUFFIXES, image_size
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["Labelled", "MaskReader", "Pair", "label_pairs", "summarize_masks"]
+__all__ = ["Labelled", "MaskReader", "Pair", "compare_sizes", "label_pairs", "summarize_masks"]
 
 MEASURED = 100
 """Objects are measured in so many masks, evenly spread."""
@@ -47,6 +47,7 @@ class MaskReader:
 
     masks: tuple[Path, ...]
     reading: ClassReading = field(repr=False)
+    reads_masks = True
 
     def __call__(self) -> UInt8:
         """Return the class ids, H x W uint8. Raises DataError for masks that cannot be read."""
@@ -84,8 +85,27 @@ def summarize_masks(pairs: Sequence[Pair], faults: list[Fault]) -> dict[Path, Ma
             try:
                 summaries[path] = summarize(read_stored_mask(path), index in measured and len(pair.masks) == 1)
             except DataError as error:
-                faults += (_of_pair(fault, pair, path) for fault in error.faults_at(path))
+                sample = pair.sample if path.suffix.lower() in IMAGE_SUFFIXES else None
+                faults += (_of_pair(fault, pair, sample) for fault in error.faults_at(path))
     return summaries
+
+
+def compare_sizes(pairs: Sequence[Pair], summaries: Mapping[Path, MaskSummary]) -> dict[Pair, list[Fault]]:
+    """Return the faults of images whose header cannot be read or has another size than their masks, by pair."""
+    found: dict[Pair, list[Fault]] = {}
+    for pair in pairs:
+        try:
+            size = image_size(pair.image)
+        except DataError as error:
+            found[pair] = [_of_pair(fault, pair) for fault in error.faults_at(pair.image)]
+            continue
+        masks = [(path, summaries[path].size) for path in pair.masks if path in summaries]
+        faults = [
+            size_fault(Sample(pair.name, pair.image, path), size, other) for path, other in masks if other != size
+        ]
+        if faults:
+            found[pair] = [_of_pair(fault, pair) for fault in faults]
+    return found
 
 
 def label_pairs(
@@ -93,13 +113,13 @@ def label_pairs(
     summaries: Mapping[Path, MaskSummary],
     reading: ClassReading,
     table: Mapping[int, int] | None,
+    known: Mapping[Pair, Sequence[Fault]],
     faults: list[Fault],
-    has_size: Callable[[Pair], bool] = lambda pair: False,
 ) -> Labelled:
-    """Return the samples of the pairs whose masks fit the reading; add the faults of the others.
+    """Return the samples of the pairs whose masks fit the reading; add the faults of the others, and those `known`.
 
     Masks that hold class ids, or the colours of a table, get no reader: `DataSet.read_mask` reads them, in windows if
-    they are large. `has_size` says whether the sizes of a pair have been compared.
+    they are large.
     """
     plain = _is_plain(summaries, reading, table)
     odd = {list(summaries)[index]: question for index, question in reading.odd.items()}
@@ -107,42 +127,29 @@ def label_pairs(
     shown: dict[str, list[list[bool]]] = {}
     facts: dict[Path, MaskFacts] = {}
     for pair in pairs:
-        if any(path not in summaries for path in pair.masks):
-            continue
-        of_pair = [
-            Fault(odd[path].code, path, odd[path].problem, odd[path].remedy) for path in pair.masks if path in odd
-        ]
-        if not has_size(pair):
-            of_pair += _size_faults(pair, summaries)
-        if of_pair:
-            faults += (_of_pair(fault, pair, fault.path if plain else None) for fault in of_pair)
-            continue
         is_plain = plain and len(pair.masks) == 1
         reader = None if is_plain else MaskReader(pair.masks, reading)
-        samples.setdefault(pair.split, []).append(Sample(pair.name, pair.image, pair.masks[0], reader))
-        classes = {label for path in pair.masks for label in reading.exact_classes(summaries[path]).values()}
-        shown.setdefault(pair.split, []).append([index in classes for index in range(len(reading.names))])
-        if len(pair.masks) == 1:
-            of_mask = _facts(summaries[pair.masks[0]], reading)
+        sample = Sample(pair.name, pair.image, pair.masks[0], reader)
+        strange = [
+            Fault(odd[path].code, path, odd[path].problem, odd[path].remedy) for path in pair.masks if path in odd
+        ]
+        if pair in known or strange:
+            faults += (replace(fault, pair=sample) for fault in known.get(pair, ()))
+            faults += (_of_pair(fault, pair, sample if is_plain else None) for fault in strange)
+        elif all(path in summaries for path in pair.masks):
+            samples.setdefault(pair.split, []).append(sample)
+            classes = {label for path in pair.masks for label in reading.exact_classes(summaries[path]).values()}
+            shown.setdefault(pair.split, []).append([index in classes for index in range(len(reading.names))])
+            of_mask = _facts(summaries[pair.masks[0]], reading) if len(pair.masks) == 1 else None
             facts |= {} if of_mask is None else {pair.masks[0]: of_mask}
     labels = LabelSet.named(reading.names, reading.colors)
     of_split = {split: tuple(found) for split, found in samples.items()}
     return Labelled(labels, of_split, shown, plain and bool(table), facts)
 
 
-def _of_pair(fault: Fault, pair: Pair, path: Path | None) -> Fault:
-    """Return a fault with its sample; `check` opens the files again if `path` is an image file."""
-    opened = pair.sample if path is not None and path.suffix.lower() in IMAGE_SUFFIXES else None
-    return Fault(fault.kind, fault.path, fault.problem, fault.remedy, pair.name, pair.split or None, fault.sure, opened)
-
-
-def _size_faults(pair: Pair, summaries: Mapping[Path, MaskSummary]) -> Iterable[Fault]:
-    try:
-        size = image_size(pair.image)
-    except DataError as error:
-        return error.faults_at(pair.image)
-    others = [path for path in pair.masks if summaries[path].size != size]
-    return [size_fault(Sample(pair.name, pair.image, path), size, summaries[path].size) for path in others]
+def _of_pair(fault: Fault, pair: Pair, sample: Sample | None = None) -> Fault:
+    """Return a fault with its sample; `check` opens the files of `sample` again."""
+    return replace(fault, sample=pair.name, split=pair.split or None, pair=sample)
 
 
 def _is_plain(summaries: Mapping[Path, MaskSummary], reading: ClassReading, table: Mapping[int, int] | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.discovery.collections import Collection, Group, collections_of, grouped
 from fullconv.data.discovery.held_out import hold_out
 from fullconv.data.discovery.inventory import list_files
-from fullconv.data.discovery.mask_reader import Labelled, Pair, label_pairs, summarize_masks
+from fullconv.data.discovery.mask_reader import Labelled, Pair, compare_sizes, label_pairs, summarize_masks
 from fullconv.data.discovery.mask_summary import ClassReading, MaskNodata, MaskSummary, Question
 from fullconv.data.discovery.mask_values import decide_classes
 from fullconv.data.discovery.name_rule import Matching, find_rules, match_names
@@ -91,7 +91,6 @@ def decide_and_label(
     faults: list[Fault],
     notes: list[str],
     nodata: MaskNodata | None = None,
-    has_size: Callable[[Pair], bool] = lambda pair: False,
 ) -> Labelled | None:
     """Decode all masks once, decide what is a class, and return the samples without faults.
 
@@ -100,11 +99,13 @@ def decide_and_label(
     summaries = summarize_masks(pairs, faults)
     if not summaries:
         return None
+    known = compare_sizes(pairs, summaries)
     decided = _decide(root, summaries, faults, notes, nodata)
     if decided is None:
+        faults += (fault for found in known.values() for fault in found)
         return None
     reading, table = decided
-    return label_pairs(pairs, summaries, reading, table, faults, has_size)
+    return label_pairs(pairs, summaries, reading, table, known, faults)
 
 
 def _pair_group(root: Path, group: Group, faults: list[Fault], notes: list[str]) -> list[Pair]:

@@ -153,12 +153,23 @@ def _whole_nodata(nodata: float | None) -> int | None:
     return int(nodata) if nodata is not None and abs(nodata) < 2**52 and nodata == int(nodata) else None
 
 
+def _count(mask: StoredMask) -> dict[int, int]:
+    """Return the pixels of each code."""
+    if mask.codes.dtype in (np.uint8, np.uint16):
+        pixels = np.bincount(mask.codes.ravel())
+        values = np.flatnonzero(pixels)
+        pixels = pixels[values]
+    else:
+        values, indices, lengths = mask.runs()
+        pixels = np.zeros(len(values), np.int64)
+        np.add.at(pixels, indices, lengths)
+    return dict(zip(values.tolist(), pixels.tolist(), strict=True))
+
+
 def summarize(mask: StoredMask, with_widths: bool = False) -> MaskSummary:
     """Count the pixels of each code; with `with_widths`, also the widths of its objects."""
-    values, indices, lengths = mask.runs()
-    pixels = np.zeros(len(values), np.int64)
-    np.add.at(pixels, indices, lengths)
-    counts = dict(zip(values.tolist(), pixels.tolist(), strict=True))
+    counts = _count(mask)
+    values = np.array(sorted(counts), np.int64)
     if len(counts) <= FEW_CODES:
         solid = frozenset(counts)
     else:
