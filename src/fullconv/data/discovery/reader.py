@@ -97,10 +97,10 @@ def decide_and_label(
     None, with a fault, means that the classes are uncertain.
     """
     summaries = summarize_masks(pairs, faults)
-    if not summaries:
-        return None
     known = compare_sizes(pairs, summaries)
-    decided = _decide(root, summaries, faults, notes, nodata)
+    sound = {path for pair in pairs if pair not in known for path in pair.masks}
+    summaries = {path: summary for path, summary in summaries.items() if path in sound}
+    decided = _decide(root, summaries, faults, notes, nodata) if summaries else None
     if decided is None:
         faults += (fault for found in known.values() for fault in found)
         return None
