@@ -246,6 +246,25 @@ def test_indices_count_where_palettes_have_more_colours_than_classes(tmp_path: P
         assert np.array_equal(dataset.read(sample)[1], ids_of(int(sample.name)))
 
 
+def test_an_ignored_index_stays_ignored_where_a_class_is_white(tmp_path: Path) -> None:
+    colors = np.array([(0, 0, 0), (255, 255, 255), (9, 200, 9)], np.uint8)
+
+    def save(path: Path, ids: UInt8) -> None:
+        stored = ids.copy()
+        stored[0] = 255
+        image = Image.fromarray(stored)
+        image.putpalette([*colors.ravel().tolist(), *[255] * 759])
+        image.save(path)
+
+    build(tmp_path, save)
+    name(tmp_path, colors)
+    dataset = find_dataset(tmp_path)
+    for sample in dataset.split("train"):
+        target = dataset.read(sample)[1]
+        assert (target[0] == 255).all()
+        assert np.array_equal(target[1:], ids_of(int(sample.name))[1:])
+
+
 @pytest.mark.parametrize(("chosen", "ids"), [("ignore", {0: 255, 1: 1, 2: 2}), ("background", {0: 0, 1: 1, 2: 2})])
 def test_the_user_settles_what_nodata_of_masks_is(chosen: MaskNodata, ids: dict[int, int]) -> None:
     decision = decide_classes([MaskSummary("numbers", {0: 60, 1: 30, 2: 10}, nodata=0)], NAMES, nodata=chosen)
@@ -287,6 +306,22 @@ def test_smoothed_edges_of_two_values_are_the_nearest_of_them(tmp_path: Path) ->
     for sample in dataset.split("train"):
         wanted = np.repeat(np.repeat(ids_of(int(sample.name), 2), 3, 0), 3, 1)
         assert (dataset.read(sample)[1] != wanted).mean() < 0.01
+
+
+@pytest.mark.parametrize("in_color", [True, False])
+def test_values_off_by_a_few_levels_are_the_nearest_ones(tmp_path: Path, in_color: bool) -> None:
+    def save(path: Path, ids: UInt8) -> None:
+        stored = COLORS[ids] if in_color else ids * np.uint8(120)
+        noise = np.random.default_rng(int(path.stem)).integers(-2, 3, stored.shape)
+        Image.fromarray((stored.astype(int) + noise).clip(0, 255).astype(np.uint8)).save(path)
+
+    build(tmp_path, save)
+    if in_color:
+        name(tmp_path, COLORS)
+    dataset = find_dataset(tmp_path)
+    assert dataset.labels.num_classes == 3
+    for sample in dataset.split("train"):
+        assert np.array_equal(dataset.read(sample)[1], ids_of(int(sample.name)))
 
 
 def test_photos_in_place_of_masks_are_a_question() -> None:

@@ -79,6 +79,8 @@ def _each_a_class(
         notes.append(_transparent_note(shares[TRANSPARENT], "ignored" if ignore else "the background", why))
         if ignore:
             ids[TRANSPARENT], codes = IGNORE_INDEX, others
+        elif 0 in counts:  # black is the background, too, and comes first
+            ids[TRANSPARENT], codes = 0, others
     if len(codes) < 2:
         what = f"all pixels are {hex_of(codes[0])}" if codes else ""
         return Question("only-background", what, "label the objects") if codes else ask_for_labels()

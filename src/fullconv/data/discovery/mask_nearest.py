@@ -72,21 +72,25 @@ def are_apart(kind: Kind, centers: Sequence[int]) -> bool:
 
 
 def is_smeared(kind: Kind, masks: Sequence[MaskSummary]) -> bool:
-    """Return whether many rare codes that fill no area lie between the others, as smoothing makes them."""
+    """Return whether many codes that fill no area lie near more frequent ones, or between others.
+
+    Compression, noise and smoothing make such codes.
+    """
     counts = add_counts(masks)
     solid = frozenset().union(*(mask.solid for mask in masks)) & counts.keys()
-    between = [code for code in counts if code not in solid]
-    total = sum(counts.values())
-    if len(solid) < 2 or len(between) < FEWEST_BETWEEN:
+    if len(counts) - len(solid) < FEWEST_BETWEEN or (kind == "numbers" and max(counts) < 64):  # ids of thin objects
         return False
-    pixels = np.array([counts[code] for code in between])
-    if pixels.sum() > MOST_BETWEEN * total:
-        return False
-    if kind == "numbers" and max(counts) < 64:  # class ids of thin objects
-        return False
-    main = sorted(solid, key=lambda code: -counts[code])[:MOST_CENTERS]
-    on_line = _lie_between(_colors_of(kind, between), _colors_of(kind, main))
-    return bool(pixels[on_line].sum() >= 0.95 * pixels.sum())
+    codes = sorted(counts, key=lambda code: (-counts[code], code))[: 4 * MOST_CENTERS]
+    points, pixels = _colors_of(kind, codes), np.array([counts[code] for code in codes])
+    near: npt.NDArray[np.bool_] = np.any(np.tril(_distances(points, points) <= FEW_LEVELS, -1), axis=1)
+    loose = np.array([code not in solid for code in codes])
+    main = [code for code, is_near in zip(codes, near.tolist(), strict=True) if not is_near and code in solid][
+        :MOST_CENTERS
+    ]
+    between = loose & ~near & _lie_between(points, _colors_of(kind, main))
+    strange = loose & (near | between)
+    few = pixels[between].sum() <= MOST_BETWEEN * pixels.sum()
+    return bool(few and strange.sum() >= FEWEST_BETWEEN and 2 * strange.sum() > loose.sum())
 
 
 def find_centers(kind: Kind, masks: Sequence[MaskSummary]) -> list[int] | None:

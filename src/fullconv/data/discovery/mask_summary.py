@@ -108,7 +108,10 @@ class ClassReading:
         viewed: list[tuple[Kind, int]] = [(kind, code) for code in codes]
         if palette is not None and self.palettes != "index":
             shown = [palette.get(code, 0) for _, code in viewed]
-            if self.palettes == "colour" or all(color in self.colours or color == WHITE for color in shown):
+            known = all(color in self.colours or color == WHITE for color in shown)
+            pairs = zip((code for _, code in viewed), shown, strict=True)
+            moved = any(self.colours.get(color) != index for index, color in pairs if index != IGNORE_INDEX)
+            if self.palettes == "colour" or (known and moved):
                 viewed = [("colours", color) for color in shown]
         if self.grey:
             viewed = [("numbers", code & 255) if kind == "colours" and is_grey(code) else (kind, code)
