@@ -74,7 +74,7 @@ def _row(name: str, kind: str, make: Any) -> str:
         root = Path(folder) / "data"
         root.mkdir()
         path = make(root)
-        examination = examine(survey(root, decode=False))
+        examination = examine(survey(root))
         faults = [fault for group in examination.groups for fault in group.faults if group.kind == kind]
         fault = next((fault for fault in faults if fault.path == path), faults[0])
         cells = [name.replace("_", " "), f"`{kind}`", KINDS[kind], _text(fault, root)]

@@ -65,12 +65,9 @@ from corpus_masks import (
     background_image,
     class_of_no_mask,
     colour_masks,
-    colours_without_names,
     grey_levels,
     jpeg_mask,
     jpegs_without_names,
-    levels_for_ids,
-    mask_0_255,
     no_colour_table,
     only_background,
     palette_in_another_order,
@@ -143,14 +140,6 @@ def misspelt_key_next_to_classes_txt(root: Path) -> Path:
 def dataset_yml(root: Path) -> Path:
     base(root)
     return (root / "dataset.yaml").rename(root / "dataset.yml")
-
-
-def one_class_only(root: Path) -> Path:
-    base(root)
-    name_classes(root, ("roof",))
-    for path in masks(root):
-        save(path, np.where(np.array(Image.open(path)) == 1, 0, 255).astype(np.uint8))
-    return root
 
 
 def stray_split(root: Path) -> Path:
@@ -272,7 +261,6 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("class-names", misspelt_key),
         ("class-names", misspelt_key_next_to_classes_txt),
         ("class-names", dataset_yml),
-        ("class-names", one_class_only),
         ("image-stack", stack_of_planes),
         ("empty-file", zero_bytes),
         ("html-file", html_image),
@@ -294,16 +282,11 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("size-mismatch", coco_of_another_size),
         ("exif-rotation", exif_rotation),
         ("jpeg-mask", jpeg_mask),
-        ("jpeg-mask", jpegs_without_names),
-        ("mask-0-255", mask_0_255),
         ("mask-0-255", some_of_0_255),
         ("antialiased", antialiased_grey),
-        ("antialiased", antialiased_colours),
         ("unknown-label", unknown_label),
-        ("unknown-label", levels_for_ids),
         ("unknown-colour", unknown_colour),
         ("no-colour-table", no_colour_table),
-        ("no-colour-table", colours_without_names),
         ("grey-levels", grey_levels),
         ("only-background", only_background),
         ("unlabelled-split", unlabelled_split),
@@ -318,6 +301,8 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         ("mixed-channels", mixed_channels),
         ("alpha", grey_with_alpha),
         ("doubtful-range", dark_among_bytes),
+        ("moved-pixels", antialiased_colours),
+        ("moved-pixels", jpegs_without_names),
         ("palette-order", palette_in_another_order),
         ("grey-among-colour", grey_among_colour),
         ("several-pages", several_pages),

@@ -13,6 +13,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from corpus import exif_rotation
 from corpus_base import COLORS, STEMS, base, image, label_map, mask, masks, name_classes, save, scene
 from corpus_images import four_declared, heights, six_bands
+from corpus_masks import colours_without_names, levels_for_ids, mask_0_255
 
 __all__ = ["HANDLED", "unicode_and_blanks"]
 
@@ -88,6 +89,14 @@ def nodata_mask(root: Path) -> Path:
     return root
 
 
+def one_named_class(root: Path) -> Path:
+    base(root)
+    name_classes(root, ("roof",))
+    for path in masks(root):
+        save(path, np.where(np.array(Image.open(path)) == 1, 0, 255).astype(np.uint8))
+    return root
+
+
 def extreme_sizes(root: Path) -> Path:
     base(root)
     for stem, size in (("one", (1, 1)), ("flat", (1, 400)), ("tall", (400, 1))):
@@ -100,7 +109,8 @@ def extreme_sizes(root: Path) -> Path:
 HANDLED: dict[str, Callable[[Path], Path]] = {make.__name__: make for make in (
     base, palette_masks, turned_with_its_mask, sixteen_bits, cmyk, one_bit, unicode_and_blanks, composed_and_decomposed,
     loop_of_folders,
-    nodata_mask, extreme_sizes, six_bands, four_declared, heights,
+    nodata_mask, mask_0_255, levels_for_ids, colours_without_names, one_named_class, extreme_sizes,
+    six_bands, four_declared, heights,
 )}
 # fmt: on
 """By name: functions that write a data set without faults and return the data set or a file in it."""

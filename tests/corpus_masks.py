@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from corpus_base import COLORS, SIZE, STEMS, base, label_map, mask, masks, name_classes, save
+from corpus_base import COLORS, SIZE, STEMS, base, label_map, mask, masks, name_classes, save, scene
 
 
 def jpeg_mask(root: Path) -> Path:
@@ -46,20 +47,20 @@ def antialiased_colours(root: Path) -> Path:
     colour_masks(root)
     path = mask(root, "b")
     Image.open(path).filter(ImageFilter.GaussianBlur(0.7)).save(path)
-    return path
+    return root
 
 
 def unknown_colour(root: Path) -> Path:
     colour_masks(root)
     rgb = np.array(Image.open(mask(root, "b")))
-    rgb[20:40, 4:20] = (1, 2, 3)
+    rgb[20:40, 4:20] = (90, 40, 220)
     return save(mask(root, "b"), rgb)
 
 
 def no_colour_table(root: Path) -> Path:
     colour_masks(root)
     name_classes(root)
-    return mask(root, "b")
+    return root
 
 
 def unknown_label(root: Path) -> Path:
@@ -72,9 +73,9 @@ def unknown_label(root: Path) -> Path:
 def grey_levels(root: Path) -> Path:
     base(root)
     (root / "dataset.yaml").unlink()
-    for path in masks(root):
-        save(path, label_map() * np.uint8(100))
-    return mask(root, "a")
+    for number, path in enumerate(masks(root)):
+        save(path, scene(number)[..., 0])
+    return root
 
 
 def only_background(root: Path) -> Path:
@@ -95,8 +96,11 @@ def background_image(root: Path) -> Path:
 
 
 def colours_without_names(root: Path) -> Path:
-    colour_masks(root)
+    base(root)
     (root / "dataset.yaml").unlink()
+    table = np.array([*COLORS.values(), *[COLORS["ground"]] * 253], np.uint8)
+    for path in masks(root):
+        save(path, table[np.asarray(Image.open(path))])
     return mask(root, "b")
 
 
@@ -104,9 +108,9 @@ def jpegs_without_names(root: Path) -> Path:
     base(root)
     (root / "dataset.yaml").unlink()
     for path in masks(root):
-        save(path.with_suffix(".jpg"), np.array(Image.open(path)) * np.uint8(100))
+        save(path.with_suffix(".jpg"), np.array(Image.open(path)) % 255 * np.uint8(100))
         path.unlink()
-    return mask(root, "b", ".jpg")
+    return root
 
 
 def some_of_0_255(root: Path) -> Path:
@@ -145,4 +149,13 @@ def palette_in_another_order(root: Path) -> Path:
     indexed = Image.open(mask(root, "b"))
     indexed.putpalette([*[value for color in colors for value in color], *[255] * 759])
     indexed.save(mask(root, "b"))
-    return mask(root, "b")
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    for folder, target in (("images", "JPEGImages"), ("masks", "SegmentationClass")):
+        (root / target).mkdir()
+        for path in sorted((root / folder).rglob("*.png")):
+            path.rename(root / target / path.name)
+        shutil.rmtree(root / folder)
+    for split, stems in STEMS.items():
+        (lists / f"{split}.txt").write_text("\n".join(stems), encoding="utf-8")
+    return root / "SegmentationClass" / "b.png"

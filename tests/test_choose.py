@@ -14,6 +14,7 @@ import fullconv.api
 from command_line import check
 from fullconv.cli.app import main
 from fullconv.data.layouts import find_dataset
+from fullconv.data.mask_classes.stored_masks import read_stored_mask
 from fullconv.data.statistics import DataSetStatistics, read_statistics, read_training_data
 from fullconv.errors import DataError
 from fullconv.images import read_label_map, write_image, write_label_map
@@ -97,15 +98,21 @@ def test_each_mask_is_decoded_once_before_the_first_batch(tmp_path, monkeypatch,
         (data / "classes.txt").unlink()
     decoded = Counter()
 
-    def counting(path, *rest):
-        decoded[path] += 1
-        return read_label_map(path, *rest)
+    def count_calls(read):
+        def counting(path, *rest):
+            decoded[path] += 1
+            return read(path, *rest)
+
+        return counting
 
     def stop(*_):
         raise Stopped
 
-    for module in ("dataset", "layouts"):
-        monkeypatch.setattr(f"fullconv.data.{module}.read_label_map", counting)
+    for name, read in (
+        ("dataset.read_label_map", read_label_map),
+        ("mask_classes.reader.read_stored_mask", read_stored_mask),
+    ):
+        monkeypatch.setattr(f"fullconv.data.{name}", count_calls(read))
     monkeypatch.setattr("fullconv.training.train._Run.plan", stop)  # it loads the first batch
     monkeypatch.setattr("fullconv.training.data_module.DataModule.encode_with", stop)  # it does so in a ladder
     with pytest.raises(Stopped):

@@ -13,12 +13,12 @@ from PIL import Image
 
 from command_line import check
 from fullconv.arrays import UInt8
-from fullconv.data.discovery.mask_summary import ClassReading, MaskSummary, Question
-from fullconv.data.discovery.mask_values import decide_classes
 from fullconv.data.discovery.name_rule import find_rules
 from fullconv.data.discovery.words import parse_name
 from fullconv.data.held_out import hold_out, series_of
 from fullconv.data.layouts import find_dataset
+from fullconv.data.mask_classes.summary import ClassReading, MaskSummary, Question
+from fullconv.data.mask_classes.values import decide_classes
 from fullconv.errors import DataError
 from fullconv.faults import KINDS
 
@@ -235,7 +235,6 @@ def test_rules_for_names_are_found_and_ambiguity_is_kept() -> None:
 @pytest.mark.parametrize(
     ("masks", "names", "code"),
     [
-        ([{0: 90, 1: 10}, {0: 90, 255: 10}], None, "mask-0-255"),
         ([dict.fromkeys(range(200), 1)], None, "grey-levels"),
         ([{0: 100}], None, "only-background"),
         ([{0: 50, 1: 20, 2: 20, 3: 10}], ("a", "b"), "unknown-label"),
@@ -248,6 +247,12 @@ def test_ambiguous_numbers_are_a_question(
     assert isinstance(decision, Question)
     assert decision.code == code
     assert decision.code in KINDS
+
+
+def test_masks_of_0_and_255_among_masks_of_0_and_1_are_faults() -> None:
+    decision = decide_classes([MaskSummary("numbers", {0: 90, 1: 10}), MaskSummary("numbers", {0: 90, 255: 10})])
+    assert isinstance(decision, ClassReading)
+    assert {index: question.code for index, question in decision.odd.items()} == {1: "mask-0-255"}
 
 
 @pytest.mark.parametrize(
@@ -280,7 +285,7 @@ def test_nodata_of_masks_is_the_background_unless_the_classes_say_otherwise(
     """QGIS writes masks whose background is declared as nodata."""
     decision = decide_classes([MaskSummary("numbers", counts, nodata=0)], names)
     assert isinstance(decision, ClassReading)
-    assert dict(decision.ids) == ids
+    assert dict(decision.numbers) == ids
     assert any("nodata" in note for note in decision.notes)
 
 

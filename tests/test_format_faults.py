@@ -87,7 +87,7 @@ def label_studio(root: Path, polygons: list[Points]) -> Path:
 
 
 def findings(root: Path, kind: str) -> list[Fault]:
-    groups = examine(survey(root, decode=False)).groups
+    groups = examine(survey(root)).groups
     return [fault for group in groups if group.kind == kind for fault in group.faults]
 
 

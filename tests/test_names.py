@@ -83,10 +83,3 @@ def test_unknown_keys_of_dataset_yaml_are_faults_in_every_layout(tmp_path):
     (fault,) = caught.value.faults
     assert (fault.kind, fault.path) == ("class-names", tmp_path / "dataset.yaml")
     assert "'channels'" in fault.remedy
-
-
-def test_a_single_class_is_a_fault(tmp_path):
-    corpus.FAULTS["one_class_only"][1](tmp_path)
-    with pytest.raises(DataError) as caught:
-        find_dataset(tmp_path)
-    assert [(fault.kind, fault.path) for fault in caught.value.faults] == [("class-names", tmp_path)]

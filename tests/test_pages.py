@@ -93,7 +93,7 @@ def make_check(folder: Path) -> Path:
     (root / "dataset.yaml").write_text(names, encoding="utf-8")
     corpus.image(root, "a").rename(corpus.image(root, EVIL.replace("/", "-")))
     corpus.image(root, "b").write_bytes(b"")
-    write_check_page(folder / "check.html", examine(survey(root, decode=False)))
+    write_check_page(folder / "check.html", examine(survey(root)))
     return folder / "check.html"
 
 

@@ -31,7 +31,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def repair_folder(root: Path, name: str = "fixed") -> tuple[Repair, DataSet]:
-    result = repair(examine(survey(root, decode=False)), root.with_name(name))
+    result = repair(examine(survey(root)), root.with_name(name))
     return result, find_dataset(result.folder)
 
 
@@ -45,7 +45,7 @@ def test_similar_images_in_two_splits_are_both_kept(data: Path) -> None:
     for number, path in enumerate(sorted((data / "images").rglob("*.png"))):
         noise = np.random.default_rng(number).integers(-3, 4, scene.shape)
         corpus.save(path, (scene + noise).clip(0, 255).astype(np.uint8))
-    assert "in-two-splits" in {group.kind for group in examine(survey(data, decode=False)).groups}
+    assert "in-two-splits" in {group.kind for group in examine(survey(data)).groups}
     result, dataset = repair_folder(data)
     assert (result.left_out, names(dataset)) == ((), {"train": "abc", "val": "de"})
 
@@ -128,7 +128,7 @@ def test_an_image_with_a_damaged_shape_is_left_out_with_one_fault(data: Path) ->
     values["shapes"].append({"label": "roof", "points": [[1, 1], [2, 2]], "shape_type": "mask", "mask": "AAAA"})
     file.write_text(json.dumps(values))
     result, dataset = repair_folder(root)
-    assert [(fault.kind, fault.path) for fault in result.left_out] == [("damaged-shape", file)]
+    assert [(fault.kind, fault.path) for fault in result.left_out] == [("skipped-shape", file)]
     assert names(dataset) == {"train": "ac", "val": "de"}
 
 
@@ -163,19 +163,22 @@ def test_the_list_of_repairs_names_the_changed_file(data: Path) -> None:
     assert sample.target.read_bytes() == corpus.mask(data, "b").read_bytes()
 
 
-@pytest.mark.parametrize("fault", ["misspelt_key", "grey_levels"])
+@pytest.mark.parametrize("fault", ["misspelt_key", "grey_levels", "no_colour_table"])
 def test_repair_refuses_data_whose_classes_are_not_certain(data: Path, fault: str) -> None:
     corpus.FAULTS[fault][1](data)
     with refuses("classes-not-certain", data):
-        repair(examine(survey(data, decode=False)), data.with_name("fixed"))
+        repair(examine(survey(data)), data.with_name("fixed"))
 
 
 def test_repair_refuses_data_without_a_usable_pair(data: Path) -> None:
     corpus.base(data)
-    for path in corpus_base.masks(data):
+    voc = data.with_name("voc")
+    convert(find_dataset(data), voc, "voc")
+    (voc / "labelmap.txt").rename(voc / "classes.txt").write_text("ground\nroof\ntree\n")
+    for path in (voc / "SegmentationClass").iterdir():
         corpus.save(path, np.full(corpus_base.SIZE, 7, np.uint8))
-    with refuses("no-pair-left", data, "contains the labels 7"):
-        repair(examine(survey(data, decode=False)), data.with_name("fixed"))
+    with refuses("no-pair-left", voc, "contains the labels 7"):
+        repair(examine(survey(voc)), data.with_name("fixed"))
 
 
 @pytest.mark.parametrize("fault", ["no_colour_table", "misspelt_key", "unknown_label"])
@@ -196,11 +199,11 @@ def test_a_refused_repair_ends_with_exit_code_3_and_the_verdict(
 def test_check_ends_with_the_verdict_of_the_copy_and_the_next_command(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    corpus.FAULTS["mask_0_255"][1](data)
+    corpus.FAULTS["exif_rotation"][1](data)
     copy = data.with_name("a copy")
     assert check(monkeypatch, data, "--fix", copy) == 3
     *_, first, verdict, command = capsys.readouterr().out.splitlines()
-    assert first == f"{data} (unchanged): 5 errors, 0 warnings: training would stop or go wrong"
+    assert first == f"{data} (unchanged): 1 error, 0 warnings: training would stop or go wrong"
     assert verdict == f"{copy}: 5 pairs; 0 errors, 0 warnings: training can start"
     assert command == f"next: fullconv train '{copy}'"
 
@@ -227,7 +230,7 @@ def test_an_interrupted_repair_leaves_nothing(data: Path) -> None:
             raise KeyboardInterrupt
 
     corpus.base(data)
-    examination, folder = examine(survey(data, decode=False)), data.with_name("fixed")
+    examination, folder = examine(survey(data)), data.with_name("fixed")
     folder.mkdir()
     with pytest.raises(KeyboardInterrupt):
         repair(examination, folder, stop)

@@ -220,7 +220,7 @@ def check(
     from fullconv.data.layouts import survey
     from fullconv.doctor.examine import examine
 
-    surveyed = survey(Path(data), decode=False, options=ReadingOptions(**reading))
+    surveyed = survey(Path(data), options=ReadingOptions(**reading))
     return examine(surveyed, on_sample or (lambda done, total: None))
 
 

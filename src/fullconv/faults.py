@@ -30,7 +30,7 @@ KINDS: dict[str, Severity] = {
     "unlabelled-split": "error", "inferred": "error",
     "absent-class": "warning", "all-ignored": "warning", "background-image": "warning", "in-two-splits": "warning",
     "thin-objects": "warning", "nodata-labelled": "warning", "mixed-channels": "warning", "alpha": "warning",
-    "doubtful-range": "warning",
+    "doubtful-range": "warning", "moved-pixels": "warning",
     "palette-order": "warning", "grey-among-colour": "warning", "several-pages": "warning", "empty-polygon": "warning",
     "no-area": "warning", "box-over-shape": "warning",
     "skipped-shape": "warning",

@@ -22,6 +22,7 @@ __all__ = [
     "DESCRIPTION",
     "READING_KEYS",
     "VOC_LABELS",
+    "are_placeholders",
     "check_description",
     "find_labels",
     "read_description",
@@ -102,6 +103,11 @@ def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
 def _read_data_yaml(root: Path) -> tuple[LabelSet, bool] | None:
     described = find_data_yaml(root)
     return None if described is None else (_label_set(described.path, list(described.names), None), False)
+
+
+def are_placeholders(names: Sequence[str]) -> bool:
+    """Return whether class names are those of classes that no file names: `class_` and the value in the masks."""
+    return all(re.fullmatch(r"class_-?\d+", name) for name in names)
 
 
 def check_description(root: Path) -> Sequence[Fault]:

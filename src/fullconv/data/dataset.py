@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from fullconv.arrays import Mask, UInt8
+from fullconv.arrays import Int64, Mask, UInt8
 from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.errors import DataError
 from fullconv.faults import Fault
@@ -28,6 +28,7 @@ from fullconv.labels import LabelSet, legal_ids
 __all__ = [
     "MORE_PAIRS",
     "DataSet",
+    "MaskFacts",
     "RangeFacts",
     "Sample",
     "distinct_labels",
@@ -55,6 +56,18 @@ class RangeFacts:
 
 
 @dataclass(frozen=True)
+class MaskFacts:
+    """What decoding a mask showed: (height, width), the pixels of each class id, and of each class by object width.
+
+    Ignored pixels have the id 255. `widths` is None where it was not measured (`object_widths.count_widths`).
+    """
+
+    size: tuple[int, int]
+    pixels: Mapping[int, int]
+    widths: Mapping[int, Int64] | None = None
+
+
+@dataclass(frozen=True)
 class Sample:
     """An image with the file that labels its pixels, and the stem that names both.
 
@@ -68,6 +81,11 @@ class Sample:
     target: Path
     reader: Callable[[], UInt8] | None = None
     shows: frozenset[int] | None = None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the label map is drawn from annotations, and not read from a mask file."""
+        return self.reader is not None and not getattr(self.reader, "reads_masks", False)
 
 
 @dataclass(frozen=True)
@@ -88,6 +106,7 @@ class DataSet:
         inferences: Sentences on what was inferred because no file says it.
         options: The options with which the data were read.
         range_facts: The origin of the range; None for images of 8 bits, and if `measure_range` was not called.
+        mask_facts: What the pass over the masks that decided their classes counted, by mask file.
     """
 
     layout: str
@@ -103,6 +122,7 @@ class DataSet:
     value_range: ValueRange | None = None
     range_facts: RangeFacts | None = None
     options: ReadingOptions = BY_FILES
+    mask_facts: Mapping[Path, MaskFacts] = field(default_factory=dict, repr=False, compare=False)
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """Return the samples of a split, at least one.
@@ -220,7 +240,7 @@ def is_stored_sideways(image: Path, size: Sequence[int]) -> bool:
 def size_fault(sample: Sample, image: Sequence[int], target: Sequence[int]) -> Fault:
     """Return the fault of an image and a mask whose sizes, (height, width), differ."""
     problem = f"is {target[1]}x{target[0]} (width x height), but its image {sample.image} is {image[1]}x{image[0]}"
-    if sample.reader is None and tuple(image) == tuple(target)[::-1] and is_stored_sideways(sample.image, target):
+    if not sample.is_drawn and tuple(image) == tuple(target)[::-1] and is_stored_sideways(sample.image, target):
         problem += " after its EXIF orientation is applied"
         return Fault("exif-rotation", sample.target, problem, "rotate the mask in the same way", sample.name)
     remedy = "resize the mask without interpolation, or export it again"

@@ -156,13 +156,12 @@ def _cover(
     for target in np.argsort(frequency, kind="stable"):
         if frequency[target] < 2:
             continue
+        held = set(val)
         inside = [unit for unit in val if shown[unit][target]]
-        outside = [unit for unit in order if unit not in set(val) and shown[unit][target]]
+        outside = [unit for unit in order if unit not in held and shown[unit][target]]
         if inside and outside:
             continue
-        incoming = (
-            outside if not inside else [unit for unit in order if unit not in set(val) and not shown[unit][target]]
-        )
+        incoming = outside if not inside else [unit for unit in order if unit not in held and not shown[unit][target]]
         leaving = inside if not outside else val
         val = _exchange(val, incoming, leaving, order, shown, frequency, units, wanted, int(target))
     return val

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,23 +11,26 @@ from fullconv.data.annotations.assembly import BACKGROUNDS
 from fullconv.data.annotations.split_lists import apply_lists
 from fullconv.data.archives import is_archive, unpack
 from fullconv.data.channels import detect_channels
-from fullconv.data.classes import CAMVID_LABELS, check_description, find_labels
-from fullconv.data.dataset import DataSet, Sample, distinct_labels
+from fullconv.data.classes import CAMVID_LABELS, check_description
+from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.declared_options import find_options
 from fullconv.data.discovery.reader import LAYOUT, find_groups, read_found
 from fullconv.data.division import divide
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks, recognise_texts
 from fullconv.data.formats.voc import find_voc, read_voc
+from fullconv.data.mask_classes.decide import decide_and_label
+from fullconv.data.mask_classes.reader import Pair
 from fullconv.data.pairing import dataset_error, is_image, pair_files
 from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.data.splits import SPLITS, UNDIVIDED
 from fullconv.data.unlabelled import cover_unlabelled
 from fullconv.errors import DataError
 from fullconv.faults import Fault, group_faults
-from fullconv.images import BAND_SUFFIXES, read_label_map
-from fullconv.labels import IGNORE_INDEX, LabelSet
+from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES
+from fullconv.images.decoders.mask_arrays import ARRAY_MASKS
+from fullconv.labels import IGNORE_INDEX
 
-__all__ = ["UNNAMED", "Survey", "check_survey", "find_dataset", "number_classes", "only_background", "survey"]
+__all__ = ["Survey", "find_dataset", "survey", "usable_dataset"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +59,8 @@ EXPECTED = (
 )
 
 
-UNNAMED = LabelSet.named([f"class_{i}" for i in range(255)])
-"""Placeholder for the classes if no file names them and no mask has been decoded."""
+MASK_SUFFIXES = IMAGE_SUFFIXES | ARRAY_MASKS
+"""Suffixes, in lower case, of the masks of the folder layout."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,15 @@ class Survey:
 def find_dataset(root: Path | str, options: ReadingOptions = BY_FILES) -> DataSet:
     """Return the data set in `root`, whose layout must be one of `EXPECTED` (docs/formats.md shows them).
 
-    Images are paired with masks and their sizes compared by header, so 5,000 samples take seconds. `DataSet.read`
-    checks the pixels. Masks are decoded only in the folder layout: all of them if no file names the classes, otherwise
-    up to the first one with a class above 0. Raises DataError, whose `faults` hold all errors of the data set; warnings
-    are logged.
+    Images are paired with masks and their sizes compared by header. `DataSet.read` checks the pixels. Where what the
+    masks hold decides the classes, each of them is decoded once; 5,000 samples take seconds. Raises DataError, whose
+    `faults` hold all errors of the data set; warnings are logged.
     """
-    return check_survey(survey(root, options=options))
+    return usable_dataset(survey(root, options))
 
 
-def check_survey(result: Survey) -> DataSet:
-    """Return the data set and log the warnings. Raises DataError, whose `faults` hold all errors."""
+def usable_dataset(result: Survey) -> DataSet:
+    """Return the data set of a survey and log its warnings. Raises DataError with all errors of the survey."""
     errors = [fault for fault in result.faults if fault.severity == "error"]
     if result.dataset is None or errors:
         raise dataset_error(result.root, result.name, errors or result.faults)
@@ -93,12 +94,11 @@ def check_survey(result: Survey) -> DataSet:
     return result.dataset
 
 
-def survey(root: Path | str, decode: bool = True, options: ReadingOptions = BY_FILES) -> Survey:
+def survey(root: Path | str, options: ReadingOptions = BY_FILES) -> Survey:
     """Recognise the layout of `root`, a folder or an archive, as `find_dataset` does.
 
     Return the usable samples together with all faults.
 
-    Without `decode`, no mask is decoded: classes that no file names are `UNNAMED`, and faults of pixels are not found.
     Raises DataError only if `root` is not a folder with a known layout.
     """
     root = Path(root)
@@ -110,7 +110,7 @@ def survey(root: Path | str, decode: bool = True, options: ReadingOptions = BY_F
         raise DataError(f"{root}: does not exist; give the data set's folder", code="missing-folder")
     faults: list[Fault] = []
     options = find_options(root, options, faults)
-    recognised = _recognise(root, decode, options)
+    recognised = _recognise(root, options)
     if recognised is None:
         raise _unknown_layout(root)
     name, build = recognised
@@ -128,7 +128,7 @@ def survey(root: Path | str, decode: bool = True, options: ReadingOptions = BY_F
     return Survey(root, name, dataset, tuple(faults))
 
 
-def _recognise(root: Path, decode: bool = True, options: ReadingOptions = BY_FILES) -> Recognised | None:
+def _recognise(root: Path, options: ReadingOptions = BY_FILES) -> Recognised | None:
     """Return the layout's name and its reader, which adds faults to a list and returns the samples without faults."""
     if options.images is not None:
         return LAYOUT, partial(read_found, root, find_groups(root, options), options)
@@ -143,7 +143,7 @@ def _recognise(root: Path, decode: bool = True, options: ReadingOptions = BY_FIL
         return voc.name, partial(read_voc, voc)
     if any((root / f"{split}annot").is_dir() for split in SPLITS):
         return "CamVid", partial(_camvid, root)
-    folder = "folder", partial(_folder, root, decode)
+    folder = "folder", partial(_folder, root, options)
     has_images = (root / "images").is_dir()
     if has_images and (root / "masks").is_dir():
         return folder
@@ -166,28 +166,32 @@ def _unknown_layout(root: Path) -> DataError:
     return DataError(message, details=EXPECTED, code="unknown-layout")
 
 
-def _folder(root: Path, decode: bool, faults: list[Fault]) -> DataSet | None:
-    named_labels = None
-    try:
-        named_labels = find_labels(root)
-    except DataError as error:
-        faults += error.faults_at(root)
+def _folder(root: Path, options: ReadingOptions, faults: list[Fault]) -> DataSet | None:
+    """Read pairs from `images` and `masks`; what the masks hold decides their classes, as in other folders."""
     splits = _folder_splits(root / "images", root / "masks", faults)
-    every = [sample for samples in splits.values() for sample in samples]
-    labels, color_masks = named_labels or (None, False)
-    if not decode:
-        labels = labels or UNNAMED
-    elif labels is None and not faults:
-        labels = _labels_from_masks(root, every, faults)
-    elif labels is not None and labels.num_classes > 1 and not faults:
-        faults += _background_faults(root, every, labels if color_masks else None)
-    return None if labels is None else DataSet("folder", root, labels, splits, color_masks=color_masks)
+    pairs = [
+        Pair(sample.name, sample.image, (sample.target,), split) for split, found in splits.items() for sample in found
+    ]
+    notes: list[str] = []
+    labelled = decide_and_label(root, pairs, faults, notes, options.mask_nodata)
+    if labelled is None:
+        return None
+    found = {split: labelled.samples.get(split, ()) for split in splits}
+    return DataSet(
+        "folder",
+        root,
+        labelled.labels,
+        found,
+        color_masks=labelled.color_masks,
+        inferences=tuple(notes),
+        mask_facts=labelled.facts,
+    )
 
 
 def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, tuple[Sample, ...]]:
     folders = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name[0] != ".")
     if not folders:
-        return {UNDIVIDED: pair_files(images, masks, faults)}
+        return {UNDIVIDED: pair_files(images, masks, faults, mask_suffixes=MASK_SUFFIXES)}
     faults += _unsplit_faults(images, folders)
     for split in SPLITS:
         if (masks / split).is_dir() and split not in folders:
@@ -196,7 +200,7 @@ def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, 
                 Fault("missing-folder", images / split, problem, "create it, or remove the masks", split=split)
             )
     splits = {
-        split: pair_files(images / split, masks / split, faults, split)
+        split: pair_files(images / split, masks / split, faults, split, MASK_SUFFIXES)
         for split in SPLITS
         if split in folders and (split != "test" or (masks / split).is_dir())
     }
@@ -226,42 +230,6 @@ def _camvid(root: Path, faults: list[Fault]) -> DataSet:
     return DataSet("camvid", root, CAMVID_LABELS, splits, remap=((11, IGNORE_INDEX),))
 
 
-def _labels_from_masks(root: Path, samples: list[Sample], faults: list[Fault]) -> LabelSet | None:
-    """Return `class_0`, `class_1`, ... up to the largest label in the masks; decodes all masks."""
-    labels: set[int] = set()
-    for sample in samples:
-        try:
-            labels.update(distinct_labels(read_label_map(sample.target)))
-        except DataError as error:
-            faults += error.faults_at(sample.target)
-    return None if faults else number_classes(root, labels, faults)
-
-
-def number_classes(root: Path, held: set[int], faults: list[Fault]) -> LabelSet | None:
-    """Return `class_0`, `class_1`, ... up to the largest label in `held`; None, and a fault, if these look wrong."""
-    held = held - {IGNORE_INDEX}
-    count = max(held, default=-1) + 1
-    if count < 2:
-        faults.append(only_background(root))
-    elif count > 2 * len(held):
-        shown = ", ".join(map(str, sorted(held)[:8]))
-        problem = f"have {len(held)} labels ({shown}) of {count} possible, which looks like grey levels, not class ids"
-        remedy = "write the ids 0, 1, 2, ..., or name all classes in classes.txt"
-        faults.append(Fault("grey-levels", root / "masks", problem, remedy))
-    return LabelSet.named([f"class_{i}" for i in range(count)]) if not faults else None
-
-
-def _background_faults(root: Path, samples: list[Sample], colors: LabelSet | None) -> Sequence[Fault]:
-    """Return a fault if no mask has a class above 0; stops at the first mask that has one or cannot be read."""
-    for sample in samples:
-        try:
-            if any(0 < label != IGNORE_INDEX for label in distinct_labels(read_label_map(sample.target, colors))):
-                return []
-        except DataError as error:
-            return error.faults_at(sample.target)
-    return [only_background(root)]
-
-
 def _inferred_faults(dataset: DataSet) -> list[Fault]:
     remedy = "write it into dataset.yaml with `fullconv check DATA --write`, or leave --strict out"
     return [Fault("inferred", dataset.root, f"this is inferred: {text}", remedy) for text in dataset.inferences]
@@ -272,9 +240,3 @@ def _one_class_fault(dataset: DataSet) -> Fault:
     return Fault(
         "class-names", dataset.root, problem, "name the background as a class, and write its id into the masks"
     )
-
-
-def only_background(root: Path) -> Fault:
-    """Return the fault of a folder whose masks are all background."""
-    remedy = "in masks of 0 and 255, write 1 for 255, because 255 is ignored"
-    return Fault("only-background", root / "masks", "no mask has a class above 0", remedy)

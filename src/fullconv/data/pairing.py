@@ -11,8 +11,7 @@ from fullconv.data.dataset import Sample, jpeg_fault, size_fault
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, image_size
-from fullconv.images.decoders.npy import ARRAY_SUFFIX
-from fullconv.images.decoders.sbd_mask import MASK_SUFFIX
+from fullconv.images.decoders.mask_arrays import ARRAY_MASKS
 
 __all__ = ["check_sizes", "dataset_error", "is_image", "list_by_stem", "normalize_stem", "pair_files"]
 
@@ -33,11 +32,11 @@ def list_by_stem(
         faults.append(Fault("missing-folder", folder, "this folder does not exist", remedy, split=split))
         return {}
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix.lower() == ARRAY_SUFFIX, path)):
+    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix.lower() in ARRAY_MASKS, path.name)):
         if not _has_suffix(path, suffixes):
             continue
         stem = normalize_stem(path.stem)
-        if stem in files and path.suffix.lower() == ARRAY_SUFFIX:  # for example the image's features
+        if stem in files and path.suffix.lower() in ARRAY_MASKS:  # for example the image's features
             continue
         if stem in files:
             problem = f"has the same stem as {files[stem].name}"
@@ -59,10 +58,19 @@ def is_image(path: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
     return _has_suffix(path, suffixes)
 
 
-def pair_files(images: Path, masks: Path, faults: list[Fault], split: str = "train") -> tuple[Sample, ...]:
-    """Return the images and masks of two folders that share a stem; add all others to `faults`."""
+def pair_files(
+    images: Path,
+    masks: Path,
+    faults: list[Fault],
+    split: str = "train",
+    mask_suffixes: Collection[str] = IMAGE_SUFFIXES,
+) -> tuple[Sample, ...]:
+    """Return the images and masks of two folders that share a stem; add all others to `faults`.
+
+    With `mask_suffixes` that include arrays, only names are compared: the masks are decoded later.
+    """
     image_files = list_by_stem(images, faults, BAND_SUFFIXES, split)
-    mask_files = list_by_stem(masks, faults, split=split)
+    mask_files = list_by_stem(masks, faults, mask_suffixes, split)
     unread = _find_unread(images, image_files, faults, split)
     both = sorted(image_files.keys() & mask_files.keys())
     if not (image_files and mask_files):
@@ -78,13 +86,14 @@ def pair_files(images: Path, masks: Path, faults: list[Fault], split: str = "tra
     for stem in sorted(mask_files.keys() - image_files.keys() - unread):
         problem = f"no image in {images} has its stem"
         faults.append(Fault("orphan-mask", mask_files[stem], problem, "add the image, or remove the mask", stem, split))
-    return check_sizes((Sample(stem, image_files[stem], mask_files[stem]) for stem in both), faults, split)
+    pairs = tuple(Sample(stem, image_files[stem], mask_files[stem]) for stem in both)
+    return check_sizes(pairs, faults, split) if mask_suffixes is IMAGE_SUFFIXES else pairs
 
 
 def _find_unread(images: Path, stems: Collection[str], faults: list[Fault], split: str) -> set[str]:
     """Return the stems of images of unsupported types; add these, and images in nested folders, to `faults`."""
     unread = set()
-    for path in sorted(images.iterdir()) if images.is_dir() else ():
+    for path in sorted(images.iterdir(), key=lambda path: path.name) if images.is_dir() else ():
         if path.name.startswith((".", "@")):  # @eaDir holds a disk station's thumbnails
             continue
         stem = normalize_stem(path.stem)
@@ -112,7 +121,7 @@ def _find_unread(images: Path, stems: Collection[str], faults: list[Fault], spli
 def check_sizes(samples: Iterable[Sample], faults: list[Fault], split: str = "train") -> tuple[Sample, ...]:
     """Return the samples whose image and mask have readable headers with equal sizes; add the others to `faults`.
 
-    Masks that are not image files (SBD's, and those with a `reader`) have no header with their size. `read_statistics`
+    Masks that are not image files (arrays, and those with a `reader`) have no header with their size. `read_statistics`
     and `DataSet.read` compare it.
     """
     valid = []
@@ -120,7 +129,7 @@ def check_sizes(samples: Iterable[Sample], faults: list[Fault], split: str = "tr
         sample_faults: list[Fault] = []
         if sample.target.suffix.lower() in (".jpg", ".jpeg"):
             sample_faults.append(jpeg_fault(sample.target))
-        is_file = sample.reader is None and sample.target.suffix != MASK_SUFFIX
+        is_file = sample.reader is None and sample.target.suffix.lower() not in ARRAY_MASKS
         sizes = []
         for path in (sample.image, sample.target)[: 2 if is_file else 1]:
             try:

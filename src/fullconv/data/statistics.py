@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fullconv.arrays import UInt8
-from fullconv.data.dataset import DataSet, Sample, size_fault
-from fullconv.data.layouts import UNNAMED, check_survey, number_classes, only_background, survey
+from fullconv.data.dataset import DataSet, MaskFacts, Sample, size_fault
+from fullconv.data.layouts import survey, usable_dataset
 from fullconv.data.object_widths import WIDEST, count_widths, median_width
 from fullconv.data.pairing import dataset_error
 from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.data.value_range import measure_range
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.images import image_size
+from fullconv.images import image_size, read_empty
 from fullconv.labels import IGNORE_INDEX
 
 __all__ = [
@@ -95,26 +95,17 @@ class DataSetStatistics:
 def read_training_data(root: Path | str, options: ReadingOptions = BY_FILES) -> tuple[DataSet, DataSetStatistics]:
     """Find the data set of `root` as `find_dataset` does, and decode each of its masks once.
 
-    This one pass names the classes if no file does, finds the faults of all masks, and counts pixels. Raises DataError
-    as `find_dataset` and `read_statistics`.
+    Where a first pass over the masks decided the classes, its counts are used; otherwise one pass finds the faults of
+    all masks and counts pixels. Raises DataError as `find_dataset` and `read_statistics`.
     """
-    surveyed = survey(root, decode=False, options=options)
-    found = check_survey(surveyed)
+    surveyed = survey(root, options)
+    found = usable_dataset(surveyed)
     faults: list[Fault] = []
-    dataset, unnamed = measure_range(found, faults), found.labels is UNNAMED
+    dataset = measure_range(found, faults)
     if faults:
         raise dataset_error(surveyed.root, surveyed.name, faults)
     _log_range(dataset)
-    others = [name for name, samples in dataset.splits.items() if samples and name not in ("train", "val")]
-    counts = _Counts(dataset, "train", ("val", *others) if unnamed else ("val",))
-    if unnamed:
-        labels = number_classes(surveyed.root, counts.held, faults)
-        dataset = dataset if labels is None else replace(dataset, labels=labels)
-    elif dataset.layout == "folder" and not counts.held - {0, IGNORE_INDEX}:
-        faults.append(only_background(surveyed.root))
-    if faults:
-        raise dataset_error(surveyed.root, surveyed.name, faults)
-    statistics = counts.statistics(dataset)
+    statistics = _Counts(dataset, "train", ("val",), dataset.mask_facts).statistics(dataset)
     _log_reading(dataset, statistics)
     return dataset, statistics
 
@@ -159,27 +150,39 @@ def read_statistics(dataset: DataSet, split: str = "train", *checked: str) -> Da
 
 
 class _Counts:
-    """The counts of one pass over the masks.
+    """The counts of one pass over the masks; `facts` are those of masks that were decoded before.
 
-    `held` are the labels of all masks. `pixels` and `width_counts` are the counts of `split` by label.
+    `pixels` and `width_counts` are the counts of `split` by label.
     """
 
-    def __init__(self, dataset: DataSet, split: str, checked: tuple[str, ...]) -> None:
+    def __init__(
+        self, dataset: DataSet, split: str, checked: tuple[str, ...], facts: Mapping[Path, MaskFacts] | None = None
+    ) -> None:
         self.split, self.images = split, len(dataset.split(split))
-        self.pixels, total = np.zeros(256, np.int64), np.zeros(256, np.int64)
+        self.pixels = np.zeros(256, np.int64)
         self.width_counts = np.zeros((256, WIDEST + 1), np.int64)
+        widths_known = any(fact.widths is not None for fact in (facts or {}).values())
         measured = set(np.linspace(0, self.images - 1, min(MEASURED, self.images)).round().astype(int).tolist())
         faults: list[Fault] = []
-        for target, index in _targets(dataset, (split, *checked), faults):
-            counts = np.bincount(target.ravel(), minlength=256)
-            total += counts
-            if index is not None:
-                self.pixels += counts
-                self.width_counts += count_widths(target) if index in measured else 0
+        for name in (split, *checked):
+            for index, sample in enumerate(dataset.split(name)):
+                known = _known_facts(dataset, sample, facts or {})
+                if known is not None and name == split:
+                    self._add(known)
+                elif known is None:
+                    target = _target(dataset, sample, faults)
+                    if target is not None and name == split:
+                        self.pixels += np.bincount(target.ravel(), minlength=256)
+                        self.width_counts += count_widths(target) if index in measured and not widths_known else 0
         if faults:
             names = " and ".join(repr(name) for name in (split, *checked))
             raise DataError(f"{dataset.root}: masks of {names} cannot be used", faults)
-        self.held = set(np.flatnonzero(total).tolist())
+
+    def _add(self, facts: MaskFacts) -> None:
+        for label, count in facts.pixels.items():
+            self.pixels[label] += count
+        for label, counts in (facts.widths or {}).items():
+            self.width_counts[label] += counts
 
     def statistics(self, dataset: DataSet) -> DataSetStatistics:
         """Return the counts for the classes of `dataset`."""
@@ -193,13 +196,15 @@ class _Counts:
         )
 
 
-def _targets(dataset: DataSet, splits: tuple[str, ...], faults: list[Fault]) -> Iterator[tuple[UInt8, int | None]]:
-    """Yield the masks without faults, with their index in the first split; None for masks of the other splits."""
-    for name in splits:
-        for index, sample in enumerate(dataset.split(name)):
-            target = _target(dataset, sample, faults)
-            if target is not None:
-                yield target, index if name == splits[0] else None
+def _known_facts(dataset: DataSet, sample: Sample, facts: Mapping[Path, MaskFacts]) -> MaskFacts | None:
+    """Return what an earlier pass counted in a mask; None if it must be decoded, because pixels may lack data."""
+    known = facts.get(sample.target)
+    if known is None:
+        return None
+    try:
+        return known if read_empty(sample.image, dataset.input) is None else None
+    except DataError:
+        return None
 
 
 def _target(dataset: DataSet, sample: Sample, faults: list[Fault]) -> UInt8 | None:

@@ -42,7 +42,7 @@ def find_dataset_faults(
     if few:
         yield Fault("empty-split", root, few_pairs(len(records)), MORE_PAIRS)
     for split in () if few else ("train", "val"):
-        explained = any(_empties(fault, split) for fault in known)
+        explained = dataset is None or any(_empties(fault, split) for fault in known)
         if not explained and not any(record.split == split for record in records):
             problem = f"the split {split!r} has no samples"
             yield Fault("empty-split", root, problem, "add images and masks to it", split=split)
@@ -56,9 +56,6 @@ def find_dataset_faults(
     total = _sum_counts(usable)
     if dataset.labels.num_classes > 1 and total[0] and not total[1:255].any():
         yield from _one_class_faults(root, usable)
-        return
-    if unnamed and (levels := _grey_levels(dataset, usable)):
-        yield levels
         return
     yield from _odd_masks(root, dataset, usable)
     yield from _absent_classes(root, dataset, usable, unnamed)
@@ -95,21 +92,6 @@ def _white(usable: Sequence[Record], problem: str) -> Iterator[Fault]:
     for record in usable:
         if _is_white(record):
             yield _of(record, Fault("mask-0-255", record.label_path, problem, "write 255 as 1"))
-
-
-def _grey_levels(dataset: DataSet, usable: Sequence[Record]) -> Fault | None:
-    """Return the fault of masks with few of many possible labels, by the rule of `find_dataset`."""
-    held, count = np.flatnonzero(_sum_counts(usable)[:255]), dataset.labels.num_classes
-    if not len(held) or count <= 2 * len(held) + 1:
-        return None
-    last = next(record for record in usable if record.counts is not None and record.counts[held[-1]])
-    shown = ", ".join(map(str, held[:8].tolist()))
-    problem = (
-        f"is one of the masks that contain {len(held)} labels ({shown}) of {count} possible ones, like grey levels"
-    )
-    return _of(
-        last, Fault("grey-levels", last.label_path, problem, "write class ids 0, 1, 2, ..., or name all classes")
-    )
 
 
 def _odd_masks(root: Path, dataset: DataSet, usable: Sequence[Record]) -> Iterator[Fault]:

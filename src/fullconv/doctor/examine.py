@@ -12,8 +12,9 @@ import numpy as np
 
 from fullconv.arrays import Int64, Mask, UInt8
 from fullconv.data.annotations.assembly import Drawing
+from fullconv.data.classes import are_placeholders
 from fullconv.data.dataset import DataSet, RangeFacts, Sample, size_fault
-from fullconv.data.layouts import UNNAMED, Survey
+from fullconv.data.layouts import Survey
 from fullconv.data.object_widths import WIDEST, count_widths, median_width
 from fullconv.data.splits import SPLITS
 from fullconv.data.statistics import SPARSE
@@ -30,6 +31,9 @@ from fullconv.images import RGB
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["ClassFacts", "Examination", "examine"]
+
+NO_CLASSES = LabelSet.named(["none"])
+"""Stands for the classes of a data set whose classes are uncertain."""
 
 MEASURED = 400
 """Objects are measured in about so many masks, evenly spread: to measure a mask takes as long as to decode it."""
@@ -49,7 +53,7 @@ class ClassFacts:
 class Examination:
     """The result of a check.
 
-    `groups` has the faults by kind. If no file names the classes, `dataset` has as many classes as the masks contain.
+    `groups` has the faults by kind.
     """
 
     root: Path
@@ -126,7 +130,7 @@ class Examination:
 
 
 def examine(surveyed: Survey, on_sample: Callable[[int, int], None] = lambda done, total: None) -> Examination:
-    """Decode every image and mask of a survey once, and find all faults. The survey must not decode masks itself.
+    """Decode every image and mask of a survey once, and find all faults.
 
     Memory holds one sample at a time, and about 12 KB of each sample. `on_sample` is called after each sample with the
     number of samples done and of all.
@@ -155,17 +159,19 @@ def examine(surveyed: Survey, on_sample: Callable[[int, int], None] = lambda don
             seen[key] = record
             records.append(record)
         on_sample(index + 1, len(pairs))
-    dataset = _name_classes(surveyed.dataset, records)
-    unnamed = surveyed.dataset is not None and surveyed.dataset.labels is UNNAMED
+    dataset = surveyed.dataset
+    unnamed = dataset is not None and are_placeholders(dataset.labels.class_names)
     facts = tuple(fact for fact in _class_facts(dataset, records, counts_by_width) if fact.images or not unnamed)
     widths = {fact.name: fact.width for fact in facts}
     faults = [fault for fault in surveyed.faults if fault.pair is None]
     faults += range_faults
     faults += (fault for record in records for fault in record.faults)
     faults += find_dataset_faults(surveyed.root, dataset, records, widths, tuple(faults), unnamed)
+    known = {fault.path for fault in faults if fault.severity == "error"}
+    faults += (fault for fault in surveyed.faults if fault.pair is not None and fault.path not in known)
     of_records = zip(records, _faults_of_records(records, faults), strict=True)
     samples = [(record.split, record.sample.name, of_record) for record, of_record in of_records]
-    thumbs = gallery.thumbs(samples, dataset.labels if dataset else UNNAMED)
+    thumbs = gallery.thumbs(samples, dataset.labels if dataset else NO_CLASSES)
     return Examination(surveyed.root, surveyed.name, dataset, tuple(records), group_faults(faults), facts, thumbs)
 
 
@@ -238,15 +244,6 @@ def _nodata_faults(sample: Sample, empty: Mask, target: UInt8) -> list[Fault]:
     problem = f"has a class on {100 * share:.2g} % of its pixels where its image {sample.image} has no data"
     remedy = "continue, these pixels are ignored; if the image has data there, correct its nodata value, mask or alpha"
     return [Fault("nodata-labelled", sample.target, problem, remedy)] if share else []
-
-
-def _name_classes(dataset: DataSet | None, records: list[Record]) -> DataSet | None:
-    """Return the data set; if no file names the classes, with as many as the masks contain, at least two."""
-    if dataset is None or dataset.labels is not UNNAMED:
-        return dataset
-    total = sum((record.counts for record in records if record.counts is not None), np.zeros(256, np.int64))
-    count = max(2, int(np.flatnonzero(total[:255]).max(initial=0)) + 1)
-    return replace(dataset, labels=LabelSet.named([f"class_{i}" for i in range(count)]))
 
 
 def _labelled_share(records: Sequence[Record]) -> float:

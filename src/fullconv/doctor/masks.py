@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from fullconv.arrays import Int64, Mask, UInt8
 from fullconv.data.dataset import DataSet, Sample, distinct_labels, jpeg_fault
-from fullconv.data.layouts import UNNAMED
 from fullconv.faults import Fault
 from fullconv.images import stored_labels
 from fullconv.images.decoders.open_pillow import open_with_pillow
@@ -89,7 +88,7 @@ def _inspect_numbers(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool)
     counts = np.bincount(stored.ravel(), minlength=256)
     if is_jpeg:
         return _jpeg_mask(path, stored, _snap_jpeg(dataset.labels, stored))
-    smoothed = _between(counts, legal[table], dataset.labels is UNNAMED)
+    smoothed = _between(counts, legal[table])
     if smoothed is not None:
         main, between = smoothed
         if _is_edge(np.isin(stored, between)):
@@ -103,22 +102,16 @@ def _inspect_numbers(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool)
     return InspectedMask(_size(stored), target)
 
 
-def _between(counts: Int64, legal: Mask, unnamed: bool) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]] | None:
-    """Return the values of classes and the values between them that smoothing made; None if these are too few.
-
-    If no file names the classes, every value is legal. Then rare values are treated as made by smoothing, if there are
-    many of them and they are far above their number.
-    """
+def _between(counts: Int64, legal: Mask) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]] | None:
+    """Return the values of classes and the values between them that smoothing made; None if these are too few."""
     frequent, held = counts >= max(1, MAIN_SHARE * counts.sum()), counts > 0
     if counts[1] < counts[IGNORE_INDEX] and legal.sum() == 3:
         frequent[1] = False  # for two classes, edges between 0 and 255 contain 1
     main = np.flatnonzero(frequent & legal)
-    strange = np.flatnonzero(held & (~frequent if unnamed else ~legal))
-    if len(main) < 2 or len(strange) < FEWEST_BETWEEN * (2 if unnamed else 1):
+    strange = np.flatnonzero(held & ~legal)
+    if len(main) < 2 or len(strange) < FEWEST_BETWEEN:
         return None
-    inside = main[0] < strange[0] and strange[-1] < main[-1]
-    far = not unnamed or int(strange[-1]) > 2 * int(held.sum())
-    return (main, strange) if inside and far else None
+    return (main, strange) if main[0] < strange[0] and strange[-1] < main[-1] else None
 
 
 def _inspect_colors(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool) -> InspectedMask:

@@ -116,7 +116,7 @@ def _unpaired_errors(examination: Examination) -> list[Fault]:
     return [
         fault
         for group in examination.groups
-        if group.severity == "error" and group.kind not in _OF_FOLDERS
+        if (group.severity == "error" or group.kind == "skipped-shape") and group.kind not in _OF_FOLDERS
         for fault in group.faults
         if fault.path not in paired and fault not in of_pairs
     ]

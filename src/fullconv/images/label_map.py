@@ -24,7 +24,15 @@ from fullconv.images.decoders.tiff_tags import read_nodata, tiff_tags
 from fullconv.images.reader import gdal_driver
 from fullconv.labels import LabelSet
 
-__all__ = ["LabelReader", "WholeLabels", "open_label_map", "read_label_map", "stored_labels"]
+__all__ = [
+    "LabelReader",
+    "WholeLabels",
+    "grey_maximum",
+    "open_label_map",
+    "read_label_map",
+    "stored_labels",
+    "unstretch_grey",
+]
 
 _GREY, _RGB, _PALETTE = 1, 2, 3
 
@@ -63,7 +71,7 @@ def stored_labels(image: ImageFile, path: StrPath) -> UInt8:
     The nodata value of a GeoTIFF becomes 255. Raises DataError as `read_label_map`, but not for JPEG.
     """
     with decoding_errors(path):
-        maximum = _grey_maximum(image)
+        maximum = grey_maximum(image)
         nodata = read_nodata(image.tag_v2) if isinstance(image, TiffImageFile) else None
         upright = load_upright(image)
         if upright.mode in ("RGB", "RGBA"):
@@ -77,7 +85,7 @@ def stored_labels(image: ImageFile, path: StrPath) -> UInt8:
         return _ids_from_grey(stored if nodata is None else np.where(stored == nodata, 255, stored), maximum, path)
 
 
-def _grey_maximum(image: ImageFile) -> int | None:
+def grey_maximum(image: ImageFile) -> int | None:
     """Return the largest grey value that the file can store, if Pillow stretches its values to 8 or 16 bits."""
     parameters = image.tile[0][3] if image.tile else None
     values = parameters if isinstance(parameters, tuple) else (parameters,)
@@ -86,10 +94,16 @@ def _grey_maximum(image: ImageFile) -> int | None:
     return {"L;2": 3, "L;4": 15}.get(str(values[0])[:3])
 
 
+def unstretch_grey(stored: npt.NDArray[Any], maximum: int | None) -> npt.NDArray[Any]:
+    """Return grey values as the file stores them; `maximum` is that of `grey_maximum`."""
+    if maximum is None:
+        return stored
+    top = 255 if stored.dtype == np.uint8 else 65535
+    return (stored.astype(np.int64) * maximum + top // 2) // top
+
+
 def _ids_from_grey(stored: npt.NDArray[Any], maximum: int | None, path: StrPath) -> UInt8:
-    if maximum is not None:
-        top = 255 if stored.dtype == np.uint8 else 65535
-        stored = (stored.astype(np.int64) * maximum + top // 2) // top
+    stored = unstretch_grey(stored, maximum)
     low, high = stored.min(), stored.max()
     if low < 0 or high > 255:
         problem = f"has labels from {low} to {high}, but only 0 to 255 can be read"

@@ -12,6 +12,7 @@ from fullconv.data.discovery.name_rule import NameRule, split_mixed
 from fullconv.data.discovery.renderings import FORMAT_WORDS, PICTURES, rank_rendering, rank_words
 from fullconv.data.discovery.words import Role, Split, parse_name
 from fullconv.data.pairing import normalize_stem
+from fullconv.images.decoders.mask_arrays import ARRAY_MASKS
 
 __all__ = ["Collection", "Group", "collections_of", "grouped"]
 
@@ -73,6 +74,9 @@ def collections_of(
         names = folder.having(suffixes)
         if names:
             found += _divide(_of_folder(folder, names), is_label_image)
+        elif folder.having(ARRAY_MASKS):
+            arrays = _of_folder(folder, folder.having(ARRAY_MASKS))
+            found += [arrays] if arrays.role == "mask" else []
     return _decide_silent(found, is_label_image)
 
 

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from fullconv.arrays import UInt8
-from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.discovery.by_table import decide_with_tables
+from fullconv.data.dataset import DataSet
 from fullconv.data.discovery.collections import Collection, Group, collections_of, grouped
 from fullconv.data.discovery.inventory import list_files
-from fullconv.data.discovery.mask_summary import ClassReading, MaskSummary
 from fullconv.data.discovery.name_rule import Matching, find_rules, match_names
 from fullconv.data.discovery.patterns import groups_by_pattern
 from fullconv.data.discovery.rivals import ask_for_one, drop_copies
-from fullconv.data.discovery.stored_masks import apply_reading, read_stored_mask, summarize
+from fullconv.data.mask_classes.decide import decide_and_label
+from fullconv.data.mask_classes.reader import Pair
+from fullconv.data.mask_classes.stored_masks import read_stored_mask, summarize
 from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.data.splits import UNDIVIDED
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, image_size
-from fullconv.labels import IGNORE_INDEX, LabelSet
+from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES
 
 __all__ = ["LAYOUT", "find_groups", "read_found"]
 
@@ -37,8 +33,6 @@ LEFT_OUT = 0.1
 
 PROBE_VALUES = 32
 """A file with no more different values than this, on an image of some size, is taken for a label image."""
-
-Pairs = list[tuple[Path, tuple[Path, ...], str]]
 
 
 def find_groups(root: Path, options: ReadingOptions = BY_FILES) -> list[Group]:
@@ -60,13 +54,12 @@ def read_found(root: Path, groups: Sequence[Group], options: ReadingOptions, fau
     Every inference is a sentence of the data set. Faults go to the list; None means that there are no classes.
     """
     notes: list[str] = []
-    pairs: dict[str, Pairs] = {}
+    pairs: list[Pair] = []
     for group in groups:
         faults += ask_for_one(root, group)
         notes += _note_unread(root, group)
         if group.masks:
-            split = group.split or UNDIVIDED
-            pairs.setdefault(split, []).extend(_pair_group(root, group, faults, notes))
+            pairs += _pair_group(root, group, faults, notes)
         elif group.split in (None, "train", "val"):
             problem = f"the {len(group.images.names)} images have no masks"
             remedy = "add the masks, or move the images away"
@@ -77,17 +70,18 @@ def read_found(root: Path, groups: Sequence[Group], options: ReadingOptions, fau
             )
     if faults:
         return None
-    masks = [mask for entries in pairs.values() for _, paths, _ in entries for mask in paths]
-    summaries = _summarize_all(masks, faults)
-    if faults:
+    labelled = decide_and_label(root, _name_apart(root, pairs), faults, notes, options.mask_nodata)
+    if labelled is None:
         return None
-    pairs = {split: _name_apart(root, entries) for split, entries in pairs.items()}
-    reading = _decide(root, summaries, faults, notes)
-    if reading is None:
-        return None
-    splits = {split: _samples(entries, reading, summaries, faults) for split, entries in pairs.items()}
-    labels = LabelSet.named(reading.names, reading.colors)
-    return DataSet(LAYOUT, root, labels, splits, inferences=tuple(notes))
+    return DataSet(
+        LAYOUT,
+        root,
+        labelled.labels,
+        labelled.samples,
+        color_masks=labelled.color_masks,
+        inferences=tuple(notes),
+        mask_facts=labelled.facts,
+    )
 
 
 def _note_unread(root: Path, group: Group) -> list[str]:
@@ -103,16 +97,18 @@ def _note_unread(root: Path, group: Group) -> list[str]:
     return [f"not read, next to {_inside(root, group.masks[0].folder)}: {', '.join(dict.fromkeys(shown))}"]
 
 
-def _name_apart(root: Path, entries: Pairs) -> Pairs:
+def _name_apart(root: Path, pairs: Sequence[Pair]) -> list[Pair]:
     """Give images of one name in several folders the names of their paths: `urban/0` and `rural/0`."""
-    count = Counter(name for _, _, name in entries)
+    count = Counter((pair.split, pair.name) for pair in pairs)
     return [
-        (image, masks, name if count[name] == 1 else image.relative_to(root).with_suffix("").as_posix())
-        for image, masks, name in entries
+        pair
+        if count[pair.split, pair.name] == 1
+        else replace(pair, name=pair.image.relative_to(root).with_suffix("").as_posix())
+        for pair in pairs
     ]
 
 
-def _pair_group(root: Path, group: Group, faults: list[Fault], notes: list[str]) -> Pairs:
+def _pair_group(root: Path, group: Group, faults: list[Fault], notes: list[str]) -> list[Pair]:
     """Pair the images of a group with their masks; what is left over is a note, or a fault where it is much."""
     images = group.images
     stems = [images.stem(index) for index in range(len(images.names))]
@@ -126,7 +122,10 @@ def _pair_group(root: Path, group: Group, faults: list[Fault], notes: list[str])
         where = f"{_inside(root, images.folder)} and {_inside(root, masks.folder)}"
         notes.append(f"{where}: {len(matching.pairs)} pairs; {matching.rule}")
         _check_lonely(images, masks, matching, group.split, faults, notes)
-    return [(images.folder / images.names[index], tuple(paths), stems[index]) for index, paths in sorted(found.items())]
+    return [
+        Pair(stems[index], images.folder / images.names[index], tuple(paths), group.split or UNDIVIDED)
+        for index, paths in sorted(found.items())
+    ]
 
 
 def _match(stems: Sequence[str], masks: Collection, images: Collection, faults: list[Fault]) -> Matching | None:
@@ -168,66 +167,6 @@ def _check_lonely(
                 "add its mask, or remove the image" if kind == "missing-mask" else "add its image, or remove the mask"
             )
             faults.append(Fault(kind, collection.folder / name, f"this {what}", remedy, Path(name).stem, split))
-
-
-def _summarize_all(masks: Iterable[Path], faults: list[Fault]) -> dict[Path, MaskSummary]:
-    summaries = {}
-    for path in masks:
-        try:
-            summaries[path] = summarize(read_stored_mask(path))
-        except DataError as error:
-            faults += error.faults_at(path)
-    return summaries
-
-
-def _decide(
-    root: Path, summaries: dict[Path, MaskSummary], faults: list[Fault], notes: list[str]
-) -> ClassReading | None:
-    try:
-        decision = decide_with_tables(root, summaries)
-    except DataError as error:
-        faults += error.faults_at(root)
-        return None
-    if isinstance(decision, Fault):
-        faults.append(decision)
-        return None
-    notes += decision.notes
-    return decision
-
-
-def _samples(
-    entries: Pairs, reading: ClassReading, summaries: dict[Path, MaskSummary], faults: list[Fault]
-) -> tuple[Sample, ...]:
-    samples = []
-    for image, masks, name in entries:
-        try:
-            image_size(image)
-        except DataError as error:
-            faults += error.faults_at(image)
-            continue
-        reader = partial(_read_united, masks, reading)
-        samples.append(Sample(name, image, masks[0], reader, _classes_shown(masks, summaries, reading)))
-    return tuple(samples)
-
-
-def _read_united(masks: tuple[Path, ...], reading: ClassReading) -> UInt8:
-    """Read the class ids of a mask; of several masks of one image, one for each object, every pixel's largest id."""
-    target = apply_reading(masks[0], reading)
-    for path in masks[1:]:
-        other = apply_reading(path, reading)
-        if other.shape != target.shape:
-            problem = f"is {other.shape[1]}x{other.shape[0]}, but {masks[0]} is {target.shape[1]}x{target.shape[0]}"
-            raise DataError.of(Fault("size-mismatch", path, problem, "export the masks again"))
-        target = np.where(
-            target == IGNORE_INDEX, other, np.where(other == IGNORE_INDEX, target, np.maximum(target, other))
-        )
-    return target
-
-
-def _classes_shown(masks: Sequence[Path], summaries: dict[Path, MaskSummary], reading: ClassReading) -> frozenset[int]:
-    """Return the ids of the classes that the masks of an image show."""
-    held = {reading.class_of(code, summaries[path].palette) for path in masks for code in summaries[path].counts}
-    return frozenset(index for index in held if index is not None)
 
 
 def _is_label_image(path: Path) -> bool:

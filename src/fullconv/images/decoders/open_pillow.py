@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -32,6 +35,8 @@ MAX_PIXELS = 2**30
 
 # Only these decoders are used: Pillow's decoder of EPS starts a program, and some others decode no pixels.
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "GIF")
+
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -125,20 +130,28 @@ def check_pixels(size: tuple[int, int], path: StrPath, limit: int | None = MAX_P
 
 def _check_file(path: Path) -> None:
     try:
-        if path.is_dir():
-            problem, remedy = "is a folder, but an image file was expected", "put the image there, or remove it"
-            raise DataError.of(Fault("not-a-file", path, problem, remedy))
-        if not path.exists():
-            raise DataError.of(Fault("missing-file", path, "no such file", "check the path"))
-        if not path.is_file():
-            raise DataError.of(Fault("not-a-file", path, "is not a regular file", "copy the image into one"))
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise DataError.of(Fault("empty-file", path, "the file is empty", "copy or export it again"))
+        facts = os.stat(path)
     except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        problem, remedy = f"cannot be opened ({reason})", "check its name and permissions"
-        raise DataError.of(Fault("unreadable-file", path, problem, remedy)) from error
+        if isinstance(error, OSError) and error.errno not in _ABSENT:
+            raise _unopened(path, error) from error
+        raise DataError.of(Fault("missing-file", path, "no such file", "check the path")) from None
+    if stat.S_ISDIR(facts.st_mode):
+        problem, remedy = "is a folder, but an image file was expected", "put the image there, or remove it"
+        raise DataError.of(Fault("not-a-file", path, problem, remedy))
+    if not stat.S_ISREG(facts.st_mode):
+        raise DataError.of(Fault("not-a-file", path, "is not a regular file", "copy the image into one"))
+    if not facts.st_size:
+        raise DataError.of(Fault("empty-file", path, "the file is empty", "copy or export it again"))
+    if not os.access(path, os.R_OK):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise _unopened(path, error) from error
+
+
+def _unopened(path: Path, error: OSError) -> DataError:
+    problem, remedy = f"cannot be opened ({error.strerror or error})", "check its name and permissions"
+    return DataError.of(Fault("unreadable-file", path, problem, remedy))
 
 
 def _is_html(path: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from fullconv.data.class_tables.find import find_tables
 from fullconv.data.class_tables.table import ClassTable, Entry, fold, merge
 from fullconv.data.classes import DESCRIPTION, find_labels
-from fullconv.data.discovery.mask_summary import (
+from fullconv.data.mask_classes.summary import (
     MOST_VALUES,
     TRANSPARENT,
     ClassReading,
@@ -20,7 +20,7 @@ from fullconv.data.discovery.mask_summary import (
     compute_shares,
     hex_of,
 )
-from fullconv.data.discovery.mask_values import decide_classes
+from fullconv.data.mask_classes.values import decide_classes
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.labels import IGNORE_INDEX, Color, LabelSet
@@ -181,8 +181,8 @@ def _show_colors(masks: Sequence[MaskSummary], by_color: Mapping[int, int]) -> b
                 return False
             shown |= {mask.palette.get(index, 0) for index in mask.counts if index != IGNORE_INDEX}
         else:
-            shown |= set(mask.counts)
-    return shown <= by_color.keys() | {0xFFFFFF, TRANSPARENT}
+            shown |= {code for code in mask.counts if code >= 0}
+    return shown <= by_color.keys() | {0xFFFFFF}
 
 
 def _far_colors(table: ClassTable, by_color: Mapping[int, int], masks: Sequence[MaskSummary]) -> Question | None:
@@ -193,7 +193,8 @@ def _far_colors(table: ClassTable, by_color: Mapping[int, int], masks: Sequence[
         code: share
         for code, share in compute_shares(counts).items()
         if code not in by_color
-        and code not in (0xFFFFFF, TRANSPARENT)
+        and code >= 0
+        and code != 0xFFFFFF
         and min(max(abs(a - b) for a, b in zip(_rgb(code), color, strict=True)) for color in known) > NEAR
     }
     if not far or len(counts) > MOST_VALUES or masks[0].kind != "colours":
@@ -216,7 +217,7 @@ def _by_value(table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary]
     if strange or (len(held) < 2 <= len(classes.names) and IGNORE_INDEX in counts and notes):
         listed = ", ".join(f"{value} ({shares[value]:.1%})" for value in (strange or [IGNORE_INDEX])[:8])
         return Question("unknown-label", f"no class has the number {listed}, which the masks hold", _remedy(table))
-    return ClassReading("numbers", ids, classes.names, classes.colors, notes=tuple(notes))
+    return ClassReading(classes.names, numbers=ids, colors=classes.colors, notes=tuple(notes))
 
 
 def _remedy(table: ClassTable) -> str:
