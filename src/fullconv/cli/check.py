@@ -37,14 +37,18 @@ def check(
     ] = None,
     json_file: JsonFile = None,
     fix: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a repaired copy into this new folder.")] = None,
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="Write what was inferred into DATA/dataset.yaml, so that it is fixed for good."),
+    ] = False,
     *,
     reading: Reading,
 ) -> None:
     """Find the faults of a data set before training.
 
     Decodes every image and mask once, and prints each fault with its file and its remedy. Prints the classes, and the
-    time and memory that training will take. Writes a page with thumbnails. DATA is never changed. The exit code is 3
-    if training would stop or go wrong.
+    time and memory that training will take. Writes a page with thumbnails. DATA is not changed, except dataset.yaml by
+    --write. The exit code is 3 if training would stop or go wrong.
     """
     from fullconv import api
     from fullconv.doctor.page import write_check_page
@@ -67,8 +71,18 @@ def check(
         count = sum(examination.mends(fault) for group in examination.groups for fault in group.faults)
         if count:
             show(f"fullconv check {shlex.quote(str(data))} --fix DIR repairs {count} of them")
+    if write:
+        _write_reading(examination, show)
     if examination.errors:
         raise typer.Exit(DataError.exit_code)
+
+
+def _write_reading(examination: Examination, show: Callable[[str], None]) -> None:
+    """Write what was inferred into dataset.yaml, and name the keys."""
+    from fullconv.doctor.declare import declare
+
+    path, keys = declare(examination)
+    show(f"{path}: {', '.join(keys)} written" if keys else f"{path}: states all that can be stated; not changed")
 
 
 def _default_page(data: Path) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ from fullconv.labels import LabelSet, voc_palette
 __all__ = [
     "CAMVID_LABELS",
     "DESCRIPTION",
+    "IGNORED_VALUE",
     "READING_KEYS",
     "VOC_LABELS",
+    "DeclaredValues",
     "are_placeholders",
     "check_description",
     "find_labels",
     "read_description",
     "read_labels",
+    "read_values",
     "write_description",
 ]
 
@@ -40,7 +44,13 @@ READING_KEYS = ("images", "masks", "mask_nodata", "unlabelled", "val_share", "va
 
 CLASS_KEYS = ("names", "palette")
 
-KEYS = (*CLASS_KEYS, *PIXEL_KEYS, *READING_KEYS)
+VALUE_KEYS = ("values", "nearest")
+"""The keys of dataset.yaml about what mask files store; `read_values` reads them."""
+
+IGNORED_VALUE = "ignore"
+"""The word in `values` for pixels without a class."""
+
+KEYS = (*CLASS_KEYS, *VALUE_KEYS, *PIXEL_KEYS, *READING_KEYS)
 
 _CAMVID_COLORS = {
     "sky": (128, 128, 128),
@@ -94,7 +104,7 @@ def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
     text, description = root / "classes.txt", root / DESCRIPTION
     keys = set(read_description(description)) if description.is_file() else set()
     if not text.is_file():
-        return _read_yaml(description) if keys - {*PIXEL_KEYS, *READING_KEYS} else _read_data_yaml(root)
+        return _read_yaml(description) if keys - {*VALUE_KEYS, *PIXEL_KEYS, *READING_KEYS} else _read_data_yaml(root)
     if keys & set(CLASS_KEYS):
         raise _error(root, "has both classes.txt and dataset.yaml", "keep one of them")
     return _label_set(text, _text_names(text), None), False
@@ -108,6 +118,39 @@ def _read_data_yaml(root: Path) -> tuple[LabelSet, bool] | None:
 def are_placeholders(names: Sequence[str]) -> bool:
     """Return whether class names are those of classes that no file names: `class_` and the value in the masks."""
     return all(re.fullmatch(r"class_-?\d+", name) for name in names)
+
+
+@dataclass(frozen=True)
+class DeclaredValues:
+    """The class name, or `IGNORED_VALUE`, of each number, "#rrggbb" and "transparent" in masks.
+
+    With `nearest`, other values have the class of the nearest one.
+    """
+
+    entries: dict[int | str, str]
+    nearest: bool
+
+
+def read_values(root: Path) -> DeclaredValues | None:
+    """Read `values` and `nearest` of dataset.yaml; None if it has no `values`. Raises DataError for wrong entries."""
+    path = root / DESCRIPTION
+    described = read_description(path) if path.is_file() else {}
+    values, nearest = described.get("values"), described.get("nearest", False)
+    if values is None:
+        return None
+    named = find_labels(root)
+    known = None if named is None else {*named[0].class_names, IGNORED_VALUE}
+    if not isinstance(values, dict) or not values or not isinstance(nearest, bool):
+        problem = f"'values' is {values!r}" if nearest in (True, False) else f"'nearest' is {nearest!r}"
+        raise _error(path, problem, "write values as a map such as {0: background, 255: cell}, and nearest as true")
+    for key, name in values.items():
+        is_color = isinstance(key, str) and (key == "transparent" or re.fullmatch(r"#[0-9a-f]{6}", key.lower()))
+        if not is_color and (not isinstance(key, int) or isinstance(key, bool)):
+            raise _error(path, f"'values' has the key {key!r}", 'write a number, "#rrggbb" in quotes, or transparent')
+        if not isinstance(name, str) or (known is not None and name not in known):
+            raise _error(path, f"'values' gives {key!r} the class {name!r}", "write one of `names`, or ignore")
+    entries = {key.lower() if isinstance(key, str) else key: name for key, name in values.items()}
+    return DeclaredValues(entries, nearest)
 
 
 def check_description(root: Path) -> Sequence[Fault]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -106,6 +106,7 @@ class DataSet:
         inferences: Sentences on what was inferred because no file says it.
         options: The options with which the data were read.
         range_facts: The origin of the range; None for images of 8 bits, and if `measure_range` was not called.
+        declares: Keys of dataset.yaml that state what was inferred.
         mask_facts: What the pass over the masks that decided their classes counted, by mask file.
     """
 
@@ -122,6 +123,7 @@ class DataSet:
     value_range: ValueRange | None = None
     range_facts: RangeFacts | None = None
     options: ReadingOptions = BY_FILES
+    declares: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     mask_facts: Mapping[Path, MaskFacts] = field(default_factory=dict, repr=False, compare=False)
 
     def split(self, name: str) -> tuple[Sample, ...]:

@@ -48,7 +48,8 @@ def divide(dataset: DataSet, options: ReadingOptions) -> DataSet:
     ordered = {name: found for name in SPLITS if (found := divided.get(name) or splits.get(name))}
     if asked:
         return replace(dataset, splits=ordered, about="; ".join(filter(None, [dataset.about, held.reason])))
-    return replace(dataset, splits=ordered, inferences=(*dataset.inferences, held.reason))
+    declares = {**dataset.declares, "val_share": share}
+    return replace(dataset, splits=ordered, inferences=(*dataset.inferences, held.reason), declares=declares)
 
 
 def divide_into_folds(dataset: DataSet, count: int) -> list[DataSet]:

@@ -184,6 +184,7 @@ def _folder(root: Path, options: ReadingOptions, faults: list[Fault]) -> DataSet
         found,
         color_masks=labelled.color_masks,
         inferences=tuple(notes),
+        declares=labelled.declares,
         mask_facts=labelled.facts,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fullconv.data.discovery.collections import Collection, Group
@@ -14,27 +14,33 @@ from fullconv.data.discovery.words import Role, Split, parse_name
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 
-__all__ = ["groups_by_pattern", "translate"]
+__all__ = ["describe_file", "groups_by_pattern", "translate"]
 
 
 @dataclass(frozen=True)
 class _Match:
-    """A file that a pattern matches: its path below the data set's folder, and the text of each wildcard."""
+    """A file that a pattern matches: its path below the data set's folder, and the text of each wildcard.
+
+    `literal` is the number of characters in the pattern that are no wildcards.
+    """
 
     path: str
     texts: tuple[str, ...]
     split: Split | None
+    literal: int
 
 
 def groups_by_pattern(root: Path, images: Sequence[str], masks: Sequence[str]) -> list[Group]:
     """Return a group for each split that folders name, of the files that the patterns match.
 
-    Where wildcards of both patterns stand for the same text, image and mask are a pair. If the texts of most files
+    Where wildcards of both patterns stand for the same text, image and mask are a pair. Of as many patterns for images
+    as for masks, the first belongs to the first, and so on. If the texts of most files
     differ, the pairs follow from the file names as in other data sets. Raises DataError if a pattern matches no file,
     or images and masks have a file in common.
     """
-    image_files, mask_files = _find(root, images), _find(root, masks)
-    both = {file.path for file in image_files} & {file.path for file in mask_files}
+    in_order = len(images) == len(masks)
+    image_files, mask_files = _find(root, images, in_order), _find(root, masks, in_order)
+    image_files, mask_files, both = _separate(image_files, mask_files)
     if both:
         problem = f"is matched by {', '.join(images)} and by {', '.join(masks)}"
         remedy = "name images and masks with patterns that have no file in common"
@@ -52,6 +58,18 @@ def groups_by_pattern(root: Path, images: Sequence[str], masks: Sequence[str]) -
     return groups
 
 
+def _separate(images: list[_Match], masks: list[_Match]) -> tuple[list[_Match], list[_Match], set[str]]:
+    """Give a file that both match to the pattern with more text: `a_mask.png` is a mask by `*.png` and `*_mask.png`."""
+    of_image, of_mask = ({file.path: file.literal for file in files} for files in (images, masks))
+    both = of_image.keys() & of_mask.keys()
+    equal = {path for path in both if of_image[path] == of_mask[path]}
+    return (
+        [file for file in images if file.path not in both or file.literal > of_mask[file.path]],
+        [file for file in masks if file.path not in both or file.literal > of_image[file.path]],
+        equal,
+    )
+
+
 def translate(pattern: str) -> re.Pattern[str]:
     """Return the regular expression of a pattern, with a group for each wildcard.
 
@@ -61,30 +79,48 @@ def translate(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(map(_translate_part, parts)))
 
 
+def describe_file(root: Path, collection: Collection, index: int, prefix: str = "", suffix: str = "") -> str:
+    """Return a pattern of a file of a collection: its folder, and its name with `*` between prefix and suffix."""
+    path = (collection.folder / collection.names[index]).relative_to(root)
+    folder = "".join(f"{_escape(part)}/" for part in path.parent.parts)
+    return f"{folder}{_escape(prefix)}*{_escape(suffix)}{_escape(path.suffix)}"
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"[*?\[]", lambda sign: f"[{sign[0]}]", text)
+
+
 def _translate_part(part: str) -> str:
     known = {"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "([^/])"}
     if part in known:
         return known[part]
     if part.startswith("[") and part.endswith("]"):
         inner = part[1:-1].replace("\\", r"\\")
+        if len(inner) == 1:
+            return re.escape(inner)
         return f"([{'^' + inner[1:] if inner[0] == '!' else inner}])"
     return re.escape(part)
 
 
-def _find(root: Path, patterns: Sequence[str]) -> list[_Match]:
-    """Return the files of each pattern, in order; a file that several match once."""
+def _find(root: Path, patterns: Sequence[str], in_order: bool) -> list[_Match]:
+    """Return the files of each pattern, in order; a file that several match once.
+
+    If patterns are `in_order`, a file's first text is the number of its pattern.
+    """
     inventory, matches = list_files(root), dict[str, _Match]()
-    for pattern in patterns:
-        of_pattern = list(_matching(inventory, translate(pattern)))
+    for number, pattern in enumerate(patterns if in_order else dict.fromkeys(patterns)):
+        of_pattern = list(_matching(inventory, translate(pattern), len(re.sub(r"[*?]", "", pattern))))
         if not of_pattern:
             problem = f"holds no file that matches {pattern}"
             remedy = "correct the pattern; it is relative to this folder, and needs quotes in a shell"
             raise DataError.of(Fault("missing-file", root, problem, remedy))
+        if in_order:
+            of_pattern = [replace(file, texts=(str(number), *file.texts)) for file in of_pattern]
         matches = {file.path: file for file in of_pattern} | matches
     return list(matches.values())
 
 
-def _matching(inventory: Inventory, expression: re.Pattern[str]) -> Iterator[_Match]:
+def _matching(inventory: Inventory, expression: re.Pattern[str], literal: int) -> Iterator[_Match]:
     for folder in inventory.folders:
         splits = {split for part in folder.parts if (split := parse_name(part).split) is not None}
         for name in folder.files:
@@ -92,7 +128,7 @@ def _matching(inventory: Inventory, expression: re.Pattern[str]) -> Iterator[_Ma
             match = expression.fullmatch(path)
             if match is not None:
                 texts = tuple(text.strip("/") for text in match.groups())
-                yield _Match(path, texts, next(iter(splits)) if len(splits) == 1 else None)
+                yield _Match(path, texts, next(iter(splits)) if len(splits) == 1 else None, literal)
 
 
 def _collect(root: Path, files: list[_Match], role: Role, split: Split | None, rule: NameRule | None) -> Collection:

@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fullconv.data.dataset import DataSet
 from fullconv.data.discovery.collections import Collection, Group, collections_of, grouped
 from fullconv.data.discovery.inventory import list_files
 from fullconv.data.discovery.name_rule import Matching, find_rules, match_names
-from fullconv.data.discovery.patterns import groups_by_pattern
+from fullconv.data.discovery.patterns import describe_file, groups_by_pattern
 from fullconv.data.discovery.rivals import ask_for_one, drop_copies
 from fullconv.data.mask_classes.decide import decide_and_label
 from fullconv.data.mask_classes.reader import Pair
 from fullconv.data.mask_classes.stored_masks import read_stored_mask, summarize
+from fullconv.data.pairing import normalize_stem
 from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.data.splits import UNDIVIDED
 from fullconv.errors import DataError
@@ -30,6 +32,9 @@ LAYOUT = "images and masks"
 
 LEFT_OUT = 0.1
 """At most this share of the images or masks may lack a partner and be left out; more is a fault."""
+
+MOST_PATTERNS = 16
+"""More patterns than this are not written into dataset.yaml."""
 
 PROBE_VALUES = 32
 """A file with no more different values than this, on an image of some size, is taken for a label image."""
@@ -54,12 +59,14 @@ def read_found(root: Path, groups: Sequence[Group], options: ReadingOptions, fau
     Every inference is a sentence of the data set. Faults go to the list; None means that there are no classes.
     """
     notes: list[str] = []
+    stated: list[str] = []
     pairs: list[Pair] = []
+    patterns: list[tuple[set[str], set[str]]] = []
     for group in groups:
         faults += ask_for_one(root, group)
         notes += _note_unread(root, group)
         if group.masks:
-            pairs += _pair_group(root, group, faults, notes)
+            pairs += _pair_group(root, group, faults, notes, stated if options.images else notes, patterns)
         elif group.split in (None, "train", "val"):
             problem = f"the {len(group.images.names)} images have no masks"
             remedy = "add the masks, or move the images away"
@@ -79,7 +86,9 @@ def read_found(root: Path, groups: Sequence[Group], options: ReadingOptions, fau
         labelled.labels,
         labelled.samples,
         color_masks=labelled.color_masks,
+        about="; ".join(stated),
         inferences=tuple(notes),
+        declares={**({} if options.images else _declare_files(patterns)), **labelled.declares},
         mask_facts=labelled.facts,
     )
 
@@ -108,8 +117,30 @@ def _name_apart(root: Path, pairs: Sequence[Pair]) -> list[Pair]:
     ]
 
 
-def _pair_group(root: Path, group: Group, faults: list[Fault], notes: list[str]) -> list[Pair]:
-    """Pair the images of a group with their masks; what is left over is a note, or a fault where it is much."""
+def _declare_files(patterns: Sequence[tuple[set[str], set[str]]]) -> dict[str, Any]:
+    """Return the patterns of all groups for dataset.yaml, unless they are too many.
+
+    They are in order of the groups if each group has one pattern for its images and one for its masks.
+    """
+    images = [pattern for ours, _ in patterns for pattern in sorted(ours)]
+    masks = [pattern for _, theirs in patterns for pattern in sorted(theirs)]
+    if not len(set(images)) == len(images) == len(masks) == len(patterns):
+        images, masks = sorted(set(images)), sorted(set(masks))
+    return {"images": images, "masks": masks} if len(images) + len(masks) <= MOST_PATTERNS else {}
+
+
+def _pair_group(
+    root: Path,
+    group: Group,
+    faults: list[Fault],
+    notes: list[str],
+    stated: list[str],
+    patterns: list[tuple[set[str], set[str]]],
+) -> list[Pair]:
+    """Pair the images of a group with their masks; what is left over is a note, or a fault where it is much.
+
+    The sentence on pairs goes to `stated`, and the patterns of the files to `patterns`.
+    """
     images = group.images
     stems = [images.stem(index) for index in range(len(images.names))]
     found: dict[int, list[Path]] = {}
@@ -120,12 +151,24 @@ def _pair_group(root: Path, group: Group, faults: list[Fault], notes: list[str])
         for image, partners in matching.pairs.items():
             found.setdefault(image, []).extend(masks.folder / masks.names[partner] for partner in partners)
         where = f"{_inside(root, images.folder)} and {_inside(root, masks.folder)}"
-        notes.append(f"{where}: {len(matching.pairs)} pairs; {matching.rule}")
+        stated.append(f"{where}: {len(matching.pairs)} pairs; {matching.rule}")
+        if not images.stems:
+            patterns.append(_describe_files(root, images, masks, matching))
         _check_lonely(images, masks, matching, group.split, faults, notes)
     return [
-        Pair(stems[index], images.folder / images.names[index], tuple(paths), group.split or UNDIVIDED)
+        Pair(_stem(images.names[index]), images.folder / images.names[index], tuple(paths), group.split or UNDIVIDED)
         for index, paths in sorted(found.items())
     ]
+
+
+def _describe_files(root: Path, images: Collection, masks: Collection, matching: Matching) -> tuple[set[str], set[str]]:
+    """Return the patterns of the paired images, and of their masks."""
+    rule = matching.rule
+    numbers = {mask for partners in matching.pairs.values() for mask in partners}
+    return (
+        {describe_file(root, images, index, rule.image_prefix, rule.image_suffix) for index in matching.pairs},
+        {describe_file(root, masks, index, rule.mask_prefix, rule.mask_suffix) for index in numbers},
+    )
 
 
 def _match(stems: Sequence[str], masks: Collection, images: Collection, faults: list[Fault]) -> Matching | None:
@@ -167,6 +210,10 @@ def _check_lonely(
                 "add its mask, or remove the image" if kind == "missing-mask" else "add its image, or remove the mask"
             )
             faults.append(Fault(kind, collection.folder / name, f"this {what}", remedy, Path(name).stem, split))
+
+
+def _stem(name: str) -> str:
+    return normalize_stem(Path(name).stem)
 
 
 def _is_label_image(path: Path) -> bool:

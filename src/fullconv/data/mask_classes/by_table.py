@@ -10,6 +10,7 @@ from pathlib import Path
 from fullconv.data.class_tables.find import find_tables
 from fullconv.data.class_tables.table import ClassTable, Entry, fold, merge
 from fullconv.data.classes import DESCRIPTION, find_labels
+from fullconv.data.mask_classes.declared import read_declared
 from fullconv.data.mask_classes.summary import (
     MOST_VALUES,
     TRANSPARENT,
@@ -52,11 +53,14 @@ def decide_with_tables(
 ) -> ClassReading | Fault:
     """Decide the class of each stored code.
 
-    dataset.yaml or classes.txt in `root` counts first. Else all tables that lie with the data (`find_tables`) must
-    agree and fit the masks. Without any, the masks say it (`decide`). Raises DataError for tables that cannot
-    be read, or that disagree.
+    `values` in dataset.yaml of `root` count first, then its names or those of classes.txt. Else all tables that lie
+    with the data (`find_tables`) must agree and fit the masks. Without any, the masks say it (`decide`). Raises
+    DataError for tables that cannot be read, or that disagree.
     """
     summaries = list(masks.values())
+    declared = read_declared(root, summaries)
+    if declared is not None:
+        return declared
     named = find_labels(root)
     if named is not None:
         return _with_labels(root, named, masks, decide)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fullconv.arrays import UInt8
 from fullconv.data.dataset import MaskFacts, Sample, size_fault
+from fullconv.data.mask_classes.declared import declare_classes
 from fullconv.data.mask_classes.stored_masks import apply_reading, read_stored_mask, summarize
 from fullconv.data.mask_classes.summary import ClassReading, MaskSummary, code_of
 from fullconv.errors import DataError
@@ -65,12 +67,13 @@ class MaskReader:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Samples by split, in the order of their pairs, with their classes."""
+    """Samples by split, in the order of their pairs, their classes, and the keys of dataset.yaml that state these."""
 
     labels: LabelSet
     samples: dict[str, tuple[Sample, ...]]
     color_masks: bool
     facts: dict[Path, MaskFacts] = field(repr=False)
+    declares: dict[str, Any] = field(repr=False)
 
 
 def summarize_masks(pairs: Sequence[Pair], faults: list[Fault]) -> dict[Path, MaskSummary]:
@@ -146,7 +149,8 @@ def label_pairs(
             facts |= {} if of_mask is None else {pair.masks[0]: of_mask}
     labels = LabelSet.named(reading.names, reading.colors)
     of_split = {split: tuple(found) for split, found in samples.items()}
-    return Labelled(labels, of_split, plain and bool(table), facts)
+    declares = declare_classes(reading, list(summaries.values()))
+    return Labelled(labels, of_split, plain and bool(table), facts, declares)
 
 
 def _of_pair(fault: Fault, pair: Pair, sample: Sample | None = None) -> Fault:
