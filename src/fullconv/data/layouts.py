@@ -12,22 +12,19 @@ from fullconv.data.annotations.split_lists import apply_lists
 from fullconv.data.archives import is_archive, unpack
 from fullconv.data.channels import detect_channels
 from fullconv.data.classes import CAMVID_LABELS, check_description
-from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.dataset import DataSet
 from fullconv.data.declared_options import find_options
 from fullconv.data.discovery.reader import LAYOUT, find_groups, read_found
 from fullconv.data.division import divide
+from fullconv.data.formats.folder import is_folder, read_folder
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks, recognise_texts
 from fullconv.data.formats.voc import find_voc, read_voc
-from fullconv.data.mask_classes.decide import decide_and_label
-from fullconv.data.mask_classes.reader import Pair
-from fullconv.data.pairing import dataset_error, is_image, pair_files
+from fullconv.data.pairing import dataset_error, pair_files
 from fullconv.data.reading import BY_FILES, ReadingOptions
-from fullconv.data.splits import SPLITS, UNDIVIDED
+from fullconv.data.splits import SPLITS
 from fullconv.data.unlabelled import cover_unlabelled
 from fullconv.errors import DataError
 from fullconv.faults import Fault, group_faults
-from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES
-from fullconv.images.decoders.mask_arrays import ARRAY_MASKS
 from fullconv.labels import IGNORE_INDEX
 
 __all__ = ["Survey", "find_dataset", "survey", "usable_dataset"]
@@ -57,10 +54,6 @@ EXPECTED = (
     "ADE20K: images/{training,validation} and annotations/{training,validation}, or the full release of 2021",
     "KITTI semantic, Mapillary Vistas, SYNTHIA-RAND-CITYSCAPES and MVTec AD, as their archives unpack",
 )
-
-
-MASK_SUFFIXES = IMAGE_SUFFIXES | ARRAY_MASKS
-"""Suffixes, in lower case, of the masks of the folder layout."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +136,8 @@ def _recognise(root: Path, options: ReadingOptions = BY_FILES) -> Recognised | N
         return voc.name, partial(read_voc, voc)
     if any((root / f"{split}annot").is_dir() for split in SPLITS):
         return "CamVid", partial(_camvid, root)
-    folder = "folder", partial(_folder, root, options)
-    has_images = (root / "images").is_dir()
-    if has_images and (root / "masks").is_dir():
+    folder = "folder", partial(read_folder, root, options)
+    if is_folder(root):
         return folder
     recognised = recognise_annotations(root)
     if recognised is not None:
@@ -154,7 +146,7 @@ def _recognise(root: Path, options: ReadingOptions = BY_FILES) -> Recognised | N
     if groups:
         return LAYOUT, partial(read_found, root, groups, options)
     recognised = recognise_texts(root)
-    return recognised or (folder if has_images else None)
+    return recognised or (folder if (root / "images").is_dir() else None)
 
 
 def _unknown_layout(root: Path) -> DataError:
@@ -164,62 +156,6 @@ def _unknown_layout(root: Path) -> DataError:
     hint = f" Perhaps you mean {inside[0]}." if inside else ""
     message = f"{root}: has no layout that fullconv knows; it holds {held or 'nothing'}.{hint}"
     return DataError(message, details=EXPECTED, code="unknown-layout")
-
-
-def _folder(root: Path, options: ReadingOptions, faults: list[Fault]) -> DataSet | None:
-    """Read pairs from `images` and `masks`; what the masks hold decides their classes, as in other folders."""
-    splits = _folder_splits(root / "images", root / "masks", faults)
-    pairs = [
-        Pair(sample.name, sample.image, (sample.target,), split) for split, found in splits.items() for sample in found
-    ]
-    notes: list[str] = []
-    labelled = decide_and_label(root, pairs, faults, notes, options.mask_nodata)
-    if labelled is None:
-        return None
-    found = {split: labelled.samples.get(split, ()) for split in splits}
-    return DataSet(
-        "folder",
-        root,
-        labelled.labels,
-        found,
-        color_masks=labelled.color_masks,
-        inferences=tuple(notes),
-        declares=labelled.declares,
-        mask_facts=labelled.facts,
-    )
-
-
-def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, tuple[Sample, ...]]:
-    folders = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name[0] != ".")
-    if not folders:
-        return {UNDIVIDED: pair_files(images, masks, faults, mask_suffixes=MASK_SUFFIXES)}
-    faults += _unsplit_faults(images, folders)
-    for split in SPLITS:
-        if (masks / split).is_dir() and split not in folders:
-            problem = f"this folder does not exist, but {masks / split} does"
-            faults.append(
-                Fault("missing-folder", images / split, problem, "create it, or remove the masks", split=split)
-            )
-    splits = {
-        split: pair_files(images / split, masks / split, faults, split, MASK_SUFFIXES)
-        for split in SPLITS
-        if split in folders and (split != "test" or (masks / split).is_dir())
-    }
-    if not splits and not faults:
-        remedy = "create them, or put the images here directly"
-        faults.append(Fault("missing-folder", images, "holds neither train nor val", remedy))
-    return splits
-
-
-def _unsplit_faults(images: Path, folders: list[str]) -> list[Fault]:
-    """Return faults for the images and folders that no split holds, although `images` has folders of splits."""
-    unknown = [images / name for name in folders if name not in SPLITS]
-    faults = [Fault("unknown-split", path, "is not a split", "name it train, val or test") for path in unknown]
-    loose = [path for path in sorted(images.iterdir()) if is_image(path, BAND_SUFFIXES)]
-    if loose:
-        problem = f"{len(loose)} image(s) are in no split, next to the folders {', '.join(folders)}"
-        faults.append(Fault("loose-images", loose[0], problem, "move them into images/train or images/val"))
-    return faults
 
 
 def _camvid(root: Path, faults: list[Fault]) -> DataSet:
