@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fullconv.cli.console import print_table, prints_json, sample_bar, say, write_results
-from fullconv.cli.options import Data, JsonFile
+from fullconv.cli.options import Data, JsonFile, refuse_data_file
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading
 from fullconv.errors import DataError, FullconvError
@@ -48,12 +49,17 @@ def check(
     """
     from fullconv import api
     from fullconv.doctor.page import write_sheet
-    from fullconv.doctor.repair import check_target
+    from fullconv.files import check_new_folder
 
     if fix is not None:
-        check_target(data, fix)
+        check_new_folder(fix, data)
+    for file in (html, json_file):
+        refuse_data_file(file, data)
     with sample_bar("checking") as on_sample:
         examination = api.check(data, on_sample=on_sample, **reading)
+    files = {Path(os.path.realpath(path)) for path in examination.files()}
+    for file in (html, json_file):
+        refuse_data_file(file, data, files)
     write_results(json_file, examination.to_dict(), lambda: _print_examination(examination))
     show = say if prints_json(json_file) else print
     sheet = html or _default_sheet(data)

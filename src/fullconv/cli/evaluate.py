@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fullconv.cli.console import print_scores, sample_bar, write_results
-from fullconv.cli.options import BackendName, Data, JsonFile, ScoredSplitName, Trained
+from fullconv.cli.options import BackendName, Data, JsonFile, ScoredSplitName, Trained, refuse_data_file
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading
 
@@ -27,6 +27,7 @@ def evaluate(
     """
     from fullconv import api
 
+    refuse_data_file(json_file, data)
     with sample_bar("scoring") as on_sample:
         scores = api.evaluate(model, data, split=split, backend=backend, on_sample=on_sample, **reading)
     write_results(json_file, scores.to_dict(), lambda: print_scores(scores))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fullconv.cli.console import progress_bar, say
-from fullconv.cli.options import ScoredSplitName, Trained
+from fullconv.cli.options import ScoredSplitName, Trained, refuse_data_file
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
@@ -66,6 +66,7 @@ def report(
             f"{model} does not record the data that it was trained on; name the data: fullconv report {model} DATA",
             code="data-not-recorded",
         )
+    refuse_data_file(out, Path(root))
     dataset = find_dataset(root, ReadingOptions(**reading) if reading else options_of_run(path))
     for note in dataset.notes:
         say(f"{root}: {note}")

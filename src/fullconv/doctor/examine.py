@@ -96,6 +96,10 @@ class Examination:
         """Which numbers of the images become 0 to 255; None if all images have 8 bits."""
         return None if self.dataset is None else self.dataset.range_facts
 
+    def files(self) -> set[Path]:
+        """Return the files of all samples."""
+        return {path for record in self.records for path in (record.sample.image, record.sample.target)}
+
     def samples(self) -> dict[str, int]:
         """Return the number of samples in each split, faulty ones included."""
         return dict(Counter(record.split for record in self.records))

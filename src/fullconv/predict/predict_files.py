@@ -14,18 +14,10 @@ from fullconv.images.decoders.pillow import GEO_LOST
 from fullconv.images.decoders.values import band_count_error
 from fullconv.images.georeference import read_georeference
 from fullconv.images.video import check_video_support, is_video, read_frames
+from fullconv.predict.areas_table import AREAS_FILE, format_areas, read_areas, update_areas
 from fullconv.predict.inputs import output_names
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, goes_in_windows, large_targets, predict_large
-from fullconv.predict.outputs import (
-    AREAS_FILE,
-    DEFAULT_SAVES,
-    check_kinds,
-    compute_areas,
-    format_areas,
-    read_areas,
-    result_paths,
-    update_areas,
-)
+from fullconv.predict.outputs import DEFAULT_SAVES, check_kinds, compute_areas, result_paths
 from fullconv.predict.ranges import describe_misfit
 from fullconv.predict.result import choose_targets, file_identity, segment
 from fullconv.runtime.runner import Runner
