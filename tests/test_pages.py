@@ -38,6 +38,7 @@ from fullconv.report.charts import Curve, line_chart
 from fullconv.report.ladder import Step, write_ladder_page
 from fullconv.report.page import write_report
 from fullconv.report.source import COLUMNS, Source
+from fullconv.visible import make_visible
 from html_page import Page
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def test_any_text_is_escaped(text: str) -> None:
              "figure", "figcaption", "div", "table", "thead", "tbody", "tr", "th", "td", "rect", "ul", "li",
              "footer"}  # fmt: skip
     assert set(found.tags) <= kinds
-    shown = "".join(render.make_visible(character) for character in text)  # type: ignore[misc]
+    shown = "".join(make_visible(character) for character in text)
     assert found.title == shown
     assert found.rows[1] == [shown, shown]
 

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fullconv.errors import FullconvError, UsageError
+from fullconv.errors import NO_SPACE, FullconvError, UsageError
+from fullconv.visible import escape_in_json
 
 __all__ = [
     "NEW_FILE",
@@ -24,8 +25,9 @@ __all__ = [
     "atomic_write",
     "check_new_folder",
     "copy_file",
-    "describe_os_error",
+    "is_given",
     "open_regular",
+    "read_file",
     "write_json",
     "write_text",
 ]
@@ -35,7 +37,6 @@ StrPath = str | os.PathLike[str]
 NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 """Flags of `os.open` for a file that must not exist; a link of that name counts as existing."""
 
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _LITTLE = 2**20
 """With less free space than this, a write that failed failed because the disk is full."""
 
@@ -52,7 +53,7 @@ def write_text(path: StrPath, text: str) -> None:
 
 def write_json(path: StrPath, values: Mapping[str, Any]) -> None:
     """Write `values` atomically as compact JSON in UTF-8, with a line feed at the end."""
-    write_text(path, json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n")
+    write_text(path, escape_in_json(json.dumps(values, ensure_ascii=False, separators=(",", ":"))) + "\n")
 
 
 def copy_file(source: StrPath, target: StrPath) -> None:
@@ -114,7 +115,7 @@ def _is_about(error: Exception, path: Path, temporary: Path) -> bool:
     if not isinstance(error, OSError):
         return "\0" in str(path)
     names = {None, str(temporary), *map(str, path.parents)}
-    return error.filename in names or error.filename2 in names - {None} or error.errno in _NO_SPACE
+    return error.filename in names or error.filename2 in names - {None} or error.errno in NO_SPACE
 
 
 def _reason(error: BaseException, path: Path) -> str:
@@ -154,7 +155,7 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
     except OSError as error:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
         ours = any(Path(name).is_relative_to(private or target.parent) for name in names)
-        if not ours and error.errno not in _NO_SPACE:
+        if not ours and error.errno not in NO_SPACE:
             raise
         message = f"{path}: cannot be written ({_reason(error, target)}); check the folder and the disk"
         raise FullconvError(message, code="file-not-writable") from error
@@ -186,27 +187,25 @@ def check_new_folder(folder: Path, data: Path) -> None:
         raise UsageError(message, code="folder-in-data")
 
 
-def open_regular(path: StrPath, flags: int = os.O_RDONLY) -> int:
-    """Open a regular file and return its descriptor. A link is not followed, and a pipe or device is not waited for.
+def is_given(path: Path) -> bool:
+    """Return whether there is a file, or a pipe or device in its place, which `read_file` refuses."""
+    return path.exists() and not path.is_dir()
+
+
+def read_file(path: StrPath) -> bytes:
+    """Read a regular file. Raises OSError for anything else: a pipe or a device might never end."""
+    with open(open_regular(path, follow=True), "rb") as file:
+        return file.read()
+
+
+def open_regular(path: StrPath, flags: int = os.O_RDONLY, follow: bool = False) -> int:
+    """Open a regular file and return its descriptor. A pipe or device is not waited for; `follow` follows links.
 
     Raises OSError for anything else.
     """
-    never = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    never = getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
     descriptor = os.open(path, flags | never | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
     return descriptor
-
-
-def describe_os_error(error: OSError) -> str:
-    """Return a sentence about an error of the file system: the path, the problem and a remedy."""
-    reason = error.strerror or str(error) or type(error).__name__
-    if error.errno in _NO_SPACE:
-        remedy = "free some space, or choose another folder"
-    elif isinstance(error, PermissionError):
-        remedy = "change its permissions, or leave it out"
-    else:
-        remedy = "check the path and the disk"
-    name = error.filename2 if error.errno in _NO_SPACE and error.filename2 else error.filename
-    return f"{reason}; {remedy}" if name is None else f"{os.fsdecode(name)}: {reason}; {remedy}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fullconv.cli.console import progress_bar, say
+from fullconv.cli.console import emit, progress_bar, say
 from fullconv.cli.options import ScoredSplitName, Trained, refuse_data_file
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading, ReadingOptions
@@ -76,7 +76,7 @@ def report(
         measurement = measure(runner, dataset, split, lambda samples: bar.track(samples, description="measuring"))
     target = out or _default_target(path, split)
     write_report(target, measurement, source)
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(measurement.images)} images")
+    emit(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(measurement.images)} images")
 
 
 def _default_target(model: Path, split: str) -> Path:

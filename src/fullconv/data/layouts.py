@@ -17,11 +17,11 @@ from fullconv.data.division import divide
 from fullconv.data.formats.assembly import BACKGROUNDS
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks
 from fullconv.data.formats.voc import find_voc, read_voc
-from fullconv.data.pairing import dataset_error, is_image, pair_files
+from fullconv.data.pairing import dataset_error, is_image, list_folder, pair_files
 from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.data.splits import SPLITS, UNDIVIDED
 from fullconv.data.unlabelled import cover_unlabelled
-from fullconv.errors import DataError
+from fullconv.errors import DataError, faults_of
 from fullconv.faults import Fault, group_faults
 from fullconv.images import BAND_SUFFIXES, read_label_map
 from fullconv.labels import IGNORE_INDEX, LabelSet
@@ -163,7 +163,7 @@ def _folder(root: Path, decode: bool, faults: list[Fault]) -> DataSet | None:
 
 
 def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, tuple[Sample, ...]]:
-    folders = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name[0] != ".")
+    folders = sorted(path.name for path in list_folder(images, faults) if path.is_dir() and path.name[0] != ".")
     if not folders:
         return {UNDIVIDED: pair_files(images, masks, faults)}
     faults += _unsplit_faults(images, folders)
@@ -188,7 +188,7 @@ def _unsplit_faults(images: Path, folders: list[str]) -> list[Fault]:
     """Return faults for the images and folders that no split holds, although `images` has folders of splits."""
     unknown = [images / name for name in folders if name not in SPLITS]
     faults = [Fault("unknown-split", path, "is not a split", "name it train, val or test") for path in unknown]
-    loose = [path for path in sorted(images.iterdir()) if is_image(path, BAND_SUFFIXES)]
+    loose = [path for path in list_folder(images) if is_image(path, BAND_SUFFIXES)]
     if loose:
         problem = f"{len(loose)} image(s) are in no split, next to the folders {', '.join(folders)}"
         faults.append(Fault("loose-images", loose[0], problem, "move them into images/train or images/val"))
@@ -210,8 +210,8 @@ def _labels_from_masks(root: Path, samples: list[Sample], faults: list[Fault]) -
     for sample in samples:
         try:
             labels.update(distinct_labels(read_label_map(sample.target)))
-        except DataError as error:
-            faults += error.faults_at(sample.target)
+        except Exception as error:  # one file never stops the others
+            faults += faults_of(sample.target, error)
     return None if faults else number_classes(root, labels, faults)
 
 
@@ -235,8 +235,8 @@ def _background_faults(root: Path, samples: list[Sample], colors: LabelSet | Non
         try:
             if any(0 < label != IGNORE_INDEX for label in distinct_labels(read_label_map(sample.target, colors))):
                 return []
-        except DataError as error:
-            return error.faults_at(sample.target)
+        except Exception as error:
+            return faults_of(sample.target, error)
     return [only_background(root)]
 
 

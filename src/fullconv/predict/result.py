@@ -28,6 +28,7 @@ from fullconv.predict.areas_table import AREAS_FILE, format_areas, update_areas
 from fullconv.predict.outputs import DEFAULT_SAVES, Area
 from fullconv.runtime.runner import Runner, label_maps, largest
 from fullconv.runtime.tiles import MAX_UNTILED_PIXELS, in_memory
+from fullconv.visible import make_visible
 
 __all__ = ["Result", "choose_targets", "file_identity", "segment"]
 
@@ -59,7 +60,7 @@ class Result:
         """Return name, size and present classes."""
         height, width = self.label_map.shape
         classes = ", ".join(name for name, area in self._shares() if area.pixels)
-        return f"Result({self.name!r}, {height} x {width} pixels: {classes})"
+        return f"Result({self.name!r}, {height} x {width} pixels: {make_visible(classes)})"
 
     @property
     def labels(self) -> LabelSet:

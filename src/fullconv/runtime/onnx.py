@@ -42,7 +42,7 @@ class OnnxFile:
             raise ModelError(message, code="model-not-found")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors are exceptions, which fullconv words
         options.enable_mem_pattern = False
         name = str(path.absolute())
         try:
@@ -71,6 +71,7 @@ class OnnxFile:
         size = f"{images.shape[1]}x{images.shape[2]}"
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
+        options.log_severity_level = 4
         try:
             (result,) = self._session.value.run([output], {"images": np.ascontiguousarray(images)}, options)
         except Exception as error:

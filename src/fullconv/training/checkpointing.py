@@ -89,11 +89,14 @@ class Checkpointing(Callback):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the state of the optimizer, and handle SIGINT and SIGTERM until the run ends."""
+        """Restore the state of the optimizer, and handle SIGINT, SIGTERM and SIGHUP until the run ends."""
         for optimizer, values in zip(trainer.optimizers, self.optimizer_states, strict=False):
             optimizer.load_state_dict(values)
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            stopping = {signal.SIGINT, signal.SIGTERM}
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+                stopping.add(signal.SIGHUP)
+            for number in stopping:
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

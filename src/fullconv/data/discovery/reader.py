@@ -21,7 +21,7 @@ from fullconv.data.discovery.patterns import groups_by_pattern
 from fullconv.data.discovery.stored_masks import apply_reading, read_stored_mask, summarize
 from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.data.splits import UNDIVIDED
-from fullconv.errors import DataError
+from fullconv.errors import DataError, faults_of
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, image_size
 from fullconv.labels import IGNORE_INDEX, LabelSet
@@ -149,8 +149,8 @@ def _summarize_all(masks: Iterable[Path], faults: list[Fault]) -> dict[Path, Mas
     for path in masks:
         try:
             summaries[path] = summarize(read_stored_mask(path))
-        except DataError as error:
-            faults += error.faults_at(path)
+        except Exception as error:  # one file never stops the others
+            faults += faults_of(path, error)
     return summaries
 
 
@@ -182,8 +182,8 @@ def _samples(
     for image, masks, name in entries:
         try:
             image_size(image)
-        except DataError as error:
-            faults += error.faults_at(image)
+        except Exception as error:
+            faults += faults_of(image, error)
             continue
         reader = partial(_read_united, masks, reading)
         samples.append(Sample(name, image, masks[0], reader, _classes_shown(masks, summaries, reading)))

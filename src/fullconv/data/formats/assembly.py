@@ -19,6 +19,7 @@ from fullconv.data.formats.shapes import Size, draw
 from fullconv.data.splits import SPLITS, UNDIVIDED
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import read_file
 from fullconv.images import ImageHeader, read_header
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
@@ -135,7 +136,7 @@ def pair_coordinates(values: Sequence[float]) -> Float64:
 def parse(path: Path, schema: TypeAdapter[T], faults: list[Fault]) -> T | None:
     """Read a JSON file that follows `schema`. If it does not, add a fault for each wrong value and return None."""
     try:
-        return schema.validate_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        return schema.validate_json(read_file(path).removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"
         faults.append(Fault("unreadable-file", path, problem, "check its permissions"))

@@ -23,6 +23,7 @@ from fullconv.data.formats.shapes import Patch, Rasterizer, Size, ellipse, fill_
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import open_regular
 
 __all__ = ["is_cvat_images", "read_cvat_images"]
 
@@ -72,7 +73,7 @@ class _Document:
 def is_cvat_images(path: Path) -> bool:
     """Return whether an XML file looks like this format; its reader checks it later."""
     try:
-        with path.open("rb") as file:
+        with open(open_regular(path, follow=True), "rb") as file:
             head = file.read(HEAD)
     except OSError:
         return False
@@ -132,7 +133,7 @@ def _parse(path: Path) -> _Document:
 
     parser.StartDoctypeDeclHandler = refuse
     try:
-        with path.open("rb") as file:
+        with open(open_regular(path, follow=True), "rb") as file:
             parser.ParseFile(file)
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"

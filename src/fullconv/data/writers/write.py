@@ -17,7 +17,7 @@ from fullconv.data.writers.folder import FOLDER
 from fullconv.data.writers.labelme import LABELME
 from fullconv.data.writers.layout_writer import Item, LayoutWriter
 from fullconv.data.writers.voc import VOC
-from fullconv.errors import DataError, UsageError
+from fullconv.errors import DataError, UsageError, faults_of
 from fullconv.faults import Fault
 from fullconv.files import atomic_folder, check_new_folder, copy_file
 from fullconv.images import image_size
@@ -120,8 +120,8 @@ def _write(
             target, size = dataset.read_mask(item.sample), image_size(item.sample.image)
             if target.shape != size:
                 raise DataError.of(size_fault(item.sample, size, target.shape))
-        except DataError as error:
-            faults += error.faults_at(item.sample.target)
+        except Exception as error:  # one file never stops the others
+            faults += faults_of(item.sample.target, error)
         else:
             copy_file(item.sample.image, folder / writer.image_path(item))
             records.append((item, writer.write_target(folder, item, target, dataset.labels)))
