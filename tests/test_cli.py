@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -38,6 +39,7 @@ from fullconv.net.classifiers.backbones import CLASSIFIERS
 from fullconv.net.fcn.network import build
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.reference.published import NETS
+from fullconv.training.checkpointing import Checkpointing, RunState
 from fullconv.visible import make_visible
 from refusals import refuses
 
@@ -483,3 +485,32 @@ def test_an_early_interrupt_has_no_traceback(data: Path, delay: float) -> None:
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "fault" not in err
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_closed_terminal_stops_a_training_unless_nohup_ignores_it(tmp_path: Path, ignored: bool) -> None:
+    saved = Saved(NetSpec("digits", DIGIT_LABELS.num_classes, 32), DIGIT_LABELS)
+    checkpointing = Checkpointing(tmp_path, saved, RunState(), 1, 1.0)
+    trainer = SimpleNamespace(optimizers=[])
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        checkpointing.on_train_start(trainer, None)  # type: ignore[arg-type]
+        signal.raise_signal(signal.SIGHUP)
+        assert checkpointing.stop == (None if ignored else "SIGHUP")
+        checkpointing.on_exception(trainer, None, KeyboardInterrupt())  # type: ignore[arg-type]
+        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_package_that_cannot_be_imported_is_no_fault_of_fullconv(
+    run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
+    def broken(*_: object) -> None:
+        raise ImportError("libtorch_cpu.so: failed to map segment", name="torch")
+
+    monkeypatch.setattr("fullconv.data.statistics.read_training_data", broken)
+    outcome = run("train", data)
+    assert outcome.code == 1
+    assert outcome.err.startswith("fullconv: torch cannot be imported (libtorch_cpu.so: failed to map segment); ")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -195,7 +196,7 @@ def test_a_tag_of_another_type_is_a_fault(tmp_path: Path) -> None:
 def broken(monkeypatch: pytest.MonkeyPatch, name: str, bad: Path, error: Exception) -> Iterator[None]:
     """Raise an exception for one file."""
     module, _, function = name.rpartition(".")
-    original = getattr(sys.modules[module], function)
+    original = getattr(import_module(module), function)
 
     def read(path: Path, *arguments: object, **options: object) -> object:
         if Path(path).samefile(bad):

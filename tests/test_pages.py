@@ -166,6 +166,20 @@ def test_any_text_is_escaped(text: str) -> None:
     assert found.rows[1] == [shown, shown]
 
 
+def test_every_page_has_the_policy_and_no_other_code_writes_pages() -> None:
+    pages = [path for path in (PAGES / "templates").iterdir() if path.name not in ("base.html", "parts.html")]
+    for template in pages:
+        text = template.read_text(encoding="utf-8")
+        inside = '{% extends "base.html" %}' in text or any(f'"{template.name}"' in page.read_text() for page in pages)
+        assert inside, f"{template.name} has no Content-Security-Policy"
+        assert "<html" not in text
+        assert "<head" not in text
+    base = (PAGES / "templates" / "base.html").read_text(encoding="utf-8")
+    assert base.index("Content-Security-Policy") < base.index("<style")
+    for module in PAGES.parent.rglob("*.py"):
+        assert "<html" not in module.read_text(encoding="utf-8").replace('b"<html"', ""), module
+
+
 def test_no_template_disables_escaping() -> None:
     for template in (PAGES / "templates").iterdir():
         assert not re.search(r"\|\s*safe|autoescape|<script|\sstyle=|\son\w+=", template.read_text(encoding="utf-8"))

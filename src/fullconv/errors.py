@@ -192,7 +192,7 @@ def _where_to_report() -> str:
     except PackageNotFoundError:
         links = ()
     named = dict(link.split(", ", 1) for link in links if ", " in link)
-    return f"at {named['Issues']}" if "Issues" in named else "as SECURITY.md says"
+    return f"at {named['Issues']}" if "Issues" in named else "to those from whom you have fullconv"
 
 
 def faults_of(path: Path, error: Exception) -> tuple[Fault, ...]:

@@ -75,6 +75,9 @@ def main() -> None:
     except Exception as error:
         if _STOPPED:  # a library turned the signal into another exception
             sys.exit(Interrupted.exit_code)
+        if isinstance(error, ImportError):  # a damaged installation, or too little memory for a library
+            name = error.name or "a package"
+            _fail(f"{name} cannot be imported ({error}); install it again, or allow more memory", 1)
         _fail(describe_unforeseen(error), UNFORESEEN)
 
 

@@ -40,6 +40,7 @@ class OnnxFile:
         if not path.is_file():
             message = f"{path}: no such file; give a .onnx file that fullconv export wrote"
             raise ModelError(message, code="model-not-found")
+        onnxruntime.set_default_logger_severity(4)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = 4  # its errors are exceptions, which fullconv words

@@ -6,6 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -70,7 +71,7 @@ def train(
     the data have faults; FullconvError if another process is writing `out`; Interrupted after a signal, when everything
     is saved.
     """
-    with hold_run(out):
+    with nullcontext() if resume and (out / "scores.json").is_file() else hold_run(out):  # a finished run is only read
         return _train(dataset, job, out, statistics, resume, on_progress)
 
 
