@@ -471,8 +471,8 @@ def test_an_early_interrupt_has_no_traceback(data: Path, delay: float) -> None:
     code = (
         "import signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "print('started', flush=True)\n"
         "from fullconv.__main__ import main\n"
+        "print('started', flush=True)\n"
         "main()"
     )
     command = [sys.executable, "-c", code, "evaluate", "street", str(data)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
-import warnings
-from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 __all__ = ["main"]
 
@@ -19,6 +20,9 @@ def main() -> None:
     """Start the command line, which imports other packages, and end without a traceback if a signal comes meanwhile."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _quit)
+    import logging
+    import warnings
+
     if not sys.warnoptions and "--debug" not in sys.argv:
         warnings.simplefilter("ignore")
     for name in _NOISY:
