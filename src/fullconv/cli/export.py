@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fullconv.cli.console import emit
+
 __all__ = ["export"]
 
 
@@ -53,14 +55,14 @@ def export(
     exported = api.export(model, out, int8=int8, data=data, force=force, licence=licence)
     size = f"{exported.path}: {exported.path.stat().st_size / 1e6:.1f} MB"
     if exported.quantized is None:
-        print(
+        emit(
             f"{size}; logits differ from torch's by at most {exported.difference:.1g}, labels are equal except for "
             f"ties ({exported.classes} classes occurred)"
         )
         return
-    print(size)
+    emit(size)
     quantized = exported.quantized
-    print(
+    emit(
         f"int8: mIoU {quantized.int8_mean_iou:.4f}, float32 {quantized.float_mean_iou:.4f}; "
         f"{quantized.float_seconds / quantized.int8_seconds:.2f} times as fast on this machine"
         + (f"; the first {quantized.kept} convolutions stay in float32" if quantized.kept else "")

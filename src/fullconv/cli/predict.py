@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.cli.console import print_table, progress_bar, say
+from fullconv.cli.console import emit, print_table, progress_bar, say
 from fullconv.cli.options import BackendName, RangeText, Trained
 from fullconv.errors import FullconvError, UsageError
 from fullconv.extras import need_torch
@@ -138,7 +138,7 @@ def _predict(
             on_tile=lambda done, total: bar.update(tiles, completed=done, total=total, visible=done < total),
         )
         report = predict_files(runner, paths, out, options)
-    print(f"{len(report.done)} of {len(paths)} images labelled in {out}")
+    emit(f"{len(report.done)} of {len(paths)} images labelled in {out}")
     if verify is not None:
         _verify(verify, report.done)
     if report.failed:

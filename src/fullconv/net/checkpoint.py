@@ -49,7 +49,7 @@ def save_net(path: Path, state: dict[str, Tensor], saved: Saved) -> None:
     """Write the state dict of an FCN and its description, atomically."""
     meta = {"spec": saved.spec.to_dict(), "labels": saved.labels.to_dict(), "notes": saved.notes}
     tensors = {name: value.detach().to("cpu").contiguous() for name, value in state.items()}
-    with atomic_write(path) as temporary:
+    with atomic_write(path, errors=(SafetensorError,)) as temporary:
         save_file(tensors, temporary, metadata={_KEY: json.dumps(meta)})
 
 
@@ -96,7 +96,7 @@ def save_classifier(path: Path, name: str, net: nn.Module, labels: LabelSet) -> 
     """Write a classifier with its name in `backbones` and its classes; --weights FILE reads the file, too."""
     meta = {"model": name, "labels": labels.to_dict()}
     tensors = {name: value.detach().to("cpu").contiguous() for name, value in net.state_dict().items()}
-    with atomic_write(path) as temporary:
+    with atomic_write(path, errors=(SafetensorError,)) as temporary:
         save_file(tensors, temporary, metadata={_CLASSIFIER: json.dumps(meta)})
 
 

@@ -28,6 +28,7 @@ from fullconv.predict.result import Result, segment
 from fullconv.runtime.models import model_path
 from fullconv.runtime.reloadable import ReloadableRunner
 from fullconv.runtime.runner import Runner
+from fullconv.visible import make_visible
 
 __all__ = ["ImageLike", "Model", "load_model"]
 
@@ -49,7 +50,7 @@ class Model:
 
     def __repr__(self) -> str:
         """Return the names of the classes."""
-        return f"Model({self.labels.num_classes} classes: {', '.join(self.labels.class_names)})"
+        return f"Model({self.labels.num_classes} classes: {make_visible(', '.join(self.labels.class_names))})"
 
     @property
     def labels(self) -> LabelSet:

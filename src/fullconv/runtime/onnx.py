@@ -40,9 +40,10 @@ class OnnxFile:
         if not path.is_file():
             message = f"{path}: no such file; give a .onnx file that fullconv export wrote"
             raise ModelError(message, code="model-not-found")
+        onnxruntime.set_default_logger_severity(4)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors are exceptions, which fullconv words
         options.enable_mem_pattern = False
         name = str(path.absolute())
         try:
@@ -71,6 +72,7 @@ class OnnxFile:
         size = f"{images.shape[1]}x{images.shape[2]}"
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
+        options.log_severity_level = 4
         try:
             (result,) = self._session.value.run([output], {"images": np.ascontiguousarray(images)}, options)
         except Exception as error:

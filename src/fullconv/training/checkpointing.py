@@ -7,6 +7,8 @@ import io
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -14,14 +16,16 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 
 from fullconv.errors import Interrupted, ModelError
 from fullconv.files import atomic_write, write_text
+from fullconv.locks import hold_folder
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.training.task import SegmentationTask
 
-__all__ = ["Checkpointing", "RunState", "load_state"]
+__all__ = ["Checkpointing", "RunState", "hold_run", "load_state"]
 
 COLUMNS = ("epoch", "step", "seconds", "lr", "train_loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
 
@@ -40,6 +44,19 @@ class RunState:
     best: float = -1.0
     losses: list[float] = field(default_factory=list)
     rows: list[dict[str, float]] = field(default_factory=list)
+
+
+@contextmanager
+def hold_run(out: Path) -> Iterator[None]:
+    """Be the only process that writes the folder of a run, a ladder or folds. Raises FullconvError for the second one.
+
+    Processes that Lightning starts for further devices write nothing.
+    """
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        yield
+        return
+    with hold_folder(out):
+        yield
 
 
 def load_state(path: Path) -> tuple[RunState, dict[str, Any]]:
@@ -72,11 +89,14 @@ class Checkpointing(Callback):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the state of the optimizer, and handle SIGINT and SIGTERM until the run ends."""
+        """Restore the state of the optimizer, and handle SIGINT, SIGTERM and SIGHUP until the run ends."""
         for optimizer, values in zip(trainer.optimizers, self.optimizer_states, strict=False):
             optimizer.load_state_dict(values)
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            stopping = {signal.SIGINT, signal.SIGTERM}
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+                stopping.add(signal.SIGHUP)
+            for number in stopping:
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -164,7 +184,7 @@ class Checkpointing(Callback):
             "optimizer_states": [o.state_dict() for o in trainer.optimizers] or self.optimizer_states,
         }
         if trainer.is_global_zero:
-            with atomic_write(self.out / "last.ckpt") as temporary:
+            with atomic_write(self.out / "last.ckpt", errors=(RuntimeError,)) as temporary:
                 torch.save(checkpoint, temporary)
         self.saved_at = time.monotonic()
 

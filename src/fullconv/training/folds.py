@@ -21,6 +21,7 @@ from fullconv.net.torch_runner import TorchRunner
 from fullconv.pages.parts import percent
 from fullconv.report.folds import Fold, write_folds_page
 from fullconv.report.verdict import find_majority_class
+from fullconv.training.checkpointing import hold_run
 from fullconv.training.job import Job
 from fullconv.training.progress import OnProgress, TrainResult
 from fullconv.training.train import train
@@ -47,6 +48,14 @@ def cross_validate(
     Raises UsageError for a number of folds that the data do not have, or if `out` contains folds and `resume` is not
     set; and all errors of `train`.
     """
+    with hold_run(out):
+        return _cross_validate(dataset, job, out, count, resume, on_progress)
+
+
+def _cross_validate(
+    dataset: DataSet, job: Job, out: Path, count: int, resume: bool, on_progress: OnProgress | None
+) -> TrainResult:
+    """Cross-validate in a folder that no other process writes."""
     divided = divide_into_folds(dataset, count)
     if not resume and any(out.glob("*/recipe.yaml")):
         message = f"{out} already contains folds; add --resume to continue them, or name another folder with --out"

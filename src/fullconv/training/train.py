@@ -6,6 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +33,7 @@ from fullconv.net.torch_runner import TorchRunner
 from fullconv.report.page import write_report
 from fullconv.report.source import read_source
 from fullconv.training.augment import GREY
-from fullconv.training.checkpointing import Checkpointing, RunState, load_state
+from fullconv.training.checkpointing import Checkpointing, RunState, hold_run, load_state
 from fullconv.training.data_module import DataModule
 from fullconv.training.frozen_features import freeze_all_but_score
 from fullconv.training.job import Job, TrainingOptions, make_job
@@ -67,8 +68,22 @@ def train(
     The plan is logged before the first step.
 
     Raises UsageError if `out` contains a run and `resume` is not set, or if that run has other settings; DataError if
-    the data have faults; Interrupted after a signal, when everything is saved.
+    the data have faults; FullconvError if another process is writing `out`; Interrupted after a signal, when everything
+    is saved.
     """
+    with nullcontext() if resume and (out / "scores.json").is_file() else hold_run(out):  # a finished run is only read
+        return _train(dataset, job, out, statistics, resume, on_progress)
+
+
+def _train(
+    dataset: DataSet,
+    job: Job,
+    out: Path,
+    statistics: DataSetStatistics | None,
+    resume: bool,
+    on_progress: OnProgress | None,
+) -> TrainResult:
+    """Train in a folder that no other process writes."""
     job = _set_channels(job, dataset)
     statistics = statistics or read_statistics(dataset, "train", "val")
     settings = _describe_settings(dataset, job, statistics)
