@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fullconv.cli.console import print_scores, sample_bar, write_results
-from fullconv.cli.options import BackendName, Data, JsonFile, ScoredSplitName, Trained
+from fullconv.cli.options import BackendName, Data, JsonFile, ModelCode, ScoredSplitName, Trained
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading
 
@@ -17,6 +17,7 @@ def evaluate(
     split: ScoredSplitName = "val",
     json_file: JsonFile = None,
     backend: BackendName = None,
+    model_code: ModelCode = None,
     *,
     reading: Reading,
 ) -> None:
@@ -28,5 +29,7 @@ def evaluate(
     from fullconv import api
 
     with sample_bar("scoring") as on_sample:
-        scores = api.evaluate(model, data, split=split, backend=backend, on_sample=on_sample, **reading)
+        scores = api.evaluate(
+            model, data, split=split, backend=backend, code=model_code, on_sample=on_sample, **reading
+        )
     write_results(json_file, scores.to_dict(), lambda: print_scores(scores))

@@ -23,6 +23,7 @@ __all__ = [
     "HeadWidth",
     "JsonFile",
     "Model",
+    "ModelCode",
     "Padding",
     "Rate",
     "Recipe",
@@ -141,6 +142,15 @@ BackendName = Annotated[
         metavar=join_words(Backend),
         help="The program that computes the network.",
         show_default="depends on the model",
+    ),
+]
+ModelCode = Annotated[
+    Path | None,
+    typer.Option(
+        "--model-code",
+        metavar="FILE.py",
+        help="The file whose function builds the classifier, for a model that was trained with --model "
+        "FILE.py:FUNCTION; its code is run. Needed if the file is not the same at the same place.",
     ),
 ]
 JsonFile = Annotated[

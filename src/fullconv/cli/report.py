@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fullconv.cli.console import progress_bar, say
-from fullconv.cli.options import ScoredSplitName, Trained
+from fullconv.cli.options import ModelCode, ScoredSplitName, Trained
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
@@ -37,6 +37,7 @@ def report(
             "name of the split if it is not val",
         ),
     ] = None,
+    model_code: ModelCode = None,
     *,
     reading: Reading,
 ) -> None:
@@ -58,7 +59,7 @@ def report(
     from fullconv.runtime.models import model_path
 
     path = model_path(model)
-    runner = load_runner(path)
+    runner = load_runner(path, code=model_code)
     source = read_source(path, runner)
     root = data or source.settings.get("data")
     if root is None:

@@ -25,6 +25,7 @@ from fullconv.evaluation.measure import measure
 from fullconv.files import write_text
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, load_net
+from fullconv.net.classifiers.user_file import path_of_code
 from fullconv.net.fcn.network import FCN, build, rebuild
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.surgery.convolutionalize import transplant
@@ -47,7 +48,7 @@ __all__ = ["estimate", "train"]
 
 logger = logging.getLogger(__name__)
 
-MAY_DIFFER = {"save_minutes", "workers", "choices", "range", "notes", "fullconv", "torch"}
+MAY_DIFFER = {"save_minutes", "workers", "choices", "range", "notes", "fullconv", "torch", "code_sha256"}
 """Settings that may differ when a run resumes, because they do not change its outcome."""
 
 
@@ -74,7 +75,7 @@ def train(
     settings = _describe_settings(dataset, job, statistics)
     _check_run(out, settings, resume)
     if (out / "scores.json").is_file():
-        return _warn(_read_result(out))
+        return _warn(_read_result(out, job))
     state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
     run = _prepare(dataset, job, statistics, on_progress)
     if checkpoint is None:
@@ -87,7 +88,7 @@ def train(
     checkpointing.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
     time_left = TimeLeft(plan.step_seconds, plan.validation_seconds, run.steps * job.recipe.val_every)
     _fit(run, checkpointing, ProgressCallback(checkpointing, job.spec.name, on_progress, time_left))
-    return _warn(_finish(dataset, out, checkpointing.state.seconds))
+    return _warn(_finish(dataset, job, out, checkpointing.state.seconds))
 
 
 def estimate(dataset: DataSet) -> tuple[tuple[str, str], ...]:
@@ -202,7 +203,7 @@ def _build_network(job: Job, dataset: DataSet) -> FCN:
         if dataset.channels != 3:
             net.set_normalization(*measure_channels(dataset))
         return net
-    start, saved = load_net(job.start)
+    start, saved = load_net(job.start, path_of_code(job.spec.model))
     head = saved.spec
     net = rebuild(replace(job.spec, head_width=head.head_width, head_norm=head.head_norm, norm=head.norm))
     transplant(start, net)
@@ -258,39 +259,39 @@ def _fit(run: _Run, checkpointing: Checkpointing, reports: ProgressCallback) -> 
             trainer.fit(task, data)
 
 
-def _finish(dataset: DataSet, out: Path, seconds: float) -> TrainResult:
+def _finish(dataset: DataSet, job: Job, out: Path, seconds: float) -> TrainResult:
     """Score the best weights as `evaluate` does, and write report.html, model.onnx and scores.json."""
-    runner = TorchRunner.load(out)
+    runner = TorchRunner.load(out, code=path_of_code(job.spec.model))
     measured = measure(runner, dataset, "val")
     parameters = sum(p.numel() for p in runner.net.parameters())
     alarm = write_report(out / "report.html", measured, read_source(out)).alarm
-    model = None if alarm else _export(out)
+    model = None if alarm else _export(out, job)
     seconds = round(seconds, 1)  # as a resumed run reads it
     run = {"seconds": seconds, "parameters": parameters, "network": runner.net.spec.name, "alarm": alarm}
     write_text(out / "scores.json", json.dumps({**measured.scores.to_dict(), "run": run}, indent=1))
     return TrainResult(out, measured.scores, seconds, parameters, alarm, model)
 
 
-def _export(out: Path) -> Path | None:
+def _export(out: Path, job: Job) -> Path | None:
     """Write model.onnx unless it exists. Without an ONNX form, log the reason and return None."""
     from fullconv.onnx_export import export
 
     target = out / "model.onnx"
     try:
         if not target.exists():
-            export(out, target)
+            export(out, target, code=path_of_code(job.spec.model))
     except ModelError as error:
         logger.info(f"model.onnx was not written: {error}")
         return None
     return target
 
 
-def _read_result(out: Path) -> TrainResult:
+def _read_result(out: Path, job: Job) -> TrainResult:
     """Return the result of a finished run. If its model.onnx is missing, write it again."""
     values = json.loads((out / "scores.json").read_text(encoding="utf-8"))
     run = values["run"]
     alarm = run.get("alarm", "")
-    model = None if alarm else _export(out)
+    model = None if alarm else _export(out, job)
     return TrainResult(out, Scores.from_dict(values), run["seconds"], run["parameters"], alarm, model)
 
 

@@ -24,6 +24,7 @@ class NetSpec:
     stride at which the backbone's maps stay (`dilate.dilate`), no finer than the prediction stride; None keeps the
     classifier's strides. `channels` is the number of image channels, 3 for RGB (`input_channels`). `value_range` are
     the numbers in files that became 0 and 255; None where files hold bytes or the rules of `read_image` apply.
+    `code_sha256` is the hash of the file whose function builds the classifier; None for other classifiers.
     """
 
     model: str
@@ -39,6 +40,7 @@ class NetSpec:
     dilate: int | None = None
     channels: int = 3
     value_range: tuple[float, float] | None = None
+    code_sha256: str | None = None
 
     @property
     def name(self) -> str:
@@ -53,7 +55,8 @@ class NetSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON and YAML."""
-        return {**asdict(self), "value_range": None if self.value_range is None else list(self.value_range)}
+        values = {**asdict(self), "value_range": None if self.value_range is None else list(self.value_range)}
+        return {name: value for name, value in values.items() if name != "code_sha256" or value is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetSpec:
