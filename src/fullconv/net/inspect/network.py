@@ -30,7 +30,8 @@ __all__ = ["check_classifier", "inspect_classifier", "inspect_fcn", "inspect_mod
 def inspect_model(model: str, size: Pair | None = None, code: StrPath | None = None) -> Inspection:
     """Inspect a classifier by name, or the network of a run folder or a model file.
 
-    `size` is (height, width); see `inspect_classifier` and `inspect_fcn`. `code` is as in `load_net`. Raises ModelError for anything else.
+    `size` is (height, width); see `inspect_classifier` and `inspect_fcn`. `code` is as in `load_net`. Raises ModelError
+    for anything else.
     """
     if is_classifier(model):
         return inspect_classifier(model, size)
