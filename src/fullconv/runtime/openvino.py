@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 
 from fullconv.arrays import Float32, UInt8
 from fullconv.choices import Precision
@@ -17,6 +17,10 @@ from fullconv.errors import ModelError
 from fullconv.runtime.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.openvino_process import OpenVinoProcess
+
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it sends usage data and writes into HOME
+
+import openvino  # noqa: E402
 
 __all__ = ["OpenVinoFile"]
 
