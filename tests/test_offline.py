@@ -40,7 +40,8 @@ def trace(folder: Path, code: str) -> list[str]:
     keep = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH") if name in os.environ}
     paths = os.pathsep.join([str(site), *sys.path])
     environment = {**keep, "HOME": str(home), "USERPROFILE": str(home), "PYTHONPATH": paths}
-    environment["MPLCONFIGDIR"] = str(folder)  # torchmetrics imports matplotlib if somebody installed it: its own cache
+    # torchmetrics imports matplotlib where it is installed, which keeps its list of fonts
+    environment["MPLCONFIGDIR"] = str(Path.home() / ".cache" / "matplotlib")
     command = [sys.executable, "-c", code]
     strace = shutil.which("strace")
     traced = (
