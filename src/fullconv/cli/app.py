@@ -28,6 +28,7 @@ from fullconv.cli.predict import predict
 from fullconv.cli.report import report
 from fullconv.cli.train import train
 from fullconv.errors import FullconvError, Interrupted
+from fullconv.watchdog import note_handled, watch_signals
 
 __all__ = ["app", "main"]
 
@@ -55,7 +56,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # a file name may contain bytes that are not Unicode
             stream.reconfigure(errors="backslashreplace")
     try:
-        with show_log(), _stoppable():
+        with show_log(), _stoppable(), watch_signals():
             app()
     except FullconvError as error:
         _fail(str(error), error.exit_code)
@@ -94,5 +95,6 @@ def _stoppable() -> Iterator[None]:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    note_handled()
     say(f"fullconv: stopped by {signal.Signals(number).name}; every file that was written is complete")
     raise KeyboardInterrupt

@@ -20,10 +20,14 @@ from fullconv.files import atomic_write, write_text
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.training.task import SegmentationTask
+from fullconv.watchdog import note_handled, set_patience
 
 __all__ = ["Checkpointing", "RunState", "load_state"]
 
 COLUMNS = ("epoch", "step", "seconds", "lr", "train_loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
+
+STEP_SECONDS = 60.0
+"""The time that a step and its saving may take after a signal; a second signal ends the training at once."""
 
 
 @dataclass
@@ -76,6 +80,7 @@ class Checkpointing(Callback):
         for optimizer, values in zip(trainer.optimizers, self.optimizer_states, strict=False):
             optimizer.load_state_dict(values)
         if threading.current_thread() is threading.main_thread():
+            set_patience(STEP_SECONDS)
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
@@ -89,11 +94,13 @@ class Checkpointing(Callback):
         self._raise_if_stopped()
 
     def _restore_handlers(self) -> None:
+        set_patience()
         while self._handlers:
             number, handler = self._handlers.popitem()
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        note_handled()
         if self.stop is not None:
             raise KeyboardInterrupt
         self.stop = signal.Signals(number).name
