@@ -14,8 +14,8 @@ SOURCE = ROOT / "src" / "fullconv"
 PAGE = ROOT / "docs" / "design.md"
 
 ORDER = (
-    *("faults", "installation", "arrays", "errors", "choices", "cores", "extras", "files", "watchdog", "geometry"),
-    *("labels", "metrics", "pages", "images", "model_info", "data", "doctor", "net", "runtime", "predict"),
+    *("faults", "installation", "arrays", "errors", "choices", "cores", "extras", "files", "documents", "watchdog"),
+    *("geometry", "labels", "metrics", "pages", "images", "model_info", "data", "doctor", "net", "runtime", "predict"),
     *("evaluation", "report", "onnx_export", "training", "demo", "bench", "api", "cli", "__main__"),
 )
 """The rooms from the lowest to the highest. A room imports rooms before it only."""

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fullconv.documents import parse_json
 from fullconv.errors import ModelError
 from fullconv.files import StrPath, atomic_write
 from fullconv.labels import LabelSet
@@ -85,6 +86,7 @@ def load_net(path: Path, code: StrPath | None = None) -> tuple[FCN, Saved]:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     with torch.device("meta"):
         net = rebuild(saved.spec)
+    _check_weights(path, net, state)
     if any(name not in state for name, _ in net.named_buffers()):  # constants outside the file must be computed
         net = rebuild(saved.spec)
     try:
@@ -117,11 +119,11 @@ def load_classifier(path: Path, code: StrPath | None = None) -> tuple[nn.Module,
     with _open(path) as file:
         meta = (file.metadata() or {}).get(_CLASSIFIER)
     try:
-        values = json.loads(meta or "")
+        values = parse_json(meta or "")
         name, labels = str(values["model"]), LabelSet.from_dict(values["labels"])
         sha256 = values.get("code_sha256")
-    except (ValueError, KeyError, TypeError) as error:
-        message = f"{path} has no readable description of a classifier: {error!r}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{path} has no readable description of a classifier: {_describe(error)}"
         raise ModelError(message, code="unreadable-description") from error
     name = allow_code(name, sha256, path, code)
     net, missing = build_classifier(name, path)
@@ -149,11 +151,34 @@ def _parse_description(file: Any, path: Path, code: StrPath | None) -> Saved:
         message = f"{path} was not written by fullconv: it has no description of its network"
         raise ModelError(message, code="not-written-by-fullconv")
     try:
-        values = json.loads(meta)
+        values = parse_json(meta)
         spec = NetSpec.from_dict(values["spec"])
         saved = Saved(spec, LabelSet.from_dict(values["labels"]), values["notes"])
-    except (ValueError, KeyError, TypeError) as error:
-        message = f"{path} has a description that this version of fullconv cannot read: {error!r}"
+        if not isinstance(saved.notes, dict):
+            raise ValueError("notes must hold values by name")
+        if saved.labels.num_classes != spec.num_classes:
+            raise ValueError(f"{spec.num_classes} classes but {saved.labels.num_classes} class names")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{path} has a description that this version of fullconv cannot read: {_describe(error)}"
         raise ModelError(message, code="unreadable-description") from error
     name = allow_code(spec.model, spec.code_sha256, path, code)
     return replace(saved, spec=replace(spec, model=name, code_sha256=hash_code(name)))
+
+
+def _describe(error: Exception) -> str:
+    """Return what is wrong; KeyError has only a name."""
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _check_weights(path: Path, net: FCN, state: dict[str, Tensor]) -> None:
+    """Raise ModelError for weights of another shape or type than those of the network, and for NaN and infinity."""
+    wanted = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    for name, value in state.items():
+        known = wanted.get(name)
+        if known is not None and (known.shape != value.shape or known.dtype != value.dtype):
+            kinds = [f"{tuple(one.shape)} {str(one.dtype).removeprefix('torch.')}" for one in (value, known)]
+            message = f"{path} does not fit its own description: {name} is {kinds[0]}, not {kinds[1]}"
+            raise ModelError(message, code="weights-differ-from-description")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            message = f"{path}: its weights {name} are not all finite numbers, so it can label nothing; train it again"
+            raise ModelError(message, code="weights-not-finite")

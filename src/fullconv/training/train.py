@@ -13,17 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loops.progress import _ProcessedTracker
 
 from fullconv.data.channels import measure_channels
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
+from fullconv.documents import dump_yaml
 from fullconv.errors import ModelError, UsageError
 from fullconv.evaluation.measure import measure
 from fullconv.files import write_text
-from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, load_net
 from fullconv.net.classifiers.user_file import path_of_code
 from fullconv.net.fcn.network import FCN, build, rebuild
@@ -31,9 +30,9 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.surgery.convolutionalize import transplant
 from fullconv.net.torch_runner import TorchRunner
 from fullconv.report.page import write_report
-from fullconv.report.source import read_source
+from fullconv.report.source import read_scores, read_settings, read_source
 from fullconv.training.augment import GREY
-from fullconv.training.checkpointing import Checkpointing, RunState, load_state
+from fullconv.training.checkpointing import Checkpointing, RunState, damaged_checkpoint, load_state
 from fullconv.training.data_module import DataModule
 from fullconv.training.frozen_features import freeze_all_but_score
 from fullconv.training.job import Job, TrainingOptions, TrainResult, make_job
@@ -79,8 +78,8 @@ def train(
     state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
     run = _prepare(dataset, job, statistics, on_progress)
     if checkpoint is None:
-        write_text(out / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-    _restore(run.task, state, checkpoint)
+        write_text(out / "recipe.yaml", dump_yaml(settings))
+    _restore(run.task, state, checkpoint, out / "last.ckpt")
     plan = run.plan(dataset)
     logger.info(plan.text())
     saved = Saved(run.task.net.spec, dataset.labels, {"settings": settings})
@@ -171,8 +170,12 @@ def _check_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
     if not resume:
         message = f"{out} already contains a run; add --resume to continue it, or name another folder with --out"
         raise UsageError(message, code="run-exists")
-    before = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
-    before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # with newer options
+    before = read_settings(out / "recipe.yaml")
+    try:
+        before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # with newer options
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"{out / 'recipe.yaml'} is damaged ({error}); restore it, or move it away"
+        raise ModelError(message, code="damaged-run-folder") from error
     differ = [
         f"{name} was {old!r}, now {new!r}"
         for name, (old, new) in _compare_settings(before, json.loads(json.dumps(dict(values)))).items()
@@ -222,9 +225,14 @@ def _freeze(net: FCN, recipe: Recipe) -> None:
         freeze_below(net, recipe.frozen_stride)
 
 
-def _restore(task: SegmentationTask, state: RunState, checkpoint: Mapping[str, Any] | None) -> None:
+def _restore(task: SegmentationTask, state: RunState, checkpoint: Mapping[str, Any] | None, path: Path) -> None:
     if checkpoint is not None:
-        task.load_state_dict(checkpoint["state_dict"])
+        try:
+            task.load_state_dict(checkpoint["state_dict"])
+        except (RuntimeError, AttributeError) as error:
+            raise damaged_checkpoint(path, "its weights do not fit the network") from error
+        if state.step > task.total_steps:
+            raise damaged_checkpoint(path, f"it is at step {state.step} of {task.total_steps}")
         task.step, task.losses = state.step, list(state.losses)
 
 
@@ -288,11 +296,10 @@ def _export(out: Path, job: Job) -> Path | None:
 
 def _read_result(out: Path, job: Job) -> TrainResult:
     """Return the result of a finished run. If its model.onnx is missing, write it again."""
-    values = json.loads((out / "scores.json").read_text(encoding="utf-8"))
-    run = values["run"]
+    scores, run, _ = read_scores(out / "scores.json")
     alarm = run.get("alarm", "")
     model = None if alarm else _export(out, job)
-    return TrainResult(out, Scores.from_dict(values), run["seconds"], run["parameters"], alarm, model)
+    return TrainResult(out, scores, run["seconds"], run["parameters"], alarm, model)
 
 
 def _warn(result: TrainResult) -> TrainResult:
