@@ -80,7 +80,9 @@ class ModelMetadata:
             if not 1 <= upsampling.factor <= MAX_FACTOR:
                 raise ValueError(f"the factor of an upsampling is {upsampling.factor}")
             if not 1 <= upsampling.kernel <= 2 * upsampling.factor:
-                raise ValueError(f"{upsampling} has a kernel of 1 to {2 * upsampling.factor} cells")
+                raise ValueError(
+                    f"an upsampling by {upsampling.factor} has a kernel of 1 to {2 * upsampling.factor} cells"
+                )
         for start, upsampling in zip(self.start, self.upsamplings, strict=True):
             if not 0 <= start <= 4 * upsampling.factor + MAX_PADDING:
                 raise ValueError(f"the first pixel is at {start} of the upsampled logits")
@@ -118,7 +120,7 @@ class ModelMetadata:
             )
         try:
             values = {name: parse_json(text) for name, text in texts.items() if name in _NAMES + NOTES}
-            if values["format_version"] != FORMAT_VERSION:
+            if _whole(values["format_version"]) != FORMAT_VERSION:
                 raise ModelError(
                     f"{path} has format {values['format_version']}, but this version of fullconv reads format "
                     f"{FORMAT_VERSION}; export the model again with this version",

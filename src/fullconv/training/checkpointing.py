@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import signal
 import threading
 import time
@@ -58,7 +59,9 @@ def load_state(path: Path) -> tuple[RunState, dict[str, Any]]:
     except Exception as error:  # torch's readers raise errors of many types, and advise to run the code in the file
         raise damaged_checkpoint(path, type(error).__name__) from error
     try:
-        state = TypeAdapter(RunState).validate_python(checkpoint["fullconv"])
+        values = checkpoint["fullconv"]
+        TypeAdapter(RunState).validate_json(json.dumps(values), strict=True)
+        state = RunState(**values)  # pydantic's own would have floats for the whole numbers of rows
         weights, optimizers = checkpoint["state_dict"], checkpoint["optimizer_states"]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise damaged_checkpoint(path, str(error).partition("\n")[0]) from error
