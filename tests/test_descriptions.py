@@ -228,7 +228,7 @@ def test_damaged_scores_are_refused(tmp_path, values):
 def test_scores_of_older_runs_are_read(tmp_path):
     path = tmp_path / "scores.json"
     path.write_text(json.dumps({**SCORES, "run": RUN}))
-    scores, run, _ = read_scores(path)
+    scores, run = read_scores(path)
     assert (scores.pixel_accuracy, run["parameters"]) == (0.5, 7)
     for text in ("", "{", DEEP, "\x80"):
         path.write_bytes(text.encode("latin-1"))

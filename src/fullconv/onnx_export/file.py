@@ -27,7 +27,7 @@ from fullconv.net.fcn.upsample import Upsample
 from fullconv.onnx_export.body import OPSET, export_body
 from fullconv.onnx_export.graph import Graph, PadTable, add_fusion, add_labels, add_padding
 from fullconv.onnx_export.quantize import Quantized, quantize
-from fullconv.report.source import read_scores
+from fullconv.report.source import read_score_values
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.onnx import OnnxFile
@@ -246,7 +246,7 @@ def _notes(model: Path, saved: Saved, licence: str | None) -> dict[str, Any]:
     settings = saved.notes.get("settings", {})
     scores: dict[str, Any] = dict(saved.notes.get("val", {}))
     if model.is_dir() and (model / "scores.json").is_file():
-        scores = dict(read_scores(model / "scores.json")[2])
+        scores = read_score_values(model / "scores.json")
         scores.pop("confusion", None)
     if scores:
         scores |= {"data": settings.get("data"), "split": "val"}

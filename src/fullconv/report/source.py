@@ -20,7 +20,16 @@ from fullconv.metrics import Scores
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.runner import Runner
 
-__all__ = ["RunFacts", "Source", "options_of_run", "read_curves", "read_scores", "read_settings", "read_source"]
+__all__ = [
+    "RunFacts",
+    "Source",
+    "options_of_run",
+    "read_curves",
+    "read_score_values",
+    "read_scores",
+    "read_settings",
+    "read_source",
+]
 
 COLUMNS = ("epoch", "train_loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
 
@@ -97,17 +106,24 @@ class RunFacts(TypedDict, total=False):
 _FACTS = TypeAdapter(RunFacts)
 
 
-def read_scores(path: Path) -> tuple[Scores, RunFacts, dict[str, Any]]:
-    """Read a scores.json of a run: the scores, the facts about the run, and all values.
+def read_scores(path: Path) -> tuple[Scores, RunFacts]:
+    """Read a scores.json of a run: the scores and the facts about the run. Raises ModelError for a damaged file."""
+    values = read_score_values(path)
+    try:
+        return Scores.from_dict(values), _FACTS.validate_python(values["run"])
+    except (ValueError, KeyError, TypeError, DataError) as error:
+        raise _damaged(path, str(error).partition("\n")[0]) from error
 
-    Raises ModelError for a damaged file.
-    """
+
+def read_score_values(path: Path) -> dict[str, Any]:
+    """Read the values of a scores.json by name, for notes. Raises ModelError for a damaged file."""
     try:
         values = parse_json(path.read_text(encoding="utf-8"))
-        return Scores.from_dict(values), _FACTS.validate_python(values["run"]), values
-    except (OSError, ValueError, KeyError, TypeError, DataError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise _damaged(path, reason) from error
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(values, dict):
+        raise _damaged(path, "it holds no values by name")
+    return values
 
 
 def options_of_run(model: Path) -> ReadingOptions:

@@ -296,7 +296,7 @@ def _export(out: Path, job: Job) -> Path | None:
 
 def _read_result(out: Path, job: Job) -> TrainResult:
     """Return the result of a finished run. If its model.onnx is missing, write it again."""
-    scores, run, _ = read_scores(out / "scores.json")
+    scores, run = read_scores(out / "scores.json")
     alarm = run.get("alarm", "")
     model = None if alarm else _export(out, job)
     return TrainResult(out, scores, run["seconds"], run["parameters"], alarm, model)
