@@ -6,6 +6,7 @@ else is a finding: another exception, a crash, 2 GB, 20 seconds. Case N of a rea
 
 from __future__ import annotations
 
+import copy
 import faulthandler
 import io
 import json
@@ -52,23 +53,23 @@ def mutate_bytes(content: bytes, chance: random.Random) -> bytes:
 
 def mutate_values(values: Any, chance: random.Random) -> Any:
     """Replace, remove or add a value somewhere in lists and dictionaries."""
-    copy = [json.loads(json.dumps(values))]
+    whole = [json.loads(json.dumps(values))]
     for _ in range(chance.choice((1, 1, 2, 5))):
-        part: Any = copy
+        part: Any = whole
         key: Any = 0
         while isinstance(part[key], list | dict) and part[key] and chance.random() < 0.85:
             part = part[key]
             key = chance.choice(list(part)) if isinstance(part, dict) else chance.randrange(len(part))
         kind = chance.randrange(5)
-        if kind == 0 and part is not copy:
+        if kind == 0 and part is not whole:
             del part[key]
         elif kind == 1 and isinstance(part, dict):
-            part[chance.choice(("x", "", key))] = chance.choice(NASTY)
+            part[chance.choice(("x", "", key))] = copy.deepcopy(chance.choice(NASTY))
         elif kind == 2 and isinstance(part[key], int | float):
             part[key] = chance.choice((part[key] + 1, -part[key], part[key] * 1000, part[key] / 2, str(part[key])))
         else:
-            part[key] = chance.choice(NASTY)
-    return copy[0]
+            part[key] = copy.deepcopy(chance.choice(NASTY))
+    return whole[0]
 
 
 Case = Callable[[random.Random, Path], None]
