@@ -14,7 +14,8 @@ SOURCE = ROOT / "src" / "fullconv"
 PAGE = ROOT / "docs" / "design.md"
 
 ORDER = (
-    *("faults", "installation", "arrays", "errors", "choices", "cores", "extras", "visible", "files", "locks"),
+    *("faults", "installation", "arrays", "errors", "choices", "cores", "extras", "visible", "files"),
+    *("locks", "documents", "watchdog"),
     *("geometry", "labels", "metrics", "pages", "images", "model_info", "data", "doctor", "net", "runtime", "predict"),
     *("evaluation", "report", "onnx_export", "training", "demo", "bench", "api", "cli", "__main__"),
 )

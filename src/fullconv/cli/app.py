@@ -29,6 +29,7 @@ from fullconv.cli.predict import predict
 from fullconv.cli.report import report
 from fullconv.cli.train import train
 from fullconv.errors import UNFORESEEN, FullconvError, Interrupted, describe_os_error, describe_unforeseen
+from fullconv.watchdog import note_handled, watch_signals
 
 __all__ = ["app", "main"]
 
@@ -61,7 +62,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # a file name may contain bytes that are not Unicode
             stream.reconfigure(errors="backslashreplace")
     try:
-        with show_log("--debug" in sys.argv), _stoppable():
+        with show_log("--debug" in sys.argv), _stoppable(), watch_signals():
             app()
     except FullconvError as error:
         _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
@@ -123,5 +124,6 @@ def _stoppable() -> Iterator[None]:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     _STOPPED.append(number)
+    note_handled()
     say(f"fullconv: stopped by {signal.Signals(number).name}; every file that was written is complete")
     raise KeyboardInterrupt

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fullconv.cli.console import emit
+from fullconv.cli.options import ModelCode
 
 __all__ = ["export"]
 
@@ -43,6 +44,7 @@ def export(
     licence: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Licence of the weights, for the file's metadata.")
     ] = None,
+    model_code: ModelCode = None,
 ) -> None:
     """Write a network as one ONNX file that needs no torch.
 
@@ -52,7 +54,7 @@ def export(
     """
     from fullconv import api
 
-    exported = api.export(model, out, int8=int8, data=data, force=force, licence=licence)
+    exported = api.export(model, out, int8=int8, data=data, force=force, licence=licence, code=model_code)
     size = f"{exported.path}: {exported.path.stat().st_size / 1e6:.1f} MB"
     if exported.quantized is None:
         emit(

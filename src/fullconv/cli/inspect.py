@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fullconv.cli.console import emit, format_axes, print_table, write_results
-from fullconv.cli.options import JsonFile, parse_size
+from fullconv.cli.options import JsonFile, ModelCode, parse_size
 from fullconv.extras import need_torch
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def inspect(
             "--check", help="Compare the dense map of a classifier with the classifier on its crops, and print that."
         ),
     ] = False,
+    model_code: ModelCode = None,
 ) -> None:
     """Show a network layer by layer.
 
@@ -48,7 +49,7 @@ def inspect(
         return
     from fullconv.net.inspect.network import inspect_model
 
-    inspection = inspect_model(model, pixels)
+    inspection = inspect_model(model, pixels, model_code)
     write_results(json_file, inspection.to_dict(), lambda: print_inspection(inspection))
 
 

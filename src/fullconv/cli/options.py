@@ -25,7 +25,9 @@ __all__ = [
     "HeadWidth",
     "JsonFile",
     "Model",
+    "ModelCode",
     "Padding",
+    "RangeText",
     "Rate",
     "Recipe",
     "Resume",
@@ -156,6 +158,15 @@ RangeText = Annotated[
         metavar="LOW,HIGH",
         help="Values that become 0 and 255 in images of more than 8 bits, as 0,4095 for 12 bits.",
         show_default="the model's",
+    ),
+]
+ModelCode = Annotated[
+    Path | None,
+    typer.Option(
+        "--model-code",
+        metavar="FILE.py",
+        help="The file whose function builds the classifier, for a model that was trained with --model "
+        "FILE.py:FUNCTION; its code is run. Needed if the file is not the same at the same place.",
     ),
 ]
 JsonFile = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fullconv.cli.console import emit, progress_bar, say
-from fullconv.cli.options import RangeText, ScoredSplitName, Trained, refuse_data_file
+from fullconv.cli.options import ModelCode, RangeText, ScoredSplitName, Trained, refuse_data_file
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
@@ -38,6 +38,7 @@ def report(
         ),
     ] = None,
     value_range: RangeText = None,
+    model_code: ModelCode = None,
     *,
     reading: Reading,
 ) -> None:
@@ -62,7 +63,7 @@ def report(
 
     bounds = None if value_range is None else parse_range(value_range)
     path = model_path(model)
-    runner: Runner = load_runner(path)
+    runner: Runner = load_runner(path, code=model_code)
     source = read_source(path, runner)
     root = data or source.settings.get("data")
     if root is None:

@@ -13,6 +13,7 @@ import yaml
 
 from fullconv.data.annotations.data_yaml import KEYS as YOLO_KEYS
 from fullconv.data.annotations.data_yaml import describes_yolo, find_data_yaml
+from fullconv.documents import parse_yaml
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.files import is_given, read_file, write_text
@@ -198,12 +199,9 @@ def _text_names(path: Path) -> list[str]:
 def read_description(path: Path) -> dict[Any, Any]:
     """Read the keys of dataset.yaml and their values, unchecked. Raises DataError unless the file is a YAML map."""
     try:
-        values = yaml.safe_load(_text(path))
-    except yaml.YAMLError as error:
-        problem = f"is not YAML ({' '.join(str(error).split())})"
-        raise _error(path, problem, "write `names:` and a list of class names") from None
-    except RecursionError:
-        raise _error(path, "is nested too deeply", "write `names:` and a list of class names") from None
+        values = parse_yaml(_text(path))
+    except ValueError as error:
+        raise _error(path, f"is not YAML ({error})", "write `names:` and a list of class names") from None
     if not isinstance(values, dict) or not values:
         raise _error(path, "has no keys", "write `names:` and a list of class names")
     return values

@@ -17,6 +17,7 @@ from fullconv.evaluation.intervals import Bootstrap, bootstrap
 from fullconv.evaluation.measure import Measurement, measure
 from fullconv.files import write_text
 from fullconv.metrics import Scores
+from fullconv.net.classifiers.user_file import path_of_code
 from fullconv.net.torch_runner import TorchRunner
 from fullconv.pages.parts import percent
 from fullconv.report.folds import Fold, write_folds_page
@@ -65,7 +66,9 @@ def _cross_validate(
         folder = out / f"fold-{number}"
         logger.info(f"\nfold {number} of {count}: {folder}")
         results.append(train(fold, job, folder, resume=resume, on_progress=on_progress))
-        measured.append(measure(TorchRunner.load(folder), fold.read_as(fold.input), "val"))
+        measured.append(
+            measure(TorchRunner.load(folder, code=path_of_code(job.spec.model)), fold.read_as(fold.input), "val")
+        )
     return _summarize(dataset, out, results, measured)
 
 

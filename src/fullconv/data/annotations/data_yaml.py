@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fullconv.documents import parse_yaml
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.files import read_file
@@ -90,8 +89,8 @@ def read_names_file(folder: Path) -> tuple[str, ...]:
 def _load(path: Path) -> dict[Any, Any]:
     """Return the keys of a YAML file; none if it is no map. Raises DataError if data.yaml is not YAML."""
     try:
-        values = yaml.safe_load(read_file(path).decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        values = parse_yaml(read_file(path).decode("utf-8-sig"))
+    except (OSError, ValueError) as error:
         if path.stem != "data":  # other files are reported where they are used
             return {}
         problem = f"cannot be read as YAML ({' '.join(str(error).split())})"
