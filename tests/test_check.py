@@ -36,13 +36,14 @@ NAMES = list(corpus.FAULTS)
 
 @pytest.mark.parametrize(("name", "other"), [*zip(NAMES, [*NAMES[7:], *NAMES[:7]], strict=True)])
 def test_the_exit_code_says_whether_there_are_errors_if_classes_have_no_names(
-    data: Path, monkeypatch: pytest.MonkeyPatch, name: str, other: str
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, other: str
 ) -> None:
     """One fault, then two faults in one folder."""
 
     def check_exit_code() -> None:
-        code = check(monkeypatch, data, "--json", "found.json")
-        findings = json.loads(Path("found.json").read_text(encoding="utf-8"))["findings"]
+        capsys.readouterr()
+        code = check(monkeypatch, data, "--json", "-")
+        findings = json.loads(capsys.readouterr().out)["findings"]
         assert code == (3 if any(finding["severity"] == "error" for finding in findings) else 0)
 
     corpus.FAULTS[name][1](data)
@@ -57,7 +58,6 @@ def test_the_exit_code_says_whether_there_are_errors_if_classes_have_no_names(
         if path.is_symlink() or path.is_file():
             copied.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, copied, follow_symlinks=False)
-    Path("found.json").unlink()
     check_exit_code()
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "check_new_folder",
     "copy_file",
     "is_given",
+    "is_litter",
     "open_regular",
     "read_file",
     "write_json",
@@ -209,3 +210,16 @@ def open_regular(path: StrPath, flags: int = os.O_RDONLY, follow: bool = False) 
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
     return descriptor
+
+
+_LITTER = frozenset(
+    {"__macosx", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini", "ehthumbs.db", "lost+found"}
+)
+
+
+def is_litter(name: str) -> bool:
+    """Return whether a file or folder of this name belongs to a system or program and not to the user's data.
+
+    Hidden files, `@eaDir` of disk stations, `__MACOSX` and `._x` of macOS' archives, `Thumbs.db` and the like.
+    """
+    return name.startswith((".", "@", "~$")) or name.lower() in _LITTER

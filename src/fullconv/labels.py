@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,17 @@ import numpy as np
 from fullconv.arrays import UInt8
 from fullconv.errors import DataError, ModelError
 
-__all__ = ["IGNORE_INDEX", "LabelSet", "check_classes", "default_palette", "legal_ids", "voc_palette"]
+__all__ = ["IGNORE_INDEX", "LabelSet", "check_classes", "default_palette", "fold_name", "legal_ids", "voc_palette"]
 
 IGNORE_INDEX = 255
 """The label of pixels that losses and scores ignore."""
 
 Color = tuple[int, int, int]
+
+
+def fold_name(name: str) -> str:
+    """Return a name without differences of case and blanks: names that fold alike are one class."""
+    return "".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def legal_ids(num_classes: int) -> str:

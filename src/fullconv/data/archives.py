@@ -22,9 +22,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from fullconv.data.discovery.inventory import is_litter
 from fullconv.data.discovery.words import parse_name
 from fullconv.errors import DataError
+from fullconv.files import is_litter
 
 __all__ = ["Limits", "data_name", "is_archive", "unpack"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from fullconv.data.dataset import Sample, jpeg_fault, size_fault
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import is_litter
 from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, image_size
 from fullconv.images.decoders.mask_arrays import ARRAY_MASKS
 
@@ -108,7 +109,7 @@ def _find_unread(images: Path, stems: Collection[str], faults: list[Fault], spli
     """Return the stems of images of unsupported types; add these, and images in nested folders, to `faults`."""
     unread = set()
     for path in sorted(list_folder(images), key=lambda path: path.name):
-        if path.name.startswith((".", "@")):  # @eaDir holds a disk station's thumbnails
+        if is_litter(path.name):
             continue
         stem = normalize_stem(path.stem)
         if path.suffix.lower() in OTHER_IMAGES and stem not in stems:
@@ -165,4 +166,4 @@ def dataset_error(root: Path, what: str, faults: Sequence[Fault]) -> DataError:
 
 
 def _has_suffix(path: Path, suffixes: Collection[str]) -> bool:
-    return path.suffix.lower() in suffixes and not path.name.startswith(".")
+    return path.suffix.lower() in suffixes and not is_litter(path.name)

@@ -41,8 +41,13 @@ def _choose(classes: Classes, choice: str, shown: set[int]) -> Classes:
     before = classes.uncovered
     if before != IGNORE_INDEX and before not in shown and names[before] != choice:
         del names[before]
-    ids = {name: index for index, name in enumerate(names)}
-    uncovered = IGNORE_INDEX if choice == "ignore" else ids[choice]
+    known = {name: index for index, name in enumerate(names)}
+    ids = {
+        label: known.get(classes.labels.class_names[old], IGNORE_INDEX)
+        for label, old in classes.ids.items()
+        if old != IGNORE_INDEX
+    }
+    uncovered = IGNORE_INDEX if choice == "ignore" else known[choice]
     return Classes(LabelSet.named(names), ids | {IGNORED: IGNORE_INDEX}, uncovered)
 
 

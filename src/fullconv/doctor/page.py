@@ -34,6 +34,7 @@ def write_check_page(path: Path, examination: Examination) -> None:
         layout=examination.layout,
         samples=", ".join(f"{count} {split}" for split, count in examination.samples().items()) or "none",
         sizes=examination.sizes(),
+        notes=[] if examination.dataset is None else list(examination.dataset.notes),
         range=examination.range_facts.text if examination.range_facts else "",
         labelled=describe_labelled(examination.labelled),
         groups={

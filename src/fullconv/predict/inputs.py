@@ -11,6 +11,7 @@ from glob import has_magic
 from pathlib import Path
 
 from fullconv.errors import DataError, UsageError
+from fullconv.files import is_litter
 from fullconv.images import BAND_SUFFIXES
 from fullconv.images.video import VIDEO_SUFFIXES, is_video
 from fullconv.predict.result import file_identity
@@ -22,9 +23,10 @@ def expand_inputs(arguments: Sequence[str], out: Path | None = None) -> list[Pat
     """Return the files that the arguments name, each once, in the order of the arguments.
 
     An argument is a file (of any suffix), a folder (its images at any depth, sorted), a glob, in which `**` matches
-    folders at any depth, or `-` for a list of arguments on the standard input. Folders and globs skip hidden files, and
-    the search of a folder skips `out`, so that the results of one run are not the inputs of the next. Linked folders
-    are followed once. A video must be named, or match a glob with its suffix.
+    folders at any depth, or `-` for a list of arguments on the standard input. Folders and globs skip hidden files and
+    those of systems and programs (`is_litter`), as data sets do. The search of a folder skips `out`, so that the
+    results of one run are not the inputs of the next. Linked folders are followed once. A video must be named, or match
+    a glob with its suffix.
 
     A list has one path a line, or NUL characters between the paths (`find -print0`). Missing files of a list are
     returned too: the caller reports them, and one missing file does not stop the others.
@@ -127,7 +129,7 @@ def _find_images(folder: Path, out: Path | None) -> Iterator[Path]:
         if real in entered:
             continue
         entered.add(real)
-        children = [child for child in path.iterdir() if not child.name.startswith(".")]
+        children = [child for child in path.iterdir() if not is_litter(child.name)]
         images = [child for child in children if child.suffix.lower() in BAND_SUFFIXES or child.is_dir()]
         pending.extend(sorted(images, reverse=True))
 
@@ -145,6 +147,6 @@ def _expand_glob(pattern: Path) -> Iterator[Path]:
     hidden_too = any(part.startswith(".") for part in rest)
     suffixes = BAND_SUFFIXES | ({pattern.suffix.lower()} & VIDEO_SUFFIXES)
     for path in matches:
-        hidden = any(part.startswith(".") for part in path.relative_to(base).parts)
+        hidden = any(map(is_litter, path.relative_to(base).parts))
         if path.suffix.lower() in suffixes and not path.is_dir() and (hidden_too or not hidden):
             yield path

@@ -19,7 +19,7 @@ from fullconv.data.splits import SPLITS, UNDIVIDED
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import ImageHeader, image_size, read_header
-from fullconv.labels import IGNORE_INDEX, LabelSet
+from fullconv.labels import IGNORE_INDEX, LabelSet, fold_name
 
 __all__ = [
     "BACKGROUNDS",
@@ -83,6 +83,13 @@ class Classes:
     ids: dict[str, int]
     uncovered: int
 
+    def label_of(self, written: str) -> str:
+        """Return the label of a class for what a shape has: names that differ only by case or blanks are one class."""
+        if written in self.ids:
+            return written
+        folded = fold_name(written)
+        return next((name for name in self.ids if fold_name(name) == folded), written)
+
     @property
     def about(self) -> str:
         """Return a sentence on the pixels that no shape covers."""
@@ -94,17 +101,24 @@ class Classes:
 def classes_of(names: Sequence[str], complete: bool = False) -> Classes:
     """Return the classes of an ordered list of labels; the label `IGNORED` is not a class.
 
+    Labels that differ only by case or blanks are one class, with the first one's name.
+
     Pixels that no shape covers belong to the class with a name in `BACKGROUNDS`. If the list has none, "background" is
     inserted as class 0; if the list is `complete`, these pixels are ignored instead. Raises DataError as `LabelSet`
     does.
     """
-    known = [name for name in names if name != IGNORED]
+    first: dict[str, str] = {}
+    for name in names:
+        if name != IGNORED:
+            first.setdefault(fold_name(name), name)
+    known = list(first.values())
     background = next((name for name in known if name.casefold() in BACKGROUNDS), None)
     if background is None and not complete:
         background = BACKGROUNDS[0]
         known.insert(0, background)
     labels = LabelSet.named(known)
     ids = {name: index for index, name in enumerate(known)}
+    ids |= {name: ids[first[fold_name(name)]] for name in names if name != IGNORED}
     uncovered = IGNORE_INDEX if background is None else ids[background]
     return Classes(labels, ids | {IGNORED: IGNORE_INDEX}, uncovered)
 
@@ -143,6 +157,7 @@ def assemble(
     """
     samples_of: dict[str, tuple[Sample, ...]] = {}
     seen: dict[Path, Path] = {}
+    splits, spellings = _unify_labels(splits, classes)
     entries = [entry for images in splits.values() for entry in images]
     faults[:] = _skip_few_broken(entries, faults)
     headers = read_headers(entries)
@@ -154,12 +169,37 @@ def assemble(
             faults += [replace(fault, sample=entry.name, split=split or None) for fault in sample_faults]
             samples += [sample] if sample is not None else []
         samples_of[split] = tuple(samples)
-    sentences = [classes.about, about, *sentences]
+    sentences = [classes.about, about, *sentences, *spellings]
     ordered = _order(samples_of)
     if not any(entry.shapes for entry in entries) and not any(fault.severity == "error" for fault in faults):
         remedy = "draw polygons or masks, and export them"
         faults.append(Fault("no-shapes", root, "no image has a shape that covers pixels", remedy))
     return DataSet(layout, root, classes.labels, ordered, about="; ".join(sentences))
+
+
+def _unify_labels(
+    splits: Mapping[str, Sequence[AnnotatedImage]], classes: Classes
+) -> tuple[dict[str, list[AnnotatedImage]], list[str]]:
+    """Give shapes the labels of classes that differ only by case or blanks; say which labels are one class."""
+    written = {label for images in splits.values() for entry in images for label, _ in entry.shapes}
+    labels = {label: classes.label_of(label) for label in written}
+    spellings: dict[str, set[str]] = {}
+    for label in sorted({*written, *classes.ids} - {IGNORED}):
+        index = classes.ids.get(labels.get(label, label))
+        if index is not None and index != IGNORE_INDEX:
+            spellings.setdefault(classes.labels.class_names[index], set()).add(label)
+    said = [
+        f"{', '.join(map(repr, sorted(found)))} differ only by case or blanks and are the class {name!r}"
+        for name, found in spellings.items()
+        if len(found) > 1
+    ]
+    unified = {
+        split: [
+            replace(entry, shapes=tuple((labels[label], shape) for label, shape in entry.shapes)) for entry in images
+        ]
+        for split, images in splits.items()
+    }
+    return unified, said
 
 
 def assemble_masks(

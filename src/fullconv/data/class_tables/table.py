@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.labels import IGNORE_INDEX, Color
+from fullconv.labels import IGNORE_INDEX, Color, fold_name
 
-__all__ = ["ClassTable", "Entry", "fold", "make_table", "merge", "table_error"]
+__all__ = ["ClassTable", "Entry", "make_table", "merge", "table_error"]
 
 IGNORED_NAMES = frozenset({"__ignore__"})
 """Names that mean "ignored" at every value."""
@@ -58,21 +57,16 @@ class ClassTable:
     def names_by_value(self) -> dict[int, str]:
         """Return the folded names by their values, which are places where the file states none."""
         if self.stated:
-            return {entry.value: fold(entry.name) for entry in self.entries if entry.value is not None}
-        return {place: fold(entry.name) for place, entry in enumerate(self.entries)} if self.ordered else {}
+            return {entry.value: fold_name(entry.name) for entry in self.entries if entry.value is not None}
+        return {place: fold_name(entry.name) for place, entry in enumerate(self.entries)} if self.ordered else {}
 
     def names_by_color(self) -> dict[Color, str]:
         """Return the folded names by their colours."""
-        return {entry.color: fold(entry.name) for entry in self.entries if entry.color is not None}
+        return {entry.color: fold_name(entry.name) for entry in self.entries if entry.color is not None}
 
     def names(self) -> set[str]:
         """Return the folded names."""
-        return {fold(entry.name) for entry in self.entries}
-
-
-def fold(name: str) -> str:
-    """Return a name without differences of case and blanks: names that fold alike are one class."""
-    return "".join(unicodedata.normalize("NFC", name).casefold().split())
+        return {fold_name(entry.name) for entry in self.entries}
 
 
 def _mark_ignored(entry: Entry) -> Entry:
@@ -92,7 +86,7 @@ def make_table(path: Path, entries: Sequence[Entry], ordered: bool = True) -> Cl
         for entry in entries:
             key = getattr(entry, what)
             other = seen.setdefault(key, entry)
-            if key is not None and fold(other.name) != fold(entry.name):
+            if key is not None and fold_name(other.name) != fold_name(entry.name):
                 raise table_error(path, f"{other.name!r} and {entry.name!r} have the same {what}")
     return ClassTable(path, tuple(entries), ordered)
 
@@ -150,20 +144,20 @@ def _order(table: ClassTable, other: ClassTable) -> list[str]:
 
 
 def _repeated(table: ClassTable) -> set[str]:
-    names = [fold(entry.name) for entry in table.entries]
+    names = [fold_name(entry.name) for entry in table.entries]
     return {name for name in names if names.count(name) > 1}
 
 
 def _joined(one: ClassTable, other: ClassTable) -> ClassTable:
     """Add what the other table knows: colours and the mark "ignored" by name, and entries that the first lacks."""
-    known = {fold(entry.name): entry for entry in reversed(other.entries)}
+    known = {fold_name(entry.name): entry for entry in reversed(other.entries)}
     entries = []
     for entry in one.entries:
-        twin = known.get(fold(entry.name))
+        twin = known.get(fold_name(entry.name))
         if twin is not None:
             entry = replace(entry, color=entry.color or twin.color, ignored=entry.ignored or twin.ignored)
         entries.append(entry)
-    missing = [entry for entry in other.entries if fold(entry.name) not in one.names()]
+    missing = [entry for entry in other.entries if fold_name(entry.name) not in one.names()]
     if one.stated:
         missing = [entry for entry in missing if entry.value is not None]
     return replace(one, entries=(*entries, *missing))

@@ -8,24 +8,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Folder", "Inventory", "is_litter", "list_files"]
+from fullconv.files import is_litter
+
+__all__ = ["Folder", "Inventory", "list_files"]
 
 log = logging.getLogger(__name__)
 
 DEEPEST = 8
 """Folders below the data set's that are still searched."""
-
-_LITTER = frozenset(
-    {"__macosx", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini", "ehthumbs.db", "lost+found"}
-)
-
-
-def is_litter(name: str) -> bool:
-    """Return whether a file or folder of this name belongs to a system or program and not to the user's data.
-
-    Hidden files, `@eaDir` of disk stations, `__MACOSX` and `._x` of macOS' archives, `Thumbs.db` and the like.
-    """
-    return name.startswith((".", "@", "~$")) or name.lower() in _LITTER
 
 
 @dataclass(frozen=True)

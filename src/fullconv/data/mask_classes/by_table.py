@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fullconv.data.class_tables.find import find_tables
-from fullconv.data.class_tables.table import ClassTable, Entry, fold, merge
+from fullconv.data.class_tables.table import ClassTable, Entry, merge
 from fullconv.data.classes import DESCRIPTION, find_labels
 from fullconv.data.mask_classes.declared import read_declared
 from fullconv.data.mask_classes.summary import (
@@ -24,7 +24,7 @@ from fullconv.data.mask_classes.summary import (
 from fullconv.data.mask_classes.values import decide_classes
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.labels import IGNORE_INDEX, Color, LabelSet
+from fullconv.labels import IGNORE_INDEX, Color, LabelSet, fold_name
 
 __all__ = ["decide_with_tables"]
 
@@ -91,14 +91,14 @@ def _with_labels(
         tables = find_tables(root, {path.parent for path in masks})
     except DataError as error:
         tables, notes = [], [f"{error}; it is not needed"]
-    ids = {fold(name): index for index, name in enumerate(labels.class_names)}
+    ids = {fold_name(name): index for index, name in enumerate(labels.class_names)}
     source = "classes.txt" if (root / "classes.txt").is_file() else DESCRIPTION
     for table in tables:
         if not table.names() <= ids.keys():
-            others = ", ".join(entry.name for entry in table.entries if fold(entry.name) not in ids)
+            others = ", ".join(entry.name for entry in table.entries if fold_name(entry.name) not in ids)
             notes.append(f"{source} counts, and not {table.path.name}, which has other names: {others}")
         elif by_color is None and table.colored and table.names() == ids.keys():
-            by_color = {_code(entry.color): ids[fold(entry.name)] for entry in table.entries if entry.color}
+            by_color = {_code(entry.color): ids[fold_name(entry.name)] for entry in table.entries if entry.color}
             notes.append(f"the colours of the classes are those of {table.path.name}")
     decision = _as_fault(root, decide(list(masks.values()), labels.class_names, by_color))
     return decision if isinstance(decision, Fault) else replace(decision, notes=(*notes, *decision.notes))
@@ -111,7 +111,7 @@ def _make_classes(table: ClassTable, counts: Mapping[int, int]) -> tuple[_Classe
     if table.stated:
         entries.sort(key=lambda entry: entry.value or 0)
     values = {id(entry): place if entry.value is None else entry.value for place, entry in enumerate(entries)}
-    if len({fold(entry.name) for entry in entries if not entry.ignored}) > MOST_CLASSES:
+    if len({fold_name(entry.name) for entry in entries if not entry.ignored}) > MOST_CLASSES:
         entries = [entry for entry in entries if values[id(entry)] in counts or _code(entry.color) in counts]
         notes.append(f"{len(entries)} of the {len(table.entries)} classes are in the masks; the others are left out")
     ids: dict[str, int] = {}
@@ -120,11 +120,11 @@ def _make_classes(table: ClassTable, counts: Mapping[int, int]) -> tuple[_Classe
         if entry.ignored:
             notes.append(f"{entry.name} is ignored, as {table.path.name} says")
             continue
-        first = names.setdefault(fold(entry.name), entry.name.strip())
+        first = names.setdefault(fold_name(entry.name), entry.name.strip())
         if first != entry.name.strip():
             notes.append(f"{first!r} and {entry.name.strip()!r} differ only by case or blanks and are one class")
-        ids.setdefault(fold(entry.name), len(ids))
-    id_of = {id(entry): IGNORE_INDEX if entry.ignored else ids[fold(entry.name)] for entry in entries}
+        ids.setdefault(fold_name(entry.name), len(ids))
+    id_of = {id(entry): IGNORE_INDEX if entry.ignored else ids[fold_name(entry.name)] for entry in entries}
     by_value = {values[id(entry)]: id_of[id(entry)] for entry in entries} if table.stated or table.ordered else {}
     by_color = {_code(entry.color): id_of[id(entry)] for entry in entries if entry.color is not None}
     return _Classes(
@@ -140,7 +140,7 @@ def _colors(entries: Sequence[Entry], ids: Mapping[str, int]) -> tuple[Color, ..
     colors: dict[int, Color] = {}
     for entry in entries:
         if not entry.ignored and entry.color is not None:
-            colors.setdefault(ids[fold(entry.name)], entry.color)
+            colors.setdefault(ids[fold_name(entry.name)], entry.color)
     return tuple(colors[index] for index in range(len(ids))) if len(colors) == len(ids) else None
 
 

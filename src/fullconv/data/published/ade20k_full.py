@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fullconv.arrays import UInt8
-from fullconv.data.class_tables.table import fold
 from fullconv.data.classes import find_labels
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.pairing import check_sizes
@@ -20,7 +19,7 @@ from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.files import read_file
 from fullconv.images import read_image
-from fullconv.labels import IGNORE_INDEX, LabelSet
+from fullconv.labels import IGNORE_INDEX, LabelSet, fold_name
 
 __all__ = ["is_full_ade20k", "read_full_ade20k"]
 
@@ -71,12 +70,14 @@ def read_full_ade20k(root: Path, faults: list[Fault]) -> DataSet | None:
     if labels is None:
         return None
     table = np.full(LARGEST + 1, UNNAMED if chosen is None else IGNORE_INDEX, np.int64)
-    ids = {fold(name): index for index, name in enumerate(labels.class_names)}
+    ids = {fold_name(name): index for index, name in enumerate(labels.class_names)}
     for number, name in names.items():
-        table[number] = ids.get(fold(name), IGNORE_INDEX)
+        table[number] = ids.get(fold_name(name), IGNORE_INDEX)
     table[0] = IGNORE_INDEX
     splits = {split: check_sizes(_samples(paths, table), faults, split) for split, paths in masks.items() if paths}
-    about = f"{labels.num_classes} of the {len({fold(name) for name in names.values()})} classes; all else is ignored"
+    about = (
+        f"{labels.num_classes} of the {len({fold_name(name) for name in names.values()})} classes; all else is ignored"
+    )
     return DataSet("ade20k", root, labels, splits, about=about)
 
 
@@ -108,9 +109,9 @@ def _is_part(item: dict[str, Any]) -> bool:
 
 
 def _choose(root: Path, names: dict[int, str], chosen: LabelSet | None, faults: list[Fault]) -> LabelSet | None:
-    known = {fold(names[number]): names[number] for number in sorted(names, reverse=True)}
+    known = {fold_name(names[number]): names[number] for number in sorted(names, reverse=True)}
     if chosen is not None:
-        unknown = [name for name in chosen.class_names if fold(name) not in known]
+        unknown = [name for name in chosen.class_names if fold_name(name) not in known]
         if unknown:
             problem = f"no object is called {', '.join(unknown[:6])}"
             faults.append(Fault("class-names", root, problem, "correct the names in dataset.yaml"))
@@ -123,7 +124,7 @@ def _choose(root: Path, names: dict[int, str], chosen: LabelSet | None, faults: 
         remedy = f"write those to learn into dataset.yaml, such as names: [{some}]; all others are then ignored"
         faults.append(Fault("class-names", root, problem, remedy))
         return None
-    ordered = dict.fromkeys(known[fold(names[number])] for number in sorted(names))
+    ordered = dict.fromkeys(known[fold_name(names[number])] for number in sorted(names))
     return LabelSet.named(list(ordered))
 
 
