@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fullconv.data.discovery.answers import name_folder
 from fullconv.data.discovery.collections import Collection, Group
 from fullconv.data.discovery.name_rule import find_rules
 from fullconv.data.discovery.renderings import FORMAT_WORDS
@@ -17,7 +18,7 @@ SHARED = 0.5
 """Two folders are rivals if both have masks for more than this share of the images."""
 
 
-def ask_for_one(root: Path, group: Group) -> list[Fault]:
+def ask_for_one(root: Path, group: Group, groups: Sequence[Group]) -> list[Fault]:
     """Return a fault if two folders may hold the masks of the group's images, and no word says which.
 
     Folders of one class each (`masks/cell`, `masks/nucleus`) differ by a word and are no rivals. Two raters
@@ -31,8 +32,8 @@ def ask_for_one(root: Path, group: Group) -> list[Fault]:
     folders = sorted(mask.folder.relative_to(root).as_posix() for mask in pairing)
     shown = " and ".join(folders[:3])
     problem = f"{shown} have masks of the same images, and their names do not say which are the labels"
-    options = f"--images '**/{group.images.folder.name}/*' --masks '**/{Path(folders[0]).name}/*'"
-    remedy = f"name the labels, for example with {options}, or move the other folder away"
+    commands = dict.fromkeys(name_folder(root, groups, mask) for mask in pairing[:3])
+    remedy = " or ".join([*filter(None, commands), "move the other folder away"])
     return [Fault("ambiguous-image", group.images.folder, problem, remedy, split=group.split)]
 
 
