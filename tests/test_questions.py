@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -11,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from PIL import Image
 
 from fullconv.arrays import UInt8
 from fullconv.data.classes import KEYS
 from fullconv.data.dataset import DataSet
-from fullconv.data.layouts import survey, usable_dataset
 from fullconv.data.reading import BY_FILES, ReadingOptions
+from fullconv.data.statistics import read_training_data
 from fullconv.errors import DataError
 
 Maps = dict[str, UInt8]
@@ -54,6 +56,7 @@ class Question:
     classes: tuple[str, ...]
     answer: Callable[[str], str] = str
     correct: Callable[[str], str] = str
+    edit: Callable[[Path, str], object] | None = None
 
 
 def swap(one: str, other: str) -> Callable[[str], str]:
@@ -96,10 +99,6 @@ def apply(root: Path, message: str, correct: Callable[[str], str] = str) -> Read
     return options
 
 
-def read(root: Path, options: ReadingOptions = BY_FILES) -> DataSet:
-    return usable_dataset(survey(root, options))
-
-
 def maps_of(dataset: DataSet) -> Maps:
     return {
         sample.image.relative_to(dataset.root).as_posix(): dataset.read(sample)[1]
@@ -108,13 +107,13 @@ def maps_of(dataset: DataSet) -> Maps:
     }
 
 
-def ask(root: Path, kind: str) -> str:
-    """Return the message of the fault of this kind, which stops reading."""
+def ask(root: Path, kind: str) -> list[str]:
+    """Return the messages of the faults of this kind, which stop reading."""
     with pytest.raises(DataError) as caught:
-        read(root)
+        read_training_data(root)
     faults = [fault for fault in caught.value.faults if fault.kind == kind]
     assert faults, f"{kind} is not in {caught.value}"
-    return str(faults[0])
+    return [str(fault) for fault in faults]
 
 
 def pairs(root: Path, stored: Callable[[int, UInt8], Any], classes: int = 2, count: int = 6) -> Maps:
@@ -279,6 +278,151 @@ def masks_of_others(root: Path) -> Maps:
     return truth
 
 
+def tables_of_colors(root: Path) -> Maps:
+    truth = pairs(root, lambda number, ids: COLORS[ids], 3)
+    (root / "class_dict.csv").write_text("name,r,g,b\nroad,0,0,0\nperson,70,70,200\ncar,220,20,60\n")
+    (root / "label_colors.txt").write_text("0 0 0 road\n220 20 60 person\n70 70 200 car\n")
+    return truth
+
+
+def tables_of_numbers(root: Path) -> Maps:
+    truth = pairs(root, lambda number, ids: ids, 3)
+    (root / "codes.txt").write_text("sky\ntree\nroof\n")
+    (root / "labels.json").write_text('{"0": "sky", "1": "roof", "2": "tree"}')
+    return truth
+
+
+def other_bands(root: Path) -> Maps:
+    truth = pairs(root, lambda number, ids: ids * np.uint8(255))
+    for number in range(1, 7):
+        bands, shown = (4, "minisblack") if number == 2 else (3, "rgb")
+        pixels = np.random.default_rng(number).integers(0, 256, (24, 32, bands), dtype=np.uint8)
+        (root / "img" / f"IMG_{number}.png").unlink()
+        tifffile.imwrite(root / "img" / f"IMG_{number}.tif", pixels, photometric=shown, planarconfig="contig")
+    return {name.replace(".png", ".tif"): ids for name, ids in truth.items()}
+
+
+def far_value(root: Path) -> Maps:
+    truth = pairs(root, lambda number, ids: ids * np.uint8(255))
+    for number in range(1, 7):
+        heights = np.random.default_rng(number).uniform(100, 200, (24, 32)).astype(np.float32)
+        heights[:3] = -9999
+        (root / "img" / f"IMG_{number}.png").unlink()
+        tifffile.imwrite(root / "img" / f"IMG_{number}.tif", heights)
+    return {name.replace(".png", ".tif"): ids for name, ids in truth.items()}
+
+
+BOX = ((2, 2), (20, 2), (20, 12), (2, 12))
+BOX_MAP = np.zeros((24, 32), np.uint8)
+BOX_MAP[2:12, 2:20] = 1
+
+
+def write_labelme(path: Path, image: str, label: str = "cell") -> None:
+    shape = {"label": label, "points": BOX, "shape_type": "polygon"}
+    document = {"imagePath": image, "imageHeight": 24, "imageWidth": 32, "imageData": None, "shapes": [shape]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document))
+
+
+def write_coco(path: Path, names: list[str]) -> None:
+    box = [coordinate for corner in BOX for coordinate in corner]
+    images = [{"id": n, "file_name": name, "width": 32, "height": 24} for n, name in enumerate(names)]
+    shape = {"category_id": 1, "segmentation": [box], "bbox": [2, 2, 18, 10], "area": 180, "iscrowd": 0}
+    shapes = [{"id": n, "image_id": n, **shape} for n in range(len(names))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    categories = [{"id": 1, "name": "cell"}]
+    path.write_text(json.dumps({"images": images, "annotations": shapes, "categories": categories}))
+
+
+def photos_on_their_side(root: Path) -> Maps:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(4):
+        put(root / f"IMG_{number}.jpg", picture(number), exif=exif)
+        write_labelme(root / f"IMG_{number}.json", f"IMG_{number}.jpg")
+    return {f"IMG_{number}.jpg": BOX_MAP for number in range(4)}
+
+
+def drop_orientation(root: Path, message: str) -> None:
+    """Do what exiftool does."""
+    found = re.search(r"run: exiftool -Orientation= (\S+)$", message)
+    assert found is not None, message
+    with Image.open(found[1]) as image:
+        image.load()
+        image.save(found[1], exif=Image.Exif())
+
+
+def annotated_twice(root: Path) -> Maps:
+    for name in "abc":
+        put(root / f"{name}.png", picture(ord(name)))
+        write_labelme(root / f"{name}.json", f"{name}.png")
+    write_labelme(root / "a (1).json", "a.png", "nucleus")
+    return {f"{name}.png": BOX_MAP for name in "abc"}
+
+
+def remove_second(root: Path, message: str) -> None:
+    found = re.search(r"; remove (.+?\.json) or (.+?\.json)$", message)
+    assert found is not None, message
+    Path(found[2]).unlink()
+
+
+def one_name_in_two_folders(root: Path) -> Maps:
+    for folder in "ab":
+        for number in range(3):
+            put(root / "images" / folder / f"{number}.png", picture(number + ord(folder)))
+    write_coco(root / "annotations" / "instances.json", ["0.png", "1.png"])
+    return {"images/b/0.png": BOX_MAP, "images/b/1.png": BOX_MAP}
+
+
+def write_file_name(root: Path, message: str) -> None:
+    found = re.search(r"its image '(.+?)' may be .*; write (\S+) or (\S+) as its file_name$", message)
+    assert found is not None, message
+    path = root / "annotations" / "instances.json"
+    path.write_text(path.read_text().replace(f'"{found[1]}"', f'"{found[3]}"'))
+
+
+def two_files_of_train(root: Path) -> Maps:
+    for number in range(4):
+        put(root / "images" / f"{number}.png", picture(number))
+    write_coco(root / "annotations" / "instances_train.json", ["0.png", "1.png"])
+    write_coco(root / "annotations" / "instances_train_b.json", ["2.png", "3.png"])
+    return {f"images/{number}.png": BOX_MAP for number in range(4)}
+
+
+def file_without_split(root: Path) -> Maps:
+    truth = two_files_of_train(root)
+    (root / "annotations" / "instances_train_b.json").rename(root / "annotations" / "instances_b.json")
+    return truth
+
+
+def rename(root: Path, message: str) -> None:
+    found = re.search(r"^(.+?): .*; rename (.+?) to (\S+\.json)", message)
+    assert found is not None, message
+    path = Path(found[1] if found[2] == "it" else found[2])
+    path.rename(path.with_name(found[3]))
+
+
+def line_of_two_images(root: Path) -> Maps:
+    for folder in "ab":
+        for number in range(2):
+            put(root / "images" / folder / f"{number}.png", picture(number + ord(folder)))
+            path = root / "labels" / folder / f"{number}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("0 0 0 0.5 0 0.5 0.5 0 0.5\n")
+    (root / "train.txt").write_text("0.png\n")
+    (root / "val.txt").write_text("images/b/1.png\n")
+    (root / "data.yaml").write_text("names: [cell]\ntrain: train.txt\nval: val.txt\n")
+    quarter = np.zeros((24, 32), np.uint8)
+    quarter[:12, :16] = 1
+    return {"images/b/0.png": quarter, "images/b/1.png": quarter}
+
+
+def write_line(root: Path, message: str) -> None:
+    found = re.search(r"^(.+?): .*; write (\S+) or (\S+) there$", message)
+    assert found is not None, message
+    Path(found[1]).write_text(f"{found[3]}\n")
+
+
 QUESTIONS: dict[str, Question] = {
     "0/1 and 0/255": Question(two_levels, "mask-0-255", ("background", "foreground")),
     "0/1 and 0/255, named": Question(two_levels_with_names, "mask-0-255", ("wood", "crack")),
@@ -304,6 +448,20 @@ QUESTIONS: dict[str, Question] = {
     ),
     "grey levels": Question(smooth, "grey-levels", ("background", "foreground")),
     "many colours": Question(many_colors, "no-colour-table", ("background", "foreground")),
+    "tables of colours that disagree": Question(tables_of_colors, "class-names", ("road", "person", "car"), command(1)),
+    "tables of numbers that disagree": Question(tables_of_numbers, "class-names", ("sky", "roof", "tree"), command(1)),
+    "images of other bands": Question(other_bands, "band-count", ("background", "foreground")),
+    "-9999 among heights": Question(far_value, "value-range", ("background", "foreground")),
+    "EXIF orientation": Question(photos_on_their_side, "exif-rotation", ("background", "cell"), edit=drop_orientation),
+    "two annotations of one image": Question(
+        annotated_twice, "duplicate-image", ("background", "nucleus"), edit=remove_second
+    ),
+    "one name in two folders": Question(
+        one_name_in_two_folders, "ambiguous-image", ("background", "cell"), edit=write_file_name
+    ),
+    "two files of train": Question(two_files_of_train, "ambiguous-split", ("background", "cell"), edit=rename),
+    "a file without a split": Question(file_without_split, "ambiguous-split", ("background", "cell"), edit=rename),
+    "a line for two images": Question(line_of_two_images, "ambiguous-image", ("background", "cell"), edit=write_line),
     "two masks of each number": Question(two_rules, "ambiguous-image", ("background", "foreground"), command(1)),
     "two raters": Question(two_raters, "ambiguous-image", ("background", "foreground"), command(1)),
     "gt and labels": Question(gt_and_labels, "ambiguous-image", ("background", "foreground"), command(0)),
@@ -316,9 +474,11 @@ QUESTIONS: dict[str, Question] = {
 def test_the_answer_in_the_question_settles_it(name: str, tmp_path: Path) -> None:
     question = QUESTIONS[name]
     truth = question.build(tmp_path)
-    message = ask(tmp_path, question.kind)
-    options = apply(tmp_path, question.answer(message), question.correct)
-    dataset = read(tmp_path, options)
+    messages = ask(tmp_path, question.kind)
+    options = apply(tmp_path, question.answer(messages[0]), question.correct)
+    for message in messages if question.edit is not None else ():
+        question.edit(tmp_path, message)
+    dataset = read_training_data(tmp_path, options)[0]
     assert dataset.labels.class_names == question.classes
     found = maps_of(dataset)
     assert found.keys() == truth.keys()

@@ -68,7 +68,7 @@ def decide_with_tables(
     tables = find_tables(root, {path.parent for path in masks})
     if not tables:
         return _as_fault(root, decide(summaries, None, None))
-    table = merge(tables)
+    table = merge(tables, any(mask.kind == "colours" for mask in summaries))
     classes, notes = _make_classes(table, add_counts(summaries))
     decision = _as_fault(table.path, _apply(table, classes, summaries, decide))
     if isinstance(decision, Fault):
