@@ -15,8 +15,10 @@ import pytest
 import tifffile
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
 from fullconv.arrays import UInt8
+from fullconv.cli.app import app
 from fullconv.data.classes import KEYS
 from fullconv.data.dataset import DataSet
 from fullconv.data.reading import BY_FILES, ReadingOptions
@@ -25,6 +27,8 @@ from fullconv.errors import DataError
 
 Maps = dict[str, UInt8]
 """The right label map of each image, by its path below the data set's folder."""
+
+TWO = ("background", "foreground")
 
 COLORS = np.array([(0, 0, 0), (220, 20, 60), (70, 70, 200)], np.uint8)
 
@@ -57,6 +61,7 @@ class Question:
     answer: Callable[[str], str] = str
     correct: Callable[[str], str] = str
     edit: Callable[[Path, str], object] | None = None
+    given: ReadingOptions = BY_FILES
 
 
 def swap(one: str, other: str) -> Callable[[str], str]:
@@ -67,6 +72,11 @@ def swap(one: str, other: str) -> Callable[[str], str]:
 def command(number: int) -> Callable[[str], str]:
     """Return the choice of one of the commands in a message."""
     return lambda message: f"`{list(answers(message))[number]}`"
+
+
+def choose(start: str) -> Callable[[str], str]:
+    """Return the choice of the first command in a message that begins so."""
+    return lambda message: next(f"`{answer}`" for answer in answers(message) if answer.startswith(start))
 
 
 def answers(message: str) -> Iterator[str]:
@@ -107,10 +117,10 @@ def maps_of(dataset: DataSet) -> Maps:
     }
 
 
-def ask(root: Path, kind: str) -> list[str]:
+def ask(root: Path, kind: str, given: ReadingOptions = BY_FILES) -> list[str]:
     """Return the messages of the faults of this kind, which stop reading."""
     with pytest.raises(DataError) as caught:
-        read_training_data(root)
+        read_training_data(root, given)
     faults = [fault for fault in caught.value.faults if fault.kind == kind]
     assert faults, f"{kind} is not in {caught.value}"
     return [str(fault) for fault in faults]
@@ -312,6 +322,24 @@ def far_value(root: Path) -> Maps:
     return {name.replace(".png", ".tif"): ids for name, ids in truth.items()}
 
 
+def in_two_places(image: str, other_image: str, mask: str, other_mask: str) -> Callable[[Path], Maps]:
+    """Write other pixels with each of the other names, if there are any. {} in a name is the number."""
+
+    def build(root: Path) -> Maps:
+        truth = {}
+        for number in range(6):
+            put(root / image.format(number), picture(number))
+            put(root / mask.format(number), draw(number) * np.uint8(255))
+            if other_image:
+                put(root / other_image.format(number), picture(number + 50))
+            if other_mask:
+                put(root / other_mask.format(number), draw(number + 1) * np.uint8(255))
+            truth[image.format(number)] = draw(number)
+        return truth
+
+    return build
+
+
 BOX = ((2, 2), (20, 2), (20, 12), (2, 12))
 BOX_MAP = np.zeros((24, 32), np.uint8)
 BOX_MAP[2:12, 2:20] = 1
@@ -417,6 +445,44 @@ def line_of_two_images(root: Path) -> Maps:
     return {"images/b/0.png": quarter, "images/b/1.png": quarter}
 
 
+def masks_0_255(root: Path) -> Maps:
+    return pairs(root, lambda number, ids: ids * np.uint8(255))
+
+
+def write_down(root: Path, message: str) -> None:
+    """Run the command of the message."""
+    (line,) = answers(message)
+    found = CliRunner().invoke(app, [*shlex.split(line)[1:], "--html", str(root.with_suffix(".html"))])
+    assert found.exit_code == 0, found.output
+
+
+def declared_nodata(root: Path) -> Maps:
+    """Masks of 0 to 2 that declare 0 as nodata, as QGIS does; here nobody looked at these pixels."""
+    truth = pairs(root, lambda number, ids: ids, 3)
+    for number in range(1, 7):
+        (root / "gt" / f"IMG_{number}.png").unlink()
+        tifffile.imwrite(root / "gt" / f"IMG_{number}.tif", draw(number, 3), extratags=[(42113, "s", 1, "0", True)])
+    return {name: np.where(ids == 0, 255, ids - 1).astype(np.uint8) for name, ids in truth.items()}
+
+
+def full_ade20k(root: Path) -> Maps:
+    """Images with the 300 objects that their JSON files name, of which the masks show the first three."""
+    truth = {}
+    numbers = np.array([2978, 312, 976])
+    things = {value: f"thing {value}" for value in [*numbers.tolist(), *range(1, 298)]}
+    objects = [{"name": name, "name_ndx": value, "parts": {"part_level": 0}} for value, name in things.items()]
+    for split in ("training", "validation"):
+        for number in range(2):
+            folder, stem = root / "images" / "ADE" / split / "urban", f"ADE_{split[:5]}_{number:08}"
+            ids = draw(number, 3)
+            codes = numbers[ids]
+            put(folder / f"{stem}.jpg", picture(number))
+            put(folder / f"{stem}_seg.png", np.stack([codes // 256 * 10, codes % 256, codes * 0], 2).astype(np.uint8))
+            (folder / f"{stem}.json").write_text(json.dumps({"annotation": {"object": objects}}))
+            truth[(folder / f"{stem}.jpg").relative_to(root).as_posix()] = np.array([1, 255, 0], np.uint8)[ids]
+    return truth
+
+
 def write_line(root: Path, message: str) -> None:
     found = re.search(r"^(.+?): .*; write (\S+) or (\S+) there$", message)
     assert found is not None, message
@@ -424,7 +490,7 @@ def write_line(root: Path, message: str) -> None:
 
 
 QUESTIONS: dict[str, Question] = {
-    "0/1 and 0/255": Question(two_levels, "mask-0-255", ("background", "foreground")),
+    "0/1 and 0/255": Question(two_levels, "mask-0-255", TWO),
     "0/1 and 0/255, named": Question(two_levels_with_names, "mask-0-255", ("wood", "crack")),
     "colours and classes.txt": Question(
         colors_with_names, "no-colour-table", ("road", "person", "car"), correct=swap("person", "car")
@@ -446,15 +512,15 @@ QUESTIONS: dict[str, Question] = {
         command(1),
         lambda line: "values: {'#000000': class_0, '#dc143c': red, '#4646c8': blue}",
     ),
-    "grey levels": Question(smooth, "grey-levels", ("background", "foreground")),
-    "many colours": Question(many_colors, "no-colour-table", ("background", "foreground")),
+    "grey levels": Question(smooth, "grey-levels", TWO),
+    "many colours": Question(many_colors, "no-colour-table", TWO),
     "tables of colours that disagree": Question(tables_of_colors, "class-names", ("road", "person", "car"), command(1)),
     "tables of numbers that disagree": Question(tables_of_numbers, "class-names", ("sky", "roof", "tree"), command(1)),
-    "images of other bands": Question(other_bands, "band-count", ("background", "foreground")),
-    "-9999 among heights": Question(far_value, "value-range", ("background", "foreground")),
+    "images of other bands": Question(other_bands, "band-count", TWO),
+    "-9999 among heights": Question(far_value, "value-range", TWO),
     "EXIF orientation": Question(photos_on_their_side, "exif-rotation", ("background", "cell"), edit=drop_orientation),
     "two annotations of one image": Question(
-        annotated_twice, "duplicate-image", ("background", "nucleus"), edit=remove_second
+        annotated_twice, "duplicate-image", ("background", "cell"), edit=remove_second
     ),
     "one name in two folders": Question(
         one_name_in_two_folders, "ambiguous-image", ("background", "cell"), edit=write_file_name
@@ -462,11 +528,40 @@ QUESTIONS: dict[str, Question] = {
     "two files of train": Question(two_files_of_train, "ambiguous-split", ("background", "cell"), edit=rename),
     "a file without a split": Question(file_without_split, "ambiguous-split", ("background", "cell"), edit=rename),
     "a line for two images": Question(line_of_two_images, "ambiguous-image", ("background", "cell"), edit=write_line),
-    "two masks of each number": Question(two_rules, "ambiguous-image", ("background", "foreground"), command(1)),
-    "two raters": Question(two_raters, "ambiguous-image", ("background", "foreground"), command(1)),
-    "gt and labels": Question(gt_and_labels, "ambiguous-image", ("background", "foreground"), command(0)),
-    "half of the images have masks": Question(half_labelled, "missing-mask", ("background", "foreground")),
-    "masks without images": Question(masks_of_others, "orphan-mask", ("background", "foreground")),
+    "strictly": Question(masks_0_255, "inferred", TWO, edit=write_down, given=ReadingOptions(strict=True)),
+    "declared nodata": Question(
+        declared_nodata,
+        "inferred",
+        TWO,
+        choose("--mask-nodata"),
+        given=ReadingOptions(strict=True),
+    ),
+    "ADE20K with 300 classes": Question(
+        full_ade20k,
+        "class-names",
+        ("thing 976", "thing 2978"),
+        correct=lambda line: "names: [thing 976, thing 2978]",
+    ),
+    "masks of two types": Question(
+        in_two_places("img/{}.jpg", "", "gt/{}.tif", "gt/{}.png"), "ambiguous-image", TWO, command(1)
+    ),
+    "images of two types": Question(
+        in_two_places("img/{}.png", "img/{}.jpg", "gt/{}.png", ""), "ambiguous-image", TWO, command(1)
+    ),
+    "two folders of images": Question(
+        in_two_places("rgb/{}.png", "photos/{}.png", "gt/{}.png", ""), "ambiguous-image", TWO, command(1)
+    ),
+    "raters a and b": Question(
+        in_two_places("img/{}.png", "", "masks_b/{}.png", "masks_a/{}.png"), "ambiguous-image", TWO, command(1)
+    ),
+    "images that are masks, too": Question(
+        in_two_places("scan{}.jpg", "", "scan{}_label.png", "scan{}_mask.png"), "missing-mask", TWO
+    ),
+    "two masks of each number": Question(two_rules, "ambiguous-image", TWO, command(1)),
+    "two raters": Question(two_raters, "ambiguous-image", TWO, command(1)),
+    "gt and labels": Question(gt_and_labels, "ambiguous-image", TWO, command(0)),
+    "half of the images have masks": Question(half_labelled, "missing-mask", TWO),
+    "masks without images": Question(masks_of_others, "orphan-mask", TWO),
 }
 
 
@@ -474,10 +569,12 @@ QUESTIONS: dict[str, Question] = {
 def test_the_answer_in_the_question_settles_it(name: str, tmp_path: Path) -> None:
     question = QUESTIONS[name]
     truth = question.build(tmp_path)
-    messages = ask(tmp_path, question.kind)
-    options = apply(tmp_path, question.answer(messages[0]), question.correct)
+    messages = ask(tmp_path, question.kind, question.given)
+    options = apply(tmp_path, question.answer("\n".join(messages)), question.correct)
     for message in messages if question.edit is not None else ():
         question.edit(tmp_path, message)
+    if question.edit is write_down:
+        options = question.given
     dataset = read_training_data(tmp_path, options)[0]
     assert dataset.labels.class_names == question.classes
     found = maps_of(dataset)

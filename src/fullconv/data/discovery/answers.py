@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fullconv.data.discovery.collections import Collection, Group
 from fullconv.data.discovery.name_rule import Matching, NameRule, find_rules, match_names
 from fullconv.data.discovery.patterns import describe_file
 
-__all__ = ["MOST_PATTERNS", "find_matchings", "name_folder", "name_paired", "name_rule"]
+__all__ = ["MOST_PATTERNS", "find_matchings", "name_folder", "name_groups", "name_paired", "name_rule"]
 
 MOST_PATTERNS = 16
 """More patterns than this are not written down."""
@@ -39,16 +40,24 @@ def name_rule(root: Path, groups: Sequence[Group], rule: NameRule) -> str:
     return _options(patterns)
 
 
-def name_folder(root: Path, groups: Sequence[Group], chosen: Collection) -> str:
-    """Return the options by which the masks of all groups are those of folders that are called like the chosen one."""
+def name_groups(root: Path, groups: Sequence[Group]) -> str:
+    """Return the options that name the files of all groups."""
     patterns: Patterns = []
     for group in groups:
-        candidates = [*group.masks, *group.rivals]
-        masks = [one for one in candidates if one.folder.name == chosen.folder.name] or list(group.masks[:1])
-        for one in masks[:1]:
-            matchings = find_matchings(group.images, one)
-            patterns += _describe(root, group.images, one, matchings[0]) if matchings else []
+        for masks in group.masks:
+            matchings = find_matchings(group.images, masks)
+            patterns += _describe(root, group.images, masks, matchings[0]) if matchings else []
     return _options(patterns)
+
+
+def name_folder(root: Path, groups: Sequence[Group], chosen: Collection) -> str:
+    """Return the options by which the masks of all groups are those of folders that are called like the chosen one."""
+    restricted = []
+    for group in groups:
+        candidates = [*group.masks, *group.rivals]
+        masks = [one for one in candidates if one.folder.name == chosen.folder.name] or list(group.masks)
+        restricted.append(replace(group, masks=tuple(masks[:1])))
+    return name_groups(root, restricted)
 
 
 def name_paired(root: Path, groups: Sequence[Group]) -> str:
@@ -101,9 +110,11 @@ def _describe_paired(root: Path, images: Collection, masks: Collection, matching
     if rule.numbers or rule.many or images.stems:
         return None
     keys = [_key(rule.image_prefix, rule.image_suffix, images.stem(index)) for index in matching.pairs]
+    types = {images.suffix(index) for index in matching.pairs}
+    mask_types = {masks.suffix(index) for partners in matching.pairs.values() for index in partners}
     others = [
-        *(rule.image_key(images.stem(index)) for index in matching.lonely_images),
-        *(rule.mask_key(masks.stem(index)) for index in matching.lonely_masks),
+        *(rule.image_key(images.stem(index)) for index in matching.lonely_images if images.suffix(index) in types),
+        *(rule.mask_key(masks.stem(index)) for index in matching.lonely_masks if masks.suffix(index) in mask_types),
     ]
     starts = _find_starts(keys, [key for key in others if key is not None])
     if starts is None or len(starts) > MOST_PATTERNS:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from fullconv.data.discovery.answers import name_folder
+import numpy as np
+import numpy.typing as npt
+
+from fullconv.data.discovery.answers import name_folder, name_groups
 from fullconv.data.discovery.collections import Collection, Group
 from fullconv.data.discovery.name_rule import find_rules
 from fullconv.data.discovery.renderings import FORMAT_WORDS
+from fullconv.data.mask_classes.stored_masks import read_stored_mask
+from fullconv.errors import DataError
 from fullconv.faults import Fault
 
-__all__ = ["ask_for_one", "drop_copies"]
+__all__ = ["ask_for_images", "ask_for_one", "ask_for_type", "drop_copies"]
+
+PROBED = 3
+"""Names whose masks of several file types are compared."""
 
 SHARED = 0.5
 """Two folders are rivals if both have masks for more than this share of the images."""
@@ -37,11 +48,82 @@ def ask_for_one(root: Path, group: Group, groups: Sequence[Group]) -> list[Fault
     return [Fault("ambiguous-image", group.images.folder, problem, remedy, split=group.split)]
 
 
+def ask_for_images(root: Path, groups: Sequence[Group]) -> list[Fault]:
+    """Return a fault if two folders of images share their masks: each of their files may be the image of a mask."""
+    for place, one in enumerate(groups):
+        for other in groups[place + 1 :]:
+            if (
+                one.split != other.split
+                or not one.masks
+                or {id(mask) for mask in one.masks} != set(map(id, other.masks))
+            ):
+                continue
+            if one.images.folder == other.images.folder or len(_stems(one) & _stems(other)) <= SHARED * len(
+                _stems(one)
+            ):
+                continue
+            names = [group.images.folder.relative_to(root).as_posix() for group in (one, other)]
+            commands = [
+                name_groups(
+                    root, [group for group in groups if group.images.folder.name != left_out.images.folder.name]
+                )
+                for left_out in (other, one)
+            ]
+            problem = f"{' and '.join(names)} have images for the same masks"
+            remedy = " or ".join([*filter(None, commands), "move the other folder away"])
+            return [Fault("ambiguous-image", one.masks[0].folder, problem, remedy, split=one.split)]
+    return []
+
+
+def ask_for_type(root: Path, group: Group, groups: Sequence[Group]) -> list[Fault]:
+    """Return a fault if a folder holds most images, or masks with other pixels, in two file types."""
+    for role, collection in (("images", group.images), *(("masks", mask) for mask in group.masks)):
+        stems = Counter(collection.stem(index) for index in range(len(collection.names)))
+        if collection.stems or sum(count > 1 for count in stems.values()) <= SHARED * len(stems):
+            continue
+        types = sorted({collection.suffix(index) for index in range(len(collection.names))})
+        if role == "masks" and _show_the_same(collection):
+            continue
+        commands = [name_groups(root, [_keep_type(one, role, suffix) for one in groups]) for suffix in types[:3]]
+        problem = f"holds {role} of the same names as {' and as '.join(types[:3])} files"
+        remedy = " or ".join([*filter(None, commands), "move the files of one type away"])
+        return [Fault("ambiguous-image", collection.folder, problem, remedy, split=group.split)]
+    return []
+
+
+def _keep_type(group: Group, role: str, suffix: str) -> Group:
+    """Return a group with only the images, or only the masks, of a file type, where it has some."""
+
+    def restrict(collection: Collection) -> Collection:
+        names = tuple(name for name in collection.names if Path(name).suffix == suffix)
+        return replace(collection, names=names or collection.names)
+
+    if role == "images":
+        return replace(group, images=restrict(group.images))
+    return replace(group, masks=tuple(map(restrict, group.masks)))
+
+
+def _show_the_same(masks: Collection) -> bool:
+    """Return whether the first masks of one name hold the same pixels."""
+    by_stem: dict[str, list[Path]] = {}
+    for index, path in enumerate(masks.paths()):
+        by_stem.setdefault(masks.stem(index), []).append(path)
+    several = [paths for paths in by_stem.values() if len(paths) > 1]
+    try:
+        return all(_are_equal([read_stored_mask(path).codes for path in paths]) for paths in several[:PROBED])
+    except DataError:
+        return True
+
+
+def _are_equal(masks: Sequence[npt.NDArray[Any]]) -> bool:
+    return all(np.array_equal(masks[0], mask) for mask in masks[1:])
+
+
 def _is_plain(mask: Collection, images: Collection) -> bool:
-    """Return whether no word but numbers tells a folder of masks from others for the same images."""
+    """Return whether only numbers, letters or versions set a folder of masks apart from others for the same images."""
     if mask.rule is not None:
         return False
-    return all(word.isdigit() for word in mask.key[len(images.key) :])
+    return all(re.fullmatch(r"\d+(st|nd|rd|th)?|[a-z]|v\d*|old|new", word) for word in mask.key[len(images.key) :])
 
 
 def _pairs_most(images: Collection, masks: Collection) -> bool:
