@@ -23,7 +23,13 @@ from PIL.TiffImagePlugin import (
 from fullconv.errors import DataError
 from fullconv.files import StrPath
 from fullconv.images.decoders.npy import ARRAY_SUFFIX, is_array, open_array
-from fullconv.images.decoders.open_pillow import MAX_PIXELS, check_pixels, open_with_pillow, read_orientation
+from fullconv.images.decoders.open_pillow import (
+    MAX_PIXELS,
+    check_pixels,
+    decoding_errors,
+    open_with_pillow,
+    read_orientation,
+)
 from fullconv.images.decoders.pages import find_channel_pages
 from fullconv.images.decoders.tiff_tags import is_tiff, tiff_tags
 
@@ -112,7 +118,8 @@ def read_header(path: StrPath, limit: int | None = MAX_PIXELS) -> ImageHeader:
         if not path.is_file() or not is_tiff(path):
             raise
         tags = tiff_tags(path)
-        header = _tiff_header(tags, int(tags.get(ExifTags.Base.Orientation, 1)))
+        with decoding_errors(path):  # tags may have any type
+            header = _tiff_header(tags, int(tags.get(ExifTags.Base.Orientation, 1)))
     if header.format == "TIFF" and (pages := find_channel_pages(path, tiff_tags(path))):
         header = replace(header, bands=len(pages), alpha=False, pages=pages)
     check_pixels(header.stored, path, limit)
