@@ -554,8 +554,11 @@ QUESTIONS: dict[str, Question] = {
     "raters a and b": Question(
         in_two_places("img/{}.png", "", "masks_b/{}.png", "masks_a/{}.png"), "ambiguous-image", TWO, command(1)
     ),
-    "images that are masks, too": Question(
-        in_two_places("scan{}.jpg", "", "scan{}_label.png", "scan{}_mask.png"), "missing-mask", TWO
+    "masks of two words": Question(
+        in_two_places("scan{}.jpg", "", "scan{}_label.png", "scan{}_mask.png"), "ambiguous-image", TWO, command(0)
+    ),
+    "masks of two words, the other": Question(
+        in_two_places("scan{}.jpg", "", "scan{}_mask.png", "scan{}_label.png"), "ambiguous-image", TWO, command(1)
     ),
     "two masks of each number": Question(two_rules, "ambiguous-image", TWO, command(1)),
     "two raters": Question(two_raters, "ambiguous-image", TWO, command(1)),

@@ -15,7 +15,7 @@ from fullconv.data.discovery.collections import Collection, Group, collections_o
 from fullconv.data.discovery.inventory import list_files
 from fullconv.data.discovery.name_rule import Matching
 from fullconv.data.discovery.patterns import describe_file, groups_by_pattern
-from fullconv.data.discovery.rivals import ask_for_images, ask_for_one, ask_for_type, drop_copies
+from fullconv.data.discovery.rivals import ask_for_images, ask_for_one, ask_for_type, ask_for_word, drop_copies
 from fullconv.data.mask_classes.decide import decide_and_label
 from fullconv.data.mask_classes.reader import Pair
 from fullconv.data.mask_classes.stored_masks import read_stored_mask, summarize
@@ -62,7 +62,9 @@ def read_found(root: Path, groups: Sequence[Group], options: ReadingOptions, fau
     patterns: list[tuple[set[str], set[str]]] = []
     faults += ask_for_images(root, groups) if options.images is None else ()
     for group in groups:
-        asked = ask_for_one(root, group, groups) or ask_for_type(root, group, groups)
+        asked = (
+            ask_for_one(root, group, groups) or ask_for_type(root, group, groups) or ask_for_word(root, group, groups)
+        )
         faults += asked
         notes += _note_unread(root, group)
         if asked:

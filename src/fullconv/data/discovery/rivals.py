@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.data.discovery.answers import name_folder, name_groups
+from fullconv.data.discovery.answers import find_matchings, name_folder, name_groups
 from fullconv.data.discovery.collections import Collection, Group
-from fullconv.data.discovery.name_rule import find_rules
+from fullconv.data.discovery.name_rule import NameRule, find_rules
 from fullconv.data.discovery.renderings import FORMAT_WORDS
+from fullconv.data.discovery.words import parse_name
 from fullconv.data.mask_classes.stored_masks import read_stored_mask
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 
-__all__ = ["ask_for_images", "ask_for_one", "ask_for_type", "drop_copies"]
+__all__ = ["ask_for_images", "ask_for_one", "ask_for_type", "ask_for_word", "drop_copies"]
 
 PROBED = 3
 """Names whose masks of several file types are compared."""
@@ -50,28 +51,21 @@ def ask_for_one(root: Path, group: Group, groups: Sequence[Group]) -> list[Fault
 
 def ask_for_images(root: Path, groups: Sequence[Group]) -> list[Fault]:
     """Return a fault if two folders of images share their masks: each of their files may be the image of a mask."""
-    for place, one in enumerate(groups):
-        for other in groups[place + 1 :]:
-            if (
-                one.split != other.split
-                or not one.masks
-                or {id(mask) for mask in one.masks} != set(map(id, other.masks))
-            ):
-                continue
-            if one.images.folder == other.images.folder or len(_stems(one) & _stems(other)) <= SHARED * len(
-                _stems(one)
-            ):
-                continue
-            names = [group.images.folder.relative_to(root).as_posix() for group in (one, other)]
-            commands = [
-                name_groups(
-                    root, [group for group in groups if group.images.folder.name != left_out.images.folder.name]
-                )
-                for left_out in (other, one)
-            ]
-            problem = f"{' and '.join(names)} have images for the same masks"
-            remedy = " or ".join([*filter(None, commands), "move the other folder away"])
-            return [Fault("ambiguous-image", one.masks[0].folder, problem, remedy, split=one.split)]
+    first: dict[tuple[object, ...], Group] = {}
+    for other in groups:
+        one = first.setdefault((other.split, *sorted(map(id, other.masks))), other)
+        if one.images.folder == other.images.folder or not one.masks:
+            continue
+        if len(_stems(one) & _stems(other)) <= SHARED * len(_stems(one)):
+            continue
+        names = [group.images.folder.relative_to(root).as_posix() for group in (one, other)]
+        commands = [
+            name_groups(root, [group for group in groups if group.images.folder.name != left_out.images.folder.name])
+            for left_out in (other, one)
+        ]
+        problem = f"{' and '.join(names)} have images for the same masks"
+        remedy = " or ".join([*filter(None, commands), "move the other folder away"])
+        return [Fault("ambiguous-image", one.masks[0].folder, problem, remedy, split=one.split)]
     return []
 
 
@@ -89,6 +83,39 @@ def ask_for_type(root: Path, group: Group, groups: Sequence[Group]) -> list[Faul
         remedy = " or ".join([*filter(None, commands), "move the files of one type away"])
         return [Fault("ambiguous-image", collection.folder, problem, remedy, split=group.split)]
     return []
+
+
+def ask_for_word(root: Path, group: Group, groups: Sequence[Group]) -> list[Fault]:
+    """Return a fault if one folder holds two masks of most images, as `a_mask` and `a_label` next to `a`."""
+    images, rule = group.images, group.images.rule
+    matchings = find_matchings(images, group.masks[0]) if rule is not None and not images.stems and group.masks else []
+    if rule is None or not matchings:
+        return []
+    lonely = set(matchings[0].lonely_images)
+    keys = {key for index in matchings[0].pairs if (key := rule.image_key(images.stem(index))) is not None}
+    words = Counter(word for index in lonely if (word := _mask_word(images.stem(index), keys)))
+    word, count = words.most_common(1)[0] if words else ("", 0)
+    if count <= SHARED * len(keys):
+        return []
+    names = tuple(images.names[index] for index in range(len(images.names)) if index not in lonely)
+    others = tuple(images.names[index] for index in sorted(lonely) if images.stem(index).endswith(word))
+    one = replace(group, images=replace(images, names=names))
+    new_rule = NameRule("", rule.image_suffix, "", word)
+    masks = replace(images, names=others, role="mask", rule=new_rule)
+    two = replace(group, images=replace(images, names=names, rule=new_rule), masks=(masks,))
+    commands = []
+    if not {Path(name).suffix for name in names} & {Path(name).suffix for name in (*others, *group.masks[0].names)}:
+        commands = [name_groups(root, [new if old is group else old for old in groups]) for new in (one, two)]
+    problem = f"holds two masks of its images, such as {group.masks[0].names[0]} and {others[0]}"
+    remedy = " or ".join([*filter(None, commands), f"move the files {Path(others[0]).name} and the like away"])
+    return [Fault("ambiguous-image", images.folder, problem, remedy, split=group.split)]
+
+
+def _mask_word(stem: str, keys: set[str]) -> str:
+    """Return what follows the name of an image in a stem, if it is a word for masks."""
+    places = [match.start() for match in re.finditer(r"[_\-. ]", stem)]
+    words = [stem[place:] for place in places if stem[:place] in keys]
+    return next((word for word in words if parse_name(word[1:]).role == "mask" and not parse_name(word[1:]).rest), "")
 
 
 def _keep_type(group: Group, role: str, suffix: str) -> Group:
