@@ -150,7 +150,7 @@ def _is_plain(mask: Collection, images: Collection) -> bool:
     """Return whether only numbers, letters or versions set a folder of masks apart from others for the same images."""
     if mask.rule is not None:
         return False
-    return all(re.fullmatch(r"\d+(st|nd|rd|th)?|[a-z]|v\d*|old|new", word) for word in mask.key[len(images.key) :])
+    return all(re.fullmatch(r"\d+([a-z]{2})?|[a-z]|v\d*|old|new", word) for word in mask.key[len(images.key) :])
 
 
 def _pairs_most(images: Collection, masks: Collection) -> bool:
