@@ -379,7 +379,8 @@ WORDING = {
     "size_mismatch": "masks/train/b.png: is 64x40 (width x height), but its image images/train/b.png is 64x48; "
     "resize the mask without interpolation, or export it again",
     "some_of_0_255": "masks/train/b.png: contains only 0 and 255, while other masks contain 0 and 1; "
-    "255 is ignored; write 255 as 1",
+    "255 is ignored; write `values: {0: ground, 1: roof, 255: roof}` into dataset.yaml, with the right class for each, "
+    "or write 255 as 1",
     "coco_without_an_image": "annotations/instances_train.json: its image 'train1.png' is not in images/train; "
     "put it there",
 }

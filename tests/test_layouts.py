@@ -202,7 +202,7 @@ def test_labels_without_a_class_raise_an_error(folder, labels):
     (fault,) = faults_of(folder)
     assert (fault.kind, fault.path) == ("unknown-label", folder / "masks" / "val" / "c.png")
     assert str(labels[1]) in fault.problem
-    assert "missing classes" in fault.remedy
+    assert "`values: {0: ground, 1: roof, " in fault.remedy
 
 
 def test_a_mask_of_another_size_raises_an_error(folder):

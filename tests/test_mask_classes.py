@@ -222,7 +222,7 @@ def test_a_colour_of_no_class_is_a_fault_of_its_file(tmp_path: Path) -> None:
 def test_palettes_that_differ_with_names_are_a_question_that_its_edit_answers(tmp_path: Path) -> None:
     build(tmp_path, own_palette(COLORS))
     name(tmp_path)
-    with refuses("no-colour-table", tmp_path, "palette: ["):
+    with refuses("no-colour-table", tmp_path, "`values: {"):
         find_dataset(tmp_path)
     (tmp_path / "classes.txt").unlink()
     name(tmp_path, COLORS)

@@ -28,6 +28,7 @@ __all__ = [
     "DeclaredValues",
     "are_placeholders",
     "check_description",
+    "describe_line",
     "find_labels",
     "read_description",
     "read_labels",
@@ -211,6 +212,12 @@ def write_description(folder: Path, values: Mapping[str, Any]) -> None:
     """Write dataset.yaml with these keys into a folder."""
     text = yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, default_flow_style=None)
     write_text(folder / DESCRIPTION, text)
+
+
+def describe_line(key: str, value: Any) -> str:
+    """Return a key of dataset.yaml and its value as one line in backticks, ready to be copied."""
+    text = yaml.safe_dump({key: value}, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1 << 20)
+    return f"`{text.strip()[1:-1]}`"
 
 
 def _read_yaml(path: Path) -> tuple[LabelSet, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -168,7 +169,8 @@ def _camvid(root: Path, faults: list[Fault]) -> DataSet:
 
 
 def _inferred_faults(dataset: DataSet) -> list[Fault]:
-    remedy = "write it into dataset.yaml with `fullconv check DATA --write`, or leave --strict out"
+    command = f"fullconv check {shlex.quote(str(dataset.root))} --write"
+    remedy = f"write it into dataset.yaml with `{command}`, or leave --strict out"
     return [Fault("inferred", dataset.root, f"this is inferred: {text}", remedy) for text in dataset.inferences]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -173,10 +173,18 @@ def examine(surveyed: Survey, on_sample: Callable[[int, int], None] = lambda don
     faults += find_dataset_faults(surveyed.root, dataset, records, widths, tuple(faults), unnamed)
     known = {fault.path for fault in faults if fault.severity == "error"}
     faults += (fault for fault in surveyed.faults if fault.pair is not None and fault.path not in known)
+    faults = _with_remedies(surveyed, faults)
+    records = [replace(record, faults=tuple(_with_remedies(surveyed, record.faults))) for record in records]
     of_records = zip(records, _faults_of_records(records, faults), strict=True)
     samples = [(record.split, record.sample.name, of_record) for record, of_record in of_records]
     thumbs = gallery.thumbs(samples, dataset.labels if dataset else NO_CLASSES)
     return Examination(surveyed.root, surveyed.name, dataset, tuple(records), group_faults(faults), facts, thumbs)
+
+
+def _with_remedies(surveyed: Survey, faults: Iterable[Fault]) -> list[Fault]:
+    """Return the faults with the remedies of the survey, which knows what all masks hold, where it has them, too."""
+    remedies = {(fault.kind, fault.path): fault.remedy for fault in surveyed.faults}
+    return [replace(fault, remedy=remedies.get((fault.kind, fault.path), fault.remedy)) for fault in faults]
 
 
 def _faults_of_records(records: list[Record], faults: list[Fault]) -> Iterator[tuple[Fault, ...]]:

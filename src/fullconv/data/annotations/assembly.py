@@ -274,7 +274,7 @@ def _make_sample(
     faults: list[Fault] = []
     if entry.image in seen:
         problem = f"annotates {entry.image}, which {seen[entry.image]} annotates, too"
-        faults.append(Fault("duplicate-image", entry.source, problem, "keep one annotation of each image"))
+        faults.append(Fault("duplicate-image", entry.source, problem, f"remove {entry.source} or {seen[entry.image]}"))
     seen.setdefault(entry.image, entry.source)
     try:
         header = headers.get(entry.image) or read_header(entry.image)

@@ -68,7 +68,8 @@ def _divide(
                 other = split_of_image.setdefault(sample.image, split)
                 if other != split:
                     problem = f"names {sample.name!r}, which a list of {other} names, too"
-                    absent.append(Fault("listed-twice", path, problem, "remove one of the lines", sample.name, split))
+                    remedy = f"remove its line here or in the list of {other}"
+                    absent.append(Fault("listed-twice", path, problem, remedy, sample.name, split))
     names = ", ".join(dict.fromkeys(path.name for paths in lists.values() for path, _ in paths))
     if not split_of_image:
         if names and samples:

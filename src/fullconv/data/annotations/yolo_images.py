@@ -170,7 +170,8 @@ def _read_entry(
         kind, remedy = "listed-absent", "add the file, or remove the line"
         if files:
             problem, kind = f"line {number} names {line!r}, which may be {files[0]} or {files[1]}", "ambiguous-image"
-            remedy = "write the path from the data set's folder"
+            remedy = " or ".join(os.path.relpath(file, root).replace(os.sep, "/") for file in files[:2])
+            remedy = f"write {remedy} there"
         faults.append(Fault(kind, path, problem, remedy, PurePosixPath(line).stem, split))
     return images
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fullconv.data.classes import IGNORED_VALUE, describe_line
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.labels import IGNORE_INDEX, Color, fold_name
@@ -18,6 +19,10 @@ IGNORED_NAMES = frozenset({"__ignore__"})
 
 IGNORED_AT_255 = frozenset({"void", "ignore", "ignored", "unlabeled", "unlabelled", "unknown", "nodata", "border"})
 """Names that mean "ignored" at the value 255, which most programs leave out of the classes."""
+
+
+MOST_DECLARED = 32
+"""Longer tables are not written out in a message."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,8 @@ def table_error(path: Path, problem: str) -> DataError:
     return DataError.of(Fault("class-names", path, problem, remedy))
 
 
-def merge(tables: Sequence[ClassTable]) -> ClassTable:
-    """Return all that agreeing tables say. Raises DataError for the first two that disagree.
+def merge(tables: Sequence[ClassTable], in_colors: bool = True) -> ClassTable:
+    """Return all that agreeing tables say, of masks in colours or numbers. Raises DataError for two that disagree.
 
     The order is that of the table that states numbers, else of a list of names, else of the first table of colours.
     """
@@ -108,10 +113,23 @@ def merge(tables: Sequence[ClassTable]) -> ClassTable:
         difference = _difference(merged, table)
         if difference:
             one, other = sorted((merged.path, table.path))
-            remedy = "write the right names (and palette, if masks are in colours) into dataset.yaml, or remove a file"
+            answers = [_declare(found, in_colors) for found in sorted((merged, table), key=lambda found: found.path)]
+            remedy = f"write {' or '.join(dict.fromkeys(answers))} into dataset.yaml, or remove a file"
+            if "" in answers:
+                remedy = "remove the wrong file, or correct it"
             raise DataError.of(Fault("class-names", one, f"disagrees with {other}: {difference}", remedy))
         merged = _joined(merged, table)
     return merged
+
+
+def _declare(table: ClassTable, in_colors: bool) -> str:
+    """Return the line of dataset.yaml that says the same as a table; empty if it is long."""
+    values: dict[int | str, str] = {}
+    for place, entry in enumerate(table.entries):
+        number = place if entry.value is None else entry.value
+        key = f"#{bytes(entry.color).hex()}" if entry.color is not None and in_colors else number
+        values[key] = IGNORED_VALUE if entry.ignored else entry.name.strip()
+    return describe_line("values", values) if len(values) <= MOST_DECLARED else ""
 
 
 def _difference(one: ClassTable, other: ClassTable) -> str:

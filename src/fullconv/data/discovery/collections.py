@@ -42,6 +42,10 @@ class Collection:
         """Return the text by which a file is paired: its name without the suffix, unless `stems` has another."""
         return self.stems[index] if self.stems else normalize_stem(Path(self.names[index]).stem)
 
+    def suffix(self, index: int) -> str:
+        """Return the ending of a file's name that says its type."""
+        return Path(self.names[index]).suffix
+
     def paths(self) -> list[Path]:
         """Return the files."""
         return [self.folder / name for name in self.names]

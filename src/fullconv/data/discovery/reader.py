@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from fullconv.data.dataset import DataSet
+from fullconv.data.discovery.answers import MOST_PATTERNS, find_matchings, name_paired, name_rule
 from fullconv.data.discovery.collections import Collection, Group, collections_of, grouped
 from fullconv.data.discovery.inventory import list_files
-from fullconv.data.discovery.name_rule import Matching, find_rules, match_names
+from fullconv.data.discovery.name_rule import Matching
 from fullconv.data.discovery.patterns import describe_file, groups_by_pattern
-from fullconv.data.discovery.rivals import ask_for_one, drop_copies
+from fullconv.data.discovery.rivals import ask_for_images, ask_for_one, ask_for_type, ask_for_word, drop_copies
 from fullconv.data.mask_classes.decide import decide_and_label
 from fullconv.data.mask_classes.reader import Pair
 from fullconv.data.mask_classes.stored_masks import read_stored_mask, summarize
@@ -32,9 +33,6 @@ LAYOUT = "images and masks"
 
 LEFT_OUT = 0.1
 """At most this share of the images or masks may lack a partner and be left out; more is a fault."""
-
-MOST_PATTERNS = 16
-"""More patterns than this are not written into dataset.yaml."""
 
 PROBE_VALUES = 32
 """A file with no more different values than this, on an image of some size, is taken for a label image."""
@@ -62,11 +60,17 @@ def read_found(root: Path, groups: Sequence[Group], options: ReadingOptions, fau
     stated: list[str] = []
     pairs: list[Pair] = []
     patterns: list[tuple[set[str], set[str]]] = []
+    faults += ask_for_images(root, groups) if options.images is None else ()
     for group in groups:
-        faults += ask_for_one(root, group)
+        asked = (
+            ask_for_one(root, group, groups) or ask_for_type(root, group, groups) or ask_for_word(root, group, groups)
+        )
+        faults += asked
         notes += _note_unread(root, group)
+        if asked:
+            continue
         if group.masks:
-            pairs += _pair_group(root, group, faults, notes, stated if options.images else notes, patterns)
+            pairs += _pair_group(root, groups, group, faults, notes, stated if options.images else notes, patterns)
         elif group.split in (None, "train", "val"):
             problem = f"the {len(group.images.names)} images have no masks"
             remedy = "add the masks, or move the images away"
@@ -131,6 +135,7 @@ def _declare_files(patterns: Sequence[tuple[set[str], set[str]]]) -> dict[str, A
 
 def _pair_group(
     root: Path,
+    groups: Sequence[Group],
     group: Group,
     faults: list[Fault],
     notes: list[str],
@@ -142,10 +147,9 @@ def _pair_group(
     The sentence on pairs goes to `stated`, and the patterns of the files to `patterns`.
     """
     images = group.images
-    stems = [images.stem(index) for index in range(len(images.names))]
     found: dict[int, list[Path]] = {}
     for masks in group.masks:
-        matching = _match(stems, masks, images, faults)
+        matching = _match(root, groups, images, masks, faults)
         if matching is None:
             return []
         for image, partners in matching.pairs.items():
@@ -154,7 +158,7 @@ def _pair_group(
         stated.append(f"{where}: {len(matching.pairs)} pairs; {matching.rule}")
         if not images.stems:
             patterns.append(_describe_files(root, images, masks, matching))
-        _check_lonely(images, masks, matching, group.split, faults, notes)
+        _check_lonely(root, groups, group, masks, matching, faults, notes)
     return [
         Pair(_stem(images.names[index]), images.folder / images.names[index], tuple(paths), group.split or UNDIVIDED)
         for index, paths in sorted(found.items())
@@ -171,13 +175,10 @@ def _describe_files(root: Path, images: Collection, masks: Collection, matching:
     )
 
 
-def _match(stems: Sequence[str], masks: Collection, images: Collection, faults: list[Fault]) -> Matching | None:
-    mask_stems = [masks.stem(index) for index in range(len(masks.names))]
-    if images.rule is not None:
-        matching = match_names(stems, mask_stems, images.rule)
-        matchings = [matching] if matching is not None else []
-    else:
-        matchings = find_rules(stems, mask_stems)
+def _match(
+    root: Path, groups: Sequence[Group], images: Collection, masks: Collection, faults: list[Fault]
+) -> Matching | None:
+    matchings = find_matchings(images, masks)
     if not matchings:
         problem = f"no mask has the name of an image, as {masks.names[0]} and {images.names[0]} show"
         faults.append(Fault("no-common-stem", masks.folder, problem, "give each mask its image's name"))
@@ -185,15 +186,24 @@ def _match(stems: Sequence[str], masks: Collection, images: Collection, faults: 
     if len(matchings) > 1:
         rules = " or ".join(f"({matching.rule})" for matching in matchings[:3])
         problem = f"images and masks can be paired in several ways: {rules}"
-        faults.append(Fault("ambiguous-image", masks.folder, problem, "give each mask its image's name"))
+        commands = [name_rule(root, groups, matching.rule) for matching in matchings[:3]]
+        remedy = " or ".join(filter(None, [*commands, "give each mask its image's name"]))
+        faults.append(Fault("ambiguous-image", masks.folder, problem, remedy))
         return None
     return matchings[0]
 
 
 def _check_lonely(
-    images: Collection, masks: Collection, matching: Matching, split: str | None, faults: list[Fault], notes: list[str]
+    root: Path,
+    groups: Sequence[Group],
+    group: Group,
+    masks: Collection,
+    matching: Matching,
+    faults: list[Fault],
+    notes: list[str],
 ) -> None:
     """Note images and masks without a partner; they are faults where they are many."""
+    images, split = group.images, group.split
     shared = split is not None and masks.split is None  # masks of all splits in one folder
     for lonely, collection, kind, what in (
         (matching.lonely_images, images, "missing-mask", "image has no mask"),
@@ -205,10 +215,11 @@ def _check_lonely(
         if len(lonely) <= max(1, LEFT_OUT * len(collection.names)):
             notes.append(f"left out, because the {what}: {', '.join(names[:5])}" + (", ..." if len(names) > 5 else ""))
             continue
+        command = "" if images.stems else name_paired(root, groups)
+        missing, lonely_one = ("mask", "image") if kind == "missing-mask" else ("image", "mask")
+        remedy = f"add its {missing}, or remove the {lonely_one}"
+        remedy += f", or, to leave out those without a partner, {command}" if command else ""
         for name in names:
-            remedy = (
-                "add its mask, or remove the image" if kind == "missing-mask" else "add its image, or remove the mask"
-            )
             faults.append(Fault(kind, collection.folder / name, f"this {what}", remedy, Path(name).stem, split))
 
 

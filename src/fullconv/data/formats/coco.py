@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from fullconv.data.annotations.rle import Runs
 from fullconv.data.annotations.shapes import Rasterizer, Size, fill_each
 from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
-from fullconv.data.splits import split_of
+from fullconv.data.splits import SPLITS, split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 
@@ -145,12 +146,18 @@ def choose_files(root: Path, files: Sequence[Path], faults: list[Fault]) -> dict
             names = ", ".join(path.name for path in instances[:4])
             what = f"belong to split {split!r}" if split else "name no split"
             problem = f"{len(instances)} files of annotations {what} ({names})"
-            remedy = "name one of them train and one val, and remove the others"
+            free = next((name for name in ("train", "val") if name not in grouped), "")
+            stem = instances[1].stem
+            new = stem.replace(split, free) if split and split in stem else f"{stem}_{free}"
+            renamed = f"rename {instances[1]} to {new}.json, or " if free else ""
+            remedy = f"{renamed}remove {' or '.join(str(path) for path in instances[:4])}"
             faults.append(Fault("ambiguous-split", instances[0].parent, problem, remedy, split=split or None))
         chosen[split] = instances[0]
     if "" in chosen and len(chosen) > 1:
         problem = "its name contains no split, but the names of other files do"
-        faults.append(Fault("ambiguous-split", chosen[""], problem, "put train, val or test into its name"))
+        free = next((name for name in SPLITS if name not in chosen), "")
+        remedy = f"rename it to {chosen[''].stem}_{free}.json" if free else "remove it"
+        faults.append(Fault("ambiguous-split", chosen[""], problem, remedy))
         del chosen[""]
     return chosen
 
@@ -235,7 +242,8 @@ def _image_fault(path: Path, image: _Image, folder: Path, files: Sequence[Path])
     """Return the fault of an image that is not in the data set, or whose name several files have."""
     if files:
         problem = f"its image {image.file_name!r} may be {files[0]} or {files[1]}"
-        return Fault("ambiguous-image", path, problem, "correct file_name, or remove the other files")
+        one, other = (os.path.relpath(file, folder).replace(os.sep, "/") for file in files[:2])
+        return Fault("ambiguous-image", path, problem, f"write {one} or {other} as its file_name")
     return Fault("missing-image", path, f"its image {image.file_name!r} is not in {folder}", "put it there")
 
 

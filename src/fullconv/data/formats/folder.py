@@ -60,10 +60,21 @@ def read_folder(root: Path, options: ReadingOptions, faults: list[Fault]) -> Dat
         labelled.labels,
         found,
         color_masks=labelled.color_masks,
+        about=_note_unread(root),
         inferences=tuple(notes),
         declares=labelled.declares,
         mask_facts=labelled.facts,
     )
+
+
+def _note_unread(root: Path) -> str:
+    """Say which folders next to images and masks may hold annotations, too, and are not read."""
+    others = sorted(
+        path.name
+        for path in root.iterdir()
+        if path.is_dir() and path.name not in ("images", "masks") and parse_name(path.name).role == "mask"
+    )
+    return f"not read, next to masks: {', '.join(others)}" if others else ""
 
 
 def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, tuple[Sample, ...]]:

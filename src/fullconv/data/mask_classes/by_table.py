@@ -11,6 +11,7 @@ from fullconv.data.class_tables.find import find_tables
 from fullconv.data.class_tables.table import ClassTable, Entry, merge
 from fullconv.data.classes import DESCRIPTION, find_labels
 from fullconv.data.mask_classes.declared import read_declared
+from fullconv.data.mask_classes.remedies import color_entries, suggest_values
 from fullconv.data.mask_classes.summary import (
     MOST_VALUES,
     TRANSPARENT,
@@ -67,7 +68,7 @@ def decide_with_tables(
     tables = find_tables(root, {path.parent for path in masks})
     if not tables:
         return _as_fault(root, decide(summaries, None, None))
-    table = merge(tables)
+    table = merge(tables, any(mask.kind == "colours" for mask in summaries))
     classes, notes = _make_classes(table, add_counts(summaries))
     decision = _as_fault(table.path, _apply(table, classes, summaries, decide))
     if isinstance(decision, Fault):
@@ -158,7 +159,7 @@ def _apply(
     if kinds == {"numbers"} or grey or not classes.by_color:
         decision = decide(masks, classes.names, None)
     else:
-        decision = _far_colors(table, classes.by_color, masks) or decide(masks, classes.names, classes.by_color)
+        decision = _far_colors(table, classes, masks) or decide(masks, classes.names, classes.by_color)
     if isinstance(decision, ClassReading) and classes.colors and decision.names == classes.names:
         return replace(decision, colors=classes.colors)
     return decision
@@ -168,7 +169,7 @@ def _by_color(
     table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary], decide: Decide
 ) -> ClassReading | Question:
     """Read colours by the table. White, which most programs leave out, is ignored where no entry has it."""
-    decision = _far_colors(table, classes.by_color, masks) or decide(masks, classes.names, classes.by_color)
+    decision = _far_colors(table, classes, masks) or decide(masks, classes.names, classes.by_color)
     white = compute_shares(add_counts(masks)).get(0xFFFFFF, 0) if {mask.kind for mask in masks} == {"colours"} else 0
     if isinstance(decision, ClassReading) and white and 0xFFFFFF not in classes.by_color:
         note = f"white is in no line of {table.path.name} and is ignored ({white:.1%} of the pixels)"
@@ -189,9 +190,9 @@ def _show_colors(masks: Sequence[MaskSummary], by_color: Mapping[int, int]) -> b
     return shown <= by_color.keys() | {0xFFFFFF}
 
 
-def _far_colors(table: ClassTable, by_color: Mapping[int, int], masks: Sequence[MaskSummary]) -> Question | None:
+def _far_colors(table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary]) -> Question | None:
     """Ask where the masks hold a few clear colours that no entry has; colours smeared by compression are many."""
-    counts = add_counts(masks)
+    counts, by_color = add_counts(masks), classes.by_color
     known = [_rgb(code) for code in by_color]
     far = {
         code: share
@@ -204,7 +205,9 @@ def _far_colors(table: ClassTable, by_color: Mapping[int, int], masks: Sequence[
     if not far or len(counts) > MOST_VALUES or masks[0].kind != "colours":
         return None
     listed = ", ".join(f"{hex_of(code)} ({share:.1%})" for code, share in sorted(far.items(), key=lambda x: -x[1])[:8])
-    return Question("unknown-colour", f"no class has the colour {listed}, which the masks hold", _remedy(table))
+    missing = [code for code in counts if code not in by_color and code >= 0]
+    remedy = suggest_values(color_entries(classes.names, missing, by_color), _add_to(table))
+    return Question("unknown-colour", f"no class has the colour {listed}, which the masks hold", remedy)
 
 
 def _by_value(table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary]) -> ClassReading | Question:
@@ -220,12 +223,14 @@ def _by_value(table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary]
     held = {ids[value] for value in counts if value in ids} - {IGNORE_INDEX}
     if strange or (len(held) < 2 <= len(classes.names) and IGNORE_INDEX in counts and notes):
         listed = ", ".join(f"{value} ({shares[value]:.1%})" for value in (strange or [IGNORE_INDEX])[:8])
-        return Question("unknown-label", f"no class has the number {listed}, which the masks hold", _remedy(table))
+        entries = {value: classes.names[label] if label < IGNORE_INDEX else "ignore" for value, label in ids.items()}
+        remedy = suggest_values(entries | dict.fromkeys(strange, "ignore"), _add_to(table))
+        return Question("unknown-label", f"no class has the number {listed}, which the masks hold", remedy)
     return ClassReading(classes.names, numbers=ids, colors=classes.colors, notes=tuple(notes))
 
 
-def _remedy(table: ClassTable) -> str:
-    return f"add it to {table.path.name}, or write names (and palette) into dataset.yaml, which counts first"
+def _add_to(table: ClassTable) -> str:
+    return f"add it to {table.path.name}"
 
 
 def _as_fault(path: Path, decision: ClassReading | Question) -> ClassReading | Fault:

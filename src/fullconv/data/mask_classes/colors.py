@@ -16,6 +16,7 @@ from fullconv.data.mask_classes.nearest import (
 )
 from fullconv.data.mask_classes.nodata import is_ignored
 from fullconv.data.mask_classes.numbers import moved_note, unclear_question
+from fullconv.data.mask_classes.remedies import color_entries, suggest_values
 from fullconv.data.mask_classes.summary import (
     BACKGROUND_NAMES,
     MOST_VALUES,
@@ -57,7 +58,9 @@ def decide_colors(
             if any(mask.lossy for mask in masks):
                 return unclear_question(masks)
             problem = f"the masks hold {count} different colours, more than classes can have without a table"
-            return Question("no-colour-table", problem, "write names and palette into dataset.yaml")
+            common = [code for code, _ in add_counts(masks).most_common(2)]
+            entries = color_entries(names or ("background", "foreground"), sorted(common))
+            return Question("no-colour-table", problem, suggest_values(entries, "export the masks again", nearest=True))
         notes, warnings = moved_note(measure_moved("colours", add_counts(masks), centers)[0])
         masks, smeared = [_snap(mask, centers) for mask in masks], True
     decision = _each_a_class(masks, names, nodata)
@@ -88,7 +91,9 @@ def _each_a_class(
     if class_names is None:
         shown = ", ".join(map(hex_of, codes[:8]))
         problem = f"the masks hold {len(codes)} colours ({shown}), and no file says which class each is"
-        return Question("no-colour-table", problem, _palette_remedy(codes, names or ()))
+        return Question(
+            "no-colour-table", problem, suggest_values(color_entries(names or (), codes), "correct classes.txt")
+        )
     if len(codes) == 2:
         what = f"{hex_of(codes[0])} is the background and {hex_of(codes[1])} is the one class"
         notes.append(f"the masks hold two colours: {what}")
@@ -112,16 +117,6 @@ def _name_colors(codes: Sequence[int], names: Sequence[str] | None) -> tuple[str
     if len(codes) == len(names) == 2 and first_is_background and names[0].casefold() in BACKGROUND_NAMES:
         return tuple(names)
     return None
-
-
-def _palette_remedy(codes: Sequence[int], names: Sequence[str]) -> str:
-    """Return the lines of dataset.yaml to write, with the colours that the masks hold."""
-    colors = ", ".join(f'"{hex_of(code)}"' for code in codes[: max(len(names), 8)] if code >= 0)
-    listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    return (
-        f"write `names: [{listed}]` and `palette: [{colors}]`, the colours in the order of the names, into dataset.yaml"
-        " (in place of classes.txt)"
-    )
 
 
 def _with_table(
@@ -148,7 +143,7 @@ def _with_table(
     moved = 0
     for index, mask in enumerate(masks):
         strange = {code: count for code, count in mask.counts.items() if code not in ids}
-        question = _strange_colors(mask, strange, centers) if strange else None
+        question = _strange_colors(mask, strange, centers, names, table) if strange else None
         if question is not None:
             odd[index] = question
         else:
@@ -169,14 +164,21 @@ def _with_table(
     )
 
 
-def _strange_colors(mask: MaskSummary, strange: Mapping[int, int], centers: Sequence[int]) -> Question | None:
+def _strange_colors(
+    mask: MaskSummary,
+    strange: Mapping[int, int],
+    centers: Sequence[int],
+    names: Sequence[str],
+    table: Mapping[int, int],
+) -> Question | None:
     """Return why colours of no class cannot get the nearest class; None if they can.
 
     They can if they are off by a few levels, or are many rare ones as compression and smoothing make them.
     """
     far = {code: count for code, count in strange.items() if not within_levels("colours", code, centers)}
-    remedy = "correct the mask, or add the colour and its class to dataset.yaml"
-    listed = ", ".join(map(hex_of, sorted(far, key=far.__getitem__, reverse=True)[:5]))
+    ranked = sorted(far, key=far.__getitem__, reverse=True)
+    listed = ", ".join(map(hex_of, ranked[:5]))
+    remedy = suggest_values(color_entries(names, ranked, table), "correct the mask")
     more = f" and {len(far) - 5} more" if len(far) > 5 else ""
     question = Question("unknown-colour", f"contains colours that belong to no class: {listed}{more}", remedy)
     if not far:

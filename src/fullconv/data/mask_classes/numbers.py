@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from fullconv.data.mask_classes.nearest import are_apart, find_centers, find_nearest, is_smeared, measure_moved
 from fullconv.data.mask_classes.nodata import is_ignored
+from fullconv.data.mask_classes.remedies import number_entries, suggest_values
 from fullconv.data.mask_classes.summary import (
     BACKGROUND_NAMES,
     MOST_VALUES,
@@ -73,7 +74,9 @@ def unclear_question(masks: Sequence[MaskSummary]) -> Question:
         return Question("jpeg-mask", problem, "export the masks as PNG")
     count = len(add_counts(masks))
     problem = f"the masks hold {count} different values, like grey levels and smoothed colours, not classes"
-    return Question("grey-levels", problem, "export the masks without smoothing, or write class ids 0, 1, 2, ...")
+    ends = add_counts(masks)
+    entries: dict[int | str, str] = {min(ends): "background", max(ends): "foreground"}
+    return Question("grey-levels", problem, suggest_values(entries, "export the masks without smoothing", nearest=True))
 
 
 def _unclear_mask(mask: MaskSummary) -> Question:
@@ -108,7 +111,7 @@ def _decide_exact(
     counts = add_counts(masks)
     declared = _decide_nodata(masks, counts, names, nodata)
     held = sorted(set(counts) - declared.ignored)
-    odd = _mixed_levels(masks)
+    odd = _mixed_levels(masks, names)
     values, ignores = held, False
     if IGNORE_INDEX in held and IGNORE_INDEX not in declared.background:
         rest = [value for value in held if value != IGNORE_INDEX]
@@ -155,14 +158,15 @@ def _odd_masks(masks: Sequence[MaskSummary], names: Sequence[str], ignored: froz
     labelled = any(0 < value != IGNORE_INDEX for mask in rest for value in mask.counts.keys() - ignored)
     if not strange or not labelled or 2 * len(strange) > len(masks):
         return None
-    return {index: _unknown_labels(masks[index], legal, len(names)) for index in strange}
+    return {index: _unknown_labels(masks, index, legal, names) for index in strange}
 
 
-def _unknown_labels(mask: MaskSummary, legal: set[int], count: int) -> Question:
-    wrong = sorted(mask.counts.keys() - legal)
+def _unknown_labels(masks: Sequence[MaskSummary], index: int, legal: set[int], names: Sequence[str]) -> Question:
+    wrong, count = sorted(masks[index].counts.keys() - legal), len(names)
     shown = ", ".join(map(str, wrong[:8])) + (f" and {len(wrong) - 8} more" if len(wrong) > 8 else "")
     problem = f"contains the labels {shown}, but the {count} classes are 0 to {count - 1}"
-    return Question("unknown-label", problem, "correct the mask, or name the missing classes")
+    entries = number_entries(names, (*range(count), *add_counts(masks)))
+    return Question("unknown-label", problem, suggest_values(entries, "correct the mask"))
 
 
 def _decide_nodata(
@@ -180,13 +184,15 @@ def _decide_nodata(
     return _Nodata(frozenset(ignored), frozenset(background), tuple(notes))
 
 
-def _mixed_levels(masks: Sequence[MaskSummary]) -> Odd:
+def _mixed_levels(masks: Sequence[MaskSummary], names: Sequence[str] | None) -> Odd:
     """Some masks of 0 and 255 among masks of 0 and 1: 255 may be class 1, or ignored."""
     held = [set(mask.counts) for mask in masks]
     if set().union(*held) != {0, 1, IGNORE_INDEX} or any({1, IGNORE_INDEX} <= values for values in held):
         return {}
     problem = "contains only 0 and 255, while other masks contain 0 and 1; 255 is ignored"
-    question = Question("mask-0-255", problem, "write 255 as 1")
+    first, second = names if names is not None and len(names) == 2 else ("background", "foreground")
+    remedy = suggest_values({0: first, 1: second, IGNORE_INDEX: second}, "write 255 as 1")
+    question = Question("mask-0-255", problem, remedy)
     return {index: question for index, values in enumerate(held) if IGNORE_INDEX in values}
 
 
@@ -242,5 +248,5 @@ def _map_to_names(
     return Question(
         "unknown-label",
         f"the masks hold {len(values)} values ({listed}), but {count} classes are named ({', '.join(names[:6])})",
-        "name every class in the order of its value, or correct the masks",
+        suggest_values(number_entries(names, values), "correct the masks"),
     )

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from fullconv.data.classes import describe_line
+from fullconv.data.mask_classes.remedies import color_entries
 from fullconv.data.mask_classes.summary import ClassReading, MaskSummary, Question, are_ids, hex_of, is_grey
 from fullconv.labels import IGNORE_INDEX
 
@@ -44,7 +46,13 @@ def decide_palettes(
         return "index", "palettes differ from mask to mask, and have more colours than classes: the indices count"
     index, shown = next(iter(by_index.items()))
     problem = f"palettes differ: index {index} is {' or '.join(sorted(map(hex_of, shown)))}"
-    return Question("no-colour-table", problem, "write names and palette into dataset.yaml, or save the masks in RGB")
+    by_number = {value: names[value] if names and value < len(names) else f"class_{value}" for value in indices}
+    in_colors = color_entries(list(by_number.values()), sorted(colors))
+    remedy = (
+        f"write {describe_line('values', by_number)}, if the numbers count, or {describe_line('values', in_colors)}, "
+        "if the colours count, into dataset.yaml, with the right class for each"
+    )
+    return Question("no-colour-table", problem, remedy)
 
 
 def as_viewed(mask: MaskSummary, reading: ClassReading) -> MaskSummary:

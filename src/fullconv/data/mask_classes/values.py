@@ -12,7 +12,8 @@ from dataclasses import replace
 from fullconv.data.mask_classes.colors import decide_colors
 from fullconv.data.mask_classes.numbers import decide_numbers
 from fullconv.data.mask_classes.palettes import as_viewed, decide_palettes
-from fullconv.data.mask_classes.summary import ClassReading, MaskSummary, Odd, Question, is_grey
+from fullconv.data.mask_classes.remedies import mixed_entries, suggest_values
+from fullconv.data.mask_classes.summary import ClassReading, MaskSummary, Odd, Question, add_counts, is_grey
 from fullconv.data.reading import MaskNodata
 
 __all__ = ["decide_classes"]
@@ -42,13 +43,15 @@ def decide_classes(
     odd: Odd = {}
     if numbers and colors and not table:
         fewer = colors if len(colors) < len(numbers) else numbers
+        held = [sorted(add_counts(viewed[index] for index in kind)) for kind in (numbers, colors)]
+        remedy = suggest_values(mixed_entries(names, *held), "save all masks in one way")
         if 2 * len(fewer) > len(viewed) - 1:
             problem = f"{len(numbers)} masks hold numbers and {len(colors)} hold colours"
-            return Question("no-colour-table", problem, "write names and palette into dataset.yaml")
+            return Question("no-colour-table", problem, remedy)
         what = (
             "colours, and no file says which class each is" if fewer is colors else "numbers, while others hold colours"
         )
-        odd = dict.fromkeys(fewer, Question("no-colour-table", f"holds {what}", "save it in the way of the others"))
+        odd = dict.fromkeys(fewer, Question("no-colour-table", f"holds {what}", remedy))
         numbers, colors = (numbers, []) if fewer is colors else ([], colors)
     reading = ClassReading((), odd=odd)
     if numbers or not colors:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullconv.arrays import UInt8
-from fullconv.data.classes import find_labels
+from fullconv.data.classes import describe_line, find_labels
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.pairing import check_sizes
 from fullconv.errors import DataError
@@ -119,9 +119,10 @@ def _choose(root: Path, names: dict[int, str], chosen: LabelSet | None, faults: 
     if not names:
         return None
     if len(known) > MOST_CLASSES:
-        some = ", ".join(list(known.values())[:3])
+        some = list(known.values())[:3]
         problem = f"has {len(known)} classes, but a network can learn at most {MOST_CLASSES}"
-        remedy = f"write those to learn into dataset.yaml, such as names: [{some}]; all others are then ignored"
+        line = describe_line("names", some)
+        remedy = f"write those to learn into dataset.yaml, such as {line}; all others are then ignored"
         faults.append(Fault("class-names", root, problem, remedy))
         return None
     ordered = dict.fromkeys(known[fold_name(names[number])] for number in sorted(names))
