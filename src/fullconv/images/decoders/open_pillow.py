@@ -22,6 +22,7 @@ from fullconv.files import StrPath
 
 __all__ = [
     "MAX_PIXELS",
+    "check_file",
     "check_pixels",
     "damage_error",
     "decoding_errors",
@@ -61,7 +62,7 @@ def open_with_pillow(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[Ima
 
     Only one image can be open at a time. Raises DataError as `read_image`.
     """
-    _check_file(path)
+    check_file(path)
     with _PILLOW, warnings.catch_warnings(), decoding_errors(path):
         warnings.simplefilter("ignore")
         previous_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -128,7 +129,8 @@ def check_pixels(size: tuple[int, int], path: StrPath, limit: int | None = MAX_P
         raise DataError.of(Fault("too-large", Path(path), problem, "cut it into smaller images"))
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Raise DataError if there is no regular file of at least one byte that may be read."""
     try:
         facts = os.stat(path)
     except (OSError, ValueError) as error:
