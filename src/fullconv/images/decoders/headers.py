@@ -23,7 +23,13 @@ from PIL.TiffImagePlugin import (
 from fullconv.errors import DataError
 from fullconv.files import StrPath
 from fullconv.images.decoders.npy import ARRAY_SUFFIX, is_array, open_array
-from fullconv.images.decoders.open_pillow import MAX_PIXELS, check_pixels, open_with_pillow, read_orientation
+from fullconv.images.decoders.open_pillow import (
+    MAX_PIXELS,
+    check_claim,
+    check_pixels,
+    open_with_pillow,
+    read_orientation,
+)
 from fullconv.images.decoders.pages import find_channel_pages
 from fullconv.images.decoders.tiff_tags import is_tiff, tiff_tags
 
@@ -113,6 +119,7 @@ def read_header(path: StrPath, limit: int | None = MAX_PIXELS) -> ImageHeader:
             raise
         tags = tiff_tags(path)
         header = _tiff_header(tags, int(tags.get(ExifTags.Base.Orientation, 1)))
+        check_claim(header.stored, path, "TIFF")
     if header.format == "TIFF" and (pages := find_channel_pages(path, tiff_tags(path))):
         header = replace(header, bands=len(pages), alpha=False, pages=pages)
     check_pixels(header.stored, path, limit)
