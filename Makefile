@@ -4,7 +4,7 @@ BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 RUN = .venv/$(BIN)/python -m
 PIP = -m pip --disable-pip-version-check install
 
-.PHONY: venv demo test slow coverage check docs lowest base dist clean
+.PHONY: venv demo test slow fuzz coverage check docs lowest base dist clean
 
 venv: .venv/.done
 
@@ -25,6 +25,10 @@ test: venv
 # Builds, installs and executes things for minutes.
 slow: venv
 	$(RUN) pytest -m slow
+
+# Changed files of every kind, for hours; the ordinary tests run 200 cases for each reader.
+fuzz: venv
+	FUZZ_CASES=20000 $(RUN) pytest tests/test_fuzz_data.py
 
 # The tests, and the floor of coverage in pyproject.toml.
 coverage: venv

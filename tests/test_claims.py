@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fullconv.images import read_header
+from fullconv.errors import FullconvError
+from fullconv.images import read_header, read_image
 from fullconv.images.label_map import read_label_map
 from refusals import refuses
 
@@ -72,3 +75,29 @@ def test_tiff_headers_that_the_bytes_cannot_hold_are_refused(tmp_path: Path) -> 
     (tmp_path / "a.tif").write_bytes(content)
     with refuses("too-large", "32000 x 32000"):
         read_header(tmp_path / "a.tif")
+
+
+def test_chunks_that_state_more_bytes_than_the_file_has_take_no_memory(tmp_path: Path) -> None:
+    put_png(tmp_path / "a.png", 8, 8, 8, 0, zlib.compress(bytes(72)))
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    at = content.index(b"IDAT") - 4
+    content[at : at + 4] = struct.pack(">I", 2**32 - 1)
+    (tmp_path / "a.png").write_bytes(content)
+    tracemalloc.start()
+    with contextlib.suppress(FullconvError):
+        read_label_map(tmp_path / "a.png")
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("tag", [277, 258])
+@pytest.mark.parametrize("kind", [1, 2])
+def test_numbers_of_tiffs_that_are_stored_as_bytes_or_text_are_a_fault(tmp_path: Path, tag: int, kind: int) -> None:
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.tif")
+    content = (tmp_path / "a.tif").read_bytes()
+    start = content.index(struct.pack("<HH", tag, 3))
+    content = content[:start] + struct.pack("<HHI", tag, kind, 1) + b"\x03\0\0\0" + content[start + 12 :]
+    (tmp_path / "a.tif").write_bytes(content)
+    for read in (read_header, read_image, read_label_map):
+        with contextlib.suppress(FullconvError):
+            read(tmp_path / "a.tif")

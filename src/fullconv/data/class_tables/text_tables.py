@@ -58,7 +58,7 @@ def read_text_table(path: Path, text: str) -> ClassTable | None:
         return make_table(path, _colored_entries(path, lines, patterns), ordered=False)
     for pattern in _NUMBERED:
         matches = [pattern.fullmatch(line) for line in lines]
-        entries = [Entry(match["name"], int(match["value"])) for match in matches if match]
+        entries = [Entry(match["name"], int(match["value"])) for match in matches if match and len(match["value"]) < 10]
         if len(entries) == len(lines) and len({entry.value for entry in entries}) == len(lines):
             return make_table(path, entries)
     return make_table(path, [Entry(line.strip("\"'")) for line in lines])

@@ -57,7 +57,7 @@ class _Document:
     def start(self, name: str, attributes: Attributes) -> None:
         if name == "image" and self.path == ["annotations"]:
             self.images.append(_Image(attributes))
-        elif self.path[1:] == ["image"] and name in (*SHAPES, *WITHOUT_AREA):
+        elif self.path == ["annotations", "image"] and name in (*SHAPES, *WITHOUT_AREA):
             self.images[-1].shapes.append((name, attributes))
         self.path.append(name)
         self.text = ""

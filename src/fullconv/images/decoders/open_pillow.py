@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import stat
@@ -34,6 +35,8 @@ __all__ = [
 
 MAX_PIXELS = 2**30
 """Images with more pixels are refused: a small file can claim a size that exhausts the memory."""
+
+LARGE_READ = 2**20
 
 SMALL_CLAIM = 2**26
 """Images of at most so many pixels are decoded, few bytes or not: they cost little memory."""
@@ -69,6 +72,15 @@ _PILLOW = threading.Lock()
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
+class _BoundedFile(io.BufferedReader):
+    """A file whose `read` takes no more memory than the file has bytes; chunks may state any size."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > LARGE_READ:
+            size = max(0, min(size, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
+
+
 @contextmanager
 def open_with_pillow(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[ImageFile]:
     """Open an image file with Pillow and read only its header. Exceptions in the block become DataErrors of this file.
@@ -81,7 +93,7 @@ def open_with_pillow(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[Ima
         previous_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             # If it gets a path, Pillow memory-maps the file and then scrambles rotated TIFFs.
-            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+            with _BoundedFile(io.FileIO(path)) as file, Image.open(file, formats=_FORMATS) as image:
                 size = image.height, image.width
                 check_pixels(size, path, limit)
                 check_claim(size, path, image.format or "", image.mode)
