@@ -31,7 +31,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import segmentation_models_pytorch as smp
 import torch
 import torchvision
@@ -52,6 +51,9 @@ from fullconv.onnx_export.file import export
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.onnx import OnnxFile
 from fullconv.runtime.openvino import OpenVinoFile
+
+# isort: split
+import onnxruntime  # after fullconv, which switches its telemetry off
 
 CLASSES = 11
 GEMM = 2048

@@ -14,10 +14,12 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from fullconv.cores import usable_cores
 from fullconv.runtime.models import bundled
+
+# isort: split
+import onnxruntime  # after fullconv, which switches its telemetry off
 
 
 def open_session(path: Path, size: tuple[int, int] | None, arena: bool, pattern: bool) -> onnxruntime.InferenceSession:

@@ -17,7 +17,7 @@ from fullconv.training.recipe import Recipe, default_recipe, paper_recipe
 TARGET = Path(__file__).with_name("commands.md")
 
 EXIT_CODES = """Results go to stdout; progress and messages go to stderr.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad data, 4 bad model, 130 stopped by a signal.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad data, 4 bad model, 70 a fault of fullconv, 130 stopped by a signal.
 `fullconv --install-completion` lets bash, zsh, fish and PowerShell complete commands and options with the Tab key.
 """
 

@@ -14,9 +14,10 @@ SOURCE = ROOT / "src" / "fullconv"
 PAGE = ROOT / "docs" / "design.md"
 
 ORDER = (
-    *("faults", "installation", "arrays", "errors", "choices", "cores", "extras", "files", "geometry", "labels"),
-    *("metrics", "pages", "images", "model_info", "data", "doctor", "net", "runtime", "predict", "evaluation"),
-    *("report", "onnx_export", "training", "demo", "bench", "api", "cli", "__main__"),
+    *("faults", "installation", "arrays", "errors", "choices", "cores", "extras", "visible", "files"),
+    *("locks", "documents", "watchdog"),
+    *("geometry", "labels", "metrics", "pages", "images", "model_info", "data", "doctor", "net", "runtime", "predict"),
+    *("evaluation", "report", "onnx_export", "training", "demo", "bench", "api", "cli", "__main__"),
 )
 """The rooms from the lowest to the highest. A room imports rooms before it only."""
 

@@ -51,7 +51,7 @@ def test_damaged_and_foreign_model_files_are_refused(tmp_path):
     text = tmp_path / "text.safetensors"
     text.write_text("not a model")
     newer = {**meta, "spec": {**net.spec.to_dict(), "heads": 2}}
-    wrong = {**meta, "spec": {**net.spec.to_dict(), "num_classes": 4}}
+    wrong = {**meta, "spec": {**net.spec.to_dict(), "num_classes": 4}, "labels": LabelSet.named(list("abcd")).to_dict()}
     cases = [
         (cut, "unreadable-safetensors", "cut.safetensors"),
         (text, "unreadable-safetensors", "text.safetensors"),

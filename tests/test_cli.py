@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -24,6 +25,7 @@ import corpus
 from fullconv import __version__
 from fullconv.choices import PublishedNet, ScoredSplit, SplitOrAll, WrittenLayout
 from fullconv.cli.app import app, main
+from fullconv.cli.console import STOPPING
 from fullconv.data.formats.voc import PAPER_SPLIT
 from fullconv.data.splits import SPLITS
 from fullconv.data.writers.write import LAYOUTS
@@ -37,6 +39,8 @@ from fullconv.net.classifiers.backbones import CLASSIFIERS
 from fullconv.net.fcn.network import build
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.reference.published import NETS
+from fullconv.training.checkpointing import Checkpointing, RunState
+from fullconv.visible import make_visible
 from refusals import refuses
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
@@ -383,14 +387,52 @@ def test_a_missing_extra_is_reported_with_its_pip_command(
         assert outcome.err == f"fullconv: torch is not installed. Run: {pip_command('train')}\n"
 
 
-def test_an_unexpected_exception_is_not_caught(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+def test_an_unexpected_exception_is_one_sentence_with_exit_code_70(
+    run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
     def broken(*_: object) -> None:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("by\nzero")
 
     monkeypatch.setattr("fullconv.data.statistics.read_training_data", broken)
-    monkeypatch.setattr(sys, "argv", ["fullconv", "train", str(data)])
-    with pytest.raises(ZeroDivisionError):
-        main()
+    outcome = run("train", data)
+    assert outcome.code == 70
+    assert outcome.err.startswith("fullconv: ZeroDivisionError (by zero): this is a fault of fullconv; ")
+    assert outcome.err.count("\n") == 1
+    assert "report it" in outcome.err
+    debug = run("--debug", "train", data)
+    assert debug.code == 70
+    assert "Traceback" in debug.err
+    assert debug.err.endswith(outcome.err)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+def test_closed_streams_are_no_fault(data: Path, tmp_path: Path) -> None:
+    command = f'"{sys.executable}" -m fullconv'
+    shell = f'cd "{tmp_path}" && {command} check "{data}" >&- 2>err && {command} check "{data}" >out <&- 2>&-'
+    assert subprocess.run(["sh", "-c", shell], check=False).returncode == 0
+    assert "Traceback" not in (tmp_path / "err").read_text()
+    assert "training can start" in (tmp_path / "out").read_text()
+    shell = f'cd "{tmp_path}" && {command} predict street - <&-'
+    done = subprocess.run(["sh", "-c", shell], check=False, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert done.stderr.endswith("  - -: no paths on the standard input\n")
+
+
+def test_control_characters_never_reach_the_terminal(run: Callable[..., Outcome], data: Path, tmp_path: Path) -> None:
+    name = "\x1b[2K\x07\x9b\u202efullconv"
+    outcome = run("predict", "street", tmp_path / name)
+    assert outcome.code == 3
+    assert "\\x1b[2K\\x07\\x9b\\u202efullconv" in outcome.err
+    (tmp_path / "data").mkdir()
+    run("convert", data, tmp_path / "data" / "d", "--to", "folder")
+    description = tmp_path / "data" / "d" / "dataset.yaml"
+    description.write_text('names: ["x\\r\\e[2Kfullconv: all good", "\\u202e", c, d, e, f, g, h, i, j, k]\n')
+    outcome = run("check", tmp_path / "data" / "d", "--json", tmp_path / "a.json", "--html", tmp_path / "a.html")
+    texts = [outcome.out, outcome.err, *((tmp_path / f"a.{kind}").read_text() for kind in ("json", "html"))]
+    for text in texts:
+        assert not [character for character in text if character != "\n" and make_visible(character) != character]
+    assert "x\\r\\x1b[2Kfullconv: all good" in outcome.out
+    assert json.loads(texts[2])["classes"][0]["name"] == "x\r\x1b[2Kfullconv: all good"
 
 
 def test_debug_prints_the_traceback_of_an_error(run: Callable[..., Outcome]) -> None:
@@ -403,7 +445,7 @@ def test_debug_prints_the_traceback_of_an_error(run: Callable[..., Outcome]) -> 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child alone")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_ends_a_command_with_one_message(tmp_path: Path, number: signal.Signals) -> None:
     code = (
         "import signal, time, fullconv.cli.app\n"
@@ -421,3 +463,54 @@ def test_a_signal_ends_a_command_with_one_message(tmp_path: Path, number: signal
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.strip() == f"fullconv: stopped by {number.name}; every file that was written is complete"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child alone")
+@pytest.mark.parametrize("delay", [0.05, 0.1, 0.15, 0.2, 0.3])
+def test_an_early_interrupt_has_no_traceback(data: Path, delay: float) -> None:
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from fullconv.__main__ import main\n"
+        "print('started', flush=True)\n"
+        "main()"
+    )
+    command = [sys.executable, "-c", code, "evaluate", "street", str(data)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "fault" not in err
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_closed_terminal_stops_a_training_unless_nohup_ignores_it(tmp_path: Path, ignored: bool) -> None:
+    saved = Saved(NetSpec("digits", DIGIT_LABELS.num_classes, 32), DIGIT_LABELS)
+    checkpointing = Checkpointing(tmp_path, saved, RunState(), 1, 1.0)
+    trainer = SimpleNamespace(optimizers=[])
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        checkpointing.on_train_start(trainer, None)  # type: ignore[arg-type]
+        signal.raise_signal(signal.SIGHUP)
+        assert checkpointing.stop == (None if ignored else "SIGHUP")
+        checkpointing.on_exception(trainer, None, KeyboardInterrupt())  # type: ignore[arg-type]
+        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_package_that_cannot_be_imported_is_no_fault_of_fullconv(
+    run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
+    def broken(*_: object) -> None:
+        raise ImportError("libtorch_cpu.so: failed to map segment", name="torch")
+
+    monkeypatch.setattr("fullconv.data.statistics.read_training_data", broken)
+    outcome = run("train", data)
+    assert outcome.code == 1
+    assert outcome.err.startswith("fullconv: torch cannot be imported (libtorch_cpu.so: failed to map segment); ")

@@ -169,3 +169,18 @@ def test_wrong_values_are_faults_of_the_description(tmp_path: Path, text: str, v
     (tmp_path / "dataset.yaml").write_text(text)
     with refuses("class-names", "dataset.yaml", value):
         find_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("text", [None, "names: [membrane, cell]\n"])
+def test_a_description_that_would_change_the_reading_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    masks_0_255(tmp_path)
+    path = tmp_path / "dataset.yaml"
+    if text is not None:
+        path.write_text(text)
+    examination = examine(survey(tmp_path))
+    monkeypatch.setattr("fullconv.doctor.declare._keys", lambda dataset: {"val_share": 0.5})
+    with refuses("not-declarable", tmp_path):
+        declare(examination)
+    assert (path.read_text() if path.exists() else None) == text

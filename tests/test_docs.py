@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fullconv.images import write_image
-from fullconv.predict.outputs import read_areas
+from fullconv.predict.areas_table import read_areas
 from test_choose import striped
 from test_face import noise
 

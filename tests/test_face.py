@@ -35,8 +35,8 @@ from fullconv.net.classifiers.digit_net import digit_net
 from fullconv.net.fcn.network import build
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.torch_runner import TorchRunner
+from fullconv.predict.areas_table import read_areas
 from fullconv.predict.model import Model
-from fullconv.predict.outputs import read_areas
 from fullconv.predict.result import segment
 from fullconv.runtime import models
 from fullconv.runtime.runner import largest

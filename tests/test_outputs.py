@@ -29,17 +29,16 @@ from fullconv.images.video import read_frames
 from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
+from fullconv.predict.areas_table import read_areas, write_areas
 from fullconv.predict.inputs import expand_inputs, output_names
 from fullconv.predict.outputs import (
     LABELME_PIXELS,
     SAVES,
     compute_areas,
     compute_probabilities,
-    read_areas,
     result_paths,
     to_geojson,
     to_labelme,
-    write_areas,
 )
 from fullconv.predict.predict_files import PredictOptions, predict_files
 from fullconv.predict.result import segment

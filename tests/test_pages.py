@@ -38,6 +38,7 @@ from fullconv.report.charts import Curve, line_chart
 from fullconv.report.ladder import Step, write_ladder_page
 from fullconv.report.page import write_report
 from fullconv.report.source import COLUMNS, Source
+from fullconv.visible import make_visible
 from html_page import Page
 
 if TYPE_CHECKING:
@@ -160,9 +161,23 @@ def test_any_text_is_escaped(text: str) -> None:
              "figure", "figcaption", "div", "table", "thead", "tbody", "tr", "th", "td", "rect", "ul", "li",
              "footer"}  # fmt: skip
     assert set(found.tags) <= kinds
-    shown = "".join(render.make_visible(character) for character in text)  # type: ignore[misc]
+    shown = "".join(make_visible(character) for character in text)
     assert found.title == shown
     assert found.rows[1] == [shown, shown]
+
+
+def test_every_page_has_the_policy_and_no_other_code_writes_pages() -> None:
+    pages = [path for path in (PAGES / "templates").iterdir() if path.name not in ("base.html", "parts.html")]
+    for template in pages:
+        text = template.read_text(encoding="utf-8")
+        inside = '{% extends "base.html" %}' in text or any(f'"{template.name}"' in page.read_text() for page in pages)
+        assert inside, f"{template.name} has no Content-Security-Policy"
+        assert "<html" not in text
+        assert "<head" not in text
+    base = (PAGES / "templates" / "base.html").read_text(encoding="utf-8")
+    assert base.index("Content-Security-Policy") < base.index("<style")
+    for module in PAGES.parent.rglob("*.py"):
+        assert "<html" not in module.read_text(encoding="utf-8").replace('b"<html"', ""), module
 
 
 def test_no_template_disables_escaping() -> None:

@@ -8,6 +8,7 @@ result = model.predict("photo.jpg")
 
 from __future__ import annotations
 
+import os as _os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from fullconv.predict.model import Model
     from fullconv.predict.result import Result
     from fullconv.training.progress import Progress, TrainResult
+
+_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything can import ONNX Runtime, which sends usage data
 
 __version__ = "0.1.0"
 __all__ = [

@@ -46,20 +46,27 @@ OnSample = Callable[[int, int], None]
 """Receives how many samples are done, and of how many."""
 
 
-def load(model: str | os.PathLike[str], backend: Backend | None = None) -> Model:
+def load(
+    model: str | os.PathLike[str],
+    backend: Backend | None = None,
+    *,
+    code: str | os.PathLike[str] | None = None,
+) -> Model:
     """Load a model that labels images.
 
     Args:
         model: A run folder, the result of `train`, a weights or .onnx file, or a bundled model by its name.
         backend: The program that computes the network: "onnx", "openvino" or "torch". None: torch for run folders and
             weights, ONNX Runtime for .onnx files.
+        code: The FILE.py whose function builds the classifier, if the model was trained with FILE.py:FUNCTION and this
+            file is no longer the same at the same place. Its code is run.
 
     Raises:
-        ModelError: There is no such model.
+        ModelError: There is no such model, or `code` must name the code that builds it.
         UsageError: The backend cannot run this kind of model.
         MissingExtra: The backend is not installed.
     """
-    return load_model(model, backend)
+    return load_model(model, backend, code)
 
 
 def train(
@@ -151,6 +158,7 @@ def evaluate(
     split: ScoredSplit = "val",
     backend: Backend | None = None,
     value_range: ValueRange | None = None,
+    code: str | os.PathLike[str] | None = None,
     on_sample: OnSample | None = None,
     **reading: Unpack[Reading],
 ) -> Scores:
@@ -163,6 +171,7 @@ def evaluate(
         backend: As in `load`.
         value_range: Numbers that become 0 and 255 in images of more than 8 bits, instead of the range of the model.
             Without it, images that do not fit the model's range are logged as a warning.
+        code: As in `load`.
         on_sample: Called after each image with the number of images that are done and the number of all images.
         reading: As in `train`. Those of the training are used if the model is a run folder and none are given.
 
@@ -184,7 +193,7 @@ def evaluate(
     samples = dataset.split(split)
     for note in dataset.notes:
         logger.info(f"{os.fspath(data)}: {note}")
-    runner: Runner = load_runner(path, backend)
+    runner: Runner = load_runner(path, backend, code)
     check_classes(os.fspath(model), runner.info.labels, os.fspath(data), dataset.labels)
     if value_range is not None:
         runner = RangedRunner(runner, check_range(value_range))
@@ -232,6 +241,7 @@ def export(
     data: str | os.PathLike[str] | None = None,
     force: bool = False,
     licence: str | None = None,
+    code: str | os.PathLike[str] | None = None,
 ) -> Exported:
     """Write a network as one ONNX file that needs no torch.
 
@@ -244,6 +254,7 @@ def export(
         data: Labelled images for `int8`: the training images calibrate it, the validation images give its mIoU.
         force: Write the int8 file even if it loses more or is slower.
         licence: Licence of the weights, for the metadata of the file.
+        code: As in `load`.
 
     Raises:
         UsageError: `int8` without `data`, `force` without `int8`, or another suffix than .onnx.
@@ -264,7 +275,7 @@ def export(
     from fullconv.onnx_export import export as write
 
     dataset = None if data is None else find_dataset(Path(data))
-    return write(source, target, licence=licence, int8=dataset, force=force)
+    return write(source, target, licence=licence, int8=dataset, force=force, code=code)
 
 
 def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int = 3) -> Surgery:

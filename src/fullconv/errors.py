@@ -7,18 +7,38 @@
     ├── ModelError             4   a model, its weights or its run folder cannot be used
     └── Interrupted          130   stopped by a signal after the state was saved
 
-The number is the exit code of the command line.
+The number is the exit code of the command line. Any other exception is a fault of fullconv, with the exit code 70.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from fullconv.faults import KINDS, Fault
 
-__all__ = ["DataError", "FullconvError", "Interrupted", "MissingExtra", "ModelError", "UsageError"]
+__all__ = [
+    "NO_SPACE",
+    "UNFORESEEN",
+    "DataError",
+    "FullconvError",
+    "Interrupted",
+    "MissingExtra",
+    "ModelError",
+    "UsageError",
+    "describe_failure",
+    "describe_os_error",
+    "describe_unforeseen",
+    "faults_of",
+]
+
+UNFORESEEN = 70
+"""The exit code for exceptions that fullconv does not raise on purpose (EX_SOFTWARE of sysexits.h)."""
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""Numbers of the system's errors that say that a disk takes no more data."""
 
 SHOWN = 50
 """Maximum number of lines after the summary in a DataError's message."""
@@ -130,3 +150,61 @@ class Interrupted(FullconvError):
 
     exit_code = 130
     code = "interrupted"
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return a sentence about an error of the file system: the path, the problem and a remedy."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in NO_SPACE:
+        remedy = "free some space, or choose another folder"
+    elif isinstance(error, PermissionError):
+        remedy = "change its permissions, or leave it out"
+    else:
+        remedy = "check the path and the disk"
+    name = error.filename2 if error.errno in NO_SPACE and error.filename2 else error.filename
+    return f"{reason}; {remedy}" if name is None else f"{os.fsdecode(name)}: {reason}; {remedy}"
+
+
+def describe_failure(path: os.PathLike[str], error: Exception) -> str:
+    """Return one sentence on why the work on a file failed, for any exception."""
+    if isinstance(error, FullconvError):
+        return str(error)
+    if isinstance(error, OSError):
+        text = describe_os_error(error)
+        return text if error.filename is not None else f"{os.fspath(path)}: {text}"
+    if isinstance(error, MemoryError):
+        return f"{os.fspath(path)}: too large for the memory; predict it in tiles (--tile), or make it smaller"
+    return f"{os.fspath(path)}: {describe_unforeseen(error)}"
+
+
+def describe_unforeseen(error: BaseException) -> str:
+    """Return a sentence on an exception that fullconv does not raise on purpose: it is a fault of fullconv."""
+    reason = " ".join(str(error).split())[:300]
+    name = type(error).__name__ + (f" ({reason})" if reason else "")
+    return f"{name}: this is a fault of fullconv; add --debug to see where, and report it {_where_to_report()}"
+
+
+def _where_to_report() -> str:
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    try:
+        links = metadata("fullconv").get_all("Project-URL") or ()
+    except PackageNotFoundError:
+        links = ()
+    named = dict(link.split(", ", 1) for link in links if ", " in link)
+    return f"at {named['Issues']}" if "Issues" in named else "to those from whom you have fullconv"
+
+
+def faults_of(path: Path, error: Exception) -> tuple[Fault, ...]:
+    """Return the faults of a file of the data for any exception that its reader raised, so that others are read."""
+    if isinstance(error, DataError):
+        return error.faults_at(path)
+    if isinstance(error, MemoryError):
+        return (Fault("too-large", path, "is too large for the memory", "cut it into smaller images"),)
+    if isinstance(error, OSError):
+        problem, remedy = f"cannot be read ({error.strerror or error})", "check its permissions, or leave it out"
+    elif isinstance(error, FullconvError):
+        problem, remedy = str(error), "correct it"
+    else:
+        problem, remedy = f"cannot be read: {describe_unforeseen(error)}", "leave it out until it is mended"
+    return (Fault("unreadable-file", path, problem, remedy),)

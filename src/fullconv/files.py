@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import stat
+import sys
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fullconv.errors import FullconvError
+from fullconv.errors import NO_SPACE, FullconvError, UsageError
+from fullconv.visible import escape_in_json
 
-__all__ = ["StrPath", "atomic_folder", "atomic_write", "copy_file", "write_json", "write_text"]
+__all__ = [
+    "NEW_FILE",
+    "StrPath",
+    "atomic_folder",
+    "atomic_write",
+    "check_new_folder",
+    "copy_file",
+    "is_given",
+    "open_regular",
+    "read_file",
+    "write_json",
+    "write_text",
+]
 
 StrPath = str | os.PathLike[str]
+
+NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+"""Flags of `os.open` for a file that must not exist; a link of that name counts as existing."""
+
+_LITTLE = 2**20
+"""With less free space than this, a write that failed failed because the disk is full."""
 
 
 def write_text(path: StrPath, text: str) -> None:
@@ -30,7 +53,7 @@ def write_text(path: StrPath, text: str) -> None:
 
 def write_json(path: StrPath, values: Mapping[str, Any]) -> None:
     """Write `values` atomically as compact JSON in UTF-8, with a line feed at the end."""
-    write_text(path, json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n")
+    write_text(path, escape_in_json(json.dumps(values, ensure_ascii=False, separators=(",", ":"))) + "\n")
 
 
 def copy_file(source: StrPath, target: StrPath) -> None:
@@ -40,56 +63,149 @@ def copy_file(source: StrPath, target: StrPath) -> None:
 
 
 @contextmanager
-def atomic_write(path: StrPath) -> Iterator[Path]:
+def atomic_write(path: StrPath, errors: tuple[type[Exception], ...] = ()) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, and rename that file to `path` when the block succeeds.
 
-    The temporary path has the suffix of `path`. Missing parent folders are created. The data is flushed to the disk
-    before the file is renamed, so `path` holds either the old or the new content, even if the process is killed. If
-    the block fails, the temporary file is removed.
+    The temporary file exists, is empty and has the suffix of `path`. Missing parent folders are created. The data is
+    flushed to the disk before the file is renamed, so `path` holds either the old or the new content, even if the
+    process is killed. If the block fails, the temporary file is removed. `path` may be a link: the file replaces it.
 
     Raises FullconvError if the file cannot be written, for example because the disk is full or the folder is read-only.
+    `errors` are exceptions other than OSError that the writing library raises then.
     """
     path = Path(path)
     temporary = path.parent / f".{uuid.uuid4().hex}{path.suffix}"
+    caught: tuple[type[Exception], ...] = OSError, ValueError, *errors
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        mode = _create(temporary)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(mode)
         temporary.replace(path)
-    except OSError as error:
-        if error.filename not in {None, str(temporary), *map(str, path.parents)}:
+    except caught as error:
+        if not isinstance(error, errors) and not _is_about(error, path, temporary):
             raise
-        reason = error.strerror or error
-        message = f"{path}: cannot be written ({reason}); check the folder and the disk"
+        message = f"{path}: cannot be written ({_reason(error, path)}); check the folder and the disk"
         raise FullconvError(message, code="file-not-writable") from error
     finally:
-        if temporary.exists():
+        if _exists(temporary):
             temporary.unlink()
+
+
+def _create(path: Path) -> int:
+    """Create an empty file, and return its permissions: those that the umask allows, which some libraries change."""
+    descriptor = os.open(path, NEW_FILE, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except ValueError:  # the name contains NUL
+        return False
+
+
+def _is_about(error: Exception, path: Path, temporary: Path) -> bool:
+    """Return whether the error says that `temporary` cannot be written, and not that another file cannot be read."""
+    if not isinstance(error, OSError):
+        return "\0" in str(path)
+    names = {None, str(temporary), *map(str, path.parents)}
+    return error.filename in names or error.filename2 in names - {None} or error.errno in NO_SPACE
+
+
+def _reason(error: BaseException, path: Path) -> str:
+    """Return why a file cannot be written. Some libraries hide that the disk is full."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    try:
+        full = shutil.disk_usage(path.parent).free < _LITTLE
+    except (OSError, ValueError):
+        full = False
+    return os.strerror(errno.ENOSPC) if full or "No space left" in str(error) else str(error).split("\n")[0]
 
 
 @contextmanager
 def atomic_folder(path: StrPath) -> Iterator[Path]:
-    """Yield the path of a folder to create, and rename that folder to `path` when the block succeeds.
+    """Yield a new, empty folder, and rename it to `path` when the block succeeds.
 
-    The folder is `.NAME.partial` in the parent folder of `path`. `path` must not exist, or be an empty folder. If the
-    block fails, the partial folder is removed.
+    The new folder is inside a private folder with a random name, next to `path`. `path` must not exist, or be an empty
+    folder. If the block fails, the new folder is removed.
+
+    Raises FullconvError if a file cannot be written, and if another process writes into `path` in the meantime.
     """
     target = Path(path).resolve()
-    partial = target.parent / f".{target.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    private: Path | None = None
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        private = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
+        partial = private / target.name
+        partial.mkdir()
         yield partial
-        if target.exists():
-            target.rmdir()
-        partial.rename(target)
+        _rename_folder(partial, target)
+    except FullconvError as error:
+        if error.code != "file-not-writable" or private is None:
+            raise
+        message = str(error).replace(str(private / target.name), str(path))
+        raise FullconvError(message, code="file-not-writable") from error
+    except OSError as error:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        ours = any(Path(name).is_relative_to(private or target.parent) for name in names)
+        if not ours and error.errno not in NO_SPACE:
+            raise
+        message = f"{path}: cannot be written ({_reason(error, target)}); check the folder and the disk"
+        raise FullconvError(message, code="file-not-writable") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if private is not None:
+            shutil.rmtree(private, ignore_errors=True)
 
 
-def _umask() -> int:
-    """Return the process's umask. Some libraries create private files; `atomic_write` sets the usual permissions."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def _rename_folder(folder: Path, target: Path) -> None:
+    """Rename a folder to `target`, which must be absent or an empty folder: the system refuses anything else."""
+    try:
+        if sys.platform == "win32" and target.exists():
+            target.rmdir()
+        folder.rename(target)
+    except OSError as error:
+        if not os.path.lexists(target):
+            raise
+        message = f"{target}: another process wrote this folder in the meantime; name a new folder"
+        raise FullconvError(message, code="folder-taken") from error
+
+
+def check_new_folder(folder: Path, data: Path) -> None:
+    """Raise UsageError if `folder` is not a new or an empty folder, or if it is `data` or lies inside."""
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: is not an empty folder; name a new folder", code="folder-not-empty")
+    target, root = folder.resolve(), data.resolve()
+    if root == target or root in target.parents:
+        message = f"{folder}: is part of the data, which is never changed; name a folder in another place"
+        raise UsageError(message, code="folder-in-data")
+
+
+def is_given(path: Path) -> bool:
+    """Return whether there is a file, or a pipe or device in its place, which `read_file` refuses."""
+    return path.exists() and not path.is_dir()
+
+
+def read_file(path: StrPath) -> bytes:
+    """Read a regular file. Raises OSError for anything else: a pipe or a device might never end."""
+    with open(open_regular(path, follow=True), "rb") as file:
+        return file.read()
+
+
+def open_regular(path: StrPath, flags: int = os.O_RDONLY, follow: bool = False) -> int:
+    """Open a regular file and return its descriptor. A pipe or device is not waited for; `follow` follows links.
+
+    Raises OSError for anything else.
+    """
+    never = getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
+    descriptor = os.open(path, flags | never | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+    return descriptor

@@ -1,17 +1,21 @@
-"""The pip command that adds an extra to this installation of fullconv."""
+"""This installation of fullconv: the pip command that adds an extra, and the files of the package."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shlex
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.resources import as_file
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-__all__ = ["pip_command"]
+__all__ = ["pip_command", "real_path"]
 
 
 def pip_command(extra: str) -> str:
@@ -53,3 +57,18 @@ def _direct_reference(origin: dict[str, Any]) -> str:
 
 def _quote(requirement: str) -> str:
     return f'"{requirement}"' if os.name == "nt" else shlex.quote(requirement)
+
+
+def real_path(resource: Traversable) -> Path:
+    """Return the path of a file of the package. From an archive (zipimport), it is copied to a temporary file."""
+    if isinstance(resource, Path):
+        return resource
+    name = str(resource)
+    if name not in _EXTRACTED:
+        _EXTRACTED[name] = _FILES.enter_context(as_file(resource))
+    return _EXTRACTED[name]
+
+
+_FILES = ExitStack()
+_EXTRACTED: dict[str, Path] = {}
+atexit.register(_FILES.close)

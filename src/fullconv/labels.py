@@ -92,9 +92,21 @@ class LabelSet:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LabelSet:
-        """Build a label set from the values that `to_dict` returned."""
-        palette = tuple((int(r), int(g), int(b)) for r, g, b in values["palette"])
-        return cls(tuple(values["class_names"]), palette, int(values.get("ignore_index", IGNORE_INDEX)))
+        """Build a label set from the values that `to_dict` returned; ValueError for any others."""
+        names, palette = values["class_names"], values["palette"]
+        if not (isinstance(names, list | tuple) and all(isinstance(name, str) and name for name in names)):
+            raise ValueError("class_names must be a list of names")
+        if not isinstance(palette, list | tuple) or any(
+            not isinstance(color, list | tuple) or len(color) != 3 or not all(map(_is_byte, color)) for color in palette
+        ):
+            raise ValueError("palette must be a list of three numbers from 0 to 255 for each class")
+        ignore_index = values.get("ignore_index", IGNORE_INDEX)
+        if not _is_byte(ignore_index):
+            raise ValueError("ignore_index must be a number from 0 to 255")
+        try:
+            return cls(tuple(names), tuple((r, g, b) for r, g, b in palette), ignore_index)
+        except DataError as error:
+            raise ValueError(str(error)) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the label set as lists, strings and numbers, for JSON and YAML."""
@@ -132,6 +144,10 @@ class LabelSet:
             raise DataError(message, code="color-without-class")
         ids = np.array([known[code] for code in colors.tolist()], np.uint8)
         return ids[inverse].reshape(codes.shape)
+
+
+def _is_byte(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
 
 
 def check_classes(model: str | Path, known: LabelSet, data: str | Path, given: LabelSet) -> None:

@@ -99,8 +99,13 @@ class Scores:
         Only the names and the matrix are read. Raises DataError if they are missing or do not fit each other.
         """
         try:
-            return cls.from_confusion(np.array(values["confusion"], np.int64), values["class_names"])
-        except (KeyError, TypeError, ValueError) as error:
+            confusion, names = np.array(values["confusion"], np.int64), values["class_names"]
+            if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+                raise ValueError("class_names is not a list of names")
+            if confusion.size and confusion.min() < 0:
+                raise ValueError("a count is less than 0")
+            return cls.from_confusion(confusion, names)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             message = f"these are not scores written by fullconv evaluate ({error!r})"
             raise DataError(message, code="invalid-scores") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -16,7 +17,7 @@ import typer
 from fullconv import __version__
 from fullconv.cli.bench import bench
 from fullconv.cli.check import check
-from fullconv.cli.console import say, show_log
+from fullconv.cli.console import STOPPING, emit, say, show_log
 from fullconv.cli.convert import convert
 from fullconv.cli.demo import demo
 from fullconv.cli.evaluate import evaluate
@@ -27,7 +28,8 @@ from fullconv.cli.ladder import ladder
 from fullconv.cli.predict import predict
 from fullconv.cli.report import report
 from fullconv.cli.train import train
-from fullconv.errors import FullconvError, Interrupted
+from fullconv.errors import UNFORESEEN, FullconvError, Interrupted, describe_os_error, describe_unforeseen
+from fullconv.watchdog import note_handled, watch_signals
 
 __all__ = ["app", "main"]
 
@@ -45,27 +47,54 @@ def _root(
 ) -> None:
     """Fully convolutional networks: label every pixel of your own images."""
     if version:
-        print(__version__)
+        emit(__version__)
         raise typer.Exit
 
 
 def main() -> None:
-    """Run the command line. A user's mistake ends with one message and its exit code, without a traceback."""
+    """Run the command line. A user's mistake ends with one message and its exit code, without a traceback.
+
+    An exception that fullconv does not raise on purpose ends with one message, too, and the exit code 70.
+    """
+    _open_closed_streams()
+    _STOPPED.clear()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a file name may contain bytes that are not Unicode
             stream.reconfigure(errors="backslashreplace")
     try:
-        with show_log(), _stoppable():
+        with show_log("--debug" in sys.argv), _stoppable(), watch_signals():
             app()
     except FullconvError as error:
         _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
-    except (OSError, MemoryError) as error:
-        _fail(
-            str(error) or "out of memory; use smaller images, a smaller --crop or --batch, or --tile",
-            FullconvError.exit_code,
-        )
+    except OSError as error:
+        _fail(describe_os_error(error), FullconvError.exit_code)
+    except MemoryError as error:
+        message = "out of memory; use smaller images, a smaller --crop or --batch, or --tile"
+        _fail(str(error) or message, FullconvError.exit_code)
     except KeyboardInterrupt:
         sys.exit(Interrupted.exit_code)
+    except Exception as error:
+        if _STOPPED:  # a library turned the signal into another exception
+            sys.exit(Interrupted.exit_code)
+        if isinstance(error, ImportError):  # a damaged installation, or too little memory for a library
+            name = error.name or "a package"
+            _fail(f"{name} cannot be imported ({error}); install it again, or allow more memory", 1)
+        _fail(describe_unforeseen(error), UNFORESEEN)
+
+
+def _open_closed_streams() -> None:
+    """Open the standard streams that the caller has closed; otherwise the next file would get their numbers."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+_STOPPED: list[int] = []
+"""The signals that have stopped this command."""
 
 
 def _fail(message: str, exit_code: int) -> None:
@@ -78,11 +107,11 @@ def _fail(message: str, exit_code: int) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does. Signals that are ignored stay ignored.
+    """Let SIGTERM and SIGHUP (a closed terminal) end a command as Ctrl-C does. Signals that are ignored stay ignored.
 
     A training installs its own handlers in place of these, which save its state first.
     """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOPPING}
     handled = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     for number in handled:
         signal.signal(number, _stop)
@@ -94,5 +123,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    _STOPPED.append(number)
+    note_handled()
     say(f"fullconv: stopped by {signal.Signals(number).name}; every file that was written is complete")
     raise KeyboardInterrupt

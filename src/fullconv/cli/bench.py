@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.cli.console import format_axes, print_table, prints_json, write_results
+from fullconv.cli.console import emit, format_axes, print_table, prints_json, write_results
 from fullconv.cli.options import JsonFile, parse_size
 from fullconv.errors import UsageError
 from fullconv.extras import need_torch
@@ -61,7 +61,7 @@ def _dense(
 
     def show_views() -> None:
         if views:
-            print()
+            emit()
             _print_views(views)
 
     write_results(json_file, {**result.to_dict(), "views": [view.to_dict() for view in views]}, show_views)
@@ -70,7 +70,7 @@ def _dense(
 def _print_dense(result: DenseBench) -> None:
     """Print the time per cell with its ratios, then the bytes."""
     size, cells, window = (format_axes(pair, square=False) for pair in (result.size, result.cells, result.window))
-    print(
+    emit(
         f"{result.model}, image of {size}: {cells} cells, windows of {window}, stride {format_axes(result.stride)}; "
         f"float32, {result.threads} thread(s), medians of {result.rounds} round(s), torch {result.torch}\n"
     )
@@ -82,7 +82,7 @@ def _print_dense(result: DenseBench) -> None:
             [f"{way.direction}, {name}", f"{way.milliseconds:.2f}", f"{way.ratio:.1f}", f"{way.bound:.1f}", paper]
         )
     print_table(rows)
-    print()
+    emit()
     rows = [["patches", "number", "bytes (uint8)", "bytes (float32)", "ratio to the image"]]
     for storage in result.storage:
         name = f"every {storage.step} pixels" if storage.step > 1 else "every pixel"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.cli.console import print_table, prints_json, sample_bar, say, write_results
-from fullconv.cli.options import Data, JsonFile
+from fullconv.cli.console import emit, print_table, prints_json, sample_bar, say, write_results
+from fullconv.cli.options import Data, JsonFile, refuse_data_file
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading
 from fullconv.errors import DataError, FullconvError
@@ -52,14 +53,19 @@ def check(
     """
     from fullconv import api
     from fullconv.doctor.page import write_check_page
-    from fullconv.doctor.repair import check_target
+    from fullconv.files import check_new_folder
 
     if fix is not None:
-        check_target(data, fix)
+        check_new_folder(fix, data)
+    for file in (html, json_file):
+        refuse_data_file(file, data)
     with sample_bar("checking") as on_sample:
         examination = api.check(data, on_sample=on_sample, **reading)
+    files = {Path(os.path.realpath(path)) for path in examination.files()}
+    for file in (html, json_file):
+        refuse_data_file(file, data, files)
     write_results(json_file, examination.to_dict(), lambda: _print_examination(examination))
-    show = say if prints_json(json_file) else print
+    show = say if prints_json(json_file) else emit
     page = html or _default_page(data)
     if page is not None:
         write_check_page(page, examination)
@@ -102,23 +108,23 @@ def _print_examination(examination: Examination) -> None:
     from fullconv.doctor.page import class_rows
 
     for group in examination.groups:
-        print(f"{group.severity}: {group.kind} ({len(group.faults)})")
+        emit(f"{group.severity}: {group.kind} ({len(group.faults)})")
         for fault in group.faults[:SHOWN]:
-            print(f"  {fault.path}: {fault.problem}" + ("" if group.remedy else f"; {fault.remedy}"))
+            emit(f"  {fault.path}: {fault.problem}" + ("" if group.remedy else f"; {fault.remedy}"))
         if len(group.faults) > SHOWN:
-            print(f"  and {len(group.faults) - SHOWN} more")
+            emit(f"  and {len(group.faults) - SHOWN} more")
         if group.remedy:
-            print(f"  -> {group.remedy}")
+            emit(f"  -> {group.remedy}")
     if examination.groups:
-        print()
+        emit()
     splits = ", ".join(f"{count} {split}" for split, count in examination.samples().items()) or "no samples"
-    print(f"{examination.root} ({examination.layout} layout): {splits}; images of {examination.sizes()}")
+    emit(f"{examination.root} ({examination.layout} layout): {splits}; images of {examination.sizes()}")
     for note in () if examination.dataset is None else examination.dataset.notes:
-        print(f"read as: {note}")
+        emit(f"read as: {note}")
     if examination.range_facts is not None:
-        print(f"range: {examination.range_facts.text}")
+        emit(f"range: {examination.range_facts.text}")
     if labelled := describe_labelled(examination.labelled):
-        print(labelled)
+        emit(labelled)
     if examination.classes:
         print_table(class_rows(examination.classes))
     if not examination.errors and examination.dataset is not None:
@@ -133,11 +139,11 @@ def _print_cost(dataset: DataSet) -> None:
 
         rows = estimate(dataset)
     except FullconvError as error:
-        print(f"the time and memory of a training cannot be measured: {error}")
+        emit(f"the time and memory of a training cannot be measured: {error}")
         return
-    print("fullconv train with its defaults:")
+    emit("fullconv train with its defaults:")
     for name, value in rows:
-        print(f"  {name:<8} {value}")
+        emit(f"  {name:<8} {value}")
 
 
 def _write_repaired(examination: Examination, folder: Path, show: Callable[[str], None]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import signal
 import sys
-from contextlib import contextmanager
+import traceback
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fullconv.faults import count_repairs
+from fullconv.visible import escape_in_json, make_visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from fullconv.training.progress import Progress as TrainingProgress
 
 __all__ = [
+    "STOPPING",
+    "emit",
     "format_axes",
     "hint_at_check",
     "print_scores",
@@ -36,6 +41,10 @@ __all__ = [
     "training_bar",
     "write_results",
 ]
+
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""The signals that stop a command; SIGHUP says that the terminal was closed."""
 
 
 @contextmanager
@@ -58,8 +67,14 @@ def hint_at_check(data: Path) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Print a message to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a message to stderr, unless nobody can read it: the terminal may be closed."""
+    with suppress(OSError):
+        print(make_visible(text, lines=True), file=sys.stderr, flush=True)
+
+
+def emit(text: str = "") -> None:
+    """Print a line of the results to stdout; control characters in names are shown as escapes."""
+    print(make_visible(text, lines=True))
 
 
 class _Stderr(logging.Handler):
@@ -67,15 +82,20 @@ class _Stderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage())
+        if record.exc_info:
+            traceback.print_exception(*record.exc_info)
 
 
 @contextmanager
-def show_log() -> Iterator[None]:
-    """Print fullconv's log messages from level INFO upwards to stderr only; restore the logger at the end."""
+def show_log(debug: bool = False) -> Iterator[None]:
+    """Print fullconv's log messages from level INFO upwards to stderr only; restore the logger at the end.
+
+    With `debug`, messages of level DEBUG are printed, too, with their tracebacks.
+    """
     logger, handler = logging.getLogger("fullconv"), _Stderr()
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False
     try:
         yield
@@ -94,11 +114,11 @@ def write_results(json_file: Path | None, values: Mapping[str, Any], show: Calla
 
     text = json.dumps(values, indent=1)
     if prints_json(json_file):
-        print(text)
+        print(escape_in_json(text))
         return
     show()
     if json_file is not None:
-        write_text(json_file, text)
+        write_text(json_file, escape_in_json(text))
 
 
 def prints_json(json_file: Path | None) -> bool:
@@ -134,9 +154,9 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False)
     for index, name in enumerate(rows[0]):
         is_text = index == 0 or holds_text(row[index] for row in rows[1:])
-        table.add_column(name, justify="left" if is_text else "right")
+        table.add_column(make_visible(name), justify="left" if is_text else "right")
     for row in rows[1:]:
-        table.add_row(*row)
+        table.add_row(*map(make_visible, row))
     Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False).print(table)
 
 
@@ -172,7 +192,7 @@ def training_bar() -> Iterator[Callable[[TrainingProgress], None]]:
 
     def show(progress: TrainingProgress) -> None:
         loss = "" if progress.loss is None else f" loss {progress.loss:.3f}"
-        name = "computing feature maps" if progress.stage == "features" else f"{progress.network}{loss}"
+        name = "computing feature maps" if progress.stage == "features" else make_visible(f"{progress.network}{loss}")
         key = progress.stage, progress.network
         if key not in rows:
             for row in rows.values():

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fullconv.choices import SplitOrAll, WrittenLayout, join_words
-from fullconv.cli.console import progress_bar, say
+from fullconv.cli.console import emit, progress_bar, say
 from fullconv.cli.options import Data
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading, ReadingOptions
@@ -43,4 +43,4 @@ def convert(
         task = bar.add_task("converting", total=total)
         counts = write(dataset, out, to, splits, lambda: bar.advance(task))
     written = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    print(f"{out}: {written}; {dataset.labels.num_classes} classes, as {to}")
+    emit(f"{out}: {written}; {dataset.labels.num_classes} classes, as {to}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fullconv.cli.console import print_table, training_bar
+from fullconv.cli.console import emit, print_table, training_bar
 from fullconv.extras import need_torch
 
 __all__ = ["demo"]
@@ -28,6 +28,6 @@ def demo(
     with training_bar() as on_progress:
         result = run_demo(out, on_progress=on_progress)
     for line in result.lines():
-        print(line)
+        emit(line)
     print_table(result.table)
-    print(f"picture: {out / 'story.png'}")
+    emit(f"picture: {out / 'story.png'}")

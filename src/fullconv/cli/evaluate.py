@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from fullconv.cli.console import print_scores, sample_bar, write_results
-from fullconv.cli.options import BackendName, Data, JsonFile, RangeText, ScoredSplitName, Trained
+from fullconv.cli.options import (
+    BackendName,
+    Data,
+    JsonFile,
+    ModelCode,
+    RangeText,
+    ScoredSplitName,
+    Trained,
+    refuse_data_file,
+)
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading
 
@@ -18,6 +27,7 @@ def evaluate(
     json_file: JsonFile = None,
     backend: BackendName = None,
     value_range: RangeText = None,
+    model_code: ModelCode = None,
     *,
     reading: Reading,
 ) -> None:
@@ -30,8 +40,16 @@ def evaluate(
     from fullconv.predict.ranges import parse_range
 
     bounds = None if value_range is None else parse_range(value_range)
+    refuse_data_file(json_file, data)
     with sample_bar("scoring") as on_sample:
         scores = api.evaluate(
-            model, data, split=split, backend=backend, value_range=bounds, on_sample=on_sample, **reading
+            model,
+            data,
+            split=split,
+            backend=backend,
+            value_range=bounds,
+            code=model_code,
+            on_sample=on_sample,
+            **reading,
         )
     write_results(json_file, scores.to_dict(), lambda: print_scores(scores))

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from fullconv.cli.console import emit
+from fullconv.cli.options import ModelCode
+
 __all__ = ["export"]
 
 
@@ -41,6 +44,7 @@ def export(
     licence: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Licence of the weights, for the file's metadata.")
     ] = None,
+    model_code: ModelCode = None,
 ) -> None:
     """Write a network as one ONNX file that needs no torch.
 
@@ -50,17 +54,17 @@ def export(
     """
     from fullconv import api
 
-    exported = api.export(model, out, int8=int8, data=data, force=force, licence=licence)
+    exported = api.export(model, out, int8=int8, data=data, force=force, licence=licence, code=model_code)
     size = f"{exported.path}: {exported.path.stat().st_size / 1e6:.1f} MB"
     if exported.quantized is None:
-        print(
+        emit(
             f"{size}; logits differ from torch's by at most {exported.difference:.1g}, labels are equal except for "
             f"ties ({exported.classes} classes occurred)"
         )
         return
-    print(size)
+    emit(size)
     quantized = exported.quantized
-    print(
+    emit(
         f"int8: mIoU {quantized.int8_mean_iou:.4f}, float32 {quantized.float_mean_iou:.4f}; "
         f"{quantized.float_seconds / quantized.int8_seconds:.2f} times as fast on this machine"
         + (f"; the first {quantized.kept} convolutions stay in float32" if quantized.kept else "")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fullconv.choices import PublishedNet, join_words
+from fullconv.cli.console import emit
 from fullconv.errors import UsageError
 from fullconv.extras import need_torch
 
@@ -49,4 +50,4 @@ def import_weights(
     name, spec, state = read_published(weights, net)
     labels = read_labels(spec.num_classes, classes)
     save_net(out, state, Saved(spec, labels, {"imported": weights.name, "net": name}))
-    print(f"{out}: {name} with {spec.num_classes} classes, {spec.upsample} upsampling")
+    emit(f"{out}: {name} with {spec.num_classes} classes, {spec.upsample} upsampling")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.cli.console import format_axes, print_table, write_results
-from fullconv.cli.options import JsonFile, parse_size
+from fullconv.cli.console import emit, format_axes, print_table, write_results
+from fullconv.cli.options import JsonFile, ModelCode, parse_size
 from fullconv.extras import need_torch
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def inspect(
             "--check", help="Compare the dense map of a classifier with the classifier on its crops, and print that."
         ),
     ] = False,
+    model_code: ModelCode = None,
 ) -> None:
     """Show a network layer by layer.
 
@@ -44,11 +45,11 @@ def inspect(
         from fullconv.net.inspect.network import check_classifier
 
         comparison = check_classifier(model, pixels)
-        write_results(json_file, comparison.to_dict(), lambda: print("\n".join(comparison.lines())))
+        write_results(json_file, comparison.to_dict(), lambda: emit("\n".join(comparison.lines())))
         return
     from fullconv.net.inspect.network import inspect_model
 
-    inspection = inspect_model(model, pixels)
+    inspection = inspect_model(model, pixels, model_code)
     write_results(json_file, inspection.to_dict(), lambda: print_inspection(inspection))
 
 
@@ -63,11 +64,11 @@ def print_inspection(inspection: Inspection) -> None:
         output = "x".join(map(str, row.shape))
         rows.append([row.name, row.kind, *numbers[0], output, *numbers[1], f"{row.params:,}", f"{row.macs:,}"])
     rows.append(["total", *[""] * 8, f"{inspection.params:,}", f"{inspection.macs:,}"])
-    print(f"{inspection.name}, image of {format_axes(inspection.size, square=False)}\n")
+    emit(f"{inspection.name}, image of {format_axes(inspection.size, square=False)}\n")
     print_table(rows)
     if inspection.context:
         more = f" and {len(inspection.context) - 3} more" if len(inspection.context) > 3 else ""
-        print(
+        emit(
             f"\nglobal context at {', '.join(inspection.context[:3])}{more}: every cell depends on the whole image, so "
             "labels from tiles differ from those of the whole image with any halo"
         )
@@ -76,7 +77,7 @@ def print_inspection(inspection: Inspection) -> None:
     (top, bottom), (left, right) = inspection.skip.padding
     sizes = " and ".join(format_axes(pair) for pair in zip(*inspection.skip.halo, strict=True))
     halo = "" if inspection.context else f"; halo: {sizes} before and after"
-    print(f"\nimage padding: top {top}, bottom {bottom}, left {left}, right {right}{halo}\n")
+    emit(f"\nimage padding: top {top}, bottom {bottom}, left {left}, right {right}{halo}\n")
     upsamplings = [
         [layer.name, *map(format_axes, (layer.factor, layer.kernel, layer.crop))]
         for layer in inspection.skip.upsamplings

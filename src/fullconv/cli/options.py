@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +25,9 @@ __all__ = [
     "HeadWidth",
     "JsonFile",
     "Model",
+    "ModelCode",
     "Padding",
+    "RangeText",
     "Rate",
     "Recipe",
     "Resume",
@@ -36,6 +40,7 @@ __all__ = [
     "Weights",
     "parse_size",
     "parse_values",
+    "refuse_data_file",
 ]
 
 Data = Annotated[
@@ -155,6 +160,15 @@ RangeText = Annotated[
         show_default="the model's",
     ),
 ]
+ModelCode = Annotated[
+    Path | None,
+    typer.Option(
+        "--model-code",
+        metavar="FILE.py",
+        help="The file whose function builds the classifier, for a model that was trained with --model "
+        "FILE.py:FUNCTION; its code is run. Needed if the file is not the same at the same place.",
+    ),
+]
 JsonFile = Annotated[
     Path | None,
     typer.Option(
@@ -184,3 +198,26 @@ def parse_values(entries: list[str] | None) -> dict[str, str]:
             raise UsageError(f"--set {entry}: write it as NAME=VALUE", code="invalid-set")
         values[name.strip().replace("-", "_")] = value
     return values
+
+
+def refuse_data_file(file: Path | None, data: Path, others: Container[Path] = ()) -> None:
+    """Raise UsageError if the output `file` would replace a file in the folder `data`, or one of `others`.
+
+    An earlier page or result of fullconv may be replaced. None and `-` are no files. The paths of `others` are those of
+    `os.path.realpath`.
+    """
+    if file is None or str(file) == "-" or not os.path.lexists(file):
+        return
+    entry = Path(os.path.realpath(file.parent), file.name)  # a link is replaced, and its target stays
+    inside = Path(os.path.realpath(data)) in entry.parents and not _is_output(file)
+    if inside or Path(os.path.realpath(file)) in others:
+        message = f"{file}: is a file of the data, which is never changed; name another file"
+        raise UsageError(message, code="overwrites-data")
+
+
+def _is_output(file: Path) -> bool:
+    """Return whether a file is an HTML page, or a JSON file as `write_results` writes it."""
+    if not file.is_file() or file.suffix.lower() in (".html", ".htm"):
+        return file.is_file()
+    with file.open("rb") as opened:
+        return opened.read(40).startswith((b'{\n "data": "', b'{\n "pixel_accuracy": '))

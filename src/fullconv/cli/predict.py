@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.cli.console import print_table, progress_bar, say
-from fullconv.cli.options import BackendName, RangeText, Trained
+from fullconv.cli.console import emit, print_table, progress_bar, say
+from fullconv.cli.options import BackendName, ModelCode, RangeText, Trained
 from fullconv.errors import FullconvError, UsageError
 from fullconv.extras import need_torch
 
@@ -73,6 +73,7 @@ def predict(
         int | None, typer.Option(metavar="N", help="Patches per batch, with --patchwise.", show_default="16")
     ] = None,
     value_range: RangeText = None,
+    model_code: ModelCode = None,
 ) -> None:
     """Label every pixel of images.
 
@@ -107,7 +108,11 @@ def predict(
         check_kinds(kinds)
     paths = expand_inputs(images, out)
     bounds = None if value_range is None else parse_range(value_range)
-    runner = _load_patchwise(model, step, batch) if patchwise else load_runner(model_path(model), backend)
+    runner = (
+        _load_patchwise(model, step, batch, model_code)
+        if patchwise
+        else load_runner(model_path(model), backend, model_code)
+    )
     if bounds is not None:
         runner = RangedRunner(runner, bounds)
     if tile is None:
@@ -138,7 +143,7 @@ def _predict(
             on_tile=lambda done, total: bar.update(tiles, completed=done, total=total, visible=done < total),
         )
         report = predict_files(runner, paths, out, options)
-    print(f"{len(report.done)} of {len(paths)} images labelled in {out}")
+    emit(f"{len(report.done)} of {len(paths)} images labelled in {out}")
     if verify is not None:
         _verify(verify, report.done)
     if report.failed:
@@ -146,7 +151,7 @@ def _predict(
         raise FullconvError(f"{len(report.failed)} of {len(paths)} images failed:{lines}", code="images-failed")
 
 
-def _load_patchwise(name: str, step: int | None, batch: int | None) -> Runner:
+def _load_patchwise(name: str, step: int | None, batch: int | None, code: Path | None) -> Runner:
     need_torch()
     from fullconv.net.checkpoint import holds_classifier
     from fullconv.net.torch_runner import TorchClassifier, TorchRunner
@@ -161,8 +166,8 @@ def _load_patchwise(name: str, step: int | None, batch: int | None) -> Runner:
         )
     step, batch = 8 if step is None else step, 16 if batch is None else batch
     if holds_classifier(model):
-        return PatchwiseRunner.sliding(TorchClassifier.load(model), step, batch)
-    runner = TorchRunner.load(model)
+        return PatchwiseRunner.sliding(TorchClassifier.load(model, code=code), step, batch)
+    runner = TorchRunner.load(model, code=code)
     return PatchwiseRunner.over(runner, runner.mean_color, step, batch)
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fullconv.cli.console import progress_bar, say
-from fullconv.cli.options import RangeText, ScoredSplitName, Trained
+from fullconv.cli.console import emit, progress_bar, say
+from fullconv.cli.options import ModelCode, RangeText, ScoredSplitName, Trained, refuse_data_file
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
@@ -38,6 +38,7 @@ def report(
         ),
     ] = None,
     value_range: RangeText = None,
+    model_code: ModelCode = None,
     *,
     reading: Reading,
 ) -> None:
@@ -62,7 +63,7 @@ def report(
 
     bounds = None if value_range is None else parse_range(value_range)
     path = model_path(model)
-    runner: Runner = load_runner(path)
+    runner: Runner = load_runner(path, code=model_code)
     source = read_source(path, runner)
     root = data or source.settings.get("data")
     if root is None:
@@ -70,6 +71,7 @@ def report(
             f"{model} does not record the data that it was trained on; name the data: fullconv report {model} DATA",
             code="data-not-recorded",
         )
+    refuse_data_file(out, Path(root))
     dataset = find_dataset(root, ReadingOptions(**reading) if reading else options_of_run(path))
     for note in dataset.notes:
         say(f"{root}: {note}")
@@ -83,7 +85,7 @@ def report(
         say(str(measurement.misfit))
     target = out or _default_target(path, split)
     write_report(target, measurement, source)
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(measurement.images)} images")
+    emit(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(measurement.images)} images")
 
 
 def _default_target(model: Path, split: str) -> Path:

@@ -13,9 +13,10 @@ import yaml
 
 from fullconv.data.annotations.data_yaml import KEYS as YOLO_KEYS
 from fullconv.data.annotations.data_yaml import describes_yolo, find_data_yaml
+from fullconv.documents import parse_yaml
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.files import write_text
+from fullconv.files import is_given, read_file, write_text
 from fullconv.labels import LabelSet, voc_palette
 
 __all__ = [
@@ -102,8 +103,8 @@ def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
     file.
     """
     text, description = root / "classes.txt", root / DESCRIPTION
-    keys = set(read_description(description)) if description.is_file() else set()
-    if not text.is_file():
+    keys = set(read_description(description)) if is_given(description) else set()
+    if not is_given(text):
         return _read_yaml(description) if keys - {*VALUE_KEYS, *PIXEL_KEYS, *READING_KEYS} else _read_data_yaml(root)
     if keys & set(CLASS_KEYS):
         raise _error(root, "has both classes.txt and dataset.yaml", "keep one of them")
@@ -156,7 +157,7 @@ def read_values(root: Path) -> DeclaredValues | None:
 def check_description(root: Path) -> Sequence[Fault]:
     """Return the faults of dataset.yaml that every layout has: unknown keys, a damaged file, the name dataset.yml."""
     path, other = root / DESCRIPTION, root / "dataset.yml"
-    if not path.is_file():
+    if not is_given(path):
         fault = Fault("class-names", other, "is not read under this name", f"rename it to {DESCRIPTION}")
         return [fault] if other.is_file() and not _is_of_yolo(other) else []
     try:
@@ -198,12 +199,9 @@ def _text_names(path: Path) -> list[str]:
 def read_description(path: Path) -> dict[Any, Any]:
     """Read the keys of dataset.yaml and their values, unchecked. Raises DataError unless the file is a YAML map."""
     try:
-        values = yaml.safe_load(_text(path))
-    except yaml.YAMLError as error:
-        problem = f"is not YAML ({' '.join(str(error).split())})"
-        raise _error(path, problem, "write `names:` and a list of class names") from None
-    except RecursionError:
-        raise _error(path, "is nested too deeply", "write `names:` and a list of class names") from None
+        values = parse_yaml(_text(path))
+    except ValueError as error:
+        raise _error(path, f"is not YAML ({error})", "write `names:` and a list of class names") from None
     if not isinstance(values, dict) or not values:
         raise _error(path, "has no keys", "write `names:` and a list of class names")
     return values
@@ -285,7 +283,7 @@ def _label_set(path: Path, names: list[str], palette: list[tuple[int, int, int]]
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_file(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _error(path, f"cannot be read as UTF-8 text ({error})", "save it as UTF-8") from None
 

@@ -13,7 +13,7 @@ from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, image_size
 from fullconv.images.decoders.mask_arrays import ARRAY_MASKS
 
-__all__ = ["check_sizes", "dataset_error", "is_image", "list_by_stem", "normalize_stem", "pair_files"]
+__all__ = ["check_sizes", "dataset_error", "is_image", "list_by_stem", "list_folder", "normalize_stem", "pair_files"]
 
 
 OTHER_IMAGES = frozenset({".avif", ".dcm", ".dng", ".heic", ".heif", ".jp2", ".jxl"})
@@ -32,7 +32,9 @@ def list_by_stem(
         faults.append(Fault("missing-folder", folder, "this folder does not exist", remedy, split=split))
         return {}
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix.lower() in ARRAY_MASKS, path.name)):
+    listed: list[Fault] = []
+    paths = list_folder(folder, listed, split)
+    for path in sorted(paths, key=lambda path: (path.suffix.lower() in ARRAY_MASKS, path.name)):
         if not _has_suffix(path, suffixes):
             continue
         stem = normalize_stem(path.stem)
@@ -42,10 +44,22 @@ def list_by_stem(
             problem = f"has the same stem as {files[stem].name}"
             faults.append(Fault("duplicate-stem", path, problem, "rename or remove one", stem, split))
         files.setdefault(stem, path)
-    if not files:
+    faults += listed
+    if not files and not listed:
         remedy = f"put files here ({', '.join(sorted(suffixes))})"
         faults.append(Fault("empty-split", folder, "has no files that are read", remedy, split=split))
     return files
+
+
+def list_folder(folder: Path, faults: list[Fault] | None = None, split: str | None = None) -> list[Path]:
+    """Return what is in a folder, sorted. If it cannot be read, add a fault and return nothing."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        problem = f"this folder cannot be read ({error.strerror or error})"
+        if faults is not None:
+            faults.append(Fault("unreadable-file", folder, problem, "change its permissions", split=split))
+        return []
 
 
 def normalize_stem(name: str) -> str:
@@ -93,7 +107,7 @@ def pair_files(
 def _find_unread(images: Path, stems: Collection[str], faults: list[Fault], split: str) -> set[str]:
     """Return the stems of images of unsupported types; add these, and images in nested folders, to `faults`."""
     unread = set()
-    for path in sorted(images.iterdir(), key=lambda path: path.name) if images.is_dir() else ():
+    for path in sorted(list_folder(images), key=lambda path: path.name):
         if path.name.startswith((".", "@")):  # @eaDir holds a disk station's thumbnails
             continue
         stem = normalize_stem(path.stem)

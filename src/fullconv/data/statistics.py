@@ -16,7 +16,7 @@ from fullconv.data.object_widths import WIDEST, count_widths, median_width
 from fullconv.data.pairing import dataset_error
 from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.data.value_range import measure_range
-from fullconv.errors import DataError
+from fullconv.errors import DataError, faults_of
 from fullconv.faults import Fault
 from fullconv.images import image_size, read_empty
 from fullconv.labels import IGNORE_INDEX
@@ -210,8 +210,8 @@ def _known_facts(dataset: DataSet, sample: Sample, facts: Mapping[Path, MaskFact
 def _target(dataset: DataSet, sample: Sample, faults: list[Fault]) -> UInt8 | None:
     try:
         target, size = dataset.read_target(sample), image_size(sample.image)
-    except DataError as error:
-        faults += error.faults_at(sample.target)
+    except Exception as error:  # one file never stops the others
+        faults += faults_of(sample.target, error)
         return None
     if target.shape != size:
         faults.append(size_fault(sample, size, target.shape))

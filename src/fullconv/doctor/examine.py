@@ -25,7 +25,7 @@ from fullconv.doctor.image_check import InspectedPicture, inspect_picture
 from fullconv.doctor.masks import InspectedMask, inspect_mask
 from fullconv.doctor.record import Record
 from fullconv.doctor.thumbnails import Gallery, Thumb
-from fullconv.errors import DataError
+from fullconv.errors import faults_of
 from fullconv.faults import REPAIRABLE, UNREPAIRABLE, Fault, Group, group_faults
 from fullconv.images import RGB
 from fullconv.labels import IGNORE_INDEX, LabelSet
@@ -105,6 +105,10 @@ class Examination:
     def labelled(self) -> float:
         """The share of the pixels that are not ignored, of all usable masks; 1 without such masks."""
         return _labelled_share(self.records)
+
+    def files(self) -> set[Path]:
+        """Return the files of all samples."""
+        return {path for record in self.records for path in (record.sample.image, record.sample.target)}
 
     def samples(self) -> dict[str, int]:
         """Return the number of samples in each split, faulty ones included."""
@@ -207,14 +211,14 @@ def _inspect(surveyed: Survey, split: str, sample: Sample) -> tuple[Record, Insp
         picture = inspect_picture(sample.image, surveyed.dataset.input if surveyed.dataset else RGB)
         image_hash = hash_image(sample.image, picture.rgb)
         faults += picture.faults
-    except DataError as error:
-        faults += error.faults_at(sample.image)
+    except Exception as error:  # one file never stops the others
+        faults += faults_of(sample.image, error)
     try:
         mask = inspect_mask(surveyed.dataset, sample) if surveyed.dataset else None
         faults += mask.faults if mask else ()
         faults += sample.reader.empty_shapes() if isinstance(sample.reader, Drawing) else ()
-    except DataError as error:
-        faults += error.faults_at(sample.target)
+    except Exception as error:
+        faults += faults_of(sample.target, error)
     target, counts, target_faults = _usable_target(sample, picture, mask)
     of_sample = tuple(replace(fault, sample=sample.name, split=split) for fault in (*faults, *target_faults))
     size = None if picture is None else (picture.rgb.shape[0], picture.rgb.shape[1])

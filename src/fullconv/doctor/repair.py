@@ -20,12 +20,12 @@ from fullconv.doctor.examine import Examination
 from fullconv.doctor.image_check import InspectedPicture, inspect_picture
 from fullconv.doctor.masks import inspect_mask
 from fullconv.doctor.record import Record
-from fullconv.errors import DataError, UsageError
+from fullconv.errors import DataError
 from fullconv.faults import REPAIRABLE, UNREPAIRABLE, Fault
-from fullconv.files import atomic_folder, copy_file
+from fullconv.files import atomic_folder, check_new_folder, copy_file
 from fullconv.images import read_header, write_image, write_label_map
 
-__all__ = ["Repair", "check_target", "repair"]
+__all__ = ["Repair", "repair"]
 
 _OF_FOLDERS = frozenset({"missing-folder", "missing-list", "empty-split", "no-common-stem", "unlabelled-split"})
 """Kinds of faults of folders. No file is left out because of them."""
@@ -49,16 +49,6 @@ class Repair:
     left_out: tuple[Fault, ...]
 
 
-def check_target(root: Path, folder: Path) -> None:
-    """Raise UsageError if `folder` is not empty, or if it contains the data or lies inside the data."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder}: is not an empty folder; name a new folder", code="folder-not-empty")
-    target, data = folder.resolve(), root.resolve()
-    if data == target or data in target.parents:
-        message = f"{folder}: is part of the data, which is never changed; name a folder in another place"
-        raise UsageError(message, code="folder-in-data")
-
-
 def repair(examination: Examination, folder: Path, on_sample: Callable[[int, int], None] | None = None) -> Repair:
     """Write the pairs of an examination to `folder`, as images/SPLIT, masks/SPLIT and dataset.yaml.
 
@@ -72,9 +62,9 @@ def repair(examination: Examination, folder: Path, on_sample: Callable[[int, int
     - A file in two splits stays in the first one only, unless the other split would lose its last pair.
 
     `folder` is written atomically. `on_sample` is called after each sample with the number of samples done and of all.
-    Raises UsageError as `check_target` does, and DataError if the classes are uncertain or no pair can be kept.
+    Raises UsageError as `check_new_folder` does, and DataError if the classes are uncertain or no pair can be kept.
     """
-    check_target(examination.root, folder)
+    check_new_folder(folder, examination.root)
     unsure = [fault for group in examination.groups if group.kind in UNREPAIRABLE for fault in group.faults]
     if examination.dataset is None or unsure:
         message = f"{examination.root}: the class of each pixel is not certain; correct the class names or masks first"

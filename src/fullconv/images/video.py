@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from fullconv.arrays import UInt8
 from fullconv.errors import DataError, MissingExtra
 from fullconv.faults import Fault
+from fullconv.images.decoders.open_pillow import check_file
 
 __all__ = ["VIDEO_SUFFIXES", "check_video_support", "is_video", "read_frames"]
 
@@ -38,9 +40,11 @@ def read_frames(path: Path) -> Iterator[UInt8]:
     check_video_support()
     import av
 
+    check_file(path)
+    url, local_only = f"file:{os.path.abspath(path)}", {"protocol_whitelist": "file"}
     count = 0
     try:
-        with av.open(str(path)) as container:
+        with av.open(url, options=local_only, metadata_errors="replace") as container:
             if not container.streams.video:
                 message = f"{path}: has no video stream; give a video file"
                 raise DataError(message, code="not-a-video")

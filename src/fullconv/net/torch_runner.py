@@ -15,6 +15,7 @@ from torch import nn
 from fullconv.arrays import Float32, UInt8
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
+from fullconv.files import StrPath
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import load_classifier, load_net
@@ -61,9 +62,12 @@ class TorchRunner:
         self._labels = labels
 
     @classmethod
-    def load(cls, path: Path, device: str | None = None) -> TorchRunner:
-        """Load a run folder or a weights file; torch gets at most one thread for each core of the process."""
-        net, saved = load_net(path)
+    def load(cls, path: Path, device: str | None = None, *, code: StrPath | None = None) -> TorchRunner:
+        """Load a run folder or a weights file; torch gets at most one thread for each core of the process.
+
+        `code` is as in `load_net`.
+        """
+        net, saved = load_net(path, code)
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
         return cls(net, saved.labels, device)
 
@@ -119,9 +123,9 @@ class TorchClassifier:
         )
 
     @classmethod
-    def load(cls, path: Path, device: str | None = None) -> TorchClassifier:
-        """Load a file that `checkpoint.save_classifier` wrote."""
-        return cls(*load_classifier(path), device)
+    def load(cls, path: Path, device: str | None = None, *, code: StrPath | None = None) -> TorchClassifier:
+        """Load a file that `checkpoint.save_classifier` wrote; `code` is as in `load_net`."""
+        return cls(*load_classifier(path, code), device)
 
     @property
     def mean_color(self) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +16,7 @@ from onnx import TensorProto, helper
 from fullconv.arrays import Float32, UInt8
 from fullconv.data.dataset import DataSet
 from fullconv.errors import ModelError
-from fullconv.files import atomic_write
+from fullconv.files import StrPath, atomic_write
 from fullconv.geometry import bilinear_kernel
 from fullconv.labels import check_classes
 from fullconv.model_info import ModelInfo
@@ -28,6 +27,7 @@ from fullconv.net.fcn.upsample import Upsample
 from fullconv.onnx_export.body import OPSET, export_body
 from fullconv.onnx_export.graph import Graph, PadTable, add_fusion, add_labels, add_padding
 from fullconv.onnx_export.quantize import Quantized, quantize
+from fullconv.report.source import read_score_values
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.onnx import OnnxFile
@@ -69,17 +69,24 @@ class Exported:
 
 
 def export(
-    model: Path, out: Path, *, licence: str | None = None, int8: DataSet | None = None, force: bool = False
+    model: Path,
+    out: Path,
+    *,
+    licence: str | None = None,
+    int8: DataSet | None = None,
+    force: bool = False,
+    code: StrPath | None = None,
 ) -> Exported:
     """Export the network of a run folder or weights file to the ONNX file `out`.
 
     The file is written only if it passes `check_file`. With `int8`, the network is quantized to eight bits instead,
     calibrated and evaluated on that data set (see `quantize`). `licence` goes into the metadata.
+    `code` is as in `load_net`.
 
     Raises ModelError, and writes nothing, if the network cannot be exported, if it fails the check, or if eight bits
     lose too much and `force` is not set.
     """
-    net, saved = load_net(model)
+    net, saved = load_net(model, code)
     metadata = describe(net, saved, _notes(model, saved, licence))
     if int8 is not None:
         check_classes(model, saved.labels, int8.root, int8.labels)
@@ -239,7 +246,7 @@ def _notes(model: Path, saved: Saved, licence: str | None) -> dict[str, Any]:
     settings = saved.notes.get("settings", {})
     scores: dict[str, Any] = dict(saved.notes.get("val", {}))
     if model.is_dir() and (model / "scores.json").is_file():
-        scores = json.loads((model / "scores.json").read_text(encoding="utf-8"))
+        scores = read_score_values(model / "scores.json")
         scores.pop("confusion", None)
     if scores:
         scores |= {"data": settings.get("data"), "split": "val"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import unicodedata
 from functools import cache
 from importlib.resources import files
 
@@ -13,11 +12,9 @@ from markupsafe import Markup
 
 from fullconv import __version__
 from fullconv.files import StrPath, write_text
+from fullconv.visible import make_visible
 
-__all__ = ["make_visible", "render_page", "write_page"]
-
-DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Invisible characters that reverse the order of text, so that one name could look like another."""
+__all__ = ["render_page", "write_page"]
 
 
 def write_page(path: StrPath, template: str, **values: object) -> None:
@@ -41,7 +38,7 @@ def _environment() -> Environment:
         loader=PackageLoader("fullconv.pages"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=make_visible,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -57,16 +54,6 @@ def _style() -> tuple[Markup, str]:
     return Markup(text), policy
 
 
-def make_visible(value: object) -> object:
-    """Escape the characters of a text that are invisible, or impossible in UTF-8 (control characters, surrogates)."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return "".join(_escape(character) if _is_hidden(character) else character for character in value)
-
-
-def _is_hidden(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") or character in DIRECTION_MARKS
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+def _finalize(value: object) -> object:
+    """Make hidden characters of a text visible; markup of the templates stays."""
+    return make_visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

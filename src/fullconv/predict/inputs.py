@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from fullconv.images import BAND_SUFFIXES
 from fullconv.images.video import VIDEO_SUFFIXES, is_video
 from fullconv.predict.result import file_identity
 
-__all__ = ["expand_inputs", "output_names"]
+__all__ = ["expand_inputs", "is_url", "output_names", "refuse_url"]
 
 
 def expand_inputs(arguments: Sequence[str], out: Path | None = None) -> list[Path]:
@@ -41,7 +42,9 @@ def expand_inputs(arguments: Sequence[str], out: Path | None = None) -> list[Pat
         if not matches and argument == "-":
             missing.append("-: no paths on the standard input")
             continue
-        if not matches:
+        if not matches and is_url(argument):
+            missing.append(f"{argument}: is an address, and fullconv reads files only; download it first")
+        elif not matches:
             missing.append(f"{argument or '(empty)'}: no such file, and no folder or pattern with images")
         for path in matches:
             files.setdefault(file_identity(path), path)
@@ -49,6 +52,18 @@ def expand_inputs(arguments: Sequence[str], out: Path | None = None) -> list[Pat
         message = "nothing to predict for some arguments; check the paths"
         raise DataError(message, details=missing, code="no-input")
     return list(files.values())
+
+
+def is_url(name: str | Path) -> bool:
+    """Return whether a name looks like an address on the internet; as a path, it has one slash only."""
+    return re.match(r"[a-z][a-z0-9+.-]+:/|(data|tcp|udp):", str(name), re.IGNORECASE) is not None
+
+
+def refuse_url(path: Path) -> None:
+    """Raise DataError for an address, as a list of inputs may hold."""
+    if is_url(path) and not os.path.lexists(path):
+        message = f"{path}: is an address, and fullconv reads files only; download it first"
+        raise DataError(message, code="address-as-path")
 
 
 def output_names(paths: Sequence[Path]) -> list[Path]:
@@ -82,7 +97,7 @@ def output_names(paths: Sequence[Path]) -> list[Path]:
 
 def _read_list(out: Path | None) -> list[Path]:
     """Return the files of the list on the standard input, and its lines that match no file as paths."""
-    text = sys.stdin.buffer.read()
+    text = sys.stdin.buffer.read() if sys.stdin is not None else b""  # the caller may have closed it
     lines = [os.fsdecode(line) for line in (text.split(b"\0") if b"\0" in text else text.splitlines())]
     return [path for line in lines if line for path in (list(_match(line, out)) or [Path(line)])]
 

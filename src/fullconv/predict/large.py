@@ -27,6 +27,7 @@ from fullconv.images.decoders.base import ImageReader
 from fullconv.images.input_format import RGB
 from fullconv.images.reader import MAX_IN_MEMORY_PIXELS
 from fullconv.labels import LabelSet
+from fullconv.locks import hold_lock
 from fullconv.predict.resumable import ResumableLabelMap
 from fullconv.runtime.runner import Runner, label_maps
 from fullconv.runtime.tiles import Tile, TiledRunner
@@ -99,14 +100,16 @@ def predict_large(
     the same. For a damaged image these files are deleted.
 
     Raises DataError for an image that cannot be read, UsageError for a network with global context without a halo,
-    MissingExtra for a result that needs rasterio or tifffile, and FullconvError for a file that cannot be written.
+    MissingExtra for a result that needs rasterio or tifffile, and FullconvError for a file that cannot be written or
+    that another process is writing.
     """
     tiled = runner if isinstance(runner, TiledRunner) else TiledRunner(runner, default_tile(runner))
     resume_at = resume_at or next(iter(targets.values()))
     for target in targets.values():
         check_writable(target)
     labels = tiled.info.labels
-    with open_image(path, tiled.info.input) as reader, _report_write_errors(resume_at):
+    lock = hold_lock(resume_at.with_name(f".{resume_at.name}.lock"), str(resume_at))
+    with open_image(path, tiled.info.input) as reader, _report_write_errors(resume_at), lock:
         tiles = tiled.tiles(reader.size)
         with ResumableLabelMap(
             resume_at, reader.size, _describe_job(tiled, path, reader.size), _probe_model(tiled.runner)

@@ -28,6 +28,7 @@ from fullconv.predict.result import Result, segment
 from fullconv.runtime.models import model_path
 from fullconv.runtime.reloadable import ReloadableRunner
 from fullconv.runtime.runner import Runner
+from fullconv.visible import make_visible
 
 __all__ = ["ImageLike", "Model", "load_model"]
 
@@ -49,7 +50,7 @@ class Model:
 
     def __repr__(self) -> str:
         """Return the names of the classes."""
-        return f"Model({self.labels.num_classes} classes: {', '.join(self.labels.class_names)})"
+        return f"Model({self.labels.num_classes} classes: {make_visible(', '.join(self.labels.class_names))})"
 
     @property
     def labels(self) -> LabelSet:
@@ -108,13 +109,16 @@ class Model:
                 yield result
 
 
-def load_model(model: str | os.PathLike[str], backend: Backend | None = None) -> Model:
+def load_model(
+    model: str | os.PathLike[str], backend: Backend | None = None, code: str | os.PathLike[str] | None = None
+) -> Model:
     """Load a run folder, a weights file, an .onnx file, or a bundled model by its name.
 
-    `backend` None is torch for run folders and weights, and ONNX Runtime for .onnx files. Raises ModelError for
+    `backend` None is torch for run folders and weights, and ONNX Runtime for .onnx files. `code` is the FILE.py of a
+    custom classifier. Raises ModelError for
     anything that is not a model, UsageError for a backend that cannot run it, MissingExtra if it is not installed.
     """
-    return Model(ReloadableRunner(model_path(model), backend))
+    return Model(ReloadableRunner(model_path(model), backend, code))
 
 
 def _copy_array(image: object, input: InputFormat, ranged: bool) -> UInt8:

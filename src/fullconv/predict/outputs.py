@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import numpy.typing as npt
 
 from fullconv.arrays import Float32, Int64, UInt8
 from fullconv.errors import UsageError
-from fullconv.files import atomic_write, write_text
+from fullconv.files import atomic_write
 from fullconv.images.data_uri import encode_base64, encode_picture
 from fullconv.images.georeference import Georeference
 from fullconv.images.labelme_document import labelme_document
@@ -22,20 +20,15 @@ from fullconv.images.polygons import find_regions, simplify_ring
 from fullconv.labels import LabelSet
 
 __all__ = [
-    "AREAS_FILE",
     "DEFAULT_SAVES",
     "SAVES",
     "Area",
     "check_kinds",
     "compute_areas",
     "compute_probabilities",
-    "format_areas",
-    "read_areas",
     "result_paths",
     "to_geojson",
     "to_labelme",
-    "update_areas",
-    "write_areas",
     "write_probabilities",
 ]
 
@@ -44,9 +37,6 @@ SAVES = ("labels", "overlay", "probabilities", "polygons", "labelme", "areas")
 
 DEFAULT_SAVES = ("labels", "overlay")
 """The kinds that are saved by default."""
-
-AREAS_FILE = "areas.csv"
-"""The name of the table of areas of all images, in the output folder."""
 
 LABELME_PIXELS = 10
 """Regions with fewer pixels are left out of labelme files, because small regions are mostly noise."""
@@ -57,7 +47,6 @@ LABELME_TOLERANCE = 1.0
 ROWS = 64
 """The number of rows whose softmax is computed at a time."""
 
-_HEAD = ("image", "class", "pixels", "share", "square_metres")
 _FILES = {
     "labels": ("", ".png"),
     "overlay": ("overlays", ".jpg"),
@@ -65,9 +54,6 @@ _FILES = {
     "polygons": ("polygons", ".geojson"),
     "labelme": ("labelme", ".json"),
 }
-
-Row = tuple[str, ...]
-"""A row of the table of areas."""
 
 
 @dataclass(frozen=True)
@@ -131,56 +117,6 @@ def compute_areas(counts: npt.ArrayLike, labels: LabelSet, georeference: Georefe
         name: Area(pixels, pixels / total, None if metres is None else pixels * metres)
         for name, pixels in named.items()
     }
-
-
-def format_areas(image: str, areas: Mapping[str, Area]) -> list[Row]:
-    """Return the rows of one image for `write_areas`."""
-    return [
-        (
-            image,
-            name,
-            str(area.pixels),
-            f"{area.share:.6f}",
-            "" if area.square_metres is None else f"{area.square_metres:.12g}",
-        )
-        for name, area in areas.items()
-    ]
-
-
-def write_areas(path: Path, rows: Iterable[Row]) -> None:
-    """Write the table of areas as CSV (RFC 4180, UTF-8); `square_metres` is empty if unknown."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_HEAD)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def update_areas(path: Path, rows: Sequence[Row]) -> None:
-    """Replace the rows of these images in the table, and keep all others; create the table if it does not exist.
-
-    Raises UsageError like `read_areas`.
-    """
-    images = {row[0] for row in rows}
-    write_areas(path, [*(row for row in read_areas(path) if row[0] not in images), *rows])
-
-
-def read_areas(path: Path) -> list[Row]:
-    """Return the rows of a table that `write_areas` wrote, none for a missing file.
-
-    Raises UsageError for any other file.
-    """
-    if not path.exists():
-        return []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            head, *rows = [tuple(row) for row in csv.reader(file)]
-    except (OSError, ValueError, csv.Error):
-        head, rows = (), []
-    if head != _HEAD:
-        message = f"{path}: not a table of areas that fullconv wrote; move it away or choose another folder"
-        raise UsageError(message, code="foreign-areas-table")
-    return rows
 
 
 def to_geojson(

@@ -8,24 +8,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fullconv.errors import DataError, FullconvError, Interrupted, UsageError
+from fullconv.errors import DataError, Interrupted, UsageError, describe_failure
 from fullconv.images import Picture, read_image
 from fullconv.images.decoders.pillow import GEO_LOST
 from fullconv.images.decoders.values import band_count_error
 from fullconv.images.georeference import read_georeference
 from fullconv.images.video import check_video_support, is_video, read_frames
-from fullconv.predict.inputs import output_names
+from fullconv.predict.areas_table import AREAS_FILE, format_areas, read_areas, update_areas
+from fullconv.predict.inputs import output_names, refuse_url
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, goes_in_windows, large_targets, predict_large
-from fullconv.predict.outputs import (
-    AREAS_FILE,
-    DEFAULT_SAVES,
-    check_kinds,
-    compute_areas,
-    format_areas,
-    read_areas,
-    result_paths,
-    update_areas,
-)
+from fullconv.predict.outputs import DEFAULT_SAVES, check_kinds, compute_areas, result_paths
 from fullconv.predict.ranges import find_misfit
 from fullconv.predict.result import choose_targets, file_identity, segment
 from fullconv.runtime.runner import Runner
@@ -133,6 +125,7 @@ class _Predictor:
     def attempt(self, path: Path, name: Path) -> str | None:
         """Predict one file; return the message of its failure, or None."""
         try:
+            refuse_url(path)
             if not is_video(path) and goes_in_windows(self.runner, path, self.options.max_in_memory_pixels):
                 self._predict_large(path, name)
                 return None
@@ -140,10 +133,9 @@ class _Predictor:
                 self._predict(picture, part, source, str(source or path / part.name))
         except Interrupted:
             raise
-        except (FullconvError, OSError) as error:
-            return str(error)
-        except MemoryError:
-            return f"{path}: too large for the memory; predict it in tiles (--tile), or make it smaller"
+        except Exception as error:  # one file never stops the others
+            log.debug("%s", path, exc_info=True)
+            return describe_failure(path, error)
         return None
 
     def refuse_inputs(self, targets: Iterable[Path], image: str) -> None:

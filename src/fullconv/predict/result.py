@@ -24,9 +24,11 @@ from fullconv.images.decoders.base import GeoTags
 from fullconv.images.georeference import Georeference, read_georeference
 from fullconv.labels import LabelSet
 from fullconv.predict import outputs
-from fullconv.predict.outputs import AREAS_FILE, DEFAULT_SAVES, Area
+from fullconv.predict.areas_table import AREAS_FILE, format_areas, update_areas
+from fullconv.predict.outputs import DEFAULT_SAVES, Area
 from fullconv.runtime.runner import Runner, label_maps, largest
 from fullconv.runtime.tiles import MAX_UNTILED_PIXELS, in_memory
+from fullconv.visible import make_visible
 
 __all__ = ["Result", "choose_targets", "file_identity", "segment"]
 
@@ -58,7 +60,7 @@ class Result:
         """Return name, size and present classes."""
         height, width = self.label_map.shape
         classes = ", ".join(name for name, area in self._shares() if area.pixels)
-        return f"Result({self.name!r}, {height} x {width} pixels: {classes})"
+        return f"Result({self.name!r}, {height} x {width} pixels: {make_visible(classes)})"
 
     @property
     def labels(self) -> LabelSet:
@@ -116,7 +118,7 @@ class Result:
         if "areas" in kinds:
             targets["areas"] = Path(folder) / AREAS_FILE
             image = str(self.path or name or self.name)
-            outputs.update_areas(targets["areas"], outputs.format_areas(image, self.areas()))
+            update_areas(targets["areas"], format_areas(image, self.areas()))
         return targets
 
     def write(self, targets: dict[str, Path]) -> None:

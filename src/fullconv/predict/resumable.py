@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
 from fullconv.arrays import UInt8
 from fullconv.errors import DataError
+from fullconv.files import NEW_FILE, open_regular
 from fullconv.runtime.tiles import Tile
 
 __all__ = ["ResumableLabelMap"]
@@ -37,14 +39,19 @@ class ResumableLabelMap:
         journal, part = self._paths
         target.parent.mkdir(parents=True, exist_ok=True)
         self.done, length = _read_journal(journal, job, probe)
-        if self.done and part.exists() and part.stat().st_size == size[0] * size[1]:
-            self._labels, self._lines = part.open("rb+"), journal.open("rb+")
-            self._lines.truncate(length)
-            self._lines.seek(length)
-            return
+        if self.done:
+            with suppress(OSError):
+                self._labels, self._lines = _open_old(part), _open_old(journal)
+                if os.fstat(self._labels.fileno()).st_size == size[0] * size[1]:
+                    self._lines.truncate(length)
+                    self._lines.seek(length)
+                    return
+                self._labels.close()
+                self._lines.close()
         self.done = 0
-        self._lines = journal.open("wb+")  # emptied first: the old journal does not describe the new labels
-        self._labels = part.open("wb+")
+        self.remove()  # the journal first: it does not describe the new labels
+        self._lines = os.fdopen(os.open(journal, NEW_FILE, 0o666), "wb+")
+        self._labels = os.fdopen(os.open(part, NEW_FILE, 0o666), "wb+")
         self._labels.truncate(size[0] * size[1])
         self._append(json.dumps({**job, "probe": list(probe)}))
 
@@ -87,6 +94,15 @@ class ResumableLabelMap:
         _flush(self._lines)
 
 
+def _open_old(path: Path) -> BinaryIO:
+    """Open a file of an earlier run to write it. Raise OSError for a link: its target belongs to somebody else."""
+    file = os.fdopen(open_regular(path, os.O_RDWR), "rb+")
+    if os.fstat(file.fileno()).st_nlink > 1:
+        file.close()
+        raise OSError(f"{path} has several names")
+    return file
+
+
 def _flush(file: Any) -> None:
     file.flush()
     os.fsync(file.fileno())
@@ -95,7 +111,8 @@ def _flush(file: Any) -> None:
 def _read_journal(journal: Path, job: Mapping[str, Any], probe: Sequence[float]) -> tuple[int, int]:
     """Return the number of stored tiles of the same job, and the length of the journal up to its last complete line."""
     try:
-        head, *lines = journal.read_bytes().split(b"\n")[:-1]
+        with open(open_regular(journal), "rb") as file:
+            head, *lines = file.read().split(b"\n")[:-1]
         stored_job = json.loads(head)
         stored_probe = np.array(stored_job.pop("probe"), float)
         numbers = [int(line) for line in lines]

@@ -6,17 +6,30 @@ import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isinf, isnan
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Required
 
-import yaml
+from pydantic import Field, FiniteFloat, TypeAdapter
+from typing_extensions import TypedDict
 
 from fullconv.data.reading import ReadingOptions
-from fullconv.errors import ModelError
+from fullconv.documents import parse_json, parse_yaml
+from fullconv.errors import DataError, ModelError
+from fullconv.metrics import Scores
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.runner import Runner
 
-__all__ = ["Source", "options_of_run", "read_curves", "read_source"]
+__all__ = [
+    "RunFacts",
+    "Source",
+    "options_of_run",
+    "read_curves",
+    "read_score_values",
+    "read_scores",
+    "read_settings",
+    "read_source",
+]
 
 COLUMNS = ("epoch", "train_loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
 
@@ -67,13 +80,50 @@ def read_source(model: Path, runner: Runner | None = None) -> Source:
         notes = runner.metadata.notes if isinstance(runner, ExportedRunner) else {}
         return Source(model, {name: value for name, value in notes.items() if value and name != "scores"})
     settings = model / "recipe.yaml"
-    try:
-        values = yaml.safe_load(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _damaged(settings, error) from error
-    if not isinstance(values, dict):
-        raise _damaged(settings, "it holds no settings by name")
+    values = read_settings(settings) if settings.is_file() else {}
     return Source(model, json.loads(json.dumps(values, default=str)), read_curves(model))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a recipe.yaml: the settings of a run by name. Raises ModelError for a damaged file."""
+    try:
+        values = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise _damaged(path, "it holds no settings by name")
+    return values
+
+
+class RunFacts(TypedDict, total=False):
+    """The facts about a run in its scores.json; `alarm` is missing in older files."""
+
+    seconds: Required[Annotated[FiniteFloat, Field(ge=0)]]
+    parameters: Required[Annotated[int, Field(ge=0)]]
+    alarm: str
+
+
+_FACTS = TypeAdapter(RunFacts)
+
+
+def read_scores(path: Path) -> tuple[Scores, RunFacts]:
+    """Read a scores.json of a run: the scores and the facts about the run. Raises ModelError for a damaged file."""
+    values = read_score_values(path)
+    try:
+        return Scores.from_dict(values), _FACTS.validate_python(values["run"])
+    except (ValueError, KeyError, TypeError, DataError) as error:
+        raise _damaged(path, str(error).partition("\n")[0]) from error
+
+
+def read_score_values(path: Path) -> dict[str, Any]:
+    """Read the values of a scores.json by name, for notes. Raises ModelError for a damaged file."""
+    try:
+        values = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(values, dict):
+        raise _damaged(path, "it holds no values by name")
+    return values
 
 
 def options_of_run(model: Path) -> ReadingOptions:
@@ -84,8 +134,9 @@ def options_of_run(model: Path) -> ReadingOptions:
     reading = read_source(model).settings.get("reading") if model.is_dir() else None
     options = reading.get("options") if isinstance(reading, Mapping) else None
     try:
-        return ReadingOptions(**(options or {}))
-    except TypeError as error:
+        ReadingOptions(**(options or {}))  # for the names
+        return TypeAdapter(ReadingOptions).validate_python(options or {})
+    except (TypeError, ValueError) as error:
         raise _damaged(model / "recipe.yaml", error) from error
 
 
@@ -99,7 +150,10 @@ def read_curves(run: Path) -> tuple[dict[str, float], ...]:
         return ()
     try:
         with table.open(encoding="utf-8", newline="") as file:
-            return tuple({name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(file))
+            rows = tuple({name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(file))
+            if any(isinf(v) or (isnan(v) and n != "train_loss") for row in rows for n, v in row.items()):
+                raise ValueError("its numbers are not finite")
+            return rows
     except (OSError, UnicodeDecodeError, csv.Error, ValueError, TypeError, KeyError) as error:
         raise _damaged(table, error) from error
 

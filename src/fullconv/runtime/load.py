@@ -8,14 +8,17 @@ from typing import get_args
 from fullconv.choices import Backend
 from fullconv.errors import ModelError, UsageError
 from fullconv.extras import need
+from fullconv.files import StrPath
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.runner import Runner
 
 __all__ = ["load_runner"]
 
 
-def load_runner(path: Path, backend: Backend | None = None) -> Runner:
+def load_runner(path: Path, backend: Backend | None = None, code: StrPath | None = None) -> Runner:
     """Load an .onnx file (ONNX Runtime by default, or OpenVINO), or a run folder or weights file (torch).
+
+    `code` is the FILE.py that builds a custom classifier, if the user names it; no other model needs it.
 
     Raises UsageError for a backend that does not run this kind of model, ModelError if the file is not a model, and
     MissingExtra if the backend is not installed. Torch is imported only to run a network with it.
@@ -39,7 +42,7 @@ def load_runner(path: Path, backend: Backend | None = None) -> Runner:
         need("train", "torch", "torchvision", "safetensors")
         from fullconv.net.torch_runner import TorchRunner
 
-        return TorchRunner.load(path)
+        return TorchRunner.load(path, code=code)
     if backend == "openvino":
         need("openvino", "openvino")
         from fullconv.runtime.openvino import OpenVinoFile

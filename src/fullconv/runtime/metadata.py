@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from fullconv.arrays import Float32
-from fullconv.errors import DataError, ModelError
+from fullconv.documents import parse_json
+from fullconv.errors import ModelError
 from fullconv.files import StrPath
 from fullconv.geometry import Upsampling, bilinear_kernel
 from fullconv.geometry.tiles import Window
@@ -24,6 +27,9 @@ from fullconv.model_info import ModelInfo
 __all__ = ["FORMAT_VERSION", "NOTES", "ModelMetadata"]
 
 FORMAT_VERSION = 1
+
+MAX_NUMBER, MAX_FACTOR, MAX_PADDING = 10**6, 1024, 1024
+"""The largest number of a description, factor of its last upsampling, and padding before the image."""
 
 NOTES: tuple[str, ...] = ("network", "recipe", "scores", "weights", "licence", "quantized")
 
@@ -71,8 +77,15 @@ class ModelMetadata:
             if min(window.before, window.after) < 0 or window.period < 1:
                 raise ValueError(f"a pixel cannot depend on {window}")
         for upsampling in self.upsamplings:
+            if not 1 <= upsampling.factor <= MAX_FACTOR:
+                raise ValueError(f"the factor of an upsampling is {upsampling.factor}")
             if not 1 <= upsampling.kernel <= 2 * upsampling.factor:
-                raise ValueError(f"{upsampling} has a kernel of 1 to {2 * upsampling.factor} cells")
+                raise ValueError(
+                    f"an upsampling by {upsampling.factor} has a kernel of 1 to {2 * upsampling.factor} cells"
+                )
+        for start, upsampling in zip(self.start, self.upsamplings, strict=True):
+            if not 0 <= start <= 4 * upsampling.factor + MAX_PADDING:
+                raise ValueError(f"the first pixel is at {start} of the upsampled logits")
 
     def to_metadata(self) -> dict[str, str]:
         """Return names and JSON values, for the file's metadata_props."""
@@ -106,17 +119,18 @@ class ModelMetadata:
                 code="foreign-onnx",
             )
         try:
-            values = {name: json.loads(text) for name, text in texts.items() if name in _NAMES + NOTES}
-            if values["format_version"] != FORMAT_VERSION:
+            values = {name: parse_json(text) for name, text in texts.items() if name in _NAMES + NOTES}
+            if _whole(values["format_version"]) != FORMAT_VERSION:
                 raise ModelError(
                     f"{path} has format {values['format_version']}, but this version of fullconv reads format "
                     f"{FORMAT_VERSION}; export the model again with this version",
                     code="onnx-format-version",
                 )
             return cls._read(values)
-        except (ValueError, KeyError, TypeError, AttributeError, DataError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
             raise ModelError(
-                f"{path} has a description that cannot be read ({error!r}); export the model again",
+                f"{path} has a description that cannot be read ({reason}); export the model again",
                 code="damaged-metadata",
             ) from error
 
@@ -128,8 +142,8 @@ class ModelMetadata:
         top, left = values["lead"]
         bounds, exact = values.get("value_range"), values["exact"]
         if not isinstance(exact, bool):
-            raise ValueError(f"exact is {exact!r}")
-        value_range = None if bounds is None else (float(bounds[0]), float(bounds[1]))
+            raise ValueError("exact is neither true nor false")
+        value_range = None if bounds is None else _read_range(bounds)
         kernel = None
         if "kernel" in values:
             shape = (labels.num_classes, labels.num_classes, rows.kernel, columns.kernel)
@@ -174,8 +188,24 @@ class ModelMetadata:
 
 def _read_upsampling(entry: dict[str, Any]) -> Upsampling:
     numbers = dict(entry)
-    peak = Fraction(numbers.pop("peak"))
+    peak = _read_peak(numbers.pop("peak"))
     return Upsampling(peak=peak, **_whole_numbers(numbers))
+
+
+def _read_peak(text: object) -> Fraction:
+    """Return the number in "7" or "7/2"; no other form is written, and some would take for ever to compute."""
+    match = re.fullmatch(r"(-?\d{1,6})(?:/(\d{1,6}))?", text) if isinstance(text, str) else None
+    if match is None or (match[2] is not None and int(match[2]) == 0):
+        raise ValueError("peak is not a number such as 7/2")
+    return Fraction(int(match[1]), int(match[2] or 1))
+
+
+def _read_range(bounds: object) -> tuple[float, float]:
+    if isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(n, int | float) for n in bounds):
+        low, high = map(float, bounds)
+        if isfinite(low) and isfinite(high) and low < high:
+            return low, high
+    raise ValueError("value_range is not two numbers, the smaller one first")
 
 
 def _whole_numbers(entry: dict[str, Any]) -> dict[str, int]:
@@ -185,5 +215,7 @@ def _whole_numbers(entry: dict[str, Any]) -> dict[str, int]:
 def _whole(value: object) -> int:
     """Return a JSON number without a fraction; ValueError for anything else."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a whole number")
+        raise ValueError("a number is not whole")
+    if abs(value) > MAX_NUMBER:
+        raise ValueError("a number is too large")
     return value

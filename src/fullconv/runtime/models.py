@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from fullconv.errors import ModelError
+from fullconv.installation import real_path
 
 __all__ = ["bundled", "bundled_names", "model_path"]
 
-FOLDER = Path(__file__).parent.parent / "models"
+FOLDER: Traversable = files("fullconv").joinpath("models")
 
 
-def bundled_names(folder: Path = FOLDER) -> list[str]:
+def bundled_names(folder: Traversable = FOLDER) -> list[str]:
     """Return the names of the bundled models, sorted."""
-    return sorted(path.stem for path in folder.glob("*.onnx"))
+    inside = folder.iterdir() if folder.is_dir() else ()
+    return sorted(file.name.removesuffix(".onnx") for file in inside if file.name.endswith(".onnx"))
 
 
-def bundled(name: str, folder: Path = FOLDER) -> Path:
+def bundled(name: str, folder: Traversable = FOLDER) -> Path:
     """Return the file of a bundled model; raise ModelError, which lists the names, for any other name."""
     names = bundled_names(folder)
     if name not in names:
@@ -26,10 +30,10 @@ def bundled(name: str, folder: Path = FOLDER) -> Path:
             f"({', '.join(names) or 'this installation has none'})",
             code="no-model",
         )
-    return folder / f"{name}.onnx"
+    return real_path(folder.joinpath(f"{name}.onnx"))
 
 
-def model_path(model: str | os.PathLike[str], folder: Path = FOLDER) -> Path:
+def model_path(model: str | os.PathLike[str], folder: Traversable = FOLDER) -> Path:
     """Return the path of a model, which is the name of a bundled model or an existing path.
 
     A bundled name has priority over a folder of that name: ./street is the folder. Raises ModelError for anything else.

@@ -14,6 +14,7 @@ from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.runtime.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
+from fullconv.runtime.onnx_scan import scan_onnx
 
 __all__ = ["OnnxFile"]
 
@@ -40,16 +41,15 @@ class OnnxFile:
         if not path.is_file():
             message = f"{path}: no such file; give a .onnx file that fullconv export wrote"
             raise ModelError(message, code="model-not-found")
+        metadata = ModelMetadata.from_metadata(path, scan_onnx(path))
+        onnxruntime.set_default_logger_severity(4)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors are exceptions, which fullconv words
         options.enable_mem_pattern = False
         name = str(path.absolute())
         try:
             session = ForkSafe(lambda: onnxruntime.InferenceSession(name, options, providers=["CPUExecutionProvider"]))
-            metadata = ModelMetadata.from_metadata(path, session.value.get_modelmeta().custom_metadata_map)
-        except ModelError:
-            raise
         except Exception as error:  # ONNX Runtime's exceptions have no other common class
             raise ModelError(f"{path}: cannot be read as an ONNX file: {error}", code="invalid-onnx-file") from error
         return cls(session, metadata)
@@ -71,6 +71,7 @@ class OnnxFile:
         size = f"{images.shape[1]}x{images.shape[2]}"
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
+        options.log_severity_level = 4
         try:
             (result,) = self._session.value.run([output], {"images": np.ascontiguousarray(images)}, options)
         except Exception as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 
 from fullconv.arrays import Float32, UInt8
 from fullconv.choices import Precision
@@ -16,7 +16,12 @@ from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.runtime.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
+from fullconv.runtime.onnx_scan import scan_onnx
 from fullconv.runtime.openvino_process import OpenVinoProcess
+
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it sends usage data and writes into HOME
+
+import openvino  # noqa: E402
 
 __all__ = ["OpenVinoFile"]
 
@@ -78,8 +83,8 @@ class _Network:
 
     def __init__(self, path: Path, threads: int | None, precision: Precision | None) -> None:
         core = _core_guard().value
+        self.metadata = ModelMetadata.from_metadata(path, scan_onnx(path))
         whole = core.read_model(path)
-        self.metadata = ModelMetadata.from_metadata(path, _read_metadata(whole))
         model = openvino.Model([whole.output("logits")], whole.get_parameters())
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -109,10 +114,3 @@ def _core_guard() -> ForkSafe[openvino.Core]:
     When a second core ends, OpenVINO leaves a freed signal stack to the thread, and the next signal kills the process.
     """
     return ForkSafe(openvino.Core)
-
-
-def _read_metadata(model: Any) -> dict[str, str]:
-    """Return the file's metadata_props, which OpenVINO stores as runtime information of the model."""
-    if not model.has_rt_info(["framework"]):
-        return {}
-    return {name: str(text) for name, text in model.get_rt_info(["framework"]).value.items()}

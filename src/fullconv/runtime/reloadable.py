@@ -10,6 +10,7 @@ from typing import Any
 from fullconv.arrays import Float32, UInt8
 from fullconv.choices import Backend
 from fullconv.errors import ModelError
+from fullconv.files import StrPath
 from fullconv.model_info import ModelInfo
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.models import FOLDER, bundled, model_path
@@ -28,9 +29,10 @@ class ReloadableRunner:
     its files do not change. The methods then raise ModelError if the files are lost, or hold another kind of model.
     """
 
-    def __init__(self, path: Path, backend: Backend | None = None) -> None:
+    def __init__(self, path: Path, backend: Backend | None = None, code: StrPath | None = None) -> None:
         """Load the model; raise the errors of `load_runner`."""
-        self._runner: Runner | None = load_runner(path, backend)
+        self._code = None if code is None else os.path.abspath(code)
+        self._runner: Runner | None = load_runner(path, backend, self._code)
         self._backend, self._info = backend, self._runner.info
         self._bundled = path.stem if path.parent == FOLDER else ""
         self._path = os.path.abspath(path)
@@ -55,7 +57,7 @@ class ReloadableRunner:
     def _load(self) -> Runner:
         if self._runner is None:
             path = bundled(self._bundled) if self._bundled else model_path(self._path)
-            runner = _load_once(path, self._backend, _identify(path))
+            runner = _load_once(path, self._backend, self._code, _identify(path))
             if runner.info != self._info:
                 message = f"{path} now has other classes or takes other images than when it was pickled; load it again"
                 raise ModelError(message, code="model-changed")
@@ -64,8 +66,8 @@ class ReloadableRunner:
 
 
 @lru_cache(KEPT)
-def _load_once(path: Path, backend: Backend | None, identity: tuple[object, ...]) -> Runner:
-    return load_runner(path, backend)
+def _load_once(path: Path, backend: Backend | None, code: str | None, identity: tuple[object, ...]) -> Runner:
+    return load_runner(path, backend, code)
 
 
 def _identify(path: Path) -> tuple[object, ...]:

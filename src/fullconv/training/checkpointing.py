@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from pydantic import Field, FiniteFloat, TypeAdapter
+from torch import Tensor
 
 from fullconv.errors import Interrupted, ModelError
 from fullconv.files import atomic_write, write_text
+from fullconv.locks import hold_folder
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.training.task import SegmentationTask
+from fullconv.watchdog import note_handled, set_patience
 
-__all__ = ["Checkpointing", "RunState", "load_state"]
+__all__ = ["Checkpointing", "RunState", "damaged_checkpoint", "hold_run", "load_state"]
 
 COLUMNS = ("epoch", "step", "seconds", "lr", "train_loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
+
+STEP_SECONDS = 60.0
+"""The time that a step and its saving may take after a signal; a second signal ends the training at once."""
 
 
 @dataclass
@@ -34,12 +45,25 @@ class RunState:
     the best mIoU so far. `losses` are those since the last validation, `rows` those of metrics.csv.
     """
 
-    step: int = 0
-    validated: int = 0
-    seconds: float = 0.0
-    best: float = -1.0
+    step: Annotated[int, Field(ge=0)] = 0
+    validated: Annotated[int, Field(ge=0)] = 0
+    seconds: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    best: Annotated[FiniteFloat, Field(ge=-1, le=1)] = -1.0
     losses: list[float] = field(default_factory=list)
     rows: list[dict[str, float]] = field(default_factory=list)
+
+
+@contextmanager
+def hold_run(out: Path) -> Iterator[None]:
+    """Be the only process that writes the folder of a run, a ladder or folds. Raises FullconvError for the second one.
+
+    Processes that Lightning starts for further devices write nothing.
+    """
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        yield
+        return
+    with hold_folder(out):
+        yield
 
 
 def load_state(path: Path) -> tuple[RunState, dict[str, Any]]:
@@ -49,10 +73,30 @@ def load_state(path: Path) -> tuple[RunState, dict[str, Any]]:
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        return RunState(**checkpoint["fullconv"]), checkpoint
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError) as error:
-        message = f"{path} cannot be read as a checkpoint: {error}; remove it to start the run again"
-        raise ModelError(message, code="unreadable-checkpoint") from error
+    except Exception as error:  # torch's readers raise errors of many types, and advise to run the code in the file
+        raise damaged_checkpoint(path, type(error).__name__) from error
+    try:
+        values = checkpoint["fullconv"]
+        TypeAdapter(RunState).validate_json(json.dumps(values), strict=True)
+        state = RunState(**values)  # pydantic's own would have floats for the whole numbers of rows
+        weights, optimizers = checkpoint["state_dict"], checkpoint["optimizer_states"]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise damaged_checkpoint(path, str(error).partition("\n")[0]) from error
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+    ):
+        raise damaged_checkpoint(path, "it has no weights by name")
+    if not isinstance(optimizers, list) or not all(isinstance(values, dict) for values in optimizers):
+        raise damaged_checkpoint(path, "it has no states of the optimizer")
+    if state.validated > state.step:
+        raise damaged_checkpoint(path, f"it was validated at step {state.validated} of {state.step}")
+    return state, checkpoint
+
+
+def damaged_checkpoint(path: Path, reason: str) -> ModelError:
+    """Return the error for a checkpoint with which no run can resume."""
+    message = f"{path} cannot be read as a checkpoint ({reason}); remove it to start the run again"
+    return ModelError(message, code="unreadable-checkpoint")
 
 
 class Checkpointing(Callback):
@@ -72,11 +116,19 @@ class Checkpointing(Callback):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the state of the optimizer, and handle SIGINT and SIGTERM until the run ends."""
+        """Restore the state of the optimizer, and handle SIGINT, SIGTERM and SIGHUP until the run ends."""
         for optimizer, values in zip(trainer.optimizers, self.optimizer_states, strict=False):
-            optimizer.load_state_dict(values)
+            try:
+                optimizer.load_state_dict(values)
+            except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+                reason = "the state of its optimizer does not fit the network"
+                raise damaged_checkpoint(self.out / "last.ckpt", reason) from error
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            set_patience(STEP_SECONDS)
+            stopping = {signal.SIGINT, signal.SIGTERM}
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+                stopping.add(signal.SIGHUP)
+            for number in stopping:
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -89,11 +141,13 @@ class Checkpointing(Callback):
         self._raise_if_stopped()
 
     def _restore_handlers(self) -> None:
+        set_patience()
         while self._handlers:
             number, handler = self._handlers.popitem()
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        note_handled()
         if self.stop is not None:
             raise KeyboardInterrupt
         self.stop = signal.Signals(number).name
@@ -164,7 +218,7 @@ class Checkpointing(Callback):
             "optimizer_states": [o.state_dict() for o in trainer.optimizers] or self.optimizer_states,
         }
         if trainer.is_global_zero:
-            with atomic_write(self.out / "last.ckpt") as temporary:
+            with atomic_write(self.out / "last.ckpt", errors=(RuntimeError,)) as temporary:
                 torch.save(checkpoint, temporary)
         self.saved_at = time.monotonic()
 

@@ -17,10 +17,12 @@ from fullconv.evaluation.intervals import Bootstrap, bootstrap
 from fullconv.evaluation.measure import Measurement, measure
 from fullconv.files import write_text
 from fullconv.metrics import Scores
+from fullconv.net.classifiers.user_file import path_of_code
 from fullconv.net.torch_runner import TorchRunner
 from fullconv.pages.parts import percent
 from fullconv.report.folds import Fold, write_folds_page
 from fullconv.report.verdict import find_majority_class
+from fullconv.training.checkpointing import hold_run
 from fullconv.training.job import Job
 from fullconv.training.progress import OnProgress, TrainResult
 from fullconv.training.train import train
@@ -47,6 +49,14 @@ def cross_validate(
     Raises UsageError for a number of folds that the data do not have, or if `out` contains folds and `resume` is not
     set; and all errors of `train`.
     """
+    with hold_run(out):
+        return _cross_validate(dataset, job, out, count, resume, on_progress)
+
+
+def _cross_validate(
+    dataset: DataSet, job: Job, out: Path, count: int, resume: bool, on_progress: OnProgress | None
+) -> TrainResult:
+    """Cross-validate in a folder that no other process writes."""
     divided = divide_into_folds(dataset, count)
     if not resume and any(out.glob("*/recipe.yaml")):
         message = f"{out} already contains folds; add --resume to continue them, or name another folder with --out"
@@ -56,7 +66,9 @@ def cross_validate(
         folder = out / f"fold-{number}"
         logger.info(f"\nfold {number} of {count}: {folder}")
         results.append(train(fold, job, folder, resume=resume, on_progress=on_progress))
-        measured.append(measure(TorchRunner.load(folder), fold.read_as(fold.input), "val"))
+        measured.append(
+            measure(TorchRunner.load(folder, code=path_of_code(job.spec.model)), fold.read_as(fold.input), "val")
+        )
     return _summarize(dataset, out, results, measured)
 
 

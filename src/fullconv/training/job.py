@@ -15,7 +15,7 @@ from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.errors import UsageError
 from fullconv.net.classifiers.backbones import describe_pretrained
-from fullconv.net.classifiers.user_file import make_absolute
+from fullconv.net.classifiers.user_file import hash_code, make_absolute
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.choose import MODEL, Choice, choose
 from fullconv.training.recipe import RECIPES, Recipe, override
@@ -129,6 +129,7 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         at_once=paper,
         padding=options.padding,
         dilate=options.dilate,
+        code_sha256=hash_code(model),
     )
     weights = os.fspath(options.weights)
     return Job(spec, recipe, None if weights == "none" else weights, choices=choices)

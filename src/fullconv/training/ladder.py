@@ -14,6 +14,7 @@ from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.errors import UsageError
 from fullconv.files import write_text
 from fullconv.report.ladder import Step, write_ladder_page
+from fullconv.training.checkpointing import hold_run
 from fullconv.training.job import Job
 from fullconv.training.progress import OnProgress, TrainResult
 from fullconv.training.train import train
@@ -75,25 +76,32 @@ def climb(
     if epochs_each is not None and (len(epochs_each) != len(planned) or min(epochs_each) < 1):
         message = f"this ladder has {len(planned)} rungs, so --epochs-each takes {len(planned)} numbers of at least 1"
         raise UsageError(message, code="epochs-each-differ")
-    if not resume and any(out.glob("*/recipe.yaml")):
-        message = f"{out} already contains a ladder; add --resume to continue it, or name another folder with --out"
-        raise UsageError(message, code="run-exists")
-    statistics = statistics or read_statistics(dataset, "train", "val")
+    jobs = [_plan_rung(job, rung, number, epochs_each) for number, rung in enumerate(planned)]
     rungs: list[Rung] = []
-    for number, (stride, fixed) in enumerate(planned, start=1):
-        spec = replace(job.spec, stride=stride, fixed=fixed, at_once=False)
-        folder = out / f"{number}-{spec.name.lower()}"
-        recipe = replace(job.recipe, epochs=epochs_each[number - 1] if epochs_each else job.recipe.epochs)
-        if fixed:
-            recipe = replace(recipe, val_every=1, frozen_stride=1)
-        recipe.check()
-        start = rungs[-1].folder if rungs else None
-        logger.info(f"\n{number} of {len(planned)}: {spec.name} in {folder}")
-        rung = Job(spec, recipe, job.weights, start)
-        result = train(dataset, rung, folder, statistics=statistics, resume=resume, on_progress=on_progress)
-        rungs.append(Rung(spec.name, result))
-        _write(rungs, dataset, out)
+    with hold_run(out):
+        if not resume and any(out.glob("*/recipe.yaml")):
+            message = f"{out} already contains a ladder; add --resume to continue it, or name another folder with --out"
+            raise UsageError(message, code="run-exists")
+        statistics = statistics or read_statistics(dataset, "train", "val")
+        for number, rung in enumerate(jobs, start=1):
+            folder = out / f"{number}-{rung.spec.name.lower()}"
+            logger.info(f"\n{number} of {len(planned)}: {rung.spec.name} in {folder}")
+            rung = replace(rung, start=rungs[-1].folder if rungs else None)
+            result = train(dataset, rung, folder, statistics=statistics, resume=resume, on_progress=on_progress)
+            rungs.append(Rung(rung.spec.name, result))
+            _write(rungs, dataset, out)
     return rungs
+
+
+def _plan_rung(job: Job, rung: tuple[int, bool], index: int, epochs_each: Sequence[int] | None) -> Job:
+    """Return the job of a rung, without its start. Raises UsageError as `Recipe.check`."""
+    stride, fixed = rung
+    spec = replace(job.spec, stride=stride, fixed=fixed, at_once=False)
+    recipe = replace(job.recipe, epochs=epochs_each[index] if epochs_each else job.recipe.epochs)
+    if fixed:
+        recipe = replace(recipe, val_every=1, frozen_stride=1)
+    recipe.check()
+    return Job(spec, recipe, job.weights)
 
 
 def find_published(dataset: DataSet) -> Published:

@@ -9,10 +9,10 @@ from difflib import get_close_matches
 from math import inf, isfinite
 from typing import Any, Literal
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from fullconv.choices import RecipeName
+from fullconv.documents import parse_yaml
 from fullconv.errors import UsageError
 
 __all__ = ["RECIPES", "Recipe", "default_recipe", "override", "paper_recipe"]
@@ -167,7 +167,7 @@ def override(recipe: Recipe, assignments: Mapping[str, Any]) -> Recipe:
 
 def _parse_yaml(name: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return parse_yaml(text)
+    except ValueError as error:
         message = f"recipe: {name}={text} is not a YAML value, such as 3, true or [0.5, 2]"
         raise UsageError(message, code="invalid-recipe-value") from error

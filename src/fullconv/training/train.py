@@ -6,6 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,26 +14,26 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loops.progress import _ProcessedTracker
 
 from fullconv.data.channels import measure_channels
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
+from fullconv.documents import dump_yaml
 from fullconv.errors import ModelError, UsageError
 from fullconv.evaluation.measure import measure
 from fullconv.files import write_text
-from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, load_net
+from fullconv.net.classifiers.user_file import path_of_code
 from fullconv.net.fcn.network import FCN, build, rebuild
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.surgery.convolutionalize import transplant
 from fullconv.net.torch_runner import TorchRunner
 from fullconv.report.page import write_report
-from fullconv.report.source import read_source
+from fullconv.report.source import read_scores, read_settings, read_source
 from fullconv.training.augment import GREY
-from fullconv.training.checkpointing import Checkpointing, RunState, load_state
+from fullconv.training.checkpointing import Checkpointing, RunState, damaged_checkpoint, hold_run, load_state
 from fullconv.training.data_module import DataModule
 from fullconv.training.frozen_features import freeze_all_but_score
 from fullconv.training.job import Job, TrainingOptions, make_job
@@ -47,7 +48,7 @@ __all__ = ["estimate", "train"]
 
 logger = logging.getLogger(__name__)
 
-MAY_DIFFER = {"save_minutes", "workers", "choices", "range", "notes", "fullconv", "torch"}
+MAY_DIFFER = {"save_minutes", "workers", "choices", "range", "notes", "fullconv", "torch", "code_sha256"}
 """Settings that may differ when a run resumes, because they do not change its outcome."""
 
 
@@ -67,19 +68,33 @@ def train(
     The plan is logged before the first step.
 
     Raises UsageError if `out` contains a run and `resume` is not set, or if that run has other settings; DataError if
-    the data have faults; Interrupted after a signal, when everything is saved.
+    the data have faults; FullconvError if another process is writing `out`; Interrupted after a signal, when everything
+    is saved.
     """
+    with nullcontext() if resume and (out / "scores.json").is_file() else hold_run(out):  # a finished run is only read
+        return _train(dataset, job, out, statistics, resume, on_progress)
+
+
+def _train(
+    dataset: DataSet,
+    job: Job,
+    out: Path,
+    statistics: DataSetStatistics | None,
+    resume: bool,
+    on_progress: OnProgress | None,
+) -> TrainResult:
+    """Train in a folder that no other process writes."""
     job = _set_channels(job, dataset)
     statistics = statistics or read_statistics(dataset, "train", "val")
     settings = _describe_settings(dataset, job, statistics)
     _check_run(out, settings, resume)
     if (out / "scores.json").is_file():
-        return _warn(_read_result(out))
+        return _warn(_read_result(out, job))
     state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
     run = _prepare(dataset, job, statistics, on_progress)
     if checkpoint is None:
-        write_text(out / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-    _restore(run.task, state, checkpoint)
+        write_text(out / "recipe.yaml", dump_yaml(settings))
+    _restore(run.task, state, checkpoint, out / "last.ckpt")
     plan = run.plan(dataset)
     logger.info(plan.text())
     saved = Saved(run.task.net.spec, dataset.labels, {"settings": settings})
@@ -87,7 +102,7 @@ def train(
     checkpointing.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
     time_left = TimeLeft(plan.step_seconds, plan.validation_seconds, run.steps * job.recipe.val_every)
     _fit(run, checkpointing, ProgressCallback(checkpointing, job.spec.name, on_progress, time_left))
-    return _warn(_finish(dataset, out, checkpointing.state.seconds))
+    return _warn(_finish(dataset, job, out, checkpointing.state.seconds))
 
 
 def estimate(dataset: DataSet) -> tuple[tuple[str, str], ...]:
@@ -170,8 +185,12 @@ def _check_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
     if not resume:
         message = f"{out} already contains a run; add --resume to continue it, or name another folder with --out"
         raise UsageError(message, code="run-exists")
-    before = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
-    before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # with newer options
+    before = read_settings(out / "recipe.yaml")
+    try:
+        before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # with newer options
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"{out / 'recipe.yaml'} is damaged ({error}); restore it, or move it away"
+        raise ModelError(message, code="damaged-run-folder") from error
     differ = [
         f"{name} was {old!r}, now {new!r}"
         for name, (old, new) in _compare_settings(before, json.loads(json.dumps(dict(values)))).items()
@@ -202,7 +221,7 @@ def _build_network(job: Job, dataset: DataSet) -> FCN:
         if dataset.channels != 3:
             net.set_normalization(*measure_channels(dataset))
         return net
-    start, saved = load_net(job.start)
+    start, saved = load_net(job.start, path_of_code(job.spec.model))
     head = saved.spec
     net = rebuild(replace(job.spec, head_width=head.head_width, head_norm=head.head_norm, norm=head.norm))
     transplant(start, net)
@@ -221,9 +240,14 @@ def _freeze(net: FCN, recipe: Recipe) -> None:
         freeze_below(net, recipe.frozen_stride)
 
 
-def _restore(task: SegmentationTask, state: RunState, checkpoint: Mapping[str, Any] | None) -> None:
+def _restore(task: SegmentationTask, state: RunState, checkpoint: Mapping[str, Any] | None, path: Path) -> None:
     if checkpoint is not None:
-        task.load_state_dict(checkpoint["state_dict"])
+        try:
+            task.load_state_dict(checkpoint["state_dict"])
+        except (RuntimeError, AttributeError) as error:
+            raise damaged_checkpoint(path, "its weights do not fit the network") from error
+        if state.step > task.total_steps:
+            raise damaged_checkpoint(path, f"it is at step {state.step} of {task.total_steps}")
         task.step, task.losses = state.step, list(state.losses)
 
 
@@ -258,40 +282,39 @@ def _fit(run: _Run, checkpointing: Checkpointing, reports: ProgressCallback) -> 
             trainer.fit(task, data)
 
 
-def _finish(dataset: DataSet, out: Path, seconds: float) -> TrainResult:
+def _finish(dataset: DataSet, job: Job, out: Path, seconds: float) -> TrainResult:
     """Score the best weights as `evaluate` does, and write report.html, model.onnx and scores.json."""
-    runner = TorchRunner.load(out)
+    runner = TorchRunner.load(out, code=path_of_code(job.spec.model))
     measured = measure(runner, dataset, "val")
     parameters = sum(p.numel() for p in runner.net.parameters())
     alarm = write_report(out / "report.html", measured, read_source(out)).alarm
-    model = None if alarm else _export(out)
+    model = None if alarm else _export(out, job)
     seconds = round(seconds, 1)  # as a resumed run reads it
     run = {"seconds": seconds, "parameters": parameters, "network": runner.net.spec.name, "alarm": alarm}
     write_text(out / "scores.json", json.dumps({**measured.scores.to_dict(), "run": run}, indent=1))
     return TrainResult(out, measured.scores, seconds, parameters, alarm, model)
 
 
-def _export(out: Path) -> Path | None:
+def _export(out: Path, job: Job) -> Path | None:
     """Write model.onnx unless it exists. Without an ONNX form, log the reason and return None."""
     from fullconv.onnx_export import export
 
     target = out / "model.onnx"
     try:
         if not target.exists():
-            export(out, target)
+            export(out, target, code=path_of_code(job.spec.model))
     except ModelError as error:
         logger.info(f"model.onnx was not written: {error}")
         return None
     return target
 
 
-def _read_result(out: Path) -> TrainResult:
+def _read_result(out: Path, job: Job) -> TrainResult:
     """Return the result of a finished run. If its model.onnx is missing, write it again."""
-    values = json.loads((out / "scores.json").read_text(encoding="utf-8"))
-    run = values["run"]
+    scores, run = read_scores(out / "scores.json")
     alarm = run.get("alarm", "")
-    model = None if alarm else _export(out)
-    return TrainResult(out, Scores.from_dict(values), run["seconds"], run["parameters"], alarm, model)
+    model = None if alarm else _export(out, job)
+    return TrainResult(out, scores, run["seconds"], run["parameters"], alarm, model)
 
 
 def _warn(result: TrainResult) -> TrainResult:

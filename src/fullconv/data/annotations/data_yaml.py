@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fullconv.documents import parse_yaml
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import read_file
 
 __all__ = ["KEYS", "DataYaml", "describes_yolo", "find_data_yaml", "read_names_file"]
 
@@ -78,7 +78,7 @@ def read_names_file(folder: Path) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        lines = read_file(path).decode("utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError.of(
             Fault("class-names", path, f"cannot be read as UTF-8 text ({error})", "save it as UTF-8")
@@ -89,8 +89,8 @@ def read_names_file(folder: Path) -> tuple[str, ...]:
 def _load(path: Path) -> dict[Any, Any]:
     """Return the keys of a YAML file; none if it is no map. Raises DataError if data.yaml is not YAML."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        values = parse_yaml(read_file(path).decode("utf-8-sig"))
+    except (OSError, ValueError) as error:
         if path.stem != "data":  # other files are reported where they are used
             return {}
         problem = f"cannot be read as YAML ({' '.join(str(error).split())})"

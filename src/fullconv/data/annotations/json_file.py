@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from fullconv.faults import Fault
+from fullconv.files import read_file
 
 __all__ = ["BadEntry", "are_few", "parse", "parse_each", "parse_entries", "skipped_entry"]
 
@@ -112,7 +113,7 @@ def skipped_entry(path: Path, bad: BadEntry, sample: str | None, split: str | No
 
 def _read(path: Path, faults: list[Fault]) -> bytes | None:
     try:
-        return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        return read_file(path).removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"
         faults.append(Fault("unreadable-file", path, problem, "check its permissions"))

@@ -16,6 +16,7 @@ from fullconv.data.pairing import normalize_stem
 from fullconv.data.splits import SPLITS, UNDIVIDED, split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import read_file
 from fullconv.images import BAND_SUFFIXES
 
 __all__ = ["apply_lists", "find_inside", "read_lines"]
@@ -154,8 +155,12 @@ def _key(written: str) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a list that are not blank."""
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    """Return the lines of a list that are not blank. Raises DataError if it cannot be read."""
+    try:
+        lines = read_file(path).decode("utf-8-sig", errors="replace").splitlines()
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or error})"
+        raise DataError.of(Fault("unreadable-file", path, problem, "check its permissions")) from None
     return [line.strip() for line in lines if line.strip()]
 
 

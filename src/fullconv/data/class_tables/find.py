@@ -10,6 +10,7 @@ from pathlib import Path
 from fullconv.data.class_tables.json_tables import read_json_table, read_yaml_table
 from fullconv.data.class_tables.table import ClassTable, table_error
 from fullconv.data.class_tables.text_tables import read_csv_table, read_text_table
+from fullconv.files import read_file
 
 __all__ = ["find_tables"]
 
@@ -88,7 +89,7 @@ def _read(path: Path) -> ClassTable | None:
 
 def _text(path: Path, required: bool = True) -> str | None:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_file(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         if required:
             raise table_error(path, f"cannot be read as UTF-8 text ({error})") from None

@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fullconv.data.class_tables.colors import parse_color
 from fullconv.data.class_tables.table import ClassTable, Entry, make_table, table_error
+from fullconv.documents import parse_yaml
 
 __all__ = ["read_json_table", "read_yaml_table"]
 
@@ -43,8 +42,8 @@ def read_json_table(path: Path, text: str, named: bool) -> ClassTable | None:
 def read_yaml_table(path: Path, text: str) -> ClassTable | None:
     """Read `names` of a YAML file, as ultralytics writes it. Raises DataError if the file is not YAML."""
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+        document = parse_yaml(text)
+    except ValueError as error:
         raise table_error(path, f"is not YAML ({' '.join(str(error).split())})") from None
     return _table(path, document) if isinstance(document, dict) and "names" in document else None
 
@@ -94,7 +93,7 @@ def _entries(value: Any) -> list[Entry] | None:
 def _entries_of_map(value: dict[Any, Any]) -> list[Entry] | None:
     """Read a map: number to name, name to number, name to colour, colour to name, or either to a map."""
     keys, items = list(value), list(value.values())
-    numbered = all(type(key) is int or (isinstance(key, str) and key.isdecimal()) for key in keys)
+    numbered = all(type(key) is int or (isinstance(key, str) and key.isdecimal() and len(key) < 10) for key in keys)
     if all(isinstance(item, str) for item in items) and numbered:
         return [Entry(item, int(key)) for key, item in value.items()]
     if all(type(item) is int for item in items):

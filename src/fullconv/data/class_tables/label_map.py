@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import read_file
 from fullconv.labels import Color, LabelSet
 
 __all__ = ["parse_label_map_line", "read_label_map_file"]
@@ -17,7 +18,7 @@ def read_label_map_file(path: Path) -> LabelSet:
     colors: list[Color] = []
     faults: list[Fault] = []
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_file(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         fault = Fault("class-names", path, f"cannot be read as UTF-8 text ({error})", "save it as UTF-8")
         raise DataError.of(fault) from None

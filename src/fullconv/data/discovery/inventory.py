@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = ["Folder", "Inventory", "is_litter", "list_files"]
+
+log = logging.getLogger(__name__)
 
 DEEPEST = 8
 """Folders below the data set's that are still searched."""
@@ -64,9 +67,10 @@ def list_files(root: Path) -> Inventory:
         path = root.joinpath(*parts)
         try:
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
-        except OSError:
+        except OSError as error:
             if not parts:
                 raise
+            log.warning("%s: left out, because this folder cannot be read (%s)", path, error.strerror or error)
             continue
         files = []
         for entry in entries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 from fullconv.data.dataset import DataSet
@@ -44,5 +45,5 @@ def read_stuff_maps(root: Path, maps: dict[str, Path], faults: list[Fault]) -> D
 
 
 def _categories() -> list[tuple[int, str]]:
-    lines = Path(__file__).with_name("coco_stuff_182.txt").read_text(encoding="utf-8").splitlines()
+    lines = files("fullconv.data.formats").joinpath("coco_stuff_182.txt").read_text(encoding="utf-8").splitlines()
     return [(key, name) for key, name in enumerate(lines, 1) if key not in UNUSED]

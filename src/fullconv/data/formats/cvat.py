@@ -16,6 +16,7 @@ from fullconv.data.pairing import check_sizes, is_image
 from fullconv.data.splits import SPLITS, UNDIVIDED, split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import read_file
 from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, read_image, read_label_map
 from fullconv.images.decoders.npy import ARRAY_SUFFIX
 from fullconv.labels import LabelSet
@@ -81,7 +82,7 @@ def _index_by_name(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> 
 
 
 def _read_list(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    lines = read_file(path).decode("utf-8-sig", "replace").splitlines()
     return [line.strip() for line in lines if line.strip()]
 
 

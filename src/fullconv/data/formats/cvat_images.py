@@ -22,6 +22,7 @@ from fullconv.data.dataset import DataSet
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import open_regular
 
 __all__ = ["is_cvat_images", "read_cvat_images"]
 
@@ -74,7 +75,7 @@ class _Document:
 def is_cvat_images(path: Path) -> bool:
     """Return whether an XML file looks like this format; its reader checks it later."""
     try:
-        with path.open("rb") as file:
+        with open(open_regular(path, follow=True), "rb") as file:
             head = file.read(HEAD)
     except OSError:
         return False

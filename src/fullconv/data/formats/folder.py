@@ -8,7 +8,7 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.discovery.words import parse_name
 from fullconv.data.mask_classes.decide import decide_and_label
 from fullconv.data.mask_classes.reader import Pair
-from fullconv.data.pairing import is_image, normalize_stem, pair_files
+from fullconv.data.pairing import is_image, list_folder, normalize_stem, pair_files
 from fullconv.data.reading import ReadingOptions
 from fullconv.data.splits import SPLITS, UNDIVIDED
 from fullconv.faults import Fault
@@ -29,7 +29,7 @@ def is_folder(root: Path) -> bool:
     images, masks = root / "images", root / "masks"
     if not (images.is_dir() and masks.is_dir()):
         return False
-    folders = [path.name for path in images.iterdir() if path.is_dir() and path.name[0] != "."]
+    folders = [path.name for path in list_folder(images) if path.is_dir() and path.name[0] != "."]
     others = [name for name in folders if name not in SPLITS]
     if others and all(parse_name(name).split and (masks / name).is_dir() for name in folders):
         return False
@@ -39,7 +39,7 @@ def is_folder(root: Path) -> bool:
 
 
 def _stems(folder: Path) -> set[str]:
-    files = folder.iterdir() if folder.is_dir() else ()
+    files = list_folder(folder) if folder.is_dir() else ()
     return {normalize_stem(path.stem) for path in files if is_image(path, BAND_SUFFIXES | MASK_SUFFIXES)}
 
 
@@ -67,7 +67,7 @@ def read_folder(root: Path, options: ReadingOptions, faults: list[Fault]) -> Dat
 
 
 def _folder_splits(images: Path, masks: Path, faults: list[Fault]) -> dict[str, tuple[Sample, ...]]:
-    folders = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name[0] != ".")
+    folders = sorted(path.name for path in list_folder(images, faults) if path.is_dir() and path.name[0] != ".")
     if not folders:
         return {UNDIVIDED: pair_files(images, masks, faults, mask_suffixes=MASK_SUFFIXES)}
     faults += _unsplit_faults(images, folders)
@@ -92,7 +92,7 @@ def _unsplit_faults(images: Path, folders: list[str]) -> list[Fault]:
     """Return faults for the images and folders that no split holds, although `images` has folders of splits."""
     unknown = [images / name for name in folders if name not in SPLITS]
     faults = [Fault("unknown-split", path, "is not a split", "name it train, val or test") for path in unknown]
-    loose = [path for path in sorted(images.iterdir()) if is_image(path, BAND_SUFFIXES)]
+    loose = [path for path in sorted(list_folder(images)) if is_image(path, BAND_SUFFIXES)]
     if loose:
         problem = f"{len(loose)} image(s) are in no split, next to the folders {', '.join(folders)}"
         faults.append(Fault("loose-images", loose[0], problem, "move them into images/train or images/val"))

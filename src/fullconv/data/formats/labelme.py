@@ -26,6 +26,7 @@ from fullconv.data.pairing import is_image
 from fullconv.data.splits import SPLITS, split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import is_given, read_file
 from fullconv.images import BAND_SUFFIXES
 from fullconv.images.decoders.npy import ARRAY_SUFFIX
 
@@ -88,13 +89,13 @@ def read_labelme(root: Path, files: dict[str, list[Path]], faults: list[Fault]) 
 
 
 def _read_classes(path: Path, entries: Sequence[AnnotatedImage]) -> Classes:
-    if not path.is_file():
+    if not is_given(path):
         try:
             return classes_of(sorted({label for entry in entries for label, _ in entry.shapes}))
         except DataError as error:
             raise DataError.of(class_fault(path.parent, error)) from None
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_file(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         fault = Fault("class-names", path, f"cannot be read as UTF-8 text ({error})", "save it as UTF-8")
         raise DataError.of(fault) from None

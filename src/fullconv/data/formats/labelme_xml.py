@@ -23,6 +23,7 @@ from fullconv.data.pairing import is_image
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import read_file
 from fullconv.images import BAND_SUFFIXES, open_with_pillow
 from fullconv.images.decoders.open_pillow import decoding_errors
 
@@ -81,7 +82,7 @@ def read_labelme_xml(root: Path, files: Sequence[Path], faults: list[Fault]) -> 
 
 def _is_labelme_xml(path: Path) -> bool:
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError:
         return False
     shapes = b"<pt>" in content or b"<segm>" in content

@@ -17,6 +17,7 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.pairing import is_image, normalize_stem
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import read_file
 from fullconv.images import BAND_SUFFIXES
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
@@ -50,7 +51,7 @@ def is_nnunet(root: Path) -> bool:
     if not all((root / folder).is_dir() for folder in FOLDERS[""]):
         return False
     try:
-        return b'"labels"' in (root / DESCRIPTION).read_bytes()
+        return b'"labels"' in read_file(root / DESCRIPTION)
     except OSError:
         return False
 

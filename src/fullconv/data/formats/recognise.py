@@ -10,6 +10,7 @@ from pathlib import Path
 from fullconv.data.dataset import DataSet
 from fullconv.data.splits import split_of
 from fullconv.faults import Fault
+from fullconv.files import is_given, read_file
 
 __all__ = ["Recognised", "recognise_annotations", "recognise_masks", "recognise_texts"]
 
@@ -100,11 +101,18 @@ def _recognise_coco(root: Path, files: list[Path]) -> Recognised:
     from fullconv.data.formats.coco import read_coco
     from fullconv.data.formats.coco_panoptic import MARK, read_coco_panoptic
 
-    panoptic = [path for path in files if MARK in path.read_bytes()]
+    panoptic = [path for path in files if _holds(path, MARK)]
     others = [path for path in files if path not in panoptic]
     if any(_recognise_file(path) for path in others) or not panoptic:
         return "COCO", partial(read_coco, root, others)
     return "COCO panoptic", partial(read_coco_panoptic, root, files)
+
+
+def _holds(path: Path, mark: bytes) -> bool:
+    try:
+        return mark in read_file(path)
+    except OSError:  # its reader reports it
+        return False
 
 
 def recognise_texts(root: Path) -> Recognised | None:
@@ -159,19 +167,19 @@ def _nested_labelme_files(root: Path) -> dict[str, list[Path]]:
 def _is_truncated(path: Path) -> bool:
     """Return whether a JSON file has no proper end. It cannot be recognised, but its reader must report it."""
     try:
-        return not path.read_bytes().rstrip().endswith((b"}", b"]"))
+        return not read_file(path).rstrip().endswith((b"}", b"]"))
     except OSError:
         return True
 
 
 def _visible(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in paths if is_given(path) and not path.name.startswith("."))
 
 
 def _recognise_file(path: Path) -> str | None:
     """Return the format by the keys in the file. Its reader checks the file later."""
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError:
         return None
     is_list = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")

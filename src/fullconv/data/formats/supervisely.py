@@ -23,6 +23,7 @@ from fullconv.data.pairing import is_image
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import read_file
 from fullconv.images import BAND_SUFFIXES
 
 __all__ = ["find_projects", "read_supervisely"]
@@ -149,7 +150,7 @@ def read_supervisely(root: Path, folders: Sequence[Path], faults: list[Fault]) -
 
 def _is_annotation(path: Path) -> bool:
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError:
         return False
     return all(mark in content for mark in (b'"objects"', b'"size"'))

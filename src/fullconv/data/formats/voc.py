@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from fullconv.data.classes import VOC_LABELS
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.pairing import check_sizes, list_by_stem, normalize_stem
 from fullconv.faults import Fault
+from fullconv.files import read_file
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX
 
 __all__ = ["PAPER_SPLIT", "VocFolders", "find_voc", "is_paper_val", "paper_val", "read_voc"]
@@ -47,7 +49,7 @@ def paper_val() -> tuple[str, ...]:
     Source: `data/pascal/seg11valid.txt` of the code of Long, Shelhamer, Darrell, "Fully Convolutional Networks for
     Semantic Segmentation", CVPR 2015.
     """
-    lines = Path(__file__).with_name("voc2011_val736.txt").read_text(encoding="utf-8").splitlines()
+    lines = files("fullconv.data.formats").joinpath("voc2011_val736.txt").read_text(encoding="utf-8").splitlines()
     return tuple(line for line in lines if not line.startswith("#"))
 
 
@@ -162,7 +164,7 @@ def _read_sbd(root: Path, release: Path, faults: list[Fault]) -> DataSet:
 def _read_list(path: Path, store: _Store, faults: list[Fault]) -> tuple[Sample, ...]:
     """Return the samples that a list file names."""
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        text = read_file(path).decode("utf-8-sig", "replace")
     except OSError as error:
         problem, remedy = f"cannot be read ({error.strerror or error})", "list the image stems there, one per line"
         faults.append(Fault("missing-list", path, problem, remedy, split=path.stem))

@@ -23,6 +23,7 @@ from fullconv.data.dataset import DataSet
 from fullconv.data.discovery.inventory import list_files
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import read_file
 from fullconv.images import BAND_SUFFIXES
 
 __all__ = ["is_yolo", "read_yolo"]
@@ -104,7 +105,7 @@ def _find_names(root: Path) -> tuple[str, ...]:
 def _has_rows(path: Path) -> bool | None:
     """Return whether all lines of a file are rows of YOLO; None if it is empty."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_file(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         return False
     rows = [line for line in lines if line.strip()]
@@ -123,7 +124,13 @@ class _Rows:
     ) -> list[tuple[str, Rasterizer]]:
         """Return the shapes of a file; boxes are counted, and damaged rows become faults."""
         shapes: list[tuple[str, Rasterizer]] = []
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+        try:
+            lines = read_file(path).decode("utf-8-sig", errors="replace").splitlines()
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror or error})"
+            faults.append(Fault("unreadable-file", path, problem, "check its permissions"))
+            return shapes
+        for number, line in enumerate(lines, 1):
             fields = line.split()
             if not fields:
                 continue

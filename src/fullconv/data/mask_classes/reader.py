@@ -14,7 +14,7 @@ from fullconv.data.dataset import MaskFacts, Sample, size_fault
 from fullconv.data.mask_classes.declared import declare_classes
 from fullconv.data.mask_classes.stored_masks import apply_reading, read_stored_mask, summarize
 from fullconv.data.mask_classes.summary import ClassReading, MaskSummary, code_of
-from fullconv.errors import DataError
+from fullconv.errors import DataError, faults_of
 from fullconv.faults import Fault
 from fullconv.images import IMAGE_SUFFIXES, image_size
 from fullconv.labels import IGNORE_INDEX, LabelSet
@@ -86,9 +86,9 @@ def summarize_masks(pairs: Sequence[Pair], faults: list[Fault]) -> dict[Path, Ma
                 continue
             try:
                 summaries[path] = summarize(read_stored_mask(path), index in measured and len(pair.masks) == 1)
-            except DataError as error:
+            except Exception as error:  # one file never stops the others
                 sample = pair.sample if path.suffix.lower() in IMAGE_SUFFIXES else None
-                faults += (_of_pair(fault, pair, sample) for fault in error.faults_at(path))
+                faults += (_of_pair(fault, pair, sample) for fault in faults_of(path, error))
     return summaries
 
 
@@ -98,8 +98,8 @@ def compare_sizes(pairs: Sequence[Pair], summaries: Mapping[Path, MaskSummary]) 
     for pair in pairs:
         try:
             size = image_size(pair.image)
-        except DataError as error:
-            found[pair] = [_of_pair(fault, pair) for fault in error.faults_at(pair.image)]
+        except Exception as error:
+            found[pair] = [_of_pair(fault, pair) for fault in faults_of(pair.image, error)]
             continue
         masks = [(path, summaries[path].size) for path in pair.masks if path in summaries]
         faults = [

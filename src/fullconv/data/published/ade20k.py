@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 from fullconv.data.dataset import DataSet
@@ -19,7 +20,7 @@ def ade20k_labels() -> LabelSet:
 
     Source: Zhou et al., "Scene Parsing through ADE20K Dataset", CVPR 2017.
     """
-    text = Path(__file__).with_name("ade20k_150.txt").read_text(encoding="utf-8")
+    text = files("fullconv.data.published").joinpath("ade20k_150.txt").read_text(encoding="utf-8")
     return LabelSet.named(text.split("\n")[:-1])
 
 

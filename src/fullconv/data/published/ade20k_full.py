@@ -18,6 +18,7 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.pairing import check_sizes
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import read_file
 from fullconv.images import read_image
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
@@ -91,7 +92,7 @@ def _samples(masks: list[Path], table: npt.NDArray[np.int64]) -> list[Sample]:
 def _read_names(path: Path) -> dict[int, str]:
     """Return the first name of each object in the image, by its number; parts of objects are left out."""
     try:
-        document: Any = json.loads(path.read_bytes().decode("utf-8", "replace"))
+        document: Any = json.loads(read_file(path).decode("utf-8", "replace"))
         objects = [item for item in document["annotation"]["object"] if not _is_part(item)]
         return {int(item["name_ndx"]): str(item["name"]).partition(",")[0].strip() for item in objects}
     except OSError:

@@ -10,6 +10,7 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.pairing import pair_files
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import read_file
 from fullconv.labels import IGNORE_INDEX, LabelSet, default_palette
 
 __all__ = ["is_mapillary", "read_mapillary"]
@@ -63,7 +64,7 @@ def _versions(root: Path) -> dict[str, Path]:
 def _is_config(path: Path) -> bool:
     """Return whether a file has the words of Mapillary's config, and not those of a program's settings."""
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError:
         return False
     return b'"labels"' in content and b'"evaluate"' in content and b'"readable"' in content
@@ -71,7 +72,7 @@ def _is_config(path: Path) -> bool:
 
 def _read_config(path: Path) -> ClassTable:
     try:
-        table = read_json_table(path, path.read_text(encoding="utf-8-sig"), named=False)
+        table = read_json_table(path, read_file(path).decode("utf-8-sig"), named=False)
     except (OSError, UnicodeDecodeError) as error:
         raise table_error(path, f"cannot be read as UTF-8 text ({error})") from None
     if table is None or not table.stated:

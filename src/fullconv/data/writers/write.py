@@ -19,9 +19,9 @@ from fullconv.data.writers.labelme import LABELME
 from fullconv.data.writers.layout_writer import Item, LayoutWriter
 from fullconv.data.writers.names import name_file, name_key
 from fullconv.data.writers.voc import VOC
-from fullconv.errors import DataError, UsageError
+from fullconv.errors import DataError, UsageError, faults_of
 from fullconv.faults import Fault
-from fullconv.files import atomic_folder, copy_file
+from fullconv.files import atomic_folder, check_new_folder, copy_file
 from fullconv.images import image_size
 from fullconv.labels import LabelSet
 
@@ -50,15 +50,14 @@ def convert(
     Images are copied byte by byte. `find_dataset(out)` returns the same splits, class names, images and label maps.
     `out` is written atomically. `on_done` is called after each sample.
 
-    Raises UsageError if `to` is unknown or `out` exists and is not an empty folder, DataError with a fault for every
-    sample that cannot be read, and FullconvError if a file cannot be written.
+    Raises UsageError if `to` is unknown, or if `out` is not an empty folder or is inside the data, DataError with a
+    fault for every sample that cannot be read, and FullconvError if a file cannot be written.
     """
     if to not in _WRITERS:
         raise UsageError(
             f"cannot write the layout {to!r}; choose from {', '.join(LAYOUTS)}", code="unknown-written-layout"
         )
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"{out}: is not an empty folder; name a new folder", code="folder-not-empty")
+    check_new_folder(out, dataset.root)
     items = _list_items(dataset, splits, to)
     _check_class_names(dataset.labels, to)
     with atomic_folder(out) as folder:
@@ -134,8 +133,8 @@ def _write(
             target, size = dataset.read_mask(item.sample), image_size(item.sample.image)
             if target.shape != size:
                 raise DataError.of(size_fault(item.sample, size, target.shape))
-        except DataError as error:
-            faults += error.faults_at(item.sample.target)
+        except Exception as error:  # one file never stops the others
+            faults += faults_of(item.sample.target, error)
         else:
             copy_file(item.sample.image, folder / writer.image_path(item))
             records.append((item, writer.write_target(folder, item, target, dataset.labels)))

@@ -151,4 +151,5 @@ def write_geotiff(
                     target.write(stacked, window=Window(0, top, size[1], len(band)))
                     top += len(band)
         except RasterioError as error:
-            raise OSError(" ".join(str(error).split())) from error
+            reason = error.__cause__ or error.__context__ or error  # rasterio's own says only that the write failed
+            raise OSError(" ".join(str(reason).split())) from error

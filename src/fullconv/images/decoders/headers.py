@@ -27,6 +27,7 @@ from fullconv.images.decoders.open_pillow import (
     MAX_PIXELS,
     check_claim,
     check_pixels,
+    decoding_errors,
     open_with_pillow,
     read_orientation,
 )
@@ -118,7 +119,8 @@ def read_header(path: StrPath, limit: int | None = MAX_PIXELS) -> ImageHeader:
         if not path.is_file() or not is_tiff(path):
             raise
         tags = tiff_tags(path)
-        header = _tiff_header(tags, int(tags.get(ExifTags.Base.Orientation, 1)))
+        with decoding_errors(path):  # tags may have any type
+            header = _tiff_header(tags, int(tags.get(ExifTags.Base.Orientation, 1)))
         check_claim(header.stored, path, "TIFF")
     if header.format == "TIFF" and (pages := find_channel_pages(path, tiff_tags(path))):
         header = replace(header, bands=len(pages), alpha=False, pages=pages)

@@ -12,7 +12,7 @@ from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images.decoders.base import GeoTags
-from fullconv.images.decoders.open_pillow import MAX_PIXELS
+from fullconv.images.decoders.open_pillow import MAX_PIXELS, check_file
 from fullconv.images.decoders.values import band_count_error, bands_in_words, fit_bands, to_bytes
 from fullconv.images.input_format import InputFormat
 
@@ -34,6 +34,7 @@ def open_array(path: Path) -> npt.NDArray[Any]:
 
     Raises DataError for files that are damaged or hold anything else.
     """
+    check_file(path)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # NumPy raises many types for damaged files

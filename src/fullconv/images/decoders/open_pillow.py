@@ -169,7 +169,7 @@ def check_claim(size: tuple[int, int], path: Path, form: str, mode: str = "") ->
 
 
 def check_file(path: Path) -> None:
-    """Raise DataError if there is no regular file of at least one byte that may be read."""
+    """Raise DataError for anything that is not a regular file with content; nothing else is opened."""
     try:
         facts = os.stat(path)
     except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -15,6 +16,7 @@ import torchvision
 from torch import Tensor, nn
 
 from fullconv.errors import MissingExtra, ModelError
+from fullconv.installation import real_path
 from fullconv.net.classifiers.caffe import caffenet, read_classifier_state
 from fullconv.net.classifiers.digit_net import digit_net
 from fullconv.net.classifiers.user_file import build_from_file, parse_user_file
@@ -37,7 +39,7 @@ __all__ = [
 CLASSIFIERS = ("vgg16", "alexnet", "resnet18", "resnet34", "resnet50", "mobilenet_v2", "caffenet", "digits")
 """The classifiers that messages and help texts list as examples."""
 
-_BUNDLED = Path(__file__).parents[2] / "models"
+_BUNDLED = files("fullconv").joinpath("models")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -77,8 +79,8 @@ def build_classifier(name: str, weights: str | Path | None = None) -> tuple[nn.M
 
 def bundled_weights(name: str) -> Path | None:
     """Return the file of the classifier's bundled weights, or None; NAME.md next to it says where they come from."""
-    path = _BUNDLED / f"{name}.safetensors"
-    return path if path.is_file() else None
+    resource = _BUNDLED.joinpath(f"{name}.safetensors")
+    return real_path(resource) if "/" not in name and resource.is_file() else None
 
 
 def describe_pretrained(name: str) -> str:

@@ -39,7 +39,7 @@ def read_caffemodel(path: Path) -> dict[str, list[Tensor]]:
     try:
         view = memoryview(np.memmap(path, np.uint8, "r").data)
         layers = [_read_layer(value, *_LAYERS[number]) for number, value in _fields(view) if number in _LAYERS]
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError, OverflowError) as error:
         message = f"{path} cannot be read as a .caffemodel: {error}; it is truncated or of another type"
         raise ModelError(message, code="unreadable-caffemodel") from None
     blobs_by_layer = {name: blobs for name, blobs in layers if blobs}
@@ -75,7 +75,7 @@ def _read_blob(view: memoryview) -> Tensor:
     if shape is None:
         shape = tuple(legacy.get(number, 0) for number in _LEGACY)
     values = np.frombuffer(b"".join(chunks), kind)
-    if prod(shape) != len(values):
+    if len(shape) > 8 or prod(shape) != len(values):
         raise ValueError(f"a blob of shape {shape} holds {len(values)} numbers")
     return torch.from_numpy(values.astype(np.float32)).view(shape)
 

@@ -1,20 +1,29 @@
-"""Custom classifiers: find, import and build those named "path/to/file.py:function"."""
+"""Custom classifiers: find, import and build those named "path/to/file.py:function".
+
+The code of a file runs if the user names it, or if a model names it by its absolute path and the SHA-256 that it had
+when the model was trained. Nothing is searched for, in any folder.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import torch
 from torch import nn
 
 from fullconv.errors import ModelError
+from fullconv.files import StrPath
 
-__all__ = ["build_from_file", "locate_user_file", "make_absolute", "parse_user_file"]
+__all__ = ["allow_code", "build_from_file", "hash_code", "make_absolute", "parse_user_file", "path_of_code"]
+
+MAX_BYTES = 16 * 2**20
+"""The size up to which a file counts as Python code, so that nothing huge or endless is read."""
 
 
 def parse_user_file(name: str) -> tuple[Path, str] | None:
@@ -38,19 +47,57 @@ def make_absolute(name: str) -> str:
     return f"{path.resolve()}:{function}"
 
 
-def locate_user_file(name: str, weights: Path) -> str:
-    """Return the name with the current path of its file, for a network whose weights are in the file `weights`.
+def path_of_code(name: str) -> Path | None:
+    """Return the file of "file.py:function"; None for other names."""
+    user_file = parse_user_file(name)
+    return None if user_file is None else user_file[0]
 
-    If the file was moved, a file of the same name in the folder of the weights, next to this folder, or in the current
-    folder takes its place. Without such a file, the name stays as it is, as do names that are not of files.
+
+def hash_code(name: str) -> str | None:
+    """Return the SHA-256 of the file of "file.py:function"; None for other names and where there is no such file."""
+    path = path_of_code(name)
+    if path is None or not path.is_file() or path.stat().st_size > MAX_BYTES:
+        return None
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def allow_code(name: str, sha256: str | None, model: Path, code: StrPath | None = None) -> str:
+    """Return the classifier that may be built for the file `model`, which names the classifier `name`.
+
+    `code` is the FILE.py, or FILE.py:FUNCTION, that the user names for this model; it takes the place of the file in
+    `name`. Without it, the file must be at its absolute path on this computer, with the hash `sha256`. Names that are
+    not of files stay as they are.
+
+    Raises ModelError if the user has to name the code.
     """
     user_file = parse_user_file(name)
     if user_file is None:
         return name
     path, function = user_file
-    folder = weights.resolve().parent
-    candidates = (path, folder / path.name, folder.parent / path.name, Path(path.name))
-    return next((f"{candidate.resolve()}:{function}" for candidate in candidates if candidate.is_file()), name)
+    if code is not None:
+        named = str(code)
+        return make_absolute(named if parse_user_file(named) else f"{named}:{function}")
+    reason = _reason_against(name, path, sha256)
+    if reason:
+        raise ModelError(
+            f"{model}: its network is built by the function {function}() of {path}, {reason}; if you trust a file with "
+            "this function, name it: --model-code FILE.py, or code='FILE.py' in Python",
+            code="code-not-named",
+        )
+    return name
+
+
+def _reason_against(name: str, path: Path, sha256: str | None) -> str:
+    """Return why the file must not run unless the user names it; empty if it may."""
+    if PureWindowsPath(str(path)).drive.startswith("\\\\"):  # asking for the file would connect to that computer
+        return "a path of another computer"
+    if not path.is_absolute():
+        return "which is not an absolute path"
+    if sha256 is None:
+        return "whose SHA-256 the model does not record"
+    if not path.is_file():
+        return "and there is no such file"
+    return "" if hash_code(name) == sha256 else "which is not the file of the training"
 
 
 def build_from_file(path: Path, function: str) -> nn.Module:
@@ -61,18 +108,16 @@ def build_from_file(path: Path, function: str) -> nn.Module:
     """
     if not path.is_file():
         raise ModelError(
-            f"{path}: there is no such file, and the network is built by its function {function}(); put {path.name} "
-            "there, into the run folder, next to it, or into the current folder",
-            code="classifier-file-missing",
+            f"{path}: there is no such file; name a custom classifier as FILE.py:FUNCTION", code="no-classifier-file"
         )
     spec = importlib.util.spec_from_file_location(f"fullconv_model_{path.stem}", path)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module
     try:
         with _importing_from(path), torch.device("cpu"):
-            spec.loader.exec_module(module)
+            code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)  # not the code in __pycache__
+            exec(code, module.__dict__)
             build = getattr(module, function, None)
             if not callable(build):
                 raise ModelError(f"{path} has no function {function}()", code="no-classifier-function")

@@ -72,7 +72,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         message = f"{path} cannot be read as weights: it is not a state dict of tensors ({type(error).__name__})"
         raise ModelError(message, code="unreadable-weights") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         message = f"{path} cannot be read as weights: it is not a state dict (names to tensors)"
         raise ModelError(message, code="unreadable-weights")
     return state

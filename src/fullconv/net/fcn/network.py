@@ -16,6 +16,7 @@ from fullconv.geometry import Upsampling
 from fullconv.geometry.tiles import Window
 from fullconv.net.classifiers.backbones import build_classifier, input_size, mean_std
 from fullconv.net.classifiers.caffe import caffe_mean_std
+from fullconv.net.classifiers.user_file import hash_code
 from fullconv.net.fcn.head import build_head, count_channels, propagate_through
 from fullconv.net.fcn.skips import SKIP_NAMES, find_skips
 from fullconv.net.fcn.spec import NetSpec
@@ -213,7 +214,7 @@ def build(spec: NetSpec, weights: str | Path | None = None) -> FCN:
     dense = dilate(convolutionalize(model, input_size(spec.model)), spec.dilate)
     hidden = [f"{name}.weight" for name in dense.linears[:-1]]
     fresh = bool(hidden) and (spec.head_width is not None or any(name in missing for name in hidden))
-    net = FCN(dense, replace(spec, head_norm=spec.norm and fresh))
+    net = FCN(dense, replace(spec, head_norm=spec.norm and fresh, code_sha256=hash_code(spec.model)))
     if published:
         net.mean, net.std = caffe_mean_std()
     return net

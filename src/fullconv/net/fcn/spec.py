@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, Required, cast
 
-from fullconv.choices import PaddingMode, UpsampleMode
+from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from fullconv.choices import Dilation, PaddingMode, Stride, UpsampleMode
 from fullconv.images.input_format import InputFormat
 
 __all__ = ["NetSpec"]
@@ -24,6 +27,7 @@ class NetSpec:
     stride at which the backbone's maps stay (`dilate.dilate`), no finer than the prediction stride; None keeps the
     classifier's strides. `channels` is the number of image channels, 3 for RGB (`input_channels`). `value_range` are
     the numbers in files that became 0 and 255; None where files hold bytes or the rules of `read_image` apply.
+    `code_sha256` is the hash of the file whose function builds the classifier; None for other classifiers.
     """
 
     model: str
@@ -39,6 +43,7 @@ class NetSpec:
     dilate: int | None = None
     channels: int = 3
     value_range: tuple[float, float] | None = None
+    code_sha256: str | None = None
 
     @property
     def name(self) -> str:
@@ -53,13 +58,45 @@ class NetSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON and YAML."""
-        return {**asdict(self), "value_range": None if self.value_range is None else list(self.value_range)}
+        values = {**asdict(self), "value_range": None if self.value_range is None else list(self.value_range)}
+        return {name: value for name, value in values.items() if name != "code_sha256" or value is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetSpec:
         """Return the description that `to_dict` wrote, also after JSON; values that older files lack get their default.
 
-        Raises TypeError for an unknown name.
+        Raises ValueError for unknown names and for values that describe no network.
         """
-        bounds = values.get("value_range")
-        return cls(**{**values, "value_range": None if bounds is None else (float(bounds[0]), float(bounds[1]))})
+        try:
+            checked = _FILE.validate_python(values)
+        except ValidationError as error:
+            wrong = [f"{'.'.join(map(str, entry['loc'])) or 'spec'}: {entry['msg']}" for entry in error.errors()[:3]]
+            raise ValueError("; ".join(wrong)) from None
+        bounds = checked.get("value_range")
+        if bounds is not None and bounds[0] >= bounds[1]:
+            raise ValueError("value_range: the first number must be less than the second")
+        return cls(**cast("dict[str, Any]", checked))
+
+
+class _SpecFile(TypedDict, total=False):
+    """The values of a `NetSpec` in a file."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]
+
+    model: Required[Annotated[str, Field(min_length=1, max_length=4096)]]
+    num_classes: Required[Annotated[int, Field(ge=1, le=255)]]
+    stride: Stride
+    head_width: Annotated[int, Field(ge=1, le=2**17)] | None
+    norm: bool
+    head_norm: bool
+    upsample: UpsampleMode
+    fixed: bool
+    at_once: bool
+    padding: PaddingMode
+    dilate: Literal[32] | Dilation | None
+    channels: Annotated[int, Field(ge=1, le=2**16)]
+    value_range: Annotated[tuple[FiniteFloat, FiniteFloat], Field(strict=False)] | None
+    code_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+
+
+_FILE = TypeAdapter(_SpecFile)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fullconv.errors import ModelError
+from fullconv.files import StrPath
 from fullconv.geometry import Field, Upsampling
 from fullconv.net.checkpoint import read_saved
 from fullconv.net.classifiers.backbones import CLASSIFIERS, build_classifier, input_size, is_classifier
@@ -26,10 +27,11 @@ from fullconv.net.trace.nodes import Node, trace
 __all__ = ["check_classifier", "inspect_classifier", "inspect_fcn", "inspect_model"]
 
 
-def inspect_model(model: str, size: Pair | None = None) -> Inspection:
+def inspect_model(model: str, size: Pair | None = None, code: StrPath | None = None) -> Inspection:
     """Inspect a classifier by name, or the network of a run folder or a model file.
 
-    `size` is (height, width); see `inspect_classifier` and `inspect_fcn`. Raises ModelError for anything else.
+    `size` is (height, width); see `inspect_classifier` and `inspect_fcn`. `code` is as in `load_net`. Raises ModelError
+    for anything else.
     """
     if is_classifier(model):
         return inspect_classifier(model, size)
@@ -39,7 +41,7 @@ def inspect_model(model: str, size: Pair | None = None) -> Inspection:
             "that fullconv wrote",
             code="no-model",
         )
-    spec = read_saved(Path(model)).spec
+    spec = read_saved(Path(model), code).spec
     return inspect_fcn(spec, size)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,10 +61,18 @@ def read_published(path: Path, name: str | None = None) -> tuple[str, NetSpec, d
         raise ModelError(message, code="not-a-published-net")
     name = name or _recognize(layers)
     net = NETS[name]
-    classes = len(layers["score_fr.weight"])
+    score = layers["score_fr.weight"]
+    classes = len(score) if score.ndim else 0
+    if not 1 <= classes <= 255:
+        message = f"{path} is not a published FCN: score_fr.weight has the shape {tuple(score.shape)}"
+        raise ModelError(message, code="not-a-published-net")
     spec = NetSpec(net.model, classes, net.stride, norm=False, upsample="learned", padding="reference")
     with torch.device("meta"):
         target = rebuild(spec)
+    for key, value in layers.items():
+        if not bool(torch.isfinite(value).all()):
+            message = f"{path}: its weights {key} are not all finite numbers, so it can label nothing; train it again"
+            raise ModelError(message, code="weights-not-finite")
     state = _convert(target, net, layers, f"{path}, read as {name},")
     kernels = _bilinear_kernels(target)
     if all(torch.allclose(state.get(key, kernel), kernel, atol=1e-4) for key, kernel in kernels.items()):
@@ -103,7 +110,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: torch.from_numpy(np.asarray(file[name], np.float32)) for name in file.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise errors of many types for damaged archives
         raise ModelError(f"{path} cannot be read as an .npz of plain arrays: {error}", code="unreadable-npz") from error
 
 
