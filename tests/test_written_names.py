@@ -49,6 +49,8 @@ def test_names_are_valid_on_every_system(name: str) -> None:
 
 def build(root: Path, given_names: list[str]) -> DataSet:
     """Write pairs under plain file names, and return them as samples of these names."""
+    root = root / "data"
+    root.mkdir()
     samples = []
     for number, name in enumerate(given_names):
         ids = np.zeros((6, 8), np.uint8)
