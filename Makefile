@@ -29,6 +29,7 @@ slow: venv
 # Mutated files for every reader: 20,000 each, for hours.
 fuzz: venv
 	FUZZ_CASES=20000 $(RUN) pytest -m fuzz
+	FUZZ_CASES=20000 $(RUN) pytest tests/test_fuzz_data.py
 
 # The tests, and the floor of coverage in pyproject.toml.
 coverage: venv

@@ -17,7 +17,7 @@ COPIED = {
     "README.zh-CN.md": "zh.md",
     "CHANGELOG.md": "changes.md",
     "CONTRIBUTING.md": "contributing.md",
-    "SECURITY.md": "security.md",
+    "SECURITY.md": "reporting.md",
 }
 CARDS = {f"src/fullconv/models/{card.name}": f"models/{card.name}" for card in SOURCE.glob("models/*.md")}
 PAGES = {source: page for source, page in (COPIED | CARDS).items() if (ROOT / source).is_file()}

@@ -24,6 +24,7 @@ __all__ = [
     "labelme_line",
     "labelme_loose_box",
     "labelme_next_to_splits",
+    "labelme_outside",
     "labelme_twice",
     "labelme_unknown_type",
     "labelme_without_shapes",
@@ -144,6 +145,15 @@ def labelme_twice(root: Path) -> Path:
     path = root / "train" / "b.json"
     path.with_name("b2.json").write_bytes(path.read_bytes())
     return path.with_name("b2.json")
+
+
+def labelme_outside(root: Path) -> Path:
+    _labelme(root)
+    path = root / "train" / "b.json"
+    path.with_suffix(".png").rename(root.parent / "elsewhere.png")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(values | {"imagePath": "../../elsewhere.png"}), encoding="utf-8")
+    return path
 
 
 def _add_to_labelme(root: Path, shape: dict[str, Any]) -> Path:

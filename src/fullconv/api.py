@@ -118,7 +118,7 @@ def train(
         resume: Resume the run in the folder.
         on_progress: Called at the start, after each step and after each validation.
         reading: How to read the data, as `fullconv.data.reading.ReadingOptions`: `images` and `masks`, patterns of the
-            files; `mask_nodata`; `unlabelled`; `val_share` and `val_by`; `strict`.
+            files; `mask_nodata`; `unlabelled`; `val_share` and `val_by`; `strict`; `outside`.
 
     Returns:
         The run: `folder`, `scores`, `model` (the path of model.onnx or None) and `alarm`. With `folds`, `scores` are

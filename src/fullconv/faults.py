@@ -18,7 +18,7 @@ KINDS: dict[str, Severity] = {
     "ambiguous-split": "error", "loose-images": "error", "nested-images": "error",
     "missing-mask": "error", "orphan-mask": "error", "missing-image": "error", "ambiguous-image": "error",
     "duplicate-image": "error", "duplicate-stem": "error", "no-common-stem": "error", "listed-absent": "error",
-    "listed-twice": "error",
+    "listed-twice": "error", "outside-data": "error",
     "invalid-annotations": "error", "unknown-image": "error", "unknown-class": "error", "damaged-shape": "error",
     "unsupported-shape": "error", "no-shapes": "error",
     "missing-file": "error", "not-a-file": "error", "empty-file": "error", "html-file": "error",

@@ -49,6 +49,10 @@ def _options(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop if anything must be inferred; for pipelines.")] = False,
+    outside: Annotated[
+        bool,
+        typer.Option("--outside", help="Read files that annotations and links take from outside of DATA, too."),
+    ] = False,
 ) -> None:
     """Declare the options."""
 

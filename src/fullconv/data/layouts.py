@@ -20,6 +20,7 @@ from fullconv.data.division import divide
 from fullconv.data.formats.folder import is_folder, read_folder
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks, recognise_texts
 from fullconv.data.formats.voc import find_voc, read_voc
+from fullconv.data.inside import keep_inside
 from fullconv.data.pairing import dataset_error, pair_files
 from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.data.splits import SPLITS
@@ -109,6 +110,8 @@ def survey(root: Path | str, options: ReadingOptions = BY_FILES) -> Survey:
         raise _unknown_layout(root)
     name, build = recognised
     dataset = build(faults)
+    if not options.outside:
+        dataset = keep_inside(root, dataset, faults)
     folder = dataset.root if dataset is not None else root
     faults += [fault for fault in check_description(folder) if fault not in faults]
     if dataset is not None:

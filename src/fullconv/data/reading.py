@@ -26,6 +26,7 @@ class Reading(TypedDict, total=False):
     val_share: float
     val_by: str
     strict: bool
+    outside: bool
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class ReadingOptions:
         val_by: Regular expression that is searched in each image's path below the folder. Images with the same match
             (of its first group, if it has one) are all held out, or none of them.
         strict: Whether everything that would be inferred is a fault.
+        outside: Whether annotations and links may add files from outside of the data set's folder.
     """
 
     images: str | Sequence[str] | None = None
@@ -52,6 +54,7 @@ class ReadingOptions:
     val_share: float | None = None
     val_by: str | None = None
     strict: bool = False
+    outside: bool = False
 
     def __post_init__(self) -> None:
         """Make single patterns and lists of them equal."""
@@ -124,4 +127,5 @@ _CHECKS: Mapping[str, Callable[[Any], str]] = {
     "val_share": _share_problem,
     "val_by": _expression_problem,
     "strict": lambda value: "",
+    "outside": lambda value: "",
 }

@@ -54,7 +54,8 @@ def _restore(path: Path, content: bytes | None) -> None:
 
 def _keys(dataset: DataSet) -> dict[str, Any]:
     keys = {**dataset.declares, **dataset.options.to_dict()}
-    keys.pop("strict", None)
+    for name in ("strict", "outside"):
+        keys.pop(name, None)
     facts = dataset.range_facts
     if dataset.channels != 3:
         keys["channels"] = dataset.channels

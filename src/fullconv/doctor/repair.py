@@ -14,6 +14,7 @@ from fullconv.data.channels import describe_pixels
 from fullconv.data.classes import write_description
 from fullconv.data.dataset import DataSet
 from fullconv.data.splits import SPLITS
+from fullconv.data.writers.names import name_file, name_key
 from fullconv.doctor.dataset_faults import only_0_and_255
 from fullconv.doctor.examine import Examination
 from fullconv.doctor.image_check import InspectedPicture, inspect_picture
@@ -157,7 +158,7 @@ class _Copy:
         if reason is not None:
             self.left_out.append(reason)
             return
-        self.names.add((record.split, _name(record)))
+        self.names.add((record.split, name_key(_name(record))))
         if record.hash is not None:
             self.first.setdefault(record.hash.digest, (record.split, record.sample.image))
 
@@ -167,7 +168,7 @@ class _Copy:
             of_other = fault.kind in ("duplicate-stem", "missing-mask", "orphan-mask")
             if fault.severity == "error" and fault.kind not in REPAIRABLE and not of_other:
                 return fault
-        if (record.split, _name(record)) in self.names:
+        if (record.split, name_key(_name(record))) in self.names:
             problem = "another image of the split has the same stem"
             fault = Fault("duplicate-stem", record.sample.image, problem, "rename or remove one of them")
             return replace(fault, sample=record.sample.name, split=record.split)
@@ -219,7 +220,7 @@ class _Copy:
 
 
 def _name(record: Record) -> str:
-    return record.sample.name.replace("/", "_")
+    return name_file(record.sample.name)
 
 
 def _describe(dataset: DataSet) -> dict[str, Any]:

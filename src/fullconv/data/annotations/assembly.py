@@ -67,7 +67,7 @@ class Drawing:
 
     def empty_shapes(self) -> Iterator[Fault]:
         """Yield a fault for each label with shapes that cover no pixel. Raises DataError for damaged shapes."""
-        counts = Counter(label for label, rasterize in self.entry.shapes if not rasterize(self.size).mask.any())
+        counts = Counter(label for label, rasterize in self.entry.shapes if not rasterize(self.size).pixels)
         for label, count in counts.items():
             shapes = "a shape" if count == 1 else f"{count} shapes"
             problem = f"{shapes} of {label!r} on {self.entry.image} cover{'s' * (count == 1)} no pixel"

@@ -11,6 +11,7 @@ import numpy as np
 from fullconv.data.annotations.shapes import Rasterizer, Size
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.images import read_header
 
 __all__ = ["Boxes"]
 
@@ -40,6 +41,8 @@ class Boxes:
         A box belongs to masks or polygons of its label that lie in it and take at least half of its width and height.
         If they lie in it and are smaller, the box is filled, and a warning is added.
         """
+        if not _has_size(image, size):  # a fault that is reported where sizes are compared
+            return list(shapes)
         bounds: dict[int, Bounds | None] = {}
         kept = []
         for number, (label, rasterizer) in enumerate(shapes):
@@ -68,6 +71,14 @@ class Boxes:
         if not self.dropped:
             return ""
         return f"; {self.dropped} box(es) around a mask or polygon of their label are not filled, first {self.first}"
+
+
+def _has_size(image: Path, size: Size) -> bool:
+    try:
+        header = read_header(image)
+    except DataError:
+        return False
+    return size in (header.size, header.stored)
 
 
 def _find_bounds(rasterizer: Rasterizer, size: Size) -> Bounds | None:

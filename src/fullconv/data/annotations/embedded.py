@@ -17,12 +17,14 @@ from PIL import Image
 
 from fullconv.errors import DataError
 
-__all__ = ["extract_image"]
+__all__ = ["extract_image", "is_extracted"]
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif", "WEBP": ".webp"}
 """The formats that are taken out, with the suffix of each."""
+
+_EXTRACTED: set[Path] = set()
 
 
 def extract_image(source: Path, text: str) -> Path:
@@ -40,7 +42,13 @@ def extract_image(source: Path, text: str) -> Path:
     target = _folder(os.getpid()) / digest / (source.stem + suffix)
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(content)
+    _EXTRACTED.add(target)
     return target
+
+
+def is_extracted(path: Path) -> bool:
+    """Return whether `extract_image` has written the file."""
+    return path in _EXTRACTED
 
 
 @cache

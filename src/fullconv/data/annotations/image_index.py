@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from fullconv.data.pairing import is_image
 from fullconv.images import BAND_SUFFIXES
 
-__all__ = ["ImageIndex"]
+__all__ = ["ImageIndex", "is_below"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,13 @@ class ImageIndex:
             self.count[source.parent] += 1
         return files
 
+    def prefer_inside(self, source: Path, reference: str, file: Path) -> Path:
+        """Return a file that the file `source` names; the only one of its name in the folder if it is outside."""
+        if is_below(self.root, file) or file.resolve().is_relative_to(self.root.resolve()):
+            return file
+        files = self.find_foreign(source, reference)
+        return files[0] if len(files) == 1 else file
+
     def find_stem(self, source: Path) -> list[Path]:
         """Return the files with the stem of `source` in the folder that shares most names with the folder of it."""
         names = sorted(name for name in self.by_name if PurePosixPath(name).stem == source.stem)
@@ -67,8 +74,14 @@ class ImageIndex:
     def log(self) -> None:
         """Write one line for each folder of annotation files whose images were found by name."""
         for folder, (reference, path) in self.by_reference.items():
-            message = "%s: %d image(s) found by the name of the file, because their paths do not exist: %s is %s"
+            why = "because their paths do not exist or lead outside"
+            message = f"%s: %d image(s) found by the name of the file, {why}: %s is %s"
             logger.info(message, folder, self.count[folder], reference, path)
+
+
+def is_below(root: Path, path: Path) -> bool:
+    """Return whether a path, as it is written, leads to a file below `root`; links are not resolved."""
+    return path.is_relative_to(root) and ".." not in path.relative_to(root).parts
 
 
 def _count_shared_folders(path: Path, wanted: PurePosixPath) -> int:

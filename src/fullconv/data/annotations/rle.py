@@ -118,19 +118,19 @@ def rasterize_brush(data: bytes, size: Size) -> Patch:
     Sources: Label Studio's encoder, `packages/rle-pack` of thi.ng/umbrella, and `brush.py` of its converter.
     """
     height, width = size
+    total = int.from_bytes(data[:4], "big")
+    if len(data) >= 4 and total != height * width * CHANNELS:
+        problem = f"a brush mask has {total // CHANNELS} pixels, but the image has {width}x{height}"
+        raise DataError(problem, code="damaged-shape")
     try:
         values = _brush_values(data)
     except ValueError:
         raise DataError("a brush mask is damaged or truncated", code="truncated-file") from None
-    if len(values) != height * width * CHANNELS:
-        pixels = len(values) // CHANNELS
-        problem = f"a brush mask has {pixels} pixels, but the image has {width}x{height}"
-        raise DataError(problem, code="damaged-shape")
-    return Patch(0, 0, values.reshape(height, width, CHANNELS)[..., -1] > 0)
+    return Patch(0, 0, values.reshape(height, width, CHANNELS)[..., -1])
 
 
-def _brush_values(data: bytes) -> Int64:
-    """Return the values of the stream. Raises ValueError if it ends too early."""
+def _brush_values(data: bytes) -> Mask:
+    """Return which values of the stream are above 0. Raises ValueError if it ends too early."""
     bits = np.unpackbits(np.frombuffer(data, np.uint8)).tobytes().translate(bytes.maketrans(b"\0\1", b"01"))
     position = 0
 
@@ -156,4 +156,4 @@ def _brush_values(data: bytes) -> Int64:
         count += length
     if count != total:
         raise ValueError("the last run is too long")
-    return np.repeat(np.array(values, np.int64), lengths)
+    return np.repeat(np.array(values, np.int64) > 0, lengths)

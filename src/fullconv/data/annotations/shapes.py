@@ -7,18 +7,20 @@ corner of the image, so a polygon along the borders of pixels covers exactly the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fullconv.arrays import Float64, Int64, Mask, UInt8
+from fullconv.data.annotations.patch import Patch, Pixels, RowRuns, unite
 
 __all__ = [
     "Patch",
+    "Pixels",
     "Rasterizer",
     "Size",
     "draw",
@@ -36,6 +38,9 @@ Size = tuple[int, int]
 CROSSINGS = 2**20
 """About how many crossings of rows and edges are computed at once."""
 
+KEPT = 2**27
+"""Bytes of the pixels of shapes that are kept while their areas are compared."""
+
 FARTHEST = 1e9
 """Coordinates are clipped to this absolute value, in pixels, so that no product overflows."""
 
@@ -43,22 +48,7 @@ CORNERS = 360
 """Corners of the polygon that approximates an ellipse; its sides are at most 0.00004 radii inside of the ellipse."""
 
 
-@dataclass(frozen=True)
-class Patch:
-    """The mask of a part of an image: h x w bool. Its first pixel is the image's pixel in row `top`, column `left`."""
-
-    top: int
-    left: int
-    mask: Mask
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Return the rows and columns of the image that the patch covers."""
-        height, width = self.mask.shape
-        return slice(self.top, self.top + height), slice(self.left, self.left + width)
-
-
-Rasterizer = Callable[[Size], Patch]
+Rasterizer = Callable[[Size], Pixels]
 """Computes the pixels of one shape in an image of the given size. Raises DataError for damaged data."""
 
 
@@ -68,27 +58,41 @@ def draw(size: Size, shapes: Sequence[tuple[int, Rasterizer]], uncovered: int, b
     Pixels that no shape covers get the label `uncovered`. Later shapes are painted over earlier ones; with `by_area`,
     shapes of fewer pixels over those of more. Raises DataError for a damaged shape.
     """
-    patches = [(label, rasterize(size)) for label, rasterize in shapes]
-    if by_area:
-        patches.sort(key=lambda pair: -int(np.count_nonzero(pair[1].mask)))
     label_map = np.full(size, uncovered, np.uint8)
-    for label, patch in patches:
-        label_map[patch.slices][patch.mask] = label
+    if by_area:
+        painted = _from_large_to_small(size, shapes)
+    else:
+        painted = ((label, rasterize(size)) for label, rasterize in shapes)
+    for label, patch in painted:
+        patch.paint(label_map, label)
     return label_map
 
 
-def fill_each(polygons: tuple[Float64, ...], size: Size) -> Patch:
+def _from_large_to_small(size: Size, shapes: Sequence[tuple[int, Rasterizer]]) -> Iterator[tuple[int, Pixels]]:
+    """Yield label and pixels of each shape; of equal ones, the earlier first.
+
+    Pixels are kept up to `KEPT` bytes; those of other shapes are computed twice, once for their area.
+    """
+    kept: dict[int, Pixels] = {}
+    areas, held = [], 0
+    for index, (_, rasterize) in enumerate(shapes):
+        patch = rasterize(size)
+        areas.append(patch.pixels)
+        if held + patch.bytes <= KEPT:
+            kept[index] = patch
+            held += patch.bytes
+    for index in sorted(range(len(shapes)), key=lambda index: -areas[index]):
+        label, rasterize = shapes[index]
+        patch = kept.pop(index, None) or rasterize(size)
+        yield label, patch
+
+
+def fill_each(polygons: tuple[Float64, ...], size: Size) -> Pixels:
     """Return the pixels that are in at least one of several polygons, each n x 2 (x, y)."""
-    patches = [fill_rings((polygon,), size) for polygon in polygons]
-    if len(patches) == 1:
-        return patches[0]
-    union = np.zeros(size, bool)
-    for patch in patches:
-        union[patch.slices] |= patch.mask
-    return Patch(0, 0, union)
+    return unite([fill_rings((polygon,), size) for polygon in polygons])
 
 
-def fill_rings(rings: tuple[npt.NDArray[Any], ...], size: Size, crossings: int = CROSSINGS) -> Patch:
+def fill_rings(rings: tuple[npt.NDArray[Any], ...], size: Size, crossings: int = CROSSINGS) -> Pixels:
     """Return the pixels whose centres are inside of the rings by the even-odd rule; inner rings are holes.
 
     A ring is n x 2 (x, y); its last corner is connected to the first. Parts outside of the image are cut off. A centre
@@ -108,20 +112,53 @@ def fill_rings(rings: tuple[npt.NDArray[Any], ...], size: Size, crossings: int =
         return Patch(0, 0, np.zeros((0, 0), bool))
     top, bottom = int(first.min()), int(end.max())
     left, right = (int(cell) for cell in _cells(np.array([edges[:, ::2].min(), edges[:, ::2].max()]), 0, width))
-    stride = right - left + 1
-    odd = np.zeros((bottom - top) * stride, bool)
-    block = np.cumsum(end - first) // crossings
-    for part in np.split(np.arange(len(edges)), np.flatnonzero(np.diff(block)) + 1):
-        lengths = end[part] - first[part]
-        row = np.arange(lengths.sum()) + np.repeat(first[part] - (np.cumsum(lengths) - lengths), lengths)
-        x0, y0, x1, y1 = np.repeat(edges[part], lengths, axis=0).T
-        column = _cells(x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0), left, right)
-        odd ^= np.bincount((row - top) * stride + column - left, minlength=len(odd)) % 2 == 1
-    inside = np.logical_xor.accumulate(odd.reshape(-1, stride)[:, :-1], axis=1)
+    if (end - first).sum() <= crossings:
+        keys = np.sort(_cross(edges, first, end, range(top, bottom), (left, right))).reshape(-1, 2)
+        starts, stops = keys[keys[:, 0] < keys[:, 1]].T
+        return RowRuns(top, left, bottom - top, right - left, starts, stops)
+    inside = np.zeros((bottom - top, right - left), bool)
+    for rows in _bands(first, end, top, bottom, crossings):
+        here = (first < rows.stop) & (end > rows.start)
+        band = edges[here], first[here].clip(rows.start, rows.stop), end[here].clip(rows.start, rows.stop)
+        inside[rows.start - top : rows.stop - top] = _fill_band(*band, rows, (left, right), crossings)
     return Patch(top, left, inside)
 
 
-def fill_shares(ring: Float64, size: Size) -> Patch:
+def _bands(first: Int64, end: Int64, top: int, bottom: int, crossings: int) -> Iterator[range]:
+    """Yield ranges of rows from `top` to `bottom` that edges cross about `crossings` times, at least one row each."""
+    steps = np.bincount(first - top, minlength=bottom - top + 1) - np.bincount(end - top, minlength=bottom - top + 1)
+    total = np.cumsum(np.cumsum(steps)[:-1])
+    cuts = np.flatnonzero(np.diff(total // crossings)) + 1
+    for start, stop in pairwise([top, *(cuts + top).tolist(), bottom]):
+        yield range(start, stop)
+
+
+def _fill_band(edges: Float64, first: Int64, end: Int64, rows: range, columns: tuple[int, int], crossings: int) -> Mask:
+    """Return the pixels of a band of rows that an odd number of edges is left of."""
+    stride = columns[1] - columns[0] + 1
+    odd = np.zeros(len(rows) * stride, bool)
+    block = np.cumsum(end - first) // crossings
+    for part in np.split(np.arange(len(edges)), np.flatnonzero(np.diff(block)) + 1):
+        keys = _cross(edges[part], first[part], end[part], rows, columns)
+        odd ^= np.bincount(keys, minlength=len(odd)) % 2 == 1
+    inside: Mask = np.logical_xor.accumulate(odd.reshape(-1, stride)[:, :-1], axis=1)
+    return inside
+
+
+def _cross(edges: Float64, first: Int64, end: Int64, rows: range, columns: tuple[int, int]) -> Int64:
+    """Return the number of the pixel in a band of rows, as `RowRuns` counts, at each crossing of a row and an edge.
+
+    `first` and `end` are the rows that each edge crosses, in the band.
+    """
+    lengths = end - first
+    row = np.arange(lengths.sum()) + np.repeat(first - (np.cumsum(lengths) - lengths), lengths)
+    x0, y0, x1, y1 = np.repeat(edges, lengths, axis=0).T
+    column = _cells(x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0), *columns)
+    keys: Int64 = (row - rows.start) * (columns[1] - columns[0] + 1) + column - columns[0]
+    return keys
+
+
+def fill_shares(ring: Float64, size: Size) -> Pixels:
     """Return the pixels of a polygon whose corners are shares of the image's width and height."""
     height, width = size
     return fill_rings((ring * (width, height),), size)

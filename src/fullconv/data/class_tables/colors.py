@@ -21,7 +21,7 @@ def parse_color(value: Any) -> Color | None:
             red, green, blue = bytes.fromhex(long[1])
             return red, green, blue
         value = (
-            [int(number) for number in re.findall(r"\d+", value)]
+            [int(number[:9]) for number in re.findall(r"\d+", value)]
             if re.fullmatch(r"[rgba\d\s,;()\[\]]+", value)
             else None
         )

@@ -93,7 +93,7 @@ def _entries(value: Any) -> list[Entry] | None:
 def _entries_of_map(value: dict[Any, Any]) -> list[Entry] | None:
     """Read a map: number to name, name to number, name to colour, colour to name, or either to a map."""
     keys, items = list(value), list(value.values())
-    numbered = all(type(key) is int or (isinstance(key, str) and key.isdecimal()) for key in keys)
+    numbered = all(type(key) is int or (isinstance(key, str) and key.isdecimal() and len(key) < 10) for key in keys)
     if all(isinstance(item, str) for item in items) and numbered:
         return [Entry(item, int(key)) for key, item in value.items()]
     if all(type(item) is int for item in items):

@@ -49,6 +49,10 @@ def parse_label_map_line(line: str) -> tuple[str, Color | None]:
     """Return name and colour. The name may contain colons: the three fields after it cannot."""
     name, *fields = line.strip().rsplit(":", 3)
     parts = fields[0].split(",") if len(fields) == 3 else []
-    if name and len(parts) == 3 and all(part.strip().isdecimal() and int(part) < 256 for part in parts):
+    if (
+        name
+        and len(parts) == 3
+        and all(part.strip().isdecimal() and len(part) < 10 and int(part) < 256 for part in parts)
+    ):
         return name, (int(parts[0]), int(parts[1]), int(parts[2]))
     return name, None

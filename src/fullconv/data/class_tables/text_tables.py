@@ -58,7 +58,7 @@ def read_text_table(path: Path, text: str) -> ClassTable | None:
         return make_table(path, _colored_entries(path, lines, patterns), ordered=False)
     for pattern in _NUMBERED:
         matches = [pattern.fullmatch(line) for line in lines]
-        entries = [Entry(match["name"], int(match["value"])) for match in matches if match]
+        entries = [Entry(match["name"], int(match["value"])) for match in matches if match and len(match["value"]) < 10]
         if len(entries) == len(lines) and len({entry.value for entry in entries}) == len(lines):
             return make_table(path, entries)
     return make_table(path, [Entry(line.strip("\"'")) for line in lines])
@@ -70,12 +70,12 @@ def _colored_entries(path: Path, lines: Sequence[str], patterns: Sequence[re.Pat
     for number, line in enumerate(lines):
         match = pattern.fullmatch(line)
         color = parse_color(match["color"]) if match else None
-        if match is None or color is None:
+        value = match.groupdict().get("value") if match else None
+        if match is None or color is None or len(value or "") > 9:
             words = set(re.findall(r"\w+", line.lower()))
             if number == 0 and ({"r", "g", "b"} <= words or {"red", "green", "blue"} <= words):
                 continue
             raise table_error(path, f"the line {line!r} is not a name with a colour")
-        value = match.groupdict().get("value")
         entries.append(Entry(match["name"].strip("\"'"), None if value is None else int(value), color))
     return entries
 
@@ -131,7 +131,7 @@ def _read_row(row: Sequence[str], columns: dict[str, int], colored: bool) -> Ent
         return None
     value = color = None
     if "value" in columns:
-        if not re.fullmatch(r"\d+", row[columns["value"]]):
+        if not re.fullmatch(r"\d{1,9}", row[columns["value"]]):
             return None
         value = int(row[columns["value"]])
     if colored:

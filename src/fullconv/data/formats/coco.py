@@ -191,7 +191,7 @@ def _read_images(
     folders = image_folders(index.root, split, path)
     annotated = []
     for image in content.images:
-        files = find_image(folders, image.file_name) or index.find_foreign(path, image.file_name)
+        files = find_image(index, path, folders, image.file_name)
         if len(files) != 1:
             fault = _image_fault(path, image, folders[0], files)
             faults.append(replace(fault, sample=_name(image), split=split or None))
@@ -275,10 +275,16 @@ def image_folders(root: Path, split: str, path: Path) -> list[Path]:
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
-def find_image(folders: Sequence[Path], name: str) -> list[Path]:
-    """Return the file of this name in the first of the folders that has it; nothing if none has it."""
-    relative = name.replace("\\", "/")
+def find_image(index: ImageIndex, source: Path, folders: Sequence[Path], name: str, reference: str = "") -> list[Path]:
+    """Return the file that `source` names in the first of the folders that has it, or those of its name anywhere.
+
+    Files are searched by the name of `reference`, if it is given.
+    """
+    relative, reference = name.replace("\\", "/"), reference or name
     try:
-        return [folder / relative for folder in folders if (folder / relative).is_file()][:1]
+        found = next((folder / relative for folder in folders if (folder / relative).is_file()), None)
     except (OSError, ValueError):  # no file can have this name
-        return []
+        found = None
+    if found is None:
+        return index.find_foreign(source, reference)
+    return [index.prefer_inside(source, reference, found)]

@@ -133,7 +133,7 @@ def _read_samples(
             (folders, image.file_name, "missing-image"),
             (maps, annotation.file_name, "missing-mask"),
         ):
-            found = find_image(places, file_name) or index.find_foreign(path, _reference(places, file_name))
+            found = find_image(index, path, places, file_name, _reference(places, file_name))
             if len(found) == 1:
                 pair.append(found[0])
                 continue

@@ -31,6 +31,9 @@ SHAPES = ("polygon", "mask", "box", "ellipse")
 
 WITHOUT_AREA = ("points", "polyline", "cuboid", "skeleton")
 
+LARGEST_BOX = 4
+"""The box of a mask has at most this many times the pixels of its image; what is outside of the image is cut off."""
+
 HEAD = 2**16
 """Bytes of a file that are searched to recognise it; the labels of a project come first."""
 
@@ -55,7 +58,7 @@ class _Document:
     def start(self, name: str, attributes: Attributes) -> None:
         if name == "image" and self.path == ["annotations"]:
             self.images.append(_Image(attributes))
-        elif self.path[1:] == ["image"] and name in (*SHAPES, *WITHOUT_AREA):
+        elif self.path == ["annotations", "image"] and name in (*SHAPES, *WITHOUT_AREA):
             self.images[-1].shapes.append((name, attributes))
         self.path.append(name)
         self.text = ""
@@ -206,5 +209,7 @@ def _turned_box(left: float, top: float, right: float, bottom: float, degrees: f
 
 def _rasterize_rows(counts: tuple[int, ...], top: int, left: int, box: Size, size: Size) -> Patch:
     """Return the pixels of run lengths that go along the rows of a box; the first run is outside of the mask."""
+    if box[0] * box[1] > LARGEST_BOX * size[0] * size[1]:
+        raise DataError("has a mask that reaches outside of the image", code="damaged-shape")
     inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(box)
     return Patch(top, left, inside[: max(0, size[0] - top), : max(0, size[1] - left)])

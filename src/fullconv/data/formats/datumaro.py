@@ -187,4 +187,4 @@ def _find_image(index: ImageIndex, source: Path, item: _Item) -> Path | None:
     if image is None and image_path:
         files = index.find_foreign(source, image_path)
         return files[0] if len(files) == 1 else None
-    return image
+    return image if image is None else index.prefer_inside(source, image_path or image.name, image)

@@ -113,7 +113,9 @@ def _read_images(
     embedded: list[Path] = []
     for path, parsed in parse_each(paths, _FILE, ("shapes",), split, faults):
         image = _find_image(path, parsed.imagePath)
-        if image is None:
+        if image is not None:
+            image = index.prefer_inside(path, parsed.imagePath, image)
+        else:
             try:
                 image = _find_elsewhere(index, path, parsed, embedded)
             except DataError as error:

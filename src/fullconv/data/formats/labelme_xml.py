@@ -131,7 +131,7 @@ def _find_images(index: ImageIndex, path: Path, folder: str, file_name: str) -> 
     for place in places:
         image = place / file_name
         if is_image(image, BAND_SUFFIXES) and image.is_file():
-            return [image]
+            return [index.prefer_inside(path, f"{folder}/{file_name}", image)]
     return index.find_foreign(path, f"{folder}/{file_name}") or index.find_stem(path)
 
 
@@ -165,6 +165,8 @@ def _make_rasterizer(root: Path, path: Path, each: Element) -> Rasterizer:
     relative = path.parent.relative_to(root)
     places = [path.parent / MASKS, path.parent, *_siblings(path.parent, MASKS), root / MASKS / relative]
     mask = next((place / name for place in places if name and (place / name).is_file()), None)
+    if mask is not None and not mask.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"has the mask {name!r}, which lies outside of the data set", code="outside-data")
     if mask is None:
         raise DataError(f"has the mask {name!r}, which does not exist", code="missing-file")
     return partial(_read_mask, mask)

@@ -158,7 +158,7 @@ def _numbers(fields: Sequence[str]) -> tuple[int, list[float]]:
         first, *values = map(float, fields)
     except ValueError:
         raise DataError(f"is not a row of numbers: {' '.join(fields)[:40]!r}", code="damaged-shape") from None
-    if first < 0 or first != int(first) or not all(map(math.isfinite, values)):
+    if not math.isfinite(first) or first < 0 or first != int(first) or not all(map(math.isfinite, values)):
         raise DataError(f"is not a class and coordinates: {' '.join(fields)[:40]!r}", code="damaged-shape")
     if len(fields) != BOX and (len(fields) < FEWEST or len(values) % 2):
         raise DataError(f"has {len(values)} coordinates, which are neither a box nor a polygon", code="damaged-shape")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from fullconv.data.writers.coco import COCO
 from fullconv.data.writers.folder import FOLDER
 from fullconv.data.writers.labelme import LABELME
 from fullconv.data.writers.layout_writer import Item, LayoutWriter
+from fullconv.data.writers.names import name_file, name_key
 from fullconv.data.writers.voc import VOC
 from fullconv.errors import DataError, UsageError, faults_of
 from fullconv.faults import Fault
@@ -24,6 +26,11 @@ from fullconv.images import image_size
 from fullconv.labels import LabelSet
 
 __all__ = ["LAYOUTS", "convert"]
+
+LONGEST = 250
+"""Bytes of a file name; file systems allow 255."""
+
+logger = logging.getLogger(__name__)
 
 _WRITERS: dict[WrittenLayout, LayoutWriter] = {"folder": FOLDER, "voc": VOC, "coco": COCO, "labelme": LABELME}
 
@@ -64,7 +71,7 @@ def _list_items(dataset: DataSet, splits: Sequence[str], to: str) -> list[Item]:
     Raises DataError if two samples would be written to one file, or if a list of files cannot contain a name.
     """
     items = [
-        Item(split, sample.name.replace("/", "_"), sample)
+        Item(split, name_file(sample.name), sample)
         for split in SPLITS
         if split in splits
         for sample in dataset.splits.get(split, ())
@@ -74,18 +81,24 @@ def _list_items(dataset: DataSet, splits: Sequence[str], to: str) -> list[Item]:
     images: dict[tuple[str, str], Path] = {}
     problems = []
     for item in items:
-        key = "" if to == "voc" else item.split, item.name
+        key = "" if to == "voc" else item.split, name_key(item.name)
         if key in images:
             problems.append(
                 f"{item.sample.image}: would be written under the same name as {images[key]}; rename one"
                 + (", or choose a layout with a folder for each split" if to == "voc" else "")
             )
         images.setdefault(key, item.sample.image)
+        if len(os.fsencode(item.image_name)) > LONGEST:
+            problems.append(f"{item.sample.image}: its name has more than {LONGEST} bytes; rename it")
         if to != "folder" and not _is_utf8(item.image_name):
             shown = os.fsencode(item.sample.image).decode("utf-8", "backslashreplace")
             problems.append(f"{shown}: has a name that is not UTF-8, which {to} cannot store; rename it")
     if problems:
         raise DataError(f"{dataset.root}: cannot be written as {to}", details=problems, code="file-names")
+    renamed = [item for item in items if item.name != item.sample.name.replace("/", "_")]
+    if renamed:
+        first = f"{renamed[0].sample.name!r} is {renamed[0].name!r}"
+        logger.info("%d name(s) are not valid on every system and are changed, first: %s", len(renamed), first)
     return items
 
 

@@ -25,6 +25,7 @@ from fullconv.files import StrPath
 from fullconv.images.decoders.npy import ARRAY_SUFFIX, is_array, open_array
 from fullconv.images.decoders.open_pillow import (
     MAX_PIXELS,
+    check_claim,
     check_pixels,
     decoding_errors,
     open_with_pillow,
@@ -120,6 +121,7 @@ def read_header(path: StrPath, limit: int | None = MAX_PIXELS) -> ImageHeader:
         tags = tiff_tags(path)
         with decoding_errors(path):  # tags may have any type
             header = _tiff_header(tags, int(tags.get(ExifTags.Base.Orientation, 1)))
+        check_claim(header.stored, path, "TIFF")
     if header.format == "TIFF" and (pages := find_channel_pages(path, tiff_tags(path))):
         header = replace(header, bands=len(pages), alpha=False, pages=pages)
     check_pixels(header.stored, path, limit)

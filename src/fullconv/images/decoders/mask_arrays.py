@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullconv.errors import DataError, FullconvError, MissingExtra
+from fullconv.errors import DataError, FullconvError
 from fullconv.faults import Fault
+from fullconv.images.decoders.matlab import read_matrices, read_matrix
 from fullconv.images.decoders.npy import ARRAY_SUFFIX
-from fullconv.images.decoders.open_pillow import MAX_PIXELS
+from fullconv.images.decoders.open_pillow import MAX_PIXELS, check_file
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX, read_sbd_mask
 
 __all__ = ["ARRAY_MASKS", "read_array_mask"]
@@ -22,16 +23,13 @@ __all__ = ["ARRAY_MASKS", "read_array_mask"]
 ARRAY_MASKS = frozenset({ARRAY_SUFFIX, ".npz", MASK_SUFFIX})
 """Suffixes, in lower case, of the files that hold masks as arrays."""
 
-_INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
-NUMBERS = frozenset({"double", "single", "logical", *_INTEGERS})
-"""Classes of MATLAB's variables that hold numbers."""
-
 
 def read_array_mask(path: Path) -> npt.NDArray[Any]:
     """Read the only mask of an array file, H x W numbers or H x W x 3 colours.
 
-    Raises DataError for files that are damaged or hold several arrays, and MissingExtra for .mat without SciPy.
+    Raises DataError for files that are damaged or hold several arrays.
     """
+    check_file(path)
     suffix = path.suffix.lower()
     try:
         if suffix == ARRAY_SUFFIX:
@@ -76,17 +74,13 @@ def _read_archive(path: Path) -> npt.NDArray[Any]:
 
 def _read_matlab(path: Path) -> npt.NDArray[Any]:
     """Read the only matrix of a .mat file that may be a mask; of SBD's files, `GTcls.Segmentation`."""
-    try:
-        from scipy.io import loadmat, whosmat
-    except ImportError as error:
-        raise MissingExtra("scipy", "train", path) from error
     with path.open("rb") as file:
-        variables = whosmat(file)
-        if any(name == "GTcls" for name, _, _ in variables):
+        matrices = read_matrices(file)
+        if any(matrix.name == "GTcls" for matrix in matrices):
             return read_sbd_mask(path)
-        name = _choose(path, {name: shape for name, shape, kind in variables if kind in NUMBERS})
-        file.seek(0)
-        return np.asarray(loadmat(file, variable_names=[name])[name])
+        by_name = {matrix.name: matrix for matrix in matrices if matrix.numbers}
+        name = _choose(path, {name: matrix.shape for name, matrix in by_name.items()})
+        return read_matrix(file, by_name[name])
 
 
 def _choose(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:

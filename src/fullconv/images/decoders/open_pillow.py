@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import stat
@@ -22,6 +23,7 @@ from fullconv.files import StrPath
 
 __all__ = [
     "MAX_PIXELS",
+    "check_claim",
     "check_file",
     "check_pixels",
     "damage_error",
@@ -33,6 +35,20 @@ __all__ = [
 
 MAX_PIXELS = 2**30
 """Images with more pixels are refused: a small file can claim a size that exhausts the memory."""
+
+LARGE_READ = 2**20
+
+SMALL_CLAIM = 2**26
+"""Images of at most so many pixels are decoded, few bytes or not: they cost little memory."""
+
+PIXELS_PER_BYTE = {"PNG": 8256, "JPEG": 1024, "TIFF": 40_000, "WEBP": 5000, "GIF": 2000, "BMP": 5000, "PPM": 8}
+"""No honest file of more than `SMALL_CLAIM` pixels holds more of them in a byte.
+
+PNG: 1,032 bytes from one by zlib, of 8 pixels of one bit. JPEG: a bit for each 8 x 8 block, with a reserve. TIFF:
+ZSTD's runs, and the table of empty tiles. The others by their run lengths; a WebP may hold more, if it has one colour.
+"""
+
+_PNG_BITS = {"RGB": 24, "RGBA": 32, "LA": 16, "I;16": 16, "I": 16}
 
 # Only these decoders are used: Pillow's decoder of EPS starts a program, and some others decode no pixels.
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "GIF")
@@ -56,6 +72,15 @@ _PILLOW = threading.Lock()
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
+class _BoundedFile(io.BufferedReader):
+    """A file whose `read` takes no more memory than the file has bytes; chunks may state any size."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > LARGE_READ:
+            size = max(0, min(size, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
+
+
 @contextmanager
 def open_with_pillow(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[ImageFile]:
     """Open an image file with Pillow and read only its header. Exceptions in the block become DataErrors of this file.
@@ -68,8 +93,10 @@ def open_with_pillow(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[Ima
         previous_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             # If it gets a path, Pillow memory-maps the file and then scrambles rotated TIFFs.
-            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-                check_pixels((image.height, image.width), path, limit)
+            with _BoundedFile(io.FileIO(path)) as file, Image.open(file, formats=_FORMATS) as image:
+                size = image.height, image.width
+                check_pixels(size, path, limit)
+                check_claim(size, path, image.format or "", image.mode)
                 yield image
         finally:
             Image.MAX_IMAGE_PIXELS = previous_limit
@@ -127,6 +154,18 @@ def check_pixels(size: tuple[int, int], path: StrPath, limit: int | None = MAX_P
     if height * width == 0 or (limit is not None and height * width > limit):
         problem = f"has {width} x {height} pixels, but only 1 to {MAX_PIXELS} can be read"
         raise DataError.of(Fault("too-large", Path(path), problem, "cut it into smaller images"))
+
+
+def check_claim(size: tuple[int, int], path: Path, form: str, mode: str = "") -> None:
+    """Raise DataError if a file has far too few bytes for the size (height, width) in its header."""
+    height, width = size
+    most = PIXELS_PER_BYTE.get(form, max(PIXELS_PER_BYTE.values())) * os.stat(path).st_size
+    if form == "PNG":
+        most //= _PNG_BITS.get(mode, 1)
+    if height * width > max(SMALL_CLAIM, most):
+        problem = f"states {width} x {height} pixels, which its {os.stat(path).st_size} bytes cannot hold"
+        remedy = "copy or export it again; if it has a single colour, save it as PNG"
+        raise DataError.of(Fault("too-large", path, problem, remedy))
 
 
 def check_file(path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from fullconv.arrays import UInt8
-from fullconv.errors import DataError, MissingExtra
+from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.images.decoders.matlab import read_field, read_matrices
+from fullconv.images.decoders.open_pillow import check_file
 
 __all__ = ["MASK_SUFFIX", "read_sbd_mask"]
 
@@ -20,28 +23,21 @@ def read_sbd_mask(path: Path) -> UInt8:
 
     Source: Hariharan et al., "Semantic Contours from Inverse Detectors", ICCV 2011, and the README of its release.
 
-    Raises DataError for files that are missing, damaged or have another structure, and MissingExtra without SciPy.
+    Raises DataError for files that are missing, damaged or have another structure.
     """
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise MissingExtra("scipy", "train") from error
+    check_file(path)
     try:
         with path.open("rb") as file:
-            stored = loadmat(file, variable_names=["GTcls"])
-    except MemoryError:
-        raise
-    except Exception as error:  # for damaged files, loadmat raises almost any type
-        reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split()) or type(error).__name__
+            found = [matrix for matrix in read_matrices(file) if matrix.name == "GTcls"]
+            mask = read_field(file, found[0], "Segmentation") if found else None
+    except (OSError, ValueError, zlib.error) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
         problem = f"cannot be read as a MATLAB file ({reason})"
         raise DataError.of(Fault("unreadable-file", path, problem, "unpack SBD's archive again")) from error
-    try:
-        mask = stored["GTcls"]["Segmentation"][0, 0]
-    except (KeyError, IndexError, ValueError) as error:
+    if mask is None:
         problem, remedy = "holds no GTcls.Segmentation", "use the files of SBD's folder cls"
-        raise DataError.of(Fault("unreadable-file", path, problem, remedy)) from error
-    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8 or mask.size == 0:
-        content = f"{mask.dtype} of shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
-        problem = f"GTcls.Segmentation is {content}, not height x width of uint8"
+        raise DataError.of(Fault("unreadable-file", path, problem, remedy))
+    if mask.ndim != 2 or mask.dtype != np.uint8 or mask.size == 0:
+        problem = f"GTcls.Segmentation is {mask.dtype} of shape {mask.shape}, not height x width of uint8"
         raise DataError.of(Fault("unreadable-file", path, problem, "unpack SBD's archive again"))
-    return np.ascontiguousarray(mask)
+    return mask

@@ -5,7 +5,15 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
+from PIL import ExifTags
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    IMAGELENGTH,
+    IMAGEWIDTH,
+    PLANAR_CONFIGURATION,
+    SAMPLESPERPIXEL,
+    ImageFileDirectory_v2,
+)
 
 from fullconv.images.decoders.open_pillow import damage_error
 
@@ -39,10 +47,20 @@ def tiff_tags(path: Path) -> ImageFileDirectory_v2:
             directory = ImageFileDirectory_v2(start + (file.read(8) if b"+" in start[:4] else b""))
             file.seek(directory.next)
             directory.load(file)
-        int(directory[IMAGELENGTH]), int(directory[IMAGEWIDTH])
+        _check_numbers(directory)
     except Exception as error:  # damaged tags raise almost any type
         raise damage_error(path, error) from error
     return directory
+
+
+def _check_numbers(tags: ImageFileDirectory_v2) -> None:
+    """Raise ValueError or KeyError if the size is missing, or a number is stored as something else."""
+    for tag in (IMAGELENGTH, IMAGEWIDTH):
+        int(tags[tag])
+    for tag in (SAMPLESPERPIXEL, BITSPERSAMPLE, PLANAR_CONFIGURATION, ExifTags.Base.Orientation):
+        value = tags.get(tag, 1)
+        if not all(isinstance(number, int) for number in (value if isinstance(value, tuple) else (value,))):
+            raise ValueError(f"its tag {int(tag)} is not a number")
 
 
 def read_nodata(tags: ImageFileDirectory_v2) -> float | None:
