@@ -102,7 +102,10 @@ def _with_labels(
             by_color = {_code(entry.color): ids[fold_name(entry.name)] for entry in table.entries if entry.color}
             notes.append(f"the colours of the classes are those of {table.path.name}")
     decision = _as_fault(root, decide(list(masks.values()), labels.class_names, by_color))
-    return decision if isinstance(decision, Fault) else replace(decision, notes=(*notes, *decision.notes))
+    if isinstance(decision, Fault):
+        return decision
+    colors = labels.palette if colored and decision.names == labels.class_names else decision.colors
+    return replace(decision, colors=colors, notes=(*notes, *decision.notes))
 
 
 def _make_classes(table: ClassTable, counts: Mapping[int, int]) -> tuple[_Classes, list[str]]:
