@@ -17,7 +17,7 @@ MERGED = 24
 """Codes closer than this to a more frequent one are the same class (distance in RGB)."""
 
 APART = 48
-"""Classes closer than this cannot be told apart in a smeared mask."""
+"""Classes closer than this cannot be distinguished in a smeared mask."""
 
 FEW_LEVELS = 16
 """A colour this close to that of a class, and far from others, is that class."""
@@ -65,7 +65,7 @@ def within_levels(kind: Kind, code: int, centers: Sequence[int]) -> bool:
 
 
 def are_apart(kind: Kind, centers: Sequence[int]) -> bool:
-    """Return whether the classes of smeared masks can be told apart."""
+    """Return whether the classes of smeared masks can be distinguished."""
     points = _colors_of(kind, centers)
     apart = _distances(points, points) + np.eye(len(points)) * 1e9
     return bool(apart.min(initial=1e9) >= APART)
