@@ -212,11 +212,12 @@ def test_names_that_a_layout_cannot_store_are_refused(tmp_path: Path) -> None:
         convert(dataset, tmp_path / "out", "voc")
     assert len(refusal.message.splitlines()) == 3
     blank = make_dataset(tmp_path / "blank", {"train": [NESTED]}, ("background", "cat", "cat "))
-    for to in ("folder", "voc", "labelme"):
+    for to in LAYOUTS:
         with refuses("class-names", "'cat '", to):
             convert(blank, tmp_path / "out", to)
-    convert(blank, tmp_path / "blank-coco", "coco")
-    assert_equal(blank, find_dataset(tmp_path / "blank-coco"))
+    end = make_dataset(tmp_path / "end", {"train": [NESTED]}, ("background", "cat", "dog "))
+    convert(end, tmp_path / "end-coco", "coco")
+    assert_equal(end, find_dataset(tmp_path / "end-coco"))
     two_splits = make_dataset(tmp_path / "again", {"train": [NESTED], "val": [NESTED]})
     splits = {
         split: (Sample("a", *(samples[0].image,) * 2, samples[0].reader),)

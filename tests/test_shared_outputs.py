@@ -140,7 +140,7 @@ def test_a_check_does_not_overwrite_images_outside_of_the_folder(
     image.symlink_to(tmp_path / "elsewhere.png")
     before = (tmp_path / "elsewhere.png").read_bytes()
     with refuses("overwrites-data", "elsewhere.png"):
-        call("check", tmp_path / "copy", "--json", tmp_path / "elsewhere.png")
+        call("check", tmp_path / "copy", "--outside", "--json", tmp_path / "elsewhere.png")
     assert (tmp_path / "elsewhere.png").read_bytes() == before
 
 

@@ -23,7 +23,7 @@ from fullconv.errors import DataError, UsageError, faults_of
 from fullconv.faults import Fault
 from fullconv.files import atomic_folder, check_new_folder, copy_file
 from fullconv.images import image_size
-from fullconv.labels import LabelSet
+from fullconv.labels import LabelSet, fold_name
 
 __all__ = ["LAYOUTS", "convert"]
 
@@ -112,12 +112,15 @@ def _is_utf8(name: str) -> bool:
 
 def _check_class_names(labels: LabelSet, to: str) -> None:
     """Raise DataError for class names that would be read back as something else."""
+    folded = [fold_name(name) for name in labels.class_names]
+    repeated = {name for name in folded if folded.count(name) > 1}
     problems = [
         f"the class {name!r} cannot be written as {to}; rename it"
         for name in labels.class_names
         if name == IGNORED
         or (to != "coco" and (name != name.strip() or len(name.splitlines()) != 1))
         or (to == "voc" and name.startswith("#"))
+        or (to in ("coco", "labelme") and fold_name(name) in repeated)  # which are one class there
     ]
     if problems:
         raise DataError(f"some class names have another meaning in {to}", details=problems, code="class-names")
