@@ -177,7 +177,7 @@ def _shared_images(records: Sequence[Record]) -> Iterator[Fault]:
             twin = ones[match].sample.image
             what = "the same file as" if equal else "nearly the same image as"
             problem = f"is in split {second!r}, but it is {what} {twin} in split {first!r}"
-            remedy = "keep it in one of the two splits; otherwise scores are too high"
+            remedy = "keep both on one side, otherwise scores are too high: name what they share with --val-by REGEX"
             record = others[index]
             yield _of(record, Fault("in-two-splits", record.sample.image, problem, remedy))
 
