@@ -35,8 +35,9 @@ from fullconv.pages import render
 from fullconv.pages.parts import Cell, Table
 from fullconv.pages.render import render_page
 from fullconv.report.charts import Curve, line_chart
-from fullconv.report.ladder import Step, write_ladder_page
+from fullconv.report.ladder import write_ladder_page
 from fullconv.report.page import write_report
+from fullconv.report.runs import Run
 from fullconv.report.source import COLUMNS, Source
 from fullconv.visible import make_visible
 from html_page import Page
@@ -101,7 +102,7 @@ def make_check(folder: Path) -> Path:
 def make_ladder(folder: Path) -> Path:
     names = ["FCN-32s-fixed", "FCN-32s", "FCN-16s", EVIL]
     steps = [
-        Step(name, write_run(folder / f"{number}-run", 5), EVIL * (number == 3)) for number, name in enumerate(names)
+        Run(name, write_run(folder / f"{number}-run", 5), EVIL * (number == 3)) for number, name in enumerate(names)
     ]
     for step in steps:
         (step.folder / "report.html").write_text("<title>report</title>", encoding="utf-8")

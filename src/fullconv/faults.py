@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["KINDS", "REPAIRABLE", "UNREPAIRABLE", "Fault", "Group", "Severity", "count_repairs", "group_faults"]
+__all__ = [
+    "KINDS",
+    "REPAIRABLE",
+    "UNREPAIRABLE",
+    "Fault",
+    "Group",
+    "Severity",
+    "count_repairs",
+    "group_faults",
+    "unreadable",
+]
 
 Severity = Literal["error", "warning"]
 
@@ -111,6 +121,11 @@ class Group:
         """The remedy if all faults have the same one, otherwise None."""
         remedies = {fault.remedy for fault in self.faults}
         return remedies.pop() if len(remedies) == 1 else None
+
+
+def unreadable(path: Path, error: OSError) -> Fault:
+    """Return the fault of a file that the system does not let us read."""
+    return Fault("unreadable-file", path, f"cannot be read ({error.strerror or error})", "check its permissions")
 
 
 def count_repairs(faults: Sequence[Fault]) -> int:

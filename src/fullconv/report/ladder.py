@@ -3,49 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
-from fullconv.pages.parts import Cell, Row, Table
+from fullconv.pages.parts import Table
 from fullconv.pages.render import write_page
 from fullconv.report.charts import MARKS, Chart, Curve, line_chart
+from fullconv.report.runs import Run, find_reports, link_rows
 from fullconv.report.source import read_curves
 
-__all__ = ["Step", "write_ladder_page"]
+__all__ = ["write_ladder_page"]
 
 
-@dataclass(frozen=True)
-class Step:
-    """One network of a ladder: its name, its run folder, and the alarm of its report, empty if it works."""
-
-    name: str
-    folder: Path
-    alarm: str
-
-
-def write_ladder_page(path: Path, data: str, steps: Sequence[Step], rows: Sequence[Sequence[str]], note: str) -> None:
+def write_ladder_page(path: Path, data: str, steps: Sequence[Run], rows: Sequence[Sequence[str]], note: str) -> None:
     """Write the page into the ladder's folder.
 
     `rows` are the head and the rows of the ladder's table; a row with the name of a step links to its report. Raises
     FullconvError if the page cannot be written, and ModelError for a damaged metrics.csv.
     """
-    reports = {step.name: _address(step.folder / "report.html", path.parent) for step in steps}
+    reports = find_reports(path, steps)
     head, *body = rows
-    cells: list[Row] = [[Cell(row[0], href=reports.get(row[0], "")), *row[1:]] for row in body]
     write_page(
         path,
         "ladder.html",
         title=f"{steps[0].name} to {steps[-1].name}: {data}" if len(steps) > 1 else f"{steps[0].name}: {data}",
-        table=Table(note, [head[0] or "network", *head[1:]], cells),
+        table=Table(note, [head[0] or "network", *head[1:]], link_rows(body, reports)),
         charts=_charts({step.name: step.folder for step in steps}),
         alarms=[step for step in steps if step.alarm],
         reports=reports,
     )
-
-
-def _address(report: Path, folder: Path) -> str:
-    return quote(report.relative_to(folder).as_posix())
 
 
 def _charts(folders: Mapping[str, Path]) -> list[Chart]:

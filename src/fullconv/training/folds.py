@@ -20,7 +20,8 @@ from fullconv.metrics import Scores
 from fullconv.net.classifiers.user_file import path_of_code
 from fullconv.net.torch_runner import TorchRunner
 from fullconv.pages.parts import percent
-from fullconv.report.folds import Fold, write_folds_page
+from fullconv.report.folds import write_folds_page
+from fullconv.report.runs import Run
 from fullconv.report.verdict import find_majority_class
 from fullconv.training.checkpointing import hold_run
 from fullconv.training.job import Job
@@ -112,7 +113,7 @@ def _summarize(
         "mean_iou_interval": None if interval is None else [interval.low, interval.high],
     }
     write_text(out / "folds.json", json.dumps(values, indent=1))
-    folds = [Fold(f"fold {number}", run.folder, run.alarm) for number, run in enumerate(results, 1)]
+    folds = [Run(f"fold {number}", run.folder, run.alarm) for number, run in enumerate(results, 1)]
     name = dataset.root.resolve().name
     write_folds_page(out / "report.html", name, folds, make_folds_table(result), _class_rows(scores, intervals))
     return result

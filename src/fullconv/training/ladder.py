@@ -13,7 +13,8 @@ from fullconv.data.formats.voc import is_paper_val
 from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.errors import UsageError
 from fullconv.files import write_text
-from fullconv.report.ladder import Step, write_ladder_page
+from fullconv.report.ladder import write_ladder_page
+from fullconv.report.runs import Run
 from fullconv.training.checkpointing import hold_run
 from fullconv.training.job import Job
 from fullconv.training.progress import OnProgress, TrainResult
@@ -155,5 +156,5 @@ def _write(rungs: Sequence[Rung], dataset: DataSet, out: Path) -> None:
     write_text(out / "table.md", "\n".join([*lines, "", caption, ""]))
     values = {rung.name: rung.result.scores.to_dict() for rung in rungs}
     write_text(out / "table.json", json.dumps(values, indent=1))
-    steps = [Step(rung.name, rung.folder, rung.result.alarm) for rung in rungs]
+    steps = [Run(rung.name, rung.folder, rung.result.alarm) for rung in rungs]
     write_ladder_page(out / "report.html", dataset.root.resolve().name, steps, rows, caption)

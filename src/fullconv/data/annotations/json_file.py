@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from fullconv.faults import Fault
+from fullconv.faults import Fault, unreadable
 from fullconv.files import read_file
 
 __all__ = ["BadEntry", "are_few", "parse", "parse_each", "parse_entries", "skipped_entry"]
@@ -115,8 +115,7 @@ def _read(path: Path, faults: list[Fault]) -> bytes | None:
     try:
         return read_file(path).removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        faults.append(Fault("unreadable-file", path, problem, "check its permissions"))
+        faults.append(unreadable(path, error))
         return None
 
 

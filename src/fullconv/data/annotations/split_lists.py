@@ -15,7 +15,7 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.pairing import normalize_stem
 from fullconv.data.splits import SPLITS, UNDIVIDED, split_of
 from fullconv.errors import DataError
-from fullconv.faults import Fault
+from fullconv.faults import Fault, unreadable
 from fullconv.files import read_file
 from fullconv.images import BAND_SUFFIXES
 
@@ -160,8 +160,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         lines = read_file(path).decode("utf-8-sig", errors="replace").splitlines()
     except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        raise DataError.of(Fault("unreadable-file", path, problem, "check its permissions")) from None
+        raise DataError.of(unreadable(path, error)) from None
     return [line.strip() for line in lines if line.strip()]
 
 

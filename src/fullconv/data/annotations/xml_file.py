@@ -9,7 +9,8 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from fullconv.errors import DataError
-from fullconv.faults import Fault
+from fullconv.faults import Fault, unreadable
+from fullconv.files import open_regular
 
 __all__ = ["parse_xml", "read_xml"]
 
@@ -40,11 +41,10 @@ def parse_xml(
 
     parser.StartDoctypeDeclHandler = refuse
     try:
-        with path.open("rb") as file:
+        with open(open_regular(path, follow=True), "rb") as file:
             parser.ParseFile(file)
     except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        raise DataError.of(Fault("unreadable-file", path, problem, "check its permissions")) from None
+        raise DataError.of(unreadable(path, error)) from None
     except expat.ExpatError as error:
         fault = Fault("invalid-annotations", path, f"is not XML ({error})", "export the annotations again")
         raise DataError.of(fault) from None

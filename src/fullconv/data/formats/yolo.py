@@ -7,6 +7,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,7 @@ from fullconv.data.annotations.yolo_images import ImagesOfSplits, find_images
 from fullconv.data.dataset import DataSet
 from fullconv.data.discovery.inventory import list_files
 from fullconv.errors import DataError
-from fullconv.faults import Fault
+from fullconv.faults import Fault, unreadable
 from fullconv.files import read_file
 from fullconv.images import BAND_SUFFIXES
 
@@ -124,12 +125,7 @@ class _Rows:
     ) -> list[tuple[str, Rasterizer]]:
         """Return the shapes of a file; boxes are counted, and damaged rows become faults."""
         shapes: list[tuple[str, Rasterizer]] = []
-        try:
-            lines = read_file(path).decode("utf-8-sig", errors="replace").splitlines()
-        except OSError as error:
-            problem = f"cannot be read ({error.strerror or error})"
-            faults.append(Fault("unreadable-file", path, problem, "check its permissions"))
-            return shapes
+        lines = read_file(path).decode("utf-8-sig", errors="replace").splitlines()
         for number, line in enumerate(lines, 1):
             fields = line.split()
             if not fields:
@@ -188,8 +184,7 @@ def _read_split(split: str, images: ImagesOfSplits, rows: _Rows, faults: list[Fa
         try:
             shapes = rows.read(label, name, without_area, faults)
         except OSError as error:
-            problem = f"cannot be read ({error.strerror or error})"
-            faults.append(Fault("unreadable-file", label, problem, "check its permissions", name, split or None))
+            faults.append(replace(unreadable(label, error), sample=name, split=split or None))
             continue
         complete = without_area.keeps(name, len(shapes)) and len(faults) == before
         yield AnnotatedImage(name, image, label, None, tuple(shapes), complete, relative=True)

@@ -14,13 +14,14 @@ from fullconv.data.mask_classes.declared import read_declared
 from fullconv.data.mask_classes.remedies import color_entries, suggest_values
 from fullconv.data.mask_classes.summary import (
     MOST_VALUES,
-    TRANSPARENT,
     ClassReading,
     MaskSummary,
     Question,
     add_counts,
+    code_of,
     compute_shares,
     hex_of,
+    rgb_of,
 )
 from fullconv.data.mask_classes.values import decide_classes
 from fullconv.errors import DataError
@@ -87,7 +88,7 @@ def _with_labels(
     """Decide with the user's own names; a table of the same names adds colours that these lack."""
     labels, colored = named
     notes: list[str] = []
-    by_color = {_code(color): index for index, color in enumerate(labels.palette)} if colored else None
+    by_color = {code_of(color): index for index, color in enumerate(labels.palette)} if colored else None
     try:
         tables = find_tables(root, {path.parent for path in masks})
     except DataError as error:
@@ -99,7 +100,7 @@ def _with_labels(
             others = ", ".join(entry.name for entry in table.entries if fold_name(entry.name) not in ids)
             notes.append(f"{source} counts, and not {table.path.name}, which has other names: {others}")
         elif by_color is None and table.colored and table.names() == ids.keys():
-            by_color = {_code(entry.color): ids[fold_name(entry.name)] for entry in table.entries if entry.color}
+            by_color = {code_of(entry.color): ids[fold_name(entry.name)] for entry in table.entries if entry.color}
             notes.append(f"the colours of the classes are those of {table.path.name}")
     decision = _as_fault(root, decide(list(masks.values()), labels.class_names, by_color))
     if isinstance(decision, Fault):
@@ -116,7 +117,11 @@ def _make_classes(table: ClassTable, counts: Mapping[int, int]) -> tuple[_Classe
         entries.sort(key=lambda entry: entry.value or 0)
     values = {id(entry): place if entry.value is None else entry.value for place, entry in enumerate(entries)}
     if len({fold_name(entry.name) for entry in entries if not entry.ignored}) > MOST_CLASSES:
-        entries = [entry for entry in entries if values[id(entry)] in counts or _code(entry.color) in counts]
+        entries = [
+            entry
+            for entry in entries
+            if values[id(entry)] in counts or (entry.color and code_of(entry.color) in counts)
+        ]
         notes.append(f"{len(entries)} of the {len(table.entries)} classes are in the masks; the others are left out")
     ids: dict[str, int] = {}
     names: dict[str, str] = {}
@@ -130,7 +135,7 @@ def _make_classes(table: ClassTable, counts: Mapping[int, int]) -> tuple[_Classe
         ids.setdefault(fold_name(entry.name), len(ids))
     id_of = {id(entry): IGNORE_INDEX if entry.ignored else ids[fold_name(entry.name)] for entry in entries}
     by_value = {values[id(entry)]: id_of[id(entry)] for entry in entries} if table.stated or table.ordered else {}
-    by_color = {_code(entry.color): id_of[id(entry)] for entry in entries if entry.color is not None}
+    by_color = {code_of(entry.color): id_of[id(entry)] for entry in entries if entry.color is not None}
     return _Classes(
         tuple(names.values()),
         by_value or {values[id(entry)]: id_of[id(entry)] for entry in entries},
@@ -196,14 +201,14 @@ def _show_colors(masks: Sequence[MaskSummary], by_color: Mapping[int, int]) -> b
 def _far_colors(table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary]) -> Question | None:
     """Ask where the masks hold a few clear colours that no entry has; colours smeared by compression are many."""
     counts, by_color = add_counts(masks), classes.by_color
-    known = [_rgb(code) for code in by_color]
+    known = [rgb_of(code) for code in by_color]
     far = {
         code: share
         for code, share in compute_shares(counts).items()
         if code not in by_color
         and code >= 0
         and code != 0xFFFFFF
-        and min(max(abs(a - b) for a, b in zip(_rgb(code), color, strict=True)) for color in known) > NEAR
+        and min(max(abs(a - b) for a, b in zip(rgb_of(code), color, strict=True)) for color in known) > NEAR
     }
     if not far or len(counts) > MOST_VALUES or masks[0].kind != "colours":
         return None
@@ -240,11 +245,3 @@ def _as_fault(path: Path, decision: ClassReading | Question) -> ClassReading | F
     if isinstance(decision, Question):
         return Fault(decision.code, path, decision.problem, decision.remedy)
     return decision
-
-
-def _code(color: Color | None) -> int:
-    return TRANSPARENT - 1 if color is None else (color[0] << 16) | (color[1] << 8) | color[2]
-
-
-def _rgb(code: int) -> Color:
-    return code >> 16 & 255, code >> 8 & 255, code & 255
