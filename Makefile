@@ -26,8 +26,9 @@ test: venv
 slow: venv
 	$(RUN) pytest -m slow
 
-# Mutated files for every reader: 20,000 each, for hours.
+# Mutated files for every reader, 20,000 each, and new examples for the tests that draw theirs: for an hour or two.
 fuzz: venv
+	$(RUN) pytest --hypothesis-profile=search $$(grep -l "^from hypothesis" tests/test_*.py)
 	FUZZ_CASES=20000 $(RUN) pytest -m fuzz
 	FUZZ_CASES=20000 $(RUN) pytest tests/test_fuzz_data.py
 

@@ -25,7 +25,9 @@ if "torch" not in MISSING:
     # One thread everywhere: sums do not depend on the machine, and a child process can repeat them bit by bit.
     torch.set_num_threads(1)
 
-settings.register_profile("fullconv", deadline=None, print_blob=True)
+# The same tree gives the same result; `make fuzz` searches with new examples (--hypothesis-profile=search).
+settings.register_profile("search", deadline=None, print_blob=True, derandomize=False)
+settings.register_profile("fullconv", deadline=None, print_blob=True, derandomize=True, database=None)
 settings.load_profile("fullconv")
 
 pytest_plugins = [

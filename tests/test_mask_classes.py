@@ -350,3 +350,32 @@ def test_the_counts_of_the_first_pass_are_those_of_the_statistics(tmp_path: Path
         name(tmp_path, table)
     dataset, statistics = read_training_data(tmp_path)
     assert statistics == read_statistics(dataset)
+
+
+@pytest.mark.parametrize("names", [None, ("background", "cat", "dog", "a: b", "no")])
+def test_a_few_labels_next_to_ignored_pixels_are_not_smoothed_edges(
+    tmp_path: Path, names: tuple[str, ...] | None
+) -> None:
+    thin = np.array([[3, 3, 4, 255, 0, 0], [255, 2, 1, 1, 255, 3]], np.uint8)
+    masks = {"thin": thin, "other": np.repeat(np.arange(5, dtype=np.uint8), 4).reshape(4, 5)}
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for stem, mask in masks.items():
+        Image.fromarray(np.full((*mask.shape, 3), 7, np.uint8)).save(tmp_path / "images" / f"{stem}.png")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{stem}.png")
+    if names is not None:
+        (tmp_path / "classes.txt").write_text("\n".join(names))
+    dataset = find_dataset(tmp_path)
+    assert dataset.labels.class_names == (names or tuple(f"class_{index}" for index in range(5)))
+    read = {sample.name: dataset.read(sample)[1] for samples in dataset.splits.values() for sample in samples}
+    for stem, mask in masks.items():
+        np.testing.assert_array_equal(read[stem], mask)
+
+
+def test_many_named_classes_of_thin_objects_are_not_smoothed_edges() -> None:
+    rng = np.random.default_rng(0)
+    counts = {int(value): 3 for value in rng.permutation(150)} | {0: 5000, 149: 700}
+    masks = [MaskSummary("numbers", counts, size=(90, 90), solid=frozenset({0, 149}))]
+    named = decide_classes(masks, [f"c{index}" for index in range(150)])
+    assert isinstance(named, ClassReading)
+    assert (named.nearest, named.numbers[77]) == (False, 77)

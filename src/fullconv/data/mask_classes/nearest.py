@@ -78,7 +78,7 @@ def is_smeared(kind: Kind, masks: Sequence[MaskSummary]) -> bool:
     """
     counts = add_counts(masks)
     solid = frozenset().union(*(mask.solid for mask in masks)) & counts.keys()
-    if len(counts) - len(solid) < FEWEST_BETWEEN or (kind == "numbers" and max(counts) < 64):  # ids of thin objects
+    if len(counts) - len(solid) < FEWEST_BETWEEN:
         return False
     codes = sorted(counts, key=lambda code: (-counts[code], code))[: 4 * MOST_CENTERS]
     points, pixels = _colors_of(kind, codes), np.array([counts[code] for code in codes])

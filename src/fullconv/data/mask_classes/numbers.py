@@ -24,6 +24,9 @@ from fullconv.labels import IGNORE_INDEX
 
 __all__ = ["WARNED_SHARE", "decide_numbers", "moved_note", "unclear_question"]
 
+FEWEST_LEVELS = 64
+"""Smoothed masks hold grey levels from here on; smaller numbers are the ids of thin objects."""
+
 WARNED_SHARE = 0.01
 """A larger share of pixels that are set to the nearest class is a warning."""
 
@@ -34,7 +37,7 @@ def decide_numbers(
     masks: Sequence[MaskSummary], names: Sequence[str] | None, nodata: MaskNodata | None
 ) -> ClassReading | Question:
     """Decide the classes of masks that store numbers."""
-    smeared = [index for index, mask in enumerate(masks) if mask.lossy or is_smeared("numbers", [mask])]
+    smeared = [index for index, mask in enumerate(masks) if mask.lossy or _is_smeared(mask, names)]
     if not smeared:
         return _decide_exact(masks, names, nodata)
     sharp = sorted(add_counts(mask for index, mask in enumerate(masks) if index not in set(smeared)))
@@ -57,6 +60,14 @@ def decide_numbers(
     notes, warnings = moved_note(moved)
     warnings = decision.warnings + warnings
     return replace(decision, nearest=centers is not None, notes=decision.notes + notes, warnings=warnings, odd=odd)
+
+
+def _is_smeared(mask: MaskSummary, names: Sequence[str] | None) -> bool:
+    """Return whether a mask has smoothed edges; class ids, with 255 or nodata next to them, have none."""
+    ids = mask.counts.keys() - {IGNORE_INDEX, mask.nodata}
+    if max(ids, default=0) < max(FEWEST_LEVELS, len(names or ())):
+        return False
+    return is_smeared("numbers", [mask])
 
 
 def moved_note(share: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
