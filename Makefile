@@ -13,7 +13,7 @@ venv: .venv/.done
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	.venv/$(BIN)/python $(PIP) $(TORCH)
-	.venv/$(BIN)/python $(PIP) -e ".[train,geo,video,openvino,dev]"
+	.venv/$(BIN)/python $(PIP) -e ".[train,geo,video,openvino,serve,dev]"
 	touch $@
 
 demo: venv
@@ -54,7 +54,7 @@ lowest: .venv-lowest/.done
 	$(PYTHON) -m venv --clear .venv-lowest
 	$(PYTHON) .ci/lowest.py > .venv-lowest/lowest.txt
 	.venv-lowest/$(BIN)/python $(PIP) --only-binary :all: -r .venv-lowest/lowest.txt
-	.venv-lowest/$(BIN)/python $(PIP) -c .venv-lowest/lowest.txt -e ".[train,geo,video,openvino,test]"
+	.venv-lowest/$(BIN)/python $(PIP) -c .venv-lowest/lowest.txt -e ".[train,geo,video,openvino,serve,test]"
 	touch $@
 
 # The tests of what the base install can do: no torch, no other extra.

@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("train", "geo", "video", "openvino", "test")
+EXTRAS = ("train", "geo", "video", "openvino", "serve", "test")
 
 
 def constraints() -> list[str]:
