@@ -1,0 +1,192 @@
+/** Requests to the server that `fullconv label` runs. Its answers are described in the types here. */
+
+import { read, write } from "./state.js";
+
+/** @typedef {{key: number, name: string, color: string}} ClassEntry */
+/** @typedef {{name: string, images: number, classes: ClassEntry[], version: number, start: string | null,
+ *   training_available: boolean, training_help: string}} Project */
+/** @typedef {{id: string, name: string, width: number, height: number, painted: number, score: number | null,
+ *   reason: string, error: string | null}} ImageRow */
+/** @typedef {[x0: number, y0: number, x1: number, y1: number]} Box */
+/** @typedef {[x: number, y: number]} Point */
+/** @typedef {{x: number, y: number, width: number, height: number, score: number}} Place */
+/** @typedef {{tool: "brush" | "polygon" | "fill" | "accept", class: number, points: Point[], radius: number,
+ *   tolerance: number, scope: "region" | "class" | "image"}} Stroke */
+/** @typedef {{stroke: number | string | null, box: Box | null, pixels?: number}} StrokeAnswer */
+/** @typedef {{mean_iou: number, classes: Record<string, number>}} Scores */
+/** @typedef {{state: "idle" | "running" | "done" | "failed" | "cancelled", message: string, progress: number,
+ *   scores: Scores | null, lines: string[]}} Training */
+/** @typedef {{action: "add", name: string, color?: string} | {action: "rename", key: number, name: string} |
+ *   {action: "recolour", key: number, color: string} | {action: "merge", key: number, into: number} |
+ *   {action: "delete", key: number}} ClassChange */
+/** @typedef {"photo" | "labels" | "prediction"} Layer */
+
+/** The class key of pixels without a label. */
+export const NO_LABEL = 255;
+
+const TIMEOUT = 60_000;
+
+/** A request that failed, with one sentence for the user. */
+export class RequestError extends Error {
+  /**
+   * @param {string} message
+   * @param {number} status the HTTP status; 0 if no answer came
+   */
+  constructor(message, status) {
+    super(message);
+    this.name = "RequestError";
+    this.status = status;
+  }
+
+  /** Whether the same request may succeed later without any change. */
+  get passing() {
+    return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500;
+  }
+}
+
+/** The secret in the address; the server answers only requests that carry it. */
+export function token() {
+  return new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
+}
+
+/**
+ * Send a request, and raise RequestError unless the answer is a success.
+ * @param {string} path
+ * @param {{method?: string, body?: unknown, signal?: AbortSignal}} [options]
+ */
+export async function send(path, { method = "GET", body, signal } = {}) {
+  /** @type {Record<string, string>} */
+  const headers = { Authorization: `Bearer ${token()}` };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  /** @type {Response} */
+  let response;
+  try {
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    response = await fetch(path, { method, headers, body: text, signal, cache: "no-store" });
+  } catch (error) {
+    if (signal?.aborted && signal.reason?.name !== "TimeoutError") throw error;
+    throw new RequestError("The server does not answer.", 0);
+  }
+  if (!response.ok) throw new RequestError(await sentence(response), response.status);
+  return response;
+}
+
+/**
+ * The sentence of an error answer.
+ * @param {Response} response
+ * @returns {Promise<string>}
+ */
+async function sentence(response) {
+  try {
+    const { message } = await response.json();
+    if (typeof message === "string" && message) return message;
+  } catch {
+    // Not JSON, so the answer is not from fullconv.
+  }
+  return `The server answered with the error ${response.status}.`;
+}
+
+/**
+ * @param {string} path
+ * @param {{method?: string, body?: unknown}} [options]
+ * @returns {Promise<any>}
+ */
+async function json(path, options = {}) {
+  const response = await send(path, { ...options, signal: AbortSignal.timeout(TIMEOUT) });
+  try {
+    return await response.json();
+  } catch {
+    throw new RequestError("The answer of the server broke off.", 0);
+  }
+}
+
+/** @param {string} image */
+const at = (image) => `/api/images/${encodeURIComponent(image)}`;
+
+export const api = {
+  /** @returns {Promise<Project>} */
+  project: () => json("/api/project"),
+
+  /** @returns {Promise<ImageRow[]>} */
+  images: async () => (await json("/api/images")).images,
+
+  /**
+   * @param {string} image
+   * @returns {Promise<Place[]>}
+   */
+  uncertain: async (image) => (await json(`${at(image)}/uncertain`)).places,
+
+  /**
+   * @param {string} image
+   * @param {Stroke} stroke
+   * @param {string} client
+   * @returns {Promise<StrokeAnswer>}
+   */
+  stroke: (image, stroke, client) => json(`${at(image)}/strokes`, { method: "POST", body: { client, ...stroke } }),
+
+  /**
+   * @param {string} image
+   * @param {"undo" | "redo"} direction
+   * @param {string} client
+   * @returns {Promise<StrokeAnswer>}
+   */
+  step: (image, direction, client) => json(`${at(image)}/${direction}`, { method: "POST", body: { client } }),
+
+  /**
+   * @param {ClassChange} change
+   * @returns {Promise<Project>}
+   */
+  changeClasses: (change) => json("/api/classes", { method: "POST", body: change }),
+
+  /** @returns {Promise<Training>} */
+  training: () => json("/api/training"),
+
+  startTraining: () => json("/api/training", { method: "POST", body: {} }),
+
+  cancelTraining: () => send("/api/training", { method: "DELETE", signal: AbortSignal.timeout(TIMEOUT) }),
+
+  /**
+   * Read one tile. The answer has status 204 where there is nothing to show.
+   * @param {string} image
+   * @param {Layer} layer
+   * @param {{level: number, column: number, row: number}} tile
+   * @param {AbortSignal} signal
+   */
+  tile: (image, layer, { level, column, row }, signal) =>
+    send(`${at(image)}/${layer}/${level}/${column}/${row}`, {
+      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]),
+    }),
+};
+
+/**
+ * Choose the id of this tab, under which the server keeps what can be undone. A new tab takes the id of a closed one, so
+ * undo goes on after the page was closed; a lock that lives as long as the tab keeps two open tabs apart.
+ * @returns {Promise<string>}
+ */
+export async function claimClient() {
+  const key = "fullconv-label-clients";
+  const stored = (read(key) ?? "").split(" ").filter((id) => /^[0-9a-f]{16}$/.test(id));
+  const fresh = [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  if (!navigator.locks) return fresh;
+  for (const id of [...stored, fresh]) {
+    if (await hold(`fullconv-label-${id}`)) {
+      write(key, [id, ...stored.filter((other) => other !== id)].slice(0, 16).join(" "));
+      return id;
+    }
+  }
+  return fresh;
+}
+
+/**
+ * Take a lock until the tab closes; the answer is false if another tab has it.
+ * @param {string} name
+ * @returns {Promise<boolean>}
+ */
+function hold(name) {
+  return new Promise((resolve) => {
+    void navigator.locks.request(name, { ifAvailable: true }, (lock) => {
+      resolve(lock !== null);
+      return lock ? new Promise(() => {}) : undefined;
+    });
+  });
+}
