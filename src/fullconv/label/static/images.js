@@ -81,7 +81,7 @@ export class ImageList {
     const bar = make("span", {});
     const track = make("span", { class: "bar", "aria-hidden": "true" }, bar);
     const picture = make("canvas", { class: "thumb", width: "96", height: "72", "aria-hidden": "true" });
-    const text = make("span", { class: "text" }, name, make("span", { class: "painted" }, track, share), note);
+    const text = make("span", { class: "about" }, name, make("span", { class: "painted" }, track, share), note);
     const button = make("button", { type: "button", tabindex: "-1" }, picture, text);
     button.addEventListener("click", () => this.open(row.id));
     const entry = { item: make("li", {}, button), button, name, note, share, bar };
