@@ -118,6 +118,8 @@ class Fake:
             return picture.guess
         labelled = [one for one in self.pictures.values() if (one.mask != 255).any()]
         keys = sorted({int(key) for one in labelled for key in np.unique(one.mask)} - {255})
+        if not keys:
+            return np.full_like(picture.mask, 255)
         means = np.array([
             np.concatenate([one.pixels[one.mask == key] for one in labelled]).mean(0) for key in keys
         ])

@@ -79,11 +79,20 @@ export async function send(path, { method = "GET", body, signal } = {}) {
 async function sentence(response) {
   try {
     const { message } = await response.json();
-    if (typeof message === "string" && message) return message;
+    if (typeof message === "string" && message) return asSentence(message);
   } catch {
     // Not JSON, so the answer is not from fullconv.
   }
   return `The server answered with the error ${response.status}.`;
+}
+
+/**
+ * Begin with a capital letter, unless the text begins with the name of a file, and end with a full stop.
+ * @param {string} text
+ */
+export function asSentence(text) {
+  const start = /^[a-z]+[ ,]/.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
+  return /[\p{L}\p{N})\]”]$/u.test(start) ? `${start}.` : start;
 }
 
 /**

@@ -44,6 +44,7 @@ export class Crosshair {
   /** The place of the cross; it appears in the middle of the canvas. */
   get place() {
     const { width, height } = this.viewer.view.canvas;
+    this.overlay.pointer = null;
     this.overlay.cross ??= middle(this.viewer.view.toImage(width / 2, height / 2));
     return this.overlay.cross;
   }
@@ -92,6 +93,10 @@ export class Crosshair {
   /** Use the tool at the cross. The same corner twice closes a polygon. */
   use() {
     if (!this.viewer.tiles) return;
+    if (this.pen.corners.length && !this.overlay.cross) {
+      this.pen.closePolygon(); // its corners are from a mouse
+      return;
+    }
     const place = this.place;
     const last = this.pen.corners.at(-1);
     if (last && last[0] === place[0] && last[1] === place[1]) this.pen.closePolygon();

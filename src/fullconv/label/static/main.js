@@ -91,13 +91,14 @@ class Page {
 
   /** Ask for everything, because events may have been missed. */
   async load() {
-    await attempt("project", async () => {
+    this.stage.failed = !await attempt("project", async () => {
       const [project, images] = await Promise.all([api.project(), api.images(), refreshTraining()]);
       state.project.value = project;
       if (project.version !== state.model.value.version) state.model.value = { version: project.version, seconds: null };
       state.images.value = images;
       for (const layer of /** @type {const} */ (["labels", "prediction"])) this.viewer.tiles?.invalidate(layer);
     });
+    this.stage.update();
     this.viewer.tiles?.retry();
     this.outbox.retry();
   }
@@ -147,6 +148,7 @@ class Page {
   /** @param {string} connection */
   showConnection(connection) {
     if (connection === "lost") {
+      if (this.outbox.timer !== undefined) clearProblem("strokes"); // one sentence is enough
       const again = { label: "Try again", run: () => this.events.retry() };
       showProblem("connection", "The connection to the server is lost. You can go on painting; it will be sent later.", [again]);
     } else if (connection === "open") clearProblem("connection");

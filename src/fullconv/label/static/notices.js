@@ -62,11 +62,13 @@ export function clearProblem(kind) {
  * Do something that asks the server. If it fails, show why and offer to try again.
  * @param {string} kind
  * @param {() => Promise<void>} work
+ * @returns whether it succeeded at once
  */
 export async function attempt(kind, work) {
   try {
     await work();
     clearProblem(kind);
+    return true;
   } catch (error) {
     const sentence = error instanceof Error ? error.message : String(error);
     const again = () => {
@@ -74,5 +76,6 @@ export async function attempt(kind, work) {
       void attempt(kind, work);
     };
     showProblem(kind, sentence, [{ label: "Try again", run: again }, { label: "Dismiss", run: () => clearProblem(kind) }]);
+    return false;
   }
 }

@@ -4,7 +4,7 @@
 /** @import {ImageList} from "./images.js" */
 /** @import {Viewer} from "./viewer.js" */
 
-import { api, token } from "./api.js";
+import { api, asSentence, token } from "./api.js";
 import { byId, icon, make } from "./dom.js";
 import { classes, currentImage, state } from "./state.js";
 import { clearProblem, showProblem } from "./notices.js";
@@ -23,6 +23,8 @@ export class Stage {
     this.images = images;
     /** The image that the canvas shows, and the size that it was opened with. */
     this.opened = "";
+    /** Whether the list of images could not be read. */
+    this.failed = false;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -85,9 +87,10 @@ export class Stage {
     if (!token()) this.say("key", "This address is not complete.", "Open the address that fullconv label has printed, with #token= at its end.");
     else if (state.connection.value === "refused") this.say("key", "This address is no longer valid.",
       "The server was started again. Open the address that it has printed.");
+    else if (images === null && this.failed) this.say("warning", "The images could not be opened.", "");
     else if (images === null) this.say("wait", "Opening the images …", "");
     else if (!images.length) this.say("images", "There are no images in this folder.", "Stop the server, and start it with a folder that holds photos: fullconv label PHOTOS");
-    else if (row?.error) this.say("warning", `${row.name} cannot be opened.`, row.error);
+    else if (row?.error) this.say("warning", `${row.name} cannot be opened.`, asSentence(row.error));
     else if (row && !row.width) this.say("wait", `Opening ${row.name} …`, "");
     else byId("message", HTMLElement).hidden = true;
   }

@@ -4,7 +4,7 @@
 /** @import {Viewer} from "./viewer.js" */
 
 import { NO_LABEL } from "./api.js";
-import { byId, count } from "./dom.js";
+import { byId } from "./dom.js";
 import { classes, state } from "./state.js";
 
 /** Connect the values with the elements that show them. */
@@ -13,9 +13,10 @@ export function connectStatus() {
   const show = () => {
     const waiting = state.waiting.value;
     const lost = state.connection.value === "lost" || state.connection.value === "refused";
-    saved.className = lost ? "lost" : waiting ? "saving" : "";
-    if (state.connection.value === "opening") saved.textContent = "Connecting …";
-    else if (lost) saved.textContent = waiting ? `Not connected, ${count(waiting, "change")} not saved` : "Not connected";
+    const opening = state.connection.value === "opening";
+    saved.className = lost ? "lost" : waiting || opening ? "saving" : "";
+    if (opening) saved.textContent = "Connecting …";
+    else if (lost) saved.textContent = waiting ? `Not connected, ${waiting} not saved` : "Not connected";
     else saved.textContent = waiting ? "Saving …" : "Saved";
   };
   state.waiting.watch(show);

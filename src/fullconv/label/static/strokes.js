@@ -136,6 +136,7 @@ export class Outbox {
         void this.work();
       }, this.wait);
       this.wait = Math.min(this.wait * 2, LONGEST_WAIT);
+      if (state.connection.value === "lost") return; // one sentence is enough
       const kept = `${count(this.queue.length, "change")} ${this.queue.length === 1 ? "waits" : "wait"} here and will be sent.`;
       showProblem("strokes", `${error.message} ${kept}`, [again]);
     } else {

@@ -1,0 +1,305 @@
+"""The page of `fullconv label` in a browser: what a person paints is exactly in the labels that the server holds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+
+from label_fake import TOKEN, Fake, Picture, draw_scene, serving
+from label_tab import Server, Tab, opened, wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+RED = (230, 20, 30)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; without it the tests are skipped, but in CI they fail."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        path = None
+    if path is None:
+        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        stop("needs Chromium and playwright: apt-get install chromium, pip install playwright")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+def make_photos() -> dict[str, np.ndarray]:
+    """Return a landscape, one with marks at known places, and one that fills less than a tile."""
+    marks = np.full((1500, 2200, 3), 90, np.uint8)
+    marks[736:752, 1096:1112] = RED
+    return {"scene": draw_scene(900, 600, 1), "marks": marks, "small": draw_scene(300, 200, 2)}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    fake = Fake([Picture(pixels, f"{name}.png") for name, pixels in make_photos().items()])
+    with serving(fake.app) as address:
+        yield Server(address, TOKEN)
+
+
+@pytest.fixture
+def tab(browser: Browser, server: Server) -> Iterator[Tab]:
+    with opened(browser, server) as tab:
+        yield tab
+
+
+def painted(tab: Tab, name: str) -> dict[int, int]:
+    """Return how many pixels of an image have each class."""
+    tab.settle()
+    keys, counts = np.unique(tab.server.labels(tab.server.find(name)), return_counts=True)
+    return {int(key): int(number) for key, number in zip(keys, counts, strict=True) if key != 255}
+
+
+def box_of(mask: np.ndarray, key: int) -> tuple[int, int, int, int]:
+    rows, columns = np.nonzero(mask == key)
+    assert len(rows), f"nothing is painted with the class {key}"
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+
+
+def test_a_stroke_of_the_mouse_becomes_labels_of_the_chosen_class(tab: Tab) -> None:
+    tab.open("scene")
+    tab.press("2")
+    tab.paint(tab.at(0.4, 0.5), tab.at(0.6, 0.5))
+    counts = painted(tab, "scene")
+    assert set(counts) == {1}
+    assert counts[1] > 1000
+
+
+def test_every_tool_has_a_key_and_changes_labels(tab: Tab) -> None:
+    tab.open("scene")
+    tab.press("1")
+    tab.paint(tab.at(0.3, 0.25), tab.at(0.7, 0.25))
+    tab.press("3")
+    tab.paint(tab.at(0.3, 0.75), tab.at(0.7, 0.75))
+    first = painted(tab, "scene")
+    assert set(first) == {0, 2}
+    tab.press("e")
+    assert tab.checked("tool") == "eraser"
+    tab.paint(tab.at(0.3, 0.25), tab.at(0.5, 0.25))
+    assert 0 < painted(tab, "scene")[0] < first[0]
+    tab.press("p", "2")
+    for point in (tab.at(0.4, 0.5), tab.at(0.6, 0.5), tab.at(0.5, 0.62)):
+        tab.page.mouse.click(*point)
+    tab.press("Enter")
+    assert painted(tab, "scene")[1] > 2000
+    before = painted(tab, "scene")[0]
+    tab.press("f", "1")
+    tab.slide("tolerance", 60)
+    tab.page.mouse.click(*tab.at(0.1, 0.25))
+    assert painted(tab, "scene")[0] > before + 10_000
+
+
+def test_the_right_button_erases_with_every_tool(tab: Tab) -> None:
+    tab.open("scene")
+    tab.press("1")
+    tab.paint(tab.at(0.4, 0.5), tab.at(0.6, 0.5))
+    before = painted(tab, "scene")[0]
+    tab.press("f")
+    tab.paint(tab.at(0.5, 0.45), tab.at(0.5, 0.55), button="right")
+    assert 0 < painted(tab, "scene")[0] < before
+
+
+def start_model(tab: Tab) -> None:
+    """Paint two classes and wait for the first model."""
+    tab.open("scene")
+    tab.press("1")
+    tab.paint(tab.at(0.3, 0.2), tab.at(0.7, 0.2))
+    tab.press("3")
+    tab.paint(tab.at(0.3, 0.75), tab.at(0.7, 0.75))
+    wait_until(lambda: tab.server.json("/api/project")["version"] > 0, "the first model")
+    tab.wait_for_text("model", "Model ")
+    tab.settle()
+
+
+def test_the_prediction_is_accepted_by_region_class_and_image(tab: Tab) -> None:
+    start_model(tab)
+    before = sum(painted(tab, "scene").values())
+    tab.press("a")
+    tab.page.mouse.click(*tab.at(0.5, 0.35))
+    region = sum(painted(tab, "scene").values())
+    assert region > before + 5000
+    tab.press("a")
+    assert tab.checked("scope") == "class"
+    tab.page.mouse.click(*tab.at(0.5, 0.78))
+    of_class = sum(painted(tab, "scene").values())
+    assert of_class > region
+    tab.press("Shift+A")
+    wait_until(lambda: sum(painted(tab, "scene").values()) == 900 * 600, "the whole image")
+
+
+def test_the_canvas_shows_the_prediction_and_the_views_hide_it(tab: Tab) -> None:
+    start_model(tab)
+    tab.page.wait_for_timeout(500)
+    shown = {}
+    for view in ("both", "labels", "prediction", "none"):
+        assert tab.checked("shown") == view
+        tab.settle()
+        shown[view] = tab.pixels().astype(int)
+        tab.press("v")
+    x, y = (round(value) for value in np.subtract(tab.at(0.5, 0.35), tab.corner))
+    photo = shown["none"][y, x]
+    assert np.abs(shown["labels"][y, x] - photo).max() == 0
+    assert np.abs(shown["both"][y, x] - photo).max() > 3
+    assert np.abs(shown["prediction"][y, x] - photo).max() > np.abs(shown["both"][y, x] - photo).max()
+
+
+def test_undo_and_redo_go_back_and_forth_also_after_a_reload(tab: Tab) -> None:
+    tab.open("small")
+    tab.press("1")
+    empty = painted(tab, "small")
+    tab.paint(tab.at(0.4, 0.4), tab.at(0.6, 0.4))
+    one = painted(tab, "small")
+    tab.press("2")
+    tab.paint(tab.at(0.4, 0.6), tab.at(0.6, 0.6))
+    two = painted(tab, "small")
+    assert len({str(counts) for counts in (empty, one, two)}) == 3
+    tab.press("Control+z")
+    assert painted(tab, "small") == one
+    tab.press("Control+Shift+Z")
+    assert painted(tab, "small") == two
+    tab.page.reload()
+    tab.page.wait_for_selector("#message", state="hidden")
+    tab.settle()
+    tab.press("z")
+    assert painted(tab, "small") == one
+    tab.page.locator("#undo").click()
+    assert painted(tab, "small") == empty
+    tab.press("z")
+    tab.wait_for_text("toast", "There is nothing to undo")
+    tab.press("Control+y", "Shift+Z")
+    assert painted(tab, "small") == two
+
+
+@pytest.mark.parametrize(("key", "zoom", "within"), [("+", 8, 0), ("-", 0.25, 2)])
+def test_the_painted_pixel_is_the_one_under_the_pointer(tab: Tab, key: str, zoom: float, within: int) -> None:
+    """A mark of 16 x 16 pixels is found in what the canvas shows, and its centre is painted with a brush of a pixel."""
+    tab.open("marks")
+    tab.press("o")
+    while tab.text("zoom") != f"{zoom * 100:g} %":
+        tab.press(key)
+    tab.settle()
+    tab.slide("radius", -4)
+    for drag in (False, True):
+        if drag:
+            tab.page.keyboard.down(" ")
+            tab.paint(tab.at(0.5, 0.5), tab.at(0.61, 0.37))
+            tab.page.keyboard.up(" ")
+            tab.settle()
+        x, y = tab.find_color(RED)
+        # The pixel (1104, 744) begins at the mark's centre; half a pixel further is its own centre.
+        tab.press("2" if drag else "1")
+        tab.page.mouse.click(x + zoom / 2, y + zoom / 2)
+        tab.settle()
+        left, top, right, bottom = box_of(tab.server.labels(tab.server.find("marks")), 1 if drag else 0)
+        assert abs(left - 1104) <= within
+        assert abs(top - 744) <= within
+        assert (right - left, bottom - top) == (1, 1) or within
+        tab.press("z")
+        assert painted(tab, "marks") == {}
+
+
+def test_the_wheel_zooms_about_the_pointer(tab: Tab) -> None:
+    tab.open("marks")
+    x, y = tab.find_color(RED)
+    tab.page.mouse.move(x, y)
+    for _ in range(12):
+        tab.page.mouse.wheel(0, -120)
+    tab.settle()
+    assert float(tab.text("zoom").removesuffix(" %")) > 150
+    found = tab.find_color(RED)
+    assert np.abs(np.subtract(found, (x, y))).max() <= 5 + 12
+
+
+def test_what_is_drawn_at_once_is_what_the_server_returns(tab: Tab) -> None:
+    """The canvas before the answer differs from the canvas after it only along the edge of the stroke."""
+    tab.open("scene")
+    tab.page.mouse.move(*tab.at(0.3, 0.3))
+    tab.page.mouse.down()
+    tab.page.mouse.move(*tab.at(0.6, 0.7), steps=8)
+    tab.page.wait_for_timeout(100)
+    before = tab.pixels().astype(int)
+    tab.page.mouse.up()
+    assert painted(tab, "scene")
+    tab.page.wait_for_timeout(400)
+    after = tab.pixels().astype(int)
+    differs = (np.abs(after - before) > 24).any(-1).mean()
+    plain = (np.abs(after - tab.pixels().astype(int)) > 0).any(-1).mean()
+    assert plain == 0
+    assert differs < 0.01
+
+
+def test_classes_are_added_renamed_recoloured_merged_and_deleted(tab: Tab) -> None:
+    tab.open("scene")
+    tab.press("1")
+    tab.paint(tab.at(0.4, 0.3), tab.at(0.6, 0.3))
+    tab.press("2")
+    tab.paint(tab.at(0.4, 0.6), tab.at(0.6, 0.6))
+    before = painted(tab, "scene")
+    tab.press("c")
+    tab.page.keyboard.type("<b>road</b>")
+    tab.press("Enter")
+    wait_until(lambda: tab.page.locator("#class-list li").count() == 4, "the new class")
+    added = tab.server.classes()["<b>road</b>"]
+    assert tab.checked("class") == str(added["key"])
+    assert tab.page.locator("#class-list .name").last.inner_text() == "<b>road</b>"
+    tab.page.locator(f"#class-edit-{added['key']}").click()
+    tab.page.fill("#class-name", "hill")
+    tab.page.click("#class-save")
+    tab.page.wait_for_selector("#class-error:not([hidden])")
+    assert "hill" in tab.text("class-error")
+    tab.expected.append("409")
+    tab.page.fill("#class-name", "road")
+    tab.page.fill("#class-color", "#123456")
+    tab.page.click("#class-save")
+    tab.page.wait_for_selector("#class-dialog", state="hidden")
+    assert tab.server.classes()["road"] | {"color": "#123456"} == tab.server.classes()["road"]
+    tab.page.locator("#class-edit-0").click()
+    tab.page.select_option("#class-into", label="hill")
+    tab.page.click("#class-merge")
+    tab.page.wait_for_selector("#class-dialog", state="hidden")
+    assert set(tab.server.classes()) == {"hill", "field", "road"}
+    assert painted(tab, "scene") == {1: before[0] + before[1]}
+    tab.page.locator("#class-edit-1").click()
+    tab.page.click("#class-delete")
+    assert "unlabelled" in tab.text("class-warning")
+    tab.page.click("#class-delete")
+    tab.page.wait_for_selector("#class-dialog", state="hidden")
+    assert set(tab.server.classes()) == {"field", "road"}
+    assert painted(tab, "scene") == {}
+
+
+def test_two_tabs_see_each_others_strokes_and_each_undoes_its_own(tab: Tab, server: Server) -> None:
+    other = Tab(tab.page.context.new_page(), server)
+    tab.open("scene")
+    other.open("scene")
+    other.press("v")
+    other.settle()
+    before = other.pixels()
+    tab.paint(tab.at(0.4, 0.5), tab.at(0.6, 0.5))
+    one = painted(tab, "scene")
+    wait_until(lambda: bool((other.pixels() != before).any()), "the stroke in the other tab")
+    other.press("2")
+    other.paint(other.at(0.4, 0.7), other.at(0.6, 0.7))
+    assert len(painted(other, "scene")) == 2
+    other.press("z")
+    assert painted(other, "scene") == one
+    tab.press("z")
+    assert painted(tab, "scene") == {}
+    wait_until(lambda: bool((other.pixels() == before).all()), "the undo in the other tab")
+    assert other.unexpected == []
