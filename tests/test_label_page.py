@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,7 +12,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
 from label_fake import TOKEN, Fake, Picture, draw_scene, serving
-from label_tab import Server, Tab, opened, wait_until
+from label_tab import Server, Tab, launched, opened, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -22,28 +20,17 @@ if TYPE_CHECKING:
 RED = (230, 20, 30)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium; without it the tests are skipped, but in CI they fail."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        stop("needs Chromium and playwright: apt-get install chromium, pip install playwright")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
-
-
 def make_photos() -> dict[str, np.ndarray]:
     """Return a landscape, one with marks at known places, and one that fills less than a tile."""
     marks = np.full((1500, 2200, 3), 90, np.uint8)
     marks[736:752, 1096:1112] = RED
     return {"scene": draw_scene(900, 600, 1), "marks": marks, "small": draw_scene(300, 200, 2)}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture
