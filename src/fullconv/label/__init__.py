@@ -1,0 +1,3 @@
+"""Labelling in the browser while the network learns."""
+
+__all__: list[str] = []
