@@ -11,7 +11,7 @@ import numpy as np
 
 from fullconv.arrays import Float64, Int64, Mask
 
-__all__ = ["MIN_RADIUS", "count_rows", "cover_brush", "cover_polygon"]
+__all__ = ["MIN_RADIUS", "cover_brush", "cover_polygon", "drawing_cost"]
 
 MIN_RADIUS = 0.75
 """A thinner pen might miss all centres of pixels; a pen of this radius covers at least one."""
@@ -20,11 +20,11 @@ ROWS_AT_ONCE = 1_000_000
 """Rows of segments whose spans are computed at once, which bounds the memory."""
 
 
-def count_rows(points: Float64, radius: float) -> int:
-    """Return the rows of all segments of a line together: what drawing it costs."""
-    ends = np.concatenate([points, points[:1]]) if radius == 0 else points
-    steps = np.abs(np.diff(ends[:, 1])).sum() if len(ends) > 1 else 0.0
-    return int(steps + len(points) * (2 * radius + 2))
+def drawing_cost(points: Float64, radius: float, width: int) -> int:
+    """Return about how many spans the tiles of a stroke need; `width` is that of what it covers."""
+    steps = float(np.abs(np.diff(points[:, 1])).sum()) if len(points) > 1 else 0.0
+    reach = width if radius == 0 else min(width, 2 * radius)
+    return int((steps + len(points) * (2 * radius + 2)) * (reach / 256 + 1))
 
 
 def cover_brush(points: Float64, radius: float, rows: range, columns: range) -> Mask:
