@@ -9,13 +9,14 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from fullconv.label.events import Events
+from fullconv.label.live.learner import Learner
 from fullconv.label.pyramid import Pyramid
 from fullconv.label.routes import add_event_route, add_image_routes, add_project_routes, add_training_routes
 from fullconv.label.server import Server
 from fullconv.label.store.folder import STATE, remember_start
 from fullconv.label.store.store import Store
 from fullconv.label.train_process import TrainProcess
-from fullconv.label.work import LearnerLike, Work
+from fullconv.label.work import Work
 from fullconv.web import make_app, mount_static
 
 __all__ = ["make_label_app", "make_server"]
@@ -24,7 +25,7 @@ MOST_BYTES = 2**21
 """Maximum bytes of a request: a stroke of 20,000 points takes less."""
 
 
-def make_server(store: Store, learner: LearnerLike, start: str | None = None) -> Server:
+def make_server(store: Store, learner: Learner, start: str | None = None) -> Server:
     """Return what serves a session: the store, the model with its threads, the tiles and the training."""
     events = Events()
     work = Work(store, learner, events)

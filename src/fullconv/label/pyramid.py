@@ -173,7 +173,7 @@ class Pyramid:
         with open_image(path, self.input) as reader:
             if not level:
                 return rgb_view(reader.read(rows, columns)[0])
-            steps = getattr(reader, "overview_steps", list)()
+            steps: list[int] = getattr(reader, "overview_steps", list)()
             if any(1 < step <= 1 << level for step in steps):
                 return rgb_view(reader.read_reduced(rows, columns, 1 << level))  # type: ignore[attr-defined]
             first = _overview_level(size)

@@ -128,7 +128,7 @@ class Server:
         photo = self.store.photo(id)
         if not self.work.learner.version:
             return []
-        return [asdict(place) for place in self.work.learner.uncertain(photo.path)]  # type: ignore[call-overload]
+        return [asdict(place) for place in self.work.learner.uncertain(photo.path)]
 
     def paint(self, id: str, request: StrokeRequest) -> dict[str, Any]:
         """Paint a stroke, and return its id, box and number of pixels when it is on the disk."""

@@ -39,7 +39,8 @@ def fill(size: tuple[int, int], read: Read, client: str, key: int, points: Float
     def similar(rows: range, columns: range) -> Mask:
         window = read(rows, columns).astype(np.int16)
         seed = window[row - rows.start, column - columns.start]
-        return (np.abs(window - seed) <= tolerance).all(2)
+        chosen: Mask = (np.abs(window - seed) <= tolerance).all(2)
+        return chosen
 
     top, left, region = _grow(size, row, column, similar)
     return pixels(client, key, left, top, np.where(region, np.uint8(key % IGNORE_INDEX), np.uint8(IGNORE_INDEX)))

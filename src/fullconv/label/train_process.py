@@ -35,6 +35,13 @@ LONGEST_LINE = 500
 POLL = 0.5
 """Seconds between looks at the run folder."""
 
+if sys.platform == "win32":
+    _OWN_SESSION: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    _STOP = signal.CTRL_BREAK_EVENT
+else:
+    _OWN_SESSION: dict[str, Any] = {"start_new_session": True}
+    _STOP = signal.SIGTERM
+
 PATIENCE = 10.0
 """Seconds that a cancelled training gets to end before it is killed."""
 
@@ -95,11 +102,6 @@ class TrainProcess:
             if self._process is not None:
                 raise FullconvError("a training runs already; cancel it first", code="training-runs")
             run = self._new_run()
-            session: dict[str, Any] = (
-                {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-                if os.name == "nt"
-                else {"start_new_session": True}
-            )
             self._process = subprocess.Popen(
                 [*self._command, str(self._data), "--out", str(run), *options],
                 stdin=subprocess.DEVNULL,
@@ -109,7 +111,7 @@ class TrainProcess:
                 encoding="utf-8",
                 errors="replace",
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                **session,
+                **_OWN_SESSION,
             )
             self._cancelled = False
             self._lines.clear()
@@ -214,7 +216,7 @@ def _read_scores(run: Path) -> dict[str, Any] | None:
 def _stop(process: subprocess.Popen[str]) -> None:
     """Ask a process to end, and kill it with all its children if it does not."""
     with suppress(OSError):
-        process.send_signal(signal.CTRL_BREAK_EVENT if os.name == "nt" else signal.SIGTERM)
+        process.send_signal(_STOP)
     try:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
@@ -224,6 +226,6 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 def _kill_group(process: subprocess.Popen[str]) -> None:
     """Kill what a process has started and left."""
-    if os.name != "nt":
+    if sys.platform != "win32":
         with suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)

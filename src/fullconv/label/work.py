@@ -5,20 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from fullconv.arrays import Float32, Int64, UInt8
 from fullconv.errors import FullconvError
 from fullconv.label.events import Events
+from fullconv.label.live.learner import Learner
 from fullconv.label.store.folder import LIVE_MODEL
 from fullconv.label.store.store import Store
-from fullconv.labels import Color
 
-__all__ = ["LearnerLike", "Work"]
+__all__ = ["Work"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,53 +40,10 @@ MOST_PREPARED = 500
 """Maximum number of images that are prepared without being looked at."""
 
 
-class RankedLike(Protocol):
-    """An image in the order of what to label next."""
-
-    @property
-    def image(self) -> Path: ...
-    @property
-    def score(self) -> float: ...
-    @property
-    def reason(self) -> str: ...
-
-
-class PlaceLike(Protocol):
-    """A box of an image, and how uncertain the model is there."""
-
-    @property
-    def x(self) -> int: ...
-    @property
-    def y(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def score(self) -> float: ...
-
-
-class LearnerLike(Protocol):
-    """What the server needs of a model that learns; `live.learner.Learner` is one."""
-
-    version: int
-
-    def set_classes(self, labels: Sequence[tuple[int, str, Color]]) -> None: ...
-    def set_labels(self, image: Path, rows: Int64, columns: Int64, keys: UInt8) -> None: ...
-    def fit(self) -> int: ...
-    def predict(self, image: Path, rows: range, columns: range) -> UInt8 | None: ...
-    def confidence(self, image: Path, step: int) -> Float32: ...
-    def rank(self, images: Sequence[Path]) -> Sequence[RankedLike]: ...
-    def uncertain(self, image: Path, most: int = 50) -> Sequence[PlaceLike]: ...
-    def prepare(self, image: Path) -> None: ...
-    def save(self, path: Path) -> None: ...
-    def replace(self, start: Path) -> None: ...
-
-
 class Work:
     """Owns the model of a session and its threads. All methods may be called from any thread."""
 
-    def __init__(self, store: Store, learner: LearnerLike, events: Events) -> None:
+    def __init__(self, store: Store, learner: Learner, events: Events) -> None:
         self.store, self.learner, self.events = store, learner, events
         self.order = [photo.id for photo in store.source.photos]
         self.ranked: dict[str, tuple[float, str]] = {}

@@ -218,7 +218,8 @@ class Store:
     def _load(self, photo: Photo) -> _Open:
         path = self._journal_path(photo)
         lines, length = read_journal(path)
-        base = None if photo.base is None else open_base(self.source.dataset, photo.base)
+        dataset = self.source.dataset
+        base = None if photo.base is None or dataset is None else open_base(dataset, photo.base)
         canvas = Canvas(self.size(photo.id), base)
         for operation, subject, client in parse_operations(lines, str(path)):
             if isinstance(subject, Stroke):
