@@ -24,6 +24,7 @@ from fullconv.cli.evaluate import evaluate
 from fullconv.cli.export import export
 from fullconv.cli.import_weights import import_weights
 from fullconv.cli.inspect import inspect
+from fullconv.cli.label import label
 from fullconv.cli.ladder import ladder
 from fullconv.cli.predict import predict
 from fullconv.cli.report import report
@@ -35,7 +36,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(bench)
-for command in (train, ladder, demo, check, evaluate, report, predict, inspect, export, convert):
+for command in (train, ladder, demo, label, check, evaluate, report, predict, inspect, export, convert):
     app.command()(command)
 app.command("import")(import_weights)
 

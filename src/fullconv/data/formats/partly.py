@@ -114,4 +114,3 @@ def _read_splits(path: Path, faults: list[Fault]) -> Mapping[str, object]:
         faults.append(Fault("missing-list", path, f"cannot be read ({error})", "correct or remove it"))
         return {}
     return values
-

@@ -82,6 +82,14 @@ class Canvas:
                     self._copies[place].append((len(reach), _pack(tile)))
         return stroke
 
+    def covered(self, stroke: Stroke) -> int:
+        """Return how many pixels a stroke covers."""
+        scratch = np.empty((SIDE, SIDE), np.uint8)
+        tiles = ((place[0] * SIDE, place[1] * SIDE) for place in self._places_of(stroke.box))
+        return sum(
+            paint(stroke, scratch[: self.size[0] - top, : self.size[1] - left], top, left) for top, left in tiles
+        )
+
     def last_done(self, client: str) -> Stroke | None:
         """Return the stroke that `undo` would take back; None if there is none."""
         done = self._done.get(client)

@@ -7,11 +7,13 @@ fit together exactly.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from fullconv.arrays import Float64, Int64, Mask
 
-__all__ = ["MIN_RADIUS", "count_rows", "cover_brush", "cover_polygon"]
+__all__ = ["MIN_RADIUS", "cover_brush", "cover_polygon", "drawing_cost"]
 
 MIN_RADIUS = 0.75
 """A thinner pen might miss all centres of pixels; a pen of this radius covers at least one."""
@@ -20,11 +22,11 @@ ROWS_AT_ONCE = 1_000_000
 """Rows of segments whose spans are computed at once, which bounds the memory."""
 
 
-def count_rows(points: Float64, radius: float) -> int:
-    """Return the rows of all segments of a line together: what drawing it costs."""
-    ends = np.concatenate([points, points[:1]]) if radius == 0 else points
-    steps = np.abs(np.diff(ends[:, 1])).sum() if len(ends) > 1 else 0.0
-    return int(steps + len(points) * (2 * radius + 2))
+def drawing_cost(points: Float64, radius: float, width: int) -> int:
+    """Return about how many spans the tiles of a stroke need; `width` is that of what it covers."""
+    steps = float(np.abs(np.diff(points[:, 1])).sum()) if len(points) > 1 else 0.0
+    reach = width if radius == 0 else min(width, 2 * radius)
+    return int((steps + len(points) * (2 * radius + 2)) * (reach / 256 + 1))
 
 
 def cover_brush(points: Float64, radius: float, rows: range, columns: range) -> Mask:
@@ -44,7 +46,7 @@ def cover_brush(points: Float64, radius: float, rows: range, columns: range) -> 
     last = np.minimum(np.floor(high - 0.5).astype(np.int64), rows.stop - 1)
     for part in _parts(last - first + 1):
         segment, row = _expand(first[part], last[part])
-        left, right = _capsule_spans(starts[part][segment], ends[part][segment], radius, row + 0.5)
+        left, right = _capsule_spans(starts[part][segment], ends[part][segment], radius, row)
         begin = np.ceil(left - 0.5).clip(columns.start, columns.stop).astype(np.int64) - columns.start
         stop = (np.floor(right - 0.5) + 1).clip(columns.start, columns.stop).astype(np.int64) - columns.start
         filled = begin < stop
@@ -77,8 +79,9 @@ def cover_polygon(points: Float64, rows: range, columns: range) -> Mask:
     return covered
 
 
-def _capsule_spans(start: Float64, end: Float64, radius: float, y: Float64) -> tuple[Float64, Float64]:
-    """Return the left and right ends of the spans in which rows at height `y` cut capsules; left > right if none."""
+def _capsule_spans(start: Float64, end: Float64, radius: float, row: Int64) -> tuple[Float64, Float64]:
+    """Return the left and right ends of the spans in which the centres of rows cut capsules; left > right if none."""
+    y = row.astype(np.float64) + 0.5
     left, right = np.full(len(y), np.inf), np.full(len(y), -np.inf)
     for center in (start, end):
         under = radius**2 - (y - center[:, 1]) ** 2
@@ -112,4 +115,4 @@ def _parts(counts: Int64) -> list[slice]:
         return []
     cuts = np.flatnonzero(np.diff(total // ROWS_AT_ONCE)) + 1
     edges = [0, *cuts.tolist(), len(total)]
-    return [slice(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(low, high) for low, high in pairwise(edges)]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fullconv.data.classes import DESCRIPTION, IGNORED_VALUE, PARTLY_KEY, write_description
+from fullconv.data.classes import IGNORED_VALUE, PARTLY_KEY, write_description
 from fullconv.data.formats.partly import SPLIT_FILE, is_partly_labelled
 from fullconv.errors import FullconvError, UsageError
 from fullconv.files import read_file, write_json
@@ -24,6 +24,8 @@ __all__ = [
     "choose_folders",
     "is_label_folder",
     "link_images",
+    "recall_start",
+    "remember_start",
     "write_dataset",
     "write_splits",
 ]
@@ -111,6 +113,20 @@ def write_splits(data: Path, splits: Mapping[str, str]) -> None:
     """Write which split each image belongs to, unless none is known."""
     if splits:
         write_json(data / SPLIT_FILE, splits)
+
+
+def remember_start(data: Path, model: Path) -> None:
+    """Note the model that later sessions start from."""
+    write_json(data / STATE / "start.json", {"model": os.path.abspath(model)})
+
+
+def recall_start(data: Path) -> Path | None:
+    """Return the model that an earlier session started from or trained; None if there is none any more."""
+    try:
+        path = Path(json.loads(read_file(data / STATE / "start.json"))["model"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return path if path.is_file() else None
 
 
 class MaskRecord:

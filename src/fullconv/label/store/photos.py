@@ -164,4 +164,3 @@ def _name(path: Path, root: Path) -> str:
 
 def _id(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-

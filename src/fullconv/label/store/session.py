@@ -121,4 +121,3 @@ def _measure(source: Source, dataset: DataSet | None) -> InputFormat:
     for fault in faults:
         logger.warning(f"{fault}")
     return measured.input
-

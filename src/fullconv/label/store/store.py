@@ -113,18 +113,22 @@ class Store:
         """Return the size if it is known already, otherwise (0, 0)."""
         return self._sizes.get(id, (0, 0))
 
-    def paint(self, id: str, make: Callable[[Canvas], Stroke]) -> Stroke:
-        """Paint the stroke that `make` returns, put it on the disk, and return it with its id.
+    def paint(self, id: str, make: Callable[[Canvas], Stroke]) -> tuple[Stroke, int]:
+        """Paint the stroke that `make` returns, put it on the disk, and return it with its id and number of pixels.
 
-        Raises FullconvError if it cannot be written; then nothing is painted.
+        A stroke that covers no pixel is not kept, and has the id 0. Raises FullconvError if it cannot be written; then
+        nothing is painted.
         """
         with self._opened(id) as opened:
             stroke = make(opened.canvas)
+            pixels = opened.canvas.covered(stroke)
+            if not pixels:
+                return replace(stroke, id=0), 0
             numbered = replace(stroke, id=opened.canvas.next_id)
             opened.journal.append(numbered.to_line())
             opened.canvas.add(numbered)
         self._mark(id)
-        return numbered
+        return numbered, pixels
 
     def undo(self, id: str, client: str) -> Stroke | None:
         """Take back the last stroke of a client on an image, and return it; None if there is none."""
@@ -214,7 +218,8 @@ class Store:
     def _load(self, photo: Photo) -> _Open:
         path = self._journal_path(photo)
         lines, length = read_journal(path)
-        base = None if photo.base is None else open_base(self.source.dataset, photo.base)
+        dataset = self.source.dataset
+        base = None if photo.base is None or dataset is None else open_base(dataset, photo.base)
         canvas = Canvas(self.size(photo.id), base)
         for operation, subject, client in parse_operations(lines, str(path)):
             if isinstance(subject, Stroke):

@@ -13,7 +13,7 @@ import numpy as np
 
 from fullconv.arrays import Float64, Mask, UInt8
 from fullconv.errors import DataError, UsageError
-from fullconv.label.store.drawing import MIN_RADIUS, count_rows, cover_brush, cover_polygon
+from fullconv.label.store.drawing import MIN_RADIUS, cover_brush, cover_polygon, drawing_cost
 from fullconv.labels import IGNORE_INDEX
 
 __all__ = [
@@ -43,8 +43,8 @@ LARGEST_RADIUS = 4096.0
 FARTHEST = 2.0**31
 """Coordinates outside of plus and minus this are refused."""
 
-MOST_ROWS = 20_000_000
-"""Maximum number of rows that all segments of a stroke have together; more take seconds."""
+MOST_COST = 60_000_000
+"""Maximum cost of a stroke (`drawing_cost`), which takes about two seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,17 +122,18 @@ def brush(size: tuple[int, int], client: str, key: int, points: Float64, radius:
     """
     if not (math.isfinite(radius) and 0 <= radius <= LARGEST_RADIUS):
         raise UsageError(f"the radius of the brush must be from 0 to {LARGEST_RADIUS:g}", code="stroke-radius")
-    _check_rows(points, radius)
-    reach = max(radius, MIN_RADIUS)
-    return Stroke(0, client, "brush", key, _bounds(points, reach, size), points, radius)
+    box = _bounds(points, max(radius, MIN_RADIUS), size)
+    _check_cost(points, max(radius, MIN_RADIUS), box)
+    return Stroke(0, client, "brush", key, box, points, radius)
 
 
 def polygon(size: tuple[int, int], client: str, key: int, points: Float64) -> Stroke:
     """Return a filled polygon, without its id. Raises UsageError if it has fewer than three corners."""
     if len(points) < 3:
         raise UsageError("a polygon has at least three corners", code="stroke-points")
-    _check_rows(points, 0)
-    return Stroke(0, client, "polygon", key, _bounds(points, 0, size), points)
+    box = _bounds(points, 0, size)
+    _check_cost(points, 0, box)
+    return Stroke(0, client, "polygon", key, box, points)
 
 
 def pixels(client: str, key: int, left: int, top: int, keys: UInt8) -> Stroke:
@@ -147,11 +148,11 @@ def pixels(client: str, key: int, left: int, top: int, keys: UInt8) -> Stroke:
     return Stroke(0, client, "pixels", key, (left + x0, top + y0, left + x1, top + y1), keys=keys[y0:y1, x0:x1].copy())
 
 
-def paint(stroke: Stroke, tile: UInt8, top: int, left: int) -> bool:
-    """Paint a stroke on a tile of raw keys whose first pixel is (`left`, `top`); return whether it covers a pixel."""
+def paint(stroke: Stroke, tile: UInt8, top: int, left: int) -> int:
+    """Paint a stroke on a tile of raw keys whose first pixel is (`left`, `top`); return how many pixels it covers."""
     window = window_of(stroke.box, (left, top, left + tile.shape[1], top + tile.shape[0]))
     if window is None:
-        return False
+        return 0
     x0, y0, x1, y1 = window
     part = tile[y0 - top : y1 - top, x0 - left : x1 - left]
     if stroke.keys is not None:
@@ -159,13 +160,13 @@ def paint(stroke: Stroke, tile: UInt8, top: int, left: int) -> bool:
         covered: Mask = held != IGNORE_INDEX
         # A filled region that erases holds key 0 where it erases.
         np.copyto(part, held if stroke.key != IGNORE_INDEX else np.uint8(IGNORE_INDEX), where=covered)
-        return bool(covered.any())
+        return int(covered.sum())
     if stroke.tool == "brush":
         covered = cover_brush(stroke.points, stroke.radius, range(y0, y1), range(x0, x1))
     else:
         covered = cover_polygon(stroke.points, range(y0, y1), range(x0, x1))
     np.copyto(part, np.uint8(stroke.key), where=covered)
-    return bool(covered.any())
+    return int(covered.sum())
 
 
 def window_of(box: Box, other: Box) -> Box | None:
@@ -184,8 +185,8 @@ def _bounds(points: Float64, reach: float, size: tuple[int, int]) -> Box:
     return left, top, right, bottom
 
 
-def _check_rows(points: Float64, radius: float) -> None:
-    if count_rows(points, radius) > MOST_ROWS:
+def _check_cost(points: Float64, radius: float, box: Box) -> None:
+    if drawing_cost(points, radius, box[2] - box[0]) > MOST_COST:
         raise UsageError("the stroke is too long for its radius; paint it in parts", code="stroke-too-large")
 
 
