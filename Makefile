@@ -42,6 +42,7 @@ check: venv
 	$(RUN) mypy
 	.venv/$(BIN)/codespell
 	.venv/$(BIN)/python docs/make_commands.py --check
+	.venv/$(BIN)/python .ci/check_pages.py
 
 docs: venv
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build

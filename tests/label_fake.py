@@ -1,7 +1,7 @@
 """A small server with the API of `fullconv label`, for states of the page that are hard to make with the real one.
 
-Pictures are drawn, strokes are kept in numpy masks, and the prediction is the nearest colour of what is painted. `Fake.mood`
-makes it slow, makes it fail, or makes it drop the connection.
+Pictures are drawn, strokes are kept in numpy masks, and the prediction is the nearest colour of what is painted.
+`Fake.mood` makes it slow, or makes it fail.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fullconv.web.app import make_app
 from fullconv.web.run import run
 from fullconv.web.static import mount_static
 
-__all__ = ["TOKEN", "Fake", "draw_scene", "serving"]
+__all__ = ["TOKEN", "Fake", "Picture", "draw_scene", "draw_scenes", "serving"]
 
 TOKEN = "test-token"
 TILE = 512
@@ -64,15 +64,17 @@ class Picture:
         self.mask = np.full(self.pixels.shape[:2], 255, np.uint8)
 
 
+def draw_scenes(number: int, width: int = 600, height: int = 400) -> list[Picture]:
+    return [Picture(draw_scene(width, height, seed), f"scene_{seed:03d}.jpg") for seed in range(number)]
+
+
 class Fake:
     """The state of the server, which tests read and change."""
 
     def __init__(self, pictures: list[Picture], classes: tuple[str, ...] = ("sky", "hill", "field")) -> None:
         colors = ["#56b4e9", "#009e73", "#e69f00", "#cc79a7", "#0072b2"]
         self.pictures = {f"p{number}": picture for number, picture in enumerate(pictures)}
-        self.classes = [
-            {"key": key, "name": name, "color": colors[key % 5]} for key, name in enumerate(classes)
-        ]
+        self.classes = [{"key": key, "name": name, "color": colors[key % 5]} for key, name in enumerate(classes)]
         self.next_key = len(classes)
         self.version = 0
         self.training: dict[str, Any] = {"state": "idle", "message": "", "progress": 0, "scores": None, "lines": []}
@@ -120,9 +122,7 @@ class Fake:
         keys = sorted({int(key) for one in labelled for key in np.unique(one.mask)} - {255})
         if not keys:
             return np.full_like(picture.mask, 255)
-        means = np.array([
-            np.concatenate([one.pixels[one.mask == key] for one in labelled]).mean(0) for key in keys
-        ])
+        means = np.array([np.concatenate([one.pixels[one.mask == key] for one in labelled]).mean(0) for key in keys])
         distance = ((picture.pixels[:, :, None].astype(np.float32) - means) ** 2).sum(-1)
         picture.guess, picture.guessed = np.array(keys, np.uint8)[distance.argmin(-1)], self.version
         return picture.guess
@@ -324,7 +324,7 @@ def add_painting(app: FastAPI, fake: Fake) -> None:
 
     @app.delete("/api/training")
     async def cancel() -> dict[str, Any]:
-        fake.training |= {"state": "cancelled", "message": "The live model stays as it is.", "progress": 0}
+        fake.training |= {"state": "cancelled", "message": "The training was cancelled.", "progress": 0}
         return fake.training
 
 

@@ -18,10 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from label_fake import TOKEN, Fake, serving
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
-__all__ = ["Server", "Tab", "launched", "opened", "wait_until"]
+__all__ = ["Server", "Tab", "launched", "open_fake", "opened", "wait_until"]
 
 TILE = 512
 
@@ -114,7 +116,7 @@ class Tab:
         picture = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
         return np.asarray(picture.convert("RGB"))
 
-    def find_color(self, color: Sequence[int], near: int = 40) -> Position:
+    def find_color(self, color: Sequence[int], near: int = 60) -> Position:
         """Return the centre of all pixels of a colour on the canvas, as a position in the window."""
         close = (np.abs(self.pixels().astype(int) - list(color)) <= near).all(-1)
         rows, columns = np.nonzero(close)
@@ -185,3 +187,10 @@ def opened(browser: Browser, server: Server, width: int = 1280, height: int = 80
         assert tab.unexpected == []
     finally:
         context.close()
+
+
+@contextmanager
+def open_fake(browser: Browser, fake: Fake, **options: Any) -> Iterator[Tab]:
+    """Serve a fake, and give a tab that is not at its address yet."""
+    with serving(fake.app) as address, opened(browser, Server(address, TOKEN), **options) as tab:
+        yield tab

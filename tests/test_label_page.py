@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,13 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
-from label_fake import TOKEN, Fake, Picture, draw_scene, serving
+pytest.importorskip("onnx")
+
+from fullconv.images import write_image
+from fullconv.label.app import make_label_app, make_server
+from fullconv.label.live.learner import Learner
+from fullconv.label.store.session import open_session
+from label_fake import TOKEN, draw_scene, serving
 from label_tab import Server, Tab, launched, opened, wait_until
 
 if TYPE_CHECKING:
@@ -23,7 +31,7 @@ RED = (230, 20, 30)
 def make_photos() -> dict[str, np.ndarray]:
     """Return a landscape, one with marks at known places, and one that fills less than a tile."""
     marks = np.full((1500, 2200, 3), 90, np.uint8)
-    marks[736:752, 1096:1112] = RED
+    marks[736:752, 1088:1104] = RED
     return {"scene": draw_scene(900, 600, 1), "marks": marks, "small": draw_scene(300, 200, 2)}
 
 
@@ -34,10 +42,17 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    fake = Fake([Picture(pixels, f"{name}.png") for name, pixels in make_photos().items()])
-    with serving(fake.app) as address:
-        yield Server(address, TOKEN)
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A session of `fullconv label` on three photos, without the command line."""
+    for name, pixels in make_photos().items():
+        write_image(tmp_path / "photos" / f"{name}.png", pixels)
+    with open_session(tmp_path / "photos", tmp_path / "data", ["sky", "hill", "field"]) as store:
+        learner = Learner(None, tmp_path / "taps", store.input)
+        session = make_server(store, learner)
+        with closing(session):
+            session.open()
+            with serving(make_label_app(session, TOKEN)) as address:
+                yield Server(address, TOKEN)
 
 
 @pytest.fixture
@@ -189,12 +204,12 @@ def test_the_painted_pixel_is_the_one_under_the_pointer(tab: Tab, key: str, zoom
             tab.page.keyboard.up(" ")
             tab.settle()
         x, y = tab.find_color(RED)
-        # The pixel (1104, 744) begins at the mark's centre; half a pixel further is its own centre.
+        # The pixel (1096, 744) begins at the mark's centre; half a pixel further is its own centre.
         tab.press("2" if drag else "1")
         tab.page.mouse.click(x + zoom / 2, y + zoom / 2)
         tab.settle()
         left, top, right, bottom = box_of(tab.server.labels(tab.server.find("marks")), 1 if drag else 0)
-        assert abs(left - 1104) <= within
+        assert abs(left - 1096) <= within
         assert abs(top - 744) <= within
         assert (right - left, bottom - top) == (1, 1) or within
         tab.press("z")

@@ -1,10 +1,9 @@
-"""The states of the page of `fullconv label`: nothing, little, much, slow, wrong; with fingers, and without a mouse."""
+"""The states of the page of `fullconv label`: nothing, little, much, slow, wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,9 +11,9 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
-from label_fake import TOKEN, Fake, Picture, draw_scene, serving
-from label_tab import Server, Tab, launched, opened, wait_until
-from test_pages import DARKNESS, FAINT
+from label_fake import Fake, Picture, draw_scene, draw_scenes
+from label_tab import launched, wait_until
+from label_tab import open_fake as page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -29,16 +28,6 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@contextmanager
-def page(browser: Browser, fake: Fake, **options: Any) -> Iterator[Tab]:
-    with serving(fake.app) as address, opened(browser, Server(address, TOKEN), **options) as tab:
-        yield tab
-
-
-def scenes(number: int, width: int = 600, height: int = 400) -> list[Picture]:
-    return [Picture(draw_scene(width, height, seed), f"scene_{seed:03d}.jpg") for seed in range(number)]
-
-
 def test_an_empty_folder_says_what_to_do(browser: Browser) -> None:
     with page(browser, Fake([], ())) as tab:
         tab.open()
@@ -46,16 +35,18 @@ def test_an_empty_folder_says_what_to_do(browser: Browser) -> None:
         tab.press("n", "u", "z", "Shift+A", "Enter", "w", "+")
 
 
-@pytest.mark.parametrize(("token", "says"), [("", "This address is not complete."), ("old", "This address is no longer valid.")])
+@pytest.mark.parametrize(
+    ("token", "says"), [("", "This address is not complete."), ("old", "This address is no longer valid.")]
+)
 def test_an_address_without_its_token_says_so(browser: Browser, token: str, says: str) -> None:
-    with page(browser, Fake(scenes(1))) as tab:
+    with page(browser, Fake(draw_scenes(1))) as tab:
         tab.expected.append(NETWORK)
         tab.open(token=token)
-        tab.wait_for_text("message", says)
+        tab.wait_for_text("message", f"This address {says}")
 
 
 def test_a_list_that_cannot_be_read_can_be_tried_again(browser: Browser) -> None:
-    fake = Fake(scenes(1))
+    fake = Fake(draw_scenes(1))
     fake.mood["/api/images"] = (409, "The folder is locked.")
     with page(browser, fake) as tab:
         tab.expected.append(NETWORK)
@@ -69,7 +60,7 @@ def test_a_list_that_cannot_be_read_can_be_tried_again(browser: Browser) -> None
 
 
 def test_a_slow_list_and_slow_tiles_are_waited_for(browser: Browser) -> None:
-    fake = Fake(scenes(1))
+    fake = Fake(draw_scenes(1))
     fake.mood |= {"/api/images/p0/photo": 1.2, "/api/project": 0.8}
     with page(browser, fake) as tab:
         tab.open()
@@ -81,7 +72,7 @@ def test_a_slow_list_and_slow_tiles_are_waited_for(browser: Browser) -> None:
 
 
 def test_a_damaged_image_shows_its_sentence_and_others_open(browser: Browser) -> None:
-    pictures = scenes(2)
+    pictures = draw_scenes(2)
     pictures[0].error = "scene_000.jpg: the file is damaged; restore it from a copy"
     with page(browser, Fake(pictures)) as tab:
         tab.open()
@@ -92,7 +83,7 @@ def test_a_damaged_image_shows_its_sentence_and_others_open(browser: Browser) ->
 
 
 def test_an_image_of_unknown_size_opens_once_it_is_known(browser: Browser) -> None:
-    pictures = scenes(1)
+    pictures = draw_scenes(1)
     pictures[0].hidden_size = True
     fake = Fake(pictures)
     fake.mood["/photo/0"] = 0.6
@@ -103,7 +94,7 @@ def test_an_image_of_unknown_size_opens_once_it_is_known(browser: Browser) -> No
 
 
 def test_missing_tiles_can_be_tried_again(browser: Browser) -> None:
-    fake = Fake(scenes(1))
+    fake = Fake(draw_scenes(1))
     fake.mood["/photo"] = (404, "It is not here.")
     with page(browser, fake) as tab:
         tab.expected.append(NETWORK)
@@ -116,7 +107,7 @@ def test_missing_tiles_can_be_tried_again(browser: Browser) -> None:
 
 
 def test_strokes_wait_for_a_lost_connection_and_arrive_in_order(browser: Browser) -> None:
-    fake = Fake(scenes(1))
+    fake = Fake(draw_scenes(1))
     with page(browser, fake) as tab:
         tab.expected.append(NETWORK)
         tab.open("scene")
@@ -141,7 +132,7 @@ def test_strokes_wait_for_a_lost_connection_and_arrive_in_order(browser: Browser
 
 
 def test_a_refused_stroke_is_kept_until_it_is_discarded(browser: Browser) -> None:
-    fake = Fake(scenes(1))
+    fake = Fake(draw_scenes(1))
     with page(browser, fake) as tab:
         tab.expected.append(NETWORK)
         tab.open("scene")
@@ -160,7 +151,7 @@ def test_a_refused_stroke_is_kept_until_it_is_discarded(browser: Browser) -> Non
 
 
 def test_a_busy_server_gets_the_stroke_again_without_a_click(browser: Browser) -> None:
-    fake = Fake(scenes(1))
+    fake = Fake(draw_scenes(1))
     with page(browser, fake) as tab:
         tab.expected.append(NETWORK)
         tab.open("scene")
@@ -205,34 +196,37 @@ def test_names_with_markup_are_text(browser: Browser) -> None:
 
 
 def test_training_starts_shows_scores_and_is_cancelled(browser: Browser) -> None:
-    fake = Fake(scenes(1))
+    fake = Fake(draw_scenes(1))
     with page(browser, fake) as tab:
         tab.open("scene")
         tab.press("t")
-        tab.wait_for_text("train-message", "Training: Epoch 1 of 20")
+        tab.wait_for_text("train-message", "Epoch 1 of 20")
         assert tab.page.locator("#train-progress").get_attribute("value") == "0.05"
         tab.page.click("#train-cancel")
-        tab.wait_for_text("train-message", "Training cancelled")
+        tab.wait_for_text("train-message", "The training was cancelled.")
         tab.page.click("#train-start")
-        tab.wait_for_text("train-message", "Training: Epoch")
+        tab.wait_for_text("train-message", "Epoch")
         scores = {"mean_iou": 0.5, "classes": {"sky": 0.75, EVIL: None}}
-        fake.send("training", **fake.training | {"state": "done", "message": "The new model is in use.", "scores": scores})
-        tab.wait_for_text("train-message", "Trained: The new model is in use.")
+        fake.send(
+            "training", **fake.training | {"state": "done", "message": "The new model is in use.", "scores": scores}
+        )
+        tab.wait_for_text("train-message", "The new model is in use.")
         rows = tab.page.locator("#train-scores tbody tr").all_inner_texts()
         assert rows == ["mIoU\t50.0 %", "sky\t75.0 %", f"{EVIL}\t–"]
 
 
 def test_without_pytorch_the_page_names_the_command(browser: Browser) -> None:
-    fake = Fake(scenes(1))
-    fake.help = "pip install 'fullconv[train]'"
+    fake = Fake(draw_scenes(1))
+    command = "pip install 'fullconv[train]'"
+    fake.help = f"torch is not installed. Run: {command}"
     with page(browser, fake) as tab:
         tab.open("scene")
-        assert tab.text("train-command") == fake.help
+        assert tab.text("train-command") == command
         assert not tab.page.locator("#train-start").is_visible()
 
 
 def test_uncertain_places_are_shown_one_after_the_other(browser: Browser) -> None:
-    fake = Fake(scenes(1, 3000, 2000))
+    fake = Fake(draw_scenes(1, 3000, 2000))
     with page(browser, fake) as tab:
         tab.open("scene")
         tab.press("u")
@@ -241,99 +235,12 @@ def test_uncertain_places_are_shown_one_after_the_other(browser: Browser) -> Non
         fake.pictures["p0"].mask[-20:] = 1
         fake.learned()
         tab.wait_for_text("model", "Model 1")
-        for text in ("Uncertain place; 2 more.", "Uncertain place; 1 more.", "The last uncertain place.", "All uncertain"):
+        for text in (
+            "Uncertain place; 2 more.",
+            "Uncertain place; 1 more.",
+            "The last uncertain place.",
+            "All uncertain",
+        ):
             tab.press("u")
             tab.wait_for_text("toast", text)
         assert float(tab.text("zoom").removesuffix(" %")) > 100
-
-
-def test_one_finger_paints_and_two_zoom_and_move(browser: Browser) -> None:
-    fake = Fake(scenes(1))
-    with page(browser, fake, width=400, height=800, has_touch=True) as tab:
-        tab.open("scene")
-        (x, y), zoom = tab.at(0.5, 0.5), tab.text("zoom")
-        session = tab.page.context.new_cdp_session(tab.page)
-
-        def touch(kind: str, *points: tuple[float, float]) -> None:
-            touches = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
-            session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": touches})
-
-        touch("Start", (x - 60, y))
-        for step in range(6):
-            touch("Move", (x - 60 + 20 * step, y))
-        touch("End")
-        tab.settle()
-        assert (fake.pictures["p0"].mask != 255).sum() > 1000
-        touch("Start", (x - 20, y))
-        touch("Start", (x - 20, y), (x + 20, y))
-        for step in range(1, 9):
-            touch("Move", (x - 20 - 5 * step, y), (x + 20 + 5 * step, y))
-        touch("End")
-        tab.settle()
-        ratio = float(tab.text("zoom").removesuffix(" %")) / float(zoom.removesuffix(" %"))
-        assert 2.7 < ratio < 3.3
-        assert len(fake.requests) == 1, "the first finger of a pinch paints nothing"
-
-
-def test_everything_is_reached_and_painted_without_a_mouse(browser: Browser) -> None:
-    fake = Fake(scenes(3))
-    with page(browser, fake) as tab:
-        tab.open("scene")
-        focusable = tab.page.evaluate(
-            "[...document.querySelectorAll('button, input, select, canvas[tabindex]')].filter(e => e.checkVisibility() "
-            "&& e.tabIndex >= 0 && (e.type !== 'radio' || e.checked)).map(e => e.id || e.outerHTML.slice(0, 60))"
-        )
-        reached = set()
-        for _ in range(len(focusable) + 2):
-            tab.press("Tab")
-            name, outline = tab.page.evaluate(
-                "(() => { const e = document.activeElement; if (e === document.body) return ["<body>", ""]; const box = e.type === 'radio' ? e.parentElement : e;"
-                "return [e.id || e.outerHTML.slice(0, 60), getComputedStyle(box).outlineStyle] })()"
-            )
-            assert outline != "none" or name == "<body>", name
-            reached.add(name)
-        assert set(focusable) <= reached
-        tab.page.focus("#canvas")
-        tab.press("2", "ArrowLeft", "ArrowLeft")
-        tab.page.keyboard.down("Shift")
-        tab.press("ArrowRight", "ArrowRight", "ArrowRight")
-        tab.page.keyboard.up("Shift")
-        tab.settle()
-        assert [stroke["tool"] for _, stroke in fake.requests] == ["brush"]
-        assert (fake.pictures["p0"].mask == 1).sum() > 500
-        tab.press("p", "Enter", "ArrowDown", "ArrowDown", "ArrowDown", "Enter", "ArrowRight", "ArrowRight", "Enter", "Enter")
-        tab.settle()
-        assert fake.requests[-1][1]["tool"] == "polygon"
-        assert len(fake.requests[-1][1]["points"]) == 3
-        tab.press("?")
-        assert tab.page.locator("#help kbd").count() > 40
-        tab.press("Escape", "c")
-        tab.page.keyboard.type("tree")
-        tab.press("Enter")
-        wait_until(lambda: len(fake.classes) == 4, "the new class")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 800, 1440])
-def test_the_layout_fits_and_texts_stand_out(browser: Browser, width: int, scheme: Literal["light", "dark"]) -> None:
-    fake = Fake(scenes(9), ("sky", "a class with a long name and no end", *(f"class {number}" for number in range(14))))
-    with page(browser, fake, width=width, height=800, color_scheme=scheme) as tab:
-        tab.open("scene")
-        tab.paint(tab.at(0.4, 0.5), tab.at(0.6, 0.5))
-        tab.settle()
-        assert tab.page.evaluate("document.documentElement.scrollWidth") == width
-        assert tab.page.evaluate("document.documentElement.scrollHeight") == 800
-        assert tab.page.evaluate(DARKNESS) == (scheme == "dark")
-        if width == 400:
-            tab.page.click("#panel-toggle")
-            tab.page.click("#images-toggle")
-            tab.page.wait_for_timeout(300)
-        assert tab.page.evaluate(FAINT) == []
-        assert tab.page.evaluate(OUTSIDE) == []
-
-
-OUTSIDE = """[...document.querySelectorAll('header *, #settings *, .tools *, .corner *, footer *')].filter(e => {
-  const box = e.getBoundingClientRect();
-  return e.checkVisibility() && !e.closest('.sr') && box.width && (box.left < -1 || box.right > innerWidth + 1);
-}).map(e => e.outerHTML.slice(0, 80))"""
-"""The elements that are cut off at the sides of the window."""

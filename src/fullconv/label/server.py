@@ -101,11 +101,11 @@ class Server:
     def photo_tile(self, id: str, level: int, column: int, row: int) -> bytes:
         """Return a tile of a photo as a JPEG file."""
         photo = self.store.photo(id)
-        self.work.look_at(id)
         return self.pyramid.tile(photo.path, self.store.size(id), level, column, row)
 
     def label_tile(self, id: str, level: int, column: int, row: int) -> LabelTile:
-        """Return what is painted in a tile."""
+        """Return what is painted in a tile. Only the image on the canvas has such tiles; the list shows photos alone."""
+        self.work.look_at(id)
         rows, columns = tile_window(self.store.size(id), level, column, row)
         return _pack(self.store.read(id, rows, columns, 1 << level))
 

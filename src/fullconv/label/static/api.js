@@ -52,9 +52,9 @@ export function token() {
 /**
  * Send a request, and raise RequestError unless the answer is a success.
  * @param {string} path
- * @param {{method?: string, body?: unknown, signal?: AbortSignal}} [options]
+ * @param {{method?: string, body?: unknown, signal?: AbortSignal, cache?: RequestCache}} [options]
  */
-export async function send(path, { method = "GET", body, signal } = {}) {
+export async function send(path, { method = "GET", body, signal, cache = "no-store" } = {}) {
   /** @type {Record<string, string>} */
   const headers = { Authorization: `Bearer ${token()}` };
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -62,7 +62,7 @@ export async function send(path, { method = "GET", body, signal } = {}) {
   let response;
   try {
     const text = body === undefined ? undefined : JSON.stringify(body);
-    response = await fetch(path, { method, headers, body: text, signal, cache: "no-store" });
+    response = await fetch(path, { method, headers, body: text, signal, cache });
   } catch (error) {
     if (signal?.aborted && signal.reason?.name !== "TimeoutError") throw error;
     throw new RequestError("The server does not answer.", 0);
@@ -164,6 +164,7 @@ export const api = {
   tile: (image, layer, { level, column, row }, signal) =>
     send(`${at(image)}/${layer}/${level}/${column}/${row}`, {
       signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]),
+      cache: layer === "photo" ? "default" : "no-store",
     }),
 };
 

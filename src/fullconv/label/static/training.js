@@ -7,7 +7,6 @@ import { byId, make } from "./dom.js";
 import { state } from "./state.js";
 import { attempt, say } from "./notices.js";
 
-const TITLES = { idle: "", running: "Training", done: "Trained", failed: "Training failed", cancelled: "Training cancelled" };
 
 /** Connect the part "Training" of the page. */
 export function connectTraining() {
@@ -17,7 +16,7 @@ export function connectTraining() {
   state.project.watch((project) => {
     const missing = project !== null && !project.training_available;
     byId("train-missing", HTMLElement).hidden = !missing;
-    byId("train-command", HTMLElement).textContent = project?.training_help ?? "";
+    byId("train-command", HTMLElement).textContent = commandIn(project?.training_help ?? "");
     byId("train-command-row", HTMLElement).hidden = !project?.training_help;
     showTraining(state.training.value);
   });
@@ -61,6 +60,11 @@ async function copy() {
   }
 }
 
+/** The command at the end of a sentence such as "torch is not installed. Run: pip install …". @param {string} help */
+function commandIn(help) {
+  return /pip3? install .*$/.exec(help)?.[0] ?? help;
+}
+
 /** @param {Training | null} training */
 function showTraining(training) {
   const available = state.project.value?.training_available ?? false;
@@ -75,9 +79,8 @@ function showTraining(training) {
   if (training && training.progress > 0) progress.value = training.progress;
   else progress.removeAttribute("value");
   const message = byId("train-message", HTMLElement);
-  const title = training ? TITLES[training.state] : "";
-  message.textContent = [title, training?.message].filter(Boolean).join(": ");
-  message.hidden = !title && !training?.message;
+  message.textContent = training?.message ?? "";
+  message.hidden = !training?.message || training.state === "idle";
   message.classList.toggle("failed", training?.state === "failed");
   showScores(training?.scores ?? null);
   byId("train-output", HTMLElement).hidden = !training?.lines.length;
