@@ -164,7 +164,9 @@ class TrainProcess:
 
     def _finish(self, code: int, run: Path) -> None:
         model = run / "model.onnx"
-        values = _read_progress(run) | {"scores": _read_scores(run) or self._training.scores}
+        seen = _read_progress(run)
+        values = {"progress": seen.get("progress", self._training.progress)}
+        values["scores"] = _read_scores(run) or seen.get("scores", self._training.scores)
         if self._cancelled:
             training = Training("cancelled", "The training was cancelled.", **values)
         elif code:
