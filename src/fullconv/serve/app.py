@@ -52,7 +52,7 @@ def make_service(service: Service, *, token: str | None = None, hosts: Sequence[
         max_bytes=service.options.max_bytes,
         on_done=service.metrics.count_request,
         version=__version__,
-        description="Labels every pixel of an image. Errors are one JSON object: the code `error` and a `message`.",
+        description="Labels every pixel of an image. Errors are JSON objects: error is a code, message a sentence.",
         openapi_url="/openapi.json",
     )
     service.draining = lambda: bool(app.state.draining)
