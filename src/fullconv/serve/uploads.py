@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import shutil
 import tempfile
@@ -16,6 +17,9 @@ from fullconv.visible import make_visible
 from fullconv.web.errors import RequestError
 
 __all__ = ["Upload", "display_name"]
+
+# Without a handler, the parser's warnings about a form would be printed between the lines of the log.
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 MAX_NAME = 200
 _ARRAY = b"\x93NUMPY"
