@@ -375,7 +375,7 @@ if mode == "fail":
     print("fullconv: the data have a fault")
     sys.exit(3)
 time.sleep(1)
-(out / "scores.json").write_text(json.dumps({{"class_names": ["a", "b"], "per_class_iou": [0.5, None], "mean_iou": 0.5}}))
+(out / "scores.json").write_text(json.dumps({{"per_class_iou": {{"a": 0.5, "b": None}}, "mean_iou": 0.5}}))
 if mode == "model":
     (out / "model.onnx").write_text("x")
 """

@@ -209,8 +209,7 @@ def _read_progress(run: Path) -> dict[str, Any]:
 def _read_scores(run: Path) -> dict[str, Any] | None:
     try:
         values = json.loads(read_file(run / "scores.json"))
-        names, each = values["class_names"], values["per_class_iou"]
-        return {"mean_iou": values["mean_iou"], "classes": dict(zip(names, each, strict=True))}
+        return {"mean_iou": values["mean_iou"], "classes": dict(values["per_class_iou"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
