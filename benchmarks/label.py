@@ -65,7 +65,7 @@ class Task:
 
 def camvid(root: Path, count: int) -> Task:
     """Return CamVid: images spread over the training images, scored on images spread over the validation images."""
-    names = "sky building pole road pavement tree sign fence car pedestrian bicyclist".split()
+    names = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
 
     def spread(split: str) -> list[Labelled]:
         files = sorted((root / split).glob("*.png"))[:: len(list((root / split).glob("*.png"))) // count][:count]
@@ -144,7 +144,9 @@ class Canvas:
         return rows, columns, self.paint[rows, columns]
 
 
-def label_until(task: Task, counts: Sequence[int], visit: int, cache: Path) -> Iterator[tuple[int, Learner, list[Canvas], list[float]]]:
+def label_until(
+    task: Task, counts: Sequence[int], visit: int, cache: Path
+) -> Iterator[tuple[int, Learner, list[Canvas], list[float]]]:
     """Paint as the live model proposes, and yield the state at each number of strokes, with the seconds of the fits."""
     random = np.random.default_rng(0)
     learner = Learner(None, cache)
@@ -257,7 +259,9 @@ class Forest:
     def score(self, canvases: Sequence[Canvas]) -> tuple[float, float]:
         """Return the mIoU of a forest that is trained on the strokes, and the seconds of the training."""
         samples = [(canvas, *canvas.samples()) for canvas in canvases]
-        inputs = np.concatenate([self.label[canvas.labelled.path][rows, columns] for canvas, rows, columns, _ in samples])
+        inputs = np.concatenate(
+            [self.label[canvas.labelled.path][rows, columns] for canvas, rows, columns, _ in samples]
+        )
         targets = np.concatenate([keys for *_, keys in samples])
         started = time.perf_counter()
         forest = RandomForestClassifier(100, n_jobs=1, random_state=0).fit(inputs, targets)
@@ -289,11 +293,18 @@ def main() -> None:
             forest = Forest(task) if "forest" in args.rivals else None
             counts = [int(n) for n in args.strokes.split(",")]
             for count, learner, canvases, seconds in label_until(task, counts, args.visit, args.cache or Path(folder)):
-                row = {"data": name, "strokes": count, "live": score_live(learner, task), "fit": float(np.median(seconds[-5:]))}
+                row = {
+                    "data": name,
+                    "strokes": count,
+                    "live": score_live(learner, task),
+                    "fit": float(np.median(seconds[-5:])),
+                }
                 if forest is not None:
                     row["forest"], row["forest_fit"] = forest.score(canvases)
                 rows.append(row)
-                print(" ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+                print(
+                    " ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True
+                )
     if args.json:
         write_text(args.json, json.dumps(rows, indent=1) + "\n")
 

@@ -25,7 +25,6 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-
 from skimage import color, data
 from torch import Tensor, nn
 from torch.nn import functional
@@ -207,7 +206,9 @@ def lines(width: float, length: float) -> Tensor:
     for index in range(DIRECTIONS):
         angle = math.pi * index / DIRECTIONS
         along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
-        kernel = (across**2 / width**4 - 1 / width**2) * np.exp(-((along / length) ** 2) / 2 - (across / width) ** 2 / 2)
+        kernel = (across**2 / width**4 - 1 / width**2) * np.exp(
+            -((along / length) ** 2) / 2 - (across / width) ** 2 / 2
+        )
         kernel -= kernel.mean()
         kernels.append(kernel / np.abs(kernel).sum())
     return as_tensor(np.stack(kernels)[:, None])

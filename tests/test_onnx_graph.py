@@ -6,11 +6,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import nets
 import numpy as np
 import onnx
 import pytest
 
+import nets
 from fullconv.geometry.interpolation import Interpolation
 from fullconv.labels import LabelSet
 from fullconv.net.fcn.spec import NetSpec

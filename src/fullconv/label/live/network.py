@@ -59,6 +59,7 @@ class TapNetwork:
         options.intra_op_num_threads = usable_cores()
         options.log_severity_level = 4
         options.enable_mem_pattern = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ForkSafe(
                 lambda: onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
