@@ -27,7 +27,11 @@ Client = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 _CONFLICTS = frozenset(
-    {"class-conflict", "no-prediction", "accept-too-large", "training-runs", "too-few-labelled", "missing-extra"}
+    {
+        *("last-class", "merged-into-itself", "too-many-classes", "class-name-taken", "class-color-taken"),
+        *("class-color-white", "no-prediction", "accept-too-large", "training-runs", "too-few-labelled"),
+        "missing-extra",
+    }
 )
 """Codes of errors that the state of the session causes, not the request."""
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from fullconv.arrays import UInt8
 from fullconv.errors import FullconvError, UsageError
+from fullconv.extras import need_torch
 from fullconv.label.events import Events
 from fullconv.label.pyramid import Pyramid, tile_window
 from fullconv.label.store.classes import show_color
@@ -188,8 +189,7 @@ class Server:
 
     def start_training(self) -> None:
         """Train on what is painted now. Raises FullconvError, in one sentence, if that is impossible."""
-        if help := training_help():
-            raise FullconvError(help, code="missing-extra")
+        need_torch()
         self.store.flush()
         count = sum(self.store.painted(id) > 0 for id in self.store.photos)
         if count < 2:

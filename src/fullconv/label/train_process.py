@@ -164,7 +164,9 @@ class TrainProcess:
 
     def _finish(self, code: int, run: Path) -> None:
         model = run / "model.onnx"
-        values = _read_progress(run) | {"scores": _read_scores(run) or self._training.scores}
+        seen = _read_progress(run)
+        values = {"progress": seen.get("progress", self._training.progress)}
+        values["scores"] = _read_scores(run) or seen.get("scores", self._training.scores)
         if self._cancelled:
             training = Training("cancelled", "The training was cancelled.", **values)
         elif code:
@@ -207,8 +209,7 @@ def _read_progress(run: Path) -> dict[str, Any]:
 def _read_scores(run: Path) -> dict[str, Any] | None:
     try:
         values = json.loads(read_file(run / "scores.json"))
-        names, each = values["class_names"], values["per_class_iou"]
-        return {"mean_iou": values["mean_iou"], "classes": dict(zip(names, each, strict=True))}
+        return {"mean_iou": values["mean_iou"], "classes": dict(values["per_class_iou"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

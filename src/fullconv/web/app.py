@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fullconv.web.errors import respond
+from fullconv.web.errors import RequestError, respond
 from fullconv.web.limits import BodyTimes, LimitedBody, check_length
 from fullconv.web.log import choose_id, log_event
 from fullconv.web.security import LOOPBACK, POLICY, Access, make_headers
@@ -109,7 +109,7 @@ class _Exchange:
             await self.app(self.scope, self.body.receive, self.send)
         except Exception as error:
             response = respond(error, self.request_id)
-            failure = error if response.status_code >= 500 else None
+            failure = error if response.status_code >= 500 and not isinstance(error, RequestError) else None
             if self.status:
                 raise  # a part was sent: the server closes the connection
             await response(self.scope, self.body.receive, self.send)

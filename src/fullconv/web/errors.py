@@ -23,7 +23,7 @@ _CODES = {
     405: ("method-not-allowed", "this address takes another method; see /docs"),
 }
 
-_STATUS = {"too-large": 413, "unsupported-format": 415}
+_STATUS = {"too-large": 413, "unsupported-format": 415, "not-an-image": 415, "html-file": 415}
 
 
 class RequestError(FullconvError):

@@ -31,7 +31,7 @@ class _File:
 
 
 def mount_static(app: FastAPI, package: str, folder: str = "static") -> None:
-    """Serve the files of a folder of a package at /static/NAME, and index.html at /, without token.
+    """Serve the files of a folder of a package at /static/NAME, NAME.html at /NAME, and index.html at /, without token.
 
     Files of other types than those of pages are not served.
     """
@@ -40,7 +40,8 @@ def mount_static(app: FastAPI, package: str, folder: str = "static") -> None:
         if suffix in _TYPES:
             content = entry.read_bytes()
             file = _File(content, _TYPES[suffix], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
-            address = "/" if entry.name == "index.html" else f"/static/{entry.name}"
+            page = entry.name.removesuffix(".html").removesuffix("index")
+            address = f"/{page}" if suffix == ".html" else f"/static/{entry.name}"
             app.state.open_paths.add(address)
             app.add_api_route(address, _serve(file), methods=["GET", "HEAD"], include_in_schema=False)
 

@@ -11,6 +11,7 @@ from fullconv.arrays import Float32, Int64, UInt8
 from fullconv.geometry import Upsampling, bilinear_kernel
 from fullconv.geometry.interpolation import Interpolation
 from fullconv.label.live.network import Maps
+from fullconv.label.live.products import narrow_product
 from fullconv.onnx_graph.split import ScoreLayer
 from fullconv.runtime.full_size import full_size_labels
 from fullconv.runtime.metadata import ModelMetadata
@@ -89,8 +90,8 @@ def fuse(maps: Maps, axes: Axes, layers: Sequence[ScoreLayer], rows: range, colu
         window = [(axis.skipped(tap), cells[tap]) for axis, cells in zip(axes, ranges, strict=True)]
         (top, down), (left, across) = window
         part = maps.taps[tap][top + down.start : top + down.stop, left + across.start : left + across.stop]
-        scored = layer.weight @ np.ascontiguousarray(part).reshape(-1, part.shape[2]).T + layer.bias[:, None]
-        scored = scored.reshape(-1, len(down), len(across))
+        cells = np.ascontiguousarray(part).reshape(-1, part.shape[2])
+        scored = (narrow_product(cells, layer.weight) + layer.bias[:, None]).reshape(-1, len(down), len(across))
         if fused is not None:
             for index, axis in enumerate(axes):
                 up = axis.upsamplings[tap - 1]

@@ -16,7 +16,7 @@ from fullconv.images.input_format import RGB, InputFormat
 from fullconv.label.live.cache import DiskCache
 from fullconv.label.live.decode import Features, fuse, gather, label, logits_on_grid
 from fullconv.label.live.model import Classes, Model, Scale
-from fullconv.label.live.network import TapNetwork
+from fullconv.label.live.network import MAX_WHOLE_PIXELS, TapNetwork
 from fullconv.label.live.places import Place, Ranked, find_places, margin, rank_images
 from fullconv.label.live.samples import Painted, choose, weigh
 from fullconv.label.live.tap_store import Part, TapStore
@@ -47,17 +47,23 @@ class Learner:
     """
 
     def __init__(
-        self, start: Path | None, cache: Path, input: InputFormat = RGB, max_cache_bytes: int = 4 * 2**30
+        self,
+        start: Path | None,
+        cache: Path,
+        input: InputFormat = RGB,
+        max_cache_bytes: int = 4 * 2**30,
+        max_whole_pixels: int = MAX_WHOLE_PIXELS,
     ) -> None:
         """Start from the bundled taps, or from the taps and score layers of a .onnx file of fullconv.
 
         `input` gives the value range for the bundled taps, which read RGB; a file has its own format. `cache` is a
-        folder for taps, of at most `max_cache_bytes`.
+        folder for taps, of at most `max_cache_bytes`. Images of more than `max_whole_pixels` are computed in parts, where
+        they are looked at.
 
         Raises ModelError for a file whose score layers cannot be replaced.
         """
         self._disk = DiskCache(cache, max_cache_bytes)
-        self._value_range = input.value_range
+        self._value_range, self._max_whole_pixels = input.value_range, max_whole_pixels
         self._state, self._fitting = RLock(), Lock()
         self._classes = Classes(())
         self._painted: dict[Path, Painted] = {}
@@ -67,7 +73,8 @@ class Learner:
     def _load(self, start: Path | None) -> None:
         network = TapNetwork(taps_path() if start is None else start)
         own = network.split.metadata.info.input
-        self._store = TapStore(network, InputFormat(3, self._value_range) if start is None else own, self._disk)
+        format = InputFormat(3, self._value_range) if start is None else own
+        self._store = TapStore(network, format, self._disk, self._max_whole_pixels)
         self._gathered: dict[Path, _Gathered] = {}
         self._model = Model(network.split, self._classes)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fullconv.arrays import Float32, Int64
+from fullconv.label.live.products import narrow_product, tall_product
 
 __all__ = ["Problem", "solve"]
 
@@ -22,7 +23,7 @@ SUFFICIENT, SHRINK, MAX_TRIALS = 1e-4, 0.5, 12
 class Problem:
     """Weighted samples, and the penalty on weights.
 
-    `inputs` is N x D float32, `targets` N class ids, `weights` N float32 with the sum 1, `offsets` N x K float32 the
+    `inputs` is N x D float32, `targets` N class ids, `weights` N float32 with the sum 1, `offsets` K x N float32 the
     logits before anything is fitted. The loss is the weighted mean of the cross entropy, plus `penalty` / 2 times the
     sum of squares of the weights; column d counts `free[d]` times, 0 for a bias. The penalty makes it strictly convex
     in all penalised weights, so the result does not depend on the start.
@@ -37,17 +38,18 @@ class Problem:
 
     def loss(self, layer: Float32) -> tuple[float, Float32]:
         """Return the loss and its gradient at K x D weights."""
-        logits = self.inputs @ layer.T + self.offsets
-        logits -= logits.max(1, keepdims=True)
-        chosen = logits[np.arange(len(logits)), self.targets]
+        logits = narrow_product(self.inputs, layer) + self.offsets
+        logits -= logits.max(0)
+        samples = np.arange(logits.shape[1])
+        chosen = logits[self.targets, samples]
         shares = np.exp(logits, out=logits)
-        total = shares.sum(1, keepdims=True)
-        value = float(self.weights @ (np.log(total[:, 0]) - chosen))
+        total = shares.sum(0)
+        value = float(self.weights @ (np.log(total) - chosen))
         shares /= total
-        shares[np.arange(len(logits)), self.targets] -= 1
-        shares *= self.weights[:, None]
+        shares[self.targets, samples] -= 1
+        shares *= self.weights
         penalised = layer * (self.penalty * self.free)
-        return value + 0.5 * float(np.vdot(layer, penalised)), shares.T @ self.inputs + penalised
+        return value + 0.5 * float(np.vdot(layer, penalised)), tall_product(shares, self.inputs) + penalised
 
 
 def solve(problem: Problem, start: Float32, iterations: int = 40, tolerance: float = 1e-4) -> Float32:

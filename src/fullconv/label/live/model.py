@@ -10,6 +10,7 @@ import numpy as np
 from fullconv.arrays import Float32, UInt8
 from fullconv.label.live.decode import Features
 from fullconv.label.live.logistic import Problem, solve
+from fullconv.label.live.products import narrow_product
 from fullconv.label.live.tap_store import Summary
 from fullconv.labels import fold_name
 from fullconv.onnx_graph.split import ScoreLayer, Split
@@ -146,14 +147,14 @@ class Model:
         return replace(self, fit=dict(zip(keys, solved, strict=True)), scale=scale)
 
     def _start_logits(self, features: Features, keys: Sequence[int]) -> Float32:
-        """Return the logits of the start for samples, N x K; 0 for classes that it does not know."""
+        """Return the logits of the start for samples, K x N; 0 for classes that it does not know."""
         weight = np.concatenate([score.weight for score in self.split.scores], 1)
         bias = np.stack([score.bias for score in self.split.scores], 1)
-        result = np.zeros((len(features.values), len(keys)), np.float32)
-        columns = [index for index, key in enumerate(keys) if key in self.known]
-        ids = [self.known[keys[index]] for index in columns]
+        result = np.zeros((len(keys), len(features.values)), np.float32)
+        rows = [index for index, key in enumerate(keys) if key in self.known]
+        ids = [self.known[keys[index]] for index in rows]
         if ids:
-            result[:, columns] = features.values @ weight[ids].T + features.mass @ bias[ids].T
+            result[rows] = narrow_product(features.values, weight[ids]) + bias[ids] @ features.mass.T
         return result
 
     def _make_layers(self) -> tuple[ScoreLayer, ...]:

@@ -25,6 +25,7 @@ MAX_WHOLE_PIXELS = 4 * 2**20
 """Images with more pixels are computed in parts of `SIDE` x `SIDE` pixels, and only where somebody looks."""
 
 SIDE = 1024
+"""Rows and columns of a part, without its halo."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,7 @@ class TapNetwork:
         options.intra_op_num_threads = usable_cores()
         options.log_severity_level = 4
         options.enable_mem_pattern = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ForkSafe(
                 lambda: onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -95,16 +97,18 @@ class TapNetwork:
         return Maps(tuple(np.nan_to_num(tap[0]) for tap in taps), cuts)
 
 
-def tile_cuts(network: TapNetwork, size: tuple[int, int]) -> tuple[list[Cut], list[Cut]]:
+def tile_cuts(
+    network: TapNetwork, size: tuple[int, int], max_whole_pixels: int = MAX_WHOLE_PIXELS, side: int = SIDE
+) -> tuple[list[Cut], list[Cut]]:
     """Return the parts in which an image of `size` is computed: cuts of its rows and of its columns.
 
     A network with global context gets the whole image, whose labels parts could not give.
     """
-    if size[0] * size[1] <= MAX_WHOLE_PIXELS or not network.split.metadata.info.exact:
+    if size[0] * size[1] <= max_whole_pixels or not network.split.metadata.info.exact:
         rows, columns = ([Cut(range(length), range(length))] for length in size)
         return rows, columns
     rows, columns = (
-        [window.cut(range(first, min(first + SIDE, length)), length) for first in range(0, length, SIDE)]
+        [window.cut(range(first, min(first + side, length)), length) for first in range(0, length, side)]
         for window, length in zip(network.windows, size, strict=True)
     )
     return rows, columns

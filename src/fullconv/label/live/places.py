@@ -96,13 +96,15 @@ def rank_images(
     if scale is None and summaries:
         scale = Scale.of(list(summaries.values()), store.network.channels)
     unlike = _unlikeness(summaries, painted, scale)
+    typical = max(1.0, float(np.mean([len(one.rows) for one in painted.values()] or [0])))
     ranked = []
     for image in images:
         if image not in summaries:
             ranked.append(Ranked(image, 0.0, "This image was not looked at yet."))
             continue
         doubt = _doubt(summaries[image], model)
-        ranked.append(_judge(image, doubt, unlike[image], image in painted, bool(painted)))
+        share = len(painted[image].rows) / typical if image in painted else 0.0
+        ranked.append(_judge(image, doubt, unlike[image], share, bool(painted)))
     return sorted(ranked, key=lambda one: -one.score)
 
 
@@ -130,7 +132,7 @@ def _unlikeness(
 
     Without any paint, it is the nearness to the mean of all: a typical image is the best one to begin with.
     """
-    if scale is None:
+    if scale is None or not summaries:
         return {}
     names = list(summaries)
     means = np.stack([(summaries[name].mean - scale.mean) * scale.factor for name in names])
@@ -142,13 +144,13 @@ def _unlikeness(
     return dict(zip(names, (far / max(1e-9, far.max())).tolist(), strict=True))
 
 
-def _judge(image: Path, doubt: float, unlike: float, has_paint: bool, any_paint: bool) -> Ranked:
-    """Return the score and its reason; an image with paint has less to teach."""
+def _judge(image: Path, doubt: float, unlike: float, share: float, any_paint: bool) -> Ranked:
+    """Return the score and its reason; the more paint an image has, in typical amounts, the less it has to teach."""
     if not any_paint:
         return Ranked(image, unlike, "It is typical of all images, so a good one to begin with.")
     score = 0.5 * doubt + 0.5 * unlike
-    if has_paint:
-        return Ranked(image, 0.5 * score, f"It has paint; the model is unsure about {doubt:.0%} of it.")
+    if share:
+        return Ranked(image, score / (1 + share), f"It has paint; the model is unsure about {doubt:.0%} of it.")
     if unlike > doubt:
         return Ranked(image, score, "It looks unlike the images that have paint.")
     return Ranked(image, score, f"The model is unsure about {doubt:.0%} of it.")

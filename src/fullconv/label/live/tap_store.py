@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -17,7 +18,7 @@ from fullconv.images.input_format import InputFormat
 from fullconv.images.reader import open_image, read_image
 from fullconv.label.live.cache import DiskCache, MemoryCache
 from fullconv.label.live.decode import Features, gather
-from fullconv.label.live.network import MAX_WHOLE_PIXELS, Maps, TapNetwork, tile_cuts
+from fullconv.label.live.network import MAX_WHOLE_PIXELS, SIDE, Maps, TapNetwork, tile_cuts
 
 __all__ = ["Part", "Summary", "TapStore"]
 
@@ -62,12 +63,15 @@ class TapStore:
     two they come from.
     """
 
-    def __init__(self, network: TapNetwork, input: InputFormat, disk: DiskCache) -> None:
-        """Read images in the format `input` for the network."""
+    def __init__(
+        self, network: TapNetwork, input: InputFormat, disk: DiskCache, max_whole_pixels: int = MAX_WHOLE_PIXELS
+    ) -> None:
+        """Read images in the format `input` for the network, those of more than `max_whole_pixels` in parts."""
         self.network, self.input, self._disk = network, input, disk
         self._memory: MemoryCache[Maps] = MemoryCache(MEMORY_BYTES)
         self._sizes: dict[Path, tuple[tuple[int, int], tuple[int, int]]] = {}
         self._summaries: dict[Path, Summary] = {}
+        self._max_whole_pixels = max_whole_pixels
         self._computing = Lock()
 
     def size(self, image: Path) -> tuple[int, int]:
@@ -81,7 +85,7 @@ class TapStore:
 
     def parts(self, image: Path, rows: range, columns: range) -> Iterator[Part]:
         """Yield the parts of an image that hold these pixels."""
-        cuts = tile_cuts(self.network, self.size(image))
+        cuts = self._cuts(image)
         down, across = (
             [cut for cut in axis if cut.keep.start < pixels.stop and cut.keep.stop > pixels.start]
             for axis, pixels in zip(cuts, (rows, columns), strict=True)
@@ -92,7 +96,7 @@ class TapStore:
 
     def central(self, image: Path) -> Part:
         """Return the part in the middle of an image: the whole one, unless it is large."""
-        rows, columns = tile_cuts(self.network, self.size(image))
+        rows, columns = self._cuts(image)
         return Part(image, (rows[len(rows) // 2], columns[len(columns) // 2]))
 
     def maps(self, part: Part) -> Maps:
@@ -124,6 +128,10 @@ class TapStore:
             self._summaries[image] = _summary_of(arrays)
         return self._summaries[image]
 
+    def _cuts(self, image: Path) -> tuple[list[Cut], list[Cut]]:
+        side = min(SIDE, max(1, isqrt(self._max_whole_pixels)))
+        return tile_cuts(self.network, self.size(image), self._max_whole_pixels, side)
+
     def _load(self, key: str, part: Part) -> Maps | None:
         arrays = self._disk.read(key)
         count = len(self.network.channels)
@@ -143,7 +151,7 @@ class TapStore:
     def _read(self, part: Part) -> UInt8:
         rows, columns = (cut.read for cut in part.cuts)
         size = self.size(part.image)
-        if size[0] * size[1] <= MAX_WHOLE_PIXELS or (len(rows), len(columns)) == size:
+        if size[0] * size[1] <= self._max_whole_pixels or (len(rows), len(columns)) == size:
             return read_image(part.image, self.input).pixels
         with open_image(part.image, self.input) as reader:
             return reader.read(rows, columns)[0]

@@ -78,8 +78,7 @@ class ClassTable:
     def plan(self, action: Mapping[str, Any]) -> dict[str, Any]:
         """Check a change, and return the line of the journal that describes it.
 
-        Raises UsageError for a change that is not understood, and FullconvError with the code `class-conflict` for one
-        that is impossible.
+        Raises UsageError for a change that is not understood, and FullconvError for one that is impossible now.
         """
         op = action.get("action")
         if op == "add":
@@ -92,12 +91,13 @@ class ClassTable:
         if op == "recolour":
             return {"op": op, "key": one.key, "color": show_color(self._free_color(action.get("color"), one))}
         if len(self.classes) == 1:
-            raise _conflict(f"{one.name} is the last class; add another one first")
+            raise FullconvError(f"{one.name} is the last class; add another one first", code="last-class")
         if op == "delete":
             return {"op": op, "key": one.key}
         into = self.find(_key(action.get("into")))
         if into.key == one.key:
-            raise _conflict(f"{one.name} cannot be merged into itself; choose another class")
+            message = f"{one.name} cannot be merged into itself; choose another class"
+            raise FullconvError(message, code="merged-into-itself")
         return {"op": op, "key": one.key, "into": into.key}
 
     def apply(self, line: Mapping[str, Any]) -> None:
@@ -142,7 +142,8 @@ class ClassTable:
 
     def _plan_add(self, name: object, color: object) -> dict[str, Any]:
         if self._next >= MOST_CLASSES:
-            raise _conflict(f"there were {MOST_CLASSES} classes already, and keys are not used again")
+            message = f"there were {MOST_CLASSES} classes already, and keys are not used again; start another folder"
+            raise FullconvError(message, code="too-many-classes")
         checked = self._free_name(name, None)
         if color is None:
             used = {one.color for one in self.classes}
@@ -158,16 +159,18 @@ class ClassTable:
             raise UsageError(message, code="class-name")
         other = next((one for one in self.classes if one != of and fold_name(one.name) == fold_name(text)), None)
         if other is not None:
-            raise _conflict(f"there is a class {other.name} already; choose another name")
+            message = f"there is a class {other.name} already; choose another name"
+            raise FullconvError(message, code="class-name-taken")
         return text
 
     def _free_color(self, color: object, of: LabelClass | None) -> Color:
         chosen = parse_color(color)
         other = next((one for one in self.classes if one != of and one.color == chosen), None)
         if other is not None:
-            raise _conflict(f"{other.name} has this colour already; choose another one")
+            message = f"{other.name} has this colour already; choose another one"
+            raise FullconvError(message, code="class-color-taken")
         if chosen == _WHITE:
-            raise _conflict("white marks pixels without a class; choose another colour")
+            raise FullconvError("white marks pixels without a class; choose another colour", code="class-color-white")
         return chosen
 
 
@@ -188,7 +191,3 @@ def _key(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise UsageError("a class is named by its key, a whole number", code="unknown-class-key")
     return value
-
-
-def _conflict(message: str) -> FullconvError:
-    return FullconvError(message, code="class-conflict")

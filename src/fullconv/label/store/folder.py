@@ -136,12 +136,14 @@ class MaskRecord:
         self.folder = folder
 
     def read(self, id: str) -> dict[str, Any]:
-        """Return what `write` wrote; nothing if there is no complete record."""
+        """Return what `write` wrote, with counts by key; nothing if there is no complete record."""
         try:
             values = json.loads(read_file(self.folder / f"{id}.json"))
-        except (OSError, ValueError):
+            counts = {int(key): int(count) for key, count in values["counts"].items() if 0 <= int(key) < IGNORE_INDEX}
+            known = {"made_of": values["made_of"], "mask": str(values["mask"]), "pixels": max(1, int(values["pixels"]))}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
             return {}
-        return values if isinstance(values, dict) else {}
+        return {**known, "counts": counts}
 
     def write(self, id: str, values: Mapping[str, Any]) -> None:
         """Write the record of a mask, after the mask."""

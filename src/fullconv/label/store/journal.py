@@ -43,42 +43,50 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 class Journal:
-    """A journal that is open for writing. `length` is the number of bytes that are on the disk."""
+    """A journal for writing, opened with its first line. `length` is the number of bytes of its complete lines.
+
+    The file is cut to these when it is opened.
+    """
 
     def __init__(self, path: Path, length: int) -> None:
-        """Open or create the file, and cut it to its `length` complete bytes. Raises FullconvError if it cannot."""
         self.path, self.length = path, length
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            created = not path.exists()
-            self._descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
-            os.ftruncate(self._descriptor, length)
-            os.lseek(self._descriptor, length, os.SEEK_SET)
+        self._descriptor: int | None = None
+
+    def _open(self) -> int:
+        """Open or create the file, and cut it to its complete lines."""
+        if self._descriptor is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            created = not self.path.exists()
+            self._descriptor = open_regular(self.path, os.O_RDWR | os.O_CREAT)
+            os.ftruncate(self._descriptor, self.length)
+            os.lseek(self._descriptor, self.length, os.SEEK_SET)
             if created:
-                _sync_folder(path.parent)
-        except OSError as error:
-            raise _unwritable(path, error) from error
+                _sync_folder(self.path.parent)
+        return self._descriptor
 
     def append(self, values: Mapping[str, Any]) -> None:
         """Write a line and return when it is on the disk. Raises FullconvError if it cannot be written.
 
-        After a failure the file is cut to the lines before.
+        After a failure the file is cut to the lines before, when it is opened again.
         """
         data = (json.dumps(values, separators=(",", ":"), ensure_ascii=True) + "\n").encode("ascii")
         try:
+            descriptor = self._open()
             rest = memoryview(data)
             while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-            os.fsync(self._descriptor)
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
         except OSError as error:
-            os.ftruncate(self._descriptor, self.length)
-            os.lseek(self._descriptor, self.length, os.SEEK_SET)
-            raise _unwritable(self.path, error) from error
+            self.close()
+            message = f"{self.path}: cannot be written ({error.strerror or error}); check the folder and the disk"
+            raise FullconvError(message, code="file-not-writable") from error
         self.length += len(data)
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -90,8 +98,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _unwritable(path: Path, error: OSError) -> FullconvError:
-    message = f"{path}: cannot be written ({error.strerror or error}); check the folder and the disk"
-    return FullconvError(message, code="file-not-writable")

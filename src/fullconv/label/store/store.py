@@ -76,11 +76,12 @@ class Store:
     def start(self) -> None:
         """Find the masks that are older than their strokes, and write them and all later ones in the background."""
         for photo in self.source.photos:
-            record = self._records.read(photo.id)
-            if record.get("made_of") == self._made_of(photo, self._journal_bytes(photo)):
-                counts = {int(key): int(count) for key, count in record["counts"].items()}
-                self._painted[photo.id] = Painted(counts, int(record["pixels"]))
-            elif photo.base is not None or record or self._journal_bytes(photo):
+            record, length = self._records.read(photo.id), self._journal_bytes(photo)
+            if record:
+                self._painted[photo.id] = painted = Painted(record["counts"], record["pixels"])
+                if record["made_of"] == self._made_of(photo, length, painted):
+                    continue
+            if photo.base is not None or record or length:
                 self._dirty[photo.id] = 0.0
         self._writer.start()
 
@@ -183,11 +184,12 @@ class Store:
         """Change the classes, put that on the disk, and write all masks again. Raises as `ClassTable.plan`."""
         with self._lock:
             line = self.classes.plan(action)
+            before = {id: self._meaning(painted) for id, painted in self._painted.items()}
             self._project.append(line)
             self.classes.apply(line)
             write_dataset(self.data, self.classes, self.input)
+            changed = [id for id, painted in self._painted.items() if self._meaning(painted) != before.get(id)]
         with self._wake:
-            changed = [id for id, painted in self._painted.items() if painted.counts]
             self._dirty |= {id: self._dirty.get(id, time.monotonic()) for id in changed}
             self._wake.notify_all()
 
@@ -223,6 +225,9 @@ class Store:
         canvas = Canvas(self.size(photo.id), base)
         for operation, subject, client in parse_operations(lines, str(path)):
             if isinstance(subject, Stroke):
+                if subject.box[2] > canvas.size[1] or subject.box[3] > canvas.size[0]:
+                    message = f"{path}: paints outside of {photo.path}; put the image back that was labelled"
+                    raise DataError(message, code="other-image-labelled")
                 canvas.add(subject)
             else:
                 moved = canvas.undo(client) if operation == "undo" else canvas.redo(client)
@@ -276,11 +281,11 @@ class Store:
 
     def _write_mask(self, photo: Photo) -> None:
         with self._opened(photo.id) as opened, self._lock:
-            made_of = self._made_of(photo, opened.journal.length)
             labels, ids = self.classes.labels, self.classes.ids
             size, counts = opened.canvas.size, opened.canvas.count()
-        found = {key: int(counts[key]) for key in range(IGNORE_INDEX) if counts[key]}
-        self._painted[photo.id] = Painted(found, size[0] * size[1])
+            found = {key: int(counts[key]) for key in range(IGNORE_INDEX) if counts[key]}
+            painted = self._painted[photo.id] = Painted(found, size[0] * size[1])
+            made_of = self._made_of(photo, opened.journal.length, painted)
         path = self.data.joinpath("masks", *photo.mask.split("/"))
         if any(ids[key] != IGNORE_INDEX for key in found):
             write_mask(path, size, partial(self._read_raw, photo.id), ids, labels)
@@ -301,8 +306,15 @@ class Store:
     def _mask_names(self) -> set[str]:
         return {photo.mask for photo in self.source.photos}
 
-    def _made_of(self, photo: Photo, journal: int) -> list[Any]:
-        return [journal, self.classes.version, photo.mask]
+    def _made_of(self, photo: Photo, journal: int, painted: Painted) -> list[Any]:
+        """Return all that a mask follows from, for comparisons."""
+        return [journal, photo.mask, self._meaning(painted)]
+
+    def _meaning(self, painted: Painted) -> list[list[int]]:
+        """Return each raw key of an image with its class id and colour in a mask today."""
+        ids, classes = self.classes.ids, self.classes.classes
+        return [[key, int(ids[key]), *(classes[ids[key]].color if ids[key] != IGNORE_INDEX else ())]
+                for key in sorted(painted.counts)]  # fmt: skip
 
     def _journal_path(self, photo: Photo) -> Path:
         return self.data / STATE / "strokes" / f"{photo.id}.jsonl"

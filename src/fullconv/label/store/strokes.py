@@ -13,6 +13,7 @@ import numpy as np
 
 from fullconv.arrays import Float64, Mask, UInt8
 from fullconv.errors import DataError, UsageError
+from fullconv.images import MAX_PIXELS
 from fullconv.label.store.drawing import MIN_RADIUS, cover_brush, cover_polygon, drawing_cost
 from fullconv.labels import IGNORE_INDEX
 
@@ -90,7 +91,7 @@ def parse_stroke(line: Mapping[str, Any]) -> Stroke:
         raise ValueError("its class or box is out of range")
     head = int(line["id"]), str(line["client"]), line["tool"], key, box
     if line["tool"] == "pixels":
-        size = (bottom - top) * (right - left)
+        size = min((bottom - top) * (right - left), MAX_PIXELS)
         packed = zlib.decompressobj()
         held = packed.decompress(base64.b64decode(line["keys"], validate=True), size + 1)
         if len(held) != size:
@@ -204,7 +205,7 @@ def parse_operations(lines: Sequence[Mapping[str, Any]], path: str) -> list[tupl
                 found.append((line["op"], int(line["id"]), str(line["client"])))
             else:
                 raise ValueError(line["op"])
-        except (ValueError, KeyError, TypeError, zlib.error) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, zlib.error) as error:
             message = f"{path}: line {number} is not a stroke ({error}); restore the file from a copy, or remove it"
             raise DataError(message, code="damaged-journal") from error
     return found
