@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def brute_brush(points: Any, radius: float, size: tuple[int, int]) -> Mask:
     """The definition: the centre of a pixel is within the radius of a segment."""
     y, x = (axis + 0.5 for axis in np.mgrid[: size[0], : size[1]])
     covered = np.zeros(size, bool)
-    for start, end in zip(points[:-1], points[1:], strict=True) if len(points) > 1 else [(points[0], points[0])]:
+    for start, end in pairwise(points if len(points) > 1 else [points[0], points[0]]):
         along = end - start
         square = float(along @ along)
         share = 0.0 if square == 0 else (((x - start[0]) * along[0] + (y - start[1]) * along[1]) / square).clip(0, 1)
