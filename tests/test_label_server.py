@@ -6,7 +6,6 @@ import io
 import json
 import signal
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

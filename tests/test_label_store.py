@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from PIL import Image
 from fullconv.arrays import Mask, UInt8
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.doctor.examine import examine
-from fullconv.errors import FullconvError, UsageError
 from fullconv.label.store.canvas import Canvas
 from fullconv.label.store.classes import ClassTable
 from fullconv.label.store.drawing import cover_brush, cover_polygon
@@ -40,7 +40,7 @@ def brute_brush(points: Any, radius: float, size: tuple[int, int]) -> Mask:
     """The definition: the centre of a pixel is within the radius of a segment."""
     y, x = (axis + 0.5 for axis in np.mgrid[: size[0], : size[1]])
     covered = np.zeros(size, bool)
-    for start, end in zip(points[:-1] if len(points) > 1 else points, points[1:] if len(points) > 1 else points):
+    for start, end in pairwise(points if len(points) > 1 else [points[0], points[0]]):
         along = end - start
         square = float(along @ along)
         share = 0.0 if square == 0 else (((x - start[0]) * along[0] + (y - start[1]) * along[1]) / square).clip(0, 1)
@@ -323,17 +323,26 @@ def test_a_journal_that_cannot_be_read_or_written_is_an_error(tmp_path: Path) ->
         Journal(tmp_path / "folder", 0).append({})
 
 
+LINE: dict[str, Any] = {"op": "stroke", "id": 1, "client": "a", "tool": "brush", "key": 0, "box": [0, 0, 1, 1]}
+LINE |= {"points": [[1, 1]], "radius": 1}
+
+
 @pytest.mark.parametrize(
     "line",
     [
         {"op": "stroke"},
         {"op": "jump"},
         {"op": "undo", "id": "x", "client": "a"},
-        {"op": "stroke", "id": 1, "client": "a", "tool": "brush", "key": 300, "box": [0, 0, 1, 1], "points": [[1, 1]], "radius": 1},
-        {"op": "stroke", "id": 1, "client": "a", "tool": "pixels", "key": 0, "box": [0, 0, 9, 9], "keys": "eJwDAAAAAAE="},
-        {"op": "stroke", "id": 1, "client": "a", "tool": "brush", "key": 0, "box": [0, 0, 1, 1], "points": [], "radius": 1},
+        {**LINE, "key": 300},
+        {**LINE, "box": [0, 0, -1, 1]},
+        {**LINE, "points": []},
+        {**LINE, "points": [[1e999, 1]]},
+        {**LINE, "tool": "spray"},
+        {**LINE, "tool": "pixels", "box": [0, 0, 9, 9], "keys": "eJwDAAAAAAE="},
+        {**LINE, "tool": "pixels", "box": [0, 0, 9, 9], "keys": "no base 64"},
+        {**LINE, "tool": "pixels", "box": [0, 0, 2**40, 2**40], "keys": "eJwDAAAAAAE="},
     ],
-)  # fmt: skip
+)
 def test_lines_that_are_no_strokes_are_errors(line: dict[str, Any]) -> None:
     with refuses("damaged-journal"):
         parse_operations([line], "a.jsonl")

@@ -127,25 +127,35 @@ class Canvas:
         for top in range(0, self.size[0], height):
             yield self.read(range(top, min(top + height, self.size[0])), range(self.size[1]))
 
-    def tiles(self) -> Iterator[tuple[int, int, UInt8]]:
-        """Yield the top row, left column and raw keys of each tile that may hold painted pixels, in fixed order."""
+    def tiles(self) -> Iterator[tuple[int, int, UInt8, Int64]]:
+        """Yield each tile that holds painted pixels, in fixed order.
+
+        These are its top row, its left column, its raw keys, and the number of pixels of each raw key.
+        """
         for place in self._all_places():
-            tile = self._tile(place)
-            if tile is not None:
-                yield place[0] * SIDE, place[1] * SIDE, tile
+            counts = self._count(place)
+            if counts is not None and counts[:IGNORE_INDEX].any():
+                tile = self._tile(place)
+                assert tile is not None
+                yield place[0] * SIDE, place[1] * SIDE, tile, counts
 
     def count(self) -> Int64:
         """Return the number of pixels of each raw key, 256 int64; unpainted pixels count as 255."""
         total = np.zeros(256, np.int64)
         for place in self._all_places():
-            if place not in self._counts:
-                tile = self._tile(place)
-                if tile is None:
-                    continue
-                self._counts[place] = np.bincount(tile.ravel(), minlength=256)
-            total += self._counts[place]
+            counts = self._count(place)
+            if counts is not None:
+                total += counts
         total[IGNORE_INDEX] = self.size[0] * self.size[1] - total[:IGNORE_INDEX].sum()
         return total
+
+    def _count(self, place: _Place) -> Int64 | None:
+        if place not in self._counts:
+            tile = self._tile(place)
+            if tile is None:
+                return None
+            self._counts[place] = np.bincount(tile.ravel(), minlength=256)
+        return self._counts[place]
 
     def _move(self, source: list[int], target: list[int], active: bool) -> Stroke | None:
         if not source:

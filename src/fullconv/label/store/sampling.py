@@ -26,12 +26,12 @@ def sample_pixels(canvas: Canvas, resolve: UInt8, most: int) -> tuple[Int64, Int
     rows: list[Int64] = []
     columns: list[Int64] = []
     keys: list[UInt8] = []
-    for top, left, tile in canvas.tiles() if len(shown) else ():
-        current = resolve[tile].ravel()
-        for key in np.unique(current).tolist():
-            if key == IGNORE_INDEX:
-                continue
-            inside = np.flatnonzero(current == key)
+    for top, left, tile, raw_counts in canvas.tiles() if len(shown) else ():
+        raw = np.flatnonzero(raw_counts[:IGNORE_INDEX])
+        for key in sorted({*resolve[raw].tolist()} - {IGNORE_INDEX}):
+            painted_as = raw[resolve[raw] == key]
+            is_key = tile == painted_as[0] if len(painted_as) == 1 else resolve[tile] == key
+            inside = np.flatnonzero(is_key)
             first, stop = seen[key], seen[key] + len(inside)
             # The k-th sample of a class is its pixel number floor(k * count / wanted).
             low, high = (-(-number * wanted[key] // counts[key]) for number in (first, stop))
