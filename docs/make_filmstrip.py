@@ -1,9 +1,8 @@
 """Draw docs/images/label.jpg and label-strip.jpg: a session of `fullconv label`, from ten strokes to a trained model.
 
 A browser is driven through the whole session, as a person would use it. The photos are the quarters of
-`skimage.data.immunohistochemistry`: colonic glands, taken at the Center for Microscopy and Molecular Imaging, "no known
-copyright restrictions". Needs the extras serve and train, scikit-image, playwright and Chromium; takes some minutes on a
-CPU:
+`skimage.data.immunohistochemistry`: colonic glands, taken at the Center for Microscopy and Molecular Imaging, with "no
+known copyright restrictions". Needs the extras serve and train, scikit-image, playwright, Chromium and some minutes:
 
     python docs/make_filmstrip.py
 """
@@ -29,35 +28,48 @@ from skimage import data
 IMAGES = Path(__file__).parent / "images"
 MOST_BYTES = 400_000
 WINDOW = {"width": 1240, "height": 800}
-SIDE = 512
+SIDE = 320
 PANEL = 380
 
 Point = tuple[float, float]
 
+EMPTY, TISSUE, GLAND = "1", "2", "3"
+"""The keys of the classes."""
+
 STROKES: Sequence[tuple[str, Sequence[Point]]] = (
-    ("1", [(185, 90), (200, 250)]),
-    ("1", [(170, 420), (280, 450)]),
-    ("1", [(130, 60), (230, 130)]),
-    ("1", [(285, 300), (295, 480)]),
-    ("2", [(350, 150), (430, 330)]),
-    ("2", [(300, 60), (420, 80)]),
-    ("2", [(350, 480), (480, 440)]),
-    ("3", [(15, 120), (65, 220)]),
-    ("3", [(15, 300), (50, 330)]),
-    ("3", [(10, 80), (30, 100)]),
+    (GLAND, [(185, 90), (200, 250)]),
+    (GLAND, [(170, 420), (280, 450)]),
+    (GLAND, [(130, 60), (230, 130)]),
+    (GLAND, [(285, 300), (295, 480)]),
+    (TISSUE, [(350, 150), (430, 330)]),
+    (TISSUE, [(300, 60), (420, 80)]),
+    (TISSUE, [(350, 480), (480, 440)]),
+    (EMPTY, [(15, 120), (65, 220)]),
+    (EMPTY, [(15, 300), (50, 330)]),
+    (EMPTY, [(12, 385), (45, 420)]),
 )
-"""The key of a class, and points in the pixels of the third photo: gland, tissue, empty."""
+"""What is painted on the third photo: a class, and points in 512ths of the photo."""
 
 CORRECTIONS: Sequence[tuple[str, Sequence[Point]]] = (
-    ("3", [(90, 130), (140, 215), (180, 290), (235, 375)]),
-    ("2", [(395, 60), (470, 250)]),
+    (EMPTY, [(80, 105), (140, 215), (180, 290), (235, 375)]),
+    (GLAND, [(50, 140), (110, 260), (190, 400)]),
+    (GLAND, [(140, 110), (210, 230), (290, 400)]),
+    (GLAND, [(300, 60), (370, 330)]),
+    (TISSUE, [(395, 60), (470, 250), (440, 450)]),
+    (TISSUE, [(40, 370), (80, 450)]),
 )
 """What is corrected on the second photo."""
+
+OTHERS: Sequence[tuple[int, Sequence[tuple[str, Sequence[Point]]]]] = (
+    (4, [(GLAND, [(60, 180), (180, 320)]), (TISSUE, [(300, 60), (420, 200)]), (EMPTY, [(370, 310), (410, 330)])]),
+    (1, [(GLAND, [(120, 250), (380, 380)]), (GLAND, [(410, 40), (510, 200)]), (TISSUE, [(240, 490), (480, 500)])]),
+)
+"""Some strokes on the other photos, before the training."""
 
 
 def write_photos(folder: Path) -> None:
     """Write the four quarters of the picture, enlarged to SIDE x SIDE pixels."""
-    picture = Image.fromarray(data.immunohistochemistry())
+    picture = Image.fromarray(data.immunohistochemistry())  # type: ignore[no-untyped-call]
     half = picture.width // 2
     folder.mkdir()
     for number, (left, top) in enumerate([(0, 0), (half, 0), (0, half), (half, half)], 1):
@@ -69,7 +81,7 @@ def write_photos(folder: Path) -> None:
 def label(photos: Path, out: Path) -> Iterator[str]:
     """Run `fullconv label`, and give the address of its page."""
     command = [sys.executable, "-m", "fullconv", "label", str(photos), "--out", str(out), "--no-browser"]
-    command += ["--classes", "gland,tissue,empty"]
+    command += ["--classes", "empty,tissue,gland"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -86,9 +98,11 @@ class Session:
         self.page = page
 
     def text(self, name: str) -> str:
+        """Return the text of an element."""
         return self.page.locator(f"#{name}").text_content() or ""
 
     def wait(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait until a condition is true. Raises TimeoutError if it does not become true."""
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
@@ -102,6 +116,7 @@ class Session:
             time.sleep(2)
 
     def open(self, number: int) -> None:
+        """Open a photo."""
         name = f"glands-{number}.png"
         self.page.locator("#image-list button", has_text=name).click()
         self.wait(lambda: self.text("image-name") == name)
@@ -109,13 +124,14 @@ class Session:
         self.settle()
 
     def paint(self, strokes: Sequence[tuple[str, Sequence[Point]]]) -> None:
+        """Paint strokes with the mouse, and wait for the prediction."""
         box = self.page.locator("#canvas").bounding_box()
         assert box is not None
-        scale = float(self.page.evaluate("innerWidth") and self.scale(box["width"], box["height"]))
-        left, top = box["x"] + box["width"] / 2 - SIDE / 2 * scale, box["y"] + box["height"] / 2 - SIDE / 2 * scale
+        side = self.shown(box["width"], box["height"])
+        left, top, unit = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2, side / 512
         for key, points in strokes:
             self.page.keyboard.press(key)
-            places = [(left + x * scale, top + y * scale) for x, y in points]
+            places = [(left + x * unit, top + y * unit) for x, y in points]
             self.page.mouse.move(*places[0])
             self.page.mouse.down()
             for place in places[1:]:
@@ -126,22 +142,23 @@ class Session:
         self.settle()
 
     @staticmethod
-    def scale(width: float, height: float) -> float:
-        """Return the scale at which the page fits a photo into its canvas."""
-        return min(width, height) * 0.96 / SIDE
+    def shown(width: float, height: float) -> float:
+        """Return the side of a photo that the page fits into its canvas."""
+        return min(width, height) * 0.96
 
     def canvas(self) -> Image.Image:
         """Return the photo as the canvas shows it."""
         url = self.page.evaluate("document.getElementById('canvas').toDataURL('image/png')")
         picture = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")
-        side = self.scale(*picture.size) * SIDE
+        side = self.shown(*picture.size)
         left, top = (picture.width - side) / 2, (picture.height - side) / 2
         return picture.crop((round(left), round(top), round(left + side), round(top + side)))
 
     def train(self) -> None:
         """Train on the labels, and wait for the new model."""
         self.page.click("#train-start")
-        self.wait(lambda: self.page.locator("#train-start").is_visible(), 900)
+        self.wait(lambda: self.page.locator("#train-cancel").is_visible())
+        self.wait(lambda: self.page.locator("#train-start").is_visible(), 1800)
         print(self.text("train-message"), self.text("train-scores"))
         self.settle()
 
@@ -165,10 +182,9 @@ def show(session: Session) -> tuple[list[tuple[str, Image.Image]], bytes]:
     session.open(2)
     session.paint(CORRECTIONS)
     panels.append(("Next photo, corrected", session.canvas()))
-    for number in (2, 3, 1, 4):
+    for number, strokes in OTHERS:
         session.open(number)
-        session.page.keyboard.press("Shift+A")
-        session.settle()
+        session.paint(strokes)
     session.train()
     session.open(2)
     session.page.locator("input[name=shown][value=prediction]").check()

@@ -16,7 +16,7 @@ export function connectTraining() {
   state.project.watch((project) => {
     const missing = project !== null && !project.training_available;
     byId("train-missing", HTMLElement).hidden = !missing;
-    byId("train-command", HTMLElement).textContent = commandIn(project?.training_help ?? "");
+    byId("train-command", HTMLElement).textContent = findCommand(project?.training_help ?? "");
     byId("train-command-row", HTMLElement).hidden = !project?.training_help;
     showTraining(state.training.value);
   });
@@ -61,7 +61,7 @@ async function copy() {
 }
 
 /** The command at the end of a sentence such as "torch is not installed. Run: pip install …". @param {string} help */
-function commandIn(help) {
+function findCommand(help) {
   return /pip3? install .*$/.exec(help)?.[0] ?? help;
 }
 
