@@ -1,15 +1,16 @@
 """Measure the server of `fullconv label` without a browser: latency of a stroke, memory, large images, kills.
 
     python benchmarks/label_server.py latency [--strokes 100]
-    python benchmarks/label_server.py memory [--images 500]
+    python benchmarks/label_server.py memory [--images 500] [--photo 1000]
     python benchmarks/label_server.py large [--side 10000]
     python benchmarks/label_server.py kills [--kills 100]
 
 `latency` is the time from sending a stroke to having the new prediction of all tiles of a photo of 1024 x 1024 pixels:
-answer, event, four tiles. `memory` opens photos of 1 megapixel one after the other, as a person does, paints on each,
-and reads the resident memory of the server. `large` writes tiled GeoTIFFs of `side` x `side` pixels (RGB, deflate and
-JPEG; 16 bits, LZW) without overviews, and measures the time from a cold start to all tiles of the first view. `kills`
-ends a real server with SIGKILL while two tabs paint, and compares what it holds after that with all its answers.
+answer, event, four tiles. `memory` opens photos of `photo` x `photo` pixels one after the other, as a person does,
+paints on each, and reads the resident memory of the server. `large` writes tiled GeoTIFFs of `side` x `side` pixels
+(RGB, deflate and JPEG; 16 bits, LZW) without overviews, and measures the time from a cold start to all tiles of the
+first view. `kills` ends a real server with SIGKILL while two tabs paint, and compares what it holds after that with all
+its answers.
 
 Photos are drawn: smooth areas with noise. Needs the extras serve and geo.
 """
@@ -152,18 +153,18 @@ def measure_latency(folder: Path, strokes: int) -> None:
     session.end()
 
 
-def measure_memory(folder: Path, images: int) -> None:
+def measure_memory(folder: Path, images: int, side: int) -> None:
     """Open photos one after the other, paint on each, and print the memory."""
     (folder / "photos").mkdir()
     for number in range(images):
-        Image.fromarray(draw((1000, 1000), number)).save(folder / "photos" / f"{number:04}.jpg", quality=90)
+        Image.fromarray(draw((side, side), number)).save(folder / "photos" / f"{number:04}.jpg", quality=90)
     session = Session(folder / "photos")
     began = session.memory()
     for number, id in enumerate(session.ids().values()):
         for kind in ("photo", "labels", "prediction"):
-            for tile in ("0/0/0", "0/1/0", "0/0/1", "0/1/1"):
+            for tile in [f"0/{column}/{row}" for column in range(-(-side // 512)) for row in range(-(-side // 512))]:
                 assert session.call("GET", f"/images/{id}/{kind}/{tile}")[0] in (200, 204)
-        session.paint(id, number % 2, [[100, 100 + number % 500], [700, 800]], 12)
+        session.paint(id, number % 2, [[side / 9, side / 9 + number % (side / 2)], [side * 0.7, side * 0.8]], 12)
         if number + 1 in (1, 10, 50, 100, 200, 300, 400, images):
             print(
                 f"{number + 1} images: {session.memory():.0f} MiB (at the start {began:.0f}, peak {session.peak():.0f})"
@@ -235,13 +236,14 @@ def main() -> None:
     parser.add_argument("what", choices=["latency", "memory", "large", "kills"])
     parser.add_argument("--strokes", type=int, default=100)
     parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--photo", type=int, default=1000)
     parser.add_argument("--side", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=100)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measures = {
             "latency": lambda: measure_latency(Path(folder), given.strokes),
-            "memory": lambda: measure_memory(Path(folder), given.images),
+            "memory": lambda: measure_memory(Path(folder), given.images, given.photo),
             "large": lambda: measure_large(Path(folder), given.side),
             "kills": lambda: measure_kills(Path(folder), given.kills),
         }

@@ -17,6 +17,7 @@ from PIL import Image
 
 import fullconv
 from fullconv.data.layouts import find_dataset
+from fullconv.label.tools import accept
 from fullconv.label.train_process import TrainProcess
 from label_folder import make_photo, make_photos
 from label_kills import kill_sessions
@@ -151,6 +152,19 @@ def test_fill_takes_the_connected_region_of_similar_colour(tmp_path: Path) -> No
         assert page.post(
             f"/images/{id}/strokes", {"client": "a", "tool": "accept", "class": 1, "points": [[1, 1]]}
         ).error == (409, "no-prediction")
+
+
+def test_images_that_are_too_large_are_accepted_by_regions_only() -> None:
+    points = np.zeros((1, 2))
+    with refuses("accept-too-large"):
+        accept(
+            (5000, 5000),
+            lambda *_: pytest.fail("it was predicted"),
+            np.arange(256, dtype=np.uint8),
+            "a",
+            points,
+            "image",
+        )
 
 
 def test_tiles_are_the_photo_at_all_levels(tmp_path: Path) -> None:

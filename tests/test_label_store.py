@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fullconv.arrays import Mask, UInt8
+from fullconv.cli.pages.label import label
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.doctor.examine import examine
 from fullconv.label.store.canvas import Canvas
@@ -685,6 +686,29 @@ def test_strokes_of_another_image_are_an_error_and_not_lost(tmp_path: Path) -> N
     (store.data / ".label" / "masks" / f"{id}.json").write_text('{"counts": 3}', "utf-8")
     with open_session(photos) as store:
         assert (keys_of(store, id) == painted).all()
+
+
+def test_more_images_than_allowed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fullconv.label.store.photos.MOST_IMAGES", 2)
+    with refuses("too-many-photos"), open_session(make_photos(tmp_path / "photos")):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows makes junctions")
+def test_a_disk_without_links_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    with refuses("no-link"), open_session(make_photos(tmp_path / "photos")):
+        pass
+
+
+def test_a_model_without_an_onnx_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for model in (tmp_path / "run", make_photos(tmp_path / "photos") / "a.png"):
+        with refuses("not-an-onnx-file"):
+            label(tmp_path / "photos", model=str(model))
 
 
 def test_partly_labelled_folders_name_their_faults(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from fullconv.cli.evaluate import evaluate
 from fullconv.cli.export import export
 from fullconv.cli.import_weights import import_weights
 from fullconv.cli.inspect import inspect
-from fullconv.cli.label import label
 from fullconv.cli.ladder import ladder
+from fullconv.cli.pages.label import label
 from fullconv.cli.predict import predict
 from fullconv.cli.report import report
 from fullconv.cli.serve import serve

@@ -42,7 +42,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
-class StrokeBody(_Body):
+class _StrokeBody(_Body):
     """A stroke of a tool."""
 
     client: Client
@@ -54,13 +54,13 @@ class StrokeBody(_Body):
     scope: Literal["region", "class", "image"] = "region"
 
 
-class ClientBody(_Body):
+class _ClientBody(_Body):
     """Whose stroke is undone or redone."""
 
     client: Client
 
 
-class ClassBody(_Body):
+class _ClassBody(_Body):
     """A change of the classes."""
 
     action: Literal["add", "rename", "recolour", "merge", "delete"]
@@ -82,7 +82,7 @@ def add_project_routes(app: FastAPI, server: Server) -> None:
         return {"images": server.images()}
 
     @app.post("/api/classes")
-    def classes(body: ClassBody) -> dict[str, Any]:
+    def classes(body: _ClassBody) -> dict[str, Any]:
         with _refusals():
             return server.change_classes(body.model_dump(exclude_none=True))
 
@@ -114,19 +114,19 @@ def add_image_routes(app: FastAPI, server: Server) -> None:
             return {"places": server.uncertain(id)}
 
     @app.post("/api/images/{id}/strokes")
-    def strokes(id: Id, body: StrokeBody) -> dict[str, Any]:
+    def strokes(id: Id, body: _StrokeBody) -> dict[str, Any]:
         radius = body.radius if math.isfinite(body.radius) else 0.0
         values = body.client, body.tool, body.class_, body.points, radius, body.tolerance, body.scope
         with _refusals():
             return server.paint(id, StrokeRequest(*values))
 
     @app.post("/api/images/{id}/undo")
-    def undo(id: Id, body: ClientBody) -> dict[str, Any]:
+    def undo(id: Id, body: _ClientBody) -> dict[str, Any]:
         with _refusals():
             return server.move(id, body.client, redo=False)
 
     @app.post("/api/images/{id}/redo")
-    def redo(id: Id, body: ClientBody) -> dict[str, Any]:
+    def redo(id: Id, body: _ClientBody) -> dict[str, Any]:
         with _refusals():
             return server.move(id, body.client, redo=True)
 
