@@ -21,8 +21,8 @@ POWERS = (0.0, 0.4, 1.25)
 DEFAULT_POWER = 0.4
 """The power while fewer than two images have paint."""
 
-JUDGED, ITERATIONS = 1000, 15
-"""The samples, and the steps of each fit, from which the power is chosen."""
+JUDGED, FOLDS, ITERATIONS = 1000, 4, 15
+"""The samples from which the power is chosen, the parts that are held out in turn, and the steps of each fit."""
 
 
 def tap_factors(split: Split, power: float) -> Float32:
@@ -46,12 +46,12 @@ def choose_power(
     if len(names) < 2:
         return DEFAULT_POWER
     some = np.sort(np.random.default_rng(0).permutation(len(targets))[:JUDGED])
-    inputs, targets, offsets, sides = inputs[some], targets[some], offsets[:, some], numbers[some] % 2
+    inputs, targets, offsets, folds = inputs[some], targets[some], offsets[:, some], numbers[some] % FOLDS
     losses = []
     for power in POWERS:
         scaled = inputs * tap_factors(split, power)
-        losses.append(sum(_held_out(scaled, targets, offsets, sides == side, penalty, free) for side in (0, 1)))
-    return POWERS[int(np.argmin(losses))]
+        losses.append(sum(_held_out(scaled, targets, offsets, folds == fold, penalty, free) for fold in range(FOLDS)))
+    return POWERS[int(np.argmin(losses))] if max(losses) > 0 else DEFAULT_POWER
 
 
 def _held_out(inputs: Float32, targets: Int64, offsets: Float32, held: Mask, penalty: float, free: Float32) -> float:
