@@ -28,7 +28,7 @@ from skimage import data
 IMAGES = Path(__file__).parent / "images"
 MOST_BYTES = 400_000
 WINDOW = {"width": 1240, "height": 800}
-SIDE = 320
+SIDE = 256
 PANEL = 380
 
 Point = tuple[float, float]
@@ -62,18 +62,17 @@ CORRECTIONS: Sequence[tuple[str, Sequence[Point]]] = (
 
 OTHERS: Sequence[tuple[int, Sequence[tuple[str, Sequence[Point]]]]] = (
     (4, [(GLAND, [(60, 180), (180, 320)]), (TISSUE, [(300, 60), (420, 200)]), (EMPTY, [(370, 310), (410, 330)])]),
-    (1, [(GLAND, [(120, 250), (380, 380)]), (GLAND, [(410, 40), (510, 200)]), (TISSUE, [(240, 490), (480, 500)])]),
 )
-"""Some strokes on the other photos, before the training."""
+"""Strokes on another photo, before the training."""
 
 
 def write_photos(folder: Path) -> None:
-    """Write the four quarters of the picture, enlarged to SIDE x SIDE pixels."""
+    """Write the four quarters of the picture, SIDE x SIDE pixels each."""
     picture = Image.fromarray(data.immunohistochemistry())  # type: ignore[no-untyped-call]
-    half = picture.width // 2
+    half = SIDE
     folder.mkdir()
     for number, (left, top) in enumerate([(0, 0), (half, 0), (0, half), (half, half)], 1):
-        part = picture.crop((left, top, left + half, top + half)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        part = picture.crop((left, top, left + half, top + half))
         part.save(folder / f"glands-{number}.png")
 
 
@@ -158,7 +157,7 @@ class Session:
         """Train on the labels, and wait for the new model."""
         self.page.click("#train-start")
         self.wait(lambda: self.page.locator("#train-cancel").is_visible())
-        self.wait(lambda: self.page.locator("#train-start").is_visible(), 1800)
+        self.wait(lambda: self.page.locator("#train-start").is_visible(), 3600)
         print(self.text("train-message"), self.text("train-scores"))
         self.settle()
 

@@ -85,6 +85,8 @@ def test_everything_is_reached_and_painted_without_a_mouse(browser: Browser) -> 
         tab.page.keyboard.type("tree")
         tab.press("Enter")
         wait_until(lambda: len(fake.classes) == 4, "the new class")
+        tab.page.wait_for_selector("#class-dialog", state="hidden")
+        assert tab.page.evaluate("document.activeElement.id") == "canvas"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

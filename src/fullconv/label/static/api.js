@@ -24,7 +24,8 @@ import { read, write } from "./state.js";
 /** The class key of pixels without a label. */
 export const NO_LABEL = 255;
 
-const TIMEOUT = 60_000;
+/** Milliseconds after which a request has failed. */
+export const TIMEOUT = 60_000;
 
 /** A request that failed, with one sentence for the user. */
 export class RequestError extends Error {
@@ -159,11 +160,11 @@ export const api = {
    * @param {string} image
    * @param {Layer} layer
    * @param {{level: number, column: number, row: number}} tile
-   * @param {AbortSignal} signal
+   * @param {AbortSignal} [signal]
    */
-  tile: (image, layer, { level, column, row }, signal) =>
+  tile: (image, layer, { level, column, row }, signal = AbortSignal.timeout(TIMEOUT)) =>
     send(`${at(image)}/${layer}/${level}/${column}/${row}`, {
-      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]),
+      signal,
       cache: layer === "photo" ? "default" : "no-store",
     }),
 };

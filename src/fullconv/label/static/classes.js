@@ -27,7 +27,10 @@ export function connectClasses() {
   byId("class-cancel", HTMLButtonElement).addEventListener("click", () => dialog.close());
   byId("class-merge", HTMLButtonElement).addEventListener("click", () => void merge());
   byId("class-delete", HTMLButtonElement).addEventListener("click", () => void remove());
-  dialog.addEventListener("close", () => byId("add-class", HTMLButtonElement).focus());
+  // The focus goes back to where it was; if that row is new or gone, it goes to the image.
+  dialog.addEventListener("close", () => {
+    if (document.activeElement === document.body) byId("canvas", HTMLElement).focus();
+  });
 }
 
 /** The chosen class stays while it exists; otherwise it is the first one. */

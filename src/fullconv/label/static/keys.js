@@ -32,7 +32,7 @@ export class Keys {
   press(event) {
     if (event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]") || isTyping(event.target)) return;
     const key = this.table.get(nameOf(event));
-    if (!key || (key.canvas && !isOnCanvas(event.target))) return;
+    if (!key || (key.canvas && !isFree(event))) return;
     event.preventDefault();
     key.run();
   }
@@ -56,8 +56,9 @@ function isTyping(target) {
   return target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement;
 }
 
-/** @param {EventTarget | null} target */
-function isOnCanvas(target) {
+/** Whether the focused element has no use for a key; a radio button or a slider has none for the space bar. @param {KeyboardEvent} event */
+function isFree({ target, key }) {
+  if (target instanceof HTMLInputElement) return key === " ";
   return target === document.body || target === byId("canvas", HTMLElement);
 }
 

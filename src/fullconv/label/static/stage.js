@@ -72,7 +72,7 @@ export class Stage {
     this.timer = setTimeout(async () => {
       if (state.image.value !== row.id) return;
       try {
-        await api.tile(row.id, "photo", { level: 0, column: 0, row: 0 }, new AbortController().signal);
+        await api.tile(row.id, "photo", { level: 0, column: 0, row: 0 });
         await this.images.refresh();
       } catch {
         // The list has the sentence once the server has found out what is wrong.

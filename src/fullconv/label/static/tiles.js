@@ -3,7 +3,7 @@
 /** @import {Box, Layer} from "./api.js" */
 /** @import {Colors} from "./colors.js" */
 
-import { api, RequestError } from "./api.js";
+import { api, RequestError, TIMEOUT } from "./api.js";
 import { paintKeys } from "./colors.js";
 import { overlap, TILE } from "./view.js";
 
@@ -140,6 +140,7 @@ export class Tiles {
   /** @param {Tile} tile */
   async load(tile) {
     const stop = new AbortController();
+    const timer = setTimeout(() => stop.abort(new DOMException("", "TimeoutError")), TIMEOUT);
     tile.loading = stop;
     tile.stale = false;
     this.loading++;
@@ -149,8 +150,9 @@ export class Tiles {
       tile.failures = 0;
     } catch (error) {
       tile.stale = tile.ready;
-      if (!stop.signal.aborted) this.noteFailure(tile, error);
+      if (error instanceof RequestError || !stop.signal.aborted) this.noteFailure(tile, error);
     } finally {
+      clearTimeout(timer);
       tile.loading = null;
       this.loading--;
       if (!this.closed) this.changed();
