@@ -104,7 +104,7 @@ def _load(path: Path, backend: BackendName, code: Path | None, bounds: tuple[flo
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.runner import RangedRunner
 
-    runner = load_runner(path, backend, code)
+    runner = load_runner(path, backend, code, spin=False)
     return runner if bounds is None else RangedRunner(runner, bounds)
 
 
