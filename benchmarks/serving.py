@@ -213,10 +213,8 @@ def show(results: list[dict[str, Any]], overload: dict[str, Any]) -> None:
         print(f"| {row['workers']} | {row['alone']:.2f} | {row['served']:.2f} | {row['ratio']:.2f} | {span} |")
     ms = overload["ms"]
     print(f"\n{overload['clients']} clients, 2 workers, queue 4: {overload['accepted']} requests were accepted and")
-    print(
-        f"answered, {overload['refused']} refused with 429; other answers: {overload['other'] or 'none'}. Time until 429:"
-    )
-    print(f"median {ms['median']:.1f} ms, 95 % within {ms['p95']:.1f} ms, 99 % within {ms['p99']:.1f} ms.")
+    print(f"answered, {overload['refused']} refused with 429; other answers: {overload['other'] or 'none'}.")
+    print(f"Time until 429: median {ms['median']:.1f} ms, 95 % within {ms['p95']:.1f}, 99 % within {ms['p99']:.1f} ms.")
 
 
 if __name__ == "__main__":
