@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-__all__ = ["GOOD", "Send", "make_request", "send"]
+__all__ = ["GOOD", "Send", "encode", "make_request", "send"]
 
 Send = tuple[bytes, str]
 """What is sent, and how the client goes on: `wait` for the answer, `close` at once, or `slow`: in parts."""

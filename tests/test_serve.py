@@ -494,6 +494,8 @@ def test_a_model_that_cannot_be_loaded_ends_the_command(tmp_path: Path, monkeypa
         (("--workers", "0"), "limit-not-positive"),
         (("--max-pixels", "-1"), "limit-not-positive"),
         (("--timeout", "0"), "limit-not-positive"),
+        (("--label-studio", "studio"), "unusable-prefix"),
+        (("--label-studio", "/v2/x"), "unusable-prefix"),
     ],
 )
 def test_wrong_options_are_refused(

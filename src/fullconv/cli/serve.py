@@ -40,6 +40,16 @@ def serve(
     max_pixels: Annotated[
         int, typer.Option(metavar="PIXELS", help="Largest image, by its header, before it is decoded (413).")
     ] = 64_000_000,
+    label_studio: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PREFIX",
+            help="Add the backend for Label Studio below this address, such as /label-studio.",
+        ),
+    ] = None,
+    label_studio_url: Annotated[
+        str, typer.Option(metavar="URL", help="The Label Studio whose images are read, with --label-studio.")
+    ] = "http://localhost:8080",
     backend: BackendName = None,
     value_range: RangeText = None,
     model_code: ModelCode = None,
@@ -56,6 +66,7 @@ def serve(
     """
     need("serve", "fastapi", "uvicorn", "python_multipart", "prometheus_client")
     from fullconv.serve import ServeOptions, make_service
+    from fullconv.serve.label_studio import add_label_studio
     from fullconv.serve.service import Service
     from fullconv.web import run
     from fullconv.web.security import LOOPBACK, is_loopback
@@ -66,6 +77,8 @@ def serve(
     bounds = _parse_bounds(value_range)
     service = Service(lambda: _load(path, backend, model_code, bounds), _short_name(path), options)
     app = make_service(service, token=token, hosts=LOOPBACK if token is None else ("*",))
+    if label_studio is not None:
+        add_label_studio(app, service, check_prefix(label_studio), label_studio_url)
     run(app, host, port, on_ready=_print_address, grace=timeout + 5)
     if service.failure is not None:
         raise service.failure
@@ -79,6 +92,14 @@ def check_token(token: str | None, only_here: bool) -> None:
     if token is not None and not re.fullmatch(r"[A-Za-z0-9._~+/=-]{8,}", token):
         message = "a token has at least 8 letters, digits or - . _ ~ + / =; choose another --token"
         raise UsageError(message, code="unusable-token")
+
+
+def check_prefix(prefix: str) -> str:
+    """Return the address below which Label Studio's backend is; raise UsageError for one that has another meaning."""
+    if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", prefix) or prefix.startswith(("/v2", "/static")):
+        message = f"--label-studio {prefix!r} is not an address; use /label-studio or another path of letters"
+        raise UsageError(message, code="unusable-prefix")
+    return prefix
 
 
 def _print_address(address: str) -> None:
@@ -104,7 +125,7 @@ def _load(path: Path, backend: BackendName, code: Path | None, bounds: tuple[flo
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.runner import RangedRunner
 
-    runner = load_runner(path, backend, code)
+    runner = load_runner(path, backend, code, spin=False)
     return runner if bounds is None else RangedRunner(runner, bounds)
 
 

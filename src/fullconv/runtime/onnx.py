@@ -33,8 +33,11 @@ class OnnxFile:
         self._session, self.metadata = session, metadata
 
     @classmethod
-    def load(cls, path: Path, threads: int | None = None) -> OnnxFile:
+    def load(cls, path: Path, threads: int | None = None, spin: bool = True) -> OnnxFile:
         """Load a file. `threads` None means all cores that the process may use.
+
+        Threads that wait for work spin for a moment, which is the fastest if one image is computed at a time. Without
+        `spin` they sleep, so that other threads of the process get the cores (benchmarks/serving.py).
 
         Raises ModelError if it does not exist, or `fullconv export` did not write it.
         """
@@ -47,6 +50,7 @@ class OnnxFile:
         options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = 4  # its errors are exceptions, which fullconv words
         options.enable_mem_pattern = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
         name = str(path.absolute())
         try:
             session = ForkSafe(lambda: onnxruntime.InferenceSession(name, options, providers=["CPUExecutionProvider"]))

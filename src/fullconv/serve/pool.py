@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from fullconv.serve.options import ServeOptions
 from fullconv.web.errors import RequestError
@@ -74,7 +74,7 @@ class Pool:
         if answer.done():
             return answer.result()
         if gone.done() and not gone.cancelled():
-            raise RequestError(499, "the client closed the connection", code="client-gone")
+            raise ClientDisconnect
         message = f"the prediction took more than {self.options.timeout:g} s; send a smaller image, or try again later"
         raise RequestError(504, message, code="too-slow")
 

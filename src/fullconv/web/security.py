@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,8 +47,9 @@ class Access:
     """The checks of a request before anything else reads it.
 
     `hosts` are the names in the Host header that are answered, without port; `*` allows all, which needs a token:
-    a page of another site cannot know it. `token` is that of `Authorization: Bearer`, asked for at every path except
-    those in `open_paths`, which grows while files are mounted.
+    a page of another site cannot know it. `token` is that of `Authorization: Bearer`, or the password of basic
+    authentication, for programs that know nothing else. It is asked for at every path except those in `open_paths`,
+    which grows while files are mounted.
     """
 
     token: str | None
@@ -74,8 +76,19 @@ class Access:
         if self.token is None:
             return True
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), self.token.encode())
-        return scheme.lower() == "bearer" and same
+        value = given.strip().encode("latin-1", "replace")
+        if scheme.lower() == "basic":
+            value = _read_password(value)
+        same = hmac.compare_digest(value, self.token.encode())
+        return scheme.lower() in ("bearer", "basic") and same
+
+
+def _read_password(value: bytes) -> bytes:
+    """Return the password of basic authentication, empty if it is damaged; the user's name may be any."""
+    try:
+        return base64.b64decode(value, validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
 
 
 def _without_port(host: str) -> str:
