@@ -118,9 +118,14 @@ class Tab:
 
     def find_color(self, color: Sequence[int], near: int = 60) -> Position:
         """Return the centre of all pixels of a colour on the canvas, as a position in the window."""
-        close = (np.abs(self.pixels().astype(int) - list(color)) <= near).all(-1)
-        rows, columns = np.nonzero(close)
-        assert len(rows), f"the canvas shows nothing in the colour {color}"
+
+        def find() -> tuple[np.ndarray, np.ndarray]:
+            rows, columns = np.nonzero((np.abs(self.pixels().astype(int) - list(color)) <= near).all(-1))
+            return rows, columns
+
+        wait_until(lambda: len(find()[0]) > 0, f"the colour {color} on the canvas")
+        self.page.wait_for_timeout(300)
+        rows, columns = find()
         x, y = self.corner
         return x + (columns.min() + columns.max() + 1) / 2, y + (rows.min() + rows.max() + 1) / 2
 
