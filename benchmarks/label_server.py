@@ -6,10 +6,11 @@
     python benchmarks/label_server.py kills [--kills 100]
 
 `latency` is the time from sending a stroke to having the new prediction of all tiles of a photo of 1024 x 1024 pixels:
-answer, event, four tiles. `memory` opens photos of `photo` x `photo` pixels one after the other, as a person does, paints on each,
-and reads the resident memory of the server. `large` writes tiled GeoTIFFs of `side` x `side` pixels (RGB, deflate and
-JPEG; 16 bits, LZW) without overviews, and measures the time from a cold start to all tiles of the first view. `kills`
-ends a real server with SIGKILL while two tabs paint, and compares what it holds after that with all its answers.
+answer, event, four tiles. `memory` opens photos of `photo` x `photo` pixels one after the other, as a person does,
+paints on each, and reads the resident memory of the server. `large` writes tiled GeoTIFFs of `side` x `side` pixels
+(RGB, deflate and JPEG; 16 bits, LZW) without overviews, and measures the time from a cold start to all tiles of the
+first view. `kills` ends a real server with SIGKILL while two tabs paint, and compares what it holds after that with all
+its answers.
 
 Photos are drawn: smooth areas with noise. Needs the extras serve and geo.
 """
