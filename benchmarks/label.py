@@ -2,22 +2,28 @@
 
     pip install -e ".[serve,bench]"
     python benchmarks/label.py [--data ../shared] [--sets camvid,membranes] [--strokes 10,30,100,300] [--images 10]
-                               [--rivals forest] [--train MINUTES] [--latency] [--json FILE]
+                               [--no-forest] [--train EPOCHS] [--latency] [--json FILE]
 
-A simulated person works as the page proposes. The first stroke of each class goes into the first image that shows it. After that
-the person takes the image that `rank` puts first, and goes to the places that `uncertain` lists, at most `--visit` per
-image before the model is fitted again. At a place the person paints a line inside one true region: the largest region that is
-labelled wrongly, or else the largest region there. Held-out images are scored at every second row and column.
+A simulated person works as the page proposes. The first stroke of each class goes into the first image that shows it.
+After that the person takes the image that `rank` puts first, and goes to the places that `uncertain` lists, at most
+`--visit` per image before the model is fitted again. At a place the person paints a line inside one true region: the
+largest part that is labelled wrongly, or else the largest region there. Held-out images are scored at every second row
+and column.
 
-ilastik's way is a random forest of 100 trees on hand-made features: for each channel and seven scales the Gaussian, its Laplacian, gradient
-magnitude, difference of Gaussians, and the eigenvalues of structure tensor and Hessian. It gets the same strokes, with all their
-pixels. `--train` writes the strokes as masks and trains a network on them with `fullconv train`.
+ilastik's way is a random forest of 100 trees on hand-made features: for each channel and seven scales the Gaussian, its
+Laplacian, gradient magnitude, difference of Gaussians, and the eigenvalues of structure tensor and Hessian. It gets the
+same strokes, with all their pixels. `--train EPOCHS` writes the strokes as masks, with 255 where nothing is painted,
+and trains a network on them with `fullconv train`.
+
+`--latency` measures, on an image of 1024 x 1024 pixels, the time from `set_labels` to the new prediction of all of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -25,21 +31,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
-from skimage.feature import hessian_matrix_eigvals
 from sklearn.ensemble import RandomForestClassifier
 
-from fullconv.arrays import Float32, Mask, UInt8
+import fullconv
+from fullconv.arrays import Float32, Int64, Mask, UInt8
 from fullconv.files import write_text
-from fullconv.images import read_image
+from fullconv.images import read_image, write_image, write_label_map
 from fullconv.label.live import Learner
-from fullconv.labels import default_palette
+from fullconv.labels import LabelSet, default_palette
 
 STROKE, RADIUS = 40, 3
 """The longest stroke and the largest radius of the pen in pixels."""
 
 SIGMAS = (0.3, 0.7, 1.0, 1.6, 3.5, 5.0, 10.0)
 """ilastik's scales."""
+
+Row = dict[str, str | int | float]
 
 GRID = 2
 """Held-out images are scored at every such row and column."""
@@ -75,8 +84,6 @@ def camvid(root: Path, count: int) -> Task:
 
 
 def _camvid_truth(path: Path) -> UInt8:
-    from PIL import Image
-
     truth = np.array(Image.open(path))
     return np.where(truth > 10, 255, truth).astype(np.uint8)
 
@@ -92,8 +99,6 @@ def membranes(root: Path, count: int) -> Task:
 
 
 def _membrane_truth(path: Path) -> UInt8:
-    from PIL import Image
-
     return (np.array(Image.open(path)) > 127).astype(np.uint8)
 
 
@@ -138,7 +143,7 @@ class Canvas:
         self.paint[drawn] = key
         return bool(drawn.any())
 
-    def samples(self) -> tuple[np.ndarray, np.ndarray, UInt8]:
+    def samples(self) -> tuple[Int64, Int64, UInt8]:
         """Return rows, columns and keys of the painted pixels."""
         rows, columns = np.nonzero(self.paint != 255)
         return rows, columns, self.paint[rows, columns]
@@ -177,13 +182,14 @@ def label_until(
 def _places(learner: Learner, canvas: Canvas, seen: set[int], visit: int) -> list[tuple[int, int]]:
     """Return where the person paints in an image: a pixel of each new class, then the uncertain places."""
     truth = canvas.labelled.truth
-    places = []
+    places: list[tuple[int, int]] = []
     for key in np.unique(truth[truth != 255]):
         deepest = np.where(truth == key, canvas.depth, 0)
         if int(key) not in seen and deepest.max() > 1:
-            places.append(np.unravel_index(int(deepest.argmax()), truth.shape))
+            y, x = np.unravel_index(int(deepest.argmax()), truth.shape)
+            places.append((int(y), int(x)))
     if places:
-        return [(int(y), int(x)) for y, x in places]
+        return places
     predicted = learner.predict(canvas.labelled.path, range(truth.shape[0]), range(truth.shape[1]))
     for place in learner.uncertain(canvas.labelled.path):
         box = np.s_[place.y : place.y + place.height, place.x : place.x + place.width]
@@ -243,8 +249,16 @@ def hand_made(path: Path) -> Float32:
             dy, dx = (ndimage.gaussian_filter(image, sigma, order) for order in ((1, 0), (0, 1)))
             tensor = [ndimage.gaussian_filter(product, 0.5 * sigma) for product in (dy * dy, dy * dx, dx * dx)]
             second = [ndimage.gaussian_filter(image, sigma, order) for order in ((2, 0), (1, 1), (0, 2))]
-            maps += [*hessian_matrix_eigvals(tensor), *hessian_matrix_eigvals(second)]
+            maps += [*_eigenvalues(tensor), *_eigenvalues(second)]
     return np.stack(maps, 2).astype(np.float32)
+
+
+def _eigenvalues(parts: Sequence[Float32]) -> tuple[Float32, Float32]:
+    """Return the eigenvalues of the symmetric matrices with the entries yy, yx and xx."""
+    yy, yx, xx = parts
+    mean = (yy + xx) / 2
+    root = np.sqrt(((yy - xx) / 2) ** 2 + yx**2)
+    return (mean + root).astype(np.float32), (mean - root).astype(np.float32)
 
 
 class Forest:
@@ -274,6 +288,72 @@ class Forest:
         return mean_iou(truths, predicted, len(self.task.classes)), seconds
 
 
+def score_trained(task: Task, canvases: Sequence[Canvas], epochs: int, folder: Path) -> tuple[float, float]:
+    """Return the mIoU of a network that is trained on the strokes, and the seconds of the training."""
+    (folder / "data" / "images").mkdir(parents=True)
+    (folder / "data" / "masks").mkdir()
+    for canvas in canvases:
+        path = canvas.labelled.path
+        write_image(folder / "data" / "images" / f"{path.stem}.png", read_image(path).pixels)
+        labels = LabelSet.named(task.classes)
+        write_label_map(folder / "data" / "masks" / f"{path.stem}.png", canvas.paint, labels)
+    write_text(folder / "data" / "dataset.yaml", json.dumps({"classes": list(task.classes)}) + "\n")
+    command = [sys.executable, "-m", "fullconv", "train", str(folder / "data"), "--out", str(folder / "run")]
+    started = time.perf_counter()
+    subprocess.run([*command, "--epochs", str(epochs), "--stride", "4"], check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - started
+    model = fullconv.load(folder / "run")
+    predicted = [model.predict(one.path).label_map[::GRID, ::GRID] for one in task.score]
+    truths = [one.truth[::GRID, ::GRID] for one in task.score]
+    return mean_iou(truths, predicted, len(task.classes)), seconds
+
+
+def latency(folder: Path, cache: Path) -> Iterator[Row]:
+    """Yield, for 10, 100 and 1000 strokes, the time from a stroke to the prediction of a megapixel, and its parts.
+
+    The image is a mosaic of photographs. `busy` is the processor time, which other work on the machine does not raise.
+    """
+    random = np.random.default_rng(0)
+    files = sorted((folder / "train").glob("*.png"))[::40][:9]
+    tiles = [read_image(path).pixels for path in files]
+    truths = [_camvid_truth(folder / "trainannot" / path.name) for path in files]
+    image, truth = (
+        np.concatenate([np.concatenate(parts[row : row + 3], 1) for row in (0, 3, 6)])[:1024, :1024]
+        for parts in (tiles, truths)
+    )
+    path = cache.parent / "mosaic.png"
+    write_image(path, image)
+    canvas = Canvas(Labelled(path, truth))
+    learner = Learner(None, cache)
+    learner.set_classes([(key, str(key), color) for key, color in enumerate(default_palette(11))])
+    learner.prepare(path)
+    known, strokes = np.argwhere(truth != 255), 0
+    for count in (10, 100, 1000):
+        times = []
+        while strokes < count:
+            y, x = known[random.integers(len(known))]
+            strokes += canvas.stroke(int(y), int(x), random)
+            if count - strokes < 9:
+                rows, columns, keys = canvas.samples()
+                chosen = np.sort(random.permutation(len(rows))[:5000])
+                wall, busy = time.perf_counter(), time.process_time()
+                learner.set_labels(path, rows[chosen], columns[chosen], keys[chosen])
+                learner.fit()
+                fitted = time.perf_counter()
+                learner.predict(path, range(1024), range(1024))
+                times.append((time.perf_counter() - wall, fitted - wall, time.process_time() - busy))
+        seconds, fit, used = (float(value) for value in np.median(times, 0))
+        row: Row = {"strokes": count, "seconds": seconds, "fit": fit, "busy": used}
+        show(row)
+        yield row
+
+
+def show(row: Row) -> None:
+    """Print a row."""
+    print(*(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()))
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -282,29 +362,31 @@ def main() -> None:
     parser.add_argument("--strokes", default="10,30,100,300")
     parser.add_argument("--images", type=int, default=10)
     parser.add_argument("--visit", type=int, default=3)
-    parser.add_argument("--rivals", default="forest")
+    parser.add_argument("--no-forest", action="store_true")
+    parser.add_argument("--train", type=int, default=0)
+    parser.add_argument("--latency", action="store_true")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    rows = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in args.sets.split(","):
+        cache = args.cache or Path(folder) / "cache"
+        if args.latency:
+            rows += latency(args.data / "camvid", cache)
+        for name in () if args.latency else args.sets.split(","):
             task = TASKS[name](args.data / name, args.images)
-            forest = Forest(task) if "forest" in args.rivals else None
+            forest = None if args.no_forest else Forest(task)
             counts = [int(n) for n in args.strokes.split(",")]
-            for count, learner, canvases, seconds in label_until(task, counts, args.visit, args.cache or Path(folder)):
-                row = {
-                    "data": name,
-                    "strokes": count,
-                    "live": score_live(learner, task),
-                    "fit": float(np.median(seconds[-5:])),
-                }
+            for count, learner, canvases, seconds in label_until(task, counts, args.visit, cache):
+                fit = float(np.median(seconds[-5:]))
+                row: Row = {"data": name, "strokes": count, "live": score_live(learner, task), "fit": fit}
                 if forest is not None:
                     row["forest"], row["forest_fit"] = forest.score(canvases)
+                if args.train:
+                    run = Path(folder) / f"{name}-{count}"
+                    row["trained"], row["training"] = score_trained(task, canvases, args.train, run)
                 rows.append(row)
-                print(
-                    " ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True
-                )
+                show(row)
     if args.json:
         write_text(args.json, json.dumps(rows, indent=1) + "\n")
 

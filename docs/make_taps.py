@@ -2,11 +2,11 @@
 
     python docs/make_taps.py [--out FILE]
 
-The network has five taps, at strides 32 to 2. Each holds the narrow maps of the bundled MobileNetV2 at its stride; those at
-strides 8, 4 and 2 also hold responses of fixed image filters, as programs for interactive segmentation compute them: smoothed
-colours, gradient magnitudes, eigenvalues of Hessian and structure tensor, and the extremes of elongated line filters
-over eight directions. Stride 2 also has random features of these responses, so that linear score layers can follow
-curved borders between classes. There is nothing to train; the scales of the filter responses are measured on
+The network has five taps, at strides 32 to 2. Each holds the narrow maps of the bundled MobileNetV2 at its stride;
+those at strides 8, 4 and 2 also hold responses of fixed image filters, as programs for interactive segmentation have:
+smoothed colours, gradient magnitudes, eigenvalues of Hessian and structure tensor, and the extremes of elongated line
+filters over eight directions. Stride 2 also has random features of these responses, so that linear score layers can
+follow curved borders between classes. There is nothing to train; the scales of the filter responses are measured on
 pictures that scikit-image ships. Needs torch and scikit-image.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from skimage import color, data
+from skimage import data
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -92,14 +92,14 @@ class Filters(nn.Module):
         maps = []
         for index, sigma in enumerate(self.sigmas):
             maps.append(self._convolve(colours, f"smooth_{index}", groups=3))
-            dy, dx, yy, xx, xy = self._convolve(grey, f"derivatives_{index}").split(1, 1)
+            dy, dx, yy, xx, xy = torch.split(self._convolve(grey, f"derivatives_{index}"), 1, 1)
             maps.append(torch.sqrt(dx * dx + dy * dy + 1e-8) * sigma)
             maps += [value * sigma**2 for value in eigenvalues(yy, xx, xy)]
             kernel = self.get_buffer(f"around_{index}")
             tensor = functional.conv2d(
                 torch.cat([dy * dy, dx * dx, dx * dy], 1), kernel, padding=kernel.shape[-1] // 2, groups=3
             )
-            maps += [torch.sqrt(torch.relu(value) + 1e-8) * sigma for value in eigenvalues(*tensor.split(1, 1))]
+            maps += [torch.sqrt(torch.relu(value) + 1e-8) * sigma for value in eigenvalues(*torch.split(tensor, 1, 1))]
         for index in range(len(self.lines)):
             responses = self._convolve(grey, f"lines_{index}")
             highest, lowest = responses.amax(1, keepdim=True), responses.amin(1, keepdim=True)
@@ -120,7 +120,7 @@ class Taps(nn.Module):
         """Build them; the scales of the filters and of the random features are set by `measure`."""
         super().__init__()
         classifier, _ = build_classifier("mobilenet_v2", PRETRAINED)
-        self.features = classifier.features[: max(ENDS.values()) + 1]
+        self.features = nn.Sequential(*list(classifier.get_submodule("features").children())[: max(ENDS.values()) + 1])
         self.filters = nn.ModuleDict({str(stride): Filters(stride) for stride in SIGMAS})
         self.random = nn.Conv2d(1, RANDOM, 1)
         self.register_buffer("color_std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
@@ -132,9 +132,9 @@ class Taps(nn.Module):
         for index, block in enumerate(self.features):
             value = block(value)
             maps.update({stride: value for stride, end in ENDS.items() if end == index})
-        colours = padded * self.color_std
+        colours = padded * self.get_buffer("color_std")
         for stride in SIGMAS:
-            responses = (self.filters[str(stride)](colours) - self.get_buffer(f"mean_{stride}")) * self.get_buffer(
+            responses = (self._filters(stride)(colours) - self.get_buffer(f"mean_{stride}")) * self.get_buffer(
                 f"gain_{stride}"
             )
             maps[stride] = torch.cat([maps[stride], responses], 1)
@@ -146,7 +146,9 @@ class Taps(nn.Module):
     def measure(self, images: Sequence[Tensor]) -> None:
         """Set the scales so that the responses on these images have mean 0 and variance 1."""
         for stride in SIGMAS:
-            values = torch.cat([self.filters[str(stride)](x * self.color_std)[0].flatten(1) for x in images], 1)
+            values = torch.cat(
+                [self._filters(stride)(x * self.get_buffer("color_std"))[0].flatten(1) for x in images], 1
+            )
             self.register_buffer(f"mean_{stride}", values.mean(1).view(-1, 1, 1))
             self.register_buffer(f"gain_{stride}", 1 / (values.std(1).view(-1, 1, 1) + 1e-6))
             if stride == min(SIGMAS):
@@ -154,7 +156,13 @@ class Taps(nn.Module):
                 weight = torch.randn(RANDOM, len(values), 1, 1, generator=generator) * 1.5 / math.sqrt(len(values))
                 self.random = nn.Conv2d(len(values), RANDOM, 1)
                 self.random.weight.data = weight
+                assert self.random.bias is not None
                 self.random.bias.data = torch.randn(RANDOM, generator=generator) * 0.5
+
+    def _filters(self, stride: int) -> Filters:
+        filters = self.filters[str(stride)]
+        assert isinstance(filters, Filters)
+        return filters
 
     def taps(self) -> tuple[Tap, ...]:
         """The geometry of the taps along one axis, coarse to fine; both axes are the same."""
@@ -163,9 +171,10 @@ class Taps(nn.Module):
         for index, block in enumerate(self.features):
             for conv in block.modules():
                 if isinstance(conv, nn.Conv2d) and conv.kernel_size[0] > 1:
-                    layers.append(Layer(conv.kernel_size[0], conv.stride[0], (conv.padding[0],) * 2))
+                    padding = int(conv.padding[0])
+                    layers.append(Layer(conv.kernel_size[0], conv.stride[0], (padding, padding)))
             for stride in (stride for stride, end in ENDS.items() if end == index):
-                branches = self.filters[str(stride)].layers if stride in SIGMAS else []
+                branches = self._filters(stride).layers if stride in SIGMAS else []
                 fields = [Field().through(branch) for branch in branches]
                 taps[stride] = Tap(reduce(Field.join, fields, Field().through(layers)), tuple(layers))
         return tuple(taps[stride] for stride in sorted(taps, reverse=True))
@@ -249,9 +258,15 @@ def export_body(net: Taps, names: Sequence[str]) -> onnx.ModelProto:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            net, (torch.zeros(2, 3, 160, 192),), file, input_names=["padded"], output_names=list(names),
-            dynamic_axes=free, opset_version=OPSET, dynamo=False,
-        )  # fmt: skip
+            net,
+            (torch.zeros(2, 3, 160, 192),),
+            file,  # type: ignore[arg-type]  # the tracing exporter takes a buffer, its stub does not say so
+            input_names=["padded"],
+            output_names=list(names),
+            dynamic_axes=free,
+            opset_version=OPSET,
+            dynamo=False,
+        )
     model = onnx.load_from_string(file.getvalue())
     casts = []
     for tensor in list(model.graph.initializer):
@@ -305,7 +320,7 @@ def main() -> None:
     net = Taps().eval()
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     pictures = [getattr(data, name)()[:400, :400] for name in PICTURES]
-    pictures = [color.gray2rgb(picture) if picture.ndim == 2 else picture for picture in pictures]
+    pictures = [np.stack([picture] * 3, 2) if picture.ndim == 2 else picture for picture in pictures]
     images = [torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] for picture in pictures]
     with torch.no_grad():
         net.measure([(image / 255 - mean) / std for image in images])

@@ -57,8 +57,8 @@ class Learner:
         """Start from the bundled taps, or from the taps and score layers of a .onnx file of fullconv.
 
         `input` gives the value range for the bundled taps, which read RGB; a file has its own format. `cache` is a
-        folder for taps, of at most `max_cache_bytes`. Images of more than `max_whole_pixels` are computed in parts, where
-        they are looked at.
+        folder for taps, of at most `max_cache_bytes`. Images of more than `max_whole_pixels` are computed in parts,
+        where they are looked at.
 
         Raises ModelError for a file whose score layers cannot be replaced.
         """
@@ -77,6 +77,7 @@ class Learner:
         self._store = TapStore(network, format, self._disk, self._max_whole_pixels)
         self._gathered: dict[Path, _Gathered] = {}
         self._model = Model(network.split, self._classes)
+        self._judged = 0, 0
 
     def set_classes(self, labels: Sequence[tuple[int, str, Color]]) -> None:
         """Set the classes: (key, name, colour) in their order. Classes that remain keep their weights."""
@@ -117,8 +118,12 @@ class Learner:
             if scale is None or not model.fittable(targets):
                 model = model.reset()
             else:
-                keys = np.concatenate(targets)
-                model = model.fitted(Features.join(features), keys, weigh(keys.astype(np.int64)), scale)
+                keys, joined = np.concatenate(targets), Features.join(features)
+                if len(targets) != self._judged[0] or len(keys) > 1.5 * self._judged[1]:
+                    groups = np.repeat(np.arange(len(targets)), [len(part) for part in targets])
+                    model = model.judged(joined, keys, groups, scale)
+                    self._judged = len(targets), len(keys)
+                model = model.fitted(joined, keys, weigh(keys.astype(np.int64)), scale)
             with self._state:
                 self._model = model
                 self.version = self.version + 1 if model.usable else 0

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fullconv.arrays import Float32, UInt8
+from fullconv.arrays import Float32, Int64, UInt8
 from fullconv.label.live.decode import Features
 from fullconv.label.live.logistic import Problem, solve
+from fullconv.label.live.priors import DEFAULT_POWER, choose_power, tap_factors
 from fullconv.label.live.products import narrow_product
 from fullconv.label.live.tap_store import Summary
 from fullconv.labels import fold_name
@@ -20,7 +21,7 @@ __all__ = ["Classes", "Model", "Scale"]
 NEVER = -1000.0
 """The bias of a class that nobody has painted and the start does not know: it is never predicted."""
 
-PENALTY = 1e-2
+PENALTY = 0.03
 """The factor of the squares of the weights, for standardised features."""
 
 FLAT = 1e-3
@@ -73,13 +74,14 @@ class Model:
     """Score layers for some classes.
 
     `fit` holds a row of D + 1 weights for each class that was fitted, in the units of `scale`. The score layers are
-    those of the start plus these, with the standardisation folded in.
+    those of the start plus these, with the standardisation folded in. `power` is that of the prior (see `priors`).
     """
 
     split: Split
     classes: Classes
     fit: Mapping[int, Float32] = field(default_factory=dict)
     scale: Scale | None = None
+    power: float = DEFAULT_POWER
 
     def __post_init__(self) -> None:
         """Match the classes with those of the start by their folded names."""
@@ -133,18 +135,26 @@ class Model:
 
     def fitted(self, features: Features, targets: UInt8, weights: Float32, scale: Scale) -> Model:
         """Return the model fitted to samples: their features, class keys and weights."""
+        keys, numbers, inputs, offsets = self._prepare(features, targets, scale)
+        factors = tap_factors(self.split, self.power)
+        problem = Problem(inputs * factors, numbers, weights, offsets, PENALTY, _penalised(len(factors)))
+        start = np.stack([self.fit.get(key, np.zeros(len(factors), np.float32)) / factors for key in keys])
+        solved = solve(problem, start) * factors
+        return replace(self, fit=dict(zip(keys, solved, strict=True)), scale=scale)
+
+    def judged(self, features: Features, targets: UInt8, groups: Int64, scale: Scale) -> Model:
+        """Return the model with the prior that predicts held-out groups of samples best."""
+        _, numbers, inputs, offsets = self._prepare(features, targets, scale)
+        free = _penalised(inputs.shape[1])
+        return replace(self, power=choose_power(self.split, inputs, numbers, offsets, groups, PENALTY, free))
+
+    def _prepare(self, features: Features, targets: UInt8, scale: Scale) -> tuple[list[int], Int64, Float32, Float32]:
+        """Return the keys of the classes that are fitted, and of the samples their numbers, inputs and offsets."""
         painted = set(np.unique(targets).tolist())
         keys = [key for key in self.classes.keys if key in painted or key in self.known]
         numbers = np.full(256, -1, np.int64)
         numbers[keys] = np.arange(len(keys))
-        inputs = scale.apply(features, self.channels)
-        free = np.ones(inputs.shape[1], np.float32)
-        free[-1] = 1e-3
-        offsets = self._start_logits(features, keys)
-        problem = Problem(inputs, numbers[targets], weights, offsets, PENALTY, free)
-        start = np.stack([self.fit.get(key, np.zeros(inputs.shape[1], np.float32)) for key in keys])
-        solved = solve(problem, start)
-        return replace(self, fit=dict(zip(keys, solved, strict=True)), scale=scale)
+        return keys, numbers[targets], scale.apply(features, self.channels), self._start_logits(features, keys)
 
     def _start_logits(self, features: Features, keys: Sequence[int]) -> Float32:
         """Return the logits of the start for samples, K x N; 0 for classes that it does not know."""
@@ -182,3 +192,10 @@ class Model:
                     bias[index] += self.fit[key][-1] if key in self.fit else 0.0 if key in self.known else NEVER
             layers.append(ScoreLayer(weight, bias))
         return tuple(layers)
+
+
+def _penalised(count: int) -> Float32:
+    """Return how much each column of the inputs is penalised: the bias, which is the last one, hardly at all."""
+    penalised = np.ones(count, np.float32)
+    penalised[-1] = 1e-3
+    return penalised

@@ -1,7 +1,7 @@
 """Matrix products in blocks that numpy's BLAS computes on one thread.
 
-Products of tall and narrow matrices gain little from more threads. While other work keeps the cores busy (the taps of the
-next image, for example), OpenBLAS's threads wait for each other in a loop, and a product takes ten times as long.
+Products of tall and narrow matrices gain little from more threads. While other work keeps the cores busy (the taps of
+the next image, for example), OpenBLAS's threads wait for each other in a loop, and a product takes ten times as long.
 """
 
 from __future__ import annotations
