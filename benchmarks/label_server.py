@@ -28,6 +28,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ def measure_large(folder: Path, side: int) -> None:
     """Open large images without overviews from a cold start."""
     import rasterio
 
-    kinds = {
+    kinds: dict[str, tuple[str, int, str, dict[str, Any]]] = {
         "RGB, deflate": ("rgb.tif", 3, "uint8", {"compress": "deflate", "photometric": "rgb"}),
         "RGB, JPEG": ("jpeg.tif", 3, "uint8", {"compress": "jpeg", "photometric": "ycbcr", "interleave": "pixel"}),
         "16 bits, LZW": ("deep.tif", 1, "uint16", {"compress": "lzw", "predictor": 2}),
@@ -186,8 +187,8 @@ def measure_large(folder: Path, side: int) -> None:
     for name, (file, bands, dtype, options) in kinds.items():
         photos = folder / file.partition(".")[0]
         photos.mkdir()
-        shape = {"height": side, "width": side, "count": bands, "dtype": dtype}
-        place = {"tiled": True, "blockxsize": 256, "blockysize": 256, "crs": "EPSG:3857"}
+        shape: dict[str, Any] = {"height": side, "width": side, "count": bands, "dtype": dtype}
+        place: dict[str, Any] = {"tiled": True, "blockxsize": 256, "blockysize": 256, "crs": "EPSG:3857"}
         place["transform"] = rasterio.transform.from_origin(0, 0, 1, 1)
         part = draw((side // 10, side // 10), 3)
         with rasterio.open(photos / file, "w", driver="GTiff", **shape, **place, **options) as target:
@@ -223,10 +224,8 @@ def measure_large(folder: Path, side: int) -> None:
 def measure_kills(folder: Path, kills: int) -> None:
     """Kill a server again and again, and say how many answers it had given."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-    from label_folder import make_photos
-    from label_kills import kill_sessions
-
-    answers = kill_sessions(make_photos(folder / "photos"), kills, seed=0)
+    make_photos = import_module("label_folder").make_photos
+    answers = import_module("label_kills").kill_sessions(make_photos(folder / "photos"), kills, seed=0)
     print(f"{kills} kills, {answers} answered strokes, undos and redos: none lost")
 
 

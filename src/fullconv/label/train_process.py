@@ -218,7 +218,7 @@ def _stop(process: subprocess.Popen[str]) -> None:
     """Ask a process to end; with all its children it is killed if it does not."""
     with suppress(OSError):
         process.send_signal(_STOP)
-    timer = threading.Timer(PATIENCE, lambda: process.poll() is None and process.kill())
+    timer = threading.Timer(PATIENCE, process.kill)  # it does nothing to a process that has ended
     timer.daemon = True
     timer.start()
 
