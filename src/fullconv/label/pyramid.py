@@ -38,7 +38,7 @@ MOST_WHOLE = 64_000_000
 SMALL = 4_000_000
 """Photos of up to so many pixels are always decoded once."""
 
-MEMORY_BYTES = 400 * 2**20
+MEMORY_BYTES = 256 * 2**20
 """Maximum bytes of decoded photos; the one that is shown may take more."""
 
 DISK_BYTES = 2 * 2**30

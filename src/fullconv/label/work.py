@@ -150,10 +150,25 @@ class Work:
                 self.errors[id] = str(error)
                 nothing = np.zeros(0, np.int64)
                 self.learner.set_labels(photo.path, nothing, nothing, nothing.astype(np.uint8))
-        version = self.learner.fit()
+        version = self._fit_readable()
         self._unsaved = self._unsaved or version > 0
         self._unranked = True
         self.events.publish("model", {"version": version, "seconds": round(time.perf_counter() - began, 3)})
+
+    def _fit_readable(self) -> int:
+        """Fit the model; images that cannot be read any more are left out, and named in the list."""
+        try:
+            return self.learner.fit()
+        except FullconvError:
+            nothing = np.zeros(0, np.int64)
+            for id in [id for id in self.store.photos if self.store.has_labels(id) and id not in self.errors]:
+                path = self.store.photos[id].path
+                try:
+                    self.learner.prepare(path)
+                except FullconvError as error:
+                    self.errors[id] = str(error)
+                    self.learner.set_labels(path, nothing, nothing, nothing.astype(np.uint8))
+            return self.learner.fit()
 
     def _save(self) -> None:
         if self._unsaved and self.learner.version:
