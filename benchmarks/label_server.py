@@ -20,6 +20,8 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import logging
+import os
 import queue
 import signal
 import subprocess
@@ -27,7 +29,9 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +93,11 @@ class Session:
         text = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
         return int(text.split("VmHWM:")[1].split()[0]) / 1024
 
+    def cpu(self) -> float:
+        """Return the seconds of all cores that the server has used; other work on the machine does not change them."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def end(self) -> None:
         """Stop the server as Ctrl-C does."""
         self.process.send_signal(signal.SIGTERM)
@@ -131,6 +140,7 @@ def measure_latency(folder: Path, strokes: int) -> None:
         assert len(response.read()) > 0
         assert int(response.getheader("x-version", "0")) >= version
 
+    cpu = session.cpu()
     total: list[float] = []
     answered: list[float] = []
     fitted: list[float] = []
@@ -148,6 +158,7 @@ def measure_latency(folder: Path, strokes: int) -> None:
             total.append(time.perf_counter() - began)
         time.sleep(0.3)
     print(f"strokes: {strokes}; to the answer: {describe(answered)}")
+    print(f"CPU of the server: {1000 * (session.cpu() - cpu) / strokes:.0f} ms for each stroke")
     print(f"to the event: {describe(fitted)}")
     print(f"to the new prediction of 1 megapixel: {describe(total)}")
     session.end()
@@ -176,7 +187,9 @@ def measure_large(folder: Path, side: int) -> None:
     """Open large images without overviews from a cold start."""
     import rasterio
 
-    kinds = {
+    logging.getLogger("rasterio").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    kinds: dict[str, tuple[str, int, str, dict[str, Any]]] = {
         "RGB, deflate": ("rgb.tif", 3, "uint8", {"compress": "deflate", "photometric": "rgb"}),
         "RGB, JPEG": ("jpeg.tif", 3, "uint8", {"compress": "jpeg", "photometric": "ycbcr", "interleave": "pixel"}),
         "16 bits, LZW": ("deep.tif", 1, "uint16", {"compress": "lzw", "predictor": 2}),
@@ -186,9 +199,9 @@ def measure_large(folder: Path, side: int) -> None:
     for name, (file, bands, dtype, options) in kinds.items():
         photos = folder / file.partition(".")[0]
         photos.mkdir()
-        shape = {"height": side, "width": side, "count": bands, "dtype": dtype}
-        place = {"tiled": True, "blockxsize": 256, "blockysize": 256, "crs": "EPSG:3857"}
-        place["transform"] = rasterio.transform.from_origin(0, 0, 1, 1)
+        shape: dict[str, Any] = {"height": side, "width": side, "count": bands, "dtype": dtype}
+        place: dict[str, Any] = {"tiled": True, "blockxsize": 256, "blockysize": 256, "crs": "EPSG:3857"}
+        place["transform"] = rasterio.Affine(1, 0, 9, 0, -1, 9)
         part = draw((side // 10, side // 10), 3)
         with rasterio.open(photos / file, "w", driver="GTiff", **shape, **place, **options) as target:
             for band in range(bands):
@@ -198,14 +211,15 @@ def measure_large(folder: Path, side: int) -> None:
         session = Session(photos)
         started = time.perf_counter() - began
         id = session.ids()[file]
-        times = []
+        times, used = [], []
         for _ in range(2):
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), session.cpu()
             for row in range(count):
                 for column in range(count):
                     assert session.call("GET", f"/images/{id}/photo/{level}/{column}/{row}")[0] == 200
                     assert session.call("GET", f"/images/{id}/labels/{level}/{column}/{row}")[0] == 200
             times.append(time.perf_counter() - began)
+            used.append(session.cpu() - cpu)
         began = time.perf_counter()
         session.paint(id, 1, [[side / 2, side / 2], [side / 2 + 900, side / 2 + 500]], 40)
         stroke = time.perf_counter() - began
@@ -213,8 +227,8 @@ def measure_large(folder: Path, side: int) -> None:
         assert session.call("GET", f"/images/{id}/photo/0/{side // 1024}/{side // 1024}")[0] == 200
         detail = time.perf_counter() - began
         print(
-            f"{name}, {side} x {side}: start {started:.1f} s; first view {times[0]:.2f} s ({count * count} tiles of "
-            f"level {level}), again {times[1]:.2f} s; tile of full size {detail:.2f} s; stroke {stroke:.2f} s; "
+            f"{name}, {side} x {side}: start {started:.1f} s; first view {times[0]:.2f} s, {used[0]:.2f} s of CPU ({count * count} tiles of "
+            f"level {level}), again {times[1]:.2f} s, {used[1]:.2f} s of CPU; tile of full size {detail:.2f} s; stroke {stroke:.2f} s; "
             f"peak {session.peak():.0f} MiB"
         )
         session.end()
@@ -223,10 +237,8 @@ def measure_large(folder: Path, side: int) -> None:
 def measure_kills(folder: Path, kills: int) -> None:
     """Kill a server again and again, and say how many answers it had given."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-    from label_folder import make_photos
-    from label_kills import kill_sessions
-
-    answers = kill_sessions(make_photos(folder / "photos"), kills, seed=0)
+    make_photos = import_module("label_folder").make_photos
+    answers = import_module("label_kills").kill_sessions(make_photos(folder / "photos"), kills, seed=0)
     print(f"{kills} kills, {answers} answered strokes, undos and redos: none lost")
 
 

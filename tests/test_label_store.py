@@ -617,6 +617,11 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         pass
     with refuses("label-folder-of-others"), open_session(other, store.data):
         pass
+    again = tmp_path / "again"
+    with refuses("no-photos"), open_session(tmp_path / "empty", again):
+        pass
+    with open_session(photos, again) as other_store:  # what the refused session left is no obstacle
+        assert other_store.data == again
     with refuses("label-folder-twice"), open_session(store.data, tmp_path / "third"):
         pass
     photos.rename(tmp_path / "moved")

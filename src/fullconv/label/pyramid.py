@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from fullconv.arrays import UInt8
-from fullconv.errors import UsageError
+from fullconv.errors import FullconvError, UsageError
 from fullconv.files import atomic_write, read_file
 from fullconv.images import InputFormat, decoder_of, open_image, read_header, rgb_view
 from fullconv.images.decoders.base import ImageReader
@@ -38,7 +38,7 @@ MOST_WHOLE = 64_000_000
 SMALL = 4_000_000
 """Photos of up to so many pixels are always decoded once."""
 
-MEMORY_BYTES = 400 * 2**20
+MEMORY_BYTES = 256 * 2**20
 """Maximum bytes of decoded photos; the one that is shown may take more."""
 
 DISK_BYTES = 2 * 2**30
@@ -289,9 +289,12 @@ class _Disk:
             return None
 
     def write(self, name: str, packed: bytes) -> None:
-        """Keep a tile, and remove old ones that are too many."""
-        with atomic_write(self._folder / name) as temporary:
-            temporary.write_bytes(packed)
+        """Keep a tile, and remove old ones that are too many. On a full disk, it is not kept."""
+        try:
+            with atomic_write(self._folder / name) as temporary:
+                temporary.write_bytes(packed)
+        except FullconvError:
+            return
         with self._lock:
             self._sizes[name] = len(packed)
             total = sum(self._sizes.values())

@@ -215,14 +215,12 @@ def _read_scores(run: Path) -> dict[str, Any] | None:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """Ask a process to end, and kill it with all its children if it does not."""
+    """Ask a process to end; with all its children it is killed if it does not."""
     with suppress(OSError):
         process.send_signal(_STOP)
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    _kill_group(process)
+    timer = threading.Timer(PATIENCE, process.kill)  # it does nothing to a process that has ended
+    timer.daemon = True
+    timer.start()
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fullconv.errors import FullconvError
+from fullconv.errors import FullconvError, describe_failure
 from fullconv.label.events import Events
 from fullconv.label.live.learner import Learner
 from fullconv.label.store.folder import LIVE_MODEL
@@ -35,6 +35,12 @@ EVERY = 10
 
 IDLE = 2.0
 """Seconds without a request after which images that nobody looks at are prepared."""
+
+SHOWN = 0.5
+"""Seconds without a request after which the image that is shown is prepared: its tiles come first."""
+
+PATIENCE = 15.0
+"""Seconds that each thread gets to end what it does at the end of the session."""
 
 MOST_PREPARED = 500
 """Maximum number of images that are prepared without being looked at."""
@@ -74,8 +80,8 @@ class Work:
             self._wake.notify_all()
         for thread in self._threads:
             if thread.is_alive():
-                thread.join()
-        if self._unsaved:
+                thread.join(PATIENCE)  # caches and files are written atomically: it may be left where it is
+        if self._unsaved and not self._threads[0].is_alive():
             self._save()
 
     def touch(self, id: str) -> None:
@@ -95,9 +101,7 @@ class Work:
         """Note which image a person looks at."""
         with self._wake:
             self._last_request = time.monotonic()
-            if id != self._current:
-                self._current = id
-                self._wake.notify_all()
+            self._current = id
 
     def replace(self, model: Path) -> None:
         """Let a trained model take the place of the live one."""
@@ -150,10 +154,25 @@ class Work:
                 self.errors[id] = str(error)
                 nothing = np.zeros(0, np.int64)
                 self.learner.set_labels(photo.path, nothing, nothing, nothing.astype(np.uint8))
-        version = self.learner.fit()
+        version = self._fit_readable()
         self._unsaved = self._unsaved or version > 0
         self._unranked = True
         self.events.publish("model", {"version": version, "seconds": round(time.perf_counter() - began, 3)})
+
+    def _fit_readable(self) -> int:
+        """Fit the model; images that cannot be read any more are left out, and named in the list."""
+        try:
+            return self.learner.fit()
+        except (FullconvError, OSError):
+            nothing = np.zeros(0, np.int64)
+            for id in [id for id in self.store.photos if self.store.has_labels(id) and id not in self.errors]:
+                path = self.store.photos[id].path
+                try:
+                    self.learner.prepare(path)
+                except (FullconvError, OSError) as error:
+                    self.errors[id] = describe_failure(path, error)
+                    self.learner.set_labels(path, nothing, nothing, nothing.astype(np.uint8))
+            return self.learner.fit()
 
     def _save(self) -> None:
         if self._unsaved and self.learner.version:
@@ -189,7 +208,7 @@ class Work:
             with self._wake:
                 id = self._choose()
                 while not id and not self._stopped:
-                    self._wake.wait(IDLE / 2)
+                    self._wake.wait(SHOWN / 2 if self._current not in self._prepared else IDLE / 2)
                     id = self._choose()
                 if self._stopped:
                     return
@@ -200,9 +219,10 @@ class Work:
 
     def _choose(self) -> str:
         """Return the id of the image to prepare now; empty if there is none."""
+        silent = time.monotonic() - self._last_request
         if self._current and self._current not in self._prepared and self._current not in self.errors:
-            return self._current
-        if time.monotonic() - self._last_request < IDLE or self._busy or len(self._prepared) >= MOST_PREPARED:
+            return self._current if silent > SHOWN else ""
+        if silent < IDLE or self._busy or len(self._prepared) >= MOST_PREPARED:
             return ""
         return next((id for id in self.order if id not in self._prepared and id not in self.errors), "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,6 +80,7 @@ def label(
             if not no_browser and not webbrowser.open(f"{address}/#token={token}"):
                 say("no browser was found; open the address yourself")
 
+        logging.getLogger("fullconv.web").setLevel(logging.WARNING)  # requests are no news to who paints
         with closing(server):
             server.open()
             run(app, "127.0.0.1", port, show, grace=10)

@@ -57,7 +57,7 @@ def choose_folders(photos: Path, out: Path | None) -> tuple[Path, Path]:
             message = f"{data}: holds the labels of {linked}; name another folder with --out"
             raise UsageError(message, code="label-folder-of-others")
         return linked, data
-    if data.exists() and (not data.is_dir() or any(data.iterdir())):
+    if data.exists() and not _is_fresh(data):
         message = f"{data}: is not empty, and is not a folder of fullconv label; name another folder with --out"
         raise UsageError(message, code="label-folder-taken")
     inside = Path(os.path.realpath(data))
@@ -65,6 +65,13 @@ def choose_folders(photos: Path, out: Path | None) -> tuple[Path, Path]:
         message = f"{data}: must be outside of the photos, which are never changed; name another folder with --out"
         raise UsageError(message, code="label-folder-inside")
     return photos, data
+
+
+def _is_fresh(data: Path) -> bool:
+    """Return whether a folder holds nothing, or only what a session that was ended at its very start has left."""
+    if not data.is_dir():
+        return False
+    return all(path.name == STATE or (path.name == "images" and path.is_symlink()) for path in data.iterdir())
 
 
 def is_label_folder(folder: Path) -> bool:

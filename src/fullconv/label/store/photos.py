@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.discovery.words import parse_name
 from fullconv.data.layouts import survey
 from fullconv.data.pairing import is_image, normalize_stem
 from fullconv.data.splits import SPLITS
@@ -23,6 +24,9 @@ __all__ = ["Photo", "Source", "find_photos"]
 logger = logging.getLogger(__name__)
 
 MOST_IMAGES = 200_000
+
+ANNOTATIONS = frozenset({".json", ".xml", ".yaml", ".yml", ".mat"})
+"""Suffixes, in lower case, of the files that may hold annotations."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,12 @@ def find_photos(root: Path, labelled: bool | None = None) -> Source:
 
 
 def _read_labels(root: Path) -> DataSet | None:
-    """Return the data set of a folder that has masks in some layout; None for plain photos."""
+    """Return the data set of a folder that has masks in some layout; None for plain photos.
+
+    Only where a name speaks of masks or a file may hold annotations, contents are looked at: large photos take long.
+    """
+    if not any(map(_may_label, _names(root))):
+        return None
     try:
         result = survey(root)
     except DataError:
@@ -102,6 +111,20 @@ def _read_labels(root: Path) -> DataSet | None:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         logger.warning(f"{root}: not all labels can be used: {wrong[0]}{more}")
     return dataset
+
+
+def _names(root: Path) -> Iterable[str]:
+    """Yield the names of all files and folders, without litter."""
+    for _, inner, files in os.walk(root):
+        inner[:] = [name for name in inner if not is_litter(name)]
+        yield from inner
+        yield from (name for name in files if not is_litter(name))
+
+
+def _may_label(name: str) -> bool:
+    path = PurePosixPath(name)
+    is_table = path.suffix.lower() in ANNOTATIONS or path.stem in ("cls", "stuffthingmaps")
+    return is_table or parse_name(path.stem).role == "mask"
 
 
 def _walk(root: Path) -> Iterable[str]:
