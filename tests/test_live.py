@@ -132,7 +132,7 @@ def test_standardisation_is_folded_into_the_score_layers_exactly(networks) -> No
     scale = Scale.of([summary], channels)
     keys = np.where(features.values[:, 5] > 3, 3, 0).astype(np.uint8)
     model = Model(split, Classes(((3, "x", (0, 0, 0)), (0, "y", (1, 1, 1)))))
-    model = model.fitted(features, keys, weigh(keys.astype(np.int64)), scale)
+    model = model.fitted(features, keys, weigh(keys.astype(np.int64)), scale, 0.03)
     direct = scale.apply(features, channels) @ np.stack([model.fit[3], model.fit[0]]).T
     weight = np.concatenate([layer.weight for layer in model.layers], 1)
     folded = features.values @ weight.T + features.mass @ np.stack([layer.bias for layer in model.layers], 1).T
@@ -403,10 +403,10 @@ def test_samples_are_bounded_balanced_and_stable() -> None:
     rows, columns = random.integers(0, 999, 20000), random.integers(0, 999, 20000)
     keys = np.where(np.arange(20000) < 19000, 1, 2).astype(np.uint8)
     painted = Painted(rows, columns, keys)
-    index = choose(painted, 4)
+    index = choose(painted, 4, 4000)
     assert len(index) <= 1000
     assert (keys[index] == 2).sum() == 500
-    half = choose(Painted(rows[:19500], columns[:19500], keys[:19500]), 4)
+    half = choose(Painted(rows[:19500], columns[:19500], keys[:19500]), 4, 4000)
     assert len(set(index.tolist()) & set(half.tolist())) > 450
     assert weigh(keys[index].astype(np.int64)).sum() == pytest.approx(1)
     few = choose(Painted(rows[:3], columns[:3], keys[:3]), 4)
