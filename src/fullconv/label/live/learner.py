@@ -18,6 +18,7 @@ from fullconv.label.live.decode import Features, fuse, gather, label, logits_on_
 from fullconv.label.live.model import Classes, Model, Scale
 from fullconv.label.live.network import MAX_WHOLE_PIXELS, TapNetwork
 from fullconv.label.live.places import Place, Ranked, find_places, margin, rank_images
+from fullconv.label.live.priors import choose_penalty, count_regions
 from fullconv.label.live.samples import Painted, choose, weigh
 from fullconv.label.live.tap_store import Part, TapStore
 from fullconv.labels import LabelSet
@@ -107,23 +108,24 @@ class Learner:
             with self._state:
                 painted, model = dict(self._painted), self._model
             known = set(self._classes.keys)
-            features, targets = [], []
+            features, targets, regions = [], [], 0
             for image, pixels in painted.items():
                 index = choose(pixels, len(painted))
                 index = index[np.isin(pixels.keys[index], list(known))]
                 if len(index):
                     features.append(self._features(image, pixels.rows[index], pixels.columns[index]))
                     targets.append(pixels.keys[index])
+                    regions += count_regions(pixels.rows[index], pixels.columns[index], pixels.keys[index])
             scale = self._scale(painted)
             if scale is None or not model.fittable(targets):
                 model = model.reset()
             else:
-                keys, joined = np.concatenate(targets), Features.join(features)
+                keys, joined, penalty = np.concatenate(targets), Features.join(features), choose_penalty(regions)
                 if len(targets) != self._judged[0] or len(keys) > 1.5 * self._judged[1]:
                     groups = np.repeat(np.arange(len(targets)), [len(part) for part in targets])
-                    model = model.judged(joined, keys, groups, scale)
+                    model = model.judged(joined, keys, groups, scale, penalty)
                     self._judged = len(targets), len(keys)
-                model = model.fitted(joined, keys, weigh(keys.astype(np.int64)), scale)
+                model = model.fitted(joined, keys, weigh(keys.astype(np.int64)), scale, penalty)
             with self._state:
                 self._model = model
                 self.version = self.version + 1 if model.usable else 0
