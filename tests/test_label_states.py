@@ -73,11 +73,12 @@ def test_a_slow_list_and_slow_tiles_are_waited_for(browser: Browser) -> None:
 
 def test_a_damaged_image_shows_its_sentence_and_others_open(browser: Browser) -> None:
     pictures = draw_scenes(2)
-    pictures[0].error = "scene_000.jpg: the file is damaged; restore it from a copy"
+    pictures[0].error = "/some/folder/scene_000.jpg: the file is damaged; restore it from a copy"
     with page(browser, Fake(pictures)) as tab:
         tab.open()
         tab.wait_for_text("message", "scene_000.jpg cannot be opened.")
-        assert "restore it from a copy." in tab.text("message")
+        assert "scene_000.jpg: the file is damaged; restore it from a copy." in tab.text("message")
+        assert "folder" not in tab.text("message") + tab.text("image-list")
         tab.press("PageDown")
         tab.page.wait_for_selector("#message", state="hidden")
 

@@ -67,6 +67,15 @@ export function percent(share) {
 }
 
 /**
+ * The error of an image, without the folders before its name.
+ * @param {{name: string, error: string | null}} row
+ */
+export function problemOf({ name, error }) {
+  if (error === null) return null;
+  return error.slice(Math.max(0, error.indexOf(`${name}: `)));
+}
+
+/**
  * Say a number of things: "1 image", "2 images".
  * @param {number} number
  * @param {string} noun

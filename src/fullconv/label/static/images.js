@@ -3,7 +3,7 @@
 /** @import {ImageRow} from "./api.js" */
 
 import { api } from "./api.js";
-import { byId, count, make, percent } from "./dom.js";
+import { byId, count, make, percent, problemOf } from "./dom.js";
 import { currentImage, state } from "./state.js";
 import { say } from "./notices.js";
 import { Thumbnails } from "./thumbnails.js";
@@ -61,11 +61,11 @@ export class ImageList {
   update(row) {
     const entry = this.entries.get(row.id) ?? this.add(row);
     setText(entry.name, row.name);
-    setText(entry.note, row.error ?? row.reason);
+    setText(entry.note, problemOf(row) ?? row.reason);
     setText(entry.share, row.error ? "" : percent(row.painted));
     entry.bar.style.inlineSize = `${Math.min(1, row.painted) * 100}%`;
     entry.item.classList.toggle("broken", row.error !== null);
-    entry.button.title = [row.name, row.error ?? row.reason].filter(Boolean).join("\n");
+    entry.button.title = [row.name, problemOf(row) ?? row.reason].filter(Boolean).join("\n");
     this.thumbnails.watch(entry.item, row);
     return entry;
   }

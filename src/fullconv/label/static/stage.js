@@ -5,7 +5,7 @@
 /** @import {Viewer} from "./viewer.js" */
 
 import { api, asSentence, token } from "./api.js";
-import { byId, icon, make } from "./dom.js";
+import { byId, icon, make, problemOf } from "./dom.js";
 import { classes, currentImage, state } from "./state.js";
 import { clearProblem, showProblem } from "./notices.js";
 import { Tiles } from "./tiles.js";
@@ -90,7 +90,7 @@ export class Stage {
     else if (images === null && this.failed) this.say("warning", "The images could not be opened.", "");
     else if (images === null) this.say("wait", "Opening the images …", "");
     else if (!images.length) this.say("images", "There are no images in this folder.", "Stop the server, and start it with a folder that holds photos: fullconv label PHOTOS");
-    else if (row?.error) this.say("warning", `${row.name} cannot be opened.`, asSentence(row.error));
+    else if (row?.error) this.say("warning", `${row.name} cannot be opened.`, asSentence(problemOf(row) ?? ""));
     else if (row && !row.width) this.say("wait", `Opening ${row.name} …`, "");
     else byId("message", HTMLElement).hidden = true;
   }
