@@ -210,8 +210,10 @@ def test_the_painted_pixel_is_the_one_under_the_pointer(tab: Tab, key: str, zoom
     """A mark of 16 x 16 pixels is found in what the canvas shows, and its centre is painted with a brush of a pixel."""
     tab.open("marks")
     tab.press("o")
-    while tab.text("zoom") != f"{zoom * 100:g} %":
+    tab.wait_for_text("zoom", "100 %")
+    for step in range(1, round(abs(np.log2(zoom))) + 1):
         tab.press(key)
+        tab.wait_for_text("zoom", f"{100 * (2**step if zoom > 1 else 0.5**step):g} %")
     tab.settle()
     tab.slide("radius", -4)
     for drag in (False, True):
