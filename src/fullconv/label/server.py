@@ -105,7 +105,7 @@ class Server:
         return self.pyramid.tile(photo.path, self.store.size(id), level, column, row)
 
     def label_tile(self, id: str, level: int, column: int, row: int) -> LabelTile:
-        """Return what is painted in a tile. Only the image on the canvas has such tiles; the list shows photos alone."""
+        """Return what is painted in a tile. The page asks for it only for the image on its canvas."""
         self.work.look_at(id)
         rows, columns = tile_window(self.store.size(id), level, column, row)
         return _pack(self.store.read(id, rows, columns, 1 << level))
