@@ -102,8 +102,8 @@ class Server:
     def photo_tile(self, id: str, level: int, column: int, row: int) -> bytes:
         """Return a tile of a photo as a JPEG file."""
         photo = self.store.photo(id)
-        self.work.look_at(id)
-        return self.pyramid.tile(photo.path, self.store.size(id), level, column, row)
+        with self.work.looking(id):
+            return self.pyramid.tile(photo.path, self.store.size(id), level, column, row)
 
     def label_tile(self, id: str, level: int, column: int, row: int) -> LabelTile:
         """Return what is painted in a tile."""
@@ -113,12 +113,12 @@ class Server:
     def prediction_tile(self, id: str, level: int, column: int, row: int) -> LabelTile | None:
         """Return what the model predicts in a tile; None without a model, and for a view of too many pixels."""
         rows, columns = tile_window(self.store.size(id), level, column, row)
-        self.work.look_at(id)
         learner = self.work.learner
         version = learner.version
         if not version or len(rows) * len(columns) > MOST_PREDICTED:
             return None
-        keys = learner.predict(self.store.photo(id).path, rows, columns)
+        with self.work.looking(id):
+            keys = learner.predict(self.store.photo(id).path, rows, columns)
         if keys is None:
             return None
         step = 1 << level

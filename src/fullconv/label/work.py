@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Work:
         self._unsaved = self._unranked = self._stopped = False
         self._busy = False
         self._current = ""
+        self._reading = 0
         self._prepared: set[str] = set()
         self._last_request = 0.0
         names = {"label-learn": self._learn, "label-prepare": self._prepare}
@@ -97,11 +99,18 @@ class Work:
             self._classes_changed = True
             self._wake.notify_all()
 
-    def look_at(self, id: str) -> None:
-        """Note which image a person looks at."""
+    @contextmanager
+    def looking(self, id: str) -> Iterator[None]:
+        """Note which image a person looks at; nothing is prepared while its tiles are read."""
         with self._wake:
-            self._last_request = time.monotonic()
             self._current = id
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._reading -= 1
+                self._last_request = time.monotonic()
 
     def replace(self, model: Path) -> None:
         """Let a trained model take the place of the live one."""
@@ -219,7 +228,7 @@ class Work:
 
     def _choose(self) -> str:
         """Return the id of the image to prepare now; empty if there is none."""
-        silent = time.monotonic() - self._last_request
+        silent = 0.0 if self._reading else time.monotonic() - self._last_request
         if self._current and self._current not in self._prepared and self._current not in self.errors:
             return self._current if silent > SHOWN else ""
         if silent < IDLE or self._busy or len(self._prepared) >= MOST_PREPARED:
