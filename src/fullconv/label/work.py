@@ -72,6 +72,7 @@ class Work:
         """Start both threads; the strokes of earlier sessions are learned first."""
         with self._wake:
             self._changed |= {id for id in self.store.photos if self.store.has_labels(id)}
+            self._last_request = time.monotonic()
         for thread in self._threads:
             thread.start()
 
