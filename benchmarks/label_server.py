@@ -226,10 +226,10 @@ def measure_large(folder: Path, side: int) -> None:
         began = time.perf_counter()
         assert session.call("GET", f"/images/{id}/photo/0/{side // 1024}/{side // 1024}")[0] == 200
         detail = time.perf_counter() - began
+        first, again = (f"{wall:.2f} s, {cpu:.2f} s of CPU" for wall, cpu in zip(times, used, strict=True))
+        print(f"{name}, {side} x {side}: start {started:.1f} s; first view of {count * count} tiles: {first}")
         print(
-            f"{name}, {side} x {side}: start {started:.1f} s; first view {times[0]:.2f} s, {used[0]:.2f} s of CPU ({count * count} tiles of "
-            f"level {level}), again {times[1]:.2f} s, {used[1]:.2f} s of CPU; tile of full size {detail:.2f} s; stroke {stroke:.2f} s; "
-            f"peak {session.peak():.0f} MiB"
+            f"  again: {again}; tile of full size {detail:.2f} s; stroke {stroke:.2f} s; peak {session.peak():.0f} MiB"
         )
         session.end()
 

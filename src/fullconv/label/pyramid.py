@@ -226,12 +226,16 @@ def _overview_level(size: tuple[int, int]) -> int:
 
 
 def _reduce(reader: ImageReader, rows: range, columns: range, step: int) -> UInt8:
-    """Return the means of blocks of `step` x `step` pixels of a window, which is read in strips."""
+    """Return the means of blocks of `step` x `step` pixels of a window, which is read in strips.
+
+    From blocks of 4 x 4 on, only every second pixel of every second row counts, which takes a third of the time.
+    """
+    skipped = 2 if step >= 4 else 1
     parts = []
     height = max(STRIP // step, 1) * step
     for top in range(rows.start, rows.stop, height):
-        pixels = rgb_view(reader.read(range(top, min(top + height, rows.stop)), columns)[0])
-        parts.append(np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).reduce(step)))
+        pixels = rgb_view(reader.read(range(top, min(top + height, rows.stop)), columns)[0][::skipped, ::skipped])
+        parts.append(np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).reduce(step // skipped)))
     return np.concatenate(parts)
 
 

@@ -100,25 +100,26 @@ class Server:
         return values | {"error": self.work.errors.get(id)}
 
     def photo_tile(self, id: str, level: int, column: int, row: int) -> bytes:
-        """Return a tile of a photo as a JPEG file."""
+        """Return a tile of a photo as a JPEG file. The list of images asks for it, too, so nobody may look at the photo."""
         photo = self.store.photo(id)
-        return self.pyramid.tile(photo.path, self.store.size(id), level, column, row)
+        with self.work.looking(None):
+            return self.pyramid.tile(photo.path, self.store.size(id), level, column, row)
 
     def label_tile(self, id: str, level: int, column: int, row: int) -> LabelTile:
         """Return what is painted in a tile. The page asks for it only for the image on its canvas."""
-        self.work.look_at(id)
         rows, columns = tile_window(self.store.size(id), level, column, row)
-        return _pack(self.store.read(id, rows, columns, 1 << level))
+        with self.work.looking(id):
+            return _pack(self.store.read(id, rows, columns, 1 << level))
 
     def prediction_tile(self, id: str, level: int, column: int, row: int) -> LabelTile | None:
         """Return what the model predicts in a tile; None without a model, and for a view of too many pixels."""
         rows, columns = tile_window(self.store.size(id), level, column, row)
-        self.work.look_at(id)
         learner = self.work.learner
         version = learner.version
         if not version or len(rows) * len(columns) > MOST_PREDICTED:
             return None
-        keys = learner.predict(self.store.photo(id).path, rows, columns)
+        with self.work.looking(id):
+            keys = learner.predict(self.store.photo(id).path, rows, columns)
         if keys is None:
             return None
         step = 1 << level

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Work:
         self._unsaved = self._unranked = self._stopped = False
         self._busy = False
         self._current = ""
+        self._reading = 0
         self._prepared: set[str] = set()
         self._last_request = 0.0
         names = {"label-learn": self._learn, "label-prepare": self._prepare}
@@ -70,6 +72,7 @@ class Work:
         """Start both threads; the strokes of earlier sessions are learned first."""
         with self._wake:
             self._changed |= {id for id in self.store.photos if self.store.has_labels(id)}
+            self._last_request = time.monotonic()
         for thread in self._threads:
             thread.start()
 
@@ -97,11 +100,18 @@ class Work:
             self._classes_changed = True
             self._wake.notify_all()
 
-    def look_at(self, id: str) -> None:
-        """Note which image a person looks at."""
+    @contextmanager
+    def looking(self, id: str | None) -> Iterator[None]:
+        """Note which image a person looks at, if it is known; nothing is prepared while tiles are read."""
         with self._wake:
-            self._last_request = time.monotonic()
-            self._current = id
+            self._current = self._current if id is None else id
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._reading -= 1
+                self._last_request = time.monotonic()
 
     def replace(self, model: Path) -> None:
         """Let a trained model take the place of the live one."""
@@ -219,7 +229,7 @@ class Work:
 
     def _choose(self) -> str:
         """Return the id of the image to prepare now; empty if there is none."""
-        silent = time.monotonic() - self._last_request
+        silent = 0.0 if self._reading else time.monotonic() - self._last_request
         if self._current and self._current not in self._prepared and self._current not in self.errors:
             return self._current if silent > SHOWN else ""
         if silent < IDLE or self._busy or len(self._prepared) >= MOST_PREPARED:
