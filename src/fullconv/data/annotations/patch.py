@@ -85,7 +85,7 @@ class RowRuns:
         across = label_map.shape[1]
         rows = self.starts // (self.width + 1)
         offset = (rows + self.top) * across + self.left - rows * (self.width + 1)
-        pixels, row = memoryview(label_map).cast("B"), memoryview(bytes([label]) * self.width)
+        pixels, row = label_map.data.cast("B"), memoryview(bytes([label]) * self.width)
         runs = zip((self.starts + offset).tolist(), (self.stops + offset).tolist(), strict=True)
         for start, stop in runs:  # a slice of a memoryview costs half of one of an array
             pixels[start:stop] = row[: stop - start]
