@@ -125,10 +125,12 @@ def commands(file: Path, folder: Path) -> Iterator[tuple[str, ...]]:
         yield from cvat_commands(file, folder / "data")
 
 
-def start(command: tuple[str, ...]) -> subprocess.Popen[str]:
+def start(command: tuple[str, ...], folder: Path) -> subprocess.Popen[str]:
     libraries = TORCH if command[0] in ("inspect", "import", "export") else LIGHT
     arguments = [sys.executable, "-c", COMMAND, libraries, *command]
-    return subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=-1, stderr=-1, text=True, errors="replace")
+    return subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=-1, stderr=-1, text=True, errors="replace", cwd=folder
+    )
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.stem != "endless"], ids=lambda file: file.name)
@@ -136,7 +138,7 @@ def test_every_command_ends_in_a_sentence(file: Path, tmp_path: Path) -> None:
     for name in ("torch", "torchvision") if file.suffix == ".npz" else ("av",) if file.suffix == ".mkv" else ():
         pytest.importorskip(name)
     for command in commands(file, tmp_path):
-        process = start(command)
+        process = start(command, tmp_path)
         try:
             output, errors = process.communicate(timeout=SECONDS)
         finally:
@@ -151,7 +153,8 @@ def test_every_command_ends_in_a_sentence(file: Path, tmp_path: Path) -> None:
 
 
 def test_an_endless_network_ends_with_its_signal(tmp_path: Path) -> None:
-    process = start(("predict", str(HOSTILE / "endless.onnx"), str(image_of(tmp_path)), "--out", str(tmp_path / "out")))
+    out = str(tmp_path / "out")
+    process = start(("predict", str(HOSTILE / "endless.onnx"), str(image_of(tmp_path)), "--out", out), tmp_path)
     try:
         time.sleep(4)
         assert process.poll() is None
