@@ -71,9 +71,15 @@ class OnnxFile:
         maps: UInt8 = self._run("label_map", images)
         return maps
 
-    def _run(self, output: str, images: UInt8) -> npt.NDArray[Any]:
+    def release_memory(self) -> None:
+        """Give the memory of the largest call back to the system, by a small call at whose end the arena shrinks."""
+        self._run("logits", np.zeros((1, 64, 64, self.metadata.info.input.channels), np.uint8), shrink=True)
+
+    def _run(self, output: str, images: UInt8, shrink: bool = False) -> npt.NDArray[Any]:
         size = f"{images.shape[1]}x{images.shape[2]}"
         options = onnxruntime.RunOptions()
+        if shrink:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         options.only_execute_path_to_fetches = True
         options.log_severity_level = 4
         try:
