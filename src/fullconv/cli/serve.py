@@ -72,14 +72,18 @@ def serve(
     from fullconv.web.security import LOOPBACK, is_loopback
 
     _check_token(token, is_loopback(host))
+    prefix = None if label_studio is None else _check_prefix(label_studio)
     options = ServeOptions(workers=workers, queue=queue, timeout=timeout, max_bytes=max_bytes, max_pixels=max_pixels)
     path = _model_path(model)
     bounds = _parse_bounds(value_range)
     service = Service(lambda: _load(path, backend, model_code, bounds), _short_name(path), options)
     app = make_service(service, token=token, hosts=LOOPBACK if token is None else ("*",))
-    if label_studio is not None:
-        add_label_studio(app, service, _check_prefix(label_studio), label_studio_url)
-    run(app, host, port, on_ready=_print_address, grace=timeout + 5)
+    if prefix is not None:
+        add_label_studio(app, service, prefix, label_studio_url)
+    try:
+        run(app, host, port, on_ready=_print_address, grace=timeout + 5)
+    finally:
+        service.close()
     if service.failure is not None:
         raise service.failure
 
