@@ -31,6 +31,7 @@ settings.register_profile("fullconv", deadline=None, print_blob=True, derandomiz
 settings.load_profile("fullconv")
 
 pytest_plugins = [
+    "browsing",
     *(["voc_tree"] if "scipy" not in MISSING else []),
     *(["geotiffs"] if "rasterio" not in MISSING else []),
 ]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from html import unescape
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import corpus
+from browsing import DARKNESS, FAINT
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.layouts import survey
 from fullconv.doctor.examine import examine
@@ -229,23 +228,6 @@ def test_prediction_does_not_import_jinja(tmp_path: Path) -> None:
     assert run.stdout.splitlines()[-1] == "loaded:", run.stderr
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium; without it the tests are skipped, but in CI they fail."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        stop("needs Chromium and playwright: apt-get install chromium, pip install playwright")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1280])
 def test_a_browser_renders_the_page(page: Path, browser: Browser, width: int, scheme: Literal["light", "dark"]) -> None:
@@ -270,32 +252,3 @@ def test_a_browser_renders_the_page(page: Path, browser: Browser, width: int, sc
     view.keyboard.press("Tab")
     assert view.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
     view.close()
-
-
-LUMINANCE = """
-const channels = text => text.match(/[\\d.]+/g).map(Number);
-const luminance = text => channels(text).slice(0, 3).map(c => c / 255).map(
-  c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4).reduce(
-  (sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
-"""
-
-DARKNESS = f"(() => {{ {LUMINANCE} return luminance(getComputedStyle(document.body).backgroundColor) < 0.2 }})()"
-
-FAINT = f"""(() => {{ {LUMINANCE}
-  const opaque = element => {{
-    for (let at = element; at; at = at.parentElement) {{
-      const color = getComputedStyle(at).backgroundColor;
-      if (channels(color).length == 3) return color;
-    }}
-    return "rgb(255, 255, 255)";
-  }};
-  return [...document.querySelectorAll("h1, h2, h3, p, li, a, th, td, figcaption, summary, small, text, .badge")]
-    .filter(element => element.textContent.trim())
-    .filter(element => {{
-      const style = getComputedStyle(element);
-      const ink = luminance(element.tagName == "text" ? style.fill : style.color), page = luminance(opaque(element));
-      return (Math.max(ink, page) + 0.05) / (Math.min(ink, page) + 0.05) < 4.5;
-    }})
-    .map(element => element.outerHTML.slice(0, 80));
-}})()"""
-"""The elements whose text has a contrast below 4.5 to 1 (WCAG AA) with the nearest opaque background."""

@@ -28,6 +28,7 @@ from fullconv.cli.inspect import inspect
 from fullconv.cli.ladder import ladder
 from fullconv.cli.predict import predict
 from fullconv.cli.report import report
+from fullconv.cli.serve import serve
 from fullconv.cli.train import train
 from fullconv.errors import UNFORESEEN, FullconvError, Interrupted, UsageError, describe_os_error, describe_unforeseen
 from fullconv.visible import make_visible
@@ -37,7 +38,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(bench)
-for command in (train, ladder, demo, check, evaluate, report, predict, inspect, export, convert):
+for command in (train, ladder, demo, check, evaluate, report, predict, serve, inspect, export, convert):
     app.command()(command)
 app.command("import")(import_weights)
 

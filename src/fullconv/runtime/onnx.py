@@ -36,8 +36,11 @@ class OnnxFile:
         self._session, self.metadata = session, metadata
 
     @classmethod
-    def load(cls, path: Path, threads: int | None = None) -> OnnxFile:
+    def load(cls, path: Path, threads: int | None = None, spin: bool = True) -> OnnxFile:
         """Load a file. `threads` None means all cores that the process may use.
+
+        Threads that wait for work spin for a moment, which is the fastest if one image is computed at a time. Without
+        `spin` they sleep, so that other threads of the process get the cores (benchmarks/serving.py).
 
         Raises ModelError if it does not exist, or `fullconv export` did not write it.
         """
@@ -52,6 +55,7 @@ class OnnxFile:
         options.log_severity_level = 4  # its errors are exceptions, which fullconv words
         options.enable_mem_pattern = False
         options.add_session_config_entry(_MAX_OUTPUT, str(MAX_FOLDED // max(1, content.nodes)))
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
         name = str(path.absolute())
         try:
             session = ForkSafe(lambda: onnxruntime.InferenceSession(name, options, providers=["CPUExecutionProvider"]))
@@ -72,9 +76,15 @@ class OnnxFile:
         maps: UInt8 = self._run("label_map", images)
         return maps
 
-    def _run(self, output: str, images: UInt8) -> npt.NDArray[Any]:
+    def release_memory(self) -> None:
+        """Give the memory of the largest call back to the system, by a small call at whose end the arena shrinks."""
+        self._run("logits", np.zeros((1, 64, 64, self.metadata.info.input.channels), np.uint8), shrink=True)
+
+    def _run(self, output: str, images: UInt8, shrink: bool = False) -> npt.NDArray[Any]:
         size = f"{images.shape[1]}x{images.shape[2]}"
         options = onnxruntime.RunOptions()
+        if shrink:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         options.only_execute_path_to_fetches = True
         options.log_severity_level = 4
         try:
