@@ -32,8 +32,8 @@ from fullconv.onnx_export import export
 from fullconv.onnx_export import file as file_module
 from fullconv.onnx_export.body import export_body
 from fullconv.onnx_export.file import assemble, describe, tabulate_padding, weights_origin
-from fullconv.onnx_export.graph import PadTable
 from fullconv.onnx_export.quantize import Quantized, quantize
+from fullconv.onnx_graph.build import PadTable
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.onnx import OnnxFile

@@ -21,7 +21,7 @@ TORCH: tuple[str, ...] = ROOMS["TORCH"]
 
 HEAVY = ("torch", "torchvision", "lightning", "torchmetrics", "timm", "safetensors", "matplotlib", "sklearn", "scipy")
 
-OPTIONAL = ("rasterio", "tifffile", "openvino", "fastapi", "starlette", "uvicorn", "prometheus_client")
+OPTIONAL = ("rasterio", "tifffile", "openvino", "fastapi", "starlette", "uvicorn", "prometheus_client", "onnx")
 """Packages of the extras that modules on the torch-free side import."""
 
 MODULES = {

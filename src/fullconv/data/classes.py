@@ -23,6 +23,7 @@ __all__ = [
     "CAMVID_LABELS",
     "DESCRIPTION",
     "IGNORED_VALUE",
+    "PARTLY_KEY",
     "READING_KEYS",
     "VOC_LABELS",
     "DeclaredValues",
@@ -49,10 +50,13 @@ CLASS_KEYS = ("names", "palette")
 VALUE_KEYS = ("values", "nearest")
 """The keys of dataset.yaml about what mask files store; `read_values` reads them."""
 
+PARTLY_KEY = "partly_labelled"
+"""The key of dataset.yaml that says that images without masks are not labelled yet; see `formats/partly.py`."""
+
 IGNORED_VALUE = "ignore"
 """The word in `values` for pixels without a class."""
 
-KEYS = (*CLASS_KEYS, *VALUE_KEYS, *PIXEL_KEYS, *READING_KEYS)
+KEYS = (*CLASS_KEYS, *VALUE_KEYS, *PIXEL_KEYS, *READING_KEYS, PARTLY_KEY)
 
 _CAMVID_COLORS = {
     "sky": (128, 128, 128),
@@ -106,7 +110,7 @@ def find_labels(root: Path) -> tuple[LabelSet, bool] | None:
     text, description = root / "classes.txt", root / DESCRIPTION
     keys = set(read_description(description)) if is_given(description) else set()
     if not is_given(text):
-        return _read_yaml(description) if keys - {*VALUE_KEYS, *PIXEL_KEYS, *READING_KEYS} else _read_data_yaml(root)
+        return _read_yaml(description) if keys - {*KEYS} | keys & {*CLASS_KEYS} else _read_data_yaml(root)
     if keys & set(CLASS_KEYS):
         raise _error(root, "has both classes.txt and dataset.yaml", "keep one of them")
     return _label_set(text, _text_names(text), None), False

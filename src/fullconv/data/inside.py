@@ -60,9 +60,17 @@ class Boundary:
         chain = [folder, *folder.parents]
         chain = chain[: chain.index(self.root)]
         for place in reversed(chain):
-            if place.is_symlink() and not Path(os.path.realpath(place)).is_relative_to(self._real_root):
+            if _is_link(place) and not Path(os.path.realpath(place)).is_relative_to(self._real_root):
                 return place
         return None
+
+
+def _is_link(path: Path) -> bool:
+    """Return whether a folder is a link, or a junction of Windows."""
+    if path.is_symlink():
+        return True
+    here = os.path.join(os.path.realpath(path.parent), path.name)
+    return os.name == "nt" and os.path.normcase(os.path.realpath(path)) != os.path.normcase(here)
 
 
 def keep_inside(root: Path, dataset: DataSet | None, faults: list[Fault]) -> DataSet | None:

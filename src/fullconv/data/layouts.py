@@ -18,6 +18,7 @@ from fullconv.data.declared_options import find_options
 from fullconv.data.discovery.reader import LAYOUT, find_groups, read_found
 from fullconv.data.division import divide
 from fullconv.data.formats.folder import is_folder, read_folder
+from fullconv.data.formats.partly import is_partly_labelled, read_partly
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks, recognise_texts
 from fullconv.data.formats.voc import find_voc, read_voc
 from fullconv.data.inside import keep_inside
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 EXPECTED = (
     "folder: images/{train,val} and masks/{train,val}, or flat images and masks; "
     "classes.txt or dataset.yaml names the classes",
+    "folder that `fullconv label` writes: images, masks and `partly_labelled: true` in dataset.yaml",
     "images and masks in folders or files whose names say so, for example image and label, or a.jpg and a_mask.png",
     "CamVid: train, trainannot, val, valannot",
     "VOC: JPEGImages, SegmentationClass, ImageSets/Segmentation/{train,val}.txt, here, in VOC2012 or VOCdevkit/VOC2012",
@@ -129,6 +131,8 @@ def _recognise(root: Path, options: ReadingOptions = BY_FILES) -> Recognised | N
     """Return the layout's name and its reader, which adds faults to a list and returns the samples without faults."""
     if options.images is not None:
         return LAYOUT, partial(read_found, root, find_groups(root, options), options)
+    if is_partly_labelled(root):
+        return "partly labelled folder", partial(read_partly, root, options)
     recognised = recognise_masks(root)
     if recognised is not None:
         return recognised

@@ -15,7 +15,7 @@ from fullconv.images.decoders.base import ImageReader
 from fullconv.images.decoders.sbd_mask import MASK_SUFFIX
 from fullconv.images.label_map import LabelReader, WholeLabels
 
-__all__ = ["SampleReader", "open_sample"]
+__all__ = ["SampleReader", "open_mask", "open_sample"]
 
 
 class SampleReader:
@@ -41,14 +41,15 @@ def open_sample(dataset: DataSet, sample: Sample) -> Iterator[SampleReader]:
     PNG and TIFF masks are read in windows, too. Other masks are read whole and take one byte per pixel.
     Raises DataError as `DataSet.read`.
     """
-    with open_image(sample.image, dataset.input) as image, _open_mask(dataset, sample) as mask:
+    with open_image(sample.image, dataset.input) as image, open_mask(dataset, sample) as mask:
         if image.size != mask.size:
             raise DataError.of(size_fault(sample, image.size, mask.size))
         yield SampleReader(image, mask, dataset.labels.ignore_index)
 
 
 @contextmanager
-def _open_mask(dataset: DataSet, sample: Sample) -> Iterator[LabelReader]:
+def open_mask(dataset: DataSet, sample: Sample) -> Iterator[LabelReader]:
+    """Open only the target to read it in windows. Raises DataError as `DataSet.read_mask`."""
     if sample.reader is not None or sample.target.suffix == MASK_SUFFIX:
         yield WholeLabels(dataset.read_mask(sample))
         return

@@ -25,8 +25,8 @@ from fullconv.net.classifiers.backbones import PRETRAINED, bundled_weights
 from fullconv.net.fcn.network import FCN
 from fullconv.net.fcn.upsample import Upsample
 from fullconv.onnx_export.body import OPSET, export_body
-from fullconv.onnx_export.graph import Graph, PadTable, add_fusion, add_labels, add_padding
 from fullconv.onnx_export.quantize import Quantized, quantize
+from fullconv.onnx_graph.build import Graph, PadTable, add_fusion, add_labels, add_padding
 from fullconv.report.source import read_score_values
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.metadata import ModelMetadata

@@ -17,19 +17,24 @@ CHUNK = 2**22
 """The number of logits that are computed at a time where cells disagree."""
 
 
-def full_size_labels(scores: Float32, metadata: ModelMetadata, size: tuple[int, int]) -> UInt8:
+def full_size_labels(
+    scores: Float32, metadata: ModelMetadata, size: tuple[int, int], start: tuple[int, int] | None = None
+) -> UInt8:
     """Map N x K x h x w scores to class ids at `size`, N x H x W uint8; ties go to the first class.
+
+    `start` is the row and column of the first pixel in the transposed convolution of these scores; None means that they
+    are those of a whole image.
 
     The result equals the arg max of `full_size_logits`, but is faster to compute. The logits of a pixel are weighted
     averages of those of the four cells around it. Where all four cells have the same best class, the pixels between
     them have it too, and their logits are not computed.
     """
     if metadata.kernel is not None:
-        return largest(full_size_logits(scores, metadata, size))
-    return np.stack([_labels(one, metadata, size) for one in scores])
+        return largest(full_size_logits(scores, metadata, size, start))
+    return np.stack([_labels(one, metadata, size, start or metadata.start) for one in scores])
 
 
-def _labels(scores: Float32, metadata: ModelMetadata, size: tuple[int, int]) -> UInt8:
+def _labels(scores: Float32, metadata: ModelMetadata, size: tuple[int, int], start: tuple[int, int]) -> UInt8:
     """Map K x h x w scores to H x W labels."""
     classes, height, width = scores.shape
     rows, columns = (up.factor for up in metadata.upsamplings)
@@ -47,16 +52,21 @@ def _labels(scores: Float32, metadata: ModelMetadata, size: tuple[int, int]) -> 
         logits = (metadata.blocks @ quads).reshape(rows * columns, classes, -1)
         labels = largest(logits.transpose(1, 0, 2)[None])[0].reshape(rows, columns, -1)
         blocks[y, :, x, :] = labels.transpose(2, 0, 1)
-    top, left = metadata.start
+    top, left = start
     whole = blocks.reshape((height + 1) * rows, (width + 1) * columns)
     return np.ascontiguousarray(whole[top : top + size[0], left : left + size[1]])
 
 
-def full_size_logits(scores: Float32, metadata: ModelMetadata, size: tuple[int, int]) -> Float32:
-    """Map N x K x h x w scores to N x K x H x W logits at `size`, as the network's last upsampling layer does."""
+def full_size_logits(
+    scores: Float32, metadata: ModelMetadata, size: tuple[int, int], start: tuple[int, int] | None = None
+) -> Float32:
+    """Map N x K x h x w scores to N x K x H x W logits at `size`, as the network's last upsampling layer does.
+
+    `start` is as in `full_size_labels`.
+    """
     count, classes, height, width = scores.shape
     rows, columns = (up.factor for up in metadata.upsamplings)
-    (top, left), deep = metadata.start, max(1, BAND // rows)
+    (top, left), deep = start or metadata.start, max(1, BAND // rows)
     result = np.empty((count, classes, *size), np.float32)
     padded = np.zeros((count, classes, height + 2 + deep, width + 2), np.float32)
     padded[:, :, 1 : height + 1, 1 : width + 1] = scores

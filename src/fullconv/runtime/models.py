@@ -10,15 +10,25 @@ from pathlib import Path
 from fullconv.errors import ModelError
 from fullconv.installation import real_path
 
-__all__ = ["bundled", "bundled_names", "model_path"]
+__all__ = ["bundled", "bundled_names", "model_path", "taps_path"]
 
 FOLDER: Traversable = files("fullconv").joinpath("models")
+
+TAPS = "taps.onnx"
+"""The network on whose taps a live model is fitted. It has no classes, so it is not a model."""
+
+
+def taps_path() -> Path:
+    """Return the file of the bundled taps."""
+    return real_path(FOLDER.joinpath(TAPS))
 
 
 def bundled_names(folder: Traversable = FOLDER) -> list[str]:
     """Return the names of the bundled models, sorted."""
     inside = folder.iterdir() if folder.is_dir() else ()
-    return sorted(file.name.removesuffix(".onnx") for file in inside if file.name.endswith(".onnx"))
+    return sorted(
+        file.name.removesuffix(".onnx") for file in inside if file.name.endswith(".onnx") if file.name != TAPS
+    )
 
 
 def bundled(name: str, folder: Traversable = FOLDER) -> Path:

@@ -66,6 +66,20 @@ class GdalReader:
         stored, empty = self.numbers(rows, columns)
         return self._decoder.bytes_of(stored, empty), empty
 
+    def overview_steps(self) -> list[int]:
+        """Return the reductions at which the file holds smaller copies of itself."""
+        return list(self._source.overviews(1))
+
+    def read_reduced(self, rows: range, columns: range, step: int) -> UInt8:
+        """Read about every `step`-th pixel of a window from the copies in the file; without copies, this is slow."""
+        shape = len(self._bands), -(-len(rows) // step), -(-len(columns) // step)
+        with decoding_errors(self._path):
+            stored = self._source.read(self._bands, window=_window(rows, columns), out_shape=shape)
+            empty = None
+            if self.masked:
+                empty = self._source.dataset_mask(window=_window(rows, columns), out_shape=shape[1:]) == 0
+        return self._decoder.bytes_of(np.moveaxis(stored, 0, -1), empty)
+
     def numbers(self, rows: range, columns: range) -> tuple[npt.NDArray[Any], Mask | None]:
         """Read the stored numbers of a window, h x w x bands, and the mask of the pixels without data."""
         stored = self.stored(rows, columns)

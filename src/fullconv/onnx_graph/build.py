@@ -1,4 +1,4 @@
-"""ONNX graphs for what torch does not export: padding, fusion and the label map."""
+"""Build what torch does not export: padding, fusion and the label map."""
 
 from __future__ import annotations
 

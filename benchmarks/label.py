@@ -1,0 +1,395 @@
+"""Measure the live model of `fullconv label` on simulated strokes, against ilastik's way and against training.
+
+    pip install -e ".[serve,bench]"
+    python benchmarks/label.py [--data ../shared] [--sets camvid,membranes] [--strokes 10,30,100,300] [--images 10]
+                               [--no-forest] [--train EPOCHS] [--latency] [--json FILE]
+
+A simulated person works as the page proposes. The first stroke of each class goes into the first image that shows it.
+After that the person takes the image that `rank` puts first, and goes to the places that `uncertain` lists, at most
+`--visit` per image before the model is fitted again. At a place the person paints a line inside one true region: the
+largest part that is labelled wrongly, or else the largest region there. Held-out images are scored at every second row
+and column.
+
+ilastik's way is a random forest of 100 trees on hand-made features: for each channel and seven scales the Gaussian, its
+Laplacian, gradient magnitude, difference of Gaussians, and the eigenvalues of structure tensor and Hessian. It gets the
+same strokes, with all their pixels. `--train EPOCHS` writes the strokes as masks, with 255 where nothing is painted,
+and trains a network on them with `fullconv train`.
+
+`--latency` measures, on an image of 1024 x 1024 pixels, the time from `set_labels` to the new prediction of all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+from sklearn.ensemble import RandomForestClassifier
+
+import fullconv
+from fullconv.arrays import Float32, Int64, Mask, UInt8
+from fullconv.files import write_text
+from fullconv.images import read_image, write_image, write_label_map
+from fullconv.label.live import Learner
+from fullconv.labels import LabelSet, default_palette
+
+STROKE, RADIUS = 40, 3
+"""The longest stroke and the largest radius of the pen in pixels."""
+
+SIGMAS = (0.3, 0.7, 1.0, 1.6, 3.5, 5.0, 10.0)
+"""ilastik's scales."""
+
+Row = dict[str, str | int | float]
+
+GRID = 2
+"""Held-out images are scored at every such row and column."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """An image and its true classes; 255 is not labelled."""
+
+    path: Path
+    truth: UInt8
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set: the images to label, and those to score."""
+
+    name: str
+    classes: tuple[str, ...]
+    label: list[Labelled]
+    score: list[Labelled]
+
+
+def camvid(root: Path, count: int) -> Task:
+    """Return CamVid: images spread over the training images, scored on images spread over the validation images."""
+    names = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
+
+    def spread(split: str) -> list[Labelled]:
+        files = sorted((root / split).glob("*.png"))[:: len(list((root / split).glob("*.png"))) // count][:count]
+        return [Labelled(path, _camvid_truth(root / f"{split}annot" / path.name)) for path in files]
+
+    return Task("camvid", tuple(names), spread("train"), spread("val"))
+
+
+def _camvid_truth(path: Path) -> UInt8:
+    truth = np.array(Image.open(path))
+    return np.where(truth > 10, 255, truth).astype(np.uint8)
+
+
+def membranes(root: Path, count: int) -> Task:
+    """Return the membranes: every third section is labelled, the section after it is scored."""
+
+    def some(first: int) -> list[Labelled]:
+        numbers = range(first, 30, 3)[:count]
+        return [Labelled(root / "image" / f"{n}.png", _membrane_truth(root / "label" / f"{n}.png")) for n in numbers]
+
+    return Task("membranes", ("membrane", "cell"), some(0), some(1))
+
+
+def _membrane_truth(path: Path) -> UInt8:
+    return (np.array(Image.open(path)) > 127).astype(np.uint8)
+
+
+TASKS = {"camvid": camvid, "membranes": membranes}
+
+
+@dataclass(eq=False)
+class Canvas:
+    """What the person has painted into one image: 255 is no paint. `depth` is the distance to the region's border."""
+
+    labelled: Labelled
+    paint: UInt8 = field(init=False)
+    depth: Float32 = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start without paint."""
+        truth = self.labelled.truth
+        self.paint = np.full(truth.shape, 255, np.uint8)
+        self.depth = np.zeros(truth.shape, np.float32)
+        for key in np.unique(truth[truth != 255]):
+            inside = truth == key
+            self.depth[inside] = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1][inside]
+
+    def stroke(self, y: int, x: int, random: np.random.Generator) -> bool:
+        """Paint a line inside of the region of a pixel, in the direction that is longest; False if nothing is new."""
+        truth = self.labelled.truth
+        key = truth[y, x]
+        best: list[tuple[int, int]] = [(y, x)]
+        for angle in random.permutation(8) * np.pi / 4:
+            line = []
+            for step in range(STROKE):
+                row, column = round(y + step * np.sin(angle)), round(x + step * np.cos(angle))
+                if not (0 <= row < truth.shape[0] and 0 <= column < truth.shape[1]) or truth[row, column] != key:
+                    break
+                line.append((row, column))
+            best = max(best, line, key=len)
+        radius = max(0, min(RADIUS, int(np.median([self.depth[at] for at in best])) - 1))
+        drawn = np.zeros(truth.shape, bool)
+        for row, column in best:
+            drawn[max(0, row - radius) : row + radius + 1, max(0, column - radius) : column + radius + 1] = True
+        drawn &= (truth == key) & (self.paint != key)
+        self.paint[drawn] = key
+        return bool(drawn.any())
+
+    def samples(self) -> tuple[Int64, Int64, UInt8]:
+        """Return rows, columns and keys of the painted pixels."""
+        rows, columns = np.nonzero(self.paint != 255)
+        return rows, columns, self.paint[rows, columns]
+
+
+def label_until(
+    task: Task, counts: Sequence[int], visit: int, cache: Path
+) -> Iterator[tuple[int, Learner, list[Canvas], list[float]]]:
+    """Paint as the live model proposes, and yield the state at each number of strokes, with the seconds of the fits."""
+    random = np.random.default_rng(0)
+    learner = Learner(None, cache)
+    colors = default_palette(len(task.classes))
+    learner.set_classes([(key, name, colors[key]) for key, name in enumerate(task.classes)])
+    canvases = {one.path: Canvas(one) for one in task.label}
+    for path in canvases:
+        learner.prepare(path)
+    waiting, done, seconds, seen = list(counts), 0, list[float](), set[int]()
+    while waiting:
+        order = learner.rank(list(canvases))
+        canvas = canvases[order[0].image]
+        for y, x in _places(learner, canvas, seen, visit):
+            if not canvas.stroke(y, x, random):
+                continue
+            seen.add(int(canvas.labelled.truth[y, x]))
+            done += 1
+            if done == waiting[0]:
+                break
+        learner.set_labels(canvas.labelled.path, *canvas.samples())
+        started = time.perf_counter()
+        learner.fit()
+        seconds.append(time.perf_counter() - started)
+        if done == waiting[0]:
+            yield waiting.pop(0), learner, list(canvases.values()), seconds
+
+
+def _places(learner: Learner, canvas: Canvas, seen: set[int], visit: int) -> list[tuple[int, int]]:
+    """Return where the person paints in an image: a pixel of each new class, then the uncertain places."""
+    truth = canvas.labelled.truth
+    places: list[tuple[int, int]] = []
+    for key in np.unique(truth[truth != 255]):
+        deepest = np.where(truth == key, canvas.depth, 0)
+        if int(key) not in seen and deepest.max() > 1:
+            y, x = np.unravel_index(int(deepest.argmax()), truth.shape)
+            places.append((int(y), int(x)))
+    if places:
+        return places
+    predicted = learner.predict(canvas.labelled.path, range(truth.shape[0]), range(truth.shape[1]))
+    for place in learner.uncertain(canvas.labelled.path):
+        box = np.s_[place.y : place.y + place.height, place.x : place.x + place.width]
+        known = truth[box] != 255
+        wrong = known & (predicted[box] != truth[box]) if predicted is not None else known
+        if known.any():
+            places.append(_centre(wrong if wrong.any() else known, truth[box], place.y, place.x))
+        if len(places) == visit:
+            break
+    return places
+
+
+def _centre(wanted: Mask, truth: UInt8, top: int, left: int) -> tuple[int, int]:
+    """Return the pixel of the wanted ones that is deepest in its region."""
+    depth = np.zeros(truth.shape)
+    for key in np.unique(truth[wanted]):
+        part = np.pad(wanted & (truth == key), 1)
+        depth = np.maximum(depth, ndimage.distance_transform_edt(part)[1:-1, 1:-1])
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return top + int(y), left + int(x)
+
+
+def mean_iou(truths: Sequence[UInt8], predicted: Sequence[UInt8], classes: int) -> float:
+    """Return the mIoU over the classes that are in the truth or predicted."""
+    confusion = np.zeros((classes, classes), np.int64)
+    for truth, labels in zip(truths, predicted, strict=True):
+        known = truth != 255
+        pairs = truth[known].astype(np.int64) * classes + labels[known]
+        confusion += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    hit = np.diag(confusion)
+    union = confusion.sum(0) + confusion.sum(1) - hit
+    return float((hit[union > 0] / union[union > 0]).mean())
+
+
+def score_live(learner: Learner, task: Task) -> float:
+    """Return the mIoU of the live model on the held-out images."""
+    predicted = []
+    for one in task.score:
+        height, width = one.truth.shape
+        labels = learner.predict(one.path, range(height), range(width))
+        assert labels is not None
+        predicted.append(labels[::GRID, ::GRID])
+    return mean_iou([one.truth[::GRID, ::GRID] for one in task.score], predicted, len(task.classes))
+
+
+def hand_made(path: Path) -> Float32:
+    """Return ilastik's features of an image, H x W x features."""
+    pixels = read_image(path).pixels.astype(np.float32)
+    grey = bool((pixels == pixels[:, :, :1]).all())
+    maps = []
+    for channel in range(1 if grey else 3):
+        image = pixels[:, :, channel]
+        for sigma in SIGMAS:
+            smooth = ndimage.gaussian_filter(image, sigma)
+            maps += [smooth, ndimage.gaussian_laplace(image, sigma), ndimage.gaussian_gradient_magnitude(image, sigma)]
+            maps.append(smooth - ndimage.gaussian_filter(image, 0.66 * sigma))
+            dy, dx = (ndimage.gaussian_filter(image, sigma, order) for order in ((1, 0), (0, 1)))
+            tensor = [ndimage.gaussian_filter(product, 0.5 * sigma) for product in (dy * dy, dy * dx, dx * dx)]
+            second = [ndimage.gaussian_filter(image, sigma, order) for order in ((2, 0), (1, 1), (0, 2))]
+            maps += [*_eigenvalues(tensor), *_eigenvalues(second)]
+    return np.stack(maps, 2).astype(np.float32)
+
+
+def _eigenvalues(parts: Sequence[Float32]) -> tuple[Float32, Float32]:
+    """Return the eigenvalues of the symmetric matrices with the entries yy, yx and xx."""
+    yy, yx, xx = parts
+    mean = (yy + xx) / 2
+    root = np.sqrt(((yy - xx) / 2) ** 2 + yx**2)
+    return (mean + root).astype(np.float32), (mean - root).astype(np.float32)
+
+
+class Forest:
+    """ilastik's way."""
+
+    def __init__(self, task: Task) -> None:
+        """Compute the features of all images once."""
+        self.task = task
+        self.label = {one.path: hand_made(one.path) for one in task.label}
+        self.held_out = [hand_made(one.path)[::GRID, ::GRID] for one in task.score]
+
+    def score(self, canvases: Sequence[Canvas]) -> tuple[float, float]:
+        """Return the mIoU of a forest that is trained on the strokes, and the seconds of the training."""
+        samples = [(canvas, *canvas.samples()) for canvas in canvases]
+        inputs = np.concatenate(
+            [self.label[canvas.labelled.path][rows, columns] for canvas, rows, columns, _ in samples]
+        )
+        targets = np.concatenate([keys for *_, keys in samples])
+        started = time.perf_counter()
+        forest = RandomForestClassifier(100, n_jobs=1, random_state=0).fit(inputs, targets)
+        seconds = time.perf_counter() - started
+        predicted = [
+            forest.classes_[forest.predict_proba(one.reshape(-1, one.shape[2])).argmax(1)].reshape(one.shape[:2])
+            for one in self.held_out
+        ]
+        truths = [one.truth[::GRID, ::GRID] for one in self.task.score]
+        return mean_iou(truths, predicted, len(self.task.classes)), seconds
+
+
+def score_trained(task: Task, canvases: Sequence[Canvas], epochs: int, folder: Path) -> tuple[float, float]:
+    """Return the mIoU of a network that is trained on the strokes, and the seconds of the training."""
+    (folder / "data" / "images").mkdir(parents=True)
+    (folder / "data" / "masks").mkdir()
+    for canvas in canvases:
+        path = canvas.labelled.path
+        write_image(folder / "data" / "images" / f"{path.stem}.png", read_image(path).pixels)
+        labels = LabelSet.named(task.classes)
+        write_label_map(folder / "data" / "masks" / f"{path.stem}.png", canvas.paint, labels)
+    write_text(folder / "data" / "dataset.yaml", json.dumps({"classes": list(task.classes)}) + "\n")
+    command = [sys.executable, "-m", "fullconv", "train", str(folder / "data"), "--out", str(folder / "run")]
+    started = time.perf_counter()
+    subprocess.run([*command, "--epochs", str(epochs), "--stride", "4"], check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - started
+    model = fullconv.load(folder / "run")
+    predicted = [model.predict(one.path).label_map[::GRID, ::GRID] for one in task.score]
+    truths = [one.truth[::GRID, ::GRID] for one in task.score]
+    return mean_iou(truths, predicted, len(task.classes)), seconds
+
+
+def latency(folder: Path, cache: Path) -> Iterator[Row]:
+    """Yield, for 10, 100 and 1000 strokes, the time from a stroke to the prediction of a megapixel, and its parts.
+
+    The image is a mosaic of photographs. `busy` is the processor time, which other work on the machine does not raise.
+    """
+    random = np.random.default_rng(0)
+    files = sorted((folder / "train").glob("*.png"))[::40][:9]
+    tiles = [read_image(path).pixels for path in files]
+    truths = [_camvid_truth(folder / "trainannot" / path.name) for path in files]
+    image, truth = (
+        np.concatenate([np.concatenate(parts[row : row + 3], 1) for row in (0, 3, 6)])[:1024, :1024]
+        for parts in (tiles, truths)
+    )
+    path = cache.parent / "mosaic.png"
+    write_image(path, image)
+    canvas = Canvas(Labelled(path, truth))
+    learner = Learner(None, cache)
+    learner.set_classes([(key, str(key), color) for key, color in enumerate(default_palette(11))])
+    learner.prepare(path)
+    known, strokes = np.argwhere(truth != 255), 0
+    for count in (10, 100, 1000):
+        times = []
+        while strokes < count:
+            y, x = known[random.integers(len(known))]
+            strokes += canvas.stroke(int(y), int(x), random)
+            if count - strokes < 9:
+                rows, columns, keys = canvas.samples()
+                chosen = np.sort(random.permutation(len(rows))[:5000])
+                wall, busy = time.perf_counter(), time.process_time()
+                learner.set_labels(path, rows[chosen], columns[chosen], keys[chosen])
+                learner.fit()
+                fitted = time.perf_counter()
+                learner.predict(path, range(1024), range(1024))
+                times.append((time.perf_counter() - wall, fitted - wall, time.process_time() - busy))
+        seconds, fit, used = (float(value) for value in np.median(times, 0))
+        row: Row = {"strokes": count, "seconds": seconds, "fit": fit, "busy": used}
+        show(row)
+        yield row
+
+
+def show(row: Row) -> None:
+    """Print a row."""
+    print(*(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()))
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared"))
+    parser.add_argument("--sets", default="camvid,membranes")
+    parser.add_argument("--strokes", default="10,30,100,300")
+    parser.add_argument("--images", type=int, default=10)
+    parser.add_argument("--visit", type=int, default=3)
+    parser.add_argument("--no-forest", action="store_true")
+    parser.add_argument("--train", type=int, default=0)
+    parser.add_argument("--latency", action="store_true")
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        cache = args.cache or Path(folder) / "cache"
+        if args.latency:
+            rows += latency(args.data / "camvid", cache)
+        for name in () if args.latency else args.sets.split(","):
+            task = TASKS[name](args.data / name, args.images)
+            forest = None if args.no_forest else Forest(task)
+            counts = [int(n) for n in args.strokes.split(",")]
+            for count, learner, canvases, seconds in label_until(task, counts, args.visit, cache):
+                fit = float(np.median(seconds[-5:]))
+                row: Row = {"data": name, "strokes": count, "live": score_live(learner, task), "fit": fit}
+                if forest is not None:
+                    row["forest"], row["forest_fit"] = forest.score(canvases)
+                if args.train:
+                    run = Path(folder) / f"{name}-{count}"
+                    row["trained"], row["training"] = score_trained(task, canvases, args.train, run)
+                rows.append(row)
+                show(row)
+    if args.json:
+        write_text(args.json, json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The command `fullconv label`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fullconv.cli.console import emit, say
+from fullconv.extras import need
+
+if TYPE_CHECKING:
+    from fullconv.images import InputFormat
+    from fullconv.labels import LabelSet
+
+__all__ = ["label"]
+
+
+def label(
+    photos: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PHOTOS", help="Folder of images, a data set to correct, or the DATA of an earlier session."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DATA", help="Folder for the labels.", show_default="PHOTOS-labels"),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,C", help="Names of the classes.", show_default="background,object"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Model to start from: a bundled name, a run folder or an .onnx file of fullconv."
+        ),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Port of the page.", show_default="any free port")
+    ] = 0,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address, and do not open a browser.")
+    ] = False,
+) -> None:
+    """Label photos in the browser while a model learns from your strokes.
+
+    Opens a page on this computer. After every stroke the model is fitted again, and the page shows what it predicts.
+    Everything is kept in DATA: masks, dataset.yaml and live.onnx, ready for `fullconv train DATA`. PHOTOS are never
+    changed or copied. Ctrl-C ends the session; the same command goes on with it.
+    """
+    need("serve", "fastapi", "uvicorn", "onnx")
+    import secrets
+    import webbrowser
+    from contextlib import closing
+
+    from fullconv.label.app import make_label_app, make_server
+    from fullconv.label.live.learner import Learner
+    from fullconv.label.store.folder import STATE, recall_start, remember_start
+    from fullconv.label.store.session import open_session
+    from fullconv.web import run
+
+    chosen = None if model is None else _model_file(model)
+    names = [name.strip() for name in (classes or "").split(",") if name.strip()]
+    with open_session(photos, out, names, None if chosen is None else _describe(chosen)) as store:
+        if chosen is not None:
+            remember_start(store.data, chosen)
+        start = recall_start(store.data)
+        learner = Learner(start, store.data / STATE / "taps", store.input)
+        server = make_server(store, learner, None if start is None else model or start.parent.name)
+        token = secrets.token_urlsafe(24)
+        app = make_label_app(server, token)
+
+        def show(address: str) -> None:
+            emit(f"{address}/#token={token}")
+            say(f"{len(store.photos)} images; labels go to {store.data}; Ctrl-C ends the session")
+            if not no_browser and not webbrowser.open(f"{address}/#token={token}"):
+                say("no browser was found; open the address yourself")
+
+        logging.getLogger("fullconv.web").setLevel(logging.WARNING)  # requests are no news to who paints
+        with closing(server):
+            server.open()
+            run(app, "127.0.0.1", port, show, grace=10)
+        say(f"all labels are in {store.data}; next: fullconv train {store.data}")
+
+
+def _model_file(model: str) -> Path:
+    """Return the .onnx file of a model. Raises ModelError if it has none."""
+    from fullconv.errors import ModelError
+    from fullconv.runtime.models import model_path
+
+    path = model_path(model)
+    file = path / "model.onnx" if path.is_dir() else path
+    if file.suffix.lower() != ".onnx" or not file.is_file():
+        message = f"{file}: is not an .onnx file; name a run folder with model.onnx, or run fullconv export first"
+        raise ModelError(message, code="not-an-onnx-file")
+    return file
+
+
+def _describe(file: Path) -> tuple[LabelSet, InputFormat]:
+    """Return the classes of a model and the format of its images."""
+    from fullconv.runtime.onnx import OnnxFile
+
+    info = OnnxFile.load(file).metadata.info
+    return info.labels, info.input

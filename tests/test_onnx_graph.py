@@ -1,0 +1,142 @@
+"""Exported files that are cut at their score layers and joined again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import nets
+from fullconv.geometry.interpolation import Interpolation
+from fullconv.labels import LabelSet
+from fullconv.net.fcn.spec import NetSpec
+from fullconv.onnx_export.file import assemble, describe
+from fullconv.onnx_graph.compose import compose
+from fullconv.onnx_graph.split import ScoreLayer, read_split
+from fullconv.runtime.metadata import ModelMetadata
+from fullconv.runtime.models import bundled, taps_path
+from fullconv.runtime.onnx import OnnxFile
+from refusals import refuses
+
+
+class Described:
+    """What `describe` reads of a checkpoint."""
+
+    def __init__(self, classes: int) -> None:
+        self.labels = LabelSet.named([f"class {index}" for index in range(classes)])
+
+
+def images(height: int, width: int, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, (2, height, width, channels), np.uint8)
+
+
+def export(spec: NetSpec, path: Path) -> nets.FCN:
+    net = nets.lively(nets.make(spec))
+    onnx.save(assemble(net, describe(net, Described(spec.num_classes), {})), path)
+    return net
+
+
+@pytest.mark.parametrize("name", ["street", "street-int8"])
+@pytest.mark.parametrize("size", [(1, 1), (97, 131), (160, 224)])
+def test_street_joined_with_its_own_score_layers_gives_its_logits_exactly(tmp_path: Path, name: str, size) -> None:
+    split = read_split(bundled(name))
+    onnx.save(compose(split, split.scores, split.metadata), tmp_path / "joined.onnx")
+    whole, joined = OnnxFile.load(bundled(name)), OnnxFile.load(tmp_path / "joined.onnx")
+    batch = images(*size)
+    np.testing.assert_array_equal(joined.scores(batch), whole.scores(batch))
+    np.testing.assert_array_equal(joined.label_maps(batch), whole.label_maps(batch))
+    assert len(np.unique(whole.label_maps(batch))) > 1 or size == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [NetSpec("vgg16", 3, 8), NetSpec("resnet18", 2, 4), NetSpec("mobilenet_v2", 4, 16), NetSpec("resnet18", 2, 32)],
+    ids=lambda spec: f"{spec.model}-{spec.stride}",
+)
+def test_upsampling_is_recovered_from_the_file(tmp_path: Path, spec: NetSpec) -> None:
+    """The cells of VGG16 lie half-way between finer cells, those of the others on them."""
+    net = export(spec, tmp_path / "net.onnx")
+    split = read_split(tmp_path / "net.onnx")
+    expected = list(zip(*(geometry.upsamplings[:-1] for geometry in net.geometry), strict=True))
+    assert list(split.upsamplings) == expected
+    onnx.save(compose(split, split.scores, split.metadata), tmp_path / "joined.onnx")
+    batch = images(75, 90)
+    whole, joined = (OnnxFile.load(tmp_path / f"{name}.onnx").scores(batch) for name in ("net", "joined"))
+    np.testing.assert_allclose(joined, whole, atol=1e-5)
+
+
+def test_other_classes_can_be_put_on_the_taps(tmp_path: Path) -> None:
+    split = read_split(bundled("street"))
+    random = np.random.default_rng(0)
+    scores = [
+        ScoreLayer(random.normal(size=(3, s.weight.shape[1])).astype(np.float32), np.ones(3, np.float32))
+        for s in split.scores
+    ]
+    labels = LabelSet.named(["a", "b", "c"])
+    metadata = replace(split.metadata, info=replace(split.metadata.info, labels=labels))
+    onnx.save(compose(split, scores, metadata), tmp_path / "three.onnx")
+    file = OnnxFile.load(tmp_path / "three.onnx")
+    assert file.metadata.info.labels == labels
+    assert file.scores(images(64, 80)).shape[1] == 3
+
+
+def test_files_without_replaceable_score_layers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    with refuses("model-not-found", path):
+        read_split(path)
+    export(NetSpec("resnet18", 2, 8, upsample="learned"), path)
+    with refuses("no-score-layers", path, "learned"):
+        read_split(path)
+    model = onnx.load(bundled("street"))
+    (score,) = (node for node in model.graph.node if node.output[0] == "score_0")
+    score.op_type = "QLinearConv"
+    onnx.save(model, path)
+    with refuses("no-score-layers", path, "eight-bit"):
+        read_split(path)
+    model = onnx.load(bundled("street"))
+    for node in model.graph.node:
+        if node.op_type == "ConvTranspose":
+            node.op_type = "Resize"
+    onnx.save(model, path)
+    with refuses("no-score-layers", path):
+        read_split(path)
+    model = onnx.load(bundled("street"))
+    (names,) = (entry for entry in model.metadata_props if entry.key == "class_names")
+    names.value = json.dumps(["sky", "road"])
+    (palette,) = (entry for entry in model.metadata_props if entry.key == "palette")
+    palette.value = json.dumps([[0, 0, 0], [1, 1, 1]])
+    onnx.save(model, path)
+    with refuses("no-score-layers", path, "number of classes"):
+        read_split(path)
+    path.write_bytes(b"no network")
+    with refuses("invalid-onnx-file", path):
+        read_split(path)
+
+
+def test_bundled_taps_are_small_and_have_a_card() -> None:
+    path = taps_path()
+    assert path.stat().st_size < 15e6
+    assert "MIT" in (path.parent / "taps.md").read_text(encoding="utf-8")
+    metadata: ModelMetadata = read_split(path).metadata
+    assert (metadata.stride, metadata.info.exact) == (2, True)
+    assert not any(np.any(score.weight) for score in read_split(path).scores)
+
+
+@pytest.mark.parametrize("size", [1, 2, 31, 64, 97])
+@pytest.mark.parametrize("spec", [NetSpec("vgg16", 2, 4), NetSpec("resnet18", 2, 8)], ids=lambda spec: spec.model)
+def test_a_pixel_reads_each_tap_with_weights_that_sum_to_one_inside_the_image(spec: NetSpec, size: int) -> None:
+    net = nets.make(spec)
+    geometry = net.geometry[0]
+    axis = Interpolation(geometry.upsamplings, geometry.lead)
+    padded = size + sum(geometry.padding(size))
+    cells = [tap.size(padded) for tap in geometry.taps]
+    for reading, count in zip(axis.readings(np.arange(size), cells), cells, strict=True):
+        cell = reading.first[:, None] + np.arange(reading.weights.shape[1])
+        assert ((cell >= 0) & (cell < count) | (reading.weights == 0)).all()
+        assert (reading.weights.sum(1) <= 1 + 1e-6).all()
+        if size > 90:
+            assert reading.weights.sum(1)[size // 2] == pytest.approx(1)
