@@ -297,7 +297,7 @@ def score_trained(task: Task, canvases: Sequence[Canvas], epochs: int, folder: P
         write_image(folder / "data" / "images" / f"{path.stem}.png", read_image(path).pixels)
         labels = LabelSet.named(task.classes)
         write_label_map(folder / "data" / "masks" / f"{path.stem}.png", canvas.paint, labels)
-    write_text(folder / "data" / "dataset.yaml", json.dumps({"classes": list(task.classes)}) + "\n")
+    write_text(folder / "data" / "dataset.yaml", json.dumps({"names": list(task.classes)}) + "\n")
     command = [sys.executable, "-m", "fullconv", "train", str(folder / "data"), "--out", str(folder / "run")]
     started = time.perf_counter()
     subprocess.run([*command, "--epochs", str(epochs), "--stride", "4"], check=True, stdout=subprocess.DEVNULL)
@@ -334,10 +334,9 @@ def latency(folder: Path, cache: Path) -> Iterator[Row]:
             y, x = known[random.integers(len(known))]
             strokes += canvas.stroke(int(y), int(x), random)
             if count - strokes < 9:
-                rows, columns, keys = canvas.samples()
-                chosen = np.sort(random.permutation(len(rows))[:5000])
+                samples = canvas.samples()
                 wall, busy = time.perf_counter(), time.process_time()
-                learner.set_labels(path, rows[chosen], columns[chosen], keys[chosen])
+                learner.set_labels(path, *samples)
                 learner.fit()
                 fitted = time.perf_counter()
                 learner.predict(path, range(1024), range(1024))

@@ -20,6 +20,7 @@ from fullconv.label.live.decode import Features, fuse, gather, logits_on_grid
 from fullconv.label.live.logistic import Problem, solve
 from fullconv.label.live.model import Classes, Model, Scale
 from fullconv.label.live.network import TapNetwork
+from fullconv.label.live.priors import DEFAULT_POWER, choose_penalty, choose_power, count_regions, tap_factors
 from fullconv.label.live.products import narrow_product, tall_product
 from fullconv.label.live.samples import Painted, choose, weigh
 from fullconv.label.live.tap_store import Summary
@@ -132,7 +133,7 @@ def test_standardisation_is_folded_into_the_score_layers_exactly(networks) -> No
     scale = Scale.of([summary], channels)
     keys = np.where(features.values[:, 5] > 3, 3, 0).astype(np.uint8)
     model = Model(split, Classes(((3, "x", (0, 0, 0)), (0, "y", (1, 1, 1)))))
-    model = model.fitted(features, keys, weigh(keys.astype(np.int64)), scale)
+    model = model.fitted(features, keys, weigh(keys.astype(np.int64)), scale, 0.03)
     direct = scale.apply(features, channels) @ np.stack([model.fit[3], model.fit[0]]).T
     weight = np.concatenate([layer.weight for layer in model.layers], 1)
     folded = features.values @ weight.T + features.mass @ np.stack([layer.bias for layer in model.layers], 1).T
@@ -184,6 +185,39 @@ def test_gradient_is_that_of_finite_differences() -> None:
         assert (problem.loss(layer + step)[0] - problem.loss(layer - step)[0]) / 2e-2 == pytest.approx(
             gradient[index], abs=2e-3
         )
+
+
+@pytest.mark.parametrize(("informative", "chosen"), [("coarse", 0.2), ("fine", 0.8)])
+def test_held_out_images_choose_how_much_coarse_taps_count(networks, informative: str, chosen: float) -> None:
+    """The other taps tell the images apart, so they mislead in every image that is held out."""
+    split, channels = networks["taps"].split, networks["taps"].channels
+    random = np.random.default_rng(0)
+    groups, targets = np.repeat(np.arange(4), 50), np.tile(np.repeat([0, 1], 25), 4)
+    inputs = random.normal(size=(200, sum(channels) + 1)).astype(np.float32)
+    coarse, fine = inputs[:, : channels[0]], inputs[:, -channels[-1] - 1 : -1]
+    signal, noise = (coarse, fine) if informative == "coarse" else (fine, coarse)
+    signal[:] += 2 * (2 * targets[:, None] - 1)
+    noise[:] += random.normal(size=(4, 2, noise.shape[1]))[groups, targets] * 3
+    rest = np.zeros((2, 200), np.float32), groups, 0.03, np.ones(inputs.shape[1], np.float32)
+    assert choose_power(split, DEFAULT_POWER, inputs, targets, *rest) == chosen
+    few = rest[0], groups % 2, *rest[2:]
+    assert choose_power(split, DEFAULT_POWER, inputs, targets, *few) == DEFAULT_POWER
+
+
+def test_coarse_taps_count_less_with_a_higher_power(networks) -> None:
+    network = networks["taps"]
+    begins = np.cumsum([0, *network.channels[:-1]])
+    np.testing.assert_allclose(tap_factors(network.split, 1)[begins], [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1])
+    np.testing.assert_allclose(tap_factors(network.split, 0), 1)
+
+
+def test_more_regions_are_penalised_less() -> None:
+    rows = np.array([1, 2, 3, 40, 40])
+    assert count_regions(rows, np.array([1, 1, 1, 1, 1]), np.array([0, 0, 0, 0, 1], np.uint8)) == 3
+    penalties = [choose_penalty(count) for count in (0, 10, 100, 1000, 10**6)]
+    assert penalties == sorted(penalties, reverse=True)
+    assert penalties[0] < 1
+    assert penalties[-1] > 0
 
 
 def test_the_model_learns_and_one_class_alone_is_no_model(tmp_path: Path, photo: Path) -> None:
@@ -403,10 +437,10 @@ def test_samples_are_bounded_balanced_and_stable() -> None:
     rows, columns = random.integers(0, 999, 20000), random.integers(0, 999, 20000)
     keys = np.where(np.arange(20000) < 19000, 1, 2).astype(np.uint8)
     painted = Painted(rows, columns, keys)
-    index = choose(painted, 4)
+    index = choose(painted, 4, 4000)
     assert len(index) <= 1000
     assert (keys[index] == 2).sum() == 500
-    half = choose(Painted(rows[:19500], columns[:19500], keys[:19500]), 4)
+    half = choose(Painted(rows[:19500], columns[:19500], keys[:19500]), 4, 4000)
     assert len(set(index.tolist()) & set(half.tolist())) > 450
     assert weigh(keys[index].astype(np.int64)).sum() == pytest.approx(1)
     few = choose(Painted(rows[:3], columns[:3], keys[:3]), 4)
@@ -445,6 +479,22 @@ def test_taps_come_from_the_disk_unchanged_and_errors_of_float16_are_small(
     store = learner._store
     for rounded, tap in zip(store.maps(store.central(photo)).taps, exact.taps, strict=True):
         assert np.abs(rounded - tap).max() <= 2**-11 * np.abs(tap).max()
+
+
+def test_an_image_that_was_removed_does_not_stop_the_others(tmp_path: Path, photo: Path) -> None:
+    learner = Learner(None, tmp_path / "cache")
+    learner.set_classes(CLASSES)
+    other = tmp_path / "other.png"
+    write_image(other, draw(80, 80, 4))
+    paint(learner, photo, draw(150, 230))
+    paint(learner, other, draw(80, 80, 4))
+    assert learner.fit() == 1
+    other.unlink()
+    assert learner.fit() == 2
+    assert learner.predict(photo, range(40), range(40)) is not None
+    with refuses("missing-file", other):
+        learner.predict(other, range(40), range(40))
+    assert {one.image for one in learner.rank([photo, other])} == {photo, other}
 
 
 def test_a_changed_image_is_computed_again(tmp_path: Path, photo: Path) -> None:

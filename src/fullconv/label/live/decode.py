@@ -121,12 +121,25 @@ def _upsample(scores: Float32, dimension: int, up: Upsampling, coarse: range, fi
         cell, place = divmod(first + phase, up.factor)
         count = -(-(len(fine) - phase) // up.factor)
         begin = cell - coarse.start
-        index = np.arange(begin, begin + count)
-        before, after = (np.take(padded, np.clip(index + side, 0, len(coarse) + 1), dimension) for side in (0, 1))
+        before, after = (_cells(padded, begin + side, count, dimension) for side in (0, 1))
         target = [slice(None)] * len(shape)
         target[dimension] = slice(phase, None, up.factor)
-        result[tuple(target)] = before * kernel[place + up.factor] + after * kernel[place]
+        if kernel[place] == 0 or kernel[place + up.factor] == 0:
+            one, weight = (before, kernel[place + up.factor]) if kernel[place] == 0 else (after, kernel[place])
+            np.multiply(one, weight, out=result[tuple(target)])
+        else:
+            np.add(before * kernel[place + up.factor], after * kernel[place], out=result[tuple(target)])
     return result
+
+
+def _cells(padded: Float32, begin: int, count: int, dimension: int) -> Float32:
+    """Return `count` cells of a dimension from `begin` on; beyond its ends, the first or last one."""
+    last = padded.shape[dimension] - 1
+    if begin >= 0 and begin + count - 1 <= last:
+        window = [slice(None)] * padded.ndim
+        window[dimension] = slice(begin, begin + count)
+        return padded[tuple(window)]
+    return np.take(padded, np.clip(np.arange(begin, begin + count), 0, last), dimension)
 
 
 def label(fused: Fused, metadata: ModelMetadata, size: tuple[int, int]) -> UInt8:

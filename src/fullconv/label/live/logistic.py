@@ -52,7 +52,7 @@ class Problem:
         return value + 0.5 * float(np.vdot(layer, penalised)), tall_product(shares, self.inputs) + penalised
 
 
-def solve(problem: Problem, start: Float32, iterations: int = 40, tolerance: float = 1e-4) -> Float32:
+def solve(problem: Problem, start: Float32, iterations: int = 25, tolerance: float = 3e-4) -> Float32:
     """Minimise the loss from `start`, K x D float32, with L-BFGS.
 
     It ends when the gradient is `tolerance` times the one at zero, or after `iterations`. Each iteration lowers the

@@ -21,9 +21,6 @@ __all__ = ["Classes", "Model", "Scale"]
 NEVER = -1000.0
 """The bias of a class that nobody has painted and the start does not know: it is never predicted."""
 
-PENALTY = 0.03
-"""The factor of the squares of the weights, for standardised features."""
-
 FLAT = 1e-3
 """Channels that vary less than this share of their tap's typical channel are scaled as if they varied so much."""
 
@@ -133,20 +130,22 @@ class Model:
         painted = {int(key) for keys in targets for key in np.unique(keys)}
         return bool(painted) and len(painted | set(self.known)) > 1
 
-    def fitted(self, features: Features, targets: UInt8, weights: Float32, scale: Scale) -> Model:
-        """Return the model fitted to samples: their features, class keys and weights."""
+    def fitted(self, features: Features, targets: UInt8, weights: Float32, scale: Scale, penalty: float) -> Model:
+        """Return the model fitted to samples: their features, class keys and weights (see `priors` for the penalty)."""
         keys, numbers, inputs, offsets = self._prepare(features, targets, scale)
         factors = tap_factors(self.split, self.power)
-        problem = Problem(inputs * factors, numbers, weights, offsets, PENALTY, _penalised(len(factors)))
+        problem = Problem(inputs * factors, numbers, weights, offsets, penalty, _penalised(len(factors)))
         start = np.stack([self.fit.get(key, np.zeros(len(factors), np.float32)) / factors for key in keys])
         solved = solve(problem, start) * factors
         return replace(self, fit=dict(zip(keys, solved, strict=True)), scale=scale)
 
-    def judged(self, features: Features, targets: UInt8, groups: Int64, scale: Scale) -> Model:
+    def judged(self, features: Features, targets: UInt8, groups: Int64, scale: Scale, penalty: float) -> Model:
         """Return the model with the prior that predicts held-out groups of samples best."""
         _, numbers, inputs, offsets = self._prepare(features, targets, scale)
         free = _penalised(inputs.shape[1])
-        return replace(self, power=choose_power(self.split, inputs, numbers, offsets, groups, PENALTY, free))
+        return replace(
+            self, power=choose_power(self.split, self.power, inputs, numbers, offsets, groups, penalty, free)
+        )
 
     def _prepare(self, features: Features, targets: UInt8, scale: Scale) -> tuple[list[int], Int64, Float32, Float32]:
         """Return the keys of the classes that are fitted, and of the samples their numbers, inputs and offsets."""

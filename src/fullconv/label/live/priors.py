@@ -9,20 +9,40 @@ from __future__ import annotations
 
 import numpy as np
 
-from fullconv.arrays import Float32, Int64, Mask
+from fullconv.arrays import Float32, Int64, Mask, UInt8
 from fullconv.label.live.logistic import Problem, solve
 from fullconv.label.live.products import narrow_product
 from fullconv.label.live.samples import weigh
 from fullconv.onnx_graph.split import Split
 
-__all__ = ["DEFAULT_POWER", "POWERS", "choose_power", "tap_factors"]
+__all__ = ["DEFAULT_POWER", "POWERS", "choose_penalty", "choose_power", "count_regions", "tap_factors"]
 
-POWERS = (0.0, 0.4, 1.25)
-DEFAULT_POWER = 0.4
-"""The power while fewer than two images have paint."""
+POWERS = (0.2, 0.8)
+DEFAULT_POWER = 0.5
+"""The power while fewer than `MIN_GROUPS` images have paint."""
+
+MIN_GROUPS, CLEARLY = 3, 0.85
+"""A chosen power is changed only if another one has a loss below this share, since few images judge unsteadily."""
 
 JUDGED, FOLDS, ITERATIONS = 1000, 4, 15
 """The samples from which the power is chosen, the parts that are held out in turn, and the steps of each fit."""
+
+
+SIDE = 32
+"""Painted pixels of one class in one square of this side count as one region: they say nearly the same."""
+
+STRENGTH, MIN_PENALTY, MAX_PENALTY = 6.0, 0.01, 0.3
+"""The penalty is `STRENGTH` divided by the number of regions, within these bounds."""
+
+
+def count_regions(rows: Int64, columns: Int64, keys: UInt8) -> int:
+    """Return the number of independent regions among the painted pixels of an image."""
+    return len(np.unique(((rows // SIDE) * 2**24 + columns // SIDE) * 256 + keys))
+
+
+def choose_penalty(regions: int) -> float:
+    """Return the factor of the squared weights: more for few regions, as for a prior of fixed width."""
+    return min(MAX_PENALTY, max(MIN_PENALTY, STRENGTH / max(1, regions)))
 
 
 def tap_factors(split: Split, power: float) -> Float32:
@@ -36,22 +56,32 @@ def tap_factors(split: Split, power: float) -> Float32:
 
 
 def choose_power(
-    split: Split, inputs: Float32, targets: Int64, offsets: Float32, groups: Int64, penalty: float, free: Float32
+    split: Split,
+    power: float,
+    inputs: Float32,
+    targets: Int64,
+    offsets: Float32,
+    groups: Int64,
+    penalty: float,
+    free: Float32,
 ) -> float:
-    """Return the power with the best predictions for held-out groups (images); `DEFAULT_POWER` for a single group.
+    """Return the power with the best predictions for held-out groups (images), or the current `power`.
 
     `inputs` is N x (D + 1), standardised; `targets` are class numbers, `offsets` K x N the logits of the start.
     """
     names, numbers = np.unique(groups, return_inverse=True)
-    if len(names) < 2:
-        return DEFAULT_POWER
+    if len(names) < MIN_GROUPS:
+        return power
     some = np.sort(np.random.default_rng(0).permutation(len(targets))[:JUDGED])
     inputs, targets, offsets, folds = inputs[some], targets[some], offsets[:, some], numbers[some] % FOLDS
     losses = []
-    for power in POWERS:
-        scaled = inputs * tap_factors(split, power)
+    for candidate in POWERS:
+        scaled = inputs * tap_factors(split, candidate)
         losses.append(sum(_held_out(scaled, targets, offsets, folds == fold, penalty, free) for fold in range(FOLDS)))
-    return POWERS[int(np.argmin(losses))] if max(losses) > 0 else DEFAULT_POWER
+    best = int(np.argmin(losses))
+    if power in POWERS and losses[best] > CLEARLY * losses[POWERS.index(power)]:
+        return power
+    return POWERS[best]
 
 
 def _held_out(inputs: Float32, targets: Int64, offsets: Float32, held: Mask, penalty: float, free: Float32) -> float:

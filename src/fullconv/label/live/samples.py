@@ -10,7 +10,7 @@ from fullconv.arrays import Float32, Int64, UInt8
 
 __all__ = ["MAX_SAMPLES", "Painted", "choose", "weigh"]
 
-MAX_SAMPLES = 4000
+MAX_SAMPLES = 3000
 """The samples of all images that are fitted. More take time, and change next to nothing."""
 
 MIN_PER_CLASS = 20
