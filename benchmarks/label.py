@@ -297,7 +297,7 @@ def score_trained(task: Task, canvases: Sequence[Canvas], epochs: int, folder: P
         write_image(folder / "data" / "images" / f"{path.stem}.png", read_image(path).pixels)
         labels = LabelSet.named(task.classes)
         write_label_map(folder / "data" / "masks" / f"{path.stem}.png", canvas.paint, labels)
-    write_text(folder / "data" / "dataset.yaml", json.dumps({"classes": list(task.classes)}) + "\n")
+    write_text(folder / "data" / "dataset.yaml", json.dumps({"names": list(task.classes)}) + "\n")
     command = [sys.executable, "-m", "fullconv", "train", str(folder / "data"), "--out", str(folder / "run")]
     started = time.perf_counter()
     subprocess.run([*command, "--epochs", str(epochs), "--stride", "4"], check=True, stdout=subprocess.DEVNULL)

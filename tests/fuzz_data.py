@@ -7,6 +7,7 @@ each reader: the cases that were run, and what came out that is no FullconvError
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import random
@@ -99,7 +100,7 @@ def mutate_json(seed: bytes, rng: random.Random) -> bytes:
         elif rng.random() < 0.1 and isinstance(node, list):
             node += [node[key]] * rng.choice((1, 3))
         else:
-            node[key] = rng.choice(VALUES)
+            node[key] = copy.deepcopy(rng.choice(VALUES))
     return json.dumps(document).encode("utf-8", "surrogatepass")
 
 
@@ -140,8 +141,8 @@ def read_folder(root: Path, path: Path) -> None:
                 dataset.read(sample)
 
 
-def run_cases(name: str, cases: int, seed: int, report: Callable[[dict[str, Any]], None]) -> None:
-    """Run the cases of one reader in this process."""
+def run_cases(name: str, cases: range, seed: int, report: Callable[[dict[str, Any]], None]) -> None:
+    """Run the cases of one reader in this process. One that takes too long ends the process by a signal."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "data"
         root.mkdir()
@@ -150,12 +151,13 @@ def run_cases(name: str, cases: int, seed: int, report: Callable[[dict[str, Any]
         contents = {path: path.read_bytes() for path in files}
         if read is read_folder:
             assert survey(root).dataset is not None, name
-        for case in range(cases):
+        for case in cases:
             rng = random.Random(f"{name} {seed} {case}")
             path = rng.choice(files)
             content = mutate(path, contents[path], rng)
             report({"case": case})
-            signal.alarm(SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of the processor: the machine may be busy
+            signal.alarm(30 * SECONDS)
             path.write_bytes(content)
             try:
                 read(root, path)
@@ -165,6 +167,7 @@ def run_cases(name: str, cases: int, seed: int, report: Callable[[dict[str, Any]
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 text = f"{type(error).__name__}: {error}"[:200]
                 report({"case": case, "fault": text, "file": path.name, "at": f"{where.filename}:{where.lineno}"})
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.alarm(0)
             path.write_bytes(contents[path])
 
@@ -172,6 +175,23 @@ def run_cases(name: str, cases: int, seed: int, report: Callable[[dict[str, Any]
 def run_reader(name: str, cases: int, seed: int) -> dict[str, Any]:
     """Run the cases in child processes; after a crash, go on with the next case."""
     faults: list[dict[str, Any]] = []
+    first = 0
+    while first < cases:
+        entries, status = run_child(name, range(first, cases), seed)
+        faults += [entry for entry in entries if "fault" in entry]
+        last = max((entry["case"] for entry in entries), default=-1)
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            is_slow = number in (signal.SIGALRM, signal.SIGPROF)
+            faults.append({"case": last, "fault": f"more than {SECONDS} s" if is_slow else f"signal {number}"})
+        elif status or last < first:
+            break
+        first = last + 1
+    return {"reader": name, "cases": first, "faults": faults}
+
+
+def run_child(name: str, cases: range, seed: int) -> tuple[list[dict[str, Any]], int]:
+    """Run cases in a child process with limited memory; return its reports and its wait status."""
     with tempfile.TemporaryFile("w+") as log:
         child = os.fork()
         if not child:
@@ -194,13 +214,7 @@ def run_reader(name: str, cases: int, seed: int) -> dict[str, Any]:
                 os._exit(code)
         status = os.waitpid(child, 0)[1]
         log.seek(0)
-        entries = [json.loads(line) for line in log]
-    faults += [entry for entry in entries if "fault" in entry]
-    last = max((entry["case"] for entry in entries), default=-1)
-    if os.WIFSIGNALED(status):
-        kind = {signal.SIGALRM: f"more than {SECONDS} s"}.get(os.WTERMSIG(status), f"signal {os.WTERMSIG(status)}")
-        faults.append({"case": last, "fault": kind})
-    return {"reader": name, "cases": last + 1, "faults": faults}
+        return [json.loads(line) for line in log], status
 
 
 def main() -> None:

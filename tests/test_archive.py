@@ -56,6 +56,8 @@ def test_bundled_models_and_tables_are_read_from_an_archive(archive: Path, tmp_p
 
 
 def test_bundled_weights_are_read_from_an_archive(archive: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("torchvision")
     code = (
         "from fullconv.net.classifiers.backbones import bundled_weights\n"
         "path = bundled_weights('mobilenet_v2')\n"
@@ -77,4 +79,3 @@ def test_the_notice_of_the_bundled_weights_is_in_the_package() -> None:
     for name in ("mobilenet_v2", "street"):
         assert notice.name in (notice.parent / f"{name}.md").read_text(encoding="utf-8")
     assert project["authors"]
-    assert "serve" not in project["optional-dependencies"]

@@ -12,6 +12,7 @@ from PIL import Image
 from fullconv.arrays import UInt8
 from fullconv.data.class_tables.find import find_tables
 from fullconv.data.class_tables.table import merge
+from fullconv.data.class_tables.text_tables import read_text_table
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError
 from refusals import refuses
@@ -312,3 +313,9 @@ def test_merging_keeps_what_each_table_knows(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refusal:
         merge(find_tables(tmp_path))
     assert refusal.value.faults[0].kind == "class-names"
+
+
+@pytest.mark.parametrize("line", ["1" + " " * 100_000, "a" + " ," * 50_000 + "x", "0 1 2 " * 20_000])
+def test_text_with_endless_lines_is_no_table(tmp_path: Path, line: str) -> None:
+    (tmp_path / "classes.txt").write_text(f"0 sky\n{line}\n", encoding="utf-8")
+    assert read_text_table(tmp_path / "classes.txt", f"0 sky\n{line}z\n") is None

@@ -90,6 +90,16 @@ def test_colors_that_belong_to_no_class_are_refused() -> None:
         LabelSet.named(["sky"]).from_colors(np.array([[[1, 2, 3]]], np.uint8))
 
 
+def test_large_masks_of_colors_are_read_in_bands() -> None:
+    labels = LabelSet.named(["sky", "road", "tree"])
+    label_map = np.random.default_rng(0).choice(np.array([0, 1, 2, 255], np.uint8), (2_100_000, 1))
+    colors = labels.colorize(label_map)
+    np.testing.assert_array_equal(labels.from_colors(colors), label_map)
+    colors[-1] = (1, 2, 3)
+    with refuses("color-without-class", "#010203"):
+        labels.from_colors(colors)
+
+
 def test_the_ids_of_one_class_are_no_range() -> None:
     assert legal_ids(1) == "the only class is 0"
     assert legal_ids(3) == "the 3 classes are 0 to 2"

@@ -70,6 +70,21 @@ def test_hidden_files_and_other_types_are_not_images(folder):
     assert stems(find_dataset(folder), "train") == ["a", "b"]
 
 
+@pytest.mark.parametrize("names", [("images", "masks"), ("image", "label")])
+def test_json_files_next_to_images_with_masks_are_named(tmp_path, names):
+    for number in range(4):
+        put_image(tmp_path / names[0] / f"{number}.png")
+        put_mask(tmp_path / names[1] / f"{number}.png")
+    before = find_dataset(tmp_path)
+    assert "JSON" not in " ".join(before.notes)
+    for name in ("1.json", "2.JSON", "other.json"):
+        (tmp_path / names[0] / name).write_text('{"shapes": []}')
+    dataset = find_dataset(tmp_path)
+    note = f"not read, because there are masks: 2 JSON files such as {names[0]}/1.json"
+    assert note in " ".join(dataset.notes)
+    assert dataset.splits == before.splits
+
+
 def test_without_names_there_are_classes_up_to_the_largest_label(folder):
     (folder / "classes.txt").unlink()
     put_pair(folder, "val", "d", labels=(0, 3, 255))

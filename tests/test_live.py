@@ -481,6 +481,22 @@ def test_taps_come_from_the_disk_unchanged_and_errors_of_float16_are_small(
         assert np.abs(rounded - tap).max() <= 2**-11 * np.abs(tap).max()
 
 
+def test_an_image_that_was_removed_does_not_stop_the_others(tmp_path: Path, photo: Path) -> None:
+    learner = Learner(None, tmp_path / "cache")
+    learner.set_classes(CLASSES)
+    other = tmp_path / "other.png"
+    write_image(other, draw(80, 80, 4))
+    paint(learner, photo, draw(150, 230))
+    paint(learner, other, draw(80, 80, 4))
+    assert learner.fit() == 1
+    other.unlink()
+    assert learner.fit() == 2
+    assert learner.predict(photo, range(40), range(40)) is not None
+    with refuses("missing-file", other):
+        learner.predict(other, range(40), range(40))
+    assert {one.image for one in learner.rank([photo, other])} == {photo, other}
+
+
 def test_a_changed_image_is_computed_again(tmp_path: Path, photo: Path) -> None:
     learner = Learner(None, tmp_path / "cache")
     learner.set_classes(CLASSES)

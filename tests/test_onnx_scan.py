@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 
 from fullconv.runtime import onnx_scan
@@ -128,3 +132,86 @@ def _varint(value: int) -> bytes:
 def test_the_metadata_are_those_of_the_onnx_package():
     model = onnx.load(bundled("street"))
     assert scan_onnx(bundled("street")) == {entry.key: entry.value for entry in model.metadata_props}
+
+
+ROWS = [f"big{number}" for number in range(90)]
+CONSTANTS = {
+    "one large output": [("Expand", ["one", "square"], ["big"], {})],
+    "many outputs": [*(("Expand", ["one", "row"], [name], {}) for name in ROWS), ("Sum", ROWS, ["big"], {})],
+    "doubling": [
+        *(("Concat", [f"x{i}" if i else "one"] * 2, [f"x{i + 1}"], {"axis": 0}) for i in range(28)),
+        ("Identity", ["x28"], ["big"], {}),
+    ],
+    "a product": [
+        ("Expand", ["one", "side"], ["a"], {}),
+        ("Reshape", ["a", "column"], ["b"], {}),
+        ("Mul", ["a", "b"], ["big"], {}),
+    ],
+}
+"""Constant expressions of 1 GB or more in a few hundred bytes."""
+
+LOAD = """
+import resource, sys
+from pathlib import Path
+from fullconv.errors import ModelError
+from fullconv.runtime.load import load_runner
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    load_runner(Path(sys.argv[1]), sys.argv[2])
+except ModelError as error:
+    print(error.code, error)
+print("kilobytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def with_constants(path, nodes):
+    """Save a network whose logits are the image plus the largest number of a constant expression."""
+    sizes = {"square": [16000, 16000], "row": [6_000_000], "side": [16000], "column": [16000, 1]}
+    initializers = [onnx.numpy_helper.from_array(np.array(value), name) for name, value in sizes.items()]
+    initializers.append(onnx.numpy_helper.from_array(np.ones(1, np.float32), "one"))
+    made = [helper.make_node(kind, inputs, outputs, **fields) for kind, inputs, outputs, fields in nodes]
+    made += [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["big"], ["most"], keepdims=0),
+        helper.make_node("Add", ["floats", "most"], ["sum"]),
+        helper.make_node("Transpose", ["sum"], ["logits"], perm=[0, 3, 1, 2]),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", "H", "W", 3])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
+    model = helper.make_model(
+        helper.make_graph(made, "constants", [images], [logits], initializers),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=10,
+    )
+    helper.set_model_props(model, scan_onnx(bundled("street")))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is measured as on Linux")
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize("kind", CONSTANTS)
+def test_constant_expressions_take_little_memory_while_a_file_is_loaded(tmp_path, kind, backend):
+    pytest.importorskip("openvino" if backend == "openvino" else "onnxruntime")
+    path = with_constants(tmp_path / "net.onnx", CONSTANTS[kind])
+    assert path.stat().st_size < 12_000
+    done = subprocess.run([sys.executable, "-c", LOAD, path, backend], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    *refusal, memory = done.stdout.splitlines()
+    assert int(memory.split()[1]) < 700_000, done.stdout
+    assert [line.split()[0] for line in refusal] == (["large-constants"] if backend == "openvino" else [])
+
+
+def test_openvino_refuses_large_constant_expressions_and_loads_weights_of_one_byte(tmp_path):
+    pytest.importorskip("openvino")
+    with refuses("large-constants", "net.onnx", "1.0 GB"):
+        load_runner(with_constants(tmp_path / "net.onnx", CONSTANTS["one large output"]), "openvino")
+    load_runner(bundled("street-int8"), "openvino")
+
+
+def test_the_nodes_of_a_file_are_counted_at_all_depths():
+    def count(graph):
+        inner = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+        return len(graph.node) + sum(map(count, inner))
+
+    assert onnx_scan.read_onnx(bundled("street")).nodes == count(onnx.load(bundled("street")).graph)

@@ -154,6 +154,15 @@ def test_impossible_calls_are_refused_before_any_work(tmp_path: Path) -> None:
     assert files_below(tmp_path) == {"a.png"}
 
 
+def test_an_overlay_that_jpeg_cannot_hold_is_refused_before_the_image_is_predicted(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((1, 65_501, 3), np.uint8)).save(tmp_path / "long.png")
+    ((_, message),) = predict_files(Failing(), [tmp_path / "long.png"], tmp_path / "out").failed
+    assert matches("too-large-for-overlay", message)
+    report = predict_files(StrongestChannel(), [tmp_path / "long.png"], tmp_path / "out", PredictOptions(["labels"]))
+    assert report.failed == ()
+    assert files_below(tmp_path / "out") == {"long.png"}
+
+
 def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
     paths = make(tmp_path, "a.png", "b.bmp", "overlays/c.jpg", "c.tif")
     before = [path.read_bytes() for path in paths]

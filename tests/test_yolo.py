@@ -11,6 +11,7 @@ from PIL import Image
 
 from fullconv.arrays import UInt8
 from fullconv.data.dataset import DataSet
+from fullconv.data.formats.yolo import is_yolo
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.errors import DataError
 from fullconv.faults import Fault
@@ -308,3 +309,15 @@ def test_semantic_masks_of_ultralytics_have_the_names_of_data_yaml(tmp_path: Pat
     assert names_of(dataset) == {split: [f"{split}{i}" for i in range(3)] for split in ("train", "val")}
     for target in targets(dataset).values():
         np.testing.assert_array_equal(target, np.where(TRIANGLE_MAP, 255, SQUARE_MAP))
+
+
+def test_rows_of_long_numbers_are_refused_without_backtracking(tmp_path: Path) -> None:
+    """With a pattern that backtracks, this takes longer than the universe has lasted."""
+    row = "0 " + " ".join(["9" * 500] * 12)
+    assert not is_yolo_text(tmp_path / "bad", f"{row} x\n")
+    assert is_yolo_text(tmp_path / "good", f"{row}\n")
+
+
+def is_yolo_text(root: Path, content: str) -> bool:
+    text(root / "labels" / "a.txt", content)
+    return is_yolo(root)

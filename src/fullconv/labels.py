@@ -18,6 +18,9 @@ __all__ = ["IGNORE_INDEX", "LabelSet", "check_classes", "default_palette", "fold
 IGNORE_INDEX = 255
 """The label of pixels that losses and scores ignore."""
 
+BAND_PIXELS = 2**20
+"""Pixels whose colours are compared at a time, which bounds the memory."""
+
 Color = tuple[int, int, int]
 
 
@@ -139,17 +142,24 @@ class LabelSet:
         White becomes `ignore_index`, unless it is the colour of a class. Raises DataError that lists the colours that
         belong to no class.
         """
-        codes = rgb.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
-        colors, inverse = np.unique(codes, return_inverse=True)
         known = {0xFFFFFF: self.ignore_index}
         known |= {(r << 16) | (g << 8) | b: i for i, (r, g, b) in enumerate(self.palette)}
-        unknown = [f"#{code:06x}" for code in colors.tolist() if code not in known]
-        if unknown:
-            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            message = f"colours that belong to no class: {', '.join(unknown[:5])}{more}; check the palette"
-            raise DataError(message, code="color-without-class")
+        colors = np.array(sorted(known), np.uint32)
         ids = np.array([known[code] for code in colors.tolist()], np.uint8)
-        return ids[inverse].reshape(codes.shape)
+        result, unknown = np.empty(rgb.shape[:2], np.uint8), set[int]()
+        rows = max(1, BAND_PIXELS // max(1, rgb.shape[1]))
+        for top in range(0, len(rgb), rows):
+            band = rgb[top : top + rows].astype(np.uint32)
+            codes = band[..., 0] << 16 | band[..., 1] << 8 | band[..., 2]
+            places = np.minimum(np.searchsorted(colors, codes), len(colors) - 1)
+            result[top : top + rows] = ids[places]
+            unknown.update(np.unique(codes[colors[places] != codes]).tolist())
+        if unknown:
+            listed = ", ".join(f"#{code:06x}" for code in sorted(unknown)[:5])
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            message = f"colours that belong to no class: {listed}{more}; check the palette"
+            raise DataError(message, code="color-without-class")
+        return result
 
 
 def _is_byte(value: object) -> bool:

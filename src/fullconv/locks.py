@@ -66,6 +66,9 @@ def hold_lock(path: Path, subject: str, wait: bool = False) -> Iterator[None]:
         with suppress(OSError):
             _unlock(descriptor)
         os.close(descriptor)
+        if sys.platform == "win32":  # no other process has the file open, or it stays
+            with suppress(OSError):
+                path.unlink()
 
 
 def _acquire(path: Path, wait: bool) -> int | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from types import FrameType
@@ -30,7 +31,8 @@ from fullconv.cli.predict import predict
 from fullconv.cli.report import report
 from fullconv.cli.serve import serve
 from fullconv.cli.train import train
-from fullconv.errors import UNFORESEEN, FullconvError, Interrupted, describe_os_error, describe_unforeseen
+from fullconv.errors import UNFORESEEN, FullconvError, Interrupted, UsageError, describe_os_error, describe_unforeseen
+from fullconv.visible import make_visible
 from fullconv.watchdog import note_handled, watch_signals
 
 __all__ = ["app", "main"]
@@ -65,6 +67,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         with show_log("--debug" in sys.argv), _stoppable(), watch_signals():
+            _check_options(sys.argv[1:])
             app()
     except FullconvError as error:
         _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
@@ -82,6 +85,14 @@ def main() -> None:
             name = error.name or "a package"
             _fail(f"{name} cannot be imported ({error}); install it again, or allow more memory", 1)
         _fail(describe_unforeseen(error), UNFORESEEN)
+
+
+def _check_options(arguments: Sequence[str]) -> None:
+    """Refuse options whose names have control characters: the parser would print them as they are."""
+    for argument in itertools.takewhile(lambda argument: argument != "--", arguments):
+        name = argument.partition("=")[0]
+        if name.startswith("-") and make_visible(name) != name:
+            raise UsageError(f"there is no option {name}; fullconv --help lists all", code="unknown-option")
 
 
 def _open_closed_streams() -> None:

@@ -71,20 +71,24 @@ def serve(
     from fullconv.web import run
     from fullconv.web.security import LOOPBACK, is_loopback
 
-    check_token(token, is_loopback(host))
+    _check_token(token, is_loopback(host))
+    prefix = None if label_studio is None else _check_prefix(label_studio)
     options = ServeOptions(workers=workers, queue=queue, timeout=timeout, max_bytes=max_bytes, max_pixels=max_pixels)
     path = _model_path(model)
     bounds = _parse_bounds(value_range)
     service = Service(lambda: _load(path, backend, model_code, bounds), _short_name(path), options)
     app = make_service(service, token=token, hosts=LOOPBACK if token is None else ("*",))
-    if label_studio is not None:
-        add_label_studio(app, service, check_prefix(label_studio), label_studio_url)
-    run(app, host, port, on_ready=_print_address, grace=timeout + 5)
+    if prefix is not None:
+        add_label_studio(app, service, prefix, label_studio_url)
+    try:
+        run(app, host, port, on_ready=_print_address, grace=timeout + 5)
+    finally:
+        service.close()
     if service.failure is not None:
         raise service.failure
 
 
-def check_token(token: str | None, only_here: bool) -> None:
+def _check_token(token: str | None, only_here: bool) -> None:
     """Raise UsageError if a server that others reach has no token, and for a token that a header cannot hold."""
     if token is None and not only_here:
         message = "other computers can reach this host; add --token T, which every request must then have"
@@ -94,7 +98,7 @@ def check_token(token: str | None, only_here: bool) -> None:
         raise UsageError(message, code="unusable-token")
 
 
-def check_prefix(prefix: str) -> str:
+def _check_prefix(prefix: str) -> str:
     """Return the address below which Label Studio's backend is; raise UsageError for one that has another meaning."""
     if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", prefix) or prefix.startswith(("/v2", "/static")):
         message = f"--label-studio {prefix!r} is not an address; use /label-studio or another path of letters"

@@ -140,7 +140,7 @@ class DeclaredValues:
 def read_values(root: Path) -> DeclaredValues | None:
     """Read `values` and `nearest` of dataset.yaml; None if it has no `values`. Raises DataError for wrong entries."""
     path = root / DESCRIPTION
-    described = read_description(path) if path.is_file() else {}
+    described = read_description(path) if is_given(path) else {}
     values, nearest = described.get("values"), described.get("nearest", False)
     if values is None:
         return None

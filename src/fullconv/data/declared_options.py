@@ -9,6 +9,7 @@ from fullconv.data.classes import DESCRIPTION, READING_KEYS, read_description
 from fullconv.data.reading import ReadingOptions, find_problems
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import is_given
 
 __all__ = ["find_options"]
 
@@ -18,7 +19,7 @@ def find_options(root: Path, given: ReadingOptions, faults: list[Fault]) -> Read
     given.check()
     path = root / DESCRIPTION
     try:
-        values = read_description(path) if path.is_file() else {}
+        values = read_description(path) if is_given(path) else {}
     except DataError:  # check_description reports it
         return given
     declared = {name: values[name] for name in READING_KEYS if name in values}

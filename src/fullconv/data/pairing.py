@@ -14,7 +14,16 @@ from fullconv.files import is_litter
 from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES, image_size
 from fullconv.images.decoders.mask_arrays import ARRAY_MASKS
 
-__all__ = ["check_sizes", "dataset_error", "is_image", "list_by_stem", "list_folder", "normalize_stem", "pair_files"]
+__all__ = [
+    "check_sizes",
+    "dataset_error",
+    "is_image",
+    "list_by_stem",
+    "list_folder",
+    "normalize_stem",
+    "note_json",
+    "pair_files",
+]
 
 
 OTHER_IMAGES = frozenset({".avif", ".dcm", ".dng", ".heic", ".heif", ".jp2", ".jxl"})
@@ -66,6 +75,20 @@ def list_folder(folder: Path, faults: list[Fault] | None = None, split: str | No
 def normalize_stem(name: str) -> str:
     """Return a stem in Unicode form NFC; macOS writes accents as separate characters."""
     return unicodedata.normalize("NFC", name)
+
+
+def note_json(root: Path, images: Iterable[Path]) -> str:
+    """Say that images which have masks have JSON files next to them, too, as labelme writes; these are not read."""
+    homes = {(image.parent, normalize_stem(image.stem)) for image in images}
+    files = [
+        path
+        for folder in sorted({folder for folder, _ in homes})
+        for path in list_folder(folder)
+        if path.suffix.lower() == ".json" and (folder, normalize_stem(path.stem)) in homes
+    ]
+    if not files:
+        return ""
+    return f"not read, because there are masks: {len(files)} JSON files such as {files[0].relative_to(root).as_posix()}"
 
 
 def is_image(path: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from fullconv.images.decoders.headers import IMAGE_SUFFIXES
 from fullconv.images.decoders.open_pillow import MAX_PIXELS
 from fullconv.labels import LabelSet
 
-__all__ = ["overlay", "rgb_view", "write_image", "write_label_map"]
+__all__ = ["fits_format", "overlay", "rgb_view", "write_image", "write_label_map"]
 
 ROWS = 256
 """Rows that are tinted at once; temporary arrays are five times as large as the rows."""
@@ -34,11 +35,16 @@ def write_image(path: StrPath, rgb: UInt8) -> None:
             f"{path}: images cannot be written as {suffix or 'files without a suffix'}; use .png",
             code="unknown-image-suffix",
         )
-    if max(rgb.shape) > _LONGEST_SIDE.get(suffix, MAX_PIXELS):
+    if not fits_format(path, rgb.shape):
         message = f"{path}: {_size(rgb)} pixels do not fit in a {suffix} file; use .png"
         raise UsageError(message, code="image-too-large-for-format")
     with atomic_write(path) as temporary:
         Image.fromarray(rgb).save(temporary, quality=95, subsampling=0)
+
+
+def fits_format(path: StrPath, size: Sequence[int]) -> bool:
+    """Return whether the format that the suffix names can hold an image of this size."""
+    return max(size) <= _LONGEST_SIDE.get(Path(path).suffix.lower(), MAX_PIXELS)
 
 
 def write_label_map(path: StrPath, label_map: UInt8, labels: LabelSet) -> None:

@@ -100,7 +100,7 @@ class Server:
         return values | {"error": self.work.errors.get(id)}
 
     def photo_tile(self, id: str, level: int, column: int, row: int) -> bytes:
-        """Return a tile of a photo as a JPEG file. The list of images asks for it, too, so nobody may look at the photo."""
+        """Return a tile of a photo as a JPEG file. The list of images asks for it, too, for its small pictures."""
         photo = self.store.photo(id)
         with self.work.looking(None):
             return self.pyramid.tile(photo.path, self.store.size(id), level, column, row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fullconv.images.decoders.pillow import GEO_LOST
 from fullconv.images.decoders.values import band_count_error
 from fullconv.images.georeference import read_georeference
 from fullconv.images.video import check_video_support, is_video, read_frames
+from fullconv.images.write import fits_format
 from fullconv.predict.areas_table import AREAS_FILE, format_areas, read_areas, update_areas
 from fullconv.predict.inputs import output_names, refuse_url
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, goes_in_windows, large_targets, predict_large
@@ -151,6 +152,7 @@ class _Predictor:
         kinds = self.options.kinds
         targets = choose_targets(self.out, name, kinds, picture.geo)
         self.refuse_inputs(targets.values(), image)
+        _check_overlay(targets, picture, image)
         self._log_note(source, picture.note)
         self._warn_of_range(source)
         result = segment(self.runner, picture, str(name), source, keep_logits="probabilities" in kinds)
@@ -204,6 +206,14 @@ class _Predictor:
         if note and line not in self.logged:
             log.log(logging.WARNING if note.startswith(GEO_LOST) else logging.INFO, "%s", line)
             self.logged.add(line)
+
+
+def _check_overlay(targets: Mapping[str, Path], picture: Picture, image: str) -> None:
+    """Refuse an image whose overlay its format cannot hold, before the image is predicted."""
+    height, width = picture.pixels.shape[:2]
+    if "overlay" in targets and not fits_format(targets["overlay"], (height, width)):
+        message = f"{image}: {height} x {width} pixels do not fit in the overlay, a {targets['overlay'].suffix} file"
+        raise DataError(f"{message}; save only labels, or cut it into smaller images", code="too-large-for-overlay")
 
 
 def _read_pictures(runner: Runner, path: Path, name: Path) -> Iterator[tuple[Picture, Path, Path | None]]:

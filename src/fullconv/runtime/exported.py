@@ -18,9 +18,17 @@ __all__ = ["ExportedRunner"]
 class ExportedRunner:
     """A `Runner` that upsamples the scores of an exported file to the size of the image."""
 
-    def __init__(self, metadata: ModelMetadata, scores: Callable[[UInt8], Float32]) -> None:
-        """Take the file's metadata and its function from N x H x W x C uint8 to N x K x h x w float32 scores."""
-        self.metadata, self._scores = metadata, scores
+    def __init__(
+        self,
+        metadata: ModelMetadata,
+        scores: Callable[[UInt8], Float32],
+        release_memory: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take the file's metadata and its function from N x H x W x C uint8 to N x K x h x w float32 scores.
+
+        `release_memory` gives back what the backend keeps for the next call, if it can.
+        """
+        self.metadata, self._scores, self.release_memory = metadata, scores, release_memory
 
     @property
     def info(self) -> ModelInfo:

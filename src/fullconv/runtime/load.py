@@ -53,4 +53,4 @@ def load_runner(path: Path, backend: Backend | None = None, code: StrPath | None
     from fullconv.runtime.onnx import OnnxFile
 
     file = OnnxFile.load(path, spin=spin)
-    return ExportedRunner(file.metadata, file.scores)
+    return ExportedRunner(file.metadata, file.scores, file.release_memory)

@@ -14,9 +14,12 @@ from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.runtime.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
-from fullconv.runtime.onnx_scan import scan_onnx
+from fullconv.runtime.onnx_scan import MAX_FOLDED, read_onnx
 
 __all__ = ["OnnxFile"]
+
+_MAX_OUTPUT = "optimization.constant_folding_max_output_size_in_bytes"
+"""ONNX Runtime computes a node of constants while it loads a file only if its output has at most so many bytes."""
 
 
 class OnnxFile:
@@ -44,12 +47,14 @@ class OnnxFile:
         if not path.is_file():
             message = f"{path}: no such file; give a .onnx file that fullconv export wrote"
             raise ModelError(message, code="model-not-found")
-        metadata = ModelMetadata.from_metadata(path, scan_onnx(path))
+        content = read_onnx(path)
+        metadata = ModelMetadata.from_metadata(path, content.metadata)
         onnxruntime.set_default_logger_severity(4)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = 4  # its errors are exceptions, which fullconv words
         options.enable_mem_pattern = False
+        options.add_session_config_entry(_MAX_OUTPUT, str(MAX_FOLDED // max(1, content.nodes)))
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
         name = str(path.absolute())
         try:
@@ -71,9 +76,15 @@ class OnnxFile:
         maps: UInt8 = self._run("label_map", images)
         return maps
 
-    def _run(self, output: str, images: UInt8) -> npt.NDArray[Any]:
+    def release_memory(self) -> None:
+        """Give the memory of the largest call back to the system, by a small call at whose end the arena shrinks."""
+        self._run("logits", np.zeros((1, 64, 64, self.metadata.info.input.channels), np.uint8), shrink=True)
+
+    def _run(self, output: str, images: UInt8, shrink: bool = False) -> npt.NDArray[Any]:
         size = f"{images.shape[1]}x{images.shape[2]}"
         options = onnxruntime.RunOptions()
+        if shrink:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         options.only_execute_path_to_fetches = True
         options.log_severity_level = 4
         try:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from fullconv.errors import ModelError
 
-__all__ = ["scan_onnx"]
+__all__ = ["MAX_FOLDED", "OnnxContent", "read_onnx", "scan_onnx"]
 
 MAX_FIELDS = 2_000_000
 """More fields than any network has; a hostile file could hold very many."""
@@ -24,6 +25,9 @@ MAX_DEPTH = 100
 
 MAX_METADATA = 64 * 2**20
 """The largest size of the metadata in bytes."""
+
+MAX_FOLDED = 256 * 2**20
+"""The bytes that the constant expressions of a file may take when a library computes them in advance."""
 
 _ROOT, _GRAPH, _NODE, _ATTRIBUTE, _TENSOR, _SPARSE, _FUNCTION, _TRAINING, _TEXT = range(9)
 
@@ -40,8 +44,21 @@ _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 """The fields of a TensorProto that say that its numbers are in another file."""
 
 
+@dataclass(frozen=True)
+class OnnxContent:
+    """What a file says without any library: its metadata by name, and the number of its nodes at all depths."""
+
+    metadata: dict[str, str]
+    nodes: int
+
+
 def scan_onnx(path: Path) -> dict[str, str]:
-    """Return the metadata of an ONNX file, by name.
+    """Return the metadata of an ONNX file, by name, after all checks of `read_onnx`."""
+    return read_onnx(path).metadata
+
+
+def read_onnx(path: Path) -> OnnxContent:
+    """Check an ONNX file, and return its metadata and its size.
 
     Raises ModelError for a file that is not an ONNX file or is damaged, that has numbers in other files, or that has
     functions or a training, which `fullconv export` does not write.
@@ -50,7 +67,7 @@ def scan_onnx(path: Path) -> dict[str, str]:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             view = memoryview(content)
             try:
-                return _Scan(path, view).metadata()
+                return _Scan(path, view).content()
             finally:
                 view.release()
     except (OSError, ValueError) as error:
@@ -63,12 +80,14 @@ class _Scan:
     def __init__(self, path: Path, content: memoryview) -> None:
         self._path, self._content, self._fields = path, content, 0
 
-    def metadata(self) -> dict[str, str]:
-        """Check all messages, and return the metadata."""
+    def content(self) -> OnnxContent:
+        """Check all messages, and return the metadata and the number of nodes."""
         texts: dict[str, str] = {}
+        nodes = 0
         waiting = [(_ROOT, 0, len(self._content), 0)]
         while waiting:
             kind, start, end, depth = waiting.pop()
+            nodes += kind == _NODE
             if depth > MAX_DEPTH:
                 raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
             for number, low, high in self._messages(kind, start, end):
@@ -78,7 +97,7 @@ class _Scan:
                     texts[name] = text
                 elif child is not None:
                     waiting.append((child, low, high, depth + 1))
-        return texts
+        return OnnxContent(texts, nodes)
 
     def _messages(self, kind: int, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """Yield the number and bounds of each field with a length; refuse what the kind of message may not hold."""

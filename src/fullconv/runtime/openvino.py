@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from functools import cache
@@ -16,7 +17,7 @@ from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.runtime.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
-from fullconv.runtime.onnx_scan import scan_onnx
+from fullconv.runtime.onnx_scan import MAX_FOLDED, scan_onnx
 from fullconv.runtime.openvino_process import OpenVinoProcess
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it sends usage data and writes into HOME
@@ -30,6 +31,10 @@ KERNELS = 256
 
 Its default, 5000, can take a gigabyte of memory if every image has another size.
 """
+
+
+_PER_BYTE = 32
+"""The bytes of constant expressions that one byte of a file may take more; weights of one byte take 16 as floats."""
 
 
 class OpenVinoFile:
@@ -85,6 +90,7 @@ class _Network:
         core = _core_guard().value
         self.metadata = ModelMetadata.from_metadata(path, scan_onnx(path))
         whole = core.read_model(path)
+        _check_constants(path, whole)
         model = openvino.Model([whole.output("logits")], whole.get_parameters())
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -99,6 +105,29 @@ class _Network:
         with self._lock:
             logits: Float32 = self._request.infer([images], share_inputs=True)[0]
         return logits
+
+
+def _check_constants(path: Path, model: openvino.Model) -> None:
+    """Refuse a network whose constant expressions are large; OpenVINO would compute them all in advance."""
+    constant: set[str] = set()
+    folded = 0
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        sources = [port.get_source_output().get_node().get_name() for port in node.inputs()]
+        if kind in ("Constant", "ShapeOf") or (sources and constant.issuperset(sources)):
+            constant.add(node.get_name())
+            if kind != "Constant":
+                folded += sum(_count_bytes(port) for port in node.outputs())
+    if folded > MAX_FOLDED + _PER_BYTE * path.stat().st_size:
+        size = f"{folded / 1e9:.1f} GB"
+        advice = "which fullconv export does not write; export the model again"
+        message = f"{path} has constant expressions of {size}, {advice}"
+        raise ModelError(message, code="large-constants")
+
+
+def _count_bytes(port: openvino.Output) -> int:
+    shape = port.get_partial_shape()
+    return math.prod(shape.to_shape()) * port.get_element_type().size if shape.is_static else 0
 
 
 def _make_network(path: Path, threads: int | None, precision: Precision | None) -> _Network | OpenVinoProcess:

@@ -36,7 +36,7 @@ from fullconv.serve.service import Service
 from fullconv.serve.uploads import Upload
 from fullconv.web.errors import RequestError
 
-__all__ = ["add_label_studio", "read_config"]
+__all__ = ["Config", "add_label_studio", "read_config"]
 
 KEY = "LABEL_STUDIO_API_KEY"
 MAX_TASKS = 50

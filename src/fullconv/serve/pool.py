@@ -18,13 +18,17 @@ __all__ = ["Pool"]
 
 T = TypeVar("T")
 
+IDLE = 3.0
+"""Seconds without any prediction, after which memory is given back."""
+
 
 class Pool:
     """Runs predictions, `options.workers` at a time; used from one event loop."""
 
-    def __init__(self, options: ServeOptions) -> None:
-        """Start no thread yet."""
-        self.options = options
+    def __init__(self, options: ServeOptions, on_idle: Callable[[], object] = lambda: None) -> None:
+        """Start no thread yet. A worker calls `on_idle` when nothing was inside for `IDLE` seconds."""
+        self.options, self._on_idle = options, on_idle
+        self._timer: asyncio.TimerHandle | None = None
         self._threads = ThreadPoolExecutor(options.workers, "predict")
         self.inside = 0
         """The predictions that wait or run."""
@@ -54,6 +58,7 @@ class Pool:
             raise
         loop = asyncio.get_running_loop()
         self.inside += 1
+        self._stop_timer()
         future = self._threads.submit(self._measure, work)
 
         def finish(_: Future[T]) -> None:
@@ -80,6 +85,7 @@ class Pool:
 
     def close(self) -> None:
         """Let the running predictions end, and drop those that wait."""
+        self._stop_timer()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _measure(self, work: Callable[[], T]) -> T:
@@ -91,6 +97,14 @@ class Pool:
 
     def _leave(self) -> None:
         self.inside -= 1
+        if self.inside == 0:
+            self._stop_timer()
+            self._timer = asyncio.get_running_loop().call_later(IDLE, self._threads.submit, self._on_idle)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 async def _wait_until_gone(request: Request) -> None:

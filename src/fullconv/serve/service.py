@@ -17,7 +17,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from fullconv.errors import DataError, MissingExtra
-from fullconv.runtime.runner import Runner
+from fullconv.runtime.exported import ExportedRunner
+from fullconv.runtime.runner import RangedRunner, Runner
 from fullconv.serve.answers import AnswerFile, As, Asked, answer_image
 from fullconv.serve.metrics import Metrics
 from fullconv.serve.options import ServeOptions
@@ -42,7 +43,7 @@ class Service:
         self._runner: Runner | None = None
         self.failure: BaseException | None = None
         self.draining: Callable[[], bool] = lambda: False
-        self.metrics, self.pool = Metrics(), Pool(options)
+        self.metrics, self.pool = Metrics(), Pool(options, self._release_memory)
         self.folder = Path(tempfile.mkdtemp(prefix="fullconv-serve-"))
         self.metrics.watch("predictions_inside", "Images that wait or are predicted", lambda: self.pool.inside)
         self.metrics.watch("ready", "1 once the model is loaded", lambda: float(self._runner is not None))
@@ -119,6 +120,12 @@ class Service:
             return result
 
         return await self.pool.run(request, measured, on_done)
+
+    def _release_memory(self) -> None:
+        """Give back the memory that the backend keeps for its largest image."""
+        runner = self._runner.runner if isinstance(self._runner, RangedRunner) else self._runner
+        if isinstance(runner, ExportedRunner):
+            runner.release_memory()
 
     def _answer(self, runner: Runner, asked: Asked) -> tuple[AnswerFile, int]:
         try:

@@ -113,9 +113,9 @@ def fill_rings(rings: tuple[npt.NDArray[Any], ...], size: Size, crossings: int =
     top, bottom = int(first.min()), int(end.max())
     left, right = (int(cell) for cell in _cells(np.array([edges[:, ::2].min(), edges[:, ::2].max()]), 0, width))
     if (end - first).sum() <= crossings:
-        keys = np.sort(_cross(edges, first, end, range(top, bottom), (left, right))).reshape(-1, 2)
-        starts, stops = keys[keys[:, 0] < keys[:, 1]].T
-        return RowRuns(top, left, bottom - top, right - left, starts, stops)
+        keys = np.sort(_cross(edges, first, end, range(top, bottom), (left, right)))
+        filled = keys[::2] < keys[1::2]
+        return RowRuns(top, left, bottom - top, right - left, keys[::2][filled], keys[1::2][filled])
     inside = np.zeros((bottom - top, right - left), bool)
     for rows in _bands(first, end, top, bottom, crossings):
         here = (first < rows.stop) & (end > rows.start)
@@ -152,8 +152,13 @@ def _cross(edges: Float64, first: Int64, end: Int64, rows: range, columns: tuple
     """
     lengths = end - first
     row = np.arange(lengths.sum()) + np.repeat(first - (np.cumsum(lengths) - lengths), lengths)
-    x0, y0, x1, y1 = np.repeat(edges, lengths, axis=0).T
-    column = _cells(x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0), *columns)
+    x0, y0, x1, y1 = edges.T
+    at = row + 0.5
+    at -= np.repeat(y0, lengths)
+    at *= np.repeat(x1 - x0, lengths)
+    at /= np.repeat(y1 - y0, lengths)
+    at += np.repeat(x0, lengths)
+    column = _cells(at, *columns)
     keys: Int64 = (row - rows.start) * (columns[1] - columns[0] + 1) + column - columns[0]
     return keys
 
@@ -196,4 +201,5 @@ def _turn_and_move(points: Float64, x: float, y: float, degrees: float) -> Float
 
 def _cells(positions: Float64, low: int, high: int) -> Int64:
     """Return the first cell whose centre is at or after each position, clipped to `low` and `high`."""
-    return np.ceil(positions - 0.5).clip(low, high).astype(np.int64)
+    cells = positions - 0.5
+    return np.ceil(cells, out=cells).clip(low, high, out=cells).astype(np.int64)

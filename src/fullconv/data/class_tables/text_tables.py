@@ -29,6 +29,9 @@ _NUMBERED = (
     re.compile(r"(?P<name>\S.*?)\s*[:,;=\t]\s*(?P<value>\d+)"),
 )
 
+LONGEST_LINE = 1000
+"""Text with longer lines is not a list of classes; the patterns would take long, too."""
+
 _COLUMNS = {
     "name": ("name", "classname", "labelname", "class", "label", "category", "title", "readable"),
     "value": ("pixelvalue", "pixel", "value", "classid", "labelid", "id", "index", "idx", "gray", "grey", "class"),
@@ -47,7 +50,11 @@ def read_text_table(path: Path, text: str) -> ClassTable | None:
     writes it, "number name", or a name alone.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip() and not re.match(r"\s*(//|#(?!\w{6}\b))", line)]
-    if not lines or any(re.search(r"\.(png|jpe?g|tiff?|bmp)\b", line, re.IGNORECASE) for line in lines):
+    if (
+        not lines
+        or max(map(len, lines)) > LONGEST_LINE
+        or any(re.search(r"\.(png|jpe?g|tiff?|bmp)\b", line, re.IGNORECASE) for line in lines)
+    ):
         return None
     if parse_label_map_line(lines[0])[1] is not None:
         labels = read_label_map_file(path)

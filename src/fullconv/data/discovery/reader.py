@@ -19,7 +19,7 @@ from fullconv.data.discovery.rivals import ask_for_images, ask_for_one, ask_for_
 from fullconv.data.mask_classes.decide import decide_and_label
 from fullconv.data.mask_classes.reader import Pair
 from fullconv.data.mask_classes.stored_masks import read_stored_mask, summarize
-from fullconv.data.pairing import normalize_stem
+from fullconv.data.pairing import normalize_stem, note_json
 from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.data.splits import UNDIVIDED
 from fullconv.errors import DataError
@@ -81,6 +81,7 @@ def read_found(root: Path, groups: Sequence[Group], options: ReadingOptions, fau
             )
     if faults:
         return None
+    notes += filter(None, [note_json(root, (pair.image for pair in pairs))])
     labelled = decide_and_label(root, _name_apart(root, pairs), faults, notes, options.mask_nodata)
     if labelled is None:
         return None

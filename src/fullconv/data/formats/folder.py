@@ -8,7 +8,7 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.discovery.words import parse_name
 from fullconv.data.mask_classes.decide import decide_and_label
 from fullconv.data.mask_classes.reader import Pair
-from fullconv.data.pairing import is_image, list_folder, normalize_stem, pair_files
+from fullconv.data.pairing import is_image, list_folder, normalize_stem, note_json, pair_files
 from fullconv.data.reading import ReadingOptions
 from fullconv.data.splits import SPLITS, UNDIVIDED
 from fullconv.faults import Fault
@@ -60,7 +60,7 @@ def read_folder(root: Path, options: ReadingOptions, faults: list[Fault]) -> Dat
         labelled.labels,
         found,
         color_masks=labelled.color_masks,
-        about=_note_unread(root),
+        about="; ".join(filter(None, (_note_unread(root), note_json(root, (pair.image for pair in pairs))))),
         inferences=tuple(notes),
         declares=labelled.declares,
         mask_facts=labelled.facts,

@@ -43,7 +43,9 @@ PROBED = 20
 LEFT_OUT = 0.1
 """At most this share of the label files may lack an image and be left out; more is a fault."""
 
-_ROW = re.compile(r"\d+(\.0*)?(\s+[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?){4,}\s*")
+_ROW = re.compile(r"\d++(\.0*+)?+(\s++[-+]?+(\d++(\.\d*+)?+|\.\d++)([eE][-+]?+\d++)?+){4,}+\s*+")
+"""Possessive: with backtracking, a row of long numbers that ends in another character takes for ever."""
+
 
 logger = logging.getLogger(__name__)
 

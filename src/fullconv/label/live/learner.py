@@ -11,13 +11,14 @@ import numpy as np
 import onnx
 
 from fullconv.arrays import Float32, Int64, UInt8
+from fullconv.errors import DataError
 from fullconv.files import atomic_write
 from fullconv.images.input_format import RGB, InputFormat
 from fullconv.label.live.cache import DiskCache
 from fullconv.label.live.decode import Features, fuse, gather, label, logits_on_grid
 from fullconv.label.live.model import Classes, Model, Scale
 from fullconv.label.live.network import MAX_WHOLE_PIXELS, TapNetwork
-from fullconv.label.live.places import Place, Ranked, find_places, margin, rank_images
+from fullconv.label.live.places import Place, Ranked, find_places, margin, rank_images, read_summary
 from fullconv.label.live.priors import choose_penalty, count_regions
 from fullconv.label.live.samples import Painted, choose, weigh
 from fullconv.label.live.tap_store import Part, TapStore
@@ -102,7 +103,7 @@ class Learner:
         """Fit the samples of all images, and return the number of the new version.
 
         It is 0, and there is no prediction, while fewer than two classes are painted and the start has no classes of
-        these names either. Raises DataError for an image that cannot be read any more.
+        these names either. The paint of an image that cannot be read any more is left out.
         """
         with self._fitting:
             with self._state:
@@ -112,10 +113,14 @@ class Learner:
             for image, pixels in painted.items():
                 index = choose(pixels, len(painted))
                 index = index[np.isin(pixels.keys[index], list(known))]
-                if len(index):
+                if not len(index):
+                    continue
+                try:
                     features.append(self._features(image, pixels.rows[index], pixels.columns[index]))
-                    targets.append(pixels.keys[index])
-                    regions += count_regions(pixels.rows[index], pixels.columns[index], pixels.keys[index])
+                except (OSError, DataError):  # removed or damaged since it was painted; its paint waits for it
+                    continue
+                targets.append(pixels.keys[index])
+                regions += count_regions(pixels.rows[index], pixels.columns[index], pixels.keys[index])
             scale = self._scale(painted)
             if scale is None or not model.fittable(targets):
                 model = model.reset()
@@ -223,7 +228,7 @@ class Learner:
         return replace(metadata, info=info, notes=notes)
 
     def _scale(self, painted: dict[Path, Painted]) -> Scale | None:
-        summaries = [self._store.summary(image) for image in sorted(painted)]
+        summaries = [read_summary(self._store, image) for image in sorted(painted)]
         known = [summary for summary in summaries if summary is not None]
         return Scale.of(known, self._store.network.channels) if known else None
 

@@ -14,7 +14,7 @@ from fullconv.label.live.model import Model, Scale
 from fullconv.label.live.samples import Painted
 from fullconv.label.live.tap_store import Summary, TapStore
 
-__all__ = ["Place", "Ranked", "find_places", "margin", "rank_images"]
+__all__ = ["Place", "Ranked", "find_places", "margin", "rank_images", "read_summary"]
 
 BLOCKS = 16
 """An image's longer side is divided into so many blocks, at least; the places are blocks."""
@@ -90,7 +90,7 @@ def rank_images(
     """Return the images by what a label would teach: uncertainty, and unlikeness to the images that have paint."""
     summaries: dict[Path, Summary] = {}
     for image in images:
-        summary = _summary(store, image)
+        summary = read_summary(store, image)
         if summary is not None:
             summaries[image] = summary
     if scale is None and summaries:
@@ -108,7 +108,8 @@ def rank_images(
     return sorted(ranked, key=lambda one: -one.score)
 
 
-def _summary(store: TapStore, image: Path) -> Summary | None:
+def read_summary(store: TapStore, image: Path) -> Summary | None:
+    """Return the summary of an image; None if its taps were not computed, or the image cannot be read."""
     try:
         return store.summary(image)
     except (OSError, FullconvError):

@@ -76,9 +76,9 @@ class TapStore:
 
     def size(self, image: Path) -> tuple[int, int]:
         """Return the height and width of an image. Raises DataError for files that are not images."""
-        status = image.stat()
-        stamp = status.st_size, status.st_mtime_ns
-        if self._sizes.get(image, (None,))[0] != stamp:
+        status = image.stat() if image.is_file() else None
+        stamp = (status.st_size, status.st_mtime_ns) if status else (0, 0)
+        if status is None or self._sizes.get(image, (None,))[0] != stamp:
             with open_image(image, self.input) as reader:
                 self._sizes[image] = stamp, reader.size
         return self._sizes[image][1]
