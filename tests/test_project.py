@@ -61,10 +61,9 @@ def test_pre_commit_runs_what_make_check_runs() -> None:
     entries = [hook["entry"] for hook in hooks]
     recipe = re.search(r"^check: venv\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert recipe is not None
-    wanted = {
-        re.sub(r".*(ruff format|ruff|mypy|codespell|make_commands|check_pages).*", r"\1", row) for row in recipe[1].split("\n")
-    }
-    found = {re.sub(r".*(ruff format|ruff|mypy|codespell|make_commands|check_pages).*", r"\1", entry) for entry in entries}
+    name = re.compile(r".*(ruff format|ruff|mypy|codespell|make_commands|check_pages).*")
+    wanted = {name.sub(r"\1", row) for row in recipe[1].split("\n")}
+    found = {name.sub(r"\1", entry) for entry in entries}
     assert found == wanted - {""}
     assert {hook["language"] for hook in hooks} == {"system"}
 
