@@ -85,6 +85,7 @@ class TapNetwork:
         """Return the taps of H x W x C uint8, which are the pixels that `cuts` read. One call runs at a time."""
         options = onnxruntime.RunOptions()
         options.log_severity_level = 4
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")  # gigabytes for large images
         names = [f"live_{index}" for index in range(len(self.split.taps))]
         with self._one_at_a_time:
             try:
