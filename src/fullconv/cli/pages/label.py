@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["label"]
 
+PORT = 8765
+"""The usual port of the page."""
+
 
 def label(
     photos: Annotated[
@@ -40,8 +43,15 @@ def label(
         ),
     ] = None,
     port: Annotated[
-        int, typer.Option(metavar="N", min=0, max=65535, help="Port of the page.", show_default="any free port")
-    ] = 0,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=65535,
+            help="Port of the page; 0: any free one.",
+            show_default="8765 if it is free",
+        ),
+    ] = None,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the address, and do not open a browser.")
     ] = False,
@@ -83,8 +93,19 @@ def label(
         logging.getLogger("fullconv.web").setLevel(logging.WARNING)  # requests are no news to who paints
         with closing(server):
             server.open()
-            run(app, "127.0.0.1", port, show, grace=10)
+            run(app, "127.0.0.1", _free_port() if port is None else port, show, grace=10)
         say(f"all labels are in {store.data}; next: fullconv train {store.data}")
+
+
+def _free_port() -> int:
+    """Return the usual port, under whose address the browser keeps what a tab can undo; 0 if it is in use."""
+    import socket
+
+    try:
+        with socket.create_server(("127.0.0.1", PORT)):
+            return PORT
+    except OSError:
+        return 0
 
 
 def _model_file(model: str) -> Path:
