@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -135,6 +139,9 @@ def test_a_line_runs(
     shutil.copytree(files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     words = shlex.split(line)
+    if words[1] in ("label", "serve"):
+        assert_serves(words[1:])
+        return
     if words[1] == "train":
         shutil.rmtree("runs")
         monkeypatch.setattr(choose, "STEPS", 8)
@@ -151,6 +158,16 @@ def test_a_line_runs(
         assert {path for path in tmp_path.rglob("*") if path.is_file()} - before, "the line writes no file"
     else:
         assert captured.out
+
+
+def assert_serves(words: list[str]) -> None:
+    """Run a command that serves pages until it prints its address, and end it by a signal."""
+    command = [sys.executable, "-m", "fullconv", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"BROWSER": "true"}) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("line", LINES)

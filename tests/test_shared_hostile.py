@@ -22,6 +22,7 @@ HOSTILE = Path(__file__).parents[2] / "shared" / "cases" / "hostile"
 FILES = sorted(HOSTILE.glob("*.*")) if HOSTILE.is_dir() else []
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not FILES, reason="the files lie only on the developers' machines"),
     pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is one of Linux"),
 ]
