@@ -329,6 +329,7 @@ def test_an_unknown_layout_lists_the_folders_content_and_the_known_layouts(tmp_p
         find_dataset(other)
     assert [line.split(":")[0] for line in refusal.error.details] == [
         "folder",
+        "folder that `fullconv label` writes",
         "images and masks in folders or files whose names say so, for example image and label, or a.jpg and a_mask.png",
         "CamVid",
         "VOC",
