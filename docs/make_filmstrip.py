@@ -68,7 +68,7 @@ OTHERS: Sequence[tuple[int, Sequence[tuple[str, Sequence[Point]]]]] = (
 
 def write_photos(folder: Path) -> None:
     """Write the four quarters of the picture, SIDE x SIDE pixels each."""
-    picture = Image.fromarray(data.immunohistochemistry())  # type: ignore[no-untyped-call]
+    picture = Image.fromarray(data.immunohistochemistry())
     half = SIDE
     folder.mkdir()
     for number, (left, top) in enumerate([(0, 0), (half, 0), (0, half), (half, half)], 1):
