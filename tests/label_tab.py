@@ -6,8 +6,6 @@ import base64
 import gzip
 import io
 import json
-import os
-import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +13,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from label_fake import TOKEN, Fake, serving
@@ -23,7 +20,7 @@ from label_fake import TOKEN, Fake, serving
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
-__all__ = ["Server", "Tab", "launched", "open_fake", "opened", "wait_until"]
+__all__ = ["Server", "Tab", "open_fake", "opened", "wait_until"]
 
 TILE = 512
 
@@ -162,23 +159,6 @@ class Tab:
 
     def checked(self, group: str) -> str:
         return str(self.page.locator(f"input[name={group}]:checked").input_value())
-
-
-@contextmanager
-def launched() -> Iterator[Browser]:
-    """Give Chromium; without it the test is skipped, but in CI it fails."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        stop("needs Chromium and playwright: apt-get install chromium, pip install playwright")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @contextmanager

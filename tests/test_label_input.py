@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -11,18 +10,12 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
 from label_fake import Fake, draw_scenes
-from label_tab import launched, wait_until
 from label_tab import open_fake as page
+from label_tab import wait_until
 from test_pages import DARKNESS, FAINT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
 
 
 def test_one_finger_paints_and_two_zoom_and_move(browser: Browser) -> None:

@@ -20,7 +20,7 @@ from fullconv.label.app import make_label_app, make_server
 from fullconv.label.live.learner import Learner
 from fullconv.label.store.session import open_session
 from label_fake import TOKEN, draw_scene, serving
-from label_tab import Server, Tab, launched, opened, wait_until
+from label_tab import Server, Tab, opened, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -33,12 +33,6 @@ def make_photos() -> dict[str, np.ndarray]:
     marks = np.full((1100, 1500, 3), 90, np.uint8)
     marks[528:544, 736:752] = RED
     return {"scene": draw_scene(900, 600, 1), "marks": marks, "small": draw_scene(300, 200, 2)}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,20 +11,14 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
 from label_fake import Fake, Picture, draw_scene, draw_scenes
-from label_tab import launched, wait_until
 from label_tab import open_fake as page
+from label_tab import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 EVIL = "<img src=x onerror=alert(1)>\"'&"
 NETWORK = "Failed to load resource"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
 
 
 def test_an_empty_folder_says_what_to_do(browser: Browser) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
@@ -115,8 +114,7 @@ def add_image_routes(app: FastAPI, server: Server) -> None:
 
     @app.post("/api/images/{id}/strokes")
     def strokes(id: Id, body: _StrokeBody) -> dict[str, Any]:
-        radius = body.radius if math.isfinite(body.radius) else 0.0
-        values = body.client, body.tool, body.class_, body.points, radius, body.tolerance, body.scope
+        values = body.client, body.tool, body.class_, body.points, body.radius, body.tolerance, body.scope
         with _refusals():
             return server.paint(id, StrokeRequest(*values))
 

@@ -16,10 +16,31 @@ from fullconv.runtime.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.onnx_scan import MAX_FOLDED, read_onnx
 
-__all__ = ["OnnxFile"]
+__all__ = ["OnnxFile", "open_session"]
 
 _MAX_OUTPUT = "optimization.constant_folding_max_output_size_in_bytes"
 """ONNX Runtime computes a node of constants while it loads a file only if its output has at most so many bytes."""
+
+
+def open_session(
+    path: Path, model: str | bytes, nodes: int, threads: int | None = None, spin: bool = True
+) -> ForkSafe[onnxruntime.InferenceSession]:
+    """Open a session on the CPU for `model`, a file name or the content of one, of so many nodes.
+
+    `threads` and `spin` are those of `OnnxFile.load`. Raises ModelError, which names `path`, if ONNX Runtime cannot
+    read it.
+    """
+    onnxruntime.set_default_logger_severity(4)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.log_severity_level = 4  # its errors are exceptions, which fullconv words
+    options.enable_mem_pattern = False
+    options.add_session_config_entry(_MAX_OUTPUT, str(MAX_FOLDED // max(1, nodes)))
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    try:
+        return ForkSafe(lambda: onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
+    except Exception as error:  # ONNX Runtime's exceptions have no other common class
+        raise ModelError(f"{path}: cannot be read as an ONNX file: {error}", code="invalid-onnx-file") from error
 
 
 class OnnxFile:
@@ -49,19 +70,7 @@ class OnnxFile:
             raise ModelError(message, code="model-not-found")
         content = read_onnx(path)
         metadata = ModelMetadata.from_metadata(path, content.metadata)
-        onnxruntime.set_default_logger_severity(4)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
-        options.log_severity_level = 4  # its errors are exceptions, which fullconv words
-        options.enable_mem_pattern = False
-        options.add_session_config_entry(_MAX_OUTPUT, str(MAX_FOLDED // max(1, content.nodes)))
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-        name = str(path.absolute())
-        try:
-            session = ForkSafe(lambda: onnxruntime.InferenceSession(name, options, providers=["CPUExecutionProvider"]))
-        except Exception as error:  # ONNX Runtime's exceptions have no other common class
-            raise ModelError(f"{path}: cannot be read as an ONNX file: {error}", code="invalid-onnx-file") from error
-        return cls(session, metadata)
+        return cls(open_session(path, str(path.absolute()), content.nodes, threads, spin), metadata)
 
     def scores(self, images: UInt8) -> Float32:
         """Map N x H x W x C uint8 to logits at the prediction stride, N x K x h x w float32 (the output `logits`)."""

@@ -118,9 +118,7 @@ class _Server(uvicorn.Server):
 def _library_log() -> Iterator[None]:
     """Write uvicorn's warnings as events. Requests that are not HTTP are no warnings: strangers send them."""
     logger, handler = logging.getLogger("uvicorn.error"), LibraryHandler(logging.WARNING)
-    handler.addFilter(
-        lambda record: not record.getMessage().startswith(("Invalid HTTP", "Unsupported upgrade", "No sup"))
-    )
+    handler.addFilter(lambda record: not record.getMessage().startswith(_NOT_HTTP))
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     try:

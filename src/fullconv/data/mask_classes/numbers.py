@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fullconv.data.mask_classes.nearest import are_apart, find_centers, find_nearest, is_smeared, measure_moved
+from fullconv.data.mask_classes.nearest import (
+    UNCLEAR_SHARE,
+    are_apart,
+    find_centers,
+    find_nearest,
+    is_smeared,
+    measure_moved,
+)
 from fullconv.data.mask_classes.nodata import is_ignored
 from fullconv.data.mask_classes.remedies import number_entries, suggest_values
 from fullconv.data.mask_classes.summary import (
@@ -29,8 +36,6 @@ FEWEST_LEVELS = 64
 
 WARNED_SHARE = 0.01
 """A larger share of pixels that are set to the nearest class is a warning."""
-
-UNCLEAR_SHARE = 0.05
 
 
 def decide_numbers(

@@ -12,12 +12,11 @@ import onnx
 import onnxruntime
 
 from fullconv.arrays import Float32, UInt8
-from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.geometry.interpolation import Interpolation
 from fullconv.geometry.tiles import Cut, Window
 from fullconv.onnx_graph.split import Split, read_split
-from fullconv.runtime.forks import ForkSafe
+from fullconv.runtime.onnx import open_session
 
 __all__ = ["MAX_WHOLE_PIXELS", "SIDE", "Maps", "TapNetwork", "tile_cuts"]
 
@@ -53,19 +52,8 @@ class TapNetwork:
         """Read and cut the file. Raises ModelError as `read_split`."""
         self.split: Split = read_split(path)
         self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        content = _with_channels_last(self.split).SerializeToString()
-        onnxruntime.set_default_logger_severity(4)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = usable_cores()
-        options.log_severity_level = 4
-        options.enable_mem_pattern = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = ForkSafe(
-                lambda: onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-            )
-        except Exception as error:  # ONNX Runtime's exceptions have no other common class
-            raise ModelError(f"{path}: cannot be read as an ONNX file: {error}", code="invalid-onnx-file") from error
+        body = _with_channels_last(self.split)
+        self._session = open_session(path, body.SerializeToString(), len(body.graph.node), spin=False)
         self._one_at_a_time = Lock()
         vertical, horizontal = zip(*self.split.upsamplings, strict=True) if self.split.upsamplings else ((), ())
         (rows, columns), (top, left) = self.split.metadata.upsamplings, self.split.metadata.lead

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from fullconv.arrays import Int64, UInt8
 from fullconv.errors import DataError, UsageError
@@ -133,23 +133,21 @@ class Store:
 
     def undo(self, id: str, client: str) -> Stroke | None:
         """Take back the last stroke of a client on an image, and return it; None if there is none."""
-        with self._opened(id) as opened:
-            stroke = opened.canvas.last_done(client)
-            if stroke is None:
-                return None
-            opened.journal.append({"op": "undo", "id": stroke.id, "client": client})
-            opened.canvas.undo(client)
-        self._mark(id)
-        return stroke
+        return self._move(id, client, "undo")
 
     def redo(self, id: str, client: str) -> Stroke | None:
         """Paint the last undone stroke of a client again, and return it; None if there is none."""
+        return self._move(id, client, "redo")
+
+    def _move(self, id: str, client: str, operation: Literal["undo", "redo"]) -> Stroke | None:
+        """Note that a stroke is undone or redone, and then do it."""
         with self._opened(id) as opened:
-            stroke = opened.canvas.last_undone(client)
+            canvas, undoes = opened.canvas, operation == "undo"
+            stroke = canvas.last_done(client) if undoes else canvas.last_undone(client)
             if stroke is None:
                 return None
-            opened.journal.append({"op": "redo", "id": stroke.id, "client": client})
-            opened.canvas.redo(client)
+            opened.journal.append({"op": operation, "id": stroke.id, "client": client})
+            canvas.undo(client) if undoes else canvas.redo(client)
         self._mark(id)
         return stroke
 

@@ -66,12 +66,6 @@ class Stroke:
     radius: float = 0.0
     keys: UInt8 | None = None
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether the stroke lies outside of the image."""
-        left, top, right, bottom = self.box
-        return left >= right or top >= bottom
-
     def to_line(self) -> dict[str, Any]:
         """Return the stroke as a line of a journal."""
         line: dict[str, Any] = {"op": "stroke", "id": self.id, "client": self.client, "tool": self.tool}
