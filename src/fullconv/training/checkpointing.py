@@ -9,13 +9,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import torch
+from lightning.fabric import Fabric
 from pydantic import Field, FiniteFloat, TypeAdapter
 from torch import Tensor
 from torch.optim import Optimizer
@@ -25,6 +26,7 @@ from fullconv.files import atomic_write, write_text
 from fullconv.locks import hold_folder
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, save_net
+from fullconv.ranks import is_main_process
 from fullconv.training.task import SegmentationTask
 from fullconv.watchdog import note_handled, set_patience
 
@@ -54,8 +56,11 @@ class RunState:
 
 @contextmanager
 def hold_run(out: Path) -> Iterator[None]:
-    """Be the only process that writes the folder of a run, a ladder or folds. Raises FullconvError for a second one."""
-    with hold_folder(out):
+    """Be the only process that writes the folder of a run, a ladder or folds. Raises FullconvError for a second one.
+
+    The other processes of the same training write nothing, and wait for nothing.
+    """
+    with hold_folder(out) if is_main_process() else nullcontext():
         yield
 
 
@@ -96,7 +101,8 @@ class Checkpointing:
     """Saves a run every few minutes, after each validation and on a signal.
 
     It writes into the run folder: last.ckpt (everything needed to resume), last.safetensors, best.safetensors (the best
-    mIoU on the validation images) and metrics.csv. Every file is written atomically.
+    mIoU on the validation images) and metrics.csv. Every file is written atomically. Of several processes, `fabric`
+    makes the first one write, and makes all stop at the same step.
     """
 
     def __init__(self, out: Path, saved: Saved, state: RunState, steps_per_epoch: int, save_minutes: float) -> None:
@@ -105,6 +111,7 @@ class Checkpointing:
         self.started = time.monotonic() - state.seconds
         self.saved_at = time.monotonic()
         self.stop: str | None = None
+        self.fabric: Fabric | None = None
         self._handlers: dict[int, Any] = {}
 
     @contextmanager
@@ -117,7 +124,7 @@ class Checkpointing:
             yield
             return
         set_patience(STEP_SECONDS)
-        stopping = {signal.SIGINT, signal.SIGTERM}
+        stopping: set[int] = {signal.SIGINT, signal.SIGTERM}
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
             stopping.add(signal.SIGHUP)
         try:
@@ -153,19 +160,32 @@ class Checkpointing:
         self.state.validated = self.state.step = task.step
         self.state.rows.append(self._row(task, scores))
         task.losses.clear()
-        self._write(task, scores)
+        if self.writes:
+            self._write(task, scores)
         self.state.best = max(self.state.best, scores.mean_iou)
         self.save(task, optimizer)
 
     def stop_after_signal(self, task: SegmentationTask, optimizer: Optimizer) -> None:
-        """After a signal, save and raise Interrupted. A resumed run repeats an interrupted validation."""
-        if self.stop:
+        """After a signal to any process, save and raise Interrupted. A resumed run repeats a validation."""
+        if self._is_stopping():
             self.save(task, optimizer)
             raise Interrupted(
-                f"stopped by {self.stop} at step {self.state.step}; everything is saved in {self.out}. "
+                f"stopped by {self.stop or 'a signal'} at step {self.state.step}; everything is saved in {self.out}. "
                 "Run the same command with --resume to continue.",
                 code="stopped-by-signal",
             )
+
+    @property
+    def writes(self) -> bool:
+        """Return whether this process writes the run folder."""
+        return self.fabric is None or bool(self.fabric.is_global_zero)
+
+    def _is_stopping(self) -> bool:
+        """Return whether a signal has reached this process, or any other one; all get the same answer."""
+        if self.fabric is None or self.fabric.world_size == 1:
+            return self.stop is not None
+        signals = torch.tensor(int(self.stop is not None), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(signals, reduce_op="sum") > 0)
 
     def _row(self, task: SegmentationTask, scores: Scores) -> dict[str, float]:
         loss = sum(task.losses) / len(task.losses) if task.losses else float("nan")
@@ -202,7 +222,10 @@ class Checkpointing:
             "fullconv": vars(self.state),
             "state_dict": task.state_dict(),
             "optimizer_states": [optimizer.state_dict()],
+            "precision": {} if self.fabric is None else self.fabric.strategy.precision.state_dict(),
         }
+        if not self.writes:
+            return
         with atomic_write(self.out / "last.ckpt", errors=(RuntimeError,)) as temporary:
             torch.save(checkpoint, temporary)
         self.saved_at = time.monotonic()

@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -15,7 +16,7 @@ from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.metrics import Scores
 from fullconv.net.fcn.network import FCN
 from fullconv.net.torch_runner import largest
-from fullconv.training.loss import compute_banded_loss, iterate_banded_logits
+from fullconv.training.loss import compute_banded_loss, iterate_banded_logits, sum_weights
 from fullconv.training.one_value import explain_one_value
 from fullconv.training.recipe import Recipe
 
@@ -35,6 +36,7 @@ class SegmentationTask(nn.Module):
 
     `step` counts the optimizer steps since the start of the run, `losses` are those since the last validation, and
     `confusion` is the K x K int64 matrix of the current validation: rows are true classes, columns predicted ones.
+    With several processes, `fabric` sums over them, and each call gets the process's share of a batch.
     """
 
     weights: Tensor
@@ -49,6 +51,12 @@ class SegmentationTask(nn.Module):
         self.register_buffer("confusion", counts, persistent=False)
         self.step = 0
         self.losses: list[float] = []
+        self.fabric: Fabric | None = None
+
+    @property
+    def processes(self) -> int:
+        """Return the number of processes that train together."""
+        return 1 if self.fabric is None else int(self.fabric.world_size)
 
     @property
     def best(self) -> FCN:
@@ -65,14 +73,39 @@ class SegmentationTask(nn.Module):
         score = compute_scores(self.net, inputs, target)
         loss = compute_banded_loss(self.net, score, target, self.weights, self.recipe.normalized)
         value = float(loss.detach())
+        if self.processes > 1:
+            loss = loss * self._share(target)
+            value = float(self._sum(loss)) / self.processes
         if not np.isfinite(value):
             raise FullconvError(
-                f"the loss became {value} at step {self.step}, on the batch {', '.join(names)}; check these images "
-                f"and masks, or lower the learning rate (--lr, now {self.learning_rate():.2g})",
+                f"the loss became {value} at step {self.step}, on the batch {', '.join(self._gather(names))}; check "
+                f"these images and masks, or lower the learning rate (--lr, now {self.learning_rate():.2g})",
                 code="loss-not-finite",
             )
         self.losses.append(value)
         return loss
+
+    def _share(self, target: Tensor) -> Tensor | int:
+        """Return the factor of this process's loss, with which the mean over the processes is the loss of one process.
+
+        Processes have different numbers of labelled pixels, and DDP takes the mean of their gradients.
+        """
+        if not self.recipe.normalized:
+            return self.processes
+        weight = sum_weights(target, self.weights)
+        return weight * self.processes / self._sum(weight).clamp_min(1e-6)
+
+    def _sum(self, value: Tensor) -> Tensor:
+        """Return the sum over all processes."""
+        assert self.fabric is not None
+        return cast(Tensor, self.fabric.all_reduce(value.detach().clone(), reduce_op="sum"))
+
+    def _gather(self, names: list[str]) -> list[str]:
+        """Return the names of the samples of all processes."""
+        shares = [names] * self.processes
+        if self.processes > 1:
+            torch.distributed.all_gather_object(shares, names)
+        return [name for share in shares for name in share]
 
     def finish_step(self) -> None:
         """Count a step of the optimizer, and update the average."""
@@ -123,7 +156,7 @@ class SegmentationTask(nn.Module):
             for (rate, decay), parameters in groups.items()
         ]
         if self.recipe.optimizer == "adamw":
-            return torch.optim.AdamW(settings, fused=True)
+            return torch.optim.AdamW(settings, fused=not self.recipe.fp16)  # the fused one cannot be clipped in fp16
         return torch.optim.SGD(settings, lr=self.base_rate(), momentum=self.recipe.momentum)
 
     def set_rates(self, optimizer: torch.optim.Optimizer) -> None:

@@ -64,7 +64,7 @@ class Reports:
         self._report(self.task.scores(), is_best)
 
     def _report(self, scores: Scores | None = None, is_best: bool = False) -> None:
-        if self.on_progress is None:
+        if self.on_progress is None or not self.checkpointing.writes:
             return
         step, steps = self.task.step, self.task.total_steps
         epoch, left = step / self.checkpointing.steps_per_epoch, self._seconds_left()

@@ -14,10 +14,11 @@ from fullconv.errors import ModelError, UsageError
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.report.source import read_settings
 from fullconv.training.job import Job
+from fullconv.training.recipe import Recipe
 
 __all__ = ["check_run", "describe_settings"]
 
-MAY_DIFFER = {"save_minutes", "workers", "choices", "range", "notes", "fullconv", "torch", "code_sha256"}
+MAY_DIFFER = {"save_minutes", "workers", "hardware", "choices", "range", "notes", "fullconv", "torch", "code_sha256"}
 """Settings that may differ when a run resumes, because they do not change its outcome."""
 
 
@@ -41,6 +42,7 @@ def describe_settings(dataset: DataSet, job: Job, statistics: DataSetStatistics)
         "weights": job.weights,
         "start": str(job.start) if job.start else None,
         "recipe": job.recipe.to_dict(),
+        "hardware": vars(job.hardware),
         **({"choices": choices} if choices else {}),
     }
 
@@ -55,7 +57,8 @@ def check_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
     before = read_settings(out / "recipe.yaml")
     try:
         before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # with newer options
-    except (KeyError, TypeError, ValueError) as error:
+        before["recipe"] = Recipe.from_dict(before["recipe"]).to_dict()
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         message = f"{out / 'recipe.yaml'} is damaged ({error}); restore it, or move it away"
         raise ModelError(message, code="damaged-run-folder") from error
     differ = [
