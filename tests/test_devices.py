@@ -13,11 +13,13 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 import rank_work
 from fullconv.cli.options import parse_devices
@@ -32,7 +34,7 @@ from fullconv.training.checkpointing import load_state
 from fullconv.training.data_module import DataModule
 from fullconv.training.job import Hardware, Job, TrainingOptions, make_job
 from fullconv.training.recipe import default_recipe, override
-from fullconv.training.run.devices import count_devices, read_world
+from fullconv.training.run.devices import count_devices, read_world, synchronize_norms
 from fullconv.training.run.processes import run_in_processes
 from fullconv.training.task import SegmentationTask
 from fullconv.training.train import train
@@ -231,6 +233,15 @@ def test_batch_norms_of_all_processes_stay_equal_and_resuming_is_exact(
     assert_same(train_in(2, data, job(spec), out, resume=True), whole, rtol=0, atol=0)
 
 
+def test_batch_norms_for_gpus_are_synchronized_with_the_same_weights() -> None:
+    """Only the exchange of the modules is tested: torch's own have no kernel for the CPU."""
+    net = build(NetSpec("digits", 11, stride=8))
+    before, norms = dict(net.named_parameters()), sum(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+    synchronize_norms(SimpleNamespace(world_size=2, device=torch.device("cuda")), net)  # type: ignore[arg-type]
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in net.modules()) == norms > 0
+    assert all(net.get_parameter(name) is value for name, value in before.items())
+
+
 def test_more_processes_than_images_train_and_smaller_batches_are_refused(
     data: DataSet, plain: NetSpec, tmp_path: Path
 ) -> None:
@@ -357,7 +368,7 @@ def test_a_process_that_fails_ends_all_with_its_rank_and_cause(kind: str, code: 
 
 
 def test_an_error_of_any_process_stays_what_it_is_and_names_the_rank() -> None:
-    with pytest.raises(DataError, match="^image 7 is damaged$") as caught:
+    with pytest.raises(DataError, match=r"^image 7 is damaged$") as caught:
         run_work("error")
     assert caught.value.code == "truncated-file"
     assert caught.value.__notes__[0].startswith("This was in rank 1 (process ")

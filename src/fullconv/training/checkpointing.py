@@ -27,7 +27,7 @@ from fullconv.locks import hold_folder
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.ranks import is_main_process
-from fullconv.training.task import SegmentationTask
+from fullconv.training.task import SegmentationTask, sum_over_processes
 from fullconv.watchdog import note_handled, set_patience
 
 __all__ = ["Checkpointing", "RunState", "damaged_checkpoint", "hold_run", "load_state"]
@@ -182,10 +182,8 @@ class Checkpointing:
 
     def _is_stopping(self) -> bool:
         """Return whether a signal has reached this process, or any other one; all get the same answer."""
-        if self.fabric is None or self.fabric.world_size == 1:
-            return self.stop is not None
-        signals = torch.tensor(int(self.stop is not None), device=self.fabric.device)
-        return bool(self.fabric.all_reduce(signals, reduce_op="sum") > 0)
+        signals = torch.tensor(int(self.stop is not None), device=self.fabric.device if self.fabric else None)
+        return bool(sum_over_processes(self.fabric, signals) > 0)
 
     def _row(self, task: SegmentationTask, scores: Scores) -> dict[str, float]:
         loss = sum(task.losses) / len(task.losses) if task.losses else float("nan")

@@ -20,7 +20,14 @@ from fullconv.training.loss import compute_banded_loss, iterate_banded_logits, s
 from fullconv.training.one_value import explain_one_value
 from fullconv.training.recipe import Recipe
 
-__all__ = ["Batch", "SegmentationTask", "compute_class_weights", "compute_scores", "freeze_below"]
+__all__ = [
+    "Batch",
+    "SegmentationTask",
+    "compute_class_weights",
+    "compute_scores",
+    "freeze_below",
+    "sum_over_processes",
+]
 
 Batch = tuple[Tensor | list[Tensor], Tensor, list[str]]
 """Images (or the maps of `FCN.encode`), uint8 label maps, and names."""
@@ -75,7 +82,7 @@ class SegmentationTask(nn.Module):
         value = float(loss.detach())
         if self.processes > 1:
             loss = loss * self._share(target)
-            value = float(self._sum(loss)) / self.processes
+            value = float(sum_over_processes(self.fabric, loss)) / self.processes
         if not np.isfinite(value):
             raise FullconvError(
                 f"the loss became {value} at step {self.step}, on the batch {', '.join(self._gather(names))}; check "
@@ -93,12 +100,7 @@ class SegmentationTask(nn.Module):
         if not self.recipe.normalized:
             return self.processes
         weight = sum_weights(target, self.weights)
-        return weight * self.processes / self._sum(weight).clamp_min(1e-6)
-
-    def _sum(self, value: Tensor) -> Tensor:
-        """Return the sum over all processes."""
-        assert self.fabric is not None
-        return cast(Tensor, self.fabric.all_reduce(value.detach().clone(), reduce_op="sum"))
+        return weight * self.processes / sum_over_processes(self.fabric, weight).clamp_min(1e-6)
 
     def _gather(self, names: list[str]) -> list[str]:
         """Return the names of the samples of all processes."""
@@ -163,6 +165,13 @@ class SegmentationTask(nn.Module):
         """Set the learning rates of the current step."""
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * _schedule(self.step, self.total_steps, self.recipe)
+
+
+def sum_over_processes(fabric: Fabric | None, value: Tensor) -> Tensor:
+    """Return the sum of a tensor over the processes of a training; the tensor itself where there is only one."""
+    if fabric is None or fabric.world_size == 1:
+        return value
+    return cast(Tensor, fabric.all_reduce(value.detach().clone(), reduce_op="sum"))
 
 
 def compute_scores(net: FCN, inputs: Tensor | list[Tensor], target: Tensor) -> Tensor:

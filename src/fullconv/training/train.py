@@ -39,7 +39,6 @@ from fullconv.training.run.devices import (
     explain_failures,
     main_process_first,
     make_fabric,
-    synchronize_norms,
 )
 from fullconv.training.run.loop import fit
 from fullconv.training.run.processes import run_in_processes
@@ -175,7 +174,6 @@ def _prepare(
     torch.manual_seed(recipe.seed)
     net = _build_network(job, dataset).to(memory_format=torch.channels_last)
     allow_one_value(net)
-    synchronize_norms(fabric, net)
     rank, processes = fabric.global_rank, fabric.world_size
     data = DataModule(dataset, recipe, _mean_bytes(net), device=device, rank=rank, processes=processes)
     _freeze(net, recipe)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any, Literal
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.fabric.strategies import DDPStrategy
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
 from fullconv.errors import FullconvError, UsageError
@@ -20,6 +21,7 @@ from fullconv.ranks import is_main_process, is_started_by_others
 from fullconv.training.job import Hardware
 from fullconv.training.plan import has_bf16
 from fullconv.training.recipe import Recipe
+from fullconv.training.task import sum_over_processes
 
 __all__ = [
     "autocast_type",
@@ -32,6 +34,11 @@ __all__ = [
     "read_world",
     "synchronize_norms",
 ]
+
+PRECISION: Mapping[torch.dtype | None, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    None: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed",
+}  # fmt: skip
+"""Fabric's names of the types of autocast."""
 
 LOST = ("gloo", "NCCL", "Connection", "connection")
 """Words in the errors of torch when another process is gone."""
@@ -74,7 +81,7 @@ def make_fabric(hardware: Hardware, recipe: Recipe) -> Fabric:
     """
     kind = find_accelerator(hardware)
     low = autocast_type(recipe, torch.device(kind))
-    precision = {None: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}[low]
+    precision = PRECISION[low]
     if not is_started_by_others():
         return Fabric(accelerator=kind, devices=1, precision=precision)
     devices, nodes = read_world()
@@ -120,7 +127,7 @@ def main_process_first() -> Iterator[None]:
     if not (group.is_available() and group.is_initialized()):
         yield
         return
-    patient = group.new_group(backend="gloo", timeout=timedelta(days=30))  # scoring may take hours
+    patient: Any = group.new_group(backend="gloo", timeout=timedelta(days=30))  # scoring may take hours
     if not is_main_process():
         group.barrier(patient)
     yield
@@ -158,10 +165,10 @@ def autocast_type(recipe: Recipe, device: torch.device) -> torch.dtype | None:
 def synchronize_norms(fabric: Fabric, net: FCN) -> None:
     """Let batch norms use the whole batch of all processes. torch can do so on GPUs only; see `average_statistics`."""
     if fabric.world_size > 1 and fabric.device.type == "cuda":
-        from timm.layers import convert_sync_batchnorm
+        from timm.layers.norm_act import convert_sync_batchnorm
 
         for name, child in list(net.named_children()):
-            setattr(net, name, convert_sync_batchnorm(child))
+            setattr(net, name, convert_sync_batchnorm(child))  # type: ignore[no-untyped-call]
 
 
 def average_statistics(fabric: Fabric, net: nn.Module) -> None:
@@ -173,6 +180,7 @@ def average_statistics(fabric: Fabric, net: nn.Module) -> None:
         return
     buffers = [buffer for name, buffer in net.named_buffers() if name.endswith(("running_mean", "running_var"))]
     if buffers:
-        joined = fabric.all_reduce(torch.cat([buffer.flatten() for buffer in buffers]), reduce_op="mean")
-        for buffer, mean in zip(buffers, joined.split([buffer.numel() for buffer in buffers]), strict=True):
+        joined = torch.cat([buffer.flatten() for buffer in buffers])
+        joined = sum_over_processes(fabric, joined) / fabric.world_size
+        for buffer, mean in zip(buffers, torch.split(joined, [buffer.numel() for buffer in buffers]), strict=True):
             buffer.copy_(mean.view_as(buffer))

@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 
 from fullconv.training.checkpointing import Checkpointing, damaged_checkpoint
 from fullconv.training.data_module import DataModule
-from fullconv.training.run.devices import average_statistics
+from fullconv.training.run.devices import average_statistics, synchronize_norms
 from fullconv.training.run.reports import Reports
 from fullconv.training.samples import make_seed
-from fullconv.training.task import SegmentationTask
+from fullconv.training.task import SegmentationTask, sum_over_processes
 
 __all__ = ["fit"]
 
@@ -33,6 +33,7 @@ def fit(
 
     `checkpoint` is that of a run to resume. Raises Interrupted after a signal, when everything is saved.
     """
+    synchronize_norms(fabric, task.net)
     optimizer = task.make_optimizer()
     task.fabric = checkpointing.fabric = fabric
     model, stepper = fabric.setup(task, optimizer)
@@ -78,7 +79,7 @@ def _validate(
                 break
             task.validation_step(fabric.to_device(batch))
     checkpointing.stop_after_signal(task, optimizer)
-    task.confusion.copy_(fabric.all_reduce(task.confusion.clone(), reduce_op="sum"))
+    task.confusion.copy_(sum_over_processes(fabric, task.confusion))
     checkpointing.after_validation(task, optimizer)
     reports.after_validation()
 
