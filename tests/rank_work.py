@@ -43,7 +43,10 @@ def _fail(kind: str) -> None:
 
 
 def _stop(number: int, frame: object) -> None:
-    raise Interrupted("everything is saved", code="stopped-by-signal")
+    raise Interrupted(
+        "stopped by SIGTERM at step 0; everything is saved in here. Run the same command with --resume to continue.",
+        code="stopped-by-signal",
+    )
 
 
 def main() -> None:

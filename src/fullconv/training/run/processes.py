@@ -10,6 +10,7 @@ import os
 import pickle
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,8 +21,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import IO, Any
-
-from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
 from fullconv.cores import usable_cores
 from fullconv.errors import FullconvError, Interrupted
@@ -88,7 +87,7 @@ class _Group:
 
     def start(self, count: int, payload: bytes) -> None:
         """Start `count` processes that run the pickled `payload`."""
-        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
+        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_find_free_port())}
         environment |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "NODE_RANK": "0"}
         environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // count)))
         environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
@@ -183,6 +182,12 @@ def run_in_processes(
     if failures:
         raise min(failures, key=lambda failure: failure[0])[1]
     return group.ranks[0].result
+
+
+def _find_free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _wait(group: _Group, on_progress: OnProgress | None) -> None:
