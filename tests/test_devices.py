@@ -368,8 +368,9 @@ def test_a_process_that_fails_ends_all_with_its_rank_and_cause(kind: str, code: 
 
 
 def test_an_error_of_any_process_stays_what_it_is_and_names_the_rank() -> None:
-    with pytest.raises(DataError, match=r"^image 7 is damaged$") as caught:
+    with pytest.raises(DataError) as caught:
         run_work("error")
+    assert str(caught.value) == "image 7 is damaged"
     assert caught.value.code == "truncated-file"
     assert caught.value.__notes__[0].startswith("This was in rank 1 (process ")
 

@@ -8,6 +8,7 @@ __all__ = [
     "Accelerator",
     "Backend",
     "Dilation",
+    "LoggerName",
     "PaddingMode",
     "PublishedNet",
     "RecipeName",
@@ -29,6 +30,9 @@ Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 
 TrainPrecision = Literal["auto", "bf16", "fp16", "fp32"]
 """Numbers in which a training computes: auto means bfloat16 where the device is fast with it, else float32."""
+
+LoggerName = Literal["tensorboard", "csv", "mlflow", "wandb"]
+"""Where a training logs its losses and scores, in addition to metrics.csv."""
 
 Backend = Literal["onnx", "openvino", "torch"]
 """The program that computes a network: ONNX Runtime or OpenVINO for .onnx files, torch for run folders and weights."""

@@ -14,6 +14,7 @@ from fullconv.choices import (
     Accelerator,
     Backend,
     Dilation,
+    LoggerName,
     PaddingMode,
     RecipeName,
     ScoredSplit,
@@ -36,10 +37,13 @@ __all__ = [
     "Epochs",
     "HeadWidth",
     "JsonFile",
+    "Logger",
+    "Minutes",
     "Model",
     "ModelCode",
     "Nodes",
     "Padding",
+    "Patience",
     "Precision",
     "RangeText",
     "Rate",
@@ -161,6 +165,25 @@ Precision = Annotated[
         "--precision",
         metavar=join_words(TrainPrecision),
         help="Numbers of the training; auto: bfloat16 where the device is fast with it, else float32.",
+    ),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        metavar="N",
+        help="Train as many steps as fit into this time with validations and scoring, instead of --epochs.",
+    ),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="End the training after N validations without a better mIoU.", show_default="off"),
+]
+Logger = Annotated[
+    LoggerName | None,
+    typer.Option(
+        "--logger",
+        metavar=join_words(LoggerName),
+        help="Log losses and scores there, in addition to metrics.csv.",
     ),
 ]
 Set = Annotated[

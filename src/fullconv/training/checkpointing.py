@@ -43,7 +43,8 @@ class RunState:
     """The progress of a run.
 
     `step` is the number of steps done, `validated` the step of the last validation, `seconds` the time spent, `best`
-    the best mIoU so far. `losses` are those since the last validation, `rows` those of metrics.csv.
+    the best mIoU so far. `losses` are those since the last validation, `rows` those of metrics.csv. `total` is the
+    number of steps of the run, `every` that from one validation to the next; 0 in checkpoints of older versions.
     """
 
     step: Annotated[int, Field(ge=0)] = 0
@@ -52,6 +53,8 @@ class RunState:
     best: Annotated[FiniteFloat, Field(ge=-1, le=1)] = -1.0
     losses: list[float] = field(default_factory=list)
     rows: list[dict[str, float]] = field(default_factory=list)
+    total: Annotated[int, Field(ge=0)] = 0
+    every: Annotated[int, Field(ge=0)] = 0
 
 
 @contextmanager
@@ -144,9 +147,17 @@ class Checkpointing:
         self.stop = signal.Signals(number).name
 
     def is_validation_due(self, task: SegmentationTask) -> bool:
-        """Return whether the current step ends an epoch that is validated, and has not been validated yet."""
-        every = self.steps_per_epoch * task.recipe.val_every
-        return task.step > self.state.validated and task.step % every == 0
+        """Return whether the current step is to be validated, and has not been validated yet."""
+        is_planned = task.step % self.state.every == 0 or task.step == task.total_steps
+        return task.step > self.state.validated and is_planned
+
+    def is_finished(self, task: SegmentationTask) -> bool:
+        """Return whether all steps are done, or the last validations were not better, as many as `patience`."""
+        best, since = -1.0, 0
+        for row in self.state.rows:
+            since = 0 if row["mean_iou"] > best else since + 1
+            best = max(best, row["mean_iou"])
+        return task.step >= task.total_steps or 0 < task.recipe.patience <= since
 
     def after_step(self, task: SegmentationTask, optimizer: Optimizer) -> None:
         """Save after `save_minutes`. After a signal, save and raise Interrupted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -76,9 +77,9 @@ class DataModule:
         epoch, start = divmod(step, -(-samples // recipe.batch_size))
         return BatchOrder(samples, recipe.batch_size, seed=recipe.seed, epoch=epoch, start=start)
 
-    def batches(self, step: int) -> Iterator[Batch]:
-        """Yield this process's share of each batch, from optimizer step `step` to the last one."""
-        yield from self._loader(self.train_set, batch_sampler=self._shares(step))
+    def batches(self, step: int, end: int) -> Iterator[Batch]:
+        """Yield this process's share of each batch, from optimizer step `step` to the one before `end`."""
+        yield from self._loader(self.train_set, batch_sampler=self._shares(step, end))
 
     def images(self) -> Iterator[Batch]:
         """Yield each validation image of this process once, at its full size, as a batch of one."""
@@ -90,11 +91,10 @@ class DataModule:
         batch: Batch = next(iter(self._loader(self.val_set, sampler=[(0, 0)], batch_size=1)))
         return batch
 
-    def _shares(self, step: int) -> Iterator[list[Position]]:
+    def _shares(self, step: int, end: int) -> Iterator[list[Position]]:
         """Yield the positions of this process's share of each batch; shares differ by one sample at most."""
-        per_epoch = self.steps_per_epoch()
-        while step < per_epoch * self.recipe.epochs:
-            for batch in self.order(step):
+        while step < end:
+            for batch in islice(self.order(step), end - step):
                 first, last = (len(batch) * rank // self.processes for rank in (self.rank, self.rank + 1))
                 yield batch[first:last]
                 step += 1

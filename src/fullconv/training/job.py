@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from fullconv.choices import Accelerator, Dilation, PaddingMode, RecipeName, Stride, TrainPrecision, UpsampleMode
+from fullconv.choices import (
+    Accelerator,
+    Dilation,
+    LoggerName,
+    PaddingMode,
+    RecipeName,
+    Stride,
+    TrainPrecision,
+    UpsampleMode,
+)
 from fullconv.data.archives import data_name
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
@@ -29,7 +38,7 @@ STRIDE = 8
 
 CHOICES: Mapping[str, Any] = {
     "stride": Stride, "upsample": UpsampleMode, "padding": PaddingMode, "dilate": Dilation, "recipe": RecipeName,
-    "accelerator": Accelerator, "precision": TrainPrecision,
+    "accelerator": Accelerator, "precision": TrainPrecision, "logger": LoggerName,
 }  # fmt: skip
 """The options that have a fixed set of values."""
 
@@ -69,6 +78,8 @@ class TrainingOptions:
     - recipe: name of the recipe whose values are used.
     - epochs, batch, crop, lr: values of the recipe. None: chosen from the data, or the value of the recipe.
     - devices, nodes, accelerator: see `Hardware`. precision: the numbers in which the training computes.
+    - minutes: time of the training, instead of epochs. patience: validations without a better mIoU before the end.
+    - logger: where losses and scores are logged, in addition to metrics.csv.
     - values: other values of the recipe, by name.
     - by_data: whether settings that are None are chosen from the data. If not, the values of the recipe stay.
     """
@@ -91,17 +102,23 @@ class TrainingOptions:
     nodes: int = 1
     accelerator: Accelerator = "auto"
     precision: TrainPrecision = "auto"
+    minutes: float | None = None
+    patience: int | None = None
+    logger: LoggerName | None = None
 
     def check(self) -> None:
         """Raise UsageError for an unknown value of an option or of the recipe."""
         for name, literal in CHOICES.items():
             value, known = getattr(self, name), get_args(literal)
-            if value not in known and not (value is None and name in ("stride", "dilate")):
+            if value not in known and not (value is None and name in ("stride", "dilate", "logger")):
                 shown = ", ".join(map(str, known))
                 raise UsageError(f"{name} {value!r} is unknown; choose from {shown}", code="unknown-option-value")
         if self.head_width is not None and self.head_width < 1:
             message = f"head_width is {self.head_width}; it must be at least 1"
             raise UsageError(message, code="head-width-too-small")
+        if self.minutes is not None and self.epochs is not None:
+            message = "minutes and epochs both decide the length of the training; give one of them"
+            raise UsageError(message, code="minutes-and-epochs")
         self.hardware.check()
         self.make_recipe()
 
@@ -117,6 +134,7 @@ class TrainingOptions:
     def recipe_values(self) -> dict[str, Any]:
         """Return the given values of the recipe, by their names in the recipe."""
         named = {"epochs": self.epochs, "batch_size": self.batch, "crop": self.crop, "lr": self.lr}
+        named |= {"minutes": self.minutes, "patience": self.patience}
         return {
             **{name: value for name, value in named.items() if value is not None},
             **PRECISIONS[self.precision],
@@ -138,6 +156,7 @@ class Job:
     start: Path | None = None
     choices: tuple[Choice, ...] = ()
     hardware: Hardware = Hardware()
+    logger: LoggerName | None = None
 
 
 def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStatistics | None = None) -> Job:
@@ -156,6 +175,8 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         named: dict[str, Any] = {"model": options.model, "stride": options.stride, "dilate": options.dilate}
         chosen = choose(statistics, recipe, values, **named, published=paper)
         model, stride, recipe, choices = chosen.model, chosen.stride, chosen.recipe, chosen.choices
+        if recipe.minutes is not None:
+            choices = tuple(_time_choice(choice, recipe.minutes) for choice in choices)
     model = make_absolute(model)
     if weights_from := describe_pretrained(model):
         logger.info(weights_from)
@@ -172,7 +193,21 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         code_sha256=hash_code(model),
     )
     weights = os.fspath(options.weights)
-    return Job(spec, recipe, None if weights == "none" else weights, choices=choices, hardware=options.hardware)
+    return Job(
+        spec,
+        recipe,
+        None if weights == "none" else weights,
+        choices=choices,
+        hardware=options.hardware,
+        logger=options.logger,
+    )
+
+
+def _time_choice(choice: Choice, minutes: float) -> Choice:
+    """Return the choice; for the epochs, that the time decides."""
+    if choice.name != "epochs":
+        return choice
+    return Choice("epochs", f"those of {minutes:g} minutes", "the plan measures steps and validations, and counts them")
 
 
 def name_run_folder(data: Path, job: Job) -> Path:

@@ -64,23 +64,24 @@ def make_plan(
     batch: Batch,
     image: Batch,
     steps: int,
+    every: int,
     low: torch.dtype | None,
     device: torch.device,
     processes: int = 1,
 ) -> Plan:
-    """Return the plan of a run of `steps` steps per epoch, measured on a copy of the network.
+    """Return the plan of a run of `steps` steps per epoch and `every` steps from one validation to the next.
 
-    The measurement runs some training steps on `batch`, the share of this process, and validates one `image`. `low` is
-    the type of autocast, or None.
+    The measurement runs some training steps of a copy of the network on `batch`, the share of this process, and
+    validates one `image`. `low` is the type of autocast, or None.
     """
     recipe, net, crop = task.recipe, task.net, "x".join(str(n) for n in batch[1].shape[-2:])
     seconds, count, image_seconds = _measure(net, batch, image, task.weights, low, device)
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     total = sum(p.numel() for p in net.parameters())
     splits = ", ".join(f"{len(samples)} {name}" for name, samples in dataset.splits.items())
-    left = steps * recipe.epochs - task.step
+    left = task.total_steps - task.step
     validation = image_seconds * -(-len(dataset.split("val")) // processes)
-    scoring = validation * -(-left // (steps * recipe.val_every))
+    scoring = validation * -(-left // every)
     until = "to go" if task.step else "in total"
     crops = f"{crop}, batches of {recipe.batch_size}" if recipe.crop != 0 else f"whole images, such as {crop}"
     rows = (
@@ -94,13 +95,21 @@ def make_plan(
         ("precision", f"{_PRECISION[low]}, channels last"),
         ("rates", f"{task.base_rate():.2g} for pretrained layers, "
                   f"{task.base_rate() * recipe.head_lr_scale:.2g} for new layers"),
-        ("epochs", f"{recipe.epochs}, {steps} step{'s' * (steps > 1)} each" + f"; {task.step} done" * (task.step > 0)),
+        ("epochs", _epochs(task, steps)),
         ("time", f"{steps * seconds:.0f} s per epoch, {format_duration(left * seconds + scoring)} {until}, "
                  f"including {format_duration(scoring)} of validation (measured on {count} steps and one validation "
                  "image; corrected during the training)"),
         ("memory", _memory(device)),
     )  # fmt: skip
     return Plan(rows, seconds, validation)
+
+
+def _epochs(task: SegmentationTask, steps: int) -> str:
+    """Return the number of epochs, their steps, and those that are done, as text."""
+    minutes = task.recipe.minutes
+    text = f"{task.total_steps / steps:.3g}, {steps} step{'s' * (steps > 1)} each"
+    text += "" if minutes is None else f": {task.total_steps} steps fit into {minutes:g} minutes"
+    return text + f"; {task.step} done" * (task.step > 0)
 
 
 def _measure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -40,10 +41,12 @@ from fullconv.training.run.devices import (
     main_process_first,
     make_fabric,
 )
+from fullconv.training.run.loggers import make_logger
 from fullconv.training.run.loop import fit
 from fullconv.training.run.processes import run_in_processes
 from fullconv.training.run.reports import Reports
 from fullconv.training.run.result import finish, read_result, warn
+from fullconv.training.run.schedule import Schedule, measure_step, schedule_by_epochs, schedule_by_minutes
 from fullconv.training.run.settings import check_run, describe_settings
 from fullconv.training.task import SegmentationTask, compute_class_weights, freeze_below
 
@@ -126,17 +129,27 @@ def _fit(
 ) -> float:
     """Prepare the run, restore it from its checkpoint if it has one, and run the loop."""
     state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
+    start = time.monotonic()
     run = _prepare(fabric, dataset, job, statistics, on_progress)
+    if state.total == 0:
+        schedule = run.schedule(dataset, start)
+        state.total, state.every = schedule.steps, schedule.every
+    run.task.total_steps = state.total
     if checkpoint is None and fabric.is_global_zero:
-        write_text(out / "recipe.yaml", dump_yaml(settings))
+        planned = {"steps": state.total, "every": state.every}
+        write_text(out / "recipe.yaml", dump_yaml({**settings, "schedule": planned}))
     _restore(run.task, state, checkpoint, out / "last.ckpt")
-    plan = run.plan(dataset)
+    plan = run.plan(dataset, state.every)
     logger.info(plan.text())
     saved = Saved(run.task.net.spec, dataset.labels, {"settings": settings})
     checkpointing = Checkpointing(out, saved, state, run.steps, job.recipe.save_minutes)
-    time_left = TimeLeft(plan.step_seconds, plan.validation_seconds, run.steps * job.recipe.val_every)
-    reports = Reports(run.task, run.data, checkpointing, on_progress, time_left)
-    fit(fabric, run.task, run.data, checkpointing, reports, checkpoint)
+    time_left = TimeLeft(plan.step_seconds, plan.validation_seconds, state.every)
+    log = make_logger(job.logger, out, run.task.step) if job.logger and fabric.is_global_zero else None
+    reports = Reports(run.task, run.data, checkpointing, on_progress, time_left, log)
+    try:
+        fit(fabric, run.task, run.data, checkpointing, reports, checkpoint)
+    finally:
+        reports.finish("success" if checkpointing.is_finished(run.task) else "failed")
     return checkpointing.state.seconds
 
 
@@ -147,7 +160,8 @@ def estimate(dataset: DataSet) -> tuple[tuple[str, str], ...]:
     """
     statistics = read_statistics(dataset, "train", "val")
     job = _set_channels(make_job(dataset, TrainingOptions(), statistics), dataset)
-    plan = _prepare(make_fabric(job.hardware, job.recipe), dataset, job, statistics).plan(dataset)
+    run = _prepare(make_fabric(job.hardware, job.recipe), dataset, job, statistics)
+    plan = run.plan(dataset, run.steps * job.recipe.val_every)
     return tuple(row for row in plan.rows if row[0] in ("epochs", "time", "memory"))
 
 
@@ -160,11 +174,24 @@ class _Run:
     fabric: Fabric
     steps: int
 
-    def plan(self, dataset: DataSet) -> Plan:
+    def plan(self, dataset: DataSet, every: int) -> Plan:
         """Measure the plan on the first batch and the first validation image."""
-        fabric, batch, image = self.fabric, next(self.data.batches(0)), self.data.first_image()
+        fabric, batch, image = self.fabric, next(self.data.batches(0, 1)), self.data.first_image()
         low = autocast_type(self.task.recipe, fabric.device)
-        return make_plan(dataset, self.task, batch, image, self.steps, low, fabric.device, fabric.world_size)
+        return make_plan(dataset, self.task, batch, image, self.steps, every, low, fabric.device, fabric.world_size)
+
+    def schedule(self, dataset: DataSet, start: float) -> Schedule:
+        """Return the steps and validations: those of the recipe's epochs, or those that fit into its minutes.
+
+        The time counts from `start`. The first process measures for all.
+        """
+        recipe = self.task.recipe
+        if recipe.minutes is None:
+            return schedule_by_epochs(recipe, self.steps)
+        validation = self.plan(dataset, self.steps).validation_seconds
+        step = measure_step(self.task, self.data, self.fabric, autocast_type(recipe, self.fabric.device))
+        left = 60 * recipe.minutes - (time.monotonic() - start)
+        return schedule_by_minutes(*self.fabric.broadcast((left, step, validation)))
 
 
 def _prepare(

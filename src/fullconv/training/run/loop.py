@@ -43,7 +43,9 @@ def fit(
         reports.start()
         if checkpointing.is_validation_due(task):  # a signal interrupted it
             _validate(fabric, task, data, checkpointing, optimizer, reports)
-        for batch in data.batches(task.step):
+        for batch in data.batches(task.step, task.total_steps):
+            if checkpointing.is_finished(task):
+                break
             torch.manual_seed(make_seed(task.recipe.seed, task.step, fabric.global_rank))  # so resuming repeats it
             task.set_rates(optimizer)
             loss = model(fabric.to_device(batch))

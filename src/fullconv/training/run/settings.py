@@ -18,7 +18,10 @@ from fullconv.training.recipe import Recipe
 
 __all__ = ["check_run", "describe_settings"]
 
-MAY_DIFFER = {"save_minutes", "workers", "hardware", "choices", "range", "notes", "fullconv", "torch", "code_sha256"}
+MAY_DIFFER = {
+    "save_minutes", "workers", "hardware", "logger", "schedule", "choices", "range", "notes", "fullconv", "torch",
+    "code_sha256",
+}  # fmt: skip
 """Settings that may differ when a run resumes, because they do not change its outcome."""
 
 
@@ -43,6 +46,7 @@ def describe_settings(dataset: DataSet, job: Job, statistics: DataSetStatistics)
         "start": str(job.start) if job.start else None,
         "recipe": job.recipe.to_dict(),
         "hardware": vars(job.hardware),
+        "logger": job.logger,
         **({"choices": choices} if choices else {}),
     }
 
