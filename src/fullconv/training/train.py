@@ -188,7 +188,8 @@ class _Run:
         if recipe.minutes is None:
             return schedule_by_epochs(recipe, self.steps)
         validation = self.plan(dataset, self.steps).validation_seconds
-        step = measure_step(self.task, self.data, self.fabric, autocast_type(recipe, self.fabric.device))
+        low = autocast_type(recipe, self.fabric.device)
+        step = measure_step(self.task, self.data, self.fabric, low, 60 * recipe.minutes)
         left = 60 * recipe.minutes - (time.monotonic() - start)
         return schedule_by_minutes(*self.fabric.broadcast((left, step, validation)))
 
