@@ -15,7 +15,7 @@ from fullconv.labels import IGNORE_INDEX
 from fullconv.net.fcn.network import FCN
 from fullconv.net.fcn.upsample import Upsample
 
-__all__ = ["compute_banded_loss", "iterate_banded_logits"]
+__all__ = ["compute_banded_loss", "iterate_banded_logits", "sum_weights"]
 
 BAND_BYTES = 8 * 2**20
 """Maximum bytes of logits in a band. Memory use is a few times as much while the loss of a band is computed."""
@@ -45,8 +45,13 @@ def compute_banded_loss(
     total: Tensor = _BandedLoss.apply(upsample, bands, score, target, weights, *learned)
     if not normalized:
         return total
+    return total / sum_weights(target, weights).clamp_min(1e-6)
+
+
+def sum_weights(target: Tensor, weights: Tensor) -> Tensor:
+    """Return the sum of the class weights over the labelled pixels of a uint8 target, as a float scalar."""
     counts = torch.bincount(target.flatten(), minlength=IGNORE_INDEX + 1)[: len(weights)]
-    return total / (counts * weights).sum().clamp_min(1e-6)
+    return (counts * weights).sum()
 
 
 def iterate_banded_logits(
