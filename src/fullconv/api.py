@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from fullconv.choices import Backend, Dilation, PaddingMode, RecipeName, ScoredSplit, Stride, UpsampleMode
+from fullconv.choices import Backend, Dilation, LossName, PaddingMode, RecipeName, ScoredSplit, Stride, UpsampleMode
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
 from fullconv.extras import need, need_torch
@@ -85,6 +85,7 @@ def train(
     batch: int | None = None,
     crop: int | None = None,
     lr: float | None = None,
+    loss: LossName | None = None,
     values: Mapping[str, Any] | None = None,
     folds: int | None = None,
     resume: bool = False,
@@ -113,6 +114,7 @@ def train(
         batch: Crops per step.
         crop: Side of the training crops in pixels.
         lr: Learning rate of the pretrained layers.
+        loss: Cross-entropy, or that of hard pixels only ("ohem"), or with "dice" or "lovasz" added.
         values: Any other values of the recipe, by their names in recipe.yaml.
         folds: Cross-validate: divide train and val into this many folds, and train a network for each.
         resume: Resume the run in the folder.
@@ -137,7 +139,20 @@ def train(
     from fullconv.training.train import train as run
 
     options = TrainingOptions(
-        model, stride, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr, values or {}
+        model,
+        stride,
+        weights,
+        head_width,
+        upsample,
+        padding,
+        dilate,
+        recipe,
+        epochs,
+        batch,
+        crop,
+        lr,
+        values or {},
+        loss=loss,
     )
     options.check()
     dataset, statistics = read_training_data(Path(data), ReadingOptions(**reading))

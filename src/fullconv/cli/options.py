@@ -10,7 +10,16 @@ from typing import Annotated
 
 import typer
 
-from fullconv.choices import Backend, Dilation, PaddingMode, RecipeName, ScoredSplit, UpsampleMode, join_words
+from fullconv.choices import (
+    Backend,
+    Dilation,
+    LossName,
+    PaddingMode,
+    RecipeName,
+    ScoredSplit,
+    UpsampleMode,
+    join_words,
+)
 from fullconv.choices import Stride as StrideChoice
 from fullconv.errors import UsageError
 
@@ -24,6 +33,7 @@ __all__ = [
     "Epochs",
     "HeadWidth",
     "JsonFile",
+    "Loss",
     "Model",
     "ModelCode",
     "Padding",
@@ -122,6 +132,15 @@ Rate = Annotated[
     float | None,
     typer.Option(
         "--lr", metavar="X", help="Learning rate of the pretrained layers.", show_default="depends on the classifier"
+    ),
+]
+Loss = Annotated[
+    LossName | None,
+    typer.Option(
+        metavar=join_words(LossName),
+        help="Cross-entropy of all pixels, or of hard pixels only (ohem), or with Dice or Lovász added, which weigh "
+        "all classes the same.",
+        show_default="cross-entropy",
     ),
 ]
 Set = Annotated[

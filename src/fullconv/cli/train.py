@@ -15,6 +15,7 @@ from fullconv.cli.options import (
     Dilate,
     Epochs,
     HeadWidth,
+    Loss,
     Padding,
     Rate,
     Recipe,
@@ -48,6 +49,7 @@ def train(
     batch: Batch = None,
     crop: Crop = None,
     lr: Rate = None,
+    loss: Loss = None,
     set_: Set = None,
     folds: Annotated[
         int | None,
@@ -83,6 +85,7 @@ def train(
             batch=batch,
             crop=crop,
             lr=lr,
+            loss=loss,
             values=parse_values(set_),
             folds=folds,
             resume=resume,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from fullconv.choices import Dilation, PaddingMode, RecipeName, Stride, UpsampleMode
+from fullconv.choices import Dilation, LossName, PaddingMode, RecipeName, Stride, UpsampleMode
 from fullconv.data.archives import data_name
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
@@ -29,6 +29,7 @@ STRIDE = 8
 
 CHOICES: Mapping[str, Any] = {
     "stride": Stride, "upsample": UpsampleMode, "padding": PaddingMode, "dilate": Dilation, "recipe": RecipeName,
+    "loss": LossName,
 }  # fmt: skip
 """The options that have a fixed set of values."""
 
@@ -43,7 +44,7 @@ class TrainingOptions:
     - head_width: channels of fc6 and fc7, which then start from random weights. None: those of the classifier.
     - upsample, padding, dilate: how the skip network is built (see `NetSpec`).
     - recipe: name of the recipe whose values are used.
-    - epochs, batch, crop, lr: values of the recipe. None: chosen from the data, or the value of the recipe.
+    - epochs, batch, crop, lr, loss: values of the recipe. None: chosen from the data, or the value of the recipe.
     - values: other values of the recipe, by name.
     - by_data: whether settings that are None are chosen from the data. If not, the values of the recipe stay.
     """
@@ -62,12 +63,13 @@ class TrainingOptions:
     lr: float | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     by_data: bool = True
+    loss: LossName | None = None
 
     def check(self) -> None:
         """Raise UsageError for an unknown value of an option or of the recipe."""
         for name, literal in CHOICES.items():
             value, known = getattr(self, name), get_args(literal)
-            if value not in known and not (value is None and name in ("stride", "dilate")):
+            if value not in known and not (value is None and name in ("stride", "dilate", "loss")):
                 shown = ", ".join(map(str, known))
                 raise UsageError(f"{name} {value!r} is unknown; choose from {shown}", code="unknown-option-value")
         if self.head_width is not None and self.head_width < 1:
@@ -81,7 +83,7 @@ class TrainingOptions:
 
     def recipe_values(self) -> dict[str, Any]:
         """Return the given values of the recipe, by their names in the recipe."""
-        named = {"epochs": self.epochs, "batch_size": self.batch, "crop": self.crop, "lr": self.lr}
+        named = {"epochs": self.epochs, "batch_size": self.batch, "crop": self.crop, "lr": self.lr, "loss": self.loss}
         return {**{name: value for name, value in named.items() if value is not None}, **self.values}
 
 

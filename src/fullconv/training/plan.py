@@ -14,7 +14,7 @@ from fullconv.data.dataset import DataSet
 from fullconv.images import image_size
 from fullconv.net.fcn.network import FCN
 from fullconv.net.torch_runner import largest
-from fullconv.training.loss import compute_banded_loss, iterate_banded_logits
+from fullconv.training.loss import iterate_banded_logits
 from fullconv.training.progress import format_duration
 from fullconv.training.recipe import Recipe
 from fullconv.training.task import Batch, SegmentationTask, compute_scores
@@ -57,7 +57,7 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Bat
     The measurement runs some training steps on `batch` and validates one `image`.
     """
     recipe, net, crop = task.recipe, task.net, "x".join(str(n) for n in batch[1].shape[-2:])
-    seconds, count, image_seconds = _measure(net, batch, image, task.weights, bf16)
+    seconds, count, image_seconds = _measure(task, batch, image, bf16)
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     total = sum(p.numel() for p in net.parameters())
     splits = ", ".join(f"{len(samples)} {name}" for name, samples in dataset.splits.items())
@@ -85,20 +85,20 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Bat
     return Plan(rows, seconds, validation)
 
 
-def _measure(net: FCN, batch: Batch, image: Batch, weights: Tensor, bf16: bool) -> tuple[float, int, float]:
+def _measure(task: SegmentationTask, batch: Batch, image: Batch, bf16: bool) -> tuple[float, int, float]:
     """Return the seconds of the fastest training step, the number of steps, and the seconds of a validation.
 
-    All are measured on a copy of `net`. There are two steps, and up to `MOST_STEPS` in `MOST_SECONDS`.
+    All are measured on a copy of the network. There are two steps, and up to `MOST_STEPS` in `MOST_SECONDS`.
     """
     device = best_device()
-    net, weights = copy.deepcopy(net).train().to(device), weights.to(device)
+    net = copy.deepcopy(task.net).train().to(device)
     inputs, target = _on(device, batch)
     steps: list[float] = []
     with torch.random.fork_rng():
         while len(steps) < 2 or (len(steps) < MOST_STEPS and sum(steps) < MOST_SECONDS):
             start = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                loss = compute_banded_loss(net, compute_scores(net, inputs, target), target, weights)
+                loss = task.compute_loss(net, inputs, target)
             torch.autograd.backward(loss)
             loss.item()
             steps.append(time.perf_counter() - start)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from fullconv.choices import RecipeName
+from fullconv.choices import LossName, RecipeName
 from fullconv.documents import parse_yaml
 from fullconv.errors import UsageError
 
@@ -19,9 +19,10 @@ __all__ = ["RECIPES", "Recipe", "default_recipe", "override", "paper_recipe"]
 
 ONE_OR_MORE = ("epochs", "val_every", "batch_size", "fixed_views", "frozen_stride")
 ZERO_OR_MORE = (
-    "crop", "flip", "ema", "warmup", "momentum", "bias_lr_scale", "head_lr_scale", "weight_decay", "power", "color",
+    "crop", "ema", "warmup", "momentum", "bias_lr_scale", "head_lr_scale", "weight_decay", "power", "color",
     "class_weight_power", "clip", "save_minutes", "workers",
 )  # fmt: skip
+SHARES = ("flip", "ohem_threshold", "ohem_share")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Recipe:
     - epochs: passes over the training images. val_every: epochs between validations.
     - batch_size: crops per step and process. crop: side of the crops in pixels; None means 352, or less if all images
       are smaller; 0 means whole images, one per step.
+    - loss: cross-entropy; ohem, cross-entropy of hard pixels only, which are those whose class has a probability below
+      ohem_threshold, and at least ohem_share of the labelled pixels; or dice or lovasz, which are added to it.
     - optimizer: adamw, or sgd with momentum. normalized: whether the loss is the mean over pixels, or their sum.
     - lr: learning rate of the pretrained layers; None means 5e-4 if the backbone has batch norm, else 1e-4; with sgd,
       the published rates (see `paper_recipe`). head_lr_scale: factor for new layers. bias_lr_scale: factor for biases.
@@ -50,6 +53,9 @@ class Recipe:
     val_every: int = 1
     batch_size: int = 8
     crop: int | None = None
+    loss: LossName = "cross-entropy"
+    ohem_threshold: float = 0.7
+    ohem_share: float = 0.1
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: float = 0.99
     normalized: bool = True
@@ -102,7 +108,7 @@ class Recipe:
         faults = [f"{name} must be a finite number" for name, value in values.items() if not isfinite(value)]
         least = dict.fromkeys(ONE_OR_MORE, 1) | dict.fromkeys(ZERO_OR_MORE, 0)
         faults += [f"{name} must be at least {low}" for name, low in least.items() if values.get(name, low) < low]
-        faults += ["flip must be from 0 to 1"] * (self.flip > 1)
+        faults += [f"{name} must be from 0 to 1" for name in SHARES if not 0 <= values[name] <= 1]
         faults += [f"{name} must be less than 1" for name in ("ema", "warmup", "momentum") if values[name] >= 1]
         faults += ["whole images (crop 0) differ in size: batch_size must be 1"] * (
             self.crop == 0 and self.batch_size > 1

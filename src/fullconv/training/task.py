@@ -18,7 +18,8 @@ from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.metrics import Scores
 from fullconv.net.fcn.network import FCN
 from fullconv.net.torch_runner import largest
-from fullconv.training.loss import compute_banded_loss, iterate_banded_logits
+from fullconv.training.loss import iterate_banded_logits
+from fullconv.training.losses.objective import compute_loss
 from fullconv.training.one_value import explain_one_value
 from fullconv.training.recipe import Recipe
 from fullconv.training.samples import make_seed
@@ -61,8 +62,7 @@ class SegmentationTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch. Raises FullconvError that names the batch if the loss is not finite."""
         inputs, target, names = batch
-        score = compute_scores(self.net, inputs, target)
-        loss = compute_banded_loss(self.net, score, target, self.weights, self.recipe.normalized)
+        loss = self.compute_loss(self.net, inputs, target)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise FullconvError(
@@ -72,6 +72,11 @@ class SegmentationTask(LightningModule):
             )
         self.losses.append(value)
         return loss
+
+    def compute_loss(self, net: FCN, inputs: Tensor | list[Tensor], target: Tensor) -> Tensor:
+        """Return the loss of `net` on a batch, as the recipe says."""
+        score = compute_scores(net, inputs, target)
+        return compute_loss(net, score, target, self.weights.to(score.device), self.recipe)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradients here, because Lightning's clipping does not support fused optimizers."""

@@ -188,6 +188,7 @@ def _check_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
     before = read_settings(out / "recipe.yaml")
     try:
         before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # with newer options
+        before["recipe"] = {**Recipe().to_dict(), **before["recipe"]}
     except (KeyError, TypeError, ValueError) as error:
         message = f"{out / 'recipe.yaml'} is damaged ({error}); restore it, or move it away"
         raise ModelError(message, code="damaged-run-folder") from error
