@@ -16,10 +16,9 @@ from types import FrameType
 from typing import Annotated, Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
 from pydantic import Field, FiniteFloat, TypeAdapter
 from torch import Tensor
+from torch.optim import Optimizer
 
 from fullconv.errors import Interrupted, ModelError
 from fullconv.files import atomic_write, write_text
@@ -55,13 +54,7 @@ class RunState:
 
 @contextmanager
 def hold_run(out: Path) -> Iterator[None]:
-    """Be the only process that writes the folder of a run, a ladder or folds. Raises FullconvError for the second one.
-
-    Processes that Lightning starts for further devices write nothing.
-    """
-    if rank_zero_only.rank:  # type: ignore[attr-defined]
-        yield
-        return
+    """Be the only process that writes the folder of a run, a ladder or folds. Raises FullconvError for a second one."""
     with hold_folder(out):
         yield
 
@@ -99,8 +92,8 @@ def damaged_checkpoint(path: Path, reason: str) -> ModelError:
     return ModelError(message, code="unreadable-checkpoint")
 
 
-class Checkpointing(Callback):
-    """A callback that saves every few minutes, after each validation and on a signal.
+class Checkpointing:
+    """Saves a run every few minutes, after each validation and on a signal.
 
     It writes into the run folder: last.ckpt (everything needed to resume), last.safetensors, best.safetensors (the best
     mIoU on the validation images) and metrics.csv. Every file is written atomically.
@@ -112,39 +105,30 @@ class Checkpointing(Callback):
         self.started = time.monotonic() - state.seconds
         self.saved_at = time.monotonic()
         self.stop: str | None = None
-        self.optimizer_states: list[dict[str, Any]] = []
         self._handlers: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the state of the optimizer, and handle SIGINT, SIGTERM and SIGHUP until the run ends."""
-        for optimizer, values in zip(trainer.optimizers, self.optimizer_states, strict=False):
-            try:
-                optimizer.load_state_dict(values)
-            except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-                reason = "the state of its optimizer does not fit the network"
-                raise damaged_checkpoint(self.out / "last.ckpt", reason) from error
-        if threading.current_thread() is threading.main_thread():
-            set_patience(STEP_SECONDS)
-            stopping = {signal.SIGINT, signal.SIGTERM}
-            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
-                stopping.add(signal.SIGHUP)
+    @contextmanager
+    def handle_signals(self) -> Iterator[None]:
+        """Stop at SIGINT, SIGTERM or SIGHUP after the current step, when everything is saved.
+
+        A second signal ends the training at once. Only the main thread can handle signals.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        set_patience(STEP_SECONDS)
+        stopping = {signal.SIGINT, signal.SIGTERM}
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+            stopping.add(signal.SIGHUP)
+        try:
             for number in stopping:
                 self._handlers[number] = signal.signal(number, self._on_signal)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Restore the former signal handlers."""
-        self._restore_handlers()
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the former signal handlers before Lightning's teardown, which ignores signals."""
-        self._restore_handlers()
-        self._raise_if_stopped()
-
-    def _restore_handlers(self) -> None:
-        set_patience()
-        while self._handlers:
-            number, handler = self._handlers.popitem()
-            signal.signal(number, handler)
+            yield
+        finally:
+            set_patience()
+            while self._handlers:
+                number, handler = self._handlers.popitem()
+                signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         note_handled()
@@ -152,33 +136,36 @@ class Checkpointing(Callback):
             raise KeyboardInterrupt
         self.stop = signal.Signals(number).name
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save after `save_minutes`, or after a signal."""
-        due = time.monotonic() - self.saved_at > 60 * self.save_minutes
-        if due or self.stop:
-            self.save(trainer, pl_module)
-        self._raise_if_stopped()
+    def is_validation_due(self, task: SegmentationTask) -> bool:
+        """Return whether the current step ends an epoch that is validated, and has not been validated yet."""
+        every = self.steps_per_epoch * task.recipe.val_every
+        return task.step > self.state.validated and task.step % every == 0
 
-    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop after a signal without finishing the validation, which a resumed run repeats."""
-        if self.stop:
-            self.save(trainer, trainer.lightning_module)
-        self._raise_if_stopped()
+    def after_step(self, task: SegmentationTask, optimizer: Optimizer) -> None:
+        """Save after `save_minutes`. After a signal, save and raise Interrupted."""
+        if time.monotonic() - self.saved_at > 60 * self.save_minutes:
+            self.save(task, optimizer)
+        self.stop_after_signal(task, optimizer)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def after_validation(self, task: SegmentationTask, optimizer: Optimizer) -> None:
         """Add a row to metrics.csv, write the weights, and save."""
-        task = _task(pl_module)
-        if task.scores is None or trainer.sanity_checking:
-            return
+        scores = task.scores()
         self.state.validated = self.state.step = task.step
-        self.state.rows.append(self._row(task, task.scores))
+        self.state.rows.append(self._row(task, scores))
         task.losses.clear()
-        if trainer.is_global_zero:
-            self._write(task, task.scores)
-        self.state.best = max(self.state.best, task.scores.mean_iou)
-        self.save(trainer, pl_module)
+        self._write(task, scores)
+        self.state.best = max(self.state.best, scores.mean_iou)
+        self.save(task, optimizer)
+
+    def stop_after_signal(self, task: SegmentationTask, optimizer: Optimizer) -> None:
+        """After a signal, save and raise Interrupted. A resumed run repeats an interrupted validation."""
+        if self.stop:
+            self.save(task, optimizer)
+            raise Interrupted(
+                f"stopped by {self.stop} at step {self.state.step}; everything is saved in {self.out}. "
+                "Run the same command with --resume to continue.",
+                code="stopped-by-signal",
+            )
 
     def _row(self, task: SegmentationTask, scores: Scores) -> dict[str, float]:
         loss = sum(task.losses) / len(task.losses) if task.losses else float("nan")
@@ -207,30 +194,15 @@ class Checkpointing(Callback):
         writer.writerows(self.state.rows)
         write_text(self.out / "metrics.csv", text.getvalue())
 
-    def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def save(self, task: SegmentationTask, optimizer: Optimizer) -> None:
         """Write last.ckpt: weights, their average, optimizer and progress."""
-        task = _task(pl_module)
         self.state.step, self.state.losses = task.step, list(task.losses)
         self.state.seconds = time.monotonic() - self.started
         checkpoint = {
             "fullconv": vars(self.state),
             "state_dict": task.state_dict(),
-            "optimizer_states": [o.state_dict() for o in trainer.optimizers] or self.optimizer_states,
+            "optimizer_states": [optimizer.state_dict()],
         }
-        if trainer.is_global_zero:
-            with atomic_write(self.out / "last.ckpt", errors=(RuntimeError,)) as temporary:
-                torch.save(checkpoint, temporary)
+        with atomic_write(self.out / "last.ckpt", errors=(RuntimeError,)) as temporary:
+            torch.save(checkpoint, temporary)
         self.saved_at = time.monotonic()
-
-    def _raise_if_stopped(self) -> None:
-        if self.stop:
-            raise Interrupted(
-                f"stopped by {self.stop} at step {self.state.step}; everything is saved in {self.out}. "
-                "Run the same command with --resume to continue.",
-                code="stopped-by-signal",
-            )
-
-
-def _task(module: LightningModule) -> SegmentationTask:
-    assert isinstance(module, SegmentationTask)
-    return module
