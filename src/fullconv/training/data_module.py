@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import choose_crop
 from fullconv.net.fcn.network import FCN
-from fullconv.training.augment import GREY, Augmentation
+from fullconv.training.augment import GREY, make_augmentation
+from fullconv.training.crops.rare import CopyPaste, RareClasses
 from fullconv.training.frozen_features import FeatureCache, calibrate
 from fullconv.training.plan import best_device
 from fullconv.training.recipe import Recipe
@@ -22,14 +23,19 @@ __all__ = ["DataModule"]
 class DataModule:
     """Training batches from any step on, and validation images one by one.
 
-    Crops are padded with `fill`, one byte per channel.
+    Crops are padded with `fill`, one byte per channel. `rare` is for the recipe's `rare_crops` and `copy_paste`.
     """
 
-    def __init__(self, dataset: DataSet, recipe: Recipe, fill: tuple[int, ...] = GREY) -> None:
+    def __init__(
+        self, dataset: DataSet, recipe: Recipe, fill: tuple[int, ...] = GREY, rare: RareClasses | None = None
+    ) -> None:
         self.recipe = recipe
         self.crop = choose_crop(dataset) if recipe.crop is None else recipe.crop
-        augmentation = Augmentation(self.crop, recipe.scale, recipe.flip, recipe.color, fill)
+        augmentation = make_augmentation(recipe, self.crop, fill, rare)
         self.train_samples = SegmentationDataset(dataset, "train", augmentation, recipe.seed)
+        if rare is not None and recipe.copy_paste:
+            values = (recipe.copy_paste, recipe.scale, recipe.flip)
+            augmentation.paste = CopyPaste(self.train_samples.decode, rare, *values)
         self.val_samples = SegmentationDataset(dataset, "val")
         self.train_set: SegmentationDataset | FeatureCache = self.train_samples
         self.val_set: SegmentationDataset | FeatureCache = self.val_samples

@@ -20,9 +20,9 @@ __all__ = ["RECIPES", "Recipe", "default_recipe", "override", "paper_recipe"]
 ONE_OR_MORE = ("epochs", "val_every", "batch_size", "fixed_views", "frozen_stride")
 ZERO_OR_MORE = (
     "crop", "ema", "warmup", "momentum", "bias_lr_scale", "head_lr_scale", "weight_decay", "power", "color",
-    "class_weight_power", "clip", "save_minutes", "workers",
+    "class_weight_power", "clip", "save_minutes", "workers", "gamma", "blur", "noise",
 )  # fmt: skip
-SHARES = ("flip", "ohem_threshold", "ohem_share")
+SHARES = ("flip", "ohem_threshold", "ohem_share", "hue", "grey", "jpeg", "rare_crops", "copy_paste")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,13 @@ class Recipe:
     - weight_decay: for kernels, not for biases and norms. warmup: share of the steps. power: exponent of the decay to
       zero; 0 means a constant rate.
     - scale: bounds of the random resize. flip: probability. color: jitter of brightness, contrast, saturation.
+    - hue: largest turn of the colours, as a share of a full turn. gamma: random exposure, x ** g with g up to 1 + gamma
+      and down to 1 / (1 + gamma). grey: probability of a grey image. blur: largest deviation of a Gaussian in pixels;
+      noise: largest deviation in grey levels; jpeg: strength of JPEG compression, from 0 to 1; each for half of the
+      crops. What does not apply to the channels of the data is left out.
+    - rare_crops: share of the crops whose centre is on a pixel of a rare class, where the image has one. copy_paste:
+      probability that objects of rare classes from training images are pasted into a crop. A class is rare if it has
+      fewer pixels than the mean class; it is drawn in proportion to 1 / frequency.
     - class_weight_power: the weight of a class is (median frequency / frequency) ** power; 0 means no weights.
     - ema: decay of the running average of the weights, which is validated and saved; 0 means no average.
     - frozen_stride: backbone layers whose maps are finer than this stride are not trained; 1 means none.
@@ -68,6 +75,14 @@ class Recipe:
     scale: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
     color: float = 0.3
+    hue: float = 0.0
+    gamma: float = 0.0
+    grey: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    jpeg: float = 0.0
+    rare_crops: float = 0.0
+    copy_paste: float = 0.0
     class_weight_power: float = 0.25
     ema: float = 0.998
     frozen_stride: int = 1

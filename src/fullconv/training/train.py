@@ -24,6 +24,7 @@ from fullconv.net.fcn.network import FCN, build, rebuild
 from fullconv.net.surgery.convolutionalize import transplant
 from fullconv.training.augment import GREY
 from fullconv.training.checkpointing import Checkpointing, RunState, damaged_checkpoint, hold_run, load_state
+from fullconv.training.crops.rare import RareClasses
 from fullconv.training.data_module import DataModule
 from fullconv.training.frozen_features import freeze_all_but_score
 from fullconv.training.job import Job, TrainingOptions, make_job
@@ -141,7 +142,7 @@ def _prepare(dataset: DataSet, job: Job, statistics: DataSetStatistics, on_progr
     torch.manual_seed(recipe.seed)
     net = _build_network(job, dataset).to(memory_format=torch.channels_last)
     allow_one_value(net)
-    data, bf16 = DataModule(dataset, recipe, _mean_bytes(net)), has_bf16(recipe)
+    data, bf16 = DataModule(dataset, recipe, _mean_bytes(net), RareClasses.of(statistics)), has_bf16(recipe)
     _freeze(net, recipe)
     if net.spec.fixed:
         report = on_progress or (lambda progress: None)
