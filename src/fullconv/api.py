@@ -86,6 +86,8 @@ def train(
     crop: int | None = None,
     lr: float | None = None,
     loss: LossName | None = None,
+    teacher: str | os.PathLike[str] | None = None,
+    unlabelled_images: str | os.PathLike[str] | None = None,
     values: Mapping[str, Any] | None = None,
     folds: int | None = None,
     resume: bool = False,
@@ -115,6 +117,8 @@ def train(
         crop: Side of the training crops in pixels.
         lr: Learning rate of the pretrained layers.
         loss: Cross-entropy, or that of hard pixels only ("ohem"), or with "dice" or "lovasz" added.
+        teacher: A trained model with the same classes in the same order, which the network imitates, too.
+        unlabelled_images: Folder of images without masks, which only the teacher labels; a share of each batch.
         values: Any other values of the recipe, by their names in recipe.yaml.
         folds: Cross-validate: divide train and val into this many folds, and train a network for each.
         resume: Resume the run in the folder.
@@ -153,6 +157,8 @@ def train(
         lr,
         values or {},
         loss=loss,
+        teacher=teacher,
+        unlabelled_images=unlabelled_images,
     )
     options.check()
     dataset, statistics = read_training_data(Path(data), ReadingOptions(**reading))

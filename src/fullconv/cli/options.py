@@ -45,7 +45,9 @@ __all__ = [
     "ScoredSplitName",
     "Set",
     "Stride",
+    "Teacher",
     "Trained",
+    "UnlabelledImages",
     "Upsampling",
     "Weights",
     "parse_size",
@@ -141,6 +143,22 @@ Loss = Annotated[
         help="Cross-entropy of all pixels, or of hard pixels only (ohem), or with Dice or Lovász added, which weigh "
         "all classes the same.",
         show_default="cross-entropy",
+    ),
+]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Imitate a larger trained model, too: a run folder, a weights file, an .onnx file, or a bundled model. It "
+        "has the same classes in the same order.",
+    ),
+]
+UnlabelledImages = Annotated[
+    Path | None,
+    typer.Option(
+        "--unlabelled-images",
+        metavar="DIR",
+        help="Folder of images without masks, which only the --teacher labels; they are a share of each batch.",
     ),
 ]
 Set = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from torch.utils.data import DataLoader
 
@@ -11,6 +12,7 @@ from fullconv.data.statistics import choose_crop
 from fullconv.net.fcn.network import FCN
 from fullconv.training.augment import GREY, make_augmentation
 from fullconv.training.crops.rare import CopyPaste, RareClasses
+from fullconv.training.distill.unlabelled import MixedOrder, MixedSamples, UnlabelledSamples, count_unlabelled
 from fullconv.training.frozen_features import FeatureCache, calibrate
 from fullconv.training.plan import best_device
 from fullconv.training.recipe import Recipe
@@ -29,7 +31,7 @@ class DataModule:
     def __init__(
         self, dataset: DataSet, recipe: Recipe, fill: tuple[int, ...] = GREY, rare: RareClasses | None = None
     ) -> None:
-        self.recipe = recipe
+        self.recipe, self.fill, self.mixed_in, self.unlabelled = recipe, fill, 0, 0
         self.crop = choose_crop(dataset) if recipe.crop is None else recipe.crop
         augmentation = make_augmentation(recipe, self.crop, fill, rare)
         self.train_samples = SegmentationDataset(dataset, "train", augmentation, recipe.seed)
@@ -37,8 +39,15 @@ class DataModule:
             values = (recipe.copy_paste, recipe.scale, recipe.flip)
             augmentation.paste = CopyPaste(self.train_samples.decode, rare, *values)
         self.val_samples = SegmentationDataset(dataset, "val")
-        self.train_set: SegmentationDataset | FeatureCache = self.train_samples
+        self.train_set: SegmentationDataset | FeatureCache | MixedSamples = self.train_samples
         self.val_set: SegmentationDataset | FeatureCache = self.val_samples
+
+    def mix_in(self, folder: Path) -> None:
+        """Replace a share of each batch with crops of the images of `folder`, which have no masks."""
+        augmentation = make_augmentation(self.recipe, self.crop, self.fill)
+        samples = UnlabelledSamples(self.train_samples.dataset, folder, augmentation, self.recipe.seed)
+        self.mixed_in, self.unlabelled = count_unlabelled(self.recipe), len(samples)
+        self.train_set = MixedSamples(self.train_samples, samples)
 
     def encode_with(self, net: FCN, bf16: bool, on_item: Callable[[int, int], None]) -> None:
         """Replace the images with the feature maps of `net`, for FCN-32s-fixed.
@@ -57,7 +66,10 @@ class DataModule:
     def order(self, step: int) -> BatchOrder:
         """Return the batches from optimizer step `step` to the end of its epoch."""
         recipe, samples = self.recipe, len(self.train_samples)
-        epoch, start = divmod(step, -(-samples // recipe.batch_size))
+        epoch, start = divmod(step, -(-samples // (recipe.batch_size - self.mixed_in)))
+        if self.mixed_in:
+            sizes = samples, self.unlabelled, self.mixed_in, recipe.batch_size
+            return MixedOrder(*sizes, seed=recipe.seed, epoch=epoch, start=start)
         return BatchOrder(samples, recipe.batch_size, seed=recipe.seed, epoch=epoch, start=start)
 
     def batches(self, step: int) -> Iterator[Batch]:

@@ -45,6 +45,8 @@ class TrainingOptions:
     - upsample, padding, dilate: how the skip network is built (see `NetSpec`).
     - recipe: name of the recipe whose values are used.
     - epochs, batch, crop, lr, loss: values of the recipe. None: chosen from the data, or the value of the recipe.
+    - teacher: a trained model with the same classes, whose logits the network imitates, too. unlabelled_images: a
+      folder of images without masks, which only the teacher labels.
     - values: other values of the recipe, by name.
     - by_data: whether settings that are None are chosen from the data. If not, the values of the recipe stay.
     """
@@ -64,6 +66,8 @@ class TrainingOptions:
     values: Mapping[str, Any] = field(default_factory=dict)
     by_data: bool = True
     loss: LossName | None = None
+    teacher: str | os.PathLike[str] | None = None
+    unlabelled_images: str | os.PathLike[str] | None = None
 
     def check(self) -> None:
         """Raise UsageError for an unknown value of an option or of the recipe."""
@@ -75,6 +79,12 @@ class TrainingOptions:
         if self.head_width is not None and self.head_width < 1:
             message = f"head_width is {self.head_width}; it must be at least 1"
             raise UsageError(message, code="head-width-too-small")
+        if self.unlabelled_images is not None and self.teacher is None:
+            message = (
+                f"{self.unlabelled_images}: images without masks need a teacher that labels them; add --teacher RUN, "
+                "or leave out --unlabelled-images"
+            )
+            raise UsageError(message, code="needs-teacher")
         self.make_recipe()
 
     def make_recipe(self) -> Recipe:
@@ -92,7 +102,7 @@ class Job:
     """Everything that decides the outcome of a run, except the data.
 
     `start` is a run folder. The network starts from its weights where they fit. `choices` are the reasons for the
-    values; they are written to the run folder.
+    values; they are written to the run folder. `teacher` and `unlabelled_images` are those of `TrainingOptions`.
     """
 
     spec: NetSpec
@@ -100,6 +110,8 @@ class Job:
     weights: str | None = None
     start: Path | None = None
     choices: tuple[Choice, ...] = ()
+    teacher: Path | None = None
+    unlabelled_images: Path | None = None
 
 
 def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStatistics | None = None) -> Job:
@@ -134,7 +146,11 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         code_sha256=hash_code(model),
     )
     weights = os.fspath(options.weights)
-    return Job(spec, recipe, None if weights == "none" else weights, choices=choices)
+    teacher, unlabelled = (
+        None if path is None else Path(path) for path in (options.teacher, options.unlabelled_images)
+    )
+    weights_of = None if weights == "none" else weights
+    return Job(spec, recipe, weights_of, choices=choices, teacher=teacher, unlabelled_images=unlabelled)
 
 
 def name_run_folder(data: Path, job: Job) -> Path:

@@ -22,7 +22,7 @@ ZERO_OR_MORE = (
     "crop", "ema", "warmup", "momentum", "bias_lr_scale", "head_lr_scale", "weight_decay", "power", "color",
     "class_weight_power", "clip", "save_minutes", "workers", "gamma", "blur", "noise",
 )  # fmt: skip
-SHARES = ("flip", "ohem_threshold", "ohem_share", "hue", "grey", "jpeg", "rare_crops", "copy_paste")
+SHARES = ("flip", "ohem_threshold", "ohem_share", "hue", "grey", "jpeg", "rare_crops", "copy_paste", "distill")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ class Recipe:
     - rare_crops: share of the crops whose centre is on a pixel of a rare class, where the image has one. copy_paste:
       probability that objects of rare classes from training images are pasted into a crop. A class is rare if it has
       fewer pixels than the mean class; it is drawn in proportion to 1 / frequency.
+    - distill, temperature: with a teacher, the loss is (1 - distill) * loss + distill * temperature ** 2 * divergence
+      from the teacher at this temperature. unlabelled_share: share of images without masks in each batch, if there are
+      any; the other crops are labelled, so an epoch has more steps.
     - class_weight_power: the weight of a class is (median frequency / frequency) ** power; 0 means no weights.
     - ema: decay of the running average of the weights, which is validated and saved; 0 means no average.
     - frozen_stride: backbone layers whose maps are finer than this stride are not trained; 1 means none.
@@ -83,6 +86,9 @@ class Recipe:
     jpeg: float = 0.0
     rare_crops: float = 0.0
     copy_paste: float = 0.0
+    distill: float = 0.5
+    temperature: float = 1.0
+    unlabelled_share: float = 0.5
     class_weight_power: float = 0.25
     ema: float = 0.998
     frozen_stride: int = 1
@@ -132,6 +138,8 @@ class Recipe:
         faults += ["scale must be two numbers greater than 0, the smaller one first"] * (
             not 0 < self.scale[0] <= self.scale[1] < inf
         )
+        faults += ["temperature must be greater than 0"] * (self.temperature <= 0)
+        faults += ["unlabelled_share must be between 0 and 1"] * (not 0 < self.unlabelled_share < 1)
         faults += ["lr must be greater than 0"] * (self.lr is not None and self.lr <= 0)
         if faults:
             raise UsageError(f"recipe: {'; '.join(faults)}", code="invalid-recipe-value")

@@ -15,6 +15,7 @@ from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.metrics import Scores
 from fullconv.net.fcn.network import FCN
 from fullconv.net.torch_runner import largest
+from fullconv.training.distill.teacher import Teacher, compute_imitation
 from fullconv.training.loss import iterate_banded_logits
 from fullconv.training.losses.objective import compute_loss
 from fullconv.training.one_value import explain_one_value
@@ -41,13 +42,22 @@ class SegmentationTask(nn.Module):
     weights: Tensor
     confusion: Tensor
 
-    def __init__(self, net: FCN, recipe: Recipe, labels: LabelSet, weights: Tensor, total_steps: int) -> None:
+    def __init__(
+        self,
+        net: FCN,
+        recipe: Recipe,
+        labels: LabelSet,
+        weights: Tensor,
+        total_steps: int,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
         self.net, self.recipe, self.labels, self.total_steps = net, recipe, labels, total_steps
         self.average = _make_average(net, recipe.ema) if recipe.ema else None
         self.register_buffer("weights", weights, persistent=False)
         counts = torch.zeros(labels.num_classes, labels.num_classes, dtype=torch.int64)
         self.register_buffer("confusion", counts, persistent=False)
+        self.teacher = teacher
         self.step = 0
         self.losses: list[float] = []
 
@@ -77,7 +87,13 @@ class SegmentationTask(nn.Module):
     def compute_loss(self, net: FCN, inputs: Tensor | list[Tensor], target: Tensor) -> Tensor:
         """Return the loss of `net` on a batch, as the recipe says."""
         score = compute_scores(net, inputs, target)
-        return compute_loss(net, score, target, self.weights.to(score.device), self.recipe)
+        loss = compute_loss(net, score, target, self.weights.to(score.device), self.recipe)
+        if self.teacher is None:
+            return loss
+        assert isinstance(inputs, Tensor)  # FCN-32s-fixed, whose inputs are maps, takes no teacher
+        recipe = self.recipe
+        other = compute_imitation(net, score, inputs, self.teacher, recipe.temperature, recipe.normalized)
+        return (1 - recipe.distill) * loss + recipe.distill * other
 
     def finish_step(self) -> None:
         """Count a step of the optimizer, and update the average."""

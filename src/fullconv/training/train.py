@@ -26,6 +26,7 @@ from fullconv.training.augment import GREY
 from fullconv.training.checkpointing import Checkpointing, RunState, damaged_checkpoint, hold_run, load_state
 from fullconv.training.crops.rare import RareClasses
 from fullconv.training.data_module import DataModule
+from fullconv.training.distill.teacher import load_teacher
 from fullconv.training.frozen_features import freeze_all_but_score
 from fullconv.training.job import Job, TrainingOptions, make_job
 from fullconv.training.one_value import allow_one_value
@@ -143,6 +144,8 @@ def _prepare(dataset: DataSet, job: Job, statistics: DataSetStatistics, on_progr
     net = _build_network(job, dataset).to(memory_format=torch.channels_last)
     allow_one_value(net)
     data, bf16 = DataModule(dataset, recipe, _mean_bytes(net), RareClasses.of(statistics)), has_bf16(recipe)
+    if job.unlabelled_images is not None:
+        data.mix_in(job.unlabelled_images)
     _freeze(net, recipe)
     if net.spec.fixed:
         report = on_progress or (lambda progress: None)
@@ -151,7 +154,8 @@ def _prepare(dataset: DataSet, job: Job, statistics: DataSetStatistics, on_progr
     precision = "bf16-mixed" if bf16 else "32-true"
     fabric = Fabric(accelerator=best_device().type, devices=1, precision=precision)
     steps = data.steps_per_epoch()
-    task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs)
+    teacher = None if job.teacher is None else load_teacher(job.teacher, dataset)
+    task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs, teacher)
     return _Run(task, data, fabric, steps, bf16)
 
 
