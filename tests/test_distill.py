@@ -239,7 +239,7 @@ def test_the_network_learns_from_the_teacher_alone(data: Path):
             nn.init.zeros_(parameter)
     task = SegmentationTask(net, Recipe(distill=1.0), dataset.labels, torch.ones(11), 10, teacher)
     batch, target = images(), torch.full((2, *SIZE), 255, dtype=torch.uint8)
-    optimizer = torch.optim.SGD([p for n, p in net.named_parameters() if n.startswith("score")], lr=0.05)
+    optimizer = torch.optim.SGD([p for n, p in net.named_parameters() if n.startswith("score")], lr=0.3)
     losses = []
     for _ in range(12):
         loss = task.compute_loss(net, batch, target)

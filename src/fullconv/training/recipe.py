@@ -37,6 +37,8 @@ class Recipe:
     - optimizer: adamw, or sgd with momentum. normalized: whether the loss is the mean over pixels, or their sum.
     - lr: learning rate of the pretrained layers; None means 5e-4 if the backbone has batch norm, else 1e-4; with sgd,
       the published rates (see `paper_recipe`). head_lr_scale: factor for new layers. bias_lr_scale: factor for biases.
+    - layer_decay: the rate of a backbone layer is lr * layer_decay ** (stages above it); a stage is the layers whose
+      maps have one stride. 1 means the same rate for all.
     - weight_decay: for kernels, not for biases and norms. warmup: share of the steps. power: exponent of the decay to
       zero; 0 means a constant rate.
     - scale: bounds of the random resize. flip: probability. color: jitter of brightness, contrast, saturation.
@@ -72,6 +74,7 @@ class Recipe:
     lr: float | None = None
     bias_lr_scale: float = 1.0
     head_lr_scale: float = 5.0
+    layer_decay: float = 1.0
     weight_decay: float = 0.01
     warmup: float = 0.05
     power: float = 0.9
@@ -138,6 +141,7 @@ class Recipe:
         faults += ["scale must be two numbers greater than 0, the smaller one first"] * (
             not 0 < self.scale[0] <= self.scale[1] < inf
         )
+        faults += ["layer_decay must be greater than 0, and at most 1"] * (not 0 < self.layer_decay <= 1)
         faults += ["temperature must be greater than 0"] * (self.temperature <= 0)
         faults += ["unlabelled_share must be between 0 and 1"] * (not 0 < self.unlabelled_share < 1)
         faults += ["lr must be greater than 0"] * (self.lr is not None and self.lr <= 0)

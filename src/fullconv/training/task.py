@@ -14,6 +14,7 @@ from fullconv.errors import DataError, FullconvError
 from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.metrics import Scores
 from fullconv.net.fcn.network import FCN
+from fullconv.net.fcn.stages import count_stages_above
 from fullconv.net.torch_runner import largest
 from fullconv.training.distill.teacher import Teacher, compute_imitation
 from fullconv.training.loss import iterate_banded_logits
@@ -133,9 +134,12 @@ class SegmentationTask(nn.Module):
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Make AdamW or SGD with parameter groups: pretrained or new layers, kernels or biases and norms."""
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        above = count_stages_above(self.net)
         for name, parameter in self.net.named_parameters():
             if parameter.requires_grad:
                 rate = self.base_rate() * (1 if self.net.is_pretrained(name) else self.recipe.head_lr_scale)
+                module = name.removeprefix("backbone.").rpartition(".")[0] if name.startswith("backbone.") else ""
+                rate *= self.recipe.layer_decay ** above.get(module, 0)
                 rate *= self.recipe.bias_lr_scale if name.endswith(".bias") else 1
                 decay = self.recipe.weight_decay if parameter.ndim > 1 else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)

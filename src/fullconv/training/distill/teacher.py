@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,13 @@ class Teacher:
             for image in images:
                 pixels = image.permute(1, 2, 0)[None].contiguous().cpu().numpy()
                 logits = torch.from_numpy(self._runner.logits(pixels)).to(images.device)
-                yield lambda rows, logits=logits: logits[:, :, rows.start : rows.stop]
+                yield partial(_cut_rows, logits)
             return
         net = self.net.to(images.device)
         with torch.no_grad():
             scores = net.score(net.encode(images), size)
         for index in range(len(images)):
-            yield lambda rows, index=index: net.upsample(scores[index : index + 1], size, rows)
+            yield partial(net.upsample, scores[index : index + 1], size)
 
 
 def load_teacher(path: Path, dataset: DataSet) -> Teacher:
@@ -108,3 +109,7 @@ def compute_imitation(
 
         total = total + sum_of_bands(net, score[index : index + 1], size, of_band, band_bytes=band_bytes)
     return temperature**2 * (total / (len(images) * size[0] * size[1]) if normalized else total)
+
+
+def _cut_rows(logits: Tensor, rows: range) -> Tensor:
+    return logits[:, :, rows.start : rows.stop]
