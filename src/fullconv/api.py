@@ -180,6 +180,7 @@ def evaluate(
     backend: Backend | None = None,
     value_range: ValueRange | None = None,
     code: str | os.PathLike[str] | None = None,
+    tta: bool = False,
     on_sample: OnSample | None = None,
     **reading: Unpack[Reading],
 ) -> Scores:
@@ -193,6 +194,7 @@ def evaluate(
         value_range: Numbers that become 0 and 255 in images of more than 8 bits, instead of the range of the model.
             Without it, images that do not fit the model's range are logged as a warning.
         code: As in `load`.
+        tta: Label each image and its mirror image, and take the mean of the probabilities, in twice the time.
         on_sample: Called after each image with the number of images that are done and the number of all images.
         reading: As in `train`. Those of the training are used if the model is a run folder and none are given.
 
@@ -208,6 +210,7 @@ def evaluate(
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
     from fullconv.runtime.runner import RangedRunner, Runner
+    from fullconv.runtime.tiles import FlippedRunner
 
     path = model_path(model)
     dataset = find_dataset(Path(data), ReadingOptions(**reading) if reading else options_of_run(path))
@@ -216,6 +219,8 @@ def evaluate(
         logger.info(f"{os.fspath(data)}: {note}")
     runner: Runner = load_runner(path, backend, code)
     check_classes(os.fspath(model), runner.info.labels, os.fspath(data), dataset.labels)
+    if tta:
+        runner = FlippedRunner(runner)
     if value_range is not None:
         runner = RangedRunner(runner, check_range(value_range))
     elif (misfit := find_common_misfit([sample.image for sample in samples], runner.info.input)) is not None:

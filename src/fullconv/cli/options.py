@@ -47,6 +47,7 @@ __all__ = [
     "Stride",
     "Teacher",
     "Trained",
+    "Tta",
     "UnlabelledImages",
     "Upsampling",
     "Weights",
@@ -179,6 +180,12 @@ RunFolder = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Run folder to write.", show_default="runs/<data>-<network>-<model>")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in the run folder.")]
+Tta = Annotated[
+    bool,
+    typer.Option(
+        "--tta", help="Label each image and its mirror image, and take the mean probabilities: twice the time."
+    ),
+]
 BackendName = Annotated[
     Backend | None,
     typer.Option(
