@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -133,6 +134,7 @@ def test_the_loss_of_a_step_weighs_masks_and_teacher(teacher_file: Path, data: P
         expected = 0.7 * entropy + 0.3 * plain(net, teacher.net, batch, 2.0)
         torch.testing.assert_close(task.compute_loss(net, batch, target), expected)
     assert not any("teacher" in name for name in task.state_dict())
+    assert copy.deepcopy(task).teacher is teacher
 
 
 def test_batches_hold_the_share_and_every_image_comes_equally_often():
@@ -200,7 +202,7 @@ def test_photos_change_the_batches_and_have_no_labels(data: Path, photos: Path):
     before = module.steps_per_epoch()
     module.mix_in(photos)
     assert (before, module.steps_per_epoch()) == (4, 7)
-    pixels, target, names = next(module.batches(0))
+    pixels, target, names = next(module.batches(0, 1))
     unlabelled = [name in {"a", "c", "d"} for name in names]
     assert unlabelled == [False, True, False, True]
     for other, labels in zip(unlabelled, target, strict=True):
@@ -224,7 +226,7 @@ def test_photos_need_a_teacher_and_batches_of_two():
     with refuses("needs-teacher", "photos"):
         TrainingOptions(unlabelled_images="photos").check()
     for values in ({"batch_size": 1}, {"batch_size": 1, "crop": 0}):
-        with refuses("batch-too-small"):
+        with refuses("no-room-for-unlabelled"):
             count_unlabelled(Recipe(**values))
 
 

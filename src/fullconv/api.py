@@ -6,9 +6,21 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from fullconv.choices import Backend, Dilation, LossName, PaddingMode, RecipeName, ScoredSplit, Stride, UpsampleMode
+from fullconv.choices import (
+    Accelerator,
+    Backend,
+    Dilation,
+    LoggerName,
+    LossName,
+    PaddingMode,
+    RecipeName,
+    ScoredSplit,
+    Stride,
+    TrainPrecision,
+    UpsampleMode,
+)
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
 from fullconv.extras import need, need_torch
@@ -88,8 +100,15 @@ def train(
     loss: LossName | None = None,
     teacher: str | os.PathLike[str] | None = None,
     unlabelled_images: str | os.PathLike[str] | None = None,
+    minutes: float | None = None,
+    patience: int | None = None,
     values: Mapping[str, Any] | None = None,
     folds: int | None = None,
+    devices: int | Literal["auto"] = 1,
+    nodes: int = 1,
+    accelerator: Accelerator = "auto",
+    precision: TrainPrecision = "auto",
+    logger: LoggerName | None = None,
     resume: bool = False,
     on_progress: OnProgress | None = None,
     **reading: Unpack[Reading],
@@ -119,8 +138,15 @@ def train(
         loss: Cross-entropy, or that of hard pixels only ("ohem"), or with "dice" or "lovasz" added.
         teacher: A trained model with the same classes in the same order, which the network imitates, too.
         unlabelled_images: Folder of images without masks, which only the teacher labels; a share of each batch.
+        minutes: Time of the training with its validations and scoring, instead of epochs.
+        patience: Validations without a better mIoU after which the training ends.
         values: Any other values of the recipe, by their names in recipe.yaml.
         folds: Cross-validate: divide train and val into this many folds, and train a network for each.
+        devices: Devices of this machine, with one process for each; "auto" means all its GPUs. Batches are divided.
+        nodes: Machines; torchrun or srun must start the script on each.
+        accelerator: Kind of devices; "auto" means an NVIDIA GPU if there is one, else the CPU.
+        precision: Numbers in which the training computes; "auto" means bfloat16 where the device is fast with it.
+        logger: Log losses and scores with TensorBoard, Lightning's CSV files, MLflow or Weights & Biases, too.
         resume: Resume the run in the folder.
         on_progress: Called at the start, after each step and after each validation.
         reading: How to read the data, as `fullconv.data.reading.ReadingOptions`: `images` and `masks`, patterns of the
@@ -143,28 +169,16 @@ def train(
     from fullconv.training.train import train as run
 
     options = TrainingOptions(
-        model,
-        stride,
-        weights,
-        head_width,
-        upsample,
-        padding,
-        dilate,
-        recipe,
-        epochs,
-        batch,
-        crop,
-        lr,
-        values or {},
-        loss=loss,
-        teacher=teacher,
-        unlabelled_images=unlabelled_images,
-    )
+        model, stride, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr, values or {},
+        devices=devices, nodes=nodes, accelerator=accelerator, precision=precision,
+        minutes=minutes, patience=patience, logger=logger,
+        loss=loss, teacher=teacher, unlabelled_images=unlabelled_images,
+    )  # fmt: skip
     options.check()
     dataset, statistics = read_training_data(Path(data), ReadingOptions(**reading))
     job = make_job(dataset, options, statistics)
     for choice in job.choices:
-        logger.info(str(choice))
+        logging.getLogger(__name__).info(str(choice))
     folder = name_run_folder(Path(data), job) if out is None else Path(out)
     if folds is not None:
         folder = folder if out is not None else folder.with_name(f"{folder.name}-{folds}-folds")

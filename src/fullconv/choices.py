@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 __all__ = [
+    "Accelerator",
     "Backend",
     "Dilation",
+    "LoggerName",
     "LossName",
     "PaddingMode",
     "PublishedNet",
@@ -15,6 +17,7 @@ __all__ = [
     "Split",
     "SplitOrAll",
     "Stride",
+    "TrainPrecision",
     "UpsampleMode",
     "WrittenLayout",
     "join_words",
@@ -22,6 +25,15 @@ __all__ = [
 
 Precision = Literal["f32", "bf16"]
 """Numbers in which OpenVINO computes."""
+
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+"""The devices of a training: auto means the GPUs of NVIDIA if there are any, else the CPU. mps is Apple's GPU."""
+
+TrainPrecision = Literal["auto", "bf16", "fp16", "fp32"]
+"""Numbers in which a training computes: auto means bfloat16 where the device is fast with it, else float32."""
+
+LoggerName = Literal["tensorboard", "csv", "mlflow", "wandb"]
+"""Where a training logs its losses and scores, in addition to metrics.csv."""
 
 Backend = Literal["onnx", "openvino", "torch"]
 """The program that computes a network: ONNX Runtime or OpenVINO for .onnx files, torch for run folders and weights."""

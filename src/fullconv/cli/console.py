@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fullconv.faults import count_repairs
+from fullconv.ranks import is_main_process
 from fullconv.visible import escape_in_json, make_visible
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class _Stderr(logging.Handler):
     """Prints log messages to `sys.stderr`, looked up at each message: a progress bar or a test may replace it."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not is_main_process():
+            return
         say(record.getMessage())
         if record.exc_info:
             traceback.print_exception(*record.exc_info)

@@ -6,17 +6,20 @@ import os
 import re
 from collections.abc import Container
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from fullconv.choices import (
+    Accelerator,
     Backend,
     Dilation,
+    LoggerName,
     LossName,
     PaddingMode,
     RecipeName,
     ScoredSplit,
+    TrainPrecision,
     UpsampleMode,
     join_words,
 )
@@ -24,19 +27,26 @@ from fullconv.choices import Stride as StrideChoice
 from fullconv.errors import UsageError
 
 __all__ = [
+    "AcceleratorName",
     "BackendName",
     "Batch",
     "ChosenModel",
     "Crop",
     "Data",
+    "Devices",
     "Dilate",
     "Epochs",
     "HeadWidth",
     "JsonFile",
+    "Logger",
     "Loss",
+    "Minutes",
     "Model",
     "ModelCode",
+    "Nodes",
     "Padding",
+    "Patience",
+    "Precision",
     "RangeText",
     "Rate",
     "Recipe",
@@ -51,6 +61,7 @@ __all__ = [
     "UnlabelledImages",
     "Upsampling",
     "Weights",
+    "parse_devices",
     "parse_size",
     "parse_values",
     "refuse_data_file",
@@ -162,6 +173,49 @@ UnlabelledImages = Annotated[
         help="Folder of images without masks, which only the --teacher labels; they are a share of each batch.",
     ),
 ]
+Devices = Annotated[
+    str,
+    typer.Option(
+        metavar="N|auto",
+        help="Devices of this machine, one process for each; auto: all its GPUs. Batches are divided over them.",
+    ),
+]
+Nodes = Annotated[
+    int, typer.Option(metavar="N", help="Machines; torchrun or srun must start the command on each (docs/training.md).")
+]
+AcceleratorName = Annotated[
+    Accelerator,
+    typer.Option(
+        "--accelerator", metavar=join_words(Accelerator), help="Kind of devices; auto: an NVIDIA GPU, else the CPU."
+    ),
+]
+Precision = Annotated[
+    TrainPrecision,
+    typer.Option(
+        "--precision",
+        metavar=join_words(TrainPrecision),
+        help="Numbers of the training; auto: bfloat16 where the device is fast with it, else float32.",
+    ),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        metavar="N",
+        help="Train as many steps as fit into this time with validations and scoring, instead of --epochs.",
+    ),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="End the training after N validations without a better mIoU.", show_default="off"),
+]
+Logger = Annotated[
+    LoggerName | None,
+    typer.Option(
+        "--logger",
+        metavar=join_words(LoggerName),
+        help="Log losses and scores there, in addition to metrics.csv.",
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -231,6 +285,15 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise UsageError(f"--size {text}: write height x width in pixels, such as 480x640", code="invalid-size")
     return int(match[1]), int(match[2])
+
+
+def parse_devices(text: str) -> int | Literal["auto"]:
+    """Return the number of devices, or "auto". Raises UsageError for anything else."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise UsageError(f"--devices {text}: write a number, or auto", code="invalid-devices")
+    return int(text)
 
 
 def parse_values(entries: list[str] | None) -> dict[str, str]:

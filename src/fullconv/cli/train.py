@@ -8,15 +8,22 @@ import typer
 
 from fullconv.cli.console import hint_at_check, print_scores, print_table, say, training_bar
 from fullconv.cli.options import (
+    AcceleratorName,
     Batch,
     ChosenModel,
     Crop,
     Data,
+    Devices,
     Dilate,
     Epochs,
     HeadWidth,
+    Logger,
     Loss,
+    Minutes,
+    Nodes,
     Padding,
+    Patience,
+    Precision,
     Rate,
     Recipe,
     Resume,
@@ -27,11 +34,13 @@ from fullconv.cli.options import (
     UnlabelledImages,
     Upsampling,
     Weights,
+    parse_devices,
     parse_values,
 )
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading
 from fullconv.extras import need_torch
+from fullconv.ranks import is_main_process
 
 __all__ = ["train"]
 
@@ -54,7 +63,14 @@ def train(
     loss: Loss = None,
     teacher: Teacher = None,
     unlabelled_images: UnlabelledImages = None,
+    minutes: Minutes = None,
+    patience: Patience = None,
     set_: Set = None,
+    devices: Devices = "1",
+    nodes: Nodes = 1,
+    accelerator: AcceleratorName = "auto",
+    precision: Precision = "auto",
+    logger: Logger = None,
     folds: Annotated[
         int | None,
         typer.Option(metavar="K", help="Cross-validate: train a network for each of K folds of train and val."),
@@ -93,11 +109,20 @@ def train(
             teacher=teacher,
             unlabelled_images=unlabelled_images,
             values=parse_values(set_),
+            minutes=minutes,
+            patience=patience,
+            logger=logger,
             folds=folds,
+            devices=parse_devices(devices),
+            nodes=nodes,
+            accelerator=accelerator,
+            precision=precision,
             resume=resume,
             on_progress=on_progress,
             **reading,
         )
+    if not is_main_process():
+        return
     if result.folds:
         from fullconv.training.folds import make_folds_table
 

@@ -9,13 +9,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import torch
+from lightning.fabric import Fabric
 from pydantic import Field, FiniteFloat, TypeAdapter
 from torch import Tensor
 from torch.optim import Optimizer
@@ -25,7 +26,8 @@ from fullconv.files import atomic_write, write_text
 from fullconv.locks import hold_folder
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, save_net
-from fullconv.training.task import SegmentationTask
+from fullconv.ranks import is_main_process
+from fullconv.training.task import SegmentationTask, sum_over_processes
 from fullconv.watchdog import note_handled, set_patience
 
 __all__ = ["Checkpointing", "RunState", "damaged_checkpoint", "hold_run", "load_state"]
@@ -41,7 +43,8 @@ class RunState:
     """The progress of a run.
 
     `step` is the number of steps done, `validated` the step of the last validation, `seconds` the time spent, `best`
-    the best mIoU so far. `losses` are those since the last validation, `rows` those of metrics.csv.
+    the best mIoU so far. `losses` are those since the last validation, `rows` those of metrics.csv. `total` is the
+    number of steps of the run, `every` that from one validation to the next; 0 in checkpoints of older versions.
     """
 
     step: Annotated[int, Field(ge=0)] = 0
@@ -50,12 +53,17 @@ class RunState:
     best: Annotated[FiniteFloat, Field(ge=-1, le=1)] = -1.0
     losses: list[float] = field(default_factory=list)
     rows: list[dict[str, float]] = field(default_factory=list)
+    total: Annotated[int, Field(ge=0)] = 0
+    every: Annotated[int, Field(ge=0)] = 0
 
 
 @contextmanager
 def hold_run(out: Path) -> Iterator[None]:
-    """Be the only process that writes the folder of a run, a ladder or folds. Raises FullconvError for a second one."""
-    with hold_folder(out):
+    """Be the only process that writes the folder of a run, a ladder or folds. Raises FullconvError for a second one.
+
+    The other processes of the same training write nothing, and wait for nothing.
+    """
+    with hold_folder(out) if is_main_process() else nullcontext():
         yield
 
 
@@ -96,7 +104,8 @@ class Checkpointing:
     """Saves a run every few minutes, after each validation and on a signal.
 
     It writes into the run folder: last.ckpt (everything needed to resume), last.safetensors, best.safetensors (the best
-    mIoU on the validation images) and metrics.csv. Every file is written atomically.
+    mIoU on the validation images) and metrics.csv. Every file is written atomically. Of several processes, `fabric`
+    makes the first one write, and makes all stop at the same step.
     """
 
     def __init__(self, out: Path, saved: Saved, state: RunState, steps_per_epoch: int, save_minutes: float) -> None:
@@ -105,6 +114,7 @@ class Checkpointing:
         self.started = time.monotonic() - state.seconds
         self.saved_at = time.monotonic()
         self.stop: str | None = None
+        self.fabric: Fabric | None = None
         self._handlers: dict[int, Any] = {}
 
     @contextmanager
@@ -117,7 +127,7 @@ class Checkpointing:
             yield
             return
         set_patience(STEP_SECONDS)
-        stopping = {signal.SIGINT, signal.SIGTERM}
+        stopping: set[int] = {signal.SIGINT, signal.SIGTERM}
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
             stopping.add(signal.SIGHUP)
         try:
@@ -137,9 +147,17 @@ class Checkpointing:
         self.stop = signal.Signals(number).name
 
     def is_validation_due(self, task: SegmentationTask) -> bool:
-        """Return whether the current step ends an epoch that is validated, and has not been validated yet."""
-        every = self.steps_per_epoch * task.recipe.val_every
-        return task.step > self.state.validated and task.step % every == 0
+        """Return whether the current step is to be validated, and has not been validated yet."""
+        is_planned = task.step % self.state.every == 0 or task.step == task.total_steps
+        return task.step > self.state.validated and is_planned
+
+    def is_finished(self, task: SegmentationTask) -> bool:
+        """Return whether all steps are done, or the last validations were not better, as many as `patience`."""
+        best, since = -1.0, 0
+        for row in self.state.rows:
+            since = 0 if row["mean_iou"] > best else since + 1
+            best = max(best, row["mean_iou"])
+        return task.step >= task.total_steps or 0 < task.recipe.patience <= since
 
     def after_step(self, task: SegmentationTask, optimizer: Optimizer) -> None:
         """Save after `save_minutes`. After a signal, save and raise Interrupted."""
@@ -153,19 +171,30 @@ class Checkpointing:
         self.state.validated = self.state.step = task.step
         self.state.rows.append(self._row(task, scores))
         task.losses.clear()
-        self._write(task, scores)
+        if self.writes:
+            self._write(task, scores)
         self.state.best = max(self.state.best, scores.mean_iou)
         self.save(task, optimizer)
 
     def stop_after_signal(self, task: SegmentationTask, optimizer: Optimizer) -> None:
-        """After a signal, save and raise Interrupted. A resumed run repeats an interrupted validation."""
-        if self.stop:
+        """After a signal to any process, save and raise Interrupted. A resumed run repeats a validation."""
+        if self._is_stopping():
             self.save(task, optimizer)
             raise Interrupted(
-                f"stopped by {self.stop} at step {self.state.step}; everything is saved in {self.out}. "
+                f"stopped by {self.stop or 'a signal'} at step {self.state.step}; everything is saved in {self.out}. "
                 "Run the same command with --resume to continue.",
                 code="stopped-by-signal",
             )
+
+    @property
+    def writes(self) -> bool:
+        """Return whether this process writes the run folder."""
+        return self.fabric is None or bool(self.fabric.is_global_zero)
+
+    def _is_stopping(self) -> bool:
+        """Return whether a signal has reached this process, or any other one; all get the same answer."""
+        signals = torch.tensor(int(self.stop is not None), device=self.fabric.device if self.fabric else None)
+        return bool(sum_over_processes(self.fabric, signals) > 0)
 
     def _row(self, task: SegmentationTask, scores: Scores) -> dict[str, float]:
         loss = sum(task.losses) / len(task.losses) if task.losses else float("nan")
@@ -202,7 +231,10 @@ class Checkpointing:
             "fullconv": vars(self.state),
             "state_dict": task.state_dict(),
             "optimizer_states": [optimizer.state_dict()],
+            "precision": {} if self.fabric is None else self.fabric.strategy.precision.state_dict(),
         }
+        if not self.writes:
+            return
         with atomic_write(self.out / "last.ckpt", errors=(RuntimeError,)) as temporary:
             torch.save(checkpoint, temporary)
         self.saved_at = time.monotonic()

@@ -7,9 +7,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
-from fullconv.choices import Dilation, LossName, PaddingMode, RecipeName, Stride, UpsampleMode
+from fullconv.choices import (
+    Accelerator,
+    Dilation,
+    LoggerName,
+    LossName,
+    PaddingMode,
+    RecipeName,
+    Stride,
+    TrainPrecision,
+    UpsampleMode,
+)
 from fullconv.data.archives import data_name
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
@@ -20,7 +30,7 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.choose import MODEL, Choice, choose
 from fullconv.training.recipe import RECIPES, Recipe, override
 
-__all__ = ["Job", "TrainingOptions", "make_job", "name_ladder_folder", "name_run_folder"]
+__all__ = ["Hardware", "Job", "TrainingOptions", "make_job", "name_ladder_folder", "name_run_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +39,32 @@ STRIDE = 8
 
 CHOICES: Mapping[str, Any] = {
     "stride": Stride, "upsample": UpsampleMode, "padding": PaddingMode, "dilate": Dilation, "recipe": RecipeName,
-    "loss": LossName,
+    "accelerator": Accelerator, "precision": TrainPrecision, "logger": LoggerName, "loss": LossName,
 }  # fmt: skip
 """The options that have a fixed set of values."""
+
+PRECISIONS: Mapping[TrainPrecision, Mapping[str, bool]] = {
+    "auto": {}, "bf16": {"bf16": True}, "fp16": {"bf16": False, "fp16": True}, "fp32": {"bf16": False},
+}  # fmt: skip
+"""The values of the recipe for each precision."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The devices of a training: `devices` on each of `nodes` machines, with one process for each device.
+
+    "auto" means all GPUs of the machine; on a CPU, one process. With torchrun or SLURM, their numbers count.
+    """
+
+    devices: int | Literal["auto"] = 1
+    nodes: int = 1
+    accelerator: Accelerator = "auto"
+
+    def check(self) -> None:
+        """Raise UsageError for numbers below 1."""
+        for name, value in (("devices", self.devices), ("nodes", self.nodes)):
+            if value != "auto" and value < 1:
+                raise UsageError(f"{name} is {value}; it must be at least 1", code="too-few-devices")
 
 
 @dataclass(frozen=True)
@@ -47,6 +80,9 @@ class TrainingOptions:
     - epochs, batch, crop, lr, loss: values of the recipe. None: chosen from the data, or the value of the recipe.
     - teacher: a trained model with the same classes, whose logits the network imitates, too. unlabelled_images: a
       folder of images without masks, which only the teacher labels.
+    - devices, nodes, accelerator: see `Hardware`. precision: the numbers in which the training computes.
+    - minutes: time of the training, instead of epochs. patience: validations without a better mIoU before the end.
+    - logger: where losses and scores are logged, in addition to metrics.csv.
     - values: other values of the recipe, by name.
     - by_data: whether settings that are None are chosen from the data. If not, the values of the recipe stay.
     """
@@ -68,12 +104,19 @@ class TrainingOptions:
     loss: LossName | None = None
     teacher: str | os.PathLike[str] | None = None
     unlabelled_images: str | os.PathLike[str] | None = None
+    devices: int | Literal["auto"] = 1
+    nodes: int = 1
+    accelerator: Accelerator = "auto"
+    precision: TrainPrecision = "auto"
+    minutes: float | None = None
+    patience: int | None = None
+    logger: LoggerName | None = None
 
     def check(self) -> None:
         """Raise UsageError for an unknown value of an option or of the recipe."""
         for name, literal in CHOICES.items():
             value, known = getattr(self, name), get_args(literal)
-            if value not in known and not (value is None and name in ("stride", "dilate", "loss")):
+            if value not in known and not (value is None and name in ("stride", "dilate", "logger", "loss")):
                 shown = ", ".join(map(str, known))
                 raise UsageError(f"{name} {value!r} is unknown; choose from {shown}", code="unknown-option-value")
         if self.head_width is not None and self.head_width < 1:
@@ -85,7 +128,16 @@ class TrainingOptions:
                 "or leave out --unlabelled-images"
             )
             raise UsageError(message, code="needs-teacher")
+        if self.minutes is not None and self.epochs is not None:
+            message = "minutes and epochs both decide the length of the training; give one of them"
+            raise UsageError(message, code="minutes-and-epochs")
+        self.hardware.check()
         self.make_recipe()
+
+    @property
+    def hardware(self) -> Hardware:
+        """Return the devices of the training."""
+        return Hardware(self.devices, self.nodes, self.accelerator)
 
     def make_recipe(self) -> Recipe:
         """Return the recipe with the given values. Raises UsageError for unknown names and values."""
@@ -94,12 +146,17 @@ class TrainingOptions:
     def recipe_values(self) -> dict[str, Any]:
         """Return the given values of the recipe, by their names in the recipe."""
         named = {"epochs": self.epochs, "batch_size": self.batch, "crop": self.crop, "lr": self.lr, "loss": self.loss}
-        return {**{name: value for name, value in named.items() if value is not None}, **self.values}
+        named |= {"minutes": self.minutes, "patience": self.patience}
+        return {
+            **{name: value for name, value in named.items() if value is not None},
+            **PRECISIONS[self.precision],
+            **self.values,
+        }
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that decides the outcome of a run, except the data.
+    """Everything that decides the outcome of a run, except the data; and the devices that compute it.
 
     `start` is a run folder. The network starts from its weights where they fit. `choices` are the reasons for the
     values; they are written to the run folder. `teacher` and `unlabelled_images` are those of `TrainingOptions`.
@@ -112,6 +169,8 @@ class Job:
     choices: tuple[Choice, ...] = ()
     teacher: Path | None = None
     unlabelled_images: Path | None = None
+    hardware: Hardware = Hardware()
+    logger: LoggerName | None = None
 
 
 def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStatistics | None = None) -> Job:
@@ -130,6 +189,8 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         named: dict[str, Any] = {"model": options.model, "stride": options.stride, "dilate": options.dilate}
         chosen = choose(statistics, recipe, values, **named, published=paper)
         model, stride, recipe, choices = chosen.model, chosen.stride, chosen.recipe, chosen.choices
+        if recipe.minutes is not None:
+            choices = tuple(_time_choice(choice, recipe.minutes) for choice in choices)
     model = make_absolute(model)
     if weights_from := describe_pretrained(model):
         logger.info(weights_from)
@@ -149,8 +210,23 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
     teacher, unlabelled = (
         None if path is None else Path(path) for path in (options.teacher, options.unlabelled_images)
     )
-    weights_of = None if weights == "none" else weights
-    return Job(spec, recipe, weights_of, choices=choices, teacher=teacher, unlabelled_images=unlabelled)
+    return Job(
+        spec,
+        recipe,
+        None if weights == "none" else weights,
+        choices=choices,
+        teacher=teacher,
+        unlabelled_images=unlabelled,
+        hardware=options.hardware,
+        logger=options.logger,
+    )
+
+
+def _time_choice(choice: Choice, minutes: float) -> Choice:
+    """Return the choice; for the epochs, that the time decides."""
+    if choice.name != "epochs":
+        return choice
+    return Choice("epochs", f"those of {minutes:g} minutes", "the plan measures steps and validations, and counts them")
 
 
 def name_run_folder(data: Path, job: Job) -> Path:

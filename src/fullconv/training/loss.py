@@ -15,7 +15,7 @@ from fullconv.labels import IGNORE_INDEX
 from fullconv.net.fcn.network import FCN
 from fullconv.net.fcn.upsample import Upsample
 
-__all__ = ["BandLoss", "compute_banded_loss", "iterate_banded_logits", "sum_of_bands", "sum_of_weights"]
+__all__ = ["BandLoss", "compute_banded_loss", "iterate_banded_logits", "sum_of_bands", "sum_weights"]
 
 BAND_BYTES = 8 * 2**20
 """Maximum bytes of logits in a band. Memory use is a few times as much while the loss of a band is computed."""
@@ -43,13 +43,13 @@ def compute_banded_loss(
         return functional.cross_entropy(logits, labels, weights, ignore_index=IGNORE_INDEX, reduction="sum")
 
     total = sum_of_bands(net, score, (target.shape[-2], target.shape[-1]), of_band, band_bytes=band_bytes)
-    return total / sum_of_weights(target, weights) if normalized else total
+    return total / sum_weights(target, weights).clamp_min(1e-6) if normalized else total
 
 
-def sum_of_weights(target: Tensor, weights: Tensor) -> Tensor:
-    """Return the sum of the class weights of all labelled pixels of `target`, at least 1e-6; a scalar."""
+def sum_weights(target: Tensor, weights: Tensor) -> Tensor:
+    """Return the sum of the class weights over the labelled pixels of a uint8 target, as a float scalar."""
     counts = torch.bincount(target.flatten(), minlength=IGNORE_INDEX + 1)[: len(weights)]
-    return (counts * weights).sum().clamp_min(1e-6)
+    return (counts * weights).sum()
 
 
 def sum_of_bands(

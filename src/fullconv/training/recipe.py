@@ -20,7 +20,7 @@ __all__ = ["RECIPES", "Recipe", "default_recipe", "override", "paper_recipe"]
 ONE_OR_MORE = ("epochs", "val_every", "batch_size", "fixed_views", "frozen_stride")
 ZERO_OR_MORE = (
     "crop", "ema", "warmup", "momentum", "bias_lr_scale", "head_lr_scale", "weight_decay", "power", "color",
-    "class_weight_power", "clip", "save_minutes", "workers", "gamma", "blur", "noise",
+    "class_weight_power", "clip", "save_minutes", "workers", "patience", "gamma", "blur", "noise",
 )  # fmt: skip
 SHARES = ("flip", "ohem_threshold", "ohem_share", "hue", "grey", "jpeg", "rare_crops", "copy_paste", "distill")
 
@@ -30,8 +30,10 @@ class Recipe:
     """Every number of a training; the defaults are those of `default_recipe`.
 
     - epochs: passes over the training images. val_every: epochs between validations.
-    - batch_size: crops per step and process. crop: side of the crops in pixels; None means 352, or less if all images
-      are smaller; 0 means whole images, one per step.
+    - batch_size: crops per step, divided over the processes. crop: side of the crops in pixels; None means 352, or less
+      if all images are smaller; 0 means whole images, one per step.
+    - minutes: time of the training with its validations, instead of `epochs`; None means that epochs count. patience:
+      validations without a better mIoU after which the training ends; 0 means that it does not end early.
     - loss: cross-entropy; ohem, cross-entropy of hard pixels only, which are those whose class has a probability below
       ohem_threshold, and at least ohem_share of the labelled pixels; or dice or lovasz, which are added to it.
     - optimizer: adamw, or sgd with momentum. normalized: whether the loss is the mean over pixels, or their sum.
@@ -55,10 +57,12 @@ class Recipe:
     - class_weight_power: the weight of a class is (median frequency / frequency) ** power; 0 means no weights.
     - ema: decay of the running average of the weights, which is validated and saved; 0 means no average.
     - frozen_stride: backbone layers whose maps are finer than this stride are not trained; 1 means none.
-    - bf16: autocast to bfloat16; None means if the processor supports it.
+    - bf16: autocast to bfloat16; None means if the device supports it. fp16: autocast to float16 on a GPU instead, with
+      scaled gradients.
     - clip: maximum norm of the gradients; 0 means no clipping.
     - fixed_views: crops of each image in the cache of FCN-32s-fixed.
-    - save_minutes: minutes between saves. workers: processes that load images.
+    - save_minutes: minutes between saves. workers: processes that load images; None means none on the CPU, and as many
+      as there are cores, up to 8, for each GPU.
     """
 
     epochs: int = 40
@@ -96,10 +100,13 @@ class Recipe:
     ema: float = 0.998
     frozen_stride: int = 1
     bf16: bool | None = None
+    fp16: bool = False
     clip: float = 5.0
+    minutes: float | None = None
+    patience: int = 0
     fixed_views: int = 2
     save_minutes: float = 3.0
-    workers: int = 0
+    workers: int | None = None
     seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,6 +151,8 @@ class Recipe:
         faults += ["layer_decay must be greater than 0, and at most 1"] * (not 0 < self.layer_decay <= 1)
         faults += ["temperature must be greater than 0"] * (self.temperature <= 0)
         faults += ["unlabelled_share must be between 0 and 1"] * (not 0 < self.unlabelled_share < 1)
+        faults += ["minutes must be greater than 0"] * (self.minutes is not None and self.minutes <= 0)
+        faults += ["bf16 and fp16 exclude each other"] * (bool(self.bf16) and self.fp16)
         faults += ["lr must be greater than 0"] * (self.lr is not None and self.lr <= 0)
         if faults:
             raise UsageError(f"recipe: {'; '.join(faults)}", code="invalid-recipe-value")

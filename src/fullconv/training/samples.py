@@ -46,14 +46,17 @@ class SegmentationDataset(Dataset[Item]):
 
     `decoding` is the time in seconds that was spent on samples that stay in memory. The index of an item is a
     `Position`. The seed of its augmentation is made from `seed`, epoch and index. Training crops without any labelled
-    pixel are drawn again, and images without any label are not drawn.
+    pixel are drawn again, and images without any label are not drawn. `shares` is the number of processes on this
+    machine that keep their own decoded samples.
     """
 
-    def __init__(self, dataset: DataSet, split: str, augmentation: Augmentation | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, dataset: DataSet, split: str, augmentation: Augmentation | None = None, seed: int = 0, shares: int = 1
+    ) -> None:
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
         self.samples: tuple[Sample, ...] = dataset.split(split)
         self._cache: dict[int, tuple[Tensor, Tensor]] = {}
-        self._room = _free_memory() // 2
+        self._room = _free_memory() // 2 // shares
         self.decoding = 0.0
 
     def __len__(self) -> int:

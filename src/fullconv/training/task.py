@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -17,12 +18,19 @@ from fullconv.net.fcn.network import FCN
 from fullconv.net.fcn.stages import count_stages_above
 from fullconv.net.torch_runner import largest
 from fullconv.training.distill.teacher import Teacher, compute_imitation
-from fullconv.training.loss import iterate_banded_logits
+from fullconv.training.loss import iterate_banded_logits, sum_weights
 from fullconv.training.losses.objective import compute_loss
 from fullconv.training.one_value import explain_one_value
 from fullconv.training.recipe import Recipe
 
-__all__ = ["Batch", "SegmentationTask", "compute_class_weights", "compute_scores", "freeze_below"]
+__all__ = [
+    "Batch",
+    "SegmentationTask",
+    "compute_class_weights",
+    "compute_scores",
+    "freeze_below",
+    "sum_over_processes",
+]
 
 Batch = tuple[Tensor | list[Tensor], Tensor, list[str]]
 """Images (or the maps of `FCN.encode`), uint8 label maps, and names."""
@@ -38,6 +46,7 @@ class SegmentationTask(nn.Module):
 
     `step` counts the optimizer steps since the start of the run, `losses` are those since the last validation, and
     `confusion` is the K x K int64 matrix of the current validation: rows are true classes, columns predicted ones.
+    With several processes, `fabric` sums over them, and each call gets the process's share of a batch.
     """
 
     weights: Tensor
@@ -61,6 +70,12 @@ class SegmentationTask(nn.Module):
         self.teacher = teacher
         self.step = 0
         self.losses: list[float] = []
+        self.fabric: Fabric | None = None
+
+    @property
+    def processes(self) -> int:
+        """Return the number of processes that train together."""
+        return 1 if self.fabric is None else int(self.fabric.world_size)
 
     @property
     def best(self) -> FCN:
@@ -74,27 +89,51 @@ class SegmentationTask(nn.Module):
     def training_step(self, batch: Batch) -> Tensor:
         """Return the loss of a batch, and note it. Raises FullconvError that names the batch if it is not finite."""
         inputs, target, names = batch
-        loss = self.compute_loss(self.net, inputs, target)
+        share = self._share(target) if self.processes > 1 else None
+        loss = self.compute_loss(self.net, inputs, target, share)
         value = float(loss.detach())
+        if self.processes > 1:
+            value = float(sum_over_processes(self.fabric, loss)) / self.processes
         if not np.isfinite(value):
             raise FullconvError(
-                f"the loss became {value} at step {self.step}, on the batch {', '.join(names)}; check these images "
-                f"and masks, or lower the learning rate (--lr, now {self.learning_rate():.2g})",
+                f"the loss became {value} at step {self.step}, on the batch {', '.join(self._gather(names))}; check "
+                f"these images and masks, or lower the learning rate (--lr, now {self.learning_rate():.2g})",
                 code="loss-not-finite",
             )
         self.losses.append(value)
         return loss
 
-    def compute_loss(self, net: FCN, inputs: Tensor | list[Tensor], target: Tensor) -> Tensor:
-        """Return the loss of `net` on a batch, as the recipe says."""
+    def compute_loss(
+        self, net: FCN, inputs: Tensor | list[Tensor], target: Tensor, share: Tensor | int | None = None
+    ) -> Tensor:
+        """Return the loss of `net` on a batch, as the recipe says; `share` is a factor of that of the masks."""
         score = compute_scores(net, inputs, target)
         loss = compute_loss(net, score, target, self.weights.to(score.device), self.recipe)
+        loss = loss if share is None else loss * share
         if self.teacher is None:
             return loss
         assert isinstance(inputs, Tensor)  # FCN-32s-fixed, whose inputs are maps, takes no teacher
         recipe = self.recipe
         other = compute_imitation(net, score, inputs, self.teacher, recipe.temperature, recipe.normalized)
+        other = other if recipe.normalized else other * self.processes
         return (1 - recipe.distill) * loss + recipe.distill * other
+
+    def _share(self, target: Tensor) -> Tensor | int:
+        """Return the factor of this process's loss, with which the mean over the processes is the loss of one process.
+
+        Processes have different numbers of labelled pixels, and DDP takes the mean of their gradients.
+        """
+        if not self.recipe.normalized:
+            return self.processes
+        weight = sum_weights(target, self.weights)
+        return weight * self.processes / sum_over_processes(self.fabric, weight).clamp_min(1e-6)
+
+    def _gather(self, names: list[str]) -> list[str]:
+        """Return the names of the samples of all processes."""
+        shares = [names] * self.processes
+        if self.processes > 1:
+            torch.distributed.all_gather_object(shares, names)
+        return [name for share in shares for name in share]
 
     def finish_step(self) -> None:
         """Count a step of the optimizer, and update the average."""
@@ -148,13 +187,20 @@ class SegmentationTask(nn.Module):
             for (rate, decay), parameters in groups.items()
         ]
         if self.recipe.optimizer == "adamw":
-            return torch.optim.AdamW(settings, fused=True)
+            return torch.optim.AdamW(settings, fused=not self.recipe.fp16)  # the fused one cannot be clipped in fp16
         return torch.optim.SGD(settings, lr=self.base_rate(), momentum=self.recipe.momentum)
 
     def set_rates(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the learning rates of the current step."""
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * _schedule(self.step, self.total_steps, self.recipe)
+
+
+def sum_over_processes(fabric: Fabric | None, value: Tensor) -> Tensor:
+    """Return the sum of a tensor over the processes of a training; the tensor itself where there is only one."""
+    if fabric is None or fabric.world_size == 1:
+        return value
+    return cast(Tensor, fabric.all_reduce(value.detach().clone(), reduce_op="sum"))
 
 
 def compute_scores(net: FCN, inputs: Tensor | list[Tensor], target: Tensor) -> Tensor:

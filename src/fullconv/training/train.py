@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from fullconv.net.checkpoint import Saved, load_net
 from fullconv.net.classifiers.user_file import path_of_code
 from fullconv.net.fcn.network import FCN, build, rebuild
 from fullconv.net.surgery.convolutionalize import transplant
+from fullconv.ranks import is_main_process, is_started_by_others
 from fullconv.training.augment import GREY
 from fullconv.training.checkpointing import Checkpointing, RunState, damaged_checkpoint, hold_run, load_state
 from fullconv.training.crops.rare import RareClasses
@@ -30,12 +32,23 @@ from fullconv.training.distill.teacher import load_teacher
 from fullconv.training.frozen_features import freeze_all_but_score
 from fullconv.training.job import Job, TrainingOptions, make_job
 from fullconv.training.one_value import allow_one_value
-from fullconv.training.plan import Plan, best_device, has_bf16, make_plan
+from fullconv.training.plan import Plan, has_bf16, make_plan
 from fullconv.training.progress import OnProgress, Progress, TimeLeft, TrainResult
 from fullconv.training.recipe import Recipe
+from fullconv.training.run.devices import (
+    autocast_type,
+    check_batch,
+    count_devices,
+    explain_failures,
+    main_process_first,
+    make_fabric,
+)
+from fullconv.training.run.loggers import make_logger
 from fullconv.training.run.loop import fit
+from fullconv.training.run.processes import run_in_processes
 from fullconv.training.run.reports import Reports
 from fullconv.training.run.result import finish, read_result, warn
+from fullconv.training.run.schedule import Schedule, measure_step, schedule_by_epochs, schedule_by_minutes
 from fullconv.training.run.settings import check_run, describe_settings
 from fullconv.training.task import SegmentationTask, compute_class_weights, freeze_below
 
@@ -62,7 +75,7 @@ def train(
 
     Raises UsageError if `out` contains a run and `resume` is not set, or if that run has other settings; DataError if
     the data have faults; FullconvError if another process is writing `out`; Interrupted after a signal, when everything
-    is saved.
+    is saved. With several devices, the failure of one process ends all, and the error names the rank.
     """
     with nullcontext() if resume and (out / "scores.json").is_file() else hold_run(out):  # a finished run is only read
         return _train(dataset, job, out, statistics, resume, on_progress)
@@ -83,11 +96,17 @@ def _train(
     check_run(out, settings, resume)
     if (out / "scores.json").is_file():
         return warn(read_result(out, job))
-    seconds = _fit(dataset, job, out, statistics, settings, on_progress)
-    return warn(finish(dataset, job, out, seconds))
+    arguments = dataset, job, out, statistics, settings
+    if not is_started_by_others() and (count := count_devices(job.hardware)) > 1:
+        check_batch(job.recipe, count)
+        seconds = run_in_processes(fit_here, arguments, count, on_progress)
+        return warn(finish(dataset, job, out, seconds))
+    seconds = fit_here(*arguments, on_progress)
+    with main_process_first():  # the others wait until it has written the files, and read them
+        return warn(finish(dataset, job, out, seconds) if is_main_process() else read_result(out, job))
 
 
-def _fit(
+def fit_here(
     dataset: DataSet,
     job: Job,
     out: Path,
@@ -95,19 +114,44 @@ def _fit(
     settings: Mapping[str, Any],
     on_progress: OnProgress | None,
 ) -> float:
-    """Run all steps that are left, and return the seconds of all sittings."""
+    """Run this process's share of all steps that are left, and return the seconds of all sittings."""
+    fabric = make_fabric(job.hardware, job.recipe)
+    with explain_failures(fabric, job.recipe):
+        return _fit(fabric, dataset, job, out, statistics, settings, on_progress)
+
+
+def _fit(
+    fabric: Fabric,
+    dataset: DataSet,
+    job: Job,
+    out: Path,
+    statistics: DataSetStatistics,
+    settings: Mapping[str, Any],
+    on_progress: OnProgress | None,
+) -> float:
+    """Prepare the run, restore it from its checkpoint if it has one, and run the loop."""
     state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
-    run = _prepare(dataset, job, statistics, on_progress)
-    if checkpoint is None:
-        write_text(out / "recipe.yaml", dump_yaml(settings))
+    start = time.monotonic()
+    run = _prepare(fabric, dataset, job, statistics, on_progress)
+    if state.total == 0:
+        schedule = run.schedule(dataset, start)
+        state.total, state.every = schedule.steps, schedule.every
+    run.task.total_steps = state.total
+    if checkpoint is None and fabric.is_global_zero:
+        planned = {"steps": state.total, "every": state.every}
+        write_text(out / "recipe.yaml", dump_yaml({**settings, "schedule": planned}))
     _restore(run.task, state, checkpoint, out / "last.ckpt")
-    plan = run.plan(dataset)
+    plan = run.plan(dataset, state.every)
     logger.info(plan.text())
     saved = Saved(run.task.net.spec, dataset.labels, {"settings": settings})
     checkpointing = Checkpointing(out, saved, state, run.steps, job.recipe.save_minutes)
-    time_left = TimeLeft(plan.step_seconds, plan.validation_seconds, run.steps * job.recipe.val_every)
-    reports = Reports(run.task, run.data, checkpointing, on_progress, time_left)
-    fit(run.fabric, run.task, run.data, checkpointing, reports, checkpoint["optimizer_states"] if checkpoint else [])
+    time_left = TimeLeft(plan.step_seconds, plan.validation_seconds, state.every)
+    log = make_logger(job.logger, out, run.task.step) if job.logger and fabric.is_global_zero else None
+    reports = Reports(run.task, run.data, checkpointing, on_progress, time_left, log)
+    try:
+        fit(fabric, run.task, run.data, checkpointing, reports, checkpoint)
+    finally:
+        reports.finish("success" if checkpointing.is_finished(run.task) else "failed")
     return checkpointing.state.seconds
 
 
@@ -118,7 +162,8 @@ def estimate(dataset: DataSet) -> tuple[tuple[str, str], ...]:
     """
     statistics = read_statistics(dataset, "train", "val")
     job = _set_channels(make_job(dataset, TrainingOptions(), statistics), dataset)
-    plan = _prepare(dataset, job, statistics).plan(dataset)
+    run = _prepare(make_fabric(job.hardware, job.recipe), dataset, job, statistics)
+    plan = run.plan(dataset, run.steps * job.recipe.val_every)
     return tuple(row for row in plan.rows if row[0] in ("epochs", "time", "memory"))
 
 
@@ -130,33 +175,48 @@ class _Run:
     data: DataModule
     fabric: Fabric
     steps: int
-    bf16: bool
 
-    def plan(self, dataset: DataSet) -> Plan:
+    def plan(self, dataset: DataSet, every: int) -> Plan:
         """Measure the plan on the first batch and the first validation image."""
-        batch, image = next(self.data.batches(0)), next(self.data.images())
-        return make_plan(dataset, self.task, batch, image, self.steps, self.bf16)
+        fabric, batch, image = self.fabric, next(self.data.batches(0, 1)), self.data.first_image()
+        low = autocast_type(self.task.recipe, fabric.device)
+        return make_plan(dataset, self.task, batch, image, self.steps, every, low, fabric.device, fabric.world_size)
+
+    def schedule(self, dataset: DataSet, start: float) -> Schedule:
+        """Return the steps and validations: those of the recipe's epochs, or those that fit into its minutes.
+
+        The time counts from `start`. The first process measures for all.
+        """
+        recipe = self.task.recipe
+        if recipe.minutes is None:
+            return schedule_by_epochs(recipe, self.steps)
+        validation = self.plan(dataset, self.steps).validation_seconds
+        step = measure_step(self.task, self.data, self.fabric, autocast_type(recipe, self.fabric.device))
+        left = 60 * recipe.minutes - (time.monotonic() - start)
+        return schedule_by_minutes(*self.fabric.broadcast((left, step, validation)))
 
 
-def _prepare(dataset: DataSet, job: Job, statistics: DataSetStatistics, on_progress: OnProgress | None = None) -> _Run:
-    recipe = job.recipe
+def _prepare(
+    fabric: Fabric, dataset: DataSet, job: Job, statistics: DataSetStatistics, on_progress: OnProgress | None = None
+) -> _Run:
+    recipe, device = job.recipe, fabric.device
     torch.manual_seed(recipe.seed)
     net = _build_network(job, dataset).to(memory_format=torch.channels_last)
     allow_one_value(net)
-    data, bf16 = DataModule(dataset, recipe, _mean_bytes(net), RareClasses.of(statistics)), has_bf16(recipe)
+    rank, processes = fabric.global_rank, fabric.world_size
+    fill, rare = _mean_bytes(net), RareClasses.of(statistics)
+    data = DataModule(dataset, recipe, fill, rare, device=device, rank=rank, processes=processes)
     if job.unlabelled_images is not None:
         data.mix_in(job.unlabelled_images)
     _freeze(net, recipe)
     if net.spec.fixed:
-        report = on_progress or (lambda progress: None)
+        report, bf16 = on_progress or (lambda progress: None), has_bf16(recipe, device)
         data.encode_with(net, bf16, lambda done, total: report(Progress(net.spec.name, "features", done, total)))
     weights = compute_class_weights(np.array(statistics.pixels), recipe.class_weight_power)
-    precision = "bf16-mixed" if bf16 else "32-true"
-    fabric = Fabric(accelerator=best_device().type, devices=1, precision=precision)
     steps = data.steps_per_epoch()
     teacher = None if job.teacher is None else load_teacher(job.teacher, dataset)
     task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs, teacher)
-    return _Run(task, data, fabric, steps, bf16)
+    return _Run(task, data, fabric, steps)
 
 
 def _set_channels(job: Job, dataset: DataSet) -> Job:

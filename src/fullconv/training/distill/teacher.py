@@ -37,6 +37,10 @@ class Teacher:
         self._runner = runner
         self.net: FCN | None = runner.net.requires_grad_(False) if isinstance(runner, TorchRunner) else None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
+        """Return the same teacher, which no copy of a training changes."""
+        return self
+
     def iterate(self, images: Tensor) -> Iterator[Rows]:
         """Yield the logits of each image of N x C x H x W uint8, as a function of the rows.
 

@@ -57,7 +57,7 @@ def count_unlabelled(recipe: Recipe) -> int:
             "images without masks need batches of two crops or more, one with labels and one without; set --batch, and "
             "a --crop that is not 0"
         )
-        raise UsageError(message, code="batch-too-small")
+        raise UsageError(message, code="no-room-for-unlabelled")
     return min(recipe.batch_size - 1, max(1, round(recipe.unlabelled_share * recipe.batch_size)))
 
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from fullconv.labels import IGNORE_INDEX
 from fullconv.net.fcn.network import FCN
-from fullconv.training.loss import BAND_BYTES, compute_banded_loss, sum_of_bands, sum_of_weights
+from fullconv.training.loss import BAND_BYTES, compute_banded_loss, sum_of_bands, sum_weights
 from fullconv.training.losses.terms import keep_hard, make_dice_term, make_lovasz_term
 from fullconv.training.recipe import Recipe
 
@@ -30,7 +30,7 @@ def compute_loss(
         return compute_banded_loss(net, score, target, weights, recipe.normalized, band_bytes=band_bytes)
     make_term = make_dice_term if recipe.loss == "dice" else make_lovasz_term
     term = make_term(net, score, target, band_bytes=band_bytes)
-    scale = sum_of_weights(target, weights)
+    scale = sum_weights(target, weights).clamp_min(1e-6)
 
     def of_band(logits: Tensor, rows: range) -> Tensor:
         labels = target[:, rows.start : rows.stop].long()

@@ -20,7 +20,10 @@ from fullconv.training.recipe import Recipe
 
 __all__ = ["check_run", "describe_settings"]
 
-MAY_DIFFER = {"save_minutes", "workers", "choices", "range", "notes", "fullconv", "torch", "code_sha256", "path"}
+MAY_DIFFER = {
+    "save_minutes", "workers", "hardware", "logger", "schedule", "choices", "range", "notes", "fullconv", "torch",
+    "code_sha256", "path",
+}  # fmt: skip
 """Settings that may differ when a run resumes, because they do not change its outcome."""
 
 
@@ -46,6 +49,8 @@ def describe_settings(dataset: DataSet, job: Job, statistics: DataSetStatistics)
         "recipe": job.recipe.to_dict(),
         **({} if job.teacher is None else {"teacher": describe_teacher(job.teacher)}),
         **({} if job.unlabelled_images is None else {"unlabelled_images": describe_unlabelled(job.unlabelled_images)}),
+        "hardware": vars(job.hardware),
+        "logger": job.logger,
         **({"choices": choices} if choices else {}),
     }
 
@@ -60,8 +65,8 @@ def check_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
     before = read_settings(out / "recipe.yaml")
     try:
         before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # with newer options
-        before["recipe"] = {**Recipe().to_dict(), **before["recipe"]}
-    except (KeyError, TypeError, ValueError) as error:
+        before["recipe"] = Recipe.from_dict(before["recipe"]).to_dict()
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         message = f"{out / 'recipe.yaml'} is damaged ({error}); restore it, or move it away"
         raise ModelError(message, code="damaged-run-folder") from error
     differ = [
