@@ -146,12 +146,13 @@ class SegmentationTask(nn.Module):
         """Add one image to the confusion matrix: labels at full resolution, in float32, as prediction computes them."""
         inputs, target, _ = batch
         classes = len(self.confusion)
-        score = compute_scores(self.best, inputs, target)
-        for rows, logits in iterate_banded_logits(self.best, score, (target.shape[-2], target.shape[-1])):
-            true, predicted = target[:, rows.start : rows.stop].long(), largest(logits)
-            counted = true != IGNORE_INDEX
-            cells = true[counted] * classes + predicted[counted]
-            self.confusion += torch.bincount(cells, minlength=classes**2).view(classes, classes)
+        with torch.autocast(self.confusion.device.type, enabled=False):
+            score = compute_scores(self.best, inputs, target)
+            for rows, logits in iterate_banded_logits(self.best, score, (target.shape[-2], target.shape[-1])):
+                true, predicted = target[:, rows.start : rows.stop].long(), largest(logits)
+                counted = true != IGNORE_INDEX
+                cells = true[counted] * classes + predicted[counted]
+                self.confusion += torch.bincount(cells, minlength=classes**2).view(classes, classes)
 
     def scores(self) -> Scores:
         """Return the scores of the confusion matrix."""

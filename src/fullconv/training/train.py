@@ -55,7 +55,6 @@ from fullconv.training.task import SegmentationTask, compute_class_weights, free
 __all__ = ["estimate", "train"]
 
 logger = logging.getLogger(__name__)
-logging.getLogger("lightning.fabric").setLevel(logging.ERROR)  # it reports the precision, as the plan does
 
 
 def train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,9 @@ from fullconv.training.job import Hardware
 from fullconv.training.plan import has_bf16
 from fullconv.training.recipe import Recipe
 from fullconv.training.task import sum_over_processes
+
+for _name in ("lightning.fabric", "lightning.pytorch"):  # they report what the plan says
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 __all__ = [
     "autocast_type",
