@@ -188,7 +188,7 @@ def test_a_run_without_a_newer_option_resumes_with_its_default(data: Path, whole
     for name in ("recipe.yaml", "scores.json"):
         (tmp_path / name).write_bytes((whole / name).read_bytes())
     settings = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
-    del settings["network"]["padding"]
+    del settings["network"]["padding"], settings["recipe"]["loss"]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
     train(find_dataset(data), job(), tmp_path, resume=True)
     other = Job(replace(SPEC, padding="reference"), job().recipe)
@@ -403,7 +403,7 @@ def test_class_weights_are_powers_of_inverse_frequencies() -> None:
         ({"lr": float("nan")}, "lr must be a finite number"),
         ({"weight_decay": float("inf")}, "weight_decay must be a finite number"),
         ({"flip": 7}, "flip must be from 0 to 1"),
-        ({"flip": -1}, "flip must be at least 0"),
+        ({"flip": -1}, "flip must be from 0 to 1"),
         ({"workers": -1}, "workers must be at least 0"),
         ({"ema": 1}, "ema must be less than 1"),
     ],

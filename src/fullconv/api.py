@@ -13,6 +13,7 @@ from fullconv.choices import (
     Backend,
     Dilation,
     LoggerName,
+    LossName,
     PaddingMode,
     RecipeName,
     ScoredSplit,
@@ -96,6 +97,9 @@ def train(
     batch: int | None = None,
     crop: int | None = None,
     lr: float | None = None,
+    loss: LossName | None = None,
+    teacher: str | os.PathLike[str] | None = None,
+    unlabelled_images: str | os.PathLike[str] | None = None,
     minutes: float | None = None,
     patience: int | None = None,
     values: Mapping[str, Any] | None = None,
@@ -131,6 +135,9 @@ def train(
         batch: Crops per step.
         crop: Side of the training crops in pixels.
         lr: Learning rate of the pretrained layers.
+        loss: Cross-entropy, or that of hard pixels only ("ohem"), or with "dice" or "lovasz" added.
+        teacher: A trained model with the same classes in the same order, which the network imitates, too.
+        unlabelled_images: Folder of images without masks, which only the teacher labels; a share of each batch.
         minutes: Time of the training with its validations and scoring, instead of epochs.
         patience: Validations without a better mIoU after which the training ends.
         values: Any other values of the recipe, by their names in recipe.yaml.
@@ -165,6 +172,7 @@ def train(
         model, stride, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr, values or {},
         devices=devices, nodes=nodes, accelerator=accelerator, precision=precision,
         minutes=minutes, patience=patience, logger=logger,
+        loss=loss, teacher=teacher, unlabelled_images=unlabelled_images,
     )  # fmt: skip
     options.check()
     dataset, statistics = read_training_data(Path(data), ReadingOptions(**reading))
@@ -186,6 +194,7 @@ def evaluate(
     backend: Backend | None = None,
     value_range: ValueRange | None = None,
     code: str | os.PathLike[str] | None = None,
+    tta: bool = False,
     on_sample: OnSample | None = None,
     **reading: Unpack[Reading],
 ) -> Scores:
@@ -199,6 +208,7 @@ def evaluate(
         value_range: Numbers that become 0 and 255 in images of more than 8 bits, instead of the range of the model.
             Without it, images that do not fit the model's range are logged as a warning.
         code: As in `load`.
+        tta: Label each image and its mirror image, and take the mean of the probabilities, in twice the time.
         on_sample: Called after each image with the number of images that are done and the number of all images.
         reading: As in `train`. Those of the training are used if the model is a run folder and none are given.
 
@@ -214,6 +224,7 @@ def evaluate(
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
     from fullconv.runtime.runner import RangedRunner, Runner
+    from fullconv.runtime.tiles import FlippedRunner
 
     path = model_path(model)
     dataset = find_dataset(Path(data), ReadingOptions(**reading) if reading else options_of_run(path))
@@ -222,6 +233,8 @@ def evaluate(
         logger.info(f"{os.fspath(data)}: {note}")
     runner: Runner = load_runner(path, backend, code)
     check_classes(os.fspath(model), runner.info.labels, os.fspath(data), dataset.labels)
+    if tta:
+        runner = FlippedRunner(runner)
     if value_range is not None:
         runner = RangedRunner(runner, check_range(value_range))
     elif (misfit := find_common_misfit([sample.image for sample in samples], runner.info.input)) is not None:

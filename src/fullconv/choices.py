@@ -9,6 +9,7 @@ __all__ = [
     "Backend",
     "Dilation",
     "LoggerName",
+    "LossName",
     "PaddingMode",
     "PublishedNet",
     "RecipeName",
@@ -57,6 +58,9 @@ Stride = Literal[32, 16, 8, 4]
 
 Dilation = Literal[16, 8, 4]
 """The stride that the backbone's maps keep; later layers are dilated."""
+
+LossName = Literal["cross-entropy", "ohem", "dice", "lovasz"]
+"""The loss of a training: cross-entropy, only of hard pixels (ohem), or with Dice or Lovász added."""
 
 UpsampleMode = Literal["fixed", "learned", "unpool", "resize"]
 """Upsampling: fixed or learned bilinear kernels, the indices of max pooling, or a plain resize."""

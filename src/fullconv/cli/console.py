@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STOPPING",
+    "TTA_COST",
     "emit",
     "format_axes",
     "hint_at_check",
@@ -43,6 +44,9 @@ __all__ = [
     "write_results",
 ]
 
+
+TTA_COST = "tta: the network labels each image and its mirror image, which takes twice the time"
+"""The line on the cost of --tta."""
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that stop a command; SIGHUP says that the terminal was closed."""

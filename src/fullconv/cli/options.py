@@ -15,6 +15,7 @@ from fullconv.choices import (
     Backend,
     Dilation,
     LoggerName,
+    LossName,
     PaddingMode,
     RecipeName,
     ScoredSplit,
@@ -38,6 +39,7 @@ __all__ = [
     "HeadWidth",
     "JsonFile",
     "Logger",
+    "Loss",
     "Minutes",
     "Model",
     "ModelCode",
@@ -53,7 +55,10 @@ __all__ = [
     "ScoredSplitName",
     "Set",
     "Stride",
+    "Teacher",
     "Trained",
+    "Tta",
+    "UnlabelledImages",
     "Upsampling",
     "Weights",
     "parse_devices",
@@ -143,6 +148,31 @@ Rate = Annotated[
         "--lr", metavar="X", help="Learning rate of the pretrained layers.", show_default="depends on the classifier"
     ),
 ]
+Loss = Annotated[
+    LossName | None,
+    typer.Option(
+        metavar=join_words(LossName),
+        help="Cross-entropy of all pixels, or of hard pixels only (ohem), or with Dice or Lovász added, which weigh "
+        "all classes the same.",
+        show_default="cross-entropy",
+    ),
+]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Imitate a larger trained model, too: a run folder, a weights file, an .onnx file, or a bundled model. It "
+        "has the same classes in the same order.",
+    ),
+]
+UnlabelledImages = Annotated[
+    Path | None,
+    typer.Option(
+        "--unlabelled-images",
+        metavar="DIR",
+        help="Folder of images without masks, which only the --teacher labels; they are a share of each batch.",
+    ),
+]
 Devices = Annotated[
     str,
     typer.Option(
@@ -204,6 +234,12 @@ RunFolder = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Run folder to write.", show_default="runs/<data>-<network>-<model>")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in the run folder.")]
+Tta = Annotated[
+    bool,
+    typer.Option(
+        "--tta", help="Label each image and its mirror image, and take the mean probabilities: twice the time."
+    ),
+]
 BackendName = Annotated[
     Backend | None,
     typer.Option(

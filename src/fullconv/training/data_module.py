@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from fullconv.cores import usable_cores
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import choose_crop
 from fullconv.net.fcn.network import FCN
-from fullconv.training.augment import GREY, Augmentation
+from fullconv.training.augment import GREY, make_augmentation
+from fullconv.training.crops.rare import CopyPaste, RareClasses
+from fullconv.training.distill.unlabelled import MixedOrder, MixedSamples, UnlabelledSamples, count_unlabelled
 from fullconv.training.frozen_features import FeatureCache, calibrate
 from fullconv.training.recipe import Recipe
 from fullconv.training.samples import BatchOrder, Position, SegmentationDataset
@@ -31,8 +34,8 @@ MOST_WORKERS = 8
 class DataModule:
     """Training batches from any step on, and validation images one by one, for process `rank` of `processes`.
 
-    Crops are padded with `fill`, one byte per channel. Loading suits `device`: a GPU gets worker processes and pinned
-    memory.
+    Crops are padded with `fill`, one byte per channel. `rare` is for the recipe's `rare_crops` and `copy_paste`.
+    Loading suits `device`: a GPU gets worker processes and pinned memory.
     """
 
     def __init__(
@@ -40,22 +43,34 @@ class DataModule:
         dataset: DataSet,
         recipe: Recipe,
         fill: tuple[int, ...] = GREY,
+        rare: RareClasses | None = None,
         *,
         device: torch.device = CPU,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
         self.recipe, self.device, self.rank, self.processes = recipe, device, rank, processes
+        self.fill, self.mixed_in, self.unlabelled = fill, 0, 0
         local = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
         spare = min(MOST_WORKERS, usable_cores() // local) if device.type == "cuda" else 0
         self.workers = spare if recipe.workers is None else recipe.workers
         self.crop = choose_crop(dataset) if recipe.crop is None else recipe.crop
-        augmentation = Augmentation(self.crop, recipe.scale, recipe.flip, recipe.color, fill)
+        augmentation = make_augmentation(recipe, self.crop, fill, rare)
         shares = max(1, self.workers) * local
         self.train_samples = SegmentationDataset(dataset, "train", augmentation, recipe.seed, shares)
+        if rare is not None and recipe.copy_paste:
+            values = (recipe.copy_paste, recipe.scale, recipe.flip)
+            augmentation.paste = CopyPaste(self.train_samples.decode, rare, *values)
         self.val_samples = SegmentationDataset(dataset, "val", shares=shares)
-        self.train_set: SegmentationDataset | FeatureCache = self.train_samples
+        self.train_set: SegmentationDataset | FeatureCache | MixedSamples = self.train_samples
         self.val_set: SegmentationDataset | FeatureCache = self.val_samples
+
+    def mix_in(self, folder: Path) -> None:
+        """Replace a share of each batch with crops of the images of `folder`, which have no masks."""
+        augmentation = make_augmentation(self.recipe, self.crop, self.fill)
+        samples = UnlabelledSamples(self.train_samples.dataset, folder, augmentation, self.recipe.seed)
+        self.mixed_in, self.unlabelled = count_unlabelled(self.recipe), len(samples)
+        self.train_set = MixedSamples(self.train_samples, samples)
 
     def encode_with(self, net: FCN, bf16: bool, on_item: Callable[[int, int], None]) -> None:
         """Replace the images with the feature maps of `net`, for FCN-32s-fixed.
@@ -74,7 +89,10 @@ class DataModule:
     def order(self, step: int) -> BatchOrder:
         """Return the whole batches from optimizer step `step` to the end of its epoch."""
         recipe, samples = self.recipe, len(self.train_samples)
-        epoch, start = divmod(step, -(-samples // recipe.batch_size))
+        epoch, start = divmod(step, -(-samples // (recipe.batch_size - self.mixed_in)))
+        if self.mixed_in:
+            sizes = samples, self.unlabelled, self.mixed_in, recipe.batch_size
+            return MixedOrder(*sizes, seed=recipe.seed, epoch=epoch, start=start)
         return BatchOrder(samples, recipe.batch_size, seed=recipe.seed, epoch=epoch, start=start)
 
     def batches(self, step: int, end: int) -> Iterator[Batch]:

@@ -13,6 +13,7 @@ from fullconv.choices import (
     Accelerator,
     Dilation,
     LoggerName,
+    LossName,
     PaddingMode,
     RecipeName,
     Stride,
@@ -38,7 +39,7 @@ STRIDE = 8
 
 CHOICES: Mapping[str, Any] = {
     "stride": Stride, "upsample": UpsampleMode, "padding": PaddingMode, "dilate": Dilation, "recipe": RecipeName,
-    "accelerator": Accelerator, "precision": TrainPrecision, "logger": LoggerName,
+    "accelerator": Accelerator, "precision": TrainPrecision, "logger": LoggerName, "loss": LossName,
 }  # fmt: skip
 """The options that have a fixed set of values."""
 
@@ -76,7 +77,9 @@ class TrainingOptions:
     - head_width: channels of fc6 and fc7, which then start from random weights. None: those of the classifier.
     - upsample, padding, dilate: how the skip network is built (see `NetSpec`).
     - recipe: name of the recipe whose values are used.
-    - epochs, batch, crop, lr: values of the recipe. None: chosen from the data, or the value of the recipe.
+    - epochs, batch, crop, lr, loss: values of the recipe. None: chosen from the data, or the value of the recipe.
+    - teacher: a trained model with the same classes, whose logits the network imitates, too. unlabelled_images: a
+      folder of images without masks, which only the teacher labels.
     - devices, nodes, accelerator: see `Hardware`. precision: the numbers in which the training computes.
     - minutes: time of the training, instead of epochs. patience: validations without a better mIoU before the end.
     - logger: where losses and scores are logged, in addition to metrics.csv.
@@ -98,6 +101,9 @@ class TrainingOptions:
     lr: float | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     by_data: bool = True
+    loss: LossName | None = None
+    teacher: str | os.PathLike[str] | None = None
+    unlabelled_images: str | os.PathLike[str] | None = None
     devices: int | Literal["auto"] = 1
     nodes: int = 1
     accelerator: Accelerator = "auto"
@@ -110,12 +116,18 @@ class TrainingOptions:
         """Raise UsageError for an unknown value of an option or of the recipe."""
         for name, literal in CHOICES.items():
             value, known = getattr(self, name), get_args(literal)
-            if value not in known and not (value is None and name in ("stride", "dilate", "logger")):
+            if value not in known and not (value is None and name in ("stride", "dilate", "logger", "loss")):
                 shown = ", ".join(map(str, known))
                 raise UsageError(f"{name} {value!r} is unknown; choose from {shown}", code="unknown-option-value")
         if self.head_width is not None and self.head_width < 1:
             message = f"head_width is {self.head_width}; it must be at least 1"
             raise UsageError(message, code="head-width-too-small")
+        if self.unlabelled_images is not None and self.teacher is None:
+            message = (
+                f"{self.unlabelled_images}: images without masks need a teacher that labels them; add --teacher RUN, "
+                "or leave out --unlabelled-images"
+            )
+            raise UsageError(message, code="needs-teacher")
         if self.minutes is not None and self.epochs is not None:
             message = "minutes and epochs both decide the length of the training; give one of them"
             raise UsageError(message, code="minutes-and-epochs")
@@ -133,7 +145,7 @@ class TrainingOptions:
 
     def recipe_values(self) -> dict[str, Any]:
         """Return the given values of the recipe, by their names in the recipe."""
-        named = {"epochs": self.epochs, "batch_size": self.batch, "crop": self.crop, "lr": self.lr}
+        named = {"epochs": self.epochs, "batch_size": self.batch, "crop": self.crop, "lr": self.lr, "loss": self.loss}
         named |= {"minutes": self.minutes, "patience": self.patience}
         return {
             **{name: value for name, value in named.items() if value is not None},
@@ -147,7 +159,7 @@ class Job:
     """Everything that decides the outcome of a run, except the data; and the devices that compute it.
 
     `start` is a run folder. The network starts from its weights where they fit. `choices` are the reasons for the
-    values; they are written to the run folder.
+    values; they are written to the run folder. `teacher` and `unlabelled_images` are those of `TrainingOptions`.
     """
 
     spec: NetSpec
@@ -155,6 +167,8 @@ class Job:
     weights: str | None = None
     start: Path | None = None
     choices: tuple[Choice, ...] = ()
+    teacher: Path | None = None
+    unlabelled_images: Path | None = None
     hardware: Hardware = Hardware()
     logger: LoggerName | None = None
 
@@ -193,11 +207,16 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         code_sha256=hash_code(model),
     )
     weights = os.fspath(options.weights)
+    teacher, unlabelled = (
+        None if path is None else Path(path) for path in (options.teacher, options.unlabelled_images)
+    )
     return Job(
         spec,
         recipe,
         None if weights == "none" else weights,
         choices=choices,
+        teacher=teacher,
+        unlabelled_images=unlabelled,
         hardware=options.hardware,
         logger=options.logger,
     )

@@ -14,7 +14,7 @@ from fullconv.data.dataset import DataSet
 from fullconv.images import image_size
 from fullconv.net.fcn.network import FCN
 from fullconv.net.torch_runner import largest
-from fullconv.training.loss import compute_banded_loss, iterate_banded_logits
+from fullconv.training.loss import iterate_banded_logits
 from fullconv.training.progress import format_duration
 from fullconv.training.recipe import Recipe
 from fullconv.training.task import Batch, SegmentationTask, compute_scores
@@ -75,7 +75,7 @@ def make_plan(
     validates one `image`. `low` is the type of autocast, or None.
     """
     recipe, net, crop = task.recipe, task.net, "x".join(str(n) for n in batch[1].shape[-2:])
-    seconds, count, image_seconds = _measure(net, batch, image, task.weights, low, device)
+    seconds, count, image_seconds = _measure(task, batch, image, low, device)
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     total = sum(p.numel() for p in net.parameters())
     splits = ", ".join(f"{len(samples)} {name}" for name, samples in dataset.splits.items())
@@ -113,20 +113,20 @@ def _epochs(task: SegmentationTask, steps: int) -> str:
 
 
 def _measure(
-    net: FCN, batch: Batch, image: Batch, weights: Tensor, low: torch.dtype | None, device: torch.device
+    task: SegmentationTask, batch: Batch, image: Batch, low: torch.dtype | None, device: torch.device
 ) -> tuple[float, int, float]:
     """Return the seconds of the fastest training step, the number of steps, and the seconds of a validation.
 
-    All are measured on a copy of `net`. There are two steps, and up to `MOST_STEPS` in `MOST_SECONDS`.
+    All are measured on a copy of the network. There are two steps, and up to `MOST_STEPS` in `MOST_SECONDS`.
     """
-    net, weights = copy.deepcopy(net).train().to(device), weights.to(device)
+    net = copy.deepcopy(task.net).train().to(device)
     inputs, target = _on(device, batch)
     steps: list[float] = []
     with torch.random.fork_rng():
         while len(steps) < 2 or (len(steps) < MOST_STEPS and sum(steps) < MOST_SECONDS):
             start = time.perf_counter()
             with torch.autocast(device.type, low, enabled=low is not None):
-                loss = compute_banded_loss(net, compute_scores(net, inputs, target), target, weights)
+                loss = task.compute_loss(net, inputs, target)
             torch.autograd.backward(loss)
             loss.item()
             steps.append(time.perf_counter() - start)

@@ -15,8 +15,11 @@ from fullconv.errors import DataError, FullconvError
 from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.metrics import Scores
 from fullconv.net.fcn.network import FCN
+from fullconv.net.fcn.stages import count_stages_above
 from fullconv.net.torch_runner import largest
-from fullconv.training.loss import compute_banded_loss, iterate_banded_logits, sum_weights
+from fullconv.training.distill.teacher import Teacher, compute_imitation
+from fullconv.training.loss import iterate_banded_logits, sum_weights
+from fullconv.training.losses.objective import compute_loss
 from fullconv.training.one_value import explain_one_value
 from fullconv.training.recipe import Recipe
 
@@ -49,13 +52,22 @@ class SegmentationTask(nn.Module):
     weights: Tensor
     confusion: Tensor
 
-    def __init__(self, net: FCN, recipe: Recipe, labels: LabelSet, weights: Tensor, total_steps: int) -> None:
+    def __init__(
+        self,
+        net: FCN,
+        recipe: Recipe,
+        labels: LabelSet,
+        weights: Tensor,
+        total_steps: int,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
         self.net, self.recipe, self.labels, self.total_steps = net, recipe, labels, total_steps
         self.average = _make_average(net, recipe.ema) if recipe.ema else None
         self.register_buffer("weights", weights, persistent=False)
         counts = torch.zeros(labels.num_classes, labels.num_classes, dtype=torch.int64)
         self.register_buffer("confusion", counts, persistent=False)
+        self.teacher = teacher
         self.step = 0
         self.losses: list[float] = []
         self.fabric: Fabric | None = None
@@ -77,11 +89,10 @@ class SegmentationTask(nn.Module):
     def training_step(self, batch: Batch) -> Tensor:
         """Return the loss of a batch, and note it. Raises FullconvError that names the batch if it is not finite."""
         inputs, target, names = batch
-        score = compute_scores(self.net, inputs, target)
-        loss = compute_banded_loss(self.net, score, target, self.weights, self.recipe.normalized)
+        share = self._share(target) if self.processes > 1 else None
+        loss = self.compute_loss(self.net, inputs, target, share)
         value = float(loss.detach())
         if self.processes > 1:
-            loss = loss * self._share(target)
             value = float(sum_over_processes(self.fabric, loss)) / self.processes
         if not np.isfinite(value):
             raise FullconvError(
@@ -91,6 +102,21 @@ class SegmentationTask(nn.Module):
             )
         self.losses.append(value)
         return loss
+
+    def compute_loss(
+        self, net: FCN, inputs: Tensor | list[Tensor], target: Tensor, share: Tensor | int | None = None
+    ) -> Tensor:
+        """Return the loss of `net` on a batch, as the recipe says; `share` is a factor of that of the masks."""
+        score = compute_scores(net, inputs, target)
+        loss = compute_loss(net, score, target, self.weights.to(score.device), self.recipe)
+        loss = loss if share is None else loss * share
+        if self.teacher is None:
+            return loss
+        assert isinstance(inputs, Tensor)  # FCN-32s-fixed, whose inputs are maps, takes no teacher
+        recipe = self.recipe
+        other = compute_imitation(net, score, inputs, self.teacher, recipe.temperature, recipe.normalized)
+        other = other if recipe.normalized else other * self.processes
+        return (1 - recipe.distill) * loss + recipe.distill * other
 
     def _share(self, target: Tensor) -> Tensor | int:
         """Return the factor of this process's loss, with which the mean over the processes is the loss of one process.
@@ -148,9 +174,12 @@ class SegmentationTask(nn.Module):
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Make AdamW or SGD with parameter groups: pretrained or new layers, kernels or biases and norms."""
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        above = count_stages_above(self.net)
         for name, parameter in self.net.named_parameters():
             if parameter.requires_grad:
                 rate = self.base_rate() * (1 if self.net.is_pretrained(name) else self.recipe.head_lr_scale)
+                module = name.removeprefix("backbone.").rpartition(".")[0] if name.startswith("backbone.") else ""
+                rate *= self.recipe.layer_decay ** above.get(module, 0)
                 rate *= self.recipe.bias_lr_scale if name.endswith(".bias") else 1
                 decay = self.recipe.weight_decay if parameter.ndim > 1 else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)

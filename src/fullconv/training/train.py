@@ -26,7 +26,9 @@ from fullconv.net.surgery.convolutionalize import transplant
 from fullconv.ranks import is_main_process, is_started_by_others
 from fullconv.training.augment import GREY
 from fullconv.training.checkpointing import Checkpointing, RunState, damaged_checkpoint, hold_run, load_state
+from fullconv.training.crops.rare import RareClasses
 from fullconv.training.data_module import DataModule
+from fullconv.training.distill.teacher import load_teacher
 from fullconv.training.frozen_features import freeze_all_but_score
 from fullconv.training.job import Job, TrainingOptions, make_job
 from fullconv.training.one_value import allow_one_value
@@ -202,14 +204,18 @@ def _prepare(
     net = _build_network(job, dataset).to(memory_format=torch.channels_last)
     allow_one_value(net)
     rank, processes = fabric.global_rank, fabric.world_size
-    data = DataModule(dataset, recipe, _mean_bytes(net), device=device, rank=rank, processes=processes)
+    fill, rare = _mean_bytes(net), RareClasses.of(statistics)
+    data = DataModule(dataset, recipe, fill, rare, device=device, rank=rank, processes=processes)
+    if job.unlabelled_images is not None:
+        data.mix_in(job.unlabelled_images)
     _freeze(net, recipe)
     if net.spec.fixed:
         report, bf16 = on_progress or (lambda progress: None), has_bf16(recipe, device)
         data.encode_with(net, bf16, lambda done, total: report(Progress(net.spec.name, "features", done, total)))
     weights = compute_class_weights(np.array(statistics.pixels), recipe.class_weight_power)
     steps = data.steps_per_epoch()
-    task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs)
+    teacher = None if job.teacher is None else load_teacher(job.teacher, dataset)
+    task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs, teacher)
     return _Run(task, data, fabric, steps)
 
 

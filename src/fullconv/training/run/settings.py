@@ -13,6 +13,8 @@ from fullconv.data.statistics import DataSetStatistics
 from fullconv.errors import ModelError, UsageError
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.report.source import read_settings
+from fullconv.training.distill.teacher import describe_teacher
+from fullconv.training.distill.unlabelled import describe_unlabelled
 from fullconv.training.job import Job
 from fullconv.training.recipe import Recipe
 
@@ -20,7 +22,7 @@ __all__ = ["check_run", "describe_settings"]
 
 MAY_DIFFER = {
     "save_minutes", "workers", "hardware", "logger", "schedule", "choices", "range", "notes", "fullconv", "torch",
-    "code_sha256",
+    "code_sha256", "path",
 }  # fmt: skip
 """Settings that may differ when a run resumes, because they do not change its outcome."""
 
@@ -45,6 +47,8 @@ def describe_settings(dataset: DataSet, job: Job, statistics: DataSetStatistics)
         "weights": job.weights,
         "start": str(job.start) if job.start else None,
         "recipe": job.recipe.to_dict(),
+        **({} if job.teacher is None else {"teacher": describe_teacher(job.teacher)}),
+        **({} if job.unlabelled_images is None else {"unlabelled_images": describe_unlabelled(job.unlabelled_images)}),
         "hardware": vars(job.hardware),
         "logger": job.logger,
         **({"choices": choices} if choices else {}),
