@@ -116,8 +116,8 @@ def train(
         model: Classifier: the name of a torchvision or timm model, or FILE.py:FUNCTION for a custom one.
         stride: Prediction stride in pixels.
         weights: Weights of the classifier: a file, "pretrained", "imagenet" or "none". "pretrained" stands for the
-            bundled weights of mobilenet_v2 (trained on ImageNet, then fine-tuned on photos of dog breeds), for the
-            weights that the code of FILE.py loads, and otherwise for "imagenet".
+            bundled weights of efficientnet_lite0 (trained on ImageNet) and mobilenet_v2 (then fine-tuned on photos of
+            dog breeds), for the weights that the code of FILE.py loads, and otherwise for "imagenet".
         head_width: Channels of fc6 and fc7, which then start from random weights.
         upsample: Fixed or learned bilinear kernels, the indices of max pooling, or a plain resize.
         padding: The minimum, or 100 pixels as in the published networks.

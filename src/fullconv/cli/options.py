@@ -69,7 +69,7 @@ Trained = Annotated[
 ]
 CLASSIFIER = (
     "Classifier: the name of a torchvision or timm model (vgg16, alexnet, resnet18, resnet34, resnet50, "
-    "mobilenet_v2, ...), caffenet, digits, or FILE.py:FUNCTION for a custom one; its code is run."
+    "mobilenet_v2, efficientnet_lite0, ...), caffenet, digits, or FILE.py:FUNCTION for a custom one; its code is run."
 )
 Model = Annotated[str, typer.Option(metavar="NAME", help=CLASSIFIER)]
 ChosenModel = Annotated[
@@ -79,9 +79,9 @@ Weights = Annotated[
     str,
     typer.Option(
         metavar="FILE",
-        help="Weights of the classifier: a file, 'pretrained', 'imagenet' or 'none'. pretrained: for mobilenet_v2 the "
-        "bundled weights, which were trained on ImageNet and then fine-tuned on photos of dog breeds; for FILE.py the "
-        "weights that its code loads; otherwise the same as imagenet. imagenet: the weights of torchvision or timm, "
+        help="Weights of the classifier: a file, 'pretrained', 'imagenet' or 'none'. pretrained: for mobilenet_v2 "
+        "and efficientnet_lite0 the bundled weights (ImageNet; those of mobilenet_v2 were then fine-tuned on photos of "
+        "dog breeds); for FILE.py the weights that its code loads; otherwise the same as imagenet. imagenet: the weights of torchvision or timm, "
         "downloaded on first use. none: random weights.",
     ),
 ]
