@@ -81,8 +81,8 @@ Weights = Annotated[
         metavar="FILE",
         help="Weights of the classifier: a file, 'pretrained', 'imagenet' or 'none'. pretrained: for mobilenet_v2 "
         "and efficientnet_lite0 the bundled weights (ImageNet; those of mobilenet_v2 were then fine-tuned on photos of "
-        "dog breeds); for FILE.py the weights that its code loads; otherwise the same as imagenet. imagenet: the weights of torchvision or timm, "
-        "downloaded on first use. none: random weights.",
+        "dog breeds); for FILE.py the weights that its code loads; otherwise the same as imagenet. imagenet: the "
+        "weights of torchvision or timm, downloaded on first use. none: random weights.",
     ),
 ]
 HeadWidth = Annotated[

@@ -26,6 +26,7 @@ from fullconv.evaluation.measure import measure
 from fullconv.files import write_text
 from fullconv.net.checkpoint import Saved, load_net
 from fullconv.net.classifiers.user_file import path_of_code
+from fullconv.net.fcn.depthwise import speed_up_depthwise
 from fullconv.net.fcn.network import FCN, build, rebuild
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.surgery.convolutionalize import transplant
@@ -138,6 +139,7 @@ def _prepare(dataset: DataSet, job: Job, statistics: DataSetStatistics, on_progr
     torch.manual_seed(recipe.seed)
     net = _build_network(job, dataset).to(memory_format=torch.channels_last)
     allow_one_value(net)
+    speed_up_depthwise(net)
     data, bf16 = DataModule(dataset, recipe, _mean_bytes(net)), has_bf16(recipe)
     _freeze(net, recipe)
     if net.spec.fixed:
