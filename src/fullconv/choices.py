@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 __all__ = [
+    "Accelerator",
     "Backend",
     "DecoderName",
     "Dilation",
     "LateLayers",
+    "LoggerName",
+    "LossName",
     "PaddingMode",
     "PublishedNet",
     "RecipeName",
@@ -16,6 +19,7 @@ __all__ = [
     "Split",
     "SplitOrAll",
     "Stride",
+    "TrainPrecision",
     "UpsampleMode",
     "WrittenLayout",
     "join_words",
@@ -23,6 +27,15 @@ __all__ = [
 
 Precision = Literal["f32", "bf16"]
 """Numbers in which OpenVINO computes."""
+
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+"""The devices of a training: auto means the GPUs of NVIDIA if there are any, else the CPU. mps is Apple's GPU."""
+
+TrainPrecision = Literal["auto", "bf16", "fp16", "fp32"]
+"""Numbers in which a training computes: auto means bfloat16 where the device is fast with it, else float32."""
+
+LoggerName = Literal["tensorboard", "csv", "mlflow", "wandb"]
+"""Where a training logs its losses and scores, in addition to metrics.csv."""
 
 Backend = Literal["onnx", "openvino", "torch"]
 """The program that computes a network: ONNX Runtime or OpenVINO for .onnx files, torch for run folders and weights."""
@@ -53,6 +66,9 @@ DecoderName = Literal["paper", "refined"]
 
 LateLayers = Literal["keep", "drop", "narrow", "short"]
 """Keep the last 1 x 1 convolution, drop it, read narrow maps at finer strides, too, or drop the last block as well."""
+
+LossName = Literal["cross-entropy", "ohem", "dice", "lovasz"]
+"""The loss of a training: cross-entropy, only of hard pixels (ohem), or with Dice or Lovász added."""
 
 UpsampleMode = Literal["fixed", "learned", "unpool", "resize"]
 """Upsampling: fixed or learned bilinear kernels, the indices of max pooling, or a plain resize."""
