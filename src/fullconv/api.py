@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from fullconv.choices import (
     Accelerator,
     Backend,
+    DecoderName,
     Dilation,
+    LateLayers,
     LoggerName,
     LossName,
     PaddingMode,
@@ -92,6 +94,10 @@ def train(
     upsample: UpsampleMode = "fixed",
     padding: PaddingMode = "minimal",
     dilate: Dilation | None = None,
+    decoder: DecoderName = "paper",
+    decoder_width: int | None = None,
+    context: bool = False,
+    late: LateLayers = "keep",
     recipe: RecipeName = "default",
     epochs: int | None = None,
     batch: int | None = None,
@@ -124,12 +130,18 @@ def train(
         model: Classifier: the name of a torchvision or timm model, or FILE.py:FUNCTION for a custom one.
         stride: Prediction stride in pixels.
         weights: Weights of the classifier: a file, "pretrained", "imagenet" or "none". "pretrained" stands for the
-            bundled weights of mobilenet_v2 (trained on ImageNet, then fine-tuned on photos of dog breeds), for the
-            weights that the code of FILE.py loads, and otherwise for "imagenet".
+            bundled weights of efficientnet_lite0 (trained on ImageNet) and mobilenet_v2 (then fine-tuned on photos of
+            dog breeds), for the weights that the code of FILE.py loads, and otherwise for "imagenet".
         head_width: Channels of fc6 and fc7, which then start from random weights.
         upsample: Fixed or learned bilinear kernels, the indices of max pooling, or a plain resize.
         padding: The minimum, or 100 pixels as in the published networks.
         dilate: Keep the backbone's maps at this stride; later layers are dilated.
+        decoder: "paper" sums the scores of all strides; "refined" sums features, and refines each sum by a 3 x 3
+            convolution.
+        decoder_width: Channels of the refined decoder. None: 64.
+        context: Add dilated convolutions to the refined decoder's coarsest map.
+        late: "keep" the classifier's last 1 x 1 convolution, which only serves classification; "drop" it; "narrow":
+            read the finer strides before such a convolution, too; "short": drop the last block as well.
         recipe: Values of the training: defaults that suit most data, or those of the paper.
         epochs: Passes over the training images.
         batch: Crops per step.
@@ -170,6 +182,7 @@ def train(
 
     options = TrainingOptions(
         model, stride, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr, values or {},
+        decoder=decoder, decoder_width=decoder_width, context=context, late=late,
         devices=devices, nodes=nodes, accelerator=accelerator, precision=precision,
         minutes=minutes, patience=patience, logger=logger,
         loss=loss, teacher=teacher, unlabelled_images=unlabelled_images,

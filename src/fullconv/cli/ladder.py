@@ -11,12 +11,16 @@ from fullconv.cli.console import hint_at_check, print_table, say, training_bar
 from fullconv.cli.options import (
     AcceleratorName,
     Batch,
+    Context,
     Crop,
     Data,
+    Decoder,
+    DecoderWidth,
     Devices,
     Dilate,
     Epochs,
     HeadWidth,
+    Late,
     Model,
     Nodes,
     Padding,
@@ -48,6 +52,10 @@ def ladder(
     upsample: Upsampling = "fixed",
     padding: Padding = "minimal",
     dilate: Dilate = None,
+    decoder: Decoder = "paper",
+    decoder_width: DecoderWidth = None,
+    context: Context = False,
+    late: Late = "keep",
     recipe: Recipe = "default",
     epochs: Epochs = None,
     epochs_each: Annotated[
@@ -84,6 +92,7 @@ def ladder(
         model, None, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr,
         parse_values(set_), by_data=False, devices=parse_devices(devices), nodes=nodes, accelerator=accelerator,
         precision=precision,
+        decoder=decoder, decoder_width=decoder_width, context=context, late=late,
     )  # fmt: skip
     options.check()
     each = _parse_epochs(epochs_each)

@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args
 
 from fullconv.choices import (
     Accelerator,
+    DecoderName,
     Dilation,
+    LateLayers,
     LoggerName,
     LossName,
     PaddingMode,
@@ -37,8 +39,12 @@ logger = logging.getLogger(__name__)
 STRIDE = 8
 """The prediction stride if neither the user nor the data choose one."""
 
+MAX_WIDTH = 4096
+"""The largest number of channels of the refined decoder."""
+
 CHOICES: Mapping[str, Any] = {
     "stride": Stride, "upsample": UpsampleMode, "padding": PaddingMode, "dilate": Dilation, "recipe": RecipeName,
+    "decoder": DecoderName, "late": LateLayers,
     "accelerator": Accelerator, "precision": TrainPrecision, "logger": LoggerName, "loss": LossName,
 }  # fmt: skip
 """The options that have a fixed set of values."""
@@ -76,6 +82,7 @@ class TrainingOptions:
     - weights: weights of the classifier: a file, "pretrained", "imagenet", or "none".
     - head_width: channels of fc6 and fc7, which then start from random weights. None: those of the classifier.
     - upsample, padding, dilate: how the skip network is built (see `NetSpec`).
+    - decoder, decoder_width, context, late: see `NetSpec`. decoder_width None: 64.
     - recipe: name of the recipe whose values are used.
     - epochs, batch, crop, lr, loss: values of the recipe. None: chosen from the data, or the value of the recipe.
     - teacher: a trained model with the same classes, whose logits the network imitates, too. unlabelled_images: a
@@ -101,6 +108,10 @@ class TrainingOptions:
     lr: float | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     by_data: bool = True
+    decoder: DecoderName = "paper"
+    decoder_width: int | None = None
+    context: bool = False
+    late: LateLayers = "keep"
     loss: LossName | None = None
     teacher: str | os.PathLike[str] | None = None
     unlabelled_images: str | os.PathLike[str] | None = None
@@ -122,6 +133,9 @@ class TrainingOptions:
         if self.head_width is not None and self.head_width < 1:
             message = f"head_width is {self.head_width}; it must be at least 1"
             raise UsageError(message, code="head-width-too-small")
+        if self.decoder_width is not None and (self.decoder == "paper" or not 1 <= self.decoder_width <= MAX_WIDTH):
+            message = f"decoder_width is {self.decoder_width}; it is for --decoder refined, from 1 to {MAX_WIDTH}"
+            raise UsageError(message, code="decoder-width-out-of-range")
         if self.unlabelled_images is not None and self.teacher is None:
             message = (
                 f"{self.unlabelled_images}: images without masks need a teacher that labels them; add --teacher RUN, "
@@ -205,7 +219,12 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         padding=options.padding,
         dilate=options.dilate,
         code_sha256=hash_code(model),
+        decoder=options.decoder,
+        decoder_width=options.decoder_width or NetSpec.decoder_width,
+        context=options.context,
+        late=options.late,
     )
+    spec.check()
     weights = os.fspath(options.weights)
     teacher, unlabelled = (
         None if path is None else Path(path) for path in (options.teacher, options.unlabelled_images)

@@ -21,6 +21,7 @@ from fullconv.documents import dump_yaml
 from fullconv.files import write_text
 from fullconv.net.checkpoint import Saved, load_net
 from fullconv.net.classifiers.user_file import path_of_code
+from fullconv.net.fcn.depthwise import speed_up_depthwise
 from fullconv.net.fcn.network import FCN, build, rebuild
 from fullconv.net.surgery.convolutionalize import transplant
 from fullconv.ranks import is_main_process, is_started_by_others
@@ -203,6 +204,7 @@ def _prepare(
     torch.manual_seed(recipe.seed)
     net = _build_network(job, dataset).to(memory_format=torch.channels_last)
     allow_one_value(net)
+    speed_up_depthwise(net)
     rank, processes = fabric.global_rank, fabric.world_size
     fill, rare = _mean_bytes(net), RareClasses.of(statistics)
     data = DataModule(dataset, recipe, fill, rare, device=device, rank=rank, processes=processes)
