@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,11 @@ from torch import Tensor, nn
 
 from fullconv.arrays import UInt8
 from fullconv.net.classifiers.backbones import IMAGENET_MEAN, IMAGENET_STD
-from fullconv.runtime.openvino import openvino  # which switches its telemetry off
+from fullconv.runtime.openvino import OpenVinoFile  # noqa: F401  # it switches OpenVINO's telemetry off
 
 # isort: split
-import onnxruntime  # after fullconv, which switches its telemetry off
+import onnxruntime  # after fullconv, which switches their telemetry off
+import openvino
 
 __all__ = ["YOLO", "Peer", "export_peers", "export_yolo", "peer_jobs"]
 
@@ -186,4 +188,9 @@ def peer_jobs(peer: Peer, image: UInt8, threads: int) -> Iterator[tuple[str, Cal
             "INFERENCE_PRECISION_HINT": precision,
         }
         request = core.compile_model(str(peer.path), "CPU", settings).create_infer_request()
-        yield name, peer.job(image, lambda floats, request=request: request.infer([floats], share_inputs=True))
+        yield name, peer.job(image, partial(infer, request))
+
+
+def infer(request: Any, floats: Any) -> Any:
+    """Compute a network on OpenVINO."""
+    return request.infer([floats], share_inputs=True)

@@ -114,7 +114,7 @@ def train_other(method: str, data: Path, options: argparse.Namespace, seed: int)
 
 def score(runner: Runner, dataset: DataSet) -> dict[str, Any]:
     """Return the mIoU on the validation images, and the IoU of each class; -1 for absent classes."""
-    scores = measure(runner, dataset, "val").scores
+    scores = measure(runner, dataset.read_as(runner.info.input), "val").scores
     pairs = zip(scores.class_names, scores.per_class_iou, strict=True)
     return {"mean_iou": scores.mean_iou, "classes": {name: -1.0 if iou is None else iou for name, iou in pairs}}
 

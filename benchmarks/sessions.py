@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,13 +39,12 @@ from fullconv.runtime.onnx_cut import cut_to_output, read_for
 # isort: split
 import onnxruntime  # after fullconv, which switches its telemetry off
 
-Session = onnxruntime.InferenceSession
 Clock = Callable[[], float]
 
 
 def open_session(
     model: Path | bytes, threads: int, size: tuple[int, int] | None = None, arena: bool = True, pattern: bool = False
-) -> Session:
+) -> Any:
     """Open a session as `runtime.onnx` does, except for the settings that are compared.
 
     `size` (height, width) fixes the shape of the input; None leaves it free.
@@ -54,7 +54,9 @@ def open_session(
     options.enable_cpu_mem_arena, options.enable_mem_pattern = arena, pattern
     for name, length in zip("NHW", (1, *size) if size else (), strict=False):
         options.add_free_dimension_override_by_name(name, length)
-    return Session(model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def cut_preprocessing(content: bytes) -> bytes:
@@ -110,7 +112,7 @@ def measure_stages(path: Path, image: UInt8, threads: int, rounds: int, clock: C
     batch, content, file = image[None], read_for(path, "logits"), OnnxFile.load(path, threads)
     assert isinstance(content, bytes)
     scores, size = file.scores(batch), image.shape[:2]
-    models = {
+    models: dict[str, tuple[Path | bytes, str]] = {
         "preprocessing": (cut_preprocessing(content), "padded"),
         "up to the logits": (content, "logits"),
         "up to the logits, the whole file in the session": (path, "logits"),
