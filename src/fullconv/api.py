@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from fullconv.choices import Backend, Dilation, PaddingMode, RecipeName, ScoredSplit, Stride, UpsampleMode
+from fullconv.choices import (
+    Backend,
+    DecoderName,
+    Dilation,
+    LateLayers,
+    PaddingMode,
+    RecipeName,
+    ScoredSplit,
+    Stride,
+    UpsampleMode,
+)
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
 from fullconv.extras import need, need_torch
@@ -80,6 +90,10 @@ def train(
     upsample: UpsampleMode = "fixed",
     padding: PaddingMode = "minimal",
     dilate: Dilation | None = None,
+    decoder: DecoderName = "paper",
+    decoder_width: int | None = None,
+    context: bool = False,
+    late: LateLayers = "keep",
     recipe: RecipeName = "default",
     epochs: int | None = None,
     batch: int | None = None,
@@ -102,12 +116,18 @@ def train(
         model: Classifier: the name of a torchvision or timm model, or FILE.py:FUNCTION for a custom one.
         stride: Prediction stride in pixels.
         weights: Weights of the classifier: a file, "pretrained", "imagenet" or "none". "pretrained" stands for the
-            bundled weights of mobilenet_v2 (trained on ImageNet, then fine-tuned on photos of dog breeds), for the
-            weights that the code of FILE.py loads, and otherwise for "imagenet".
+            bundled weights of efficientnet_lite0 (trained on ImageNet) and mobilenet_v2 (then fine-tuned on photos of
+            dog breeds), for the weights that the code of FILE.py loads, and otherwise for "imagenet".
         head_width: Channels of fc6 and fc7, which then start from random weights.
         upsample: Fixed or learned bilinear kernels, the indices of max pooling, or a plain resize.
         padding: The minimum, or 100 pixels as in the published networks.
         dilate: Keep the backbone's maps at this stride; later layers are dilated.
+        decoder: "paper" sums the scores of all strides; "refined" sums features, and refines each sum by a 3 x 3
+            convolution.
+        decoder_width: Channels of the refined decoder. None: 64.
+        context: Add dilated convolutions to the refined decoder's coarsest map.
+        late: "keep" the classifier's last 1 x 1 convolution, which only serves classification; "drop" it; "narrow":
+            read the finer strides before such a convolution, too; "short": drop the last block as well.
         recipe: Values of the training: defaults that suit most data, or those of the paper.
         epochs: Passes over the training images.
         batch: Crops per step.
@@ -137,8 +157,9 @@ def train(
     from fullconv.training.train import train as run
 
     options = TrainingOptions(
-        model, stride, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr, values or {}
-    )
+        model, stride, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr, values or {},
+        decoder=decoder, decoder_width=decoder_width, context=context, late=late,
+    )  # fmt: skip
     options.check()
     dataset, statistics = read_training_data(Path(data), ReadingOptions(**reading))
     job = make_job(dataset, options, statistics)

@@ -6,7 +6,9 @@ from typing import Any, Literal, get_args
 
 __all__ = [
     "Backend",
+    "DecoderName",
     "Dilation",
+    "LateLayers",
     "PaddingMode",
     "PublishedNet",
     "RecipeName",
@@ -40,11 +42,17 @@ WrittenLayout = Literal["folder", "voc", "coco", "labelme"]
 PublishedNet = Literal["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "alexnet"]
 """A network whose weights the paper's authors published."""
 
-Stride = Literal[32, 16, 8, 4]
+Stride = Literal[32, 16, 8, 4, 2]
 """Prediction stride: pixels from one cell of the finest score map to the next."""
 
 Dilation = Literal[16, 8, 4]
 """The stride that the backbone's maps keep; later layers are dilated."""
+
+DecoderName = Literal["paper", "refined"]
+"""The paper's decoder, which sums scores, or one that sums features and refines each sum by a convolution."""
+
+LateLayers = Literal["keep", "drop", "narrow", "short"]
+"""Keep the last 1 x 1 convolution, drop it, read narrow maps at finer strides, too, or drop the last block as well."""
 
 UpsampleMode = Literal["fixed", "learned", "unpool", "resize"]
 """Upsampling: fixed or learned bilinear kernels, the indices of max pooling, or a plain resize."""

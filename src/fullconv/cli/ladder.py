@@ -10,11 +10,15 @@ import typer
 from fullconv.cli.console import hint_at_check, print_table, say, training_bar
 from fullconv.cli.options import (
     Batch,
+    Context,
     Crop,
     Data,
+    Decoder,
+    DecoderWidth,
     Dilate,
     Epochs,
     HeadWidth,
+    Late,
     Model,
     Padding,
     Rate,
@@ -42,6 +46,10 @@ def ladder(
     upsample: Upsampling = "fixed",
     padding: Padding = "minimal",
     dilate: Dilate = None,
+    decoder: Decoder = "paper",
+    decoder_width: DecoderWidth = None,
+    context: Context = False,
+    late: Late = "keep",
     recipe: Recipe = "default",
     epochs: Epochs = None,
     epochs_each: Annotated[
@@ -73,6 +81,7 @@ def ladder(
     options = TrainingOptions(
         model, None, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr,
         parse_values(set_), by_data=False,
+        decoder=decoder, decoder_width=decoder_width, context=context, late=late,
     )  # fmt: skip
     options.check()
     each = _parse_epochs(epochs_each)

@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from fullconv.choices import Backend, Dilation, PaddingMode, RecipeName, ScoredSplit, UpsampleMode, join_words
+from fullconv.choices import (
+    Backend,
+    DecoderName,
+    Dilation,
+    LateLayers,
+    PaddingMode,
+    RecipeName,
+    ScoredSplit,
+    UpsampleMode,
+    join_words,
+)
 from fullconv.choices import Stride as StrideChoice
 from fullconv.errors import UsageError
 
@@ -18,12 +28,16 @@ __all__ = [
     "BackendName",
     "Batch",
     "ChosenModel",
+    "Context",
     "Crop",
     "Data",
+    "Decoder",
+    "DecoderWidth",
     "Dilate",
     "Epochs",
     "HeadWidth",
     "JsonFile",
+    "Late",
     "Model",
     "ModelCode",
     "Padding",
@@ -55,7 +69,7 @@ Trained = Annotated[
 ]
 CLASSIFIER = (
     "Classifier: the name of a torchvision or timm model (vgg16, alexnet, resnet18, resnet34, resnet50, "
-    "mobilenet_v2, ...), caffenet, digits, or FILE.py:FUNCTION for a custom one; its code is run."
+    "mobilenet_v2, efficientnet_lite0, ...), caffenet, digits, or FILE.py:FUNCTION for a custom one; its code is run."
 )
 Model = Annotated[str, typer.Option(metavar="NAME", help=CLASSIFIER)]
 ChosenModel = Annotated[
@@ -65,9 +79,9 @@ Weights = Annotated[
     str,
     typer.Option(
         metavar="FILE",
-        help="Weights of the classifier: a file, 'pretrained', 'imagenet' or 'none'. pretrained: for mobilenet_v2 the "
-        "bundled weights, which were trained on ImageNet and then fine-tuned on photos of dog breeds; for FILE.py the "
-        "weights that its code loads; otherwise the same as imagenet. imagenet: the weights of torchvision or timm, "
+        help="Weights of the classifier: a file, 'pretrained', 'imagenet' or 'none'. pretrained: for mobilenet_v2 "
+        "and efficientnet_lite0 the bundled weights (ImageNet; those of mobilenet_v2 were then fine-tuned on photos of "
+        "dog breeds); for FILE.py the weights that its code loads; otherwise the same as imagenet. imagenet: the weights of torchvision or timm, "
         "downloaded on first use. none: random weights.",
     ),
 ]
@@ -101,6 +115,28 @@ Dilate = Annotated[
         help="Keep the backbone's maps at this stride: later layers are dilated. The prediction stride is then at "
         "most this.",
         show_default="the classifier's strides",
+    ),
+]
+Decoder = Annotated[
+    DecoderName,
+    typer.Option(
+        metavar=join_words(DecoderName),
+        help="How the strides are joined: paper sums their scores; refined sums features, and refines each sum by a "
+        "3 x 3 convolution.",
+    ),
+]
+DecoderWidth = Annotated[
+    int | None, typer.Option(metavar="N", help="Channels of the refined decoder.", show_default="64")
+]
+Context = Annotated[
+    bool, typer.Option("--context", help="Add dilated convolutions to the refined decoder's coarsest map.")
+]
+Late = Annotated[
+    LateLayers,
+    typer.Option(
+        metavar=join_words(LateLayers),
+        help="The classifier's last 1 x 1 convolution, if it only widens the map for classification: keep it; drop "
+        "it; narrow: read the finer strides before such a convolution, too; short: drop the last block as well.",
     ),
 ]
 Recipe = Annotated[

@@ -116,11 +116,14 @@ class SkipGeometry:
     not cover all pixels of the image, the image is padded by the smallest amount that suffices: `padding(size)`, of
     which `lead` pixels before the image are the same for every size.
 
+    `refinement` is a convolution after each sum that keeps the number of cells; None means there is none.
+
     For each tap, `unpoolings` cover all or part of the way to the next tap, before the bilinear upsampling.
     """
 
     taps: tuple[Tap, ...]
     unpoolings: tuple[tuple[Unpooling, ...], ...] = ()
+    refinement: Layer | None = None
 
     @property
     def upsamplings(self) -> tuple[Upsampling, ...]:
@@ -136,7 +139,7 @@ class SkipGeometry:
     def fused(self) -> tuple[Field, ...]:
         """The field of the sum on each finer tap, in the order of `upsamplings`; the last one is `field`.
 
-        All but the last are relative to the padded image, as those of the taps are.
+        A refinement is included. All but the last are relative to the padded image, as those of the taps are.
         """
         return (*self._decode[1][1:], self.field)
 
@@ -165,6 +168,7 @@ class SkipGeometry:
             if len(upsamplings) < len(self.taps):
                 fine = goal.shift(max(0, -up.crop))
                 field = replace(field.after(up.layer).shift(max(0, up.crop)).join(fine), center=fine.center)
+                field = field if self.refinement is None else field.after(self.refinement)
                 fused.append(field)
         return tuple(upsamplings), tuple(fused), tuple(alignments)
 

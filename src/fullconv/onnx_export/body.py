@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.errors import ModelError
-from fullconv.net.fcn.network import FCN, Scale
+from fullconv.net.fcn.network import FCN
+from fullconv.net.fcn.score_layers import Scale
 
 __all__ = ["OPSET", "Body", "export_body"]
 
@@ -21,18 +22,24 @@ OPSET = 18
 class Body(nn.Module):
     """An FCN without arithmetic on sizes.
 
-    It maps N x C x H x W floats, normalised and padded, to the score map of each tap.
+    It maps N x C x H x W floats, normalised and padded, to the score map of each tap; with the refined decoder, to the
+    projection of each tap.
     """
 
     def __init__(self, net: FCN) -> None:
         """Take the layers of `net`; batch norms of taps are merged into copies of their score layers."""
         super().__init__()
         self.backbone, self.head, self.skips = net.backbone, net.head, len(net.skips)
+        if net.decoder is not None:
+            projections = [net.decoder.get_submodule(f"project_{name}") for name in ("fr", *net.skips)]
+            projections[0] = nn.Sequential(projections[0], net.decoder.context)
+            self.scores = nn.ModuleList(projections)
+            return
         fine = (_merge_norm(net.get_submodule(f"norm_{s}"), net.get_submodule(f"score_{s}")) for s in net.skips)
         self.scores = nn.ModuleList([net.score_fr, *fine])
 
     def forward(self, padded: Tensor) -> tuple[Tensor, ...]:
-        """Return the score maps, coarse to fine, each N x num_classes x h x w."""
+        """Return the score maps, coarse to fine, each N x num_classes x h x w, or the projections."""
         maps = list(self.backbone(padded))
         coarsest = maps.pop(self.skips)
         return tuple(score(features) for score, features in zip(self.scores, [self.head(coarsest), *maps], strict=True))
@@ -40,6 +47,8 @@ class Body(nn.Module):
 
 def export_body(net: FCN) -> onnx.ModelProto:
     """Export the `Body` of a network in evaluation mode: input `padded`, outputs `score_0`, `score_1`, ...
+
+    With the refined decoder, the outputs are `tap_0`, `tap_1`, ...
 
     It uses torch's tracing exporter, which takes two seconds for a MobileNetV2 with free height and width. The exporter
     based on torch.export needs over a minute for it. If tracing makes the graph depend on the size of its example,
@@ -50,7 +59,8 @@ def export_body(net: FCN) -> onnx.ModelProto:
     file = io.BytesIO()
     size = [n + sum(pads) for n, pads in zip((123, 157), net.padding((123, 157)), strict=True)]
     example = torch.zeros(2, net.mean.numel(), *size)
-    names = [f"score_{index}" for index in range(1 + len(net.skips))]
+    kind = "score" if net.decoder is None else "tap"
+    names = [f"{kind}_{index}" for index in range(1 + len(net.skips))]
     free = {name: {0: "n", 2: f"{name}_h", 3: f"{name}_w"} for name in ("padded", *names)}
     try:
         with warnings.catch_warnings():

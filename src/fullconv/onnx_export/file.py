@@ -25,8 +25,10 @@ from fullconv.net.classifiers.backbones import PRETRAINED, bundled_weights
 from fullconv.net.fcn.network import FCN
 from fullconv.net.fcn.upsample import Upsample
 from fullconv.onnx_export.body import OPSET, export_body
+from fullconv.onnx_export.decoder import add_score, read_refinement
 from fullconv.onnx_export.quantize import Quantized, quantize
 from fullconv.onnx_graph.build import Graph, PadTable, add_fusion, add_labels, add_padding
+from fullconv.onnx_graph.refine import add_refinement
 from fullconv.report.source import read_score_values
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.metadata import ModelMetadata
@@ -133,13 +135,24 @@ def assemble(net: FCN, metadata: ModelMetadata) -> onnx.ModelProto:
     before.rename(padded, "padded")
     names = [output.name for output in body.graph.output]
     classes = net.spec.num_classes
-    kernels = [_kernel(net.get_submodule(name), classes) for name in net.upscores[:-1]]
-    fused = add_fusion(after, names, [g.upsamplings[:-1] for g in net.geometry], kernels)
+    axes = [g.upsamplings[:-1] for g in net.geometry]
+    decode = Graph("decode_")
+    if net.decoder is None:
+        kernels = [_kernel(net.get_submodule(name), classes) for name in net.upscores[:-1]]
+        fused = add_fusion(after, names, axes, kernels)
+    else:
+        features = add_refinement(decode, names, axes, [read_refinement(net.decoder, skip) for skip in net.skips])
+        fused = add_score(decode, features, net.score_fr)
     after.rename(add_labels(after, fused, metadata), "label_map")
     after.nodes.append(helper.make_node("Identity", [fused], ["logits"], name="logits"))
-    constants = [*before.constants.values(), *body.graph.initializer, *after.constants.values()]
+    constants = [
+        *before.constants.values(),
+        *body.graph.initializer,
+        *decode.constants.values(),
+        *after.constants.values(),
+    ]
     graph = helper.make_graph(
-        [*before.nodes, *body.graph.node, *after.nodes],
+        [*before.nodes, *body.graph.node, *decode.nodes, *after.nodes],
         "fullconv",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", "H", "W", metadata.info.input.channels])],
         [

@@ -21,7 +21,7 @@ BAND = 64
 FAR = np.iinfo(np.int64).max
 """The end of a slice that goes to the end of its axis."""
 
-Attribute = int | Sequence[int] | onnx.GraphProto
+Attribute = int | str | Sequence[int] | onnx.GraphProto
 
 
 class Graph:

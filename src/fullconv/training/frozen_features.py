@@ -68,8 +68,10 @@ def calibrate(net: FCN, samples: SegmentationDataset, images: int = 32) -> None:
 
 
 def freeze_all_but_score(net: FCN) -> None:
-    """Freeze all layers except `score_fr` and the layers that fill the gaps of unpooling."""
+    """Freeze all layers except `score_fr`, the refined decoder, and the layers that fill the gaps of unpooling."""
     net.requires_grad_(False)
+    if net.decoder is not None:
+        net.decoder.requires_grad_(True)
     net.score_fr.requires_grad_(True)
     net.unpools.requires_grad_(True)
 

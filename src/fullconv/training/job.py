@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from fullconv.choices import Dilation, PaddingMode, RecipeName, Stride, UpsampleMode
+from fullconv.choices import DecoderName, Dilation, LateLayers, PaddingMode, RecipeName, Stride, UpsampleMode
 from fullconv.data.archives import data_name
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
@@ -27,8 +27,12 @@ logger = logging.getLogger(__name__)
 STRIDE = 8
 """The prediction stride if neither the user nor the data choose one."""
 
+MAX_WIDTH = 4096
+"""The largest number of channels of the refined decoder."""
+
 CHOICES: Mapping[str, Any] = {
     "stride": Stride, "upsample": UpsampleMode, "padding": PaddingMode, "dilate": Dilation, "recipe": RecipeName,
+    "decoder": DecoderName, "late": LateLayers,
 }  # fmt: skip
 """The options that have a fixed set of values."""
 
@@ -42,6 +46,7 @@ class TrainingOptions:
     - weights: weights of the classifier: a file, "pretrained", "imagenet", or "none".
     - head_width: channels of fc6 and fc7, which then start from random weights. None: those of the classifier.
     - upsample, padding, dilate: how the skip network is built (see `NetSpec`).
+    - decoder, decoder_width, context, late: see `NetSpec`. decoder_width None: 64.
     - recipe: name of the recipe whose values are used.
     - epochs, batch, crop, lr: values of the recipe. None: chosen from the data, or the value of the recipe.
     - values: other values of the recipe, by name.
@@ -62,6 +67,10 @@ class TrainingOptions:
     lr: float | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     by_data: bool = True
+    decoder: DecoderName = "paper"
+    decoder_width: int | None = None
+    context: bool = False
+    late: LateLayers = "keep"
 
     def check(self) -> None:
         """Raise UsageError for an unknown value of an option or of the recipe."""
@@ -73,6 +82,9 @@ class TrainingOptions:
         if self.head_width is not None and self.head_width < 1:
             message = f"head_width is {self.head_width}; it must be at least 1"
             raise UsageError(message, code="head-width-too-small")
+        if self.decoder_width is not None and (self.decoder == "paper" or not 1 <= self.decoder_width <= MAX_WIDTH):
+            message = f"decoder_width is {self.decoder_width}; it is for --decoder refined, from 1 to {MAX_WIDTH}"
+            raise UsageError(message, code="decoder-width-out-of-range")
         self.make_recipe()
 
     def make_recipe(self) -> Recipe:
@@ -130,7 +142,12 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         padding=options.padding,
         dilate=options.dilate,
         code_sha256=hash_code(model),
+        decoder=options.decoder,
+        decoder_width=options.decoder_width or NetSpec.decoder_width,
+        context=options.context,
+        late=options.late,
     )
+    spec.check()
     weights = os.fspath(options.weights)
     return Job(spec, recipe, None if weights == "none" else weights, choices=choices)
 

@@ -28,7 +28,7 @@ __all__ = ["Batch", "SegmentationTask", "compute_class_weights", "compute_scores
 Batch = tuple[Tensor | list[Tensor], Tensor, list[str]]
 """Images (or the maps of `FCN.encode`), uint8 label maps, and names."""
 
-PUBLISHED_RATES = {32: 1e-10, 16: 1e-12, 8: 1e-14, 4: 1e-14}
+PUBLISHED_RATES = {32: 1e-10, 16: 1e-12, 8: 1e-14, 4: 1e-14, 2: 1e-14}
 """Learning rates of the published solvers by prediction stride; each network starts from the coarser one."""
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]

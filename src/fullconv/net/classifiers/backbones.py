@@ -36,13 +36,19 @@ __all__ = [
     "mean_std",
 ]
 
-CLASSIFIERS = ("vgg16", "alexnet", "resnet18", "resnet34", "resnet50", "mobilenet_v2", "caffenet", "digits")
+CLASSIFIERS = (
+    *("vgg16", "alexnet", "resnet18", "resnet34", "resnet50", "mobilenet_v2", "efficientnet_lite0", "caffenet"),
+    "digits",
+)
 """The classifiers that messages and help texts list as examples."""
 
 _BUNDLED = files("fullconv").joinpath("models")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_SETTINGS: dict[str, dict[str, float]] = {"efficientnet_lite0": {"bn_eps": 1e-3}}
+"""The epsilon of batch norm in Google's EfficientNet-Lite, whose weights are bundled. timm/efficientnet_lite0 has 1e-5."""
+
 _TRANSFORMING = ("googlenet", "inception_v3")
 """torchvision's classifiers that rescale their input if they have torchvision's weights; here they always do."""
 
@@ -154,7 +160,7 @@ def _construct(name: str) -> nn.Module:
     if timm_name is not None:
         import timm
 
-        timm_model: nn.Module = timm.create_model(timm_name)
+        timm_model: nn.Module = timm.create_model(timm_name, **_SETTINGS.get(name, {}))
         return timm_model
     raise _unknown(name)
 

@@ -1,4 +1,4 @@
-"""The paper's skip network on any classifier, and its builders fcn32s, fcn16s, fcn8s and fcn4s."""
+"""The paper's skip network on any classifier, and its builders fcn32s, fcn16s, fcn8s, fcn4s and fcn2s."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from fullconv.net.classifiers.backbones import build_classifier, input_size, mea
 from fullconv.net.classifiers.caffe import caffe_mean_std
 from fullconv.net.classifiers.user_file import hash_code
 from fullconv.net.fcn.head import build_head, count_channels, propagate_through
+from fullconv.net.fcn.late import drop_late_layers, find_narrow
+from fullconv.net.fcn.refined import REFINEMENT, RefinedDecoder, widest_context
+from fullconv.net.fcn.score_layers import make_norm, make_score_layer
 from fullconv.net.fcn.skips import SKIP_NAMES, find_skips
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.fcn.unpooling import Pool, find_poolings, make_skip_geometry, return_indices
@@ -29,10 +32,7 @@ from fullconv.net.surgery.reference_padding import apply_reference_padding
 from fullconv.net.trace.nodes import Node, geometry_of
 from fullconv.net.trace.values import FeatureGeometry
 
-__all__ = ["FCN", "Scale", "build", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
-
-AT_ONCE_SCALES = {16: 1e-2, 8: 1e-4, 4: 1e-4}
-"""The factors for pool4 and pool3 in the published FCN-8s-at-once, by stride; it has no pool2."""
+__all__ = ["FCN", "build", "fcn2s", "fcn4s", "fcn8s", "fcn16s", "fcn32s", "rebuild"]
 
 
 class FCN(nn.Module):
@@ -45,7 +45,8 @@ class FCN(nn.Module):
     convolutions (none in ResNet), padded so that the map keeps its size (one cell more for even kernels), or without
     padding where `spec.padding` is the reference's. One 1 x 1 score layer reads the head and one reads each skip; all
     start at zero. Each score map is upsampled onto the next one and added. Skips are the last maps at each stride on
-    all paths, or the paper's own for VGG16.
+    all paths, or the paper's own for VGG16. The refined decoder upsamples and adds features instead of scores, and one
+    score layer reads the last sum.
 
     `exact` is true if a pixel's logits depend on the pixels in `windows` only. `context` names the operations at which
     values of the whole image enter.
@@ -66,21 +67,25 @@ class FCN(nn.Module):
             norms = (CHANNEL_MEAN_STD[0],) * spec.channels, (CHANNEL_MEAN_STD[1],) * spec.channels
         for name, values in zip(("mean", "std"), norms, strict=True):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1))
+        dense = dense if spec.late == "keep" else drop_late_layers(dense, spec.model, spec.late)
         nodes = dense.nodes
         skips = find_skips(dense.module, nodes, dense.features, spec)
-        self.head = build_head(dense, nodes, spec)
-        self.score_fr = _make_score_layer(count_channels(self.head, dense), spec.num_classes)
-        for stride, node in skips.items():
-            channels = nodes[node].shape[0]
-            self.add_module(f"norm_{SKIP_NAMES[stride]}", _make_norm(stride, channels, spec))
-            self.add_module(f"score_{SKIP_NAMES[stride]}", _make_score_layer(channels, spec.num_classes))
+        if spec.late in ("narrow", "short"):
+            skips = {stride: find_narrow(dense.module, nodes, node) for stride, node in skips.items()}
         self.skips = tuple(SKIP_NAMES[stride] for stride in skips)
+        self.head = build_head(dense, nodes, spec) if spec.late == "keep" else nn.Sequential()
+        self._add_decoder({stride: nodes[node].shape[0] for stride, node in skips.items()}, dense)
         head_geometry = propagate_through(self.head, geometry_of(nodes[dense.features]))
+        if spec.context:
+            head_geometry = head_geometry.after((widest_context(),) * 2)
         maps = [head_geometry, *(geometry_of(nodes[node]) for node in skips.values())]
         pools = find_poolings(dense, maps) if spec.upsample == "unpool" else ((),) * len(maps)
-        self.geometry = tuple(make_skip_geometry(maps, pools, axis) for axis in (0, 1))
+        refinement = None if self.decoder is None else REFINEMENT
+        self.geometry = tuple(make_skip_geometry(maps, pools, axis, refinement) for axis in (0, 1))
         for name, *axes in zip(self.upscores, *(g.upsamplings for g in self.geometry), strict=True):
-            self.add_module(name, Upsample(spec.num_classes, axes[0], axes[1], spec.upsample))
+            inner = self.decoder is not None and name != self.upscores[-1]
+            channels = spec.decoder_width if inner else spec.num_classes
+            self.add_module(name, Upsample(channels, axes[0], axes[1], spec.upsample, repeat_border=inner))
         self.unpools = nn.ModuleList(
             _make_unpools(spec.num_classes, *parts)
             for parts in zip(pools, *(g.alignments for g in self.geometry), strict=True)
@@ -91,11 +96,30 @@ class FCN(nn.Module):
         self._strides = {name: geometry.vertical.field.stride for name, geometry in _owners(nodes)}
         self.backbone = _cut(dense.module, [*skips.values(), dense.features], [pool for part in pools for pool in part])
 
+    def _add_decoder(self, channels: dict[int, int], dense: Surgery) -> None:
+        """Add the layers that read the taps; `channels` are those of the skips by stride, coarse to fine."""
+        spec = self.spec
+        features = dense.nodes[dense.features].shape[0]
+        coarsest = count_channels(self.head, dense) if spec.late == "keep" else features
+        self.decoder: RefinedDecoder | None = None
+        if spec.decoder == "refined":
+            taps = {"fr": coarsest, **{SKIP_NAMES[stride]: count for stride, count in channels.items()}}
+            self.decoder = RefinedDecoder(taps, spec.decoder_width, spec.context)
+            self.score_fr = make_score_layer(spec.decoder_width, spec.num_classes)
+            return
+        self.score_fr = make_score_layer(coarsest, spec.num_classes)
+        for stride, count in channels.items():
+            self.add_module(f"norm_{SKIP_NAMES[stride]}", make_norm(stride, count, spec))
+            self.add_module(f"score_{SKIP_NAMES[stride]}", make_score_layer(count, spec.num_classes))
+
     @property
     def upscores(self) -> tuple[str, ...]:
-        """The names of the upsampling layers, coarsest first: upscore2, upscore_pool4, upscore8 in FCN-8s."""
+        """The names of the upsampling layers, coarsest first: upscore2, upscore_pool4, upscore8 in FCN-8s.
+
+        The last one of FCN-2s is upscore_pool1, because upscore2 is the name of the first.
+        """
         onto_skips = ("upscore2", *(f"upscore_{skip}" for skip in self.skips))[: len(self.skips)]
-        return (*onto_skips, f"upscore{self.spec.stride}")
+        return (*onto_skips, "upscore_pool1" if self.spec.stride == 2 else f"upscore{self.spec.stride}")
 
     @property
     def windows(self) -> tuple[Window, Window]:
@@ -135,6 +159,9 @@ class FCN(nn.Module):
 
         The result is at the prediction stride; with `unpool`, at that of the finest pooling's input.
         """
+        if self.decoder is not None:
+            fused: Tensor = self.score_fr(self.fuse(maps)[-1])
+            return fused.to(self.mean.dtype)
         score: Tensor = self.score_fr(maps[0]).to(self.mean.dtype)
         indices = maps[1 + len(self.skips) :]
         for index, skip in enumerate(self.skips):
@@ -142,6 +169,15 @@ class FCN(nn.Module):
             score = self._unpool(index, score, indices, size)
             score = self._fuse(index, score, fine.to(self.mean.dtype))
         return self._unpool(len(self.skips), score, indices, size)
+
+    def fuse(self, maps: list[Tensor]) -> list[Tensor]:
+        """Return the features of the refined decoder on each tap, coarse to fine: N x decoder_width x h x w each."""
+        assert self.decoder is not None
+        fused = [self.decoder.project("fr", maps[0])]
+        for index, skip in enumerate(self.skips):
+            fine = self.decoder.project(skip, maps[1 + index])
+            fused.append(self.decoder.refine(skip, self._fuse(index, fused[-1], fine)))
+        return fused
 
     def upsample(self, score: Tensor, size: tuple[int, int], rows: range | None = None) -> Tensor:
         """Upsample the result of `score` to logits at `size` (height, width); with `rows`, compute only those rows."""
@@ -201,9 +237,10 @@ def build(spec: NetSpec, weights: str | Path | None = None) -> FCN:
     invalid stride and for options that the classifier does not support, ModelError for a classifier that cannot be
     converted.
     """
-    if spec.stride not in (32, 16, 8, 4):
-        message = f"stride {spec.stride} is not supported; use 32, 16, 8 or 4"
+    if spec.stride not in (32, 16, 8, 4, 2):
+        message = f"stride {spec.stride} is not supported; use 32, 16, 8, 4 or 2"
         raise UsageError(message, code="invalid-stride")
+    spec.check()
     published = str(weights).endswith(".caffemodel")
     if published and spec.channels != 3:
         message = (
@@ -213,7 +250,11 @@ def build(spec: NetSpec, weights: str | Path | None = None) -> FCN:
     model, missing = build_classifier(spec.model, weights)
     dense = dilate(convolutionalize(model, input_size(spec.model)), spec.dilate)
     hidden = [f"{name}.weight" for name in dense.linears[:-1]]
-    fresh = bool(hidden) and (spec.head_width is not None or any(name in missing for name in hidden))
+    fresh = (
+        bool(hidden)
+        and spec.late == "keep"
+        and (spec.head_width is not None or any(name in missing for name in hidden))
+    )
     net = FCN(dense, replace(spec, head_norm=spec.norm and fresh, code_sha256=hash_code(spec.model)))
     if published:
         net.mean, net.std = caffe_mean_std()
@@ -246,28 +287,9 @@ def fcn4s(model: str, num_classes: int, weights: str | Path | None = None) -> FC
     return build(NetSpec(model, num_classes, stride=4), weights)
 
 
-class Scale(nn.Module):
-    """Multiplication by a constant."""
-
-    def __init__(self, factor: float) -> None:
-        """Take the constant."""
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the map times the factor."""
-        return features * self.factor
-
-    def extra_repr(self) -> str:
-        """Return the factor for `print(net)`."""
-        return str(self.factor)
-
-
-def _make_norm(stride: int, channels: int, spec: NetSpec) -> nn.Module:
-    """Return the layer between a skip and its score layer."""
-    if spec.norm:
-        return nn.BatchNorm2d(channels)
-    return Scale(AT_ONCE_SCALES[stride]) if spec.at_once else nn.Identity()
+def fcn2s(model: str, num_classes: int, weights: str | Path | None = None) -> FCN:
+    """Build FCN-2s: FCN-4s with a skip at stride 2, which the paper does not have."""
+    return build(NetSpec(model, num_classes, stride=2), weights)
 
 
 def _owners(nodes: dict[str, Node]) -> Iterator[tuple[str, FeatureGeometry]]:
@@ -278,14 +300,6 @@ def _owners(nodes: dict[str, Node]) -> Iterator[tuple[str, FeatureGeometry]]:
             yield node.target, geometry
         elif geometry:
             yield from ((owner, geometry) for name in node.parameters if (owner := name.rpartition(".")[0]))
-
-
-def _make_score_layer(channels: int, num_classes: int) -> nn.Conv2d:
-    conv = nn.Conv2d(channels, num_classes, 1)
-    nn.init.zeros_(conv.weight)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-    return conv
 
 
 def _make_unpools(

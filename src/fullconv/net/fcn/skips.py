@@ -10,10 +10,10 @@ from fullconv.net.trace.nodes import Node, geometry_of
 
 __all__ = ["PAPER_SKIPS", "SKIP_NAMES", "find_skips"]
 
-SKIP_NAMES = {16: "pool4", 8: "pool3", 4: "pool2"}
+SKIP_NAMES = {16: "pool4", 8: "pool3", 4: "pool2", 2: "pool1"}
 """The names of the skips by stride, as in the paper's VGG16."""
 
-PAPER_SKIPS = {"vgg16": {16: "features_23", 8: "features_16", 4: "features_9"}}
+PAPER_SKIPS = {"vgg16": {16: "features_23", 8: "features_16", 4: "features_9", 2: "features_4"}}
 """The paper reads VGG16 after its pooling layers, one stage before the last map at each stride."""
 
 _EXCLUDED = frozenset({"pad", "chunk", "split", "split_with_sizes", "tensor_split", "unbind", "max", "min"})

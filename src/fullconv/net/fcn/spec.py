@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Required, cast
 from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from fullconv.choices import Dilation, PaddingMode, Stride, UpsampleMode
+from fullconv.choices import DecoderName, Dilation, LateLayers, PaddingMode, Stride, UpsampleMode
+from fullconv.errors import UsageError
 from fullconv.images.input_format import InputFormat
 
 __all__ = ["NetSpec"]
@@ -27,6 +28,9 @@ class NetSpec:
     stride at which the backbone's maps stay (`dilate.dilate`), no finer than the prediction stride; None keeps the
     classifier's strides. `channels` is the number of image channels, 3 for RGB (`input_channels`). `value_range` are
     the numbers in files that became 0 and 255; None where files hold bytes or the rules of `read_image` apply.
+    `decoder` is the paper's, or `refined` (see `refined.RefinedDecoder`) with `decoder_width` channels and, with
+    `context`, dilated convolutions on the coarsest map. `late` decides whether the last 1 x 1 convolution before the
+    classifier's pooling stays (`late.py`).
     `code_sha256` is the hash of the file whose function builds the classifier; None for other classifiers.
     """
 
@@ -44,17 +48,35 @@ class NetSpec:
     channels: int = 3
     value_range: tuple[float, float] | None = None
     code_sha256: str | None = None
+    decoder: DecoderName = "paper"
+    decoder_width: int = 64
+    context: bool = False
+    late: LateLayers = "keep"
 
     @property
     def name(self) -> str:
         """The name as in the paper's tables, such as FCN-32s-fixed or FCN-8s; FCN-8s-dilated-16 if dilated."""
+        refined = "-refined" if self.decoder == "refined" else ""
         dilated = f"-dilated-{self.dilate}" if self.dilate else ""
-        return f"FCN-{self.stride}s{dilated}{'-fixed' if self.fixed else ''}"
+        return f"FCN-{self.stride}s{refined}{dilated}{'-fixed' if self.fixed else ''}"
 
     @property
     def input(self) -> InputFormat:
         """The format of the images."""
         return InputFormat(self.channels, self.value_range)
+
+    def check(self) -> None:
+        """Raise UsageError for values that exclude each other."""
+        if self.decoder == "refined" and (self.upsample != "fixed" or self.at_once):
+            other = "--recipe paper" if self.at_once else f"--upsample {self.upsample}"
+            message = f"the refined decoder is trained without {other}; leave out one of the two"
+            raise UsageError(message, code="refined-decoder-differs")
+        if self.decoder == "paper" and self.context:
+            message = "--context belongs to the refined decoder; add --decoder refined"
+            raise UsageError(message, code="context-needs-refined")
+        if self.late != "keep" and self.head_width is not None:
+            message = f"--late {self.late} leaves no hidden layer, whose width --head-width sets; leave out one"
+            raise UsageError(message, code="no-hidden-layer")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON and YAML."""
@@ -97,6 +119,10 @@ class _SpecFile(TypedDict, total=False):
     channels: Annotated[int, Field(ge=1, le=2**16)]
     value_range: Annotated[tuple[FiniteFloat, FiniteFloat], Field(strict=False)] | None
     code_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+    decoder: DecoderName
+    decoder_width: Annotated[int, Field(ge=1, le=2**12)]
+    context: bool
+    late: LateLayers
 
 
 _FILE = TypeAdapter(_SpecFile)

@@ -10,7 +10,7 @@ from fractions import Fraction
 from torch import fx, nn
 
 from fullconv.errors import ModelError
-from fullconv.geometry import SkipGeometry, Unpooling
+from fullconv.geometry import Layer, SkipGeometry, Unpooling
 from fullconv.net.surgery.convolutionalize import Surgery
 from fullconv.net.trace.layers import layers_of_module
 from fullconv.net.trace.values import FeatureGeometry
@@ -61,10 +61,12 @@ def find_poolings(dense: Surgery, maps: Sequence[FeatureGeometry]) -> tuple[tupl
     return tuple(by_map)
 
 
-def make_skip_geometry(maps: Sequence[FeatureGeometry], pools: Sequence[Sequence[Pool]], axis: int) -> SkipGeometry:
+def make_skip_geometry(
+    maps: Sequence[FeatureGeometry], pools: Sequence[Sequence[Pool]], axis: int, refinement: Layer | None = None
+) -> SkipGeometry:
     """Return the geometry of the skip network along one axis."""
     unpoolings = tuple(tuple(pool.unpooling(axis) for pool in undone) for undone in pools)
-    return SkipGeometry(tuple(geometry[axis] for geometry in maps), unpoolings)
+    return SkipGeometry(tuple(geometry[axis] for geometry in maps), unpoolings, refinement)
 
 
 def return_indices(graph: fx.GraphModule, pools: Sequence[Pool]) -> dict[str, tuple[fx.Node, fx.Node]]:

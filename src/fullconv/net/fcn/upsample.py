@@ -28,13 +28,21 @@ class Upsample(nn.Module):
     - `resize` stretches the map to the finer one's size, as `interpolate` does, without geometry: where the sizes do
       not have the ratio of the strides, cells are shifted, by another amount in each image.
     - `unpool` is `fixed`, for the upsampling that remains after `Unpool`.
+
+    Beyond the border, cells are zero, or with `repeat_border` (for `fixed`) equal to the last cell, as in a resize.
     """
 
     def __init__(
-        self, channels: int, vertical: Upsampling, horizontal: Upsampling, mode: UpsampleMode = "fixed"
+        self,
+        channels: int,
+        vertical: Upsampling,
+        horizontal: Upsampling,
+        mode: UpsampleMode = "fixed",
+        repeat_border: bool = False,
     ) -> None:
         """Make the layer for maps of `channels`."""
         super().__init__()
+        self.repeat_border = repeat_border
         self.axes = (vertical, horizontal)
         self.mode = mode
         if mode == "learned":
@@ -74,8 +82,9 @@ class Upsample(nn.Module):
         top, left = top - rows.start * vertical.factor, left - columns.start * horizontal.factor
         if vertical.kernel == horizontal.kernel == 1:
             return _cut(coarse, size, top, left)
-        down = _band(vertical, coarse.shape[2], size[0], top, coarse)
-        across = _band(horizontal, coarse.shape[3], size[1], left, coarse)
+        band = _band_with_border if self.repeat_border else _band
+        down = band(vertical, coarse.shape[2], size[0], top, coarse)
+        across = band(horizontal, coarse.shape[3], size[1], left, coarse)
         return down @ coarse @ across.T
 
     def _blocks(self, coarse: Tensor, size: tuple[int, int], top: int, left: int) -> Tensor:
@@ -145,6 +154,15 @@ def _band(axis: Upsampling, coarse: int, fine: int, start: int, like: Tensor) ->
     index = row - axis.factor * torch.arange(coarse, device=like.device)
     inside = (index >= 0) & (index < axis.kernel)
     return torch.where(inside, kernel[index.clamp(0, axis.kernel - 1)], 0)
+
+
+def _band_with_border(axis: Upsampling, coarse: int, fine: int, start: int, like: Tensor) -> Tensor:
+    """Return the matrix of `_band` for a map whose first and last cells are repeated beyond its border."""
+    band = _band(axis, coarse + 2, fine, start + axis.factor, like)
+    inner = band[:, 1:-1].clone()
+    inner[:, 0] += band[:, 0]
+    inner[:, -1] += band[:, -1]
+    return inner
 
 
 def _cut(full: Tensor, size: tuple[int, int], top: int, left: int) -> Tensor:

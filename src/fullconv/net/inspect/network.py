@@ -15,6 +15,7 @@ from fullconv.geometry import Field, Upsampling
 from fullconv.net.checkpoint import read_saved
 from fullconv.net.classifiers.backbones import CLASSIFIERS, build_classifier, input_size, is_classifier
 from fullconv.net.fcn.network import FCN, rebuild
+from fullconv.net.fcn.refined import RefinedDecoder
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.fcn.upsample import Unpool, Upsample
 from fullconv.net.inspect.inspection import Inspection, LayerRow, Pair, SkipFacts, UpsamplingFacts
@@ -108,6 +109,9 @@ def _list_head(net: FCN, nodes: dict[str, Node], lead: Pair) -> Iterator[LayerRo
 
 def _list_decoder(net: FCN, maps: list[tuple[int, ...]], size: Pair) -> Iterator[LayerRow]:
     """Yield the rows of score layers and upsampling, in the order of `FCN.decode`."""
+    if net.decoder is not None:
+        yield from _list_refined(net, net.decoder, maps, size)
+        return
     vertical, horizontal = net.geometry
     lead, classes = (vertical.lead, horizontal.lead), net.spec.num_classes
     steps = list(zip(net.upscores, vertical.upsamplings, horizontal.upsamplings, strict=True))
@@ -130,6 +134,37 @@ def _list_decoder(net: FCN, maps: list[tuple[int, ...]], size: Pair) -> Iterator
         cells = grid
     cells = yield from _list_unpools(net, len(net.skips), cells, size)
     yield _make_upsample_row(steps[-1][0], net, cells, size, fused[-1], (0, 0))
+
+
+def _list_refined(net: FCN, decoder: RefinedDecoder, maps: list[tuple[int, ...]], size: Pair) -> Iterator[LayerRow]:
+    """Yield the rows of the refined decoder, of its upsampling and of the score layer."""
+    vertical, horizontal = net.geometry
+    lead, width = (vertical.lead, horizontal.lead), net.spec.decoder_width
+    fields, cells = (vertical.taps[0].field, horizontal.taps[0].field), (maps[0][1], maps[0][2])
+    yield from _list_inside(decoder, "project_fr", (width, *cells), fields, lead)
+    yield from _list_inside(decoder, "context", (width, *cells), fields, lead)
+    for index, skip in enumerate(net.skips):
+        grid = maps[index + 1][1], maps[index + 1][2]
+        taps = vertical.taps[index + 1].field, horizontal.taps[index + 1].field
+        yield from _list_inside(decoder, f"project_{skip}", (width, *grid), taps, lead)
+        fields = vertical.fused[index], horizontal.fused[index]
+        ups = vertical.upsamplings[index], horizontal.upsamplings[index]
+        sizes = [up.fused_size(n, m) for up, n, m in zip(ups, cells, grid, strict=True)]
+        yield _make_upsample_row(net.upscores[index], net, cells, (sizes[0], sizes[1]), fields, lead)
+        cells = sizes[0], sizes[1]
+        yield from _list_inside(decoder, f"refine_{skip}", (width, *cells), fields, lead)
+    yield make_row("score_fr", net.score_fr, (net.spec.num_classes, *cells), fields, lead)
+    last = vertical.fused[-1], horizontal.fused[-1]
+    yield _make_upsample_row(net.upscores[-1], net, cells, size, last, (0, 0))
+
+
+def _list_inside(
+    decoder: RefinedDecoder, name: str, shape: tuple[int, ...], fields: tuple[Field, Field], lead: Pair
+) -> Iterator[LayerRow]:
+    """Yield the rows of the convolutions and norms in a part of the decoder, which all return maps of this shape."""
+    for inner, module in decoder.get_submodule(name).named_modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+            yield make_row(f"decoder.{name}.{inner}", module, shape, fields, lead)
 
 
 def _list_unpools(net: FCN, index: int, cells: Pair, size: Pair) -> Generator[LayerRow, None, Pair]:
@@ -155,9 +190,9 @@ def _make_upsample_row(
 ) -> LayerRow:
     module = net.get_submodule(name)
     assert isinstance(module, Upsample)
-    axes, classes = module.axes, net.spec.num_classes
-    kernel, step = (axes[0].kernel, axes[1].kernel), (axes[0].factor, axes[1].factor)
     last = name == net.upscores[-1]
+    axes, classes = module.axes, net.spec.num_classes if last or net.decoder is None else net.spec.decoder_width
+    kernel, step = (axes[0].kernel, axes[1].kernel), (axes[0].factor, axes[1].factor)
     starts = [up.crop + g.lead if last else max(0, up.crop) for up, g in zip(axes, net.geometry, strict=True)]
     macs = _count_upsample_macs(module, classes, coarse, fine, (starts[0], starts[1]))
     shape = (classes, *fine)

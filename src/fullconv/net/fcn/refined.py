@@ -1,0 +1,80 @@
+"""The refined decoder: it sums features instead of scores, and refines each sum by a separable convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from fullconv.geometry import Layer
+
+__all__ = ["CONTEXT", "REFINEMENT", "RefinedDecoder", "widest_context"]
+
+REFINEMENT = Layer(3, padding=(1, 1))
+"""The depthwise convolution after each sum."""
+
+CONTEXT = (1, 2, 4)
+"""The dilations of the convolutions for context."""
+
+
+def widest_context() -> Layer:
+    """Return the context's convolution with the largest receptive field; the others lie inside of it."""
+    return Layer(3, padding=(CONTEXT[-1],) * 2, dilation=CONTEXT[-1])
+
+
+class RefinedDecoder(nn.Module):
+    """The layers of the refined decoder that have weights; `FCN.fuse` upsamples and sums between them.
+
+    `project_fr` and `project_pool4`, ... (coarse to fine) are 1 x 1 convolutions from a tap to `width` channels, with
+    batch norm. With `context`, parallel dilated depthwise 3 x 3 convolutions are added to the coarsest projection.
+    `refine_pool4`, ... follow the sum on each skip: depthwise 3 x 3, then 1 x 1, both with batch norm and ReLU.
+    """
+
+    def __init__(self, channels: Mapping[str, int], width: int, context: bool) -> None:
+        """Make the layers; `channels` are those of the taps by name (fr, pool4, ...), coarse to fine."""
+        super().__init__()
+        for name, count in channels.items():
+            self.add_module(f"project_{name}", _normed(nn.Conv2d(count, width, 1, bias=False)))
+            if name != "fr":
+                self.add_module(f"refine_{name}", _make_refinement(width))
+        self.context = Context(width) if context else nn.Identity()
+
+    def project(self, name: str, tap: Tensor) -> Tensor:
+        """Return the projection of a tap, N x width x h x w, with context for the coarsest one."""
+        projected: Tensor = self.get_submodule(f"project_{name}")(tap)
+        return self.context(projected) if name == "fr" else projected
+
+    def refine(self, name: str, fused: Tensor) -> Tensor:
+        """Return the refined sum on the skip of that name."""
+        refined: Tensor = self.get_submodule(f"refine_{name}")(fused)
+        return refined
+
+
+class Context(nn.Module):
+    """A map plus three depthwise 3 x 3 convolutions of it, dilated by `CONTEXT`, each with batch norm; then ReLU."""
+
+    def __init__(self, width: int) -> None:
+        """Make the convolutions for a map of `width` channels."""
+        super().__init__()
+        self.branches = nn.ModuleList(
+            _normed(nn.Conv2d(width, width, 3, padding=rate, dilation=rate, groups=width, bias=False))
+            for rate in CONTEXT
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the map with context, of the same shape."""
+        total = features
+        for branch in self.branches:
+            total = total + branch(features)
+        return total.relu()
+
+
+def _normed(conv: nn.Conv2d) -> nn.Sequential:
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels))
+
+
+def _make_refinement(width: int) -> nn.Sequential:
+    depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+    pointwise = nn.Conv2d(width, width, 1, bias=False)
+    return nn.Sequential(*_normed(depthwise), nn.ReLU(), *_normed(pointwise), nn.ReLU())

@@ -1,0 +1,38 @@
+"""The weights of a refined decoder for its ONNX graph, with batch norm merged into the convolutions."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from fullconv.net.fcn.refined import RefinedDecoder
+from fullconv.onnx_graph.build import Graph
+from fullconv.onnx_graph.refine import ConvWeights, Refinement, add_conv
+
+__all__ = ["add_score", "read_refinement"]
+
+
+def read_refinement(decoder: RefinedDecoder, skip: str) -> Refinement:
+    """Return the two convolutions after the sum on a skip."""
+    depthwise, first, _, pointwise, second, _ = decoder.get_submodule(f"refine_{skip}").children()
+    return _merge_norm(depthwise, first), _merge_norm(pointwise, second)
+
+
+def add_score(graph: Graph, features: str, score: nn.Conv2d) -> str:
+    """Add the score layer on the refined features; its result has a name that the quantizer leaves in float32."""
+    assert score.bias is not None
+    weights = ConvWeights(score.weight.detach().numpy(), score.bias.detach().numpy())
+    graph.rename(add_conv(graph, features, weights), "score_0")
+    return "score_0"
+
+
+def _merge_norm(conv: nn.Module, norm: nn.Module) -> ConvWeights:
+    """Return the convolution that equals this one followed by a batch norm in evaluation mode."""
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    with torch.no_grad():
+        gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+        weight = (conv.weight * gain[:, None, None, None]).float().numpy()
+        return ConvWeights(weight, (norm.bias - norm.running_mean * gain).float().numpy())
