@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 __all__ = [
+    "ActivationName",
     "Backend",
     "DecoderName",
     "Dilation",
@@ -53,6 +54,9 @@ DecoderName = Literal["paper", "refined"]
 
 LateLayers = Literal["keep", "drop", "narrow", "short"]
 """Keep the last 1 x 1 convolution, drop it, read narrow maps at finer strides, too, or drop the last block as well."""
+
+ActivationName = Literal["keep", "relu"]
+"""Keep the classifier's activations, or replace ReLU6 by ReLU, which is faster on ONNX Runtime."""
 
 UpsampleMode = Literal["fixed", "learned", "unpool", "resize"]
 """Upsampling: fixed or learned bilinear kernels, the indices of max pooling, or a plain resize."""

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from fullconv.choices import (
+    ActivationName,
     Backend,
     DecoderName,
     Dilation,
@@ -25,6 +26,7 @@ from fullconv.choices import Stride as StrideChoice
 from fullconv.errors import UsageError
 
 __all__ = [
+    "Activation",
     "BackendName",
     "Batch",
     "ChosenModel",
@@ -137,6 +139,14 @@ Late = Annotated[
         metavar=join_words(LateLayers),
         help="The classifier's last 1 x 1 convolution, if it only widens the map for classification: keep it; drop "
         "it; narrow: read the finer strides before such a convolution, too; short: drop the last block as well.",
+    ),
+]
+Activation = Annotated[
+    ActivationName,
+    typer.Option(
+        metavar=join_words(ActivationName),
+        help="relu: replace the classifier's ReLU6 by ReLU; train that way, the model takes a fifth less time on ONNX "
+        "Runtime.",
     ),
 ]
 Recipe = Annotated[

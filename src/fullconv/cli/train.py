@@ -8,6 +8,7 @@ import typer
 
 from fullconv.cli.console import hint_at_check, print_scores, print_table, say, training_bar
 from fullconv.cli.options import (
+    Activation,
     Batch,
     ChosenModel,
     Context,
@@ -51,6 +52,7 @@ def train(
     decoder_width: DecoderWidth = None,
     context: Context = False,
     late: Late = "keep",
+    activation: Activation = "keep",
     recipe: Recipe = "default",
     epochs: Epochs = None,
     batch: Batch = None,
@@ -90,6 +92,7 @@ def train(
             decoder_width=decoder_width,
             context=context,
             late=late,
+            activation=activation,
             recipe=recipe,
             epochs=epochs,
             batch=batch,

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from fullconv.choices import DecoderName, Dilation, LateLayers, PaddingMode, RecipeName, Stride, UpsampleMode
+from fullconv.choices import (
+    ActivationName,
+    DecoderName,
+    Dilation,
+    LateLayers,
+    PaddingMode,
+    RecipeName,
+    Stride,
+    UpsampleMode,
+)
 from fullconv.data.archives import data_name
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
@@ -32,7 +41,7 @@ MAX_WIDTH = 4096
 
 CHOICES: Mapping[str, Any] = {
     "stride": Stride, "upsample": UpsampleMode, "padding": PaddingMode, "dilate": Dilation, "recipe": RecipeName,
-    "decoder": DecoderName, "late": LateLayers,
+    "decoder": DecoderName, "late": LateLayers, "activation": ActivationName,
 }  # fmt: skip
 """The options that have a fixed set of values."""
 
@@ -46,7 +55,7 @@ class TrainingOptions:
     - weights: weights of the classifier: a file, "pretrained", "imagenet", or "none".
     - head_width: channels of fc6 and fc7, which then start from random weights. None: those of the classifier.
     - upsample, padding, dilate: how the skip network is built (see `NetSpec`).
-    - decoder, decoder_width, context, late: see `NetSpec`. decoder_width None: 64.
+    - decoder, decoder_width, context, late, activation: see `NetSpec`. decoder_width None: 64.
     - recipe: name of the recipe whose values are used.
     - epochs, batch, crop, lr: values of the recipe. None: chosen from the data, or the value of the recipe.
     - values: other values of the recipe, by name.
@@ -71,6 +80,7 @@ class TrainingOptions:
     decoder_width: int | None = None
     context: bool = False
     late: LateLayers = "keep"
+    activation: ActivationName = "keep"
 
     def check(self) -> None:
         """Raise UsageError for an unknown value of an option or of the recipe."""
@@ -146,6 +156,7 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         decoder_width=options.decoder_width or NetSpec.decoder_width,
         context=options.context,
         late=options.late,
+        activation=options.activation,
     )
     spec.check()
     weights = os.fspath(options.weights)
