@@ -5,10 +5,11 @@
                                  [--yolo DIR] [--no-peers] [--json FILE]
 
 Prints a Markdown table. A network is a bundled model or a .onnx file (with NAME-int8.onnx next to it), a run folder, a
-weights file, or BACKBONE:STRIDE with 11 classes and random weights. The last three are exported as `fullconv export`
-does, also in eight bits. With random weights, labels change from pixel to pixel, which is the slowest case for our
-label maps. Without --image, an image of 480x360 is drawn. `latency_peers.py` says what the networks of others do; every
-time is from the decoded image, uint8, to its label map. With --yolo DIR yolo26n-sem is one of them.
+weights file, or BACKBONE:STRIDE with 11 classes and random weights (BACKBONE:STRIDE:relu has ReLU in place of ReLU6).
+The last three are exported as `fullconv export` does, also in eight bits. With random weights, labels change from pixel
+to pixel, which is the slowest case for our label maps. Without --image, an image of 480x360 is drawn.
+`latency_peers.py` says what the networks of others do; every time is from the decoded image, uint8, to its label map.
+With --yolo DIR yolo26n-sem is one of them.
 
 All take turns in one process, and ratios are taken within a round. Each turn is one call that does not count and the
 median of the next five, because ONNX Runtime's threads keep spinning into the next turn. Time is wall-clock time.
@@ -71,9 +72,9 @@ def write_data(folder: Path, image: UInt8, labels: LabelSet) -> Path:
 
 
 def write_random_net(name: str, path: Path) -> Path:
-    """Write a weights file for BACKBONE:STRIDE with random weights."""
-    model, stride = name.split(":")
-    spec = NetSpec(model, CLASSES, int(stride))
+    """Write a weights file for BACKBONE:STRIDE, or BACKBONE:STRIDE:relu, with random weights."""
+    model, stride, *rest = name.split(":")
+    spec = NetSpec(model, CLASSES, int(stride), activation="relu" if rest == ["relu"] else "keep")
     net = rebuild(spec)
     for part, module in net.named_children():
         if part.startswith("score_"):

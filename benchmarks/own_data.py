@@ -66,7 +66,9 @@ def try_epochs(data: Path, epochs: int, extra: list[str]) -> float:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         words = ["--epochs", str(epochs), "--set", f"val_every={epochs}", "--out", str(out)]
-        subprocess.run([*COMMAND, str(data), *words, *extra], check=True, capture_output=True)
+        done = subprocess.run([*COMMAND, str(data), *words, *extra], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(done.stderr)
         return float(json.loads((out / "scores.json").read_text(encoding="utf-8"))["run"]["seconds"])
 
 

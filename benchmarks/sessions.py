@@ -7,8 +7,8 @@ to third quartile).
 
 The first table has the stages from a decoded image to its label map: preprocessing (uint8 to normalised, padded
 floats), everything up to the logits, and the label map. It also has the whole file, as it ran before `onnx_cut.py`
-(ONNX Runtime then computes the file's own label map, too), and a file in which the gain of the normalisation is part of
-the first convolution.
+(ONNX Runtime then computes the file's own label map, too), a file in which the gain of the normalisation is part of
+the first convolution, and one with ReLU for ReLU6.
 
 The second table compares sessions: free against fixed image sizes, with and without memory arena and memory pattern.
 The first row is how fullconv runs: any size, an arena that keeps the memory of the largest call, no memory pattern per
@@ -85,6 +85,16 @@ def fold_gain(content: bytes) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def unclip(content: bytes) -> bytes:
+    """Replace ReLU6 by ReLU, which changes labels unless the network was trained that way (--activation relu)."""
+    model = onnx.load_from_string(content)
+    for node in model.graph.node:
+        if node.op_type == "Clip":
+            node.op_type = "Relu"
+            del node.input[1:]
+    return bytes(model.SerializeToString())
+
+
 def alternate(jobs: dict[str, Callable[[], object]], rounds: int, clock: Clock) -> dict[str, list[float]]:
     """Return the seconds of each job in each round, after one that does not count; each job runs twice in a row."""
     names, samples = list(jobs), {name: list[float]() for name in jobs}
@@ -119,6 +129,7 @@ def measure_stages(path: Path, image: UInt8, threads: int, rounds: int, clock: C
     }
     if all(node.op_type != "QuantizeLinear" for node in onnx.load(path).graph.node):
         models["up to the logits, gain in the first convolution"] = (fold_gain(content), "logits")
+        models["up to the logits, ReLU for ReLU6"] = (unclip(content), "logits")
     jobs: dict[str, Callable[[], object]] = {
         "image to label map": lambda: full_size_labels(file.scores(batch), file.metadata, (size[0], size[1])),
         "label map": lambda: full_size_labels(scores, file.metadata, (size[0], size[1])),
