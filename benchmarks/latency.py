@@ -1,13 +1,15 @@
 """Measure the time from one image to its label map on every runner, in milliseconds and as ratios.
 
     pip install -e ".[train,openvino,bench]"
-    python benchmarks/latency.py [--nets mobilenet_v2:4,vgg16:8] [--image FILE] [--rounds 9] [--threads N]
-                                 [--no-peers] [--json FILE]
+    python benchmarks/latency.py [--nets street,mobilenet_v2:4] [--image FILE] [--rounds 9] [--threads N]
+                                 [--yolo DIR] [--no-peers] [--json FILE]
 
-Prints a Markdown table. A network is a run folder, a weights file, or BACKBONE:STRIDE with 11 classes and random
-weights. It is exported as `fullconv export` does, also in eight bits. With random weights, labels change from pixel to
-pixel, which is the slowest case for our label maps. Without --image, an image of 480x360 is drawn. The peers are
-networks of torchvision and segmentation_models.pytorch, exported by torch with the arg max inside, on ONNX Runtime.
+Prints a Markdown table. A network is a bundled model or a .onnx file (with NAME-int8.onnx next to it), a run folder, a
+weights file, or BACKBONE:STRIDE with 11 classes and random weights (BACKBONE:STRIDE:relu has ReLU in place of ReLU6).
+The last three are exported as `fullconv export` does, also in eight bits. With random weights, labels change from pixel
+to pixel, which is the slowest case for our label maps. Without --image, an image of 480x360 is drawn.
+`latency_peers.py` says what the networks of others do; every time is from the decoded image, uint8, to its label map.
+With --yolo DIR yolo26n-sem is one of them.
 
 All take turns in one process, and ratios are taken within a round. Each turn is one call that does not count and the
 median of the next five, because ONNX Runtime's threads keep spinning into the next turn. Time is wall-clock time.
@@ -24,21 +26,19 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-import numpy as np
-import segmentation_models_pytorch as smp
 import torch
-import torchvision
+from latency_peers import YOLO, export_peers, export_yolo, peer_jobs
 from tiling import draw_picture
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fullconv.arrays import UInt8
+from fullconv.choices import Precision
 from fullconv.data.layouts import find_dataset
 from fullconv.files import write_text
 from fullconv.images import read_image, write_image, write_label_map
@@ -49,32 +49,16 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.torch_runner import TorchRunner
 from fullconv.onnx_export.file import export
 from fullconv.runtime.exported import ExportedRunner
+from fullconv.runtime.models import bundled_names, model_path
 from fullconv.runtime.onnx import OnnxFile
 from fullconv.runtime.openvino import OpenVinoFile
-
-# isort: split
-import onnxruntime  # after fullconv, which switches its telemetry off
 
 CLASSES = 11
 GEMM = 2048
 CALLS = 5
+PRECISIONS: dict[str, Precision] = {"float32": "f32", "bfloat16": "bf16"}
 
 Job = Callable[[], object]
-
-
-class Labelled(nn.Module):
-    """A peer network that maps normalised floats to labels."""
-
-    def __init__(self, net: nn.Module) -> None:
-        """Wrap a network whose output is logits, or a dictionary with logits under `out`."""
-        super().__init__()
-        self.net = net
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map N x 3 x H x W floats to N x H x W labels."""
-        out = self.net(images)
-        logits: Tensor = out["out"] if isinstance(out, dict) else out
-        return logits.argmax(1)
 
 
 def write_data(folder: Path, image: UInt8, labels: LabelSet) -> Path:
@@ -88,9 +72,9 @@ def write_data(folder: Path, image: UInt8, labels: LabelSet) -> Path:
 
 
 def write_random_net(name: str, path: Path) -> Path:
-    """Write a weights file for BACKBONE:STRIDE with random weights."""
-    model, stride = name.split(":")
-    spec = NetSpec(model, CLASSES, int(stride))
+    """Write a weights file for BACKBONE:STRIDE, or BACKBONE:STRIDE:relu, with random weights."""
+    model, stride, *rest = name.split(":")
+    spec = NetSpec(model, CLASSES, int(stride), activation="relu" if rest == ["relu"] else "keep")
     net = rebuild(spec)
     for part, module in net.named_children():
         if part.startswith("score_"):
@@ -99,63 +83,49 @@ def write_random_net(name: str, path: Path) -> Path:
     return path
 
 
-def prepare_ours(net: str, folder: Path, image: UInt8, threads: int) -> tuple[dict[str, Job], float]:
-    """Return the jobs that label the image with one of our networks, and its multiply-accumulates."""
+def prepare_ours(net: str, folder: Path, image: UInt8, threads: int) -> tuple[dict[str, Job], float | None]:
+    """Return the jobs that label the image with one of our networks, and its multiply-accumulates if they are known."""
+    if net in bundled_names() or net.endswith(".onnx"):
+        return prepare_files(model_path(net), image, threads), None
     weights, batch = Path(net), image[None]
     if not weights.exists():
         weights = write_random_net(net, folder / "net.safetensors")
     built, saved = load_net(weights)
     labels = saved.labels
-    exact = export(weights, folder / "float.onnx").path
-    small = export(
-        weights, folder / "int8.onnx", int8=find_dataset(write_data(folder / "data", image, labels)), force=True
-    ).path
+    exact = export(weights, folder / "net.onnx").path
+    data = find_dataset(write_data(folder / "data", image, labels))
+    export(weights, folder / "net-int8.onnx", int8=data, force=True)
     torch_runner = TorchRunner(built, labels, "cpu")
 
     def half() -> object:
         with torch.autocast("cpu", torch.bfloat16):
             return torch_runner.label_maps(batch)
 
-    files: dict[str, OnnxFile | OpenVinoFile] = {
-        "ONNX Runtime float32": OnnxFile.load(exact, threads),
-        "ONNX Runtime int8": OnnxFile.load(small, threads),
-        "OpenVINO float32": OpenVinoFile.load(exact, threads, "f32"),
-        "OpenVINO bfloat16": OpenVinoFile.load(exact, threads, "bf16"),
-        "OpenVINO int8": OpenVinoFile.load(small, threads),
-    }
-    runners = {name: ExportedRunner(file.metadata, file.scores) for name, file in files.items()}
     jobs: dict[str, Job] = {"torch float32": lambda: torch_runner.label_maps(batch), "torch bfloat16": half}
-    jobs |= {name: (lambda runner=runner: runner.label_maps(batch)) for name, runner in runners.items()}  # type: ignore[misc]
+    jobs |= prepare_files(exact, image, threads)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         built(torch.from_numpy(batch).permute(0, 3, 1, 2))
     return jobs, counter.get_total_flops() / 2
 
 
-def prepare_peers(folder: Path, image: UInt8, threads: int) -> Iterator[tuple[str, Job]]:
-    """Yield a job for each peer on ONNX Runtime; images are padded to multiples of 32, as the networks need."""
-    nets = {
-        "LR-ASPP, MobileNetV3 (torchvision)": torchvision.models.segmentation.lraspp_mobilenet_v3_large(
-            weights=None, weights_backbone=None, num_classes=CLASSES
-        ),
-        "DeepLabV3+, MobileNetV2 (smp)": smp.DeepLabV3Plus("mobilenet_v2", encoder_weights=None, classes=CLASSES),
-        "Unet, MobileNetV2 (smp)": smp.Unet("mobilenet_v2", encoder_weights=None, classes=CLASSES),
-    }
-    height, width = image.shape[:2]
-    padded = np.zeros((1, -(-height // 32) * 32, -(-width // 32) * 32, 3), np.uint8)
-    padded[:, :height, :width] = image
-    for number, (name, net) in enumerate(nets.items()):
-        path = folder / f"peer{number}.onnx"
-        example = torch.zeros(1, 3, *padded.shape[1:3])
-        torch.onnx.export(Labelled(net.eval()), (example,), path, input_names=["x"], dynamo=False)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def prepare_files(exact: Path, image: UInt8, threads: int) -> dict[str, Job]:
+    """Return the jobs of an exported file, and of its eight-bit version (NAME-int8.onnx) if that is next to it."""
+    files: dict[str, OnnxFile | OpenVinoFile] = {"ONNX Runtime float32": OnnxFile.load(exact, threads)}
+    files |= {f"OpenVINO {name}": OpenVinoFile.load(exact, threads, hint) for name, hint in PRECISIONS.items()}
+    small = exact.with_name(f"{exact.stem}-int8.onnx")
+    if small.is_file():
+        files["ONNX Runtime int8"] = OnnxFile.load(small, threads)
+        files["OpenVINO int8"] = OpenVinoFile.load(small, threads)
+    runners = {name: ExportedRunner(file.metadata, file.scores) for name, file in sorted(files.items())}
+    return {name: (lambda runner=runner: runner.label_maps(image[None])) for name, runner in runners.items()}  # type: ignore[misc]
 
-        def job(session: Any = session) -> object:
-            floats = padded.transpose(0, 3, 1, 2).astype(np.float32) / 255
-            return session.run(None, {"x": (floats - 0.45) / 0.225})[0][:, :height, :width].astype(np.uint8)
 
-        yield name, job
+def prepare_peers(options: argparse.Namespace, folder: Path, image: UInt8) -> dict[str, Job]:
+    """Return the jobs of all peers on all runners."""
+    peers = list(export_peers(folder, image, CLASSES))
+    if options.yolo:
+        peers.insert(0, export_yolo(options.yolo, folder, image, CLASSES))
+    return {f"{peer.name}, {runner}": job for peer in peers for runner, job in peer_jobs(peer, image, options.threads)}
 
 
 def measure_turn(job: Job) -> float:
@@ -179,22 +149,36 @@ def alternate(jobs: dict[str, Job], rounds: int) -> dict[str, list[float]]:
     return samples
 
 
-def make_table(title: str, samples: dict[str, list[float]], macs: float, ours: int) -> str:
-    """Return a Markdown table: medians, and ratios to ONNX Runtime in float32 and to the matrix product's time."""
+def format_spread(values: list[float], digits: int, scale: float = 1.0) -> str:
+    """Format median (smallest to largest)."""
+    low, middle, high = (f"{scale * value:.{digits}f}" for value in (min(values), median(values), max(values)))
+    return f"{middle} ({low} to {high})"
+
+
+def find_rival(name: str, samples: dict[str, list[float]]) -> str | None:
+    """Return the row of yolo26n-sem on the runner and in the precision of a row; int8 is compared with its fastest."""
+    runner = name.rpartition(", ")[2]
+    fastest = {"ONNX Runtime int8": "ONNX Runtime float32", "OpenVINO int8": "OpenVINO bfloat16"}
+    rival = f"{YOLO}, {fastest.get(runner, runner)}"
+    return rival if rival in samples and rival != name else None
+
+
+def make_table(title: str, samples: dict[str, list[float]], macs: float | None, ours: int) -> str:
+    """Return a Markdown table: medians and ranges of the times, and of ratios within rounds."""
     rates = [GEMM**3 / seconds for seconds in samples["matrix product"]]
     base = samples["ONNX Runtime float32"]
-    lines = [f"### {title}, {macs / 1e9:.2f} G multiply-accumulates", ""]
-    lines += [
-        f"A float32 matrix product runs at {median(rates) / 1e9:.0f} G a second: {1e3 * macs / median(rates):.1f} ms.",
-        "",
-    ]
-    lines += ["| runner | ms | x ONNX Runtime float32 | x the matrix product's time |", "|---|---:|---:|---:|"]
+    lines = [f"### {title}" + (f", {macs / 1e9:.2f} G multiply-accumulates" if macs else ""), ""]
+    rate = f"A float32 matrix product runs at {median(rates) / 1e9:.0f} G a second"
+    lines += [f"{rate}: {1e3 * macs / median(rates):.1f} ms." if macs else f"{rate}.", ""]
+    lines += [f"| runner | ms | x ONNX Runtime float32 | x {YOLO} on this runner | x the matrix product's time |"]
+    lines += ["|---|---:|---:|---:|---:|"]
     for index, name in enumerate(name for name in samples if name != "matrix product"):
-        seconds = samples[name]
-        ratio = median(a / b for a, b in zip(seconds, base, strict=True))
-        bound = median(a * rate / macs for a, rate in zip(seconds, rates, strict=True))
-        last = f"{bound:.2f}" if index < ours else ""
-        lines.append(f"| {name} | {1e3 * median(seconds):.1f} | {ratio:.2f} | {last} |")
+        seconds, rival = samples[name], find_rival(name, samples)
+        ratio = format_spread([a / b for a, b in zip(seconds, base, strict=True)], 2)
+        other = format_spread([a / b for a, b in zip(seconds, samples[rival], strict=True)], 2) if rival else ""
+        bound = [a * rate / macs for a, rate in zip(seconds, rates, strict=True)] if macs and index < ours else []
+        last = f"{median(bound):.2f}" if bound else ""
+        lines.append(f"| {name} | {format_spread(seconds, 1, 1e3)} | {ratio} | {other} | {last} |")
     return "\n".join(lines) + "\n"
 
 
@@ -202,12 +186,15 @@ def main() -> None:
     """Measure, and print a table for each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--nets", default="mobilenet_v2:4,vgg16:8", help="run folders, weights files, or BACKBONE:STRIDE"
+        "--nets", default="street,vgg16:8", help="bundled models, .onnx files, run folders, weights or BACKBONE:STRIDE"
     )
     parser.add_argument("--image", type=Path)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument(
+        "--yolo", type=Path, metavar="DIR", help=f"also {YOLO}; its venv, made in DIR if it is not there"
+    )
     parser.add_argument("--json", type=Path, help="write every measurement, in seconds, to this file")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -226,7 +213,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             jobs, macs = prepare_ours(net, Path(folder), image, options.threads)
             count = len(jobs)
-            jobs |= {} if options.no_peers else dict(prepare_peers(Path(folder), image, options.threads))
+            jobs |= {} if options.no_peers else prepare_peers(options, Path(folder), image)
             jobs["matrix product"] = lambda: factor @ factor
             samples = alternate(jobs, options.rounds)
         print(make_table(f"{net}, {image.shape[1]}x{image.shape[0]}", samples, macs, count), flush=True)

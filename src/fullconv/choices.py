@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 __all__ = [
     "Accelerator",
+    "ActivationName",
     "Backend",
     "DecoderName",
     "Dilation",
@@ -69,6 +70,8 @@ LateLayers = Literal["keep", "drop", "narrow", "short"]
 
 LossName = Literal["cross-entropy", "ohem", "dice", "lovasz"]
 """The loss of a training: cross-entropy, only of hard pixels (ohem), or with Dice or Lovász added."""
+ActivationName = Literal["keep", "relu"]
+"""Keep the classifier's activations, or replace ReLU6 by ReLU, which is faster on ONNX Runtime."""
 
 UpsampleMode = Literal["fixed", "learned", "unpool", "resize"]
 """Upsampling: fixed or learned bilinear kernels, the indices of max pooling, or a plain resize."""

@@ -10,6 +10,7 @@ import typer
 from fullconv.cli.console import hint_at_check, print_table, say, training_bar
 from fullconv.cli.options import (
     AcceleratorName,
+    Activation,
     Batch,
     Context,
     Crop,
@@ -56,6 +57,7 @@ def ladder(
     decoder_width: DecoderWidth = None,
     context: Context = False,
     late: Late = "keep",
+    activation: Activation = "keep",
     recipe: Recipe = "default",
     epochs: Epochs = None,
     epochs_each: Annotated[
@@ -92,7 +94,7 @@ def ladder(
         model, None, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr,
         parse_values(set_), by_data=False, devices=parse_devices(devices), nodes=nodes, accelerator=accelerator,
         precision=precision,
-        decoder=decoder, decoder_width=decoder_width, context=context, late=late,
+        decoder=decoder, decoder_width=decoder_width, context=context, late=late, activation=activation,
     )  # fmt: skip
     options.check()
     each = _parse_epochs(epochs_each)

@@ -12,6 +12,7 @@ import typer
 
 from fullconv.choices import (
     Accelerator,
+    ActivationName,
     Backend,
     DecoderName,
     Dilation,
@@ -30,6 +31,7 @@ from fullconv.errors import UsageError
 
 __all__ = [
     "AcceleratorName",
+    "Activation",
     "BackendName",
     "Batch",
     "ChosenModel",
@@ -153,6 +155,14 @@ Late = Annotated[
         metavar=join_words(LateLayers),
         help="The classifier's last 1 x 1 convolution, if it only widens the map for classification: keep it; drop "
         "it; narrow: read the finer strides before such a convolution, too; short: drop the last block as well.",
+    ),
+]
+Activation = Annotated[
+    ActivationName,
+    typer.Option(
+        metavar=join_words(ActivationName),
+        help="relu: replace the classifier's ReLU6 by ReLU; train that way, the model takes a fifth less time on ONNX "
+        "Runtime.",
     ),
 ]
 Recipe = Annotated[

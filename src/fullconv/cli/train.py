@@ -9,6 +9,7 @@ import typer
 from fullconv.cli.console import hint_at_check, print_scores, print_table, say, training_bar
 from fullconv.cli.options import (
     AcceleratorName,
+    Activation,
     Batch,
     ChosenModel,
     Context,
@@ -63,6 +64,7 @@ def train(
     decoder_width: DecoderWidth = None,
     context: Context = False,
     late: Late = "keep",
+    activation: Activation = "keep",
     recipe: Recipe = "default",
     epochs: Epochs = None,
     batch: Batch = None,
@@ -112,6 +114,7 @@ def train(
             decoder_width=decoder_width,
             context=context,
             late=late,
+            activation=activation,
             recipe=recipe,
             epochs=epochs,
             batch=batch,

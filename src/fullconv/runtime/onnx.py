@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.runtime.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
+from fullconv.runtime.onnx_cut import read_for
 from fullconv.runtime.onnx_scan import MAX_FOLDED, read_onnx
 
 __all__ = ["OnnxFile", "open_session"]
@@ -23,12 +25,12 @@ _MAX_OUTPUT = "optimization.constant_folding_max_output_size_in_bytes"
 
 
 def open_session(
-    path: Path, model: str | bytes, nodes: int, threads: int | None = None, spin: bool = True
+    path: Path, model: Callable[[], str | bytes], nodes: int, threads: int | None = None, spin: bool = True
 ) -> ForkSafe[onnxruntime.InferenceSession]:
-    """Open a session on the CPU for `model`, a file name or the content of one, of so many nodes.
+    """Open a session on the CPU for a file name or the content of a file, which `model` returns, of so many nodes.
 
-    `threads` and `spin` are those of `OnnxFile.load`. Raises ModelError, which names `path`, if ONNX Runtime cannot
-    read it.
+    A forked child calls `model` again. `threads` and `spin` are those of `OnnxFile.load`. Raises ModelError, which
+    names `path`, if ONNX Runtime cannot read it.
     """
     onnxruntime.set_default_logger_severity(4)
     options = onnxruntime.SessionOptions()
@@ -38,7 +40,7 @@ def open_session(
     options.add_session_config_entry(_MAX_OUTPUT, str(MAX_FOLDED // max(1, nodes)))
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     try:
-        return ForkSafe(lambda: onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
+        return ForkSafe(lambda: onnxruntime.InferenceSession(model(), options, providers=["CPUExecutionProvider"]))
     except Exception as error:  # ONNX Runtime's exceptions have no other common class
         raise ModelError(f"{path}: cannot be read as an ONNX file: {error}", code="invalid-onnx-file") from error
 
@@ -49,12 +51,16 @@ class OnnxFile:
     One session handles images of every size. Fixed shapes are not faster, and each would need its own session
     (benchmarks/sessions.py). ONNX Runtime's arena keeps the memory of the largest call; without it, images of a
     megapixel take 1.65 times as long. The memory pattern for each size is off, so that calls with many sizes do not
-    accumulate memory (benchmarks/memory_runner.py).
+    accumulate memory (benchmarks/memory_runner.py). The session holds only what the logits need: ONNX Runtime would
+    compute the label map of the file with every call.
     """
 
-    def __init__(self, session: ForkSafe[onnxruntime.InferenceSession], metadata: ModelMetadata) -> None:
-        """Wrap a session; `load` creates one from a file."""
-        self._session, self.metadata = session, metadata
+    def __init__(
+        self, metadata: ModelMetadata, open_for: Callable[[str], ForkSafe[onnxruntime.InferenceSession]]
+    ) -> None:
+        """Take a function that opens a session for one output; `load` makes both from a file."""
+        self.metadata, self._open_for = metadata, open_for
+        self._sessions = {"logits": open_for("logits")}
 
     @classmethod
     def load(cls, path: Path, threads: int | None = None, spin: bool = True) -> OnnxFile:
@@ -70,7 +76,10 @@ class OnnxFile:
             raise ModelError(message, code="model-not-found")
         content = read_onnx(path)
         metadata = ModelMetadata.from_metadata(path, content.metadata)
-        return cls(open_session(path, str(path.absolute()), content.nodes, threads, spin), metadata)
+        return cls(
+            metadata,
+            lambda output: open_session(path, lambda: read_for(path.absolute(), output), content.nodes, threads, spin),
+        )
 
     def scores(self, images: UInt8) -> Float32:
         """Map N x H x W x C uint8 to logits at the prediction stride, N x K x h x w float32 (the output `logits`)."""
@@ -80,8 +89,11 @@ class OnnxFile:
     def label_maps(self, images: UInt8) -> UInt8:
         """Map N x H x W x C uint8 to N x H x W uint8 class ids (the output `label_map`).
 
-        The output serves users who have only the file. `full_size_labels` computes the same faster.
+        The output serves users who have only the file. `full_size_labels` computes the same faster. The first call
+        opens a second session.
         """
+        if "label_map" not in self._sessions:
+            self._sessions["label_map"] = self._open_for("label_map")
         maps: UInt8 = self._run("label_map", images)
         return maps
 
@@ -94,10 +106,9 @@ class OnnxFile:
         options = onnxruntime.RunOptions()
         if shrink:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        options.only_execute_path_to_fetches = True
         options.log_severity_level = 4
         try:
-            (result,) = self._session.value.run([output], {"images": np.ascontiguousarray(images)}, options)
+            (result,) = self._sessions[output].value.run([output], {"images": np.ascontiguousarray(images)}, options)
         except Exception as error:
             if "alloc" in str(error).lower():
                 raise MemoryError(f"an image of {size} does not fit in memory") from error

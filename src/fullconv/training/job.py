@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from fullconv.choices import (
     Accelerator,
+    ActivationName,
     DecoderName,
     Dilation,
     LateLayers,
@@ -44,7 +45,7 @@ MAX_WIDTH = 4096
 
 CHOICES: Mapping[str, Any] = {
     "stride": Stride, "upsample": UpsampleMode, "padding": PaddingMode, "dilate": Dilation, "recipe": RecipeName,
-    "decoder": DecoderName, "late": LateLayers,
+    "decoder": DecoderName, "late": LateLayers, "activation": ActivationName,
     "accelerator": Accelerator, "precision": TrainPrecision, "logger": LoggerName, "loss": LossName,
 }  # fmt: skip
 """The options that have a fixed set of values."""
@@ -82,7 +83,7 @@ class TrainingOptions:
     - weights: weights of the classifier: a file, "pretrained", "imagenet", or "none".
     - head_width: channels of fc6 and fc7, which then start from random weights. None: those of the classifier.
     - upsample, padding, dilate: how the skip network is built (see `NetSpec`).
-    - decoder, decoder_width, context, late: see `NetSpec`. decoder_width None: 64.
+    - decoder, decoder_width, context, late, activation: see `NetSpec`. decoder_width None: 64.
     - recipe: name of the recipe whose values are used.
     - epochs, batch, crop, lr, loss: values of the recipe. None: chosen from the data, or the value of the recipe.
     - teacher: a trained model with the same classes, whose logits the network imitates, too. unlabelled_images: a
@@ -122,6 +123,7 @@ class TrainingOptions:
     minutes: float | None = None
     patience: int | None = None
     logger: LoggerName | None = None
+    activation: ActivationName = "keep"
 
     def check(self) -> None:
         """Raise UsageError for an unknown value of an option or of the recipe."""
@@ -223,6 +225,7 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         decoder_width=options.decoder_width or NetSpec.decoder_width,
         context=options.context,
         late=options.late,
+        activation=options.activation,
     )
     spec.check()
     weights = os.fspath(options.weights)

@@ -53,7 +53,8 @@ class TapNetwork:
         self.split: Split = read_split(path)
         self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
         body = _with_channels_last(self.split)
-        self._session = open_session(path, body.SerializeToString(), len(body.graph.node), spin=False)
+        content = body.SerializeToString()
+        self._session = open_session(path, lambda: content, len(body.graph.node), spin=False)
         self._one_at_a_time = Lock()
         vertical, horizontal = zip(*self.split.upsamplings, strict=True) if self.split.upsamplings else ((), ())
         (rows, columns), (top, left) = self.split.metadata.upsamplings, self.split.metadata.lead

@@ -25,6 +25,7 @@ from fullconv.net.fcn.skips import SKIP_NAMES, find_skips
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.fcn.unpooling import Pool, find_poolings, make_skip_geometry, return_indices
 from fullconv.net.fcn.upsample import Unpool, Upsample
+from fullconv.net.surgery.activations import unclip
 from fullconv.net.surgery.convolutionalize import Surgery, convolutionalize
 from fullconv.net.surgery.dilate import dilate
 from fullconv.net.surgery.input_channels import CHANNEL_MEAN_STD, adapt_input_channels
@@ -95,6 +96,8 @@ class FCN(nn.Module):
         self.exact = not dense.context and spec.upsample != "resize"
         self._strides = {name: geometry.vertical.field.stride for name, geometry in _owners(nodes)}
         self.backbone = _cut(dense.module, [*skips.values(), dense.features], [pool for part in pools for pool in part])
+        if spec.activation == "relu":
+            unclip(self, spec.model)
 
     def _add_decoder(self, channels: dict[int, int], dense: Surgery) -> None:
         """Add the layers that read the taps; `channels` are those of the skips by stride, coarse to fine."""

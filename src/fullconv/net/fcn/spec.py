@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Required, cast
 from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from fullconv.choices import DecoderName, Dilation, LateLayers, PaddingMode, Stride, UpsampleMode
+from fullconv.choices import ActivationName, DecoderName, Dilation, LateLayers, PaddingMode, Stride, UpsampleMode
 from fullconv.errors import UsageError
 from fullconv.images.input_format import InputFormat
 
@@ -30,7 +30,7 @@ class NetSpec:
     the numbers in files that became 0 and 255; None where files hold bytes or the rules of `read_image` apply.
     `decoder` is the paper's, or `refined` (see `refined.RefinedDecoder`) with `decoder_width` channels and, with
     `context`, dilated convolutions on the coarsest map. `late` decides whether the last 1 x 1 convolution before the
-    classifier's pooling stays (`late.py`).
+    classifier's pooling stays (`late.py`). `activation` relu means that ReLU6 became ReLU (`surgery/activations.py`).
     `code_sha256` is the hash of the file whose function builds the classifier; None for other classifiers.
     """
 
@@ -52,6 +52,7 @@ class NetSpec:
     decoder_width: int = 64
     context: bool = False
     late: LateLayers = "keep"
+    activation: ActivationName = "keep"
 
     @property
     def name(self) -> str:
@@ -123,6 +124,7 @@ class _SpecFile(TypedDict, total=False):
     decoder_width: Annotated[int, Field(ge=1, le=2**12)]
     context: bool
     late: LateLayers
+    activation: ActivationName
 
 
 _FILE = TypeAdapter(_SpecFile)
