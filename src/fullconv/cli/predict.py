@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.cli.console import emit, print_table, progress_bar, say
+from fullconv.cli.console import emit, progress_bar
 from fullconv.cli.options import BackendName, ModelCode, RangeText, Trained
+from fullconv.cli.predicting.blocks import predict_block
+from fullconv.cli.predicting.tiles import report_halo, report_verification
 from fullconv.errors import FullconvError, UsageError
 from fullconv.extras import need_torch
 
@@ -58,6 +59,14 @@ def predict(
     verify: Annotated[
         bool, typer.Option("--verify", help="Predict each whole image, too, and print how much the tiles differ.")
     ] = False,
+    blocks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Label only the I-th of N shares of one large image, 1/N to N/N, for any scheduler; fullconv join "
+            "puts the shares together.",
+        ),
+    ] = None,
     backend: BackendName = None,
     patchwise: Annotated[
         bool,
@@ -84,14 +93,17 @@ def predict(
     The label map of a georeferenced TIFF is a GeoTIFF, DIR/<stem>.tif. Images of more than 64 million pixels are read
     and written in windows; after an interrupt, the same command resumes. For these images, only labels, areas and, if
     --save names it, the overlay are written, as TIFF if they are too large for PNG.
+
+    With --blocks, several machines label one image: each runs the command with its own share, and writes
+    DIR/<stem>.blocks/I-of-N.tif. The labels are those of one machine.
     """
     if not patchwise and (step is not None or batch is not None):
         raise UsageError(
             "--step and --batch are for --patchwise only; add --patchwise, or leave them out", code="needs-patchwise"
         )
-    if patchwise and (tile is not None or backend is not None):
+    if patchwise and (tile is not None or backend is not None or blocks is not None):
         raise UsageError(
-            "--tile and --backend cannot be used with --patchwise; leave them out", code="not-with-patchwise"
+            "--tile, --blocks and --backend cannot be used with --patchwise; leave them out", code="not-with-patchwise"
         )
     if tile is None and (halo is not None or verify):
         raise UsageError("--halo and --verify need --tile; add --tile PIXELS, or leave them out", code="needs-tile")
@@ -115,11 +127,14 @@ def predict(
     )
     if bounds is not None:
         runner = RangedRunner(runner, bounds)
-    if tile is None:
+    tiled = None if tile is None else TiledRunner(runner, tile, halo)
+    if blocks is not None:
+        predict_block(tiled or runner, paths, out, blocks, kinds)
+        return
+    if tiled is None:
         _predict(runner, paths, out, kinds)
         return
-    tiled = TiledRunner(runner, tile, halo)
-    _report_halo(tiled, paths)
+    report_halo(tiled, paths)
     _predict(tiled, paths, out, kinds, verify=tiled if verify else None)
 
 
@@ -145,7 +160,7 @@ def _predict(
         report = predict_files(runner, paths, out, options)
     emit(f"{len(report.done)} of {len(paths)} images labelled in {out}")
     if verify is not None:
-        _verify(verify, report.done)
+        report_verification(verify, report.done)
     if report.failed:
         lines = "".join(f"\n  - {message}" for _, message in report.failed)
         raise FullconvError(f"{len(report.failed)} of {len(paths)} images failed:{lines}", code="images-failed")
@@ -169,67 +184,3 @@ def _load_patchwise(name: str, step: int | None, batch: int | None, code: Path |
         return PatchwiseRunner.sliding(TorchClassifier.load(model, code=code), step, batch)
     runner = TorchRunner.load(model, code=code)
     return PatchwiseRunner.over(runner, runner.mean_color, step, batch)
-
-
-def _report_halo(tiled: TiledRunner, paths: list[Path]) -> None:
-    """Print how many labels a smaller halo changes, measured on the first image that is cut into tiles."""
-    if not tiled.runner.info.exact:
-        say(
-            f"halo {tiled.halo}: every label of this network depends on the whole image, so labels from tiles may "
-            "differ from those of the whole image"
-        )
-        return
-    if tiled.info.exact:
-        return
-    from fullconv.images import open_image
-    from fullconv.runtime.verify import halo_error
-
-    files = tiled.info.input
-    for path in paths:
-        try:
-            with open_image(path, files) as reader:
-                error = halo_error(tiled, reader)
-        except (FullconvError, OSError):  # predict_files will report it
-            continue
-        if error is not None:
-            need = max(max(window.before, window.after) for window in tiled.info.windows)
-            say(
-                f"halo {tiled.halo} instead of {need}: on {error.tiles} tiles of {path}, {error.differing:,} "
-                f"of {error.pixels:,} labels ({100 * error.share:.2f} %) differ from the exact ones; the tiles take "
-                f"{100 * error.saved:.0f} % less time"
-            )
-            return
-
-
-def _verify(tiled: TiledRunner, paths: Iterable[Path]) -> None:
-    """Print how much tiles differ from the whole image, for each input that is not a video.
-
-    Raises FullconvError if labels differ by more than ties.
-    """
-    from fullconv.images import open_image
-    from fullconv.images.video import is_video
-    from fullconv.runtime.verify import TIE, verify_tiles
-
-    rows = [["image", "pixels", "tiles", "differing labels", "ties", "logit difference", "logit range", "margin"]]
-    differing, images, files = [], [path for path in paths if not is_video(path)], tiled.info.input
-    for path in images:
-        with open_image(path, files) as reader:
-            height, width = reader.size
-            result = verify_tiles(tiled, reader.read(range(height), range(width))[0])
-        counts = [f"{count:,}" for count in (result.pixels, result.tiles, result.differing, result.ties)]
-        sizes = [f"{size:.3g}" for size in (result.largest, result.logit_range, result.margin)]
-        rows.append([str(path), *counts, *sizes])
-        if not result.holds:
-            differing.append(path)
-    print_table(rows)
-    say(
-        f"ties are labels whose two largest logits differ by less than {TIE:g} of the logit range, so that rounding "
-        "decides; logit difference and margin are the largest difference to the whole image, and between the two "
-        "logits of a differing label"
-    )
-    if differing:
-        raise FullconvError(
-            f"labels from tiles differ from those of the whole image on {len(differing)} of {len(images)} images, "
-            f"not only at ties (two logits within {TIE:g} of their range)",
-            code="tiles-differ",
-        )
