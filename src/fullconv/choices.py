@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 __all__ = [
     "Backend",
     "Dilation",
+    "Engine",
     "PaddingMode",
     "PublishedNet",
     "RecipeName",
@@ -24,6 +25,9 @@ Precision = Literal["f32", "bf16"]
 
 Backend = Literal["onnx", "openvino", "torch"]
 """The program that computes a network: ONNX Runtime or OpenVINO for .onnx files, torch for run folders and weights."""
+
+Engine = Literal["local", "ray"]
+"""The processes that predict: this one, or the workers of a Ray cluster."""
 
 Split = Literal["train", "val", "test"]
 """A part of a data set."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.cli.console import emit, progress_bar
+from fullconv.choices import Engine, join_words
+from fullconv.cli.console import progress_bar
 from fullconv.cli.options import BackendName, ModelCode, RangeText, Trained
 from fullconv.cli.predicting.blocks import predict_block
+from fullconv.cli.predicting.engine import predict_by_engine, refuse_ray_options
+from fullconv.cli.predicting.outcome import print_count, raise_failed
 from fullconv.cli.predicting.tiles import report_halo, report_verification
-from fullconv.errors import FullconvError, UsageError
+from fullconv.errors import UsageError
 from fullconv.extras import need_torch
 
 if TYPE_CHECKING:
@@ -81,6 +85,28 @@ def predict(
     batch: Annotated[
         int | None, typer.Option(metavar="N", help="Patches per batch, with --patchwise.", show_default="16")
     ] = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            metavar=join_words(Engine),
+            help="The processes that predict: this one, or the workers of a Ray cluster, which also read s3://, gs:// "
+            "and https://.",
+        ),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|HOST:PORT",
+            help="A Ray cluster that runs, with --engine ray.",
+            show_default="Ray is started on this machine",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Workers of one core each, with --engine ray.", show_default="all cores but one"
+        ),
+    ] = None,
     value_range: RangeText = None,
     model_code: ModelCode = None,
 ) -> None:
@@ -96,6 +122,9 @@ def predict(
 
     With --blocks, several machines label one image: each runs the command with its own share, and writes
     DIR/<stem>.blocks/I-of-N.tif. The labels are those of one machine.
+
+    With --engine ray, the workers write the same files. DIR/manifest.jsonl lists the images that are done, and the same
+    command does only what is left. Large images are labelled in blocks by all workers.
     """
     if not patchwise and (step is not None or batch is not None):
         raise UsageError(
@@ -107,6 +136,8 @@ def predict(
         )
     if tile is None and (halo is not None or verify):
         raise UsageError("--halo and --verify need --tile; add --tile PIXELS, or leave them out", code="needs-tile")
+    from fullconv.cluster.session import RayOptions
+    from fullconv.cluster.worker import WorkerSpec
     from fullconv.predict.inputs import expand_inputs
     from fullconv.predict.outputs import check_kinds
     from fullconv.predict.ranges import parse_range
@@ -115,11 +146,23 @@ def predict(
     from fullconv.runtime.runner import RangedRunner
     from fullconv.runtime.tiles import TiledRunner
 
+    if engine == "local":
+        refuse_ray_options(address, workers)
+    elif patchwise or verify or blocks is not None:
+        message = "--patchwise, --verify and --blocks cannot be used with --engine ray; leave them out"
+        raise UsageError(message, code="not-with-ray")
     kinds = None if save is None else [kind.strip() for kind in save.split(",") if kind.strip()]
     if kinds is not None:
         check_kinds(kinds)
-    paths = expand_inputs(images, out)
     bounds = None if value_range is None else parse_range(value_range)
+    if engine == "ray":
+        code = None if model_code is None else os.path.abspath(model_code)
+        saved = None if kinds is None else tuple(kinds)
+        folders = Path(os.path.abspath(model_path(model))), Path(os.path.abspath(out))
+        spec = WorkerSpec(*folders, saved, backend, code, bounds, tile, halo)
+        predict_by_engine(spec, images, out, RayOptions(address, workers))
+        return
+    paths = expand_inputs(images, out)
     runner = (
         _load_patchwise(model, step, batch, model_code)
         if patchwise
@@ -158,12 +201,10 @@ def _predict(
             on_tile=lambda done, total: bar.update(tiles, completed=done, total=total, visible=done < total),
         )
         report = predict_files(runner, paths, out, options)
-    emit(f"{len(report.done)} of {len(paths)} images labelled in {out}")
+    print_count(report, out)
     if verify is not None:
         report_verification(verify, report.done)
-    if report.failed:
-        lines = "".join(f"\n  - {message}" for _, message in report.failed)
-        raise FullconvError(f"{len(report.failed)} of {len(paths)} images failed:{lines}", code="images-failed")
+    raise_failed(report)
 
 
 def _load_patchwise(name: str, step: int | None, batch: int | None, code: Path | None) -> Runner:

@@ -33,7 +33,7 @@ from fullconv.images.banded_writer import BAND, write_bands
 from fullconv.images.decoders.base import ImageReader
 from fullconv.images.georeference import read_georeference
 from fullconv.locks import hold_lock
-from fullconv.predict.inputs import refuse_url
+from fullconv.predict.inputs import output_names, refuse_url
 from fullconv.predict.large import default_tile, describe_job, label_tiles, probe_model, report_write_errors
 from fullconv.predict.outputs import check_kinds
 from fullconv.predict.result import file_identity
@@ -59,10 +59,15 @@ class BlockResult:
     note: str
 
 
-def block_folder(out: Path, image: Path) -> Path:
-    """Return the folder of the shares of an image. Characters that a VRT cannot name become underscores."""
-    stem = image.stem if image.stem.strip(".") else image.name
-    return out / ("".join(letter if letter.isprintable() else "_" for letter in stem) + FOLDER_SUFFIX)
+def block_folder(out: Path, image: Path, name: Path | None = None) -> Path:
+    """Return the folder of the shares of an image; `name` is that of its results, by default that of `output_names`.
+
+    Characters that a VRT cannot name become underscores.
+    """
+    name = name or output_names([image])[0]
+    return (
+        out / name.parent / ("".join(letter if letter.isprintable() else "_" for letter in name.name) + FOLDER_SUFFIX)
+    )
 
 
 def count_tiles(runner: Runner, image: Path) -> int:
@@ -79,6 +84,7 @@ def label_block(
     share: Share,
     kinds: Collection[str] = ("labels",),
     on_tile: Callable[[int, int], None] | None = None,
+    name: Path | None = None,
 ) -> BlockResult:
     """Label one share of an image and write its block into `block_folder`; `kinds` are some of `BLOCK_KINDS`.
 
@@ -95,10 +101,10 @@ def label_block(
         message = f"shares of an image have labels and areas only; leave out {', '.join(extra)}"
         raise UsageError(message, code="kinds-of-blocks")
     refuse_url(image)
-    started, tiled, folder = time.monotonic(), _tile(runner), block_folder(out, image)
-    name = folder.name.removesuffix(FOLDER_SUFFIX)
+    started, tiled, folder = time.monotonic(), _tile(runner), block_folder(out, image, name)
     target = folder / f"{share.stem}.tif"
-    for result in (out / f"{name}.tif", out / f"{name}.vrt", target):
+    joined = folder.name.removesuffix(FOLDER_SUFFIX)
+    for result in (folder.with_name(f"{joined}.tif"), folder.with_name(f"{joined}.vrt"), target):
         if file_identity(result) == file_identity(image):
             message = f"{image}: its result would overwrite the input {result}; choose another folder or name"
             raise UsageError(message, code="overwrites-input")

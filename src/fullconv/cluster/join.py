@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fullconv.arrays import UInt8
 from fullconv.cluster.records import FOLDER_SUFFIX, Origin, Record, Share, list_records, read_record
 from fullconv.errors import DataError, UsageError
 from fullconv.extras import need
 from fullconv.files import atomic_write
+from fullconv.images import open_image
+from fullconv.images.banded_writer import BAND, write_bands
 from fullconv.images.georeference import Georeference
+from fullconv.images.input_format import InputFormat
 from fullconv.images.vrt import VrtSource, write_vrt
 from fullconv.labels import LabelSet
 from fullconv.predict.areas_table import AREAS_FILE, format_areas, update_areas
+from fullconv.predict.large import report_write_errors
 from fullconv.predict.outputs import compute_areas
 from fullconv.predict.result import file_identity
+from fullconv.runtime.runner import Runner
+
+if TYPE_CHECKING:
+    from fullconv.images.decoders.gdal import GdalReader
 from fullconv.predict.resumable import read_progress
 
-__all__ = ["Joined", "join_blocks", "join_folder"]
+__all__ = ["Joined", "join_blocks", "join_folder", "write_joined"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,40 @@ def join_folder(folder: Path, cog: bool = False) -> Joined:
         rows = format_areas(first.image, compute_areas(counts, labels, geo_area))
         update_areas(folder.with_name(AREAS_FILE), rows)
     return Joined(vrt, tif if cog else None, (height, width), len(records))
+
+
+def write_joined(folder: Path, image: Path, target: Path | None, runner: Runner) -> tuple[tuple[int, ...], str]:
+    """Write the labels of all shares in `folder` to `target` as `predict_large` does, byte for byte.
+
+    Returns the number of pixels of each label, 0 to 255, and the note on the bands of `image`. Raises as `join_folder`.
+    """
+    from fullconv.images.decoders.gdal import open_gdal
+
+    records = _read_shares(folder)
+    size: tuple[int, int] = tuple(records[0].job["image"][2:4])
+    with open_image(image, runner.info.input) as reader:
+        geo, note = reader.geo, reader.note
+    if target is not None:
+        with ExitStack() as stack, report_write_errors(target):
+            files = [folder / f"{record.share.stem}.tif" for record in records]
+            blocks = [stack.enter_context(open_gdal(file, "GTiff", InputFormat(1))) for file in files]
+            regions = [record.region for record in records]
+            write_bands(target, size, _read_bands(size, blocks, regions), runner.info.labels, geo)
+    return tuple(int(number) for number in np.sum([record.counts for record in records], 0)), note
+
+
+def _read_bands(
+    size: tuple[int, int], blocks: Sequence[GdalReader], regions: Sequence[tuple[int, int, int, int]]
+) -> Iterator[UInt8]:
+    """Yield bands of `BAND` rows of the whole image."""
+    for top in range(0, size[0], BAND):
+        band = np.empty((min(BAND, size[0] - top), size[1]), np.uint8)
+        for block, (first, left, height, width) in zip(blocks, regions, strict=True):
+            rows = range(max(top, first), min(top + len(band), first + height))
+            if rows:
+                stored = block.stored(range(rows.start - first, rows.stop - first), range(width))
+                band[rows.start - top : rows.stop - top, left : left + width] = stored[..., 0]
+        yield band
 
 
 def _read_shares(folder: Path) -> list[Record]:
