@@ -19,7 +19,6 @@ from fullconv.files import atomic_write
 from fullconv.images import open_image
 from fullconv.images.banded_writer import BAND, write_bands
 from fullconv.images.georeference import Georeference
-from fullconv.images.input_format import InputFormat
 from fullconv.images.vrt import VrtSource, write_vrt
 from fullconv.labels import LabelSet
 from fullconv.predict.areas_table import AREAS_FILE, format_areas, update_areas
@@ -106,7 +105,7 @@ def write_joined(folder: Path, image: Path, target: Path | None, runner: Runner)
     if target is not None:
         with ExitStack() as stack, report_write_errors(target):
             files = [folder / f"{record.share.stem}.tif" for record in records]
-            blocks = [stack.enter_context(open_gdal(file, "GTiff", InputFormat(1))) for file in files]
+            blocks = [stack.enter_context(open_gdal(file, "GTiff")) for file in files]
             regions = [record.region for record in records]
             write_bands(target, size, _read_bands(size, blocks, regions), runner.info.labels, geo)
     return tuple(int(number) for number in np.sum([record.counts for record in records], 0)), note

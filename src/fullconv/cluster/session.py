@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,7 +79,8 @@ def _start(options: RayOptions) -> None:
     local["num_cpus"] = workers * options.cores + 1
     settings = local if options.address is None else {}
     try:
-        ray.init(options.address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **settings)
+        with _no_stderr():
+            ray.init(options.address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **settings)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         address = options.address or "this machine"
@@ -88,6 +90,20 @@ def _start(options: RayOptions) -> None:
         for number, handler in handlers.items():  # Ray replaces them, and the run would not stop cleanly
             if handler is not None:
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Drop what Ray's C++ side writes to stderr while it starts; its errors are exceptions."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _count_workers(options: RayOptions, cores: int) -> int:
