@@ -280,7 +280,7 @@ def test_the_command_starts_and_stops_ray_quietly(tmp_path: Path) -> None:
     Image.fromarray(picture(40, 50).astype(np.uint8)).save(tmp_path / "a.png")
     command = [sys.executable, "-m", "fullconv", "predict", "street", "a.png", "--engine", "ray", "--workers", "1"]
     paths = os.pathsep.join(path for path in sys.path if path)
-    environment = os.environ | {"PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
+    environment = os.environ | {"PYTHONPATH": paths}
     environment |= {"RAY_TMPDIR": f"/tmp/fc{os.getpid()}"}  # Ray's sockets need a short path
     run = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False

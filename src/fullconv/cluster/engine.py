@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from fullconv.predict.result import file_identity
 from fullconv.runtime.runner import Runner
 from fullconv.runtime.tiles import TiledRunner
 
-__all__ = ["predict_on_ray", "run_jobs"]
+__all__ = ["choose_rows", "predict_on_ray", "run_jobs"]
 
 log = logging.getLogger(__name__)
 
@@ -85,21 +86,28 @@ def predict_on_ray(
     return run.report()
 
 
-def run_jobs(spec: WorkerSpec, jobs: Sequence[Job], workers: int, cores: int, per_task: int) -> Iterator[JobResult]:
-    """Yield the results of jobs, in any order; those whose worker died twice have none. Ray must run."""
+def run_jobs(
+    spec: WorkerSpec, jobs: Sequence[Job], workers: int, cores: int, per_task: int, worker: type = Worker
+) -> Iterator[JobResult]:
+    """Yield the results of jobs, in any order; those whose worker died twice have none. Ray must run.
+
+    `per_task` is the number of jobs of a task. `worker` is the class of the actors.
+    """
     import ray.data
 
     items = [job.to_row() for job in jobs]
     dataset = ray.data.from_items(items, override_num_blocks=-(-len(items) // per_task))
-    results = dataset.map_batches(
-        Worker,
-        batch_size=1,
-        batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(size=min(workers, len(items)), max_tasks_in_flight_per_actor=2),
-        fn_constructor_args=(spec, cores),
-        num_cpus=cores,
-        max_task_retries=RETRIES,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray 2.60 deprecates the only way to bound retries; Ray Data's are endless
+        results = dataset.map_batches(
+            worker,
+            batch_size=None,  # all rows of a task
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(size=min(workers, len(items)), max_tasks_in_flight_per_actor=2),
+            fn_constructor_args=(spec, cores),
+            num_cpus=cores,
+            max_task_retries=RETRIES,
+        )
     try:
         yield from map(JobResult.from_row, results.iter_rows())
     except FullconvError:
@@ -108,6 +116,11 @@ def run_jobs(spec: WorkerSpec, jobs: Sequence[Job], workers: int, cores: int, pe
         reason = " ".join(str(error).split())[:300]
         message = f"Ray stopped: {type(error).__name__} ({reason}); the same command resumes"
         raise FullconvError(message, code="ray-stopped") from error
+
+
+def choose_rows(jobs: int, workers: int) -> int:
+    """Return the number of jobs of a task: at least 8 tasks for a worker if there are enough, so that all end soon."""
+    return max(1, min(ROWS, jobs // (8 * workers)))
 
 
 @dataclass
@@ -155,7 +168,7 @@ class _Run:
     def _attempt(self, jobs: list[Job], workers: int, cores: int) -> Iterator[JobResult]:
         """Yield one result for each job."""
         missing = {(job.index, job.share): job for job in jobs}
-        for per_task in (max(1, min(ROWS, len(jobs) // (8 * workers))), 1):
+        for per_task in (choose_rows(len(jobs), workers), 1):
             if missing:
                 for result in run_jobs(self.spec, list(missing.values()), workers, cores, per_task):
                     if missing.pop((result.index, result.share), None) is not None:
