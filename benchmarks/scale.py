@@ -164,16 +164,14 @@ class Sleeper:
     def __init__(self, spec: WorkerSpec, threads: int) -> None:
         self.seconds = float(spec.code or 0)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
         """Sleep once for each job; `rows` of the result hold start and end."""
-        results = []
         for row in batch["job"]:
             job, start = Job(**json.loads(str(row))), time.time()
             time.sleep(self.seconds)
             times = [[repr(start), repr(time.time())]]
             result = JobResult(job.index, job.share, rows=times, worker=str(os.getpid()))
-            results.append(json.dumps(result.__dict__))
-        return {"result": results}
+            yield {"result": [json.dumps(result.__dict__)]}
 
 
 def simulate(workers: int, sleep: float, tasks: int) -> dict[str, float]:

@@ -270,7 +270,7 @@ def test_a_worker_with_another_model_labels_nothing(tmp_path: Path) -> None:
 
     spec = make_spec(tmp_path / "out", probe=(0.0, 1.0))
     row = {"job": [Job(0, str(tmp_path / "a.png"), "a").to_row()["job"]]}
-    result = JobResult.from_row({"result": Worker(spec, 1)(row)["result"][0]})
+    result = JobResult.from_row({"result": next(Worker(spec, 1)(row))["result"][0]})
     assert result.error is not None
     assert matches("other-model-on-machine", result.error)
 

@@ -70,7 +70,7 @@ def predict_on_ray(
     runner = spec.load()
     probe = probe_model(runner.runner if isinstance(runner, TiledRunner) else runner)
     inside = frozenset(one for one in identities if one.startswith(os.path.realpath(spec.out) + os.sep))
-    spec = replace(spec, inputs=inside, probe=tuple(probe))
+    spec = replace(spec, inputs=inside, probe=tuple(probe), folder=os.getcwd())
     with Manifest(spec.out, _describe(spec, runner), probe) as manifest:
         run = _Run(spec, list(images), output_names(paths), runner, manifest, on_image)
         left = run.find_left()
@@ -135,9 +135,11 @@ class _Run:
     on_image: Callable[[str, str | None], None] | None
     noted: set[str] = field(default_factory=set)
     errors: dict[int, str] = field(default_factory=dict)
+    states: list[list[int]] = field(default_factory=list)
 
     def find_left(self) -> list[int]:
         """Return the indices of the images that have to be labelled."""
+        self.states = [_read_state(image) for image in self.images]
         return [index for index in range(len(self.images)) if not self._is_done(index)]
 
     def label(self, left: Sequence[int], workers: int, cores: int) -> None:
@@ -216,8 +218,9 @@ class _Run:
         self._log(result.notes)
         if result.error is not None:
             self.errors[result.index] = result.error
-        state = _read_state(image)
-        self.manifest.add(Entry(image, state, result.rows, result.error, result.seconds, result.worker))
+        self.manifest.add(
+            Entry(image, self.states[result.index], result.rows, result.error, result.seconds, result.worker)
+        )
         if self.on_image is not None:
             self.on_image(image, result.error)
 
@@ -230,7 +233,7 @@ class _Run:
     def _is_done(self, index: int) -> bool:
         """Return whether the manifest has this image as it is now, and its results exist."""
         entry = self.manifest.entries.get(self.images[index])
-        if entry is None or entry.state != _read_state(self.images[index]):
+        if entry is None or entry.state != self.states[index]:
             return False
         if is_video(Path(self.images[index])):
             return (self.spec.out / self.names[index]).is_dir()

@@ -124,6 +124,7 @@ def _silence() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.target_max_block_size = 1  # each row is sent at once, so that a run that stops has lost few of them
     context.max_errored_blocks = -1  # a worker that dies loses its rows, not the run
     context.execution_no_progress_timeout_s = -1  # a large image takes hours
     for handler in logging.getLogger("ray.data").handlers:

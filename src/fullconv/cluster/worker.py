@@ -9,7 +9,8 @@ import json
 import os
 import socket
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class WorkerSpec:
     """What every worker does: the model and its options, the folder of the results, and their kinds.
 
     `model` and `out` are absolute paths, which all machines share. `inputs` are the `file_identity` of inputs in `out`.
-    Images of more than `max_in_memory_pixels` are large.
+    Images of more than `max_in_memory_pixels` are large. Relative paths of images start at `folder`.
     """
 
     model: Path
@@ -50,6 +51,7 @@ class WorkerSpec:
     inputs: frozenset[str] = frozenset()
     probe: tuple[float, ...] = ()
     max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS
+    folder: str = ""
 
     def load(self, threads: int | None = None) -> Runner:
         """Load the model. Raises the errors of `load_runner` and `TiledRunner`."""
@@ -109,15 +111,17 @@ class Worker:
 
     def __init__(self, spec: WorkerSpec, threads: int) -> None:
         """Keep the options; the model is loaded with the first job, so that an error becomes that job's result."""
+        with suppress(OSError):
+            os.chdir(spec.folder or ".")
         self._spec, self._threads = spec, threads
         self._runner: Runner | None = None
         self._notes: list[tuple[str, int, str]] = []
         self._noted: set[str] = set()
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Do the jobs of a batch, one after another."""
-        results = [self._do(Job(**json.loads(str(row)))) for row in batch["job"]]
-        return {"result": [json.dumps(asdict(result)) for result in results]}
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
+        """Do the jobs of a batch, one after another, and yield the row of each result at once."""
+        for row in batch["job"]:
+            yield {"result": [json.dumps(asdict(self._do(Job(**json.loads(str(row))))))]}
 
     def _do(self, job: Job) -> JobResult:
         started = time.monotonic()
