@@ -13,7 +13,7 @@ venv: .venv/.done
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	.venv/$(BIN)/python $(PIP) $(TORCH)
-	.venv/$(BIN)/python $(PIP) -e ".[train,geo,video,openvino,serve,dev]"
+	.venv/$(BIN)/python $(PIP) -e ".[train,geo,video,openvino,serve,ray,dev]"
 	touch $@
 
 demo: venv

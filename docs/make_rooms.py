@@ -17,7 +17,7 @@ ORDER = (
     *("faults", "installation", "arrays", "errors", "choices", "cores", "extras", "visible", "files"),
     *("locks", "documents", "watchdog", "ranks"),
     *("geometry", "labels", "metrics", "pages", "images", "model_info", "data", "doctor", "net", "runtime", "predict"),
-    *("evaluation", "report", "onnx_graph", "web", "serve", "label"),
+    *("cluster", "evaluation", "report", "onnx_graph", "web", "serve", "label"),
     *("onnx_export", "training", "demo", "bench", "api", "cli", "__main__"),
 )
 """The rooms from the lowest to the highest. A room imports rooms before it only."""

@@ -16,7 +16,19 @@ from hypothesis import settings
 from fullconv.errors import MissingExtra
 
 EXTRAS = ("torch", "torchvision", "timm", "lightning", "safetensors", "matplotlib", "onnx", "sklearn")
-EXTRAS += ("scipy", "openvino", "rasterio", "tifffile", "av", "shapely", "fastapi", "uvicorn", "tritonclient", "httpx2")
+EXTRAS += (
+    "scipy",
+    "openvino",
+    "rasterio",
+    "tifffile",
+    "av",
+    "shapely",
+    "fastapi",
+    "uvicorn",
+    "tritonclient",
+    "httpx2",
+    "ray",
+)
 MISSING = {package for package in EXTRAS if find_spec(package) is None}
 
 if "torch" not in MISSING:

@@ -10,6 +10,7 @@ __all__ = [
     "Backend",
     "DecoderName",
     "Dilation",
+    "Engine",
     "LateLayers",
     "LoggerName",
     "LossName",
@@ -40,6 +41,9 @@ LoggerName = Literal["tensorboard", "csv", "mlflow", "wandb"]
 
 Backend = Literal["onnx", "openvino", "torch"]
 """The program that computes a network: ONNX Runtime or OpenVINO for .onnx files, torch for run folders and weights."""
+
+Engine = Literal["local", "ray"]
+"""The processes that predict: this one, or the workers of a Ray cluster."""
 
 Split = Literal["train", "val", "test"]
 """A part of a data set."""

@@ -28,6 +28,7 @@ from fullconv.cli.inspect import inspect
 from fullconv.cli.ladder import ladder
 from fullconv.cli.pages.label import label
 from fullconv.cli.predict import predict
+from fullconv.cli.predicting.join import join
 from fullconv.cli.report import report
 from fullconv.cli.serve import serve
 from fullconv.cli.train import train
@@ -39,7 +40,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(bench)
-for command in (train, ladder, demo, label, check, evaluate, report, predict, serve, inspect, export, convert):
+for command in (train, ladder, demo, label, check, evaluate, report, predict, join, serve, inspect, export, convert):
     app.command()(command)
 app.command("import")(import_weights)
 

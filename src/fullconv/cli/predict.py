@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.cli.console import TTA_COST, emit, print_table, progress_bar, say
+from fullconv.choices import Engine, join_words
+from fullconv.cli.console import TTA_COST, progress_bar, say
 from fullconv.cli.options import BackendName, ModelCode, RangeText, Trained, Tta
-from fullconv.errors import FullconvError, UsageError
+from fullconv.cli.predicting.blocks import predict_block
+from fullconv.cli.predicting.engine import predict_by_engine, refuse_ray_options
+from fullconv.cli.predicting.outcome import print_count, raise_failed
+from fullconv.cli.predicting.tiles import report_halo, report_verification
+from fullconv.errors import UsageError
 from fullconv.extras import need_torch
 
 if TYPE_CHECKING:
@@ -58,6 +63,14 @@ def predict(
     verify: Annotated[
         bool, typer.Option("--verify", help="Predict each whole image, too, and print how much the tiles differ.")
     ] = False,
+    blocks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Label only the I-th of N shares of one large image, 1/N to N/N, for any scheduler; fullconv join "
+            "puts the shares together.",
+        ),
+    ] = None,
     backend: BackendName = None,
     patchwise: Annotated[
         bool,
@@ -73,6 +86,28 @@ def predict(
         int | None, typer.Option(metavar="N", help="Patches per batch, with --patchwise.", show_default="16")
     ] = None,
     tta: Tta = False,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            metavar=join_words(Engine),
+            help="The processes that predict: this one, or the workers of a Ray cluster, which also read s3://, gs:// "
+            "and https://.",
+        ),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|HOST:PORT",
+            help="A Ray cluster that runs, with --engine ray.",
+            show_default="Ray is started on this machine",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Workers of one core each, with --engine ray.", show_default="all cores but one"
+        ),
+    ] = None,
     value_range: RangeText = None,
     model_code: ModelCode = None,
 ) -> None:
@@ -85,17 +120,25 @@ def predict(
     The label map of a georeferenced TIFF is a GeoTIFF, DIR/<stem>.tif. Images of more than 64 million pixels are read
     and written in windows; after an interrupt, the same command resumes. For these images, only labels, areas and, if
     --save names it, the overlay are written, as TIFF if they are too large for PNG.
+
+    With --blocks, several machines label one image: each runs the command with its own share, and writes
+    DIR/<stem>.blocks/I-of-N.tif. The labels are those of one machine.
+
+    With --engine ray, the workers write the same files. DIR/manifest.jsonl lists the images that are done, and the same
+    command does only what is left. Large images are labelled in blocks by all workers.
     """
     if not patchwise and (step is not None or batch is not None):
         raise UsageError(
             "--step and --batch are for --patchwise only; add --patchwise, or leave them out", code="needs-patchwise"
         )
-    if patchwise and (tile is not None or backend is not None):
+    if patchwise and (tile is not None or backend is not None or blocks is not None):
         raise UsageError(
-            "--tile and --backend cannot be used with --patchwise; leave them out", code="not-with-patchwise"
+            "--tile, --blocks and --backend cannot be used with --patchwise; leave them out", code="not-with-patchwise"
         )
     if tile is None and (halo is not None or verify):
         raise UsageError("--halo and --verify need --tile; add --tile PIXELS, or leave them out", code="needs-tile")
+    from fullconv.cluster.session import RayOptions
+    from fullconv.cluster.worker import WorkerSpec
     from fullconv.predict.inputs import expand_inputs
     from fullconv.predict.outputs import check_kinds
     from fullconv.predict.ranges import parse_range
@@ -104,26 +147,42 @@ def predict(
     from fullconv.runtime.runner import RangedRunner
     from fullconv.runtime.tiles import FlippedRunner, TiledRunner
 
+    if engine == "local":
+        refuse_ray_options(address, workers)
+    elif patchwise or verify or blocks is not None:
+        message = "--patchwise, --verify and --blocks cannot be used with --engine ray; leave them out"
+        raise UsageError(message, code="not-with-ray")
     kinds = None if save is None else [kind.strip() for kind in save.split(",") if kind.strip()]
     if kinds is not None:
         check_kinds(kinds)
-    paths = expand_inputs(images, out)
     bounds = None if value_range is None else parse_range(value_range)
+    if tta:
+        say(TTA_COST)
+    if engine == "ray":
+        code = None if model_code is None else os.path.abspath(model_code)
+        saved = None if kinds is None else tuple(kinds)
+        folders = Path(os.path.abspath(model_path(model))), Path(os.path.abspath(out))
+        spec = WorkerSpec(*folders, saved, backend, code, bounds, tile, halo, tta)
+        predict_by_engine(spec, images, out, RayOptions(address, workers))
+        return
+    paths = expand_inputs(images, out)
     runner = (
         _load_patchwise(model, step, batch, model_code)
         if patchwise
         else load_runner(model_path(model), backend, model_code)
     )
     if tta:
-        say(TTA_COST)
         runner = FlippedRunner(runner)
     if bounds is not None:
         runner = RangedRunner(runner, bounds)
-    if tile is None:
+    tiled = None if tile is None else TiledRunner(runner, tile, halo)
+    if blocks is not None:
+        predict_block(tiled or runner, paths, out, blocks, kinds)
+        return
+    if tiled is None:
         _predict(runner, paths, out, kinds)
         return
-    tiled = TiledRunner(runner, tile, halo)
-    _report_halo(tiled, paths)
+    report_halo(tiled, paths)
     _predict(tiled, paths, out, kinds, verify=tiled if verify else None)
 
 
@@ -147,12 +206,10 @@ def _predict(
             on_tile=lambda done, total: bar.update(tiles, completed=done, total=total, visible=done < total),
         )
         report = predict_files(runner, paths, out, options)
-    emit(f"{len(report.done)} of {len(paths)} images labelled in {out}")
+    print_count(report, out)
     if verify is not None:
-        _verify(verify, report.done)
-    if report.failed:
-        lines = "".join(f"\n  - {message}" for _, message in report.failed)
-        raise FullconvError(f"{len(report.failed)} of {len(paths)} images failed:{lines}", code="images-failed")
+        report_verification(verify, report.done)
+    raise_failed(report)
 
 
 def _load_patchwise(name: str, step: int | None, batch: int | None, code: Path | None) -> Runner:
@@ -173,67 +230,3 @@ def _load_patchwise(name: str, step: int | None, batch: int | None, code: Path |
         return PatchwiseRunner.sliding(TorchClassifier.load(model, code=code), step, batch)
     runner = TorchRunner.load(model, code=code)
     return PatchwiseRunner.over(runner, runner.mean_color, step, batch)
-
-
-def _report_halo(tiled: TiledRunner, paths: list[Path]) -> None:
-    """Print how many labels a smaller halo changes, measured on the first image that is cut into tiles."""
-    if not tiled.runner.info.exact:
-        say(
-            f"halo {tiled.halo}: every label of this network depends on the whole image, so labels from tiles may "
-            "differ from those of the whole image"
-        )
-        return
-    if tiled.info.exact:
-        return
-    from fullconv.images import open_image
-    from fullconv.runtime.verify import halo_error
-
-    files = tiled.info.input
-    for path in paths:
-        try:
-            with open_image(path, files) as reader:
-                error = halo_error(tiled, reader)
-        except (FullconvError, OSError):  # predict_files will report it
-            continue
-        if error is not None:
-            need = max(max(window.before, window.after) for window in tiled.info.windows)
-            say(
-                f"halo {tiled.halo} instead of {need}: on {error.tiles} tiles of {path}, {error.differing:,} "
-                f"of {error.pixels:,} labels ({100 * error.share:.2f} %) differ from the exact ones; the tiles take "
-                f"{100 * error.saved:.0f} % less time"
-            )
-            return
-
-
-def _verify(tiled: TiledRunner, paths: Iterable[Path]) -> None:
-    """Print how much tiles differ from the whole image, for each input that is not a video.
-
-    Raises FullconvError if labels differ by more than ties.
-    """
-    from fullconv.images import open_image
-    from fullconv.images.video import is_video
-    from fullconv.runtime.verify import TIE, verify_tiles
-
-    rows = [["image", "pixels", "tiles", "differing labels", "ties", "logit difference", "logit range", "margin"]]
-    differing, images, files = [], [path for path in paths if not is_video(path)], tiled.info.input
-    for path in images:
-        with open_image(path, files) as reader:
-            height, width = reader.size
-            result = verify_tiles(tiled, reader.read(range(height), range(width))[0])
-        counts = [f"{count:,}" for count in (result.pixels, result.tiles, result.differing, result.ties)]
-        sizes = [f"{size:.3g}" for size in (result.largest, result.logit_range, result.margin)]
-        rows.append([str(path), *counts, *sizes])
-        if not result.holds:
-            differing.append(path)
-    print_table(rows)
-    say(
-        f"ties are labels whose two largest logits differ by less than {TIE:g} of the logit range, so that rounding "
-        "decides; logit difference and margin are the largest difference to the whole image, and between the two "
-        "logits of a differing label"
-    )
-    if differing:
-        raise FullconvError(
-            f"labels from tiles differ from those of the whole image on {len(differing)} of {len(images)} images, "
-            f"not only at ties (two logits within {TIE:g} of their range)",
-            code="tiles-differ",
-        )

@@ -11,7 +11,7 @@ such a PNG. Otherwise it is a PNG. Pixels without data get the ignored label, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +37,13 @@ __all__ = [
     "PNG_PIXELS",
     "LargeResult",
     "default_tile",
+    "describe_job",
     "goes_in_windows",
+    "label_tiles",
     "large_targets",
     "predict_large",
+    "probe_model",
+    "report_write_errors",
 ]
 
 PNG_PIXELS = 2**28
@@ -109,25 +113,34 @@ def predict_large(
         check_writable(target)
     labels = tiled.info.labels
     lock = hold_lock(resume_at.with_name(f".{resume_at.name}.lock"), str(resume_at))
-    with open_image(path, tiled.info.input) as reader, _report_write_errors(resume_at), lock:
+    with open_image(path, tiled.info.input) as reader, report_write_errors(resume_at), lock:
         tiles = tiled.tiles(reader.size)
         with ResumableLabelMap(
-            resume_at, reader.size, _describe_job(tiled, path, reader.size), _probe_model(tiled.runner)
+            resume_at, reader.size, describe_job(tiled, path, reader.size), probe_model(tiled.runner)
         ) as part:
             resumed = part.done
-            for number in range(part.done, len(tiles)):
-                part.write(tiles[number], _label_tile(tiled.runner, reader, tiles[number]))
-                if on_tile is not None:
-                    on_tile(number + 1, len(tiles))
-            counts = np.zeros(256, np.int64)
-            for band in part.bands(BAND):
-                counts += np.bincount(band.ravel(), minlength=256)
+            label_tiles(tiled.runner, reader, tiles, part, on_tile)
+            counts = part.counts()
             if "labels" in targets:
                 write_bands(targets["labels"], part.size, part.bands(BAND), labels, reader.geo)
             if "overlay" in targets:
                 write_bands(targets["overlay"], part.size, _overlay_bands(part, reader, labels), None, reader.geo)
         part.remove()
-    return LargeResult(reader.size, tuple(counts.tolist()), len(tiles), resumed, reader.note)
+    return LargeResult(reader.size, counts, len(tiles), resumed, reader.note)
+
+
+def label_tiles(
+    runner: Runner,
+    reader: ImageReader,
+    tiles: Sequence[Tile],
+    part: ResumableLabelMap,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> None:
+    """Label the tiles that `part` lacks and store them; `on_tile(done, all)` is called after each tile."""
+    for number in range(part.done, len(tiles)):
+        part.write(tiles[number], _label_tile(runner, reader, tiles[number]))
+        if on_tile is not None:
+            on_tile(number + 1, len(tiles))
 
 
 def _label_tile(runner: Runner, reader: ImageReader, tile: Tile) -> UInt8:
@@ -142,7 +155,7 @@ def _label_tile(runner: Runner, reader: ImageReader, tile: Tile) -> UInt8:
     return labels if without_data is None else np.where(without_data, ignored, labels)
 
 
-def _describe_job(tiled: TiledRunner, path: Path, size: tuple[int, int]) -> dict[str, Any]:
+def describe_job(tiled: TiledRunner, path: Path, size: tuple[int, int]) -> dict[str, Any]:
     """Return the image, tiles and classes, which identify a resumable label map together with the weights."""
     status = path.stat()
     return {
@@ -154,7 +167,7 @@ def _describe_job(tiled: TiledRunner, path: Path, size: tuple[int, int]) -> dict
     }
 
 
-def _probe_model(runner: Runner) -> list[float]:
+def probe_model(runner: Runner) -> list[float]:
     """Return some logits of a small fixed picture, which identify the weights."""
     noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64, runner.info.input.channels), np.uint8)
     return [round(float(value), 6) for value in runner.logits(noise)[0, :, ::16, ::16].ravel()]
@@ -170,7 +183,7 @@ def _overlay_bands(part: ResumableLabelMap, reader: ImageReader, labels: LabelSe
 
 
 @contextmanager
-def _report_write_errors(target: Path) -> Iterator[None]:
+def report_write_errors(target: Path) -> Iterator[None]:
     """Turn errors of the file system into FullconvError."""
     try:
         yield

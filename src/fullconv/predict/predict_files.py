@@ -15,7 +15,7 @@ from fullconv.images.decoders.values import band_count_error
 from fullconv.images.georeference import read_georeference
 from fullconv.images.video import check_video_support, is_video, read_frames
 from fullconv.images.write import fits_format
-from fullconv.predict.areas_table import AREAS_FILE, format_areas, read_areas, update_areas
+from fullconv.predict.areas_table import AREAS_FILE, Row, format_areas, read_areas, update_areas
 from fullconv.predict.inputs import output_names, refuse_url
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, goes_in_windows, large_targets, predict_large
 from fullconv.predict.outputs import DEFAULT_SAVES, check_kinds, compute_areas, result_paths
@@ -23,7 +23,7 @@ from fullconv.predict.ranges import find_misfit
 from fullconv.predict.result import choose_targets, file_identity, segment
 from fullconv.runtime.runner import Runner
 
-__all__ = ["PredictOptions", "PredictReport", "predict_files"]
+__all__ = ["Attempt", "FilePredictor", "PredictOptions", "PredictReport", "check_output", "predict_files"]
 
 log = logging.getLogger(__name__)
 
@@ -84,54 +84,89 @@ def predict_files(
     """
     options = options or PredictOptions()
     check_kinds(options.kinds)
+    paths = list(dict.fromkeys(paths))
+    predictor = FilePredictor(runner, out, options, frozenset(map(file_identity, paths)))
+    table = check_output(out, options, predictor.inputs)
+    if any(map(is_video, paths)):
+        check_video_support()
+    done, failed = [], []
+    rows: list[Row] = []
+    try:
+        for path, name in zip(paths, output_names(paths), strict=True):
+            attempt = predictor.attempt(path, name)
+            rows += attempt.rows
+            if attempt.error is None:
+                done.append(path)
+            else:
+                failed.append((path, attempt.error))
+            if options.on_image is not None:
+                options.on_image(path, attempt.error)
+    finally:
+        if table is not None:
+            update_areas(table, [*rows, *predictor.rows])  # those of an interrupted video, too
+    return PredictReport(tuple(done), tuple(failed))
+
+
+def check_output(out: Path, options: PredictOptions, inputs: Collection[str]) -> Path | None:
+    """Return the table of areas if it is to be written. `inputs` are the `file_identity` of all inputs.
+
+    Raises UsageError if `out` is a file, and if the table is an input or has other columns.
+    """
     if os.path.exists(out) and not os.path.isdir(out):
         raise UsageError(
             f"{out}: the output must be a folder, but this is a file; choose another", code="output-is-a-file"
         )
-    paths = list(dict.fromkeys(paths))
-    predictor = _Predictor(runner, out, options, frozenset(map(file_identity, paths)))
-    table = out / AREAS_FILE if "areas" in options.kinds else None
-    if table is not None:
-        predictor.refuse_inputs([table], "the table of areas")
-        read_areas(table)
-    if any(map(is_video, paths)):
-        check_video_support()
-    done, failed = [], []
-    try:
-        for path, name in zip(paths, output_names(paths), strict=True):
-            message = predictor.attempt(path, name)
-            if message is None:
-                done.append(path)
-            else:
-                failed.append((path, message))
-            if options.on_image is not None:
-                options.on_image(path, message)
-    finally:
-        if table is not None:
-            update_areas(table, predictor.rows)
-    return PredictReport(tuple(done), tuple(failed))
+    if "areas" not in options.kinds:
+        return None
+    table = out / AREAS_FILE
+    _refuse_inputs([table], inputs, "the table of areas")
+    read_areas(table)
+    return table
 
 
 @dataclass(frozen=True)
-class _Predictor:
-    """The state of one run: the rows of the table of areas, and the messages that were logged."""
+class Attempt:
+    """What became of one input: the message of its failure or None, and its rows of the table of areas."""
+
+    error: str | None
+    rows: tuple[Row, ...]
+
+
+def _log(key: str, level: int, text: str) -> None:
+    log.log(level, "%s", text)
+
+
+@dataclass(frozen=True)
+class FilePredictor:
+    """Predicts one file after another.
+
+    `inputs` are the `file_identity` of the files that no result may overwrite. Messages go to `on_note(key, level,
+    text)`, one for each key.
+    """
 
     runner: Runner
     out: Path
     options: PredictOptions
     inputs: frozenset[str]
-    rows: list[tuple[str, ...]] = field(default_factory=list)
-    logged: set[str] = field(default_factory=set)
+    on_note: Callable[[str, int, str], None] = _log
+    rows: list[Row] = field(default_factory=list)
+    noted: set[str] = field(default_factory=set)
 
-    def attempt(self, path: Path, name: Path) -> str | None:
-        """Predict one file; return the message of its failure, or None."""
+    def attempt(self, path: Path, name: Path) -> Attempt:
+        """Predict one file, and write the results `name`. An error becomes a message."""
+        error = self._attempt(path, name)
+        rows = tuple(self.rows)
+        self.rows.clear()
+        return Attempt(error, rows)
+
+    def _attempt(self, path: Path, name: Path) -> str | None:
         try:
             refuse_url(path)
-            if not is_video(path) and goes_in_windows(self.runner, path, self.options.max_in_memory_pixels):
+            if self.is_large(path):
                 self._predict_large(path, name)
-                return None
-            for picture, part, source in _read_pictures(self.runner, path, name):
-                self._predict(picture, part, source, str(source or path / part.name))
+            else:
+                for picture, part, source in _read_pictures(self.runner, path, name):
+                    self._predict(picture, part, source, str(source or path / part.name))
         except Interrupted:
             raise
         except Exception as error:  # one file never stops the others
@@ -139,19 +174,25 @@ class _Predictor:
             return describe_failure(path, error)
         return None
 
-    def refuse_inputs(self, targets: Iterable[Path], image: str) -> None:
-        """Raise UsageError if a result of `image` would replace an input."""
-        for target in targets:
-            if file_identity(target) in self.inputs:
-                raise UsageError(
-                    f"{image}: its result would overwrite the input {target}; choose another folder or name",
-                    code="overwrites-input",
-                )
+    def is_large(self, path: Path) -> bool:
+        """Return whether the file is predicted in windows. Raises DataError like `read_header`."""
+        return not is_video(path) and goes_in_windows(self.runner, path, self.options.max_in_memory_pixels)
+
+    def prepare_large(self, path: Path, name: Path) -> dict[str, Path]:
+        """Return the files of a large image's results by kind, "labels" included; the notes on it are made.
+
+        Raises DataError if it gets no result, and UsageError if one would overwrite an input.
+        """
+        wanted = result_paths(self.out, name, {"labels", *self._large_kinds(path)})
+        targets = large_targets(path, wanted, self.runner)
+        _refuse_inputs(targets.values(), self.inputs, str(path))
+        self._warn_of_range(path)
+        return targets
 
     def _predict(self, picture: Picture, name: Path, source: Path | None, image: str) -> None:
         kinds = self.options.kinds
         targets = choose_targets(self.out, name, kinds, picture.geo)
-        self.refuse_inputs(targets.values(), image)
+        _refuse_inputs(targets.values(), self.inputs, image)
         _check_overlay(targets, picture, image)
         self._log_note(source, picture.note)
         self._warn_of_range(source)
@@ -161,13 +202,8 @@ class _Predictor:
         self.rows.extend(rows)
 
     def _predict_large(self, path: Path, name: Path) -> None:
-        kinds = self._large_kinds(path)
-        labels = result_paths(self.out, name, {"labels"})
-        wanted = result_paths(self.out, name, kinds)
-        targets = large_targets(path, {**labels, **wanted}, self.runner)
-        self.refuse_inputs(targets.values(), str(path))
-        self._warn_of_range(path)
-        files = {kind: targets[kind] for kind in wanted}
+        targets, kinds = self.prepare_large(path, name), self.options.kinds_of_large
+        files = {kind: target for kind, target in targets.items() if kind in kinds}
         result = predict_large(self.runner, path, files, self.options.on_tile, resume_at=targets["labels"])
         if "areas" in kinds:
             image_areas = compute_areas(result.counts, self.runner.info.labels, read_georeference(path))
@@ -193,19 +229,32 @@ class _Predictor:
 
     def _warn_of_range(self, path: Path | None) -> None:
         """Log a warning on the first image whose values do not fit the range that the model expects."""
-        if path is None or self.options.range_is_given or RANGE in self.logged:
+        if path is None or self.options.range_is_given or RANGE in self.noted:
             return
         misfit = find_misfit(path, self.runner.info.input)
         if misfit is not None:
-            log.warning("%s", misfit)
-            self.logged.add(RANGE)
+            self._note(RANGE, logging.WARNING, str(misfit))
 
     def _log_note(self, path: Path | None, note: str) -> None:
         """Log a note on an image; a note on the installation appears once a run."""
         line = note if note.startswith(GEO_LOST) else f"{path}: {note}"
-        if note and line not in self.logged:
-            log.log(logging.WARNING if note.startswith(GEO_LOST) else logging.INFO, "%s", line)
-            self.logged.add(line)
+        if note:
+            self._note(line, logging.WARNING if note.startswith(GEO_LOST) else logging.INFO, line)
+
+    def _note(self, key: str, level: int, text: str) -> None:
+        if key not in self.noted:
+            self.noted.add(key)
+            self.on_note(key, level, text)
+
+
+def _refuse_inputs(targets: Iterable[Path], inputs: Collection[str], image: str) -> None:
+    """Raise UsageError if a result of `image` would replace an input."""
+    for target in targets:
+        if file_identity(target) in inputs:
+            raise UsageError(
+                f"{image}: its result would overwrite the input {target}; choose another folder or name",
+                code="overwrites-input",
+            )
 
 
 def _check_overlay(targets: Mapping[str, Path], picture: Picture, image: str) -> None:

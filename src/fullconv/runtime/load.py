@@ -15,11 +15,17 @@ from fullconv.runtime.runner import Runner
 __all__ = ["load_runner"]
 
 
-def load_runner(path: Path, backend: Backend | None = None, code: StrPath | None = None, spin: bool = True) -> Runner:
+def load_runner(
+    path: Path,
+    backend: Backend | None = None,
+    code: StrPath | None = None,
+    spin: bool = True,
+    threads: int | None = None,
+) -> Runner:
     """Load an .onnx file (ONNX Runtime by default, or OpenVINO), or a run folder or weights file (torch).
 
     `code` is the FILE.py that builds a custom classifier, if the user names it; no other model needs it. `spin` is that
-    of `OnnxFile.load`; other backends ignore it.
+    of `OnnxFile.load`; other backends ignore it. `threads` are those of ONNX Runtime and OpenVINO, None for all cores.
 
     Raises UsageError for a backend that does not run this kind of model, ModelError if the file is not a model, and
     MissingExtra if the backend is not installed. Torch is imported only to run a network with it.
@@ -48,9 +54,9 @@ def load_runner(path: Path, backend: Backend | None = None, code: StrPath | None
         need("openvino", "openvino")
         from fullconv.runtime.openvino import OpenVinoFile
 
-        compiled = OpenVinoFile.load(path)
+        compiled = OpenVinoFile.load(path, threads)
         return ExportedRunner(compiled.metadata, compiled.scores)
     from fullconv.runtime.onnx import OnnxFile
 
-    file = OnnxFile.load(path, spin=spin)
+    file = OnnxFile.load(path, threads, spin)
     return ExportedRunner(file.metadata, file.scores, file.release_memory)

@@ -66,6 +66,10 @@ class TiledRunner:
 
         Raises UsageError for more than `tiling.MAX_TILES`.
         """
+        return list(product(*self.cuts(size)))
+
+    def cuts(self, size: tuple[int, int]) -> tuple[list[Cut], list[Cut]]:
+        """Return the rows and the columns of the tiles of an image of `size` (height, width). Raises as `tiles`."""
         axes = zip(self._cut, size, self._sides, strict=True)
         rows, columns = (window.cuts(length, side) for window, length, side in axes)
         if len(rows) * len(columns) > MAX_TILES:
@@ -74,7 +78,7 @@ class TiledRunner:
                 f"more than {MAX_TILES:,}; use larger tiles"
             )
             raise UsageError(message, code="too-many-tiles")
-        return list(product(rows, columns))
+        return rows, columns
 
     def logits(self, images: UInt8) -> Float32:
         """Map N x H x W x C uint8 to N x K x H x W float32."""

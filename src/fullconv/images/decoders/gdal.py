@@ -5,14 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.shutil import copy as copy_raster
+from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from fullconv.arrays import Mask, UInt8
@@ -23,7 +27,7 @@ from fullconv.images.decoders.open_pillow import decoding_errors
 from fullconv.images.decoders.values import PixelDecoder
 from fullconv.images.input_format import RGB, InputFormat
 
-__all__ = ["GdalReader", "open_gdal", "write_geotiff"]
+__all__ = ["GdalReader", "move_geo", "open_gdal", "write_cog", "write_geotiff"]
 
 CACHE_MB = 64
 """Memory for decoded blocks. GDAL's default, 5 % of the machine's memory, may be too much."""
@@ -153,17 +157,47 @@ def write_geotiff(
         profile |= {"compress": "jpeg", "photometric": "ycbcr", "interleave": "pixel", "JPEG_QUALITY": 90}
     else:
         profile |= {"compress": "deflate"}
+    with _writing(), rasterio.open(path, "w", **profile) as target:
+        if palette is not None:
+            target.write_colormap(1, {index: (*color, 255) for index, color in enumerate(palette.tolist())})
+        top = 0
+        for band in bands:
+            stacked = band[None] if palette is not None else np.moveaxis(band, -1, 0)
+            target.write(stacked, window=Window(0, top, size[1], len(band)))
+            top += len(band)
+
+
+def write_cog(source: Path, target: Path) -> None:
+    """Copy a label map, such as a VRT that fullconv wrote, to a Cloud Optimized GeoTIFF with overviews (nearest).
+
+    Raises OSError if it cannot be written.
+    """
+    options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": BLOCK, "OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": "IF_SAFER"}
+    with _writing():
+        copy_raster(source, target, driver="COG", **options)
+
+
+def move_geo(geo: GeoTags | None, top: int, left: int) -> GeoTags | None:
+    """Return the georeference of the part of an image whose first pixel is at row `top` and column `left`."""
+    if geo is None:
+        return None
+    if geo.gcps:
+        gcps = [
+            GroundControlPoint(point.row - top, point.col - left, point.x, point.y, point.z, point.id, point.info)
+            for point in geo.gcps
+        ]
+        return replace(geo, gcps=gcps)
+    a, b, c, d, e, f = tuple(geo.transform)[:6]
+    return replace(geo, transform=Affine(a, b, c + a * left + b * top, d, e, f + d * left + e * top))
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Set GDAL up for writing, and turn rasterio's errors into OSError."""
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            with rasterio.open(path, "w", **profile) as target:
-                if palette is not None:
-                    target.write_colormap(1, {index: (*color, 255) for index, color in enumerate(palette.tolist())})
-                top = 0
-                for band in bands:
-                    stacked = band[None] if palette is not None else np.moveaxis(band, -1, 0)
-                    target.write(stacked, window=Window(0, top, size[1], len(band)))
-                    top += len(band)
+            yield
         except RasterioError as error:
             reason = error.__cause__ or error.__context__ or error  # rasterio's own says only that the write failed
             raise OSError(" ".join(str(reason).split())) from error
