@@ -8,6 +8,7 @@ __all__ = [
     "Backend",
     "Dilation",
     "PaddingMode",
+    "Profile",
     "PublishedNet",
     "RecipeName",
     "ScoredSplit",
@@ -51,6 +52,9 @@ UpsampleMode = Literal["fixed", "learned", "unpool", "resize"]
 
 PaddingMode = Literal["minimal", "reference"]
 """The minimum padding that gives a score to every pixel, or the 100 pixels of the published networks."""
+
+Profile = Literal["deepness", "bioimage"]
+"""Another program that runs an exported network: the plugin Deepness of QGIS, or those that read bioimage.io."""
 
 RecipeName = Literal["default", "paper"]
 """The recipes of `fullconv.training.recipe`."""
