@@ -21,7 +21,9 @@ from refusals import refuses
 def make_map(height: int, width: int, channels: int = 3) -> np.ndarray:
     """Return noisy squares of random colours."""
     random = np.random.default_rng(height)
-    squares = random.integers(0, 192, (height // 24 + 1, width // 24 + 1, channels), np.uint8).repeat(24, 0).repeat(24, 1)
+    squares = (
+        random.integers(0, 192, (height // 24 + 1, width // 24 + 1, channels), np.uint8).repeat(24, 0).repeat(24, 1)
+    )
     return squares[:height, :width] + random.integers(0, 64, (height, width, channels), np.uint8)
 
 

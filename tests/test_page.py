@@ -1,4 +1,4 @@
-"""The page of `fullconv export --web` in a browser: its labels are those of fullconv, and it reaches no other server."""
+"""The page of `fullconv export --web` in a browser: labels are those of fullconv, and no other server is reached."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from browsing import DARKNESS, FAINT
 from fullconv.geometry.tiles import Window
 from fullconv.images import read_label_map, write_image
-from fullconv.packages import onnxruntime_web
+from fullconv.onnx_graph.read import read_exported
 from fullconv.packages.export import export_web
 from fullconv.packages.onnxruntime_web import RUNTIME, cached_archive, find_archive
 from fullconv.runtime.load import load_runner
@@ -67,10 +69,12 @@ def served(folder: Path) -> Iterator[str]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +98,10 @@ def page_of(
     )
     view.goto(address)
     view.get_by_text("Model street: sky").wait_for()
-    yield view, faults
-    view.close()
+    try:
+        yield view, faults
+    finally:
+        view.close()
 
 
 def photo(path: Path, height: int, width: int) -> Path:
@@ -239,10 +245,9 @@ def test_tiles_in_the_browser_are_those_of_predict(browser: Browser, address: st
     """The script that cuts an axis keeps each pixel once, on the grid, and all that it depends on."""
     cases = [(Window(5, 6, 4), size, 19 + size % 5) for size in range(1, 90)] + [(Window(276, 276, 32), 3000, 1536)]
     with page_of(browser, address) as (view, _):
-        cut = "([w, size, tile]) => import('./tiles.js').then(tiles => tiles.cut(w, size, tile))"
-        for window, size, tile in cases:
-            given = {"before": window.before, "after": window.after, "period": window.period}
-            cuts = view.evaluate(cut, [given, size, tile])
+        given = [[asdict(window), size, tile] for window, size, tile in cases]
+        made = view.evaluate("cases => import('./tiles.js').then(tiles => cases.map(one => tiles.cut(...one)))", given)
+        for (window, size, _), cuts in zip(cases, made, strict=True):
             assert [cut["from"] for cut in cuts[1:]] == [cut["to"] for cut in cuts[:-1]]
             assert (cuts[0]["from"], cuts[-1]["to"]) == (0, size)
             for one in cuts:
@@ -252,3 +257,52 @@ def test_tiles_in_the_browser_are_those_of_predict(browser: Browser, address: st
                 assert end == size or end >= one["to"] + window.after
                 assert end <= size
                 assert (size - end) % window.period == 0
+
+
+def test_another_archive_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.tgz"
+    other.write_bytes(b"another program")
+    for path in (other, tmp_path / "absent.tgz"):
+        with refuses("wrong-runtime-archive", path, "npm pack"):
+            export_web("street", tmp_path / "page", onnxruntime_web=path)
+    assert not (tmp_path / "page").exists()
+
+
+def test_npm_is_asked_once_and_what_it_brings_is_checked(tmp_path: Path) -> None:
+    """No test asks a registry: a program in npm's place writes the archive, or another one, or fails."""
+    cache = tmp_path / "cache" / "runtime.tgz"
+    with refuses("npm-missing", RUNTIME):
+        find_archive(cache=cache, npm=str(tmp_path / "absent"))
+    npm = tmp_path / "npm"
+    for script in ("echo no network >&2; exit 1", 'for last; do :; done; echo other > "$last/a.tgz"'):
+        npm.write_text(f"#!/bin/sh\n{script}\n")
+        npm.chmod(0o755)
+        with refuses("npm-failed", "no network" if "network" in script else "exit code 0"):
+            find_archive(cache=cache, npm=str(npm))
+        assert not cache.exists()
+
+
+def test_npm_fetches_the_archive_into_the_cache(tmp_path: Path, archive: Path) -> None:
+    cache, npm = tmp_path / "cache" / "runtime.tgz", tmp_path / "npm"
+    npm.write_text(f'#!/bin/sh\nfor last; do :; done; cp "{archive}" "$last/onnxruntime-web.tgz"\n')
+    npm.chmod(0o755)
+    assert find_archive(cache=cache, npm=str(npm)) == cache
+    assert find_archive(cache=cache, npm=str(tmp_path / "absent")) == cache
+
+
+def test_networks_for_other_images_have_no_page(tmp_path: Path) -> None:
+    source, metadata = tmp_path / "bands.onnx", read_exported(bundled("street"))[1]
+    info = replace(metadata.info, input=replace(metadata.info.input, channels=5))
+    model = onnx.load(bundled("street"))
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, replace(metadata, info=info).to_metadata())
+    onnx.save(model, source)
+    with refuses("no-photos", source, "5 bands"):
+        export_web(source, tmp_path / "page")
+
+
+def test_a_folder_with_files_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with refuses("folder-not-empty", tmp_path):
+        export_web("street", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

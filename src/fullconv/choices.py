@@ -16,6 +16,7 @@ __all__ = [
     "SplitOrAll",
     "Stride",
     "UpsampleMode",
+    "WeightsType",
     "WrittenLayout",
     "join_words",
 ]
@@ -34,6 +35,9 @@ ScoredSplit = Literal["train", "val", "test", "val736"]
 
 SplitOrAll = Literal["all", "train", "val", "test"]
 """One part of a data set, or all of them."""
+
+WeightsType = Literal["float32", "float16"]
+"""Numbers in which a file stores weights. Networks compute in float32 with both."""
 
 WrittenLayout = Literal["folder", "voc", "coco", "labelme"]
 """A layout that `fullconv convert` writes."""

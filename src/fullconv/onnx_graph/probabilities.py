@@ -13,7 +13,8 @@ from fullconv.runtime.metadata import ModelMetadata
 
 __all__ = ["INPUT", "OUTPUT", "make_probabilities"]
 
-INPUT, OUTPUT = "input", "output"
+INPUT = "input"
+OUTPUT = "output"
 """The names of the input and of the output."""
 
 
@@ -29,9 +30,7 @@ def make_probabilities(
     graph = model.graph
     before, after = Graph("input_"), Graph("output_")
     levels = before.add("Mul", [INPUT, before.constant(255 / white, np.float32)]) if white != 255 else INPUT
-    clipped = before.add(
-        "Clip", [before.add("Round", [levels]), *(before.constant(n, np.float32) for n in (0, 255))]
-    )
+    clipped = before.add("Clip", [before.add("Round", [levels]), *(before.constant(n, np.float32) for n in (0, 255))])
     pixels = before.add("Cast", [clipped], {"to": TensorProto.UINT8})
     before.rename(before.add("Transpose", [pixels], {"perm": [0, 2, 3, 1]}), "images")
     after.rename(_upsample(after, metadata), OUTPUT)
@@ -59,9 +58,10 @@ def _upsample(graph: Graph, metadata: ModelMetadata) -> str:
     """Add the last upsampling of `logits` to the size of the image, and the softmax over classes."""
     ups, kernel = metadata.upsamplings, metadata.kernel
     if kernel is None:
-        one = np.outer(*(bilinear_kernel(up) for up in ups)).astype(np.float32)
+        one = np.outer(bilinear_kernel(ups[0]), bilinear_kernel(ups[1])).astype(np.float32)
         kernel = np.repeat(one[None, None], metadata.info.labels.num_classes, 0)
-    attributes = {"strides": [up.factor for up in ups], "group": len(kernel) if kernel.shape[1] == 1 else 1}
+    groups = len(kernel) if kernel.shape[1] == 1 else 1
+    attributes: dict[str, int | list[int]] = {"strides": [up.factor for up in ups], "group": groups}
     upsampled = graph.add("ConvTranspose", ["logits", graph.constant(kernel, np.float32)], attributes)
     start = graph.constant(metadata.start)
     size = graph.add("Shape", [INPUT], {"start": 2, "end": 4})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -60,8 +59,9 @@ def write_bioimage(
 ) -> Written:
     """Write the exported file `source` as a package of bioimage.io: a .zip file, or a new folder for any other suffix.
 
-    `name` is that of the network; characters that the specification does not allow are replaced. `licence` is an identifier of SPDX, such as MIT; None takes that of the file, if it is one. `author` is the person
-    who trained the network.
+    `name` is that of the network; characters that the specification does not allow are replaced. `licence` is an
+    identifier of SPDX, such as MIT; None takes that of the file, if it is one. `author` is the person who trained the
+    network.
 
     Raises ModelError if `fullconv export` did not write `source`, and UsageError for a licence or author that the
     specification does not allow, or a folder that is not empty.
@@ -153,10 +153,7 @@ def _describe_output(folder: Path, metadata: ModelMetadata, halo: int) -> dict[s
         "axes": [
             {"type": "batch"},
             {"type": "channel", "channel_names": list(metadata.info.labels.class_names)},
-            *(
-                {"type": "space", "id": axis, "size": {"tensor_id": INPUT, "axis_id": axis}, **crop}
-                for axis in "yx"
-            ),
+            *({"type": "space", "id": axis, "size": {"tensor_id": INPUT, "axis_id": axis}, **crop} for axis in "yx"),
         ],
         "data": {"type": "float32", "range": [0.0, 1.0]},
         "test_tensor": _file(folder / "test_output.npy"),

@@ -15,8 +15,8 @@ def make_page(metadata: ModelMetadata, name: str, halo: int, step: int) -> str:
     info, low_high = metadata.info, metadata.info.input.value_range or (0.0, 255.0)
     classes = [f"| {index} | {_text(text)} |" for index, text in enumerate(info.labels.class_names)]
     blocks = (
-        f"A label depends on at most {halo} pixels around it. Blocks whose sizes are multiples of {step} pixels and whose "
-        f"halo of {halo} pixels is cropped give the labels of the whole image."
+        f"A label depends on at most {halo} pixels around it. Blocks whose sizes are multiples of {step} pixels and "
+        f"whose halo of {halo} pixels is cropped give the labels of the whole image, if its sides are such multiples."
         if halo
         else "A label depends on the whole image. Results of blocks differ from those of the image."
     )

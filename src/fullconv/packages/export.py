@@ -15,7 +15,7 @@ from fullconv.extras import need, need_torch
 from fullconv.packages.written import Written
 from fullconv.runtime.models import model_path
 
-__all__ = ["export_profile", "export_web"]
+__all__ = ["export_profile", "export_web", "exported_file"]
 
 Model = str | os.PathLike[str]
 
@@ -87,7 +87,9 @@ def export_web(
     from fullconv.packages.page import write_page
 
     with exported_file(model, code) as (source, name):
-        return write_page(source, Path(folder), name, runtime=None if onnxruntime_web is None else Path(onnxruntime_web))
+        return write_page(
+            source, Path(folder), name, runtime=None if onnxruntime_web is None else Path(onnxruntime_web)
+        )
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def cached_archive() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "fullconv" / f"{RUNTIME.replace(' ', '-')}.tgz"
 
 
-def find_archive(given: Path | None = None, cache: Path | None = None) -> Path:
+def find_archive(given: Path | None = None, cache: Path | None = None, npm: str = "npm") -> Path:
     """Return the archive of `RUNTIME`: the file that is given, the one in the cache, or one that npm fetches now.
 
     Raises UsageError if the file that is given is another one, and FullconvError if npm cannot fetch it.
@@ -54,7 +54,7 @@ def find_archive(given: Path | None = None, cache: Path | None = None) -> Path:
         return given
     cache = cache or cached_archive()
     if not cache.is_file() or not _is_right(cache):
-        _fetch(cache)
+        _fetch(cache, npm)
     return cache
 
 
@@ -69,9 +69,9 @@ def read_archive(archive: Path) -> Mapping[str, bytes]:
     return contents
 
 
-def _fetch(cache: Path) -> None:
+def _fetch(cache: Path, program: str) -> None:
     """Let npm fetch the archive, from the registry that the user has set, and keep it."""
-    npm = shutil.which("npm")
+    npm = shutil.which(program)
     advice = f"get it with `npm pack {_spec()}` where that works, and give the file with --onnxruntime-web"
     if npm is None:
         message = f"the page needs {RUNTIME}, which npm fetches, and npm is not installed; {advice}"

@@ -71,7 +71,9 @@ def _describe(metadata: ModelMetadata, name: str) -> dict[str, object]:
         "name": name,
         "version": fullconv.__version__,
         "runtime": RUNTIME,
-        "classes": [{"name": text, "color": list(color)} for text, color in zip(labels.class_names, labels.palette, strict=True)],
+        "classes": [
+            {"name": text, "color": list(color)} for text, color in zip(labels.class_names, labels.palette, strict=True)
+        ],
         "palette": labels.colorize(np.arange(256, dtype=np.uint8)).tolist(),
         "channels": info.input.channels,
         "exact": info.exact,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fullconv.arrays import Float32, UInt8
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.runtime.forks import ForkSafe
+from fullconv.runtime.half_weights import has_halves, restore_weights
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.onnx_scan import MAX_FOLDED, read_onnx
 
@@ -23,9 +25,9 @@ _MAX_OUTPUT = "optimization.constant_folding_max_output_size_in_bytes"
 
 
 def open_session(
-    path: Path, model: str | bytes, nodes: int, threads: int | None = None, spin: bool = True
+    path: Path, model: str | bytes | Callable[[], bytes], nodes: int, threads: int | None = None, spin: bool = True
 ) -> ForkSafe[onnxruntime.InferenceSession]:
-    """Open a session on the CPU for `model`, a file name or the content of one, of so many nodes.
+    """Open a session on the CPU for `model`, of so many nodes: a file name, the content, or a function that returns it.
 
     `threads` and `spin` are those of `OnnxFile.load`. Raises ModelError, which names `path`, if ONNX Runtime cannot
     read it.
@@ -38,7 +40,11 @@ def open_session(
     options.add_session_config_entry(_MAX_OUTPUT, str(MAX_FOLDED // max(1, nodes)))
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     try:
-        return ForkSafe(lambda: onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
+        return ForkSafe(
+            lambda: onnxruntime.InferenceSession(
+                model() if callable(model) else model, options, providers=["CPUExecutionProvider"]
+            )
+        )
     except Exception as error:  # ONNX Runtime's exceptions have no other common class
         raise ModelError(f"{path}: cannot be read as an ONNX file: {error}", code="invalid-onnx-file") from error
 
@@ -70,7 +76,9 @@ class OnnxFile:
             raise ModelError(message, code="model-not-found")
         content = read_onnx(path)
         metadata = ModelMetadata.from_metadata(path, content.metadata)
-        return cls(open_session(path, str(path.absolute()), content.nodes, threads, spin), metadata)
+        absolute = path.absolute()
+        model = (lambda: restore_weights(absolute.read_bytes())) if has_halves(path) else str(absolute)
+        return cls(open_session(path, model, content.nodes, threads, spin), metadata)
 
     def scores(self, images: UInt8) -> Float32:
         """Map N x H x W x C uint8 to logits at the prediction stride, N x K x h x w float32 (the output `logits`)."""
