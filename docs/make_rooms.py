@@ -18,7 +18,7 @@ ORDER = (
     *("locks", "documents", "watchdog", "ranks"),
     *("geometry", "labels", "metrics", "pages", "images", "model_info", "data", "doctor", "net", "runtime", "predict"),
     *("cluster", "evaluation", "report", "onnx_graph", "web", "serve", "label"),
-    *("onnx_export", "training", "demo", "bench", "api", "cli", "__main__"),
+    *("onnx_export", "packages", "training", "demo", "bench", "api", "cli", "__main__"),
 )
 """The rooms from the lowest to the highest. A room imports rooms before it only."""
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from fullconv.doctor.examine import Examination
     from fullconv.metrics import Scores
+    from fullconv.packages.export import export_profile, export_web
     from fullconv.predict.model import Model
     from fullconv.predict.result import Result
     from fullconv.training.progress import Progress, TrainResult
@@ -49,6 +50,8 @@ __all__ = [
     "convolutionalize",
     "evaluate",
     "export",
+    "export_profile",
+    "export_web",
     "fcn4s",
     "fcn8s",
     "fcn16s",
@@ -64,8 +67,10 @@ _TYPES = {
     "Result": "fullconv.predict.result",
     "Scores": "fullconv.metrics",
     "TrainResult": "fullconv.training.progress",
+    "export_profile": "fullconv.packages.export",
+    "export_web": "fullconv.packages.export",
 }
-"""The modules that define the types. `fullconv.api` defines the functions."""
+"""The modules that define the types, and some functions. `fullconv.api` defines the other functions."""
 
 if not TYPE_CHECKING:  # otherwise a type checker would give every name the type Any
 

@@ -23,6 +23,7 @@ from fullconv.choices import (
     Stride,
     TrainPrecision,
     UpsampleMode,
+    WeightsType,
 )
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
@@ -297,11 +298,10 @@ def export(
     data: str | os.PathLike[str] | None = None,
     force: bool = False,
     licence: str | None = None,
+    weights_dtype: WeightsType = "float32",
     code: str | os.PathLike[str] | None = None,
 ) -> Exported:
-    """Write a network as one ONNX file that needs no torch.
-
-    Before the file gets its name, its labels are compared with those of torch.
+    """Write a network as one ONNX file that needs no torch, after a comparison of its labels with torch's.
 
     Args:
         model: A run folder, the result of `train`, or a weights file.
@@ -310,6 +310,7 @@ def export(
         data: Labelled images for `int8`: the training images calibrate it, the validation images give its mIoU.
         force: Write the int8 file even if it loses more or is slower.
         licence: Licence of the weights, for the metadata of the file.
+        weights_dtype: "float16" halves the file. Computing stays in float32, but a few labels change.
         code: As in `load`.
 
     Raises:
@@ -320,6 +321,8 @@ def export(
     if int8 != (data is not None):
         message = "int8 needs data to calibrate and measure it, and data is for int8 only; give both or neither"
         raise UsageError(message, code="int8-needs-data")
+    if int8 and weights_dtype != "float32":
+        raise UsageError("int8 has weights of eight bits; leave weights_dtype out", code="int8-with-weights-type")
     if force and not int8:
         raise UsageError("force is for int8 only; leave it out, or ask for int8, too", code="force-without-int8")
     source = Path(model)
@@ -331,7 +334,7 @@ def export(
     from fullconv.onnx_export import export as write
 
     dataset = None if data is None else find_dataset(Path(data))
-    return write(source, target, licence=licence, int8=dataset, force=force, code=code)
+    return write(source, target, licence=licence, int8=dataset, force=force, weights_dtype=weights_dtype, code=code)
 
 
 def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int = 3) -> Surgery:

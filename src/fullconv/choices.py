@@ -15,6 +15,7 @@ __all__ = [
     "LoggerName",
     "LossName",
     "PaddingMode",
+    "Profile",
     "PublishedNet",
     "RecipeName",
     "ScoredSplit",
@@ -23,6 +24,7 @@ __all__ = [
     "Stride",
     "TrainPrecision",
     "UpsampleMode",
+    "WeightsType",
     "WrittenLayout",
     "join_words",
 ]
@@ -54,6 +56,9 @@ ScoredSplit = Literal["train", "val", "test", "val736"]
 SplitOrAll = Literal["all", "train", "val", "test"]
 """One part of a data set, or all of them."""
 
+WeightsType = Literal["float32", "float16"]
+"""Numbers in which a file stores weights. Networks compute in float32 with both."""
+
 WrittenLayout = Literal["folder", "voc", "coco", "labelme"]
 """A layout that `fullconv convert` writes."""
 
@@ -82,6 +87,9 @@ UpsampleMode = Literal["fixed", "learned", "unpool", "resize"]
 
 PaddingMode = Literal["minimal", "reference"]
 """The minimum padding that gives a score to every pixel, or the 100 pixels of the published networks."""
+
+Profile = Literal["deepness", "bioimage"]
+"""Another program that runs an exported network: the plugin Deepness of QGIS, or those that read bioimage.io."""
 
 RecipeName = Literal["default", "paper"]
 """The recipes of `fullconv.training.recipe`."""

@@ -22,7 +22,7 @@ from fullconv.cli.console import STOPPING, emit, say, show_log
 from fullconv.cli.convert import convert
 from fullconv.cli.demo import demo
 from fullconv.cli.evaluate import evaluate
-from fullconv.cli.export import export
+from fullconv.cli.exports.command import export
 from fullconv.cli.import_weights import import_weights
 from fullconv.cli.inspect import inspect
 from fullconv.cli.ladder import ladder

@@ -14,6 +14,7 @@ import torch
 from onnx import TensorProto, helper
 
 from fullconv.arrays import Float32, UInt8
+from fullconv.choices import WeightsType
 from fullconv.data.dataset import DataSet
 from fullconv.errors import ModelError
 from fullconv.files import StrPath, atomic_write
@@ -28,6 +29,7 @@ from fullconv.onnx_export.body import OPSET, export_body
 from fullconv.onnx_export.decoder import add_score, read_refinement
 from fullconv.onnx_export.quantize import Quantized, quantize
 from fullconv.onnx_graph.build import Graph, PadTable, add_fusion, add_labels, add_padding
+from fullconv.onnx_graph.half import store_halves
 from fullconv.onnx_graph.refine import add_refinement
 from fullconv.report.source import read_score_values
 from fullconv.runtime.exported import ExportedRunner
@@ -40,6 +42,7 @@ __all__ = [
     "Exported",
     "assemble",
     "check_file",
+    "compare_labels",
     "describe",
     "export",
     "tabulate_padding",
@@ -62,12 +65,14 @@ class Exported:
 
     `difference` is the largest difference between its float32 logits and those of torch, over the batches in `SIZES`.
     `classes` is the number of classes among the compared labels: if it is 1, the comparison of labels proves little.
+    `equal_labels` is the share of them that weights in float16 do not change; None if they are float32.
     """
 
     path: Path
     difference: float
     classes: int
     quantized: Quantized | None = None
+    equal_labels: float | None = None
 
 
 def export(
@@ -77,13 +82,14 @@ def export(
     licence: str | None = None,
     int8: DataSet | None = None,
     force: bool = False,
+    weights_dtype: WeightsType = "float32",
     code: StrPath | None = None,
 ) -> Exported:
     """Export the network of a run folder or weights file to the ONNX file `out`.
 
     The file is written only if it passes `check_file`. With `int8`, the network is quantized to eight bits instead,
-    calibrated and evaluated on that data set (see `quantize`). `licence` goes into the metadata.
-    `code` is as in `load_net`.
+    calibrated and evaluated on that data set (see `quantize`). `licence` goes into the metadata. `weights_dtype` are
+    the numbers in which a file of float32 stores its weights. `code` is as in `load_net`.
 
     Raises ModelError, and writes nothing, if the network cannot be exported, if it fails the check, or if eight bits
     lose too much and `force` is not set.
@@ -93,14 +99,18 @@ def export(
     if int8 is not None:
         check_classes(model, saved.labels, int8.root, int8.labels)
     with atomic_write(out) as temporary, TemporaryDirectory() as folder:
-        checked = temporary if int8 is None else Path(folder) / "float.onnx"
+        plain = int8 is None and weights_dtype == "float32"
+        checked = temporary if plain else Path(folder) / "float.onnx"
         onnx.save(assemble(net, metadata), checked)
         difference, classes = check_file(checked, net)
-        quantized = None
+        quantized = equal_labels = None
         if int8 is not None:
             calibration = int8.read_as(metadata.info.input)
             quantized = quantize(checked, temporary, calibration, force)
-    return Exported(out, difference, classes, quantized)
+        elif not plain:
+            onnx.save(store_halves(onnx.load(checked)), temporary)
+            equal_labels = compare_labels(checked, temporary)
+    return Exported(out, difference, classes, quantized, equal_labels)
 
 
 def describe(net: FCN, saved: Saved, notes: dict[str, Any]) -> ModelMetadata:
@@ -224,6 +234,18 @@ def check_file(path: Path, net: FCN) -> tuple[float, int]:
                 message = f"the exported file differs from torch: {wrong} labels of {batch_name}"
                 raise ModelError(message, code="exported-labels-differ")
     return largest, len(classes)
+
+
+def compare_labels(first: Path, second: Path) -> float:
+    """Return the share of equal labels of two files on batches of all `SIZES`."""
+    files, random = [OnnxFile.load(path) for path in (first, second)], np.random.default_rng(0)
+    runners = [ExportedRunner(file.metadata, file.scores) for file in files]
+    equal = total = 0
+    for size in SIZES:
+        images = _make_images(random, size, files[0].metadata.info.input.channels)
+        one, other = (runner.label_maps(images) for runner in runners)
+        equal, total = equal + int(np.count_nonzero(one == other)), total + one.size
+    return equal / total
 
 
 def _make_images(random: np.random.Generator, size: tuple[int, int, int], channels: int) -> UInt8:

@@ -21,6 +21,7 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import ModelError
 from fullconv.evaluation.evaluate import evaluate
 from fullconv.metrics import Scores
+from fullconv.runtime.half_weights import restore_weights
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.onnx import OnnxFile
 from fullconv.runtime.runner import Runner
@@ -119,7 +120,7 @@ def quantize(
 def _write(source: Path, target: Path, dataset: DataSet, kept: int) -> None:
     samples = dataset.split("train")
     step = max(1, len(samples) // CALIBRATION)
-    model = onnx.load(source)
+    model = onnx.load_from_string(restore_weights(source.read_bytes()))
     logging.getLogger().addFilter(_without_advice)
     try:
         with warnings.catch_warnings():

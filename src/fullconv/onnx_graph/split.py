@@ -14,8 +14,9 @@ from onnx import numpy_helper
 from fullconv.arrays import Float32
 from fullconv.errors import ModelError
 from fullconv.geometry import Upsampling, bilinear_kernel
+from fullconv.onnx_graph.prune import needed_nodes, used_constants
+from fullconv.onnx_graph.read import read_exported
 from fullconv.runtime.metadata import ModelMetadata
-from fullconv.runtime.onnx_scan import scan_onnx
 
 __all__ = ["ScoreLayer", "Split", "read_split"]
 
@@ -59,14 +60,7 @@ def read_split(path: Path) -> Split:
     Raises ModelError for files that fullconv did not write, and for networks whose score layers cannot be replaced:
     with eight-bit weights, and with learned upsampling.
     """
-    if not path.is_file():
-        message = f"{path}: no such file; give a .onnx file that fullconv export wrote"
-        raise ModelError(message, code="model-not-found")
-    metadata = ModelMetadata.from_metadata(path, scan_onnx(path))
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's errors have no common class
-        raise ModelError(f"{path}: cannot be read as an ONNX file: {error}", code="invalid-onnx-file") from error
+    model, metadata = read_exported(path)
     try:
         if metadata.kernel is not None:
             raise _Unsplittable("its upsampling is learned")
@@ -163,14 +157,8 @@ class _Graph:
 
     def cut(self, model: onnx.ModelProto, taps: tuple[str, ...]) -> onnx.ModelProto:
         """Return the model with the taps as its outputs, and only what they need."""
-        needed, names = set[str](), list(taps)
-        while names:
-            node = self._producers.get(names.pop())
-            if node is not None and node.output[0] not in needed:
-                needed.add(node.output[0])
-                names += node.input
-        nodes = [node for node in self._graph.node if node.output[0] in needed]
-        used = {name for node in nodes for name in node.input}
+        nodes = needed_nodes(self._graph, taps)
+        used = used_constants(nodes)
         body = onnx.ModelProto()
         body.CopyFrom(model)
         for field in ("node", "initializer", "output", "value_info"):

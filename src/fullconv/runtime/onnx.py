@@ -14,6 +14,7 @@ from fullconv.arrays import Float32, UInt8
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.runtime.forks import ForkSafe
+from fullconv.runtime.half_weights import has_halves, restore_weights
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.onnx_cut import read_for
 from fullconv.runtime.onnx_scan import MAX_FOLDED, read_onnx
@@ -76,9 +77,12 @@ class OnnxFile:
             raise ModelError(message, code="model-not-found")
         content = read_onnx(path)
         metadata = ModelMetadata.from_metadata(path, content.metadata)
+        halves = has_halves(path)
         return cls(
             metadata,
-            lambda output: open_session(path, lambda: read_for(path.absolute(), output), content.nodes, threads, spin),
+            lambda output: open_session(
+                path, lambda: _read(path.absolute(), output, halves), content.nodes, threads, spin
+            ),
         )
 
     def scores(self, images: UInt8) -> Float32:
@@ -115,3 +119,11 @@ class OnnxFile:
             raise ModelError(f"the network fails on {size} pixels: {error}", code="network-failed") from error
         array: npt.NDArray[Any] = result
         return array
+
+
+def _read(path: Path, output: str, halves: bool) -> bytes | str:
+    """Return what a session for one output opens: the file's absolute path, or its content, cut and in float32."""
+    content = read_for(path, output)
+    if not halves:
+        return content
+    return restore_weights(content if isinstance(content, bytes) else path.read_bytes())

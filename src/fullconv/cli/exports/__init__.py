@@ -1,0 +1,3 @@
+"""The command `fullconv export` and its options."""
+
+__all__: list[str] = []
