@@ -29,7 +29,7 @@ from fullconv.arrays import UInt8
 from fullconv.cores import usable_cores
 from fullconv.images import read_image
 from fullconv.runtime.models import bundled
-from fullconv.runtime.onnx_cut import read_for
+from fullconv.runtime.onnx_bytes.cut import read_for
 
 # isort: split
 import onnxruntime  # after fullconv, which switches its telemetry off

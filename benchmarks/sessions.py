@@ -34,7 +34,7 @@ from fullconv.images import read_image
 from fullconv.runtime.full_size import full_size_labels
 from fullconv.runtime.models import bundled
 from fullconv.runtime.onnx import OnnxFile
-from fullconv.runtime.onnx_cut import cut_to_output, read_for
+from fullconv.runtime.onnx_bytes.cut import cut_to_output, read_for
 
 # isort: split
 import onnxruntime  # after fullconv, which switches its telemetry off

@@ -82,7 +82,7 @@ def onnx() -> Case:
 
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import bundled
-    from fullconv.runtime.onnx_scan import scan_onnx
+    from fullconv.runtime.onnx_bytes.scan import scan_onnx
 
     nodes = [
         helper.make_node("Cast", ["images"], ["numbers"], to=TensorProto.FLOAT),

@@ -17,7 +17,7 @@ from fullconv.report.source import options_of_run, read_scores, read_source
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.models import bundled
-from fullconv.runtime.onnx_scan import scan_onnx
+from fullconv.runtime.onnx_bytes.scan import scan_onnx
 from refusals import refuses
 
 LAUGHS = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"

@@ -13,10 +13,10 @@ from fullconv.cli.app import main
 from fullconv.onnx_graph.compose import compose
 from fullconv.onnx_graph.half import LEAST, store_halves
 from fullconv.onnx_graph.split import read_split
-from fullconv.runtime.half_weights import has_halves, restore_weights
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.models import bundled, taps_path
 from fullconv.runtime.onnx import OnnxFile
+from fullconv.runtime.onnx_bytes.half_weights import has_halves, restore_weights
 from refusals import refuses
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fullconv.runtime import onnx_cut
 from fullconv.runtime.models import bundled
 from fullconv.runtime.onnx import OnnxFile
-from fullconv.runtime.onnx_cut import cut_to_output, read_for
+from fullconv.runtime.onnx_bytes import cut as onnx_cut
+from fullconv.runtime.onnx_bytes.cut import cut_to_output, read_for
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -11,7 +11,7 @@ import pytest
 from fullconv.runtime import onnx_scan
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.models import bundled
-from fullconv.runtime.onnx_scan import scan_onnx
+from fullconv.runtime.onnx_bytes.scan import scan_onnx
 from refusals import refuses
 
 onnx = pytest.importorskip("onnx")

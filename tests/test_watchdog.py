@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fullconv.runtime.models import bundled
-from fullconv.runtime.onnx_scan import scan_onnx
+from fullconv.runtime.onnx_bytes.scan import scan_onnx
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the test's endless call is one of Linux")
 

@@ -12,7 +12,7 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.inspect.inspection import Inspection, Pair
 from fullconv.net.inspect.network import inspect_fcn
 from fullconv.runtime.metadata import ModelMetadata
-from fullconv.runtime.onnx_scan import scan_onnx
+from fullconv.runtime.onnx_bytes.scan import scan_onnx
 
 __all__ = ["inspect_exported"]
 

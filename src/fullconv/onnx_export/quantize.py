@@ -21,9 +21,9 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import ModelError
 from fullconv.evaluation.evaluate import evaluate
 from fullconv.metrics import Scores
-from fullconv.runtime.half_weights import restore_weights
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.onnx import OnnxFile
+from fullconv.runtime.onnx_bytes.half_weights import restore_weights
 from fullconv.runtime.runner import Runner
 
 __all__ = ["CALIBRATION", "FLOAT_CONVOLUTIONS", "MAX_LOSS", "ROUNDS", "Quantized", "quantize"]

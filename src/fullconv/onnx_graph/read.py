@@ -8,7 +8,7 @@ import onnx
 
 from fullconv.errors import ModelError
 from fullconv.runtime.metadata import ModelMetadata
-from fullconv.runtime.onnx_scan import scan_onnx
+from fullconv.runtime.onnx_bytes.scan import scan_onnx
 
 __all__ = ["read_exported"]
 

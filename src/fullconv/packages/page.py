@@ -15,7 +15,7 @@ from fullconv.files import atomic_folder, check_new_folder, write_json
 from fullconv.packages.onnxruntime_web import RUNTIME, find_archive, read_archive
 from fullconv.packages.written import Written
 from fullconv.runtime.metadata import ModelMetadata
-from fullconv.runtime.onnx_scan import scan_onnx
+from fullconv.runtime.onnx_bytes.scan import scan_onnx
 
 __all__ = ["MAX_PIXELS", "TILE", "write_page"]
 

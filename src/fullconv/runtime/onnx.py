@@ -14,10 +14,10 @@ from fullconv.arrays import Float32, UInt8
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.runtime.forks import ForkSafe
-from fullconv.runtime.half_weights import has_halves, restore_weights
 from fullconv.runtime.metadata import ModelMetadata
-from fullconv.runtime.onnx_cut import read_for
-from fullconv.runtime.onnx_scan import MAX_FOLDED, read_onnx
+from fullconv.runtime.onnx_bytes.cut import read_for
+from fullconv.runtime.onnx_bytes.half_weights import has_halves, restore_weights
+from fullconv.runtime.onnx_bytes.scan import MAX_FOLDED, read_onnx
 
 __all__ = ["OnnxFile", "open_session"]
 

@@ -17,7 +17,7 @@ from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
 from fullconv.runtime.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
-from fullconv.runtime.onnx_scan import MAX_FOLDED, scan_onnx
+from fullconv.runtime.onnx_bytes.scan import MAX_FOLDED, scan_onnx
 from fullconv.runtime.openvino_process import OpenVinoProcess
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it sends usage data and writes into HOME
