@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from fullconv.runtime import onnx_scan
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.models import bundled
+from fullconv.runtime.onnx_bytes import scan as onnx_scan
 from fullconv.runtime.onnx_bytes.scan import scan_onnx
 from refusals import refuses
 

@@ -1,4 +1,4 @@
-"""The wire format of protocol buffers, for files that `read_onnx` has checked (protobuf.dev, programming-guides/encoding)."""
+"""The wire format of protocol buffers, for checked files (protobuf.dev, programming-guides/encoding)."""
 
 from __future__ import annotations
 
