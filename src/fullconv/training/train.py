@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
+from fullconv.cores import is_main_process, is_started_by_others
 from fullconv.data.channels import measure_channels
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
@@ -23,7 +24,6 @@ from fullconv.net.checkpoint import Saved, load_net
 from fullconv.net.classifiers.user_file import path_of_code
 from fullconv.net.fcn.network import FCN, build, rebuild
 from fullconv.net.surgery.convolutionalize import transplant
-from fullconv.ranks import is_main_process, is_started_by_others
 from fullconv.training.augment import GREY
 from fullconv.training.checkpointing import Checkpointing, RunState, damaged_checkpoint, hold_run, load_state
 from fullconv.training.data_module import DataModule
