@@ -50,7 +50,7 @@ from fullconv.training.run.schedule import Schedule, measure_step, schedule_by_e
 from fullconv.training.run.settings import check_run, describe_settings
 from fullconv.training.task import SegmentationTask, compute_class_weights, freeze_below
 
-__all__ = ["estimate", "train"]
+__all__ = ["estimate", "fit_here", "train"]
 
 logger = logging.getLogger(__name__)
 
