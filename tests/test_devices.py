@@ -446,5 +446,5 @@ def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def wait_for(path: Path) -> Path:
-    wait_until(lambda: path.is_file() and path.stat().st_size > 0, 120)
+    wait_until(lambda: path.is_file() and path.stat().st_size > 0, 300)
     return path
