@@ -6,7 +6,7 @@ Without FILE the bundled `street` is measured. All take turns; ratios are taken 
 to third quartile).
 
 The first table has the stages from a decoded image to its label map: preprocessing (uint8 to normalised, padded
-floats), everything up to the logits, and the label map. It also has the whole file, as it ran before `onnx_bytes/cut.py`
+floats), everything up to the logits, and the label map. It also has the whole file, as it ran before `onnx_bytes.cut`
 (ONNX Runtime then computes the file's own label map, too), a file in which the gain of the normalisation is part of
 the first convolution, and one with ReLU for ReLU6.
 

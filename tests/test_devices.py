@@ -23,13 +23,13 @@ from torch import nn
 
 import rank_work
 from fullconv.cli.options import parse_devices
+from fullconv.cores import is_main_process, is_started_by_others
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import write_digit_dataset
 from fullconv.errors import DataError
 from fullconv.net.fcn.network import build
 from fullconv.net.fcn.spec import NetSpec
-from fullconv.ranks import is_main_process, is_started_by_others
 from fullconv.training.checkpointing import load_state
 from fullconv.training.data_module import DataModule
 from fullconv.training.job import Hardware, Job, TrainingOptions, make_job
@@ -446,5 +446,5 @@ def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def wait_for(path: Path) -> Path:
-    wait_until(lambda: path.is_file() and path.stat().st_size > 0, 120)
+    wait_until(lambda: path.is_file() and path.stat().st_size > 0, 300)
     return path

@@ -107,7 +107,7 @@ def make_plan(
 def _epochs(task: SegmentationTask, steps: int) -> str:
     """Return the number of epochs, their steps, and those that are done, as text."""
     minutes = task.recipe.minutes
-    text = f"{task.total_steps / steps:.3g}, {steps} step{'s' * (steps > 1)} each"
+    text = f"{round(task.total_steps / steps, 2):g}, {steps} step{'s' * (steps > 1)} each"
     text += "" if minutes is None else f": {task.total_steps} steps fit into {minutes:g} minutes"
     return text + f"; {task.step} done" * (task.step > 0)
 
