@@ -25,6 +25,7 @@ from fullconv.onnx_graph.compose import compose
 from fullconv.onnx_graph.split import read_split
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.onnx import OnnxFile
+from fullconv.training.frozen_features import freeze_all_but_score
 from fullconv.training.job import TrainingOptions, make_job
 from fullconv.training.losses.supervision import compute_supervision
 from nets import check_tile_with_halo, make
@@ -285,3 +286,11 @@ def test_layers_of_deep_supervision_are_not_kept(tmp_path):
     with refuses("supervision-needs-refined", "--decoder refined"):
         options = TrainingOptions(model="digits", values={"deep_supervision": 0.4}, by_data=False)
         make_job(SimpleNamespace(labels=LABELS), options)
+
+
+def test_a_fixed_backbone_leaves_the_decoder_to_be_trained():
+    net = make(replace(SPEC, stride=32, fixed=True))
+    freeze_all_but_score(net)
+    trained = {name.split(".")[0] for name, parameter in net.named_parameters() if parameter.requires_grad}
+    assert trained == {"decoder", "score_fr"}
+    assert net.spec.name == "FCN-32s-refined-fixed"
