@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -24,7 +25,9 @@ from fullconv.onnx_graph.compose import compose
 from fullconv.onnx_graph.split import read_split
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.onnx import OnnxFile
-from fullconv.training.job import TrainingOptions
+from fullconv.training.frozen_features import freeze_all_but_score
+from fullconv.training.job import TrainingOptions, make_job
+from fullconv.training.losses.supervision import compute_supervision
 from nets import check_tile_with_halo, make
 from refusals import refuses
 
@@ -245,3 +248,49 @@ def test_gradients_of_depthwise_convolutions_are_those_of_float32(kernel, stride
         assert errors[1] < max(0.01, errors[0])
     with torch.no_grad():
         torch.testing.assert_close(copy.deepcopy(fast)(image), exact(image))
+
+
+def test_deep_supervision_reads_the_label_at_the_centre_of_each_cell():
+    """Cells of MobileNetV2 lie at multiples of their stride, so the labels are those of every 32nd, 16th, ... pixel."""
+    net = make(SPEC)
+    net.decoder.supervise(2)
+    nn.init.normal_(net.score_fr.weight)
+    for layer in net.decoder.auxiliary:
+        nn.init.normal_(layer.weight)
+    image = torch.rand(2, 3, 70, 99)
+    target = torch.randint(0, 2, (2, 70, 99), dtype=torch.uint8)
+    target[:, :9] = 255
+    maps = net.eval().encode(image)
+    *coarse, last = net.score_all(maps, (70, 99))
+    assert torch.equal(last, net.score(maps, (70, 99)))
+    weights = torch.tensor([1.0, 3.0])
+    expected = []
+    for score, stride in zip(coarse, (32, 16, 8), strict=True):
+        labels = torch.full((2, *score.shape[2:]), 255)
+        inside = target[:, ::stride, ::stride]
+        labels[:, : inside.shape[1], : inside.shape[2]] = inside
+        expected.append(nn.functional.cross_entropy(score, labels, weights, ignore_index=255))
+    loss = compute_supervision(net, coarse, target, weights)
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+    loss.backward()
+    assert net.decoder.auxiliary[0].weight.grad.abs().sum() > 0
+    assert compute_supervision(net, coarse, torch.full_like(target, 255), weights) == 0
+
+
+def test_layers_of_deep_supervision_are_not_kept(tmp_path):
+    net, path = make(SPEC), tmp_path / "net.safetensors"
+    net.decoder.supervise(2)
+    assert any(name.startswith("decoder.auxiliary.") for name in net.state_dict())
+    save_net(path, net.state_dict(), Saved(SPEC, LABELS))
+    assert not load_net(path)[0].decoder.auxiliary
+    with refuses("supervision-needs-refined", "--decoder refined"):
+        options = TrainingOptions(model="digits", values={"deep_supervision": 0.4}, by_data=False)
+        make_job(SimpleNamespace(labels=LABELS), options)
+
+
+def test_a_fixed_backbone_leaves_the_decoder_to_be_trained():
+    net = make(replace(SPEC, stride=32, fixed=True))
+    freeze_all_but_score(net)
+    trained = {name.split(".")[0] for name, parameter in net.named_parameters() if parameter.requires_grad}
+    assert trained == {"decoder", "score_fr"}
+    assert net.spec.name == "FCN-32s-refined-fixed"

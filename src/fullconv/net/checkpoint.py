@@ -47,9 +47,13 @@ class Saved:
 
 
 def save_net(path: Path, state: dict[str, Tensor], saved: Saved) -> None:
-    """Write the state dict of an FCN and its description, atomically."""
+    """Write the state dict of an FCN and its description, atomically; layers for deep supervision are left out."""
     meta = {"spec": saved.spec.to_dict(), "labels": saved.labels.to_dict(), "notes": saved.notes}
-    tensors = {name: value.detach().to("cpu").contiguous() for name, value in state.items()}
+    tensors = {
+        name: value.detach().to("cpu").contiguous()
+        for name, value in state.items()
+        if not name.startswith("decoder.auxiliary.")
+    }
     with atomic_write(path, errors=(SafetensorError,)) as temporary:
         save_file(tensors, temporary, metadata={_KEY: json.dumps(meta)})
 

@@ -228,6 +228,9 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         activation=options.activation,
     )
     spec.check()
+    if recipe.deep_supervision and spec.decoder == "paper":
+        message = "deep_supervision belongs to the refined decoder; add --decoder refined"
+        raise UsageError(message, code="supervision-needs-refined")
     weights = os.fspath(options.weights)
     teacher, unlabelled = (
         None if path is None else Path(path) for path in (options.teacher, options.unlabelled_images)

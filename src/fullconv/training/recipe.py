@@ -20,7 +20,7 @@ __all__ = ["RECIPES", "Recipe", "default_recipe", "override", "paper_recipe"]
 ONE_OR_MORE = ("epochs", "val_every", "batch_size", "fixed_views", "frozen_stride")
 ZERO_OR_MORE = (
     "crop", "ema", "warmup", "momentum", "bias_lr_scale", "head_lr_scale", "weight_decay", "power", "color",
-    "class_weight_power", "clip", "save_minutes", "workers", "patience", "gamma", "blur", "noise",
+    "deep_supervision", "class_weight_power", "clip", "save_minutes", "workers", "patience", "gamma", "blur", "noise",
 )  # fmt: skip
 SHARES = ("flip", "ohem_threshold", "ohem_share", "hue", "grey", "jpeg", "rare_crops", "copy_paste", "distill")
 
@@ -36,6 +36,8 @@ class Recipe:
       validations without a better mIoU after which the training ends; 0 means that it does not end early.
     - loss: cross-entropy; ohem, cross-entropy of hard pixels only, which are those whose class has a probability below
       ohem_threshold, and at least ohem_share of the labelled pixels; or dice or lovasz, which are added to it.
+    - deep_supervision: weight of the mean cross-entropy of scores on the coarser sums of a refined decoder, which are
+      trained with it and not kept; 0 means none.
     - optimizer: adamw, or sgd with momentum. normalized: whether the loss is the mean over pixels, or their sum.
     - lr: learning rate of the pretrained layers; None means 5e-4 if the backbone has batch norm, else 1e-4; with sgd,
       the published rates (see `paper_recipe`). head_lr_scale: factor for new layers. bias_lr_scale: factor for biases.
@@ -72,6 +74,7 @@ class Recipe:
     loss: LossName = "cross-entropy"
     ohem_threshold: float = 0.7
     ohem_share: float = 0.1
+    deep_supervision: float = 0.0
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: float = 0.99
     normalized: bool = True

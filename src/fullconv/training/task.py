@@ -20,6 +20,7 @@ from fullconv.net.torch_runner import largest
 from fullconv.training.distill.teacher import Teacher, compute_imitation
 from fullconv.training.loss import iterate_banded_logits, sum_weights
 from fullconv.training.losses.objective import compute_loss
+from fullconv.training.losses.supervision import compute_supervision
 from fullconv.training.one_value import explain_one_value
 from fullconv.training.recipe import Recipe
 
@@ -107,8 +108,12 @@ class SegmentationTask(nn.Module):
         self, net: FCN, inputs: Tensor | list[Tensor], target: Tensor, share: Tensor | int | None = None
     ) -> Tensor:
         """Return the loss of `net` on a batch, as the recipe says; `share` is a factor of that of the masks."""
-        score = compute_scores(net, inputs, target)
-        loss = compute_loss(net, score, target, self.weights.to(score.device), self.recipe)
+        *coarse, score = compute_scores(net, inputs, target)
+        weights = self.weights.to(score.device)
+        loss = compute_loss(net, score, target, weights, self.recipe)
+        if coarse:
+            scale = 1 if self.recipe.normalized else sum_weights(target, weights)
+            loss = loss + self.recipe.deep_supervision * scale * compute_supervision(net, coarse, target, weights)
         loss = loss if share is None else loss * share
         if self.teacher is None:
             return loss
@@ -147,7 +152,7 @@ class SegmentationTask(nn.Module):
         inputs, target, _ = batch
         classes = len(self.confusion)
         with torch.autocast(self.confusion.device.type, enabled=False):
-            score = compute_scores(self.best, inputs, target)
+            score = compute_scores(self.best, inputs, target)[-1]
             for rows, logits in iterate_banded_logits(self.best, score, (target.shape[-2], target.shape[-1])):
                 true, predicted = target[:, rows.start : rows.stop].long(), largest(logits)
                 counted = true != IGNORE_INDEX
@@ -204,14 +209,14 @@ def sum_over_processes(fabric: Fabric | None, value: Tensor) -> Tensor:
     return cast(Tensor, fabric.all_reduce(value.detach().clone(), reduce_op="sum"))
 
 
-def compute_scores(net: FCN, inputs: Tensor | list[Tensor], target: Tensor) -> Tensor:
-    """Return `FCN.score` of images, or of maps of `FCN.encode`, for targets N x H x W.
+def compute_scores(net: FCN, inputs: Tensor | list[Tensor], target: Tensor) -> list[Tensor]:
+    """Return `FCN.score_all` of images, or of maps of `FCN.encode`, for targets N x H x W; the last is `FCN.score`.
 
     Raises UsageError where a normalization layer cannot normalize one value per channel.
     """
     with explain_one_value(tuple(target.shape)):
         maps = inputs if isinstance(inputs, list) else net.encode(inputs)
-        return net.score(maps, (target.shape[-2], target.shape[-1]))
+        return net.score_all(maps, (target.shape[-2], target.shape[-1]))
 
 
 def compute_class_weights(counts: npt.NDArray[np.int64], power: float) -> Tensor:

@@ -202,7 +202,10 @@ def _prepare(
 ) -> _Run:
     recipe, device = job.recipe, fabric.device
     torch.manual_seed(recipe.seed)
-    net = _build_network(job, dataset).to(memory_format=torch.channels_last)
+    net = _build_network(job, dataset)
+    if recipe.deep_supervision and net.decoder is not None:
+        net.decoder.supervise(net.spec.num_classes)
+    net = net.to(memory_format=torch.channels_last)
     allow_one_value(net)
     speed_up_depthwise(net)
     rank, processes = fabric.global_rank, fabric.world_size

@@ -173,6 +173,14 @@ class FCN(nn.Module):
             score = self._fuse(index, score, fine.to(self.mean.dtype))
         return self._unpool(len(self.skips), score, indices, size)
 
+    def score_all(self, maps: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
+        """Return the scores of deep supervision on the coarser sums, coarse to fine, then the result of `score`."""
+        if self.decoder is None or not self.decoder.auxiliary:
+            return [self.score(maps, size)]
+        fused = self.fuse(maps)
+        layers = [*self.decoder.auxiliary, self.score_fr]
+        return [layer(features).to(self.mean.dtype) for layer, features in zip(layers, fused, strict=True)]
+
     def fuse(self, maps: list[Tensor]) -> list[Tensor]:
         """Return the features of the refined decoder on each tap, coarse to fine: N x decoder_width x h x w each."""
         assert self.decoder is not None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from fullconv.geometry import Layer
+from fullconv.net.fcn.score_layers import make_score_layer
 
 __all__ = ["CONTEXT", "REFINEMENT", "RefinedDecoder", "widest_context"]
 
@@ -38,11 +39,17 @@ class RefinedDecoder(nn.Module):
             if name != "fr":
                 self.add_module(f"refine_{name}", _make_refinement(width))
         self.context = Context(width) if context else nn.Identity()
+        self.width, self.auxiliary = width, nn.ModuleList()
 
     def project(self, name: str, tap: Tensor) -> Tensor:
         """Return the projection of a tap, N x width x h x w, with context for the coarsest one."""
         projected: Tensor = self.get_submodule(f"project_{name}")(tap)
         return self.context(projected) if name == "fr" else projected
+
+    def supervise(self, num_classes: int) -> None:
+        """Add a score layer for each sum but the last, for the training only: model files do not keep them."""
+        coarser = sum(name.startswith("refine_") for name, _ in self.named_children())
+        self.auxiliary = nn.ModuleList(make_score_layer(self.width, num_classes) for _ in range(coarser))
 
     def refine(self, name: str, fused: Tensor) -> Tensor:
         """Return the refined sum on the skip of that name."""
