@@ -1,10 +1,10 @@
-"""Compare the banded loss with the plain one: time and peak memory, forward and backward.
+"""Compare the banded losses with plain cross-entropy: time and peak memory, forward and backward.
 
     python benchmarks/loss.py [--classes 150] [--size 512] [--batch 4] [--rounds 15] [--threads N]
 
-The loss is upsampling by 8 and cross-entropy, from a score map to its gradient. Both losses take turns in one process,
-and ratios are taken within a round. Memory is measured in a new process for each: the peak, minus the memory before the
-loss.
+A loss is upsampling by 8 and cross-entropy, or another value of --loss, from a score map to its gradient. All losses
+take turns in one process, and ratios to the plain loss are taken within a round. Memory is measured in a new process
+for each: the peak, minus the memory before the loss.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from torch.nn import functional
 from fullconv.net.fcn.network import FCN, rebuild
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.loss import compute_banded_loss
+from fullconv.training.losses.objective import compute_loss
+from fullconv.training.recipe import Recipe
 
-WAYS = ("plain", "banded")
+WAYS = ("plain", "banded", "ohem", "dice", "lovasz")
 
 
 def make_problem(arguments: argparse.Namespace) -> tuple[FCN, Tensor, Tensor, Tensor]:
@@ -44,6 +46,8 @@ def run(way: str, net: FCN, score: Tensor, target: Tensor, weights: Tensor) -> t
     """
     if way == "banded":
         loss = compute_banded_loss(net, score, target, weights)
+    elif way != "plain":
+        loss = compute_loss(net, score, target, weights, Recipe(loss=way))
     else:
         logits = net.upsample(score, (target.shape[1], target.shape[2]))
         loss = functional.cross_entropy(logits, target.long(), weights, ignore_index=255)
@@ -85,7 +89,7 @@ def main() -> None:
         run(arguments.memory_of, *parts)
         print(read_peak() - before)
         return
-    (value, gradient), (other, other_gradient) = (run(way, *parts) for way in WAYS)
+    (value, gradient), (other, other_gradient) = (run(way, *parts) for way in WAYS[:2])
     torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(other_gradient, gradient, rtol=1e-3, atol=1e-7)
     clock = time.process_time if arguments.threads == 1 else time.perf_counter  # fair on a busy machine
@@ -95,14 +99,13 @@ def main() -> None:
             begin = clock()
             run(way, *parts)
             times[way].append(clock() - begin)
-    ratios = [banded / plain for plain, banded in zip(times["plain"], times["banded"], strict=True)]
-    low, _, high = quantiles(ratios, n=4)
     peaks = {way: median(measure_memory(way, arguments) for _ in range(3)) for way in WAYS}
-    print("| loss | time | peak memory |\n|---|---:|---:|")
+    print("| loss | time | time / plain | peak memory | memory / plain |\n|---|---:|---:|---:|---:|")
     for way in WAYS:
-        print(f"| {way} | {1000 * median(times[way]):.0f} ms | {peaks[way]:.0f} MiB |")
-    share = peaks["banded"] / peaks["plain"]
-    print(f"| banded / plain | {median(ratios):.2f} ({low:.2f} .. {high:.2f}) | {share:.3f} |")
+        ratios = [other / plain for plain, other in zip(times["plain"], times[way], strict=True)]
+        low, _, high = quantiles(ratios, n=4)
+        print(f"| {way} | {1000 * median(times[way]):.0f} ms | {median(ratios):.2f} ({low:.2f} .. {high:.2f}) | "
+              f"{peaks[way]:.0f} MiB | {peaks[way] / peaks['plain']:.3f} |")  # fmt: skip
     print(f"\n{arguments.classes} classes, {arguments.size}x{arguments.size}, batch {arguments.batch}, "
           f"{arguments.upsample} kernels, {torch.get_num_threads()} threads, {arguments.rounds} rounds")  # fmt: skip
 

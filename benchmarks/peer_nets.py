@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import segmentation_models_pytorch as smp
 import torch
@@ -129,33 +129,31 @@ NETS = (
 
 def compute_our_loss(task: SegmentationTask, images: Tensor, target: Tensor) -> Tensor:
     """Return the loss of one training step of `fullconv train`, which runs under autocast."""
-    return task.training_step((images, target, []), 0)
+    return task.training_step((images, target, []))
 
 
 class OurTraining:
-    """A step of `fullconv train` without Lightning; see `training/task.py` and `training/train.py`."""
+    """A step of `fullconv train` without Fabric; see `training/run/loop.py`."""
 
     def __init__(self, net: FCN) -> None:
-        """Create task, optimizer and schedule for `net`."""
+        """Create task and optimizer for `net`."""
         recipe = default_recipe()
         self.bf16, self.clip = has_bf16(recipe), recipe.clip
         net = net.to(memory_format=torch.channels_last)
         self.task = SegmentationTask(net, recipe, _LABELS, torch.ones(CLASSES), total_steps=10_000)
         self.task.train()
-        config: Any = self.task.configure_optimizers()
-        self.optimizer, self.schedule = config["optimizer"], config["lr_scheduler"]["scheduler"]
+        self.optimizer = self.task.make_optimizer()
 
     def step(self, images: Tensor, target: Tensor) -> None:
-        """Run one step in the order of Lightning: clip gradients outside autocast, then update, then average."""
+        """Run one step: clip gradients outside autocast, then update, then average."""
+        self.task.set_rates(self.optimizer)
         self.optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             loss = compute_our_loss(self.task, images, target)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.task.net.parameters(), self.clip)
         self.optimizer.step()
-        self.schedule.step()
-        if self.task.average is not None:
-            self.task.average.update_parameters(self.task.net)
+        self.task.finish_step()
 
 
 class PeerTraining:

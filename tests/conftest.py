@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from fullconv.errors import MissingExtra
 
-EXTRAS = ("torch", "torchvision", "timm", "lightning", "torchmetrics", "safetensors", "matplotlib", "onnx", "sklearn")
+EXTRAS = ("torch", "torchvision", "timm", "lightning", "safetensors", "matplotlib", "onnx", "sklearn")
 EXTRAS += ("scipy", "openvino", "rasterio", "tifffile", "av", "shapely", "fastapi", "uvicorn", "tritonclient", "httpx2")
 MISSING = {package for package in EXTRAS if find_spec(package) is None}
 

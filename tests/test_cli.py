@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -492,13 +491,11 @@ def test_an_early_interrupt_has_no_traceback(data: Path, delay: float) -> None:
 def test_a_closed_terminal_stops_a_training_unless_nohup_ignores_it(tmp_path: Path, ignored: bool) -> None:
     saved = Saved(NetSpec("digits", DIGIT_LABELS.num_classes, 32), DIGIT_LABELS)
     checkpointing = Checkpointing(tmp_path, saved, RunState(), 1, 1.0)
-    trainer = SimpleNamespace(optimizers=[])
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
     try:
-        checkpointing.on_train_start(trainer, None)  # type: ignore[arg-type]
-        signal.raise_signal(signal.SIGHUP)
-        assert checkpointing.stop == (None if ignored else "SIGHUP")
-        checkpointing.on_exception(trainer, None, KeyboardInterrupt())  # type: ignore[arg-type]
+        with checkpointing.handle_signals():
+            signal.raise_signal(signal.SIGHUP)
+            assert checkpointing.stop == (None if ignored else "SIGHUP")
         assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
     finally:
         signal.signal(signal.SIGHUP, before)

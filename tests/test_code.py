@@ -26,7 +26,7 @@ from fullconv.net.checkpoint import Saved, load_classifier, load_net, read_saved
 from fullconv.net.fcn.network import build
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.job import TrainingOptions, make_job
-from fullconv.training.train import _compare_settings
+from fullconv.training.run.settings import _compare_settings
 from refusals import refuses
 
 LABELS = LabelSet(("a", "b"), voc_palette(2))

@@ -185,15 +185,15 @@ def test_folders_with_other_files_or_demos_are_refused_and_not_changed(
 def test_a_demo_stopped_by_a_signal_says_that_everything_is_saved(
     finished: tuple[Path, DemoResult], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    step = SegmentationTask.optimizer_step
+    step = SegmentationTask.finish_step
 
-    def send(task: SegmentationTask, *args: object, **kwargs: object) -> None:
-        step(task, *args, **kwargs)
+    def send(task: SegmentationTask) -> None:
+        step(task)
         os.kill(os.getpid(), signal.SIGTERM)
 
     out = shutil.copytree(finished[0], tmp_path / "demo")
     shutil.rmtree(out / "ladder")
     (out / "story.png").unlink()
-    monkeypatch.setattr(SegmentationTask, "optimizer_step", send)
+    monkeypatch.setattr(SegmentationTask, "finish_step", send)
     with refuses("demo-stopped", out):
         run_demo(out, TINY)

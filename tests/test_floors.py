@@ -19,7 +19,7 @@ ROOMS = runpy.run_path(str(Path(__file__).parent.parent / "docs" / "make_rooms.p
 ORDER: tuple[str, ...] = ROOMS["ORDER"]
 TORCH: tuple[str, ...] = ROOMS["TORCH"]
 
-HEAVY = ("torch", "torchvision", "lightning", "torchmetrics", "timm", "safetensors", "matplotlib", "sklearn", "scipy")
+HEAVY = ("torch", "torchvision", "lightning", "timm", "safetensors", "matplotlib", "sklearn", "scipy")
 
 OPTIONAL = ("rasterio", "tifffile", "openvino", "fastapi", "starlette", "uvicorn", "prometheus_client", "onnx")
 """Packages of the extras that modules on the torch-free side import."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import cache
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from fullconv.labels import LabelSet
 from fullconv.net.checkpoint import Saved, load_net, save_net
+from fullconv.net.fcn.depthwise import speed_up_depthwise
 from fullconv.net.fcn.network import FCN, build, fcn2s
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.inspect.network import inspect_fcn
@@ -218,3 +220,28 @@ def test_stride_2_has_a_skip_more(model):
     assert net.upscores == ("upscore2", "upscore_pool4", "upscore_pool3", "upscore_pool2", "upscore_pool1")
     assert [int(tap.field.stride) for tap in net.geometry[0].taps] == [32, 16, 8, 4, 2]
     assert net.spec.name == "FCN-2s"
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2)])
+def test_gradients_of_depthwise_convolutions_are_those_of_float32(kernel, stride):
+    """Outputs stay those of autocast, bit by bit; gradients are nearer to float32's than those of bfloat16."""
+    torch.manual_seed(0)
+    slow = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, kernel, stride, kernel // 2, groups=8, bias=False))
+    fast, exact = copy.deepcopy(slow), copy.deepcopy(slow)
+    assert speed_up_depthwise(fast) == 1
+    assert list(fast.state_dict()) == list(slow.state_dict())
+    image = torch.rand(2, 3, 19, 22)
+    outputs = []
+    for net, half in ((slow, True), (fast, True), (exact, False)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            out = net(image)
+        out.float().square().sum().backward()
+        outputs.append(out)
+    assert torch.equal(outputs[0], outputs[1])
+    assert fast[1].weight.grad.dtype == torch.float32
+    for index in (0, 1):
+        expected = exact[index].weight.grad
+        errors = [float((net[index].weight.grad - expected).norm() / expected.norm()) for net in (slow, fast)]
+        assert errors[1] < max(0.01, errors[0])
+    with torch.no_grad():
+        torch.testing.assert_close(copy.deepcopy(fast)(image), exact(image))

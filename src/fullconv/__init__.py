@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything can import ONNX Runtime, which sends usage data
 
+_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything can import ONNX Runtime, which sends usage data
+
+_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything can import ONNX Runtime, which sends usage data
+
 __version__ = "0.1.0"
 __all__ = [
     "Examination",

@@ -6,18 +6,22 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from fullconv.choices import (
+    Accelerator,
     ActivationName,
     Backend,
     DecoderName,
     Dilation,
     LateLayers,
+    LoggerName,
+    LossName,
     PaddingMode,
     RecipeName,
     ScoredSplit,
     Stride,
+    TrainPrecision,
     UpsampleMode,
 )
 from fullconv.data.reading import Reading, ReadingOptions
@@ -101,8 +105,18 @@ def train(
     batch: int | None = None,
     crop: int | None = None,
     lr: float | None = None,
+    loss: LossName | None = None,
+    teacher: str | os.PathLike[str] | None = None,
+    unlabelled_images: str | os.PathLike[str] | None = None,
+    minutes: float | None = None,
+    patience: int | None = None,
     values: Mapping[str, Any] | None = None,
     folds: int | None = None,
+    devices: int | Literal["auto"] = 1,
+    nodes: int = 1,
+    accelerator: Accelerator = "auto",
+    precision: TrainPrecision = "auto",
+    logger: LoggerName | None = None,
     resume: bool = False,
     on_progress: OnProgress | None = None,
     **reading: Unpack[Reading],
@@ -136,8 +150,18 @@ def train(
         batch: Crops per step.
         crop: Side of the training crops in pixels.
         lr: Learning rate of the pretrained layers.
+        loss: Cross-entropy, or that of hard pixels only ("ohem"), or with "dice" or "lovasz" added.
+        teacher: A trained model with the same classes in the same order, which the network imitates, too.
+        unlabelled_images: Folder of images without masks, which only the teacher labels; a share of each batch.
+        minutes: Time of the training with its validations and scoring, instead of epochs.
+        patience: Validations without a better mIoU after which the training ends.
         values: Any other values of the recipe, by their names in recipe.yaml.
         folds: Cross-validate: divide train and val into this many folds, and train a network for each.
+        devices: Devices of this machine, with one process for each; "auto" means all its GPUs. Batches are divided.
+        nodes: Machines; torchrun or srun must start the script on each.
+        accelerator: Kind of devices; "auto" means an NVIDIA GPU if there is one, else the CPU.
+        precision: Numbers in which the training computes; "auto" means bfloat16 where the device is fast with it.
+        logger: Log losses and scores with TensorBoard, Lightning's CSV files, MLflow or Weights & Biases, too.
         resume: Resume the run in the folder.
         on_progress: Called at the start, after each step and after each validation.
         reading: How to read the data, as `fullconv.data.reading.ReadingOptions`: `images` and `masks`, patterns of the
@@ -162,12 +186,15 @@ def train(
     options = TrainingOptions(
         model, stride, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr, values or {},
         decoder=decoder, decoder_width=decoder_width, context=context, late=late, activation=activation,
+        devices=devices, nodes=nodes, accelerator=accelerator, precision=precision,
+        minutes=minutes, patience=patience, logger=logger,
+        loss=loss, teacher=teacher, unlabelled_images=unlabelled_images,
     )  # fmt: skip
     options.check()
     dataset, statistics = read_training_data(Path(data), ReadingOptions(**reading))
     job = make_job(dataset, options, statistics)
     for choice in job.choices:
-        logger.info(str(choice))
+        logging.getLogger(__name__).info(str(choice))
     folder = name_run_folder(Path(data), job) if out is None else Path(out)
     if folds is not None:
         folder = folder if out is not None else folder.with_name(f"{folder.name}-{folds}-folds")
@@ -183,6 +210,7 @@ def evaluate(
     backend: Backend | None = None,
     value_range: ValueRange | None = None,
     code: str | os.PathLike[str] | None = None,
+    tta: bool = False,
     on_sample: OnSample | None = None,
     **reading: Unpack[Reading],
 ) -> Scores:
@@ -196,6 +224,7 @@ def evaluate(
         value_range: Numbers that become 0 and 255 in images of more than 8 bits, instead of the range of the model.
             Without it, images that do not fit the model's range are logged as a warning.
         code: As in `load`.
+        tta: Label each image and its mirror image, and take the mean of the probabilities, in twice the time.
         on_sample: Called after each image with the number of images that are done and the number of all images.
         reading: As in `train`. Those of the training are used if the model is a run folder and none are given.
 
@@ -211,6 +240,7 @@ def evaluate(
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
     from fullconv.runtime.runner import RangedRunner, Runner
+    from fullconv.runtime.tiles import FlippedRunner
 
     path = model_path(model)
     dataset = find_dataset(Path(data), ReadingOptions(**reading) if reading else options_of_run(path))
@@ -219,6 +249,8 @@ def evaluate(
         logger.info(f"{os.fspath(data)}: {note}")
     runner: Runner = load_runner(path, backend, code)
     check_classes(os.fspath(model), runner.info.labels, os.fspath(data), dataset.labels)
+    if tta:
+        runner = FlippedRunner(runner)
     if value_range is not None:
         runner = RangedRunner(runner, check_range(value_range))
     elif (misfit := find_common_misfit([sample.image for sample in samples], runner.info.input)) is not None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 __all__ = [
+    "Accelerator",
     "ActivationName",
     "Backend",
     "DecoderName",
     "Dilation",
     "LateLayers",
+    "LoggerName",
+    "LossName",
     "PaddingMode",
     "PublishedNet",
     "RecipeName",
@@ -17,6 +20,7 @@ __all__ = [
     "Split",
     "SplitOrAll",
     "Stride",
+    "TrainPrecision",
     "UpsampleMode",
     "WrittenLayout",
     "join_words",
@@ -24,6 +28,15 @@ __all__ = [
 
 Precision = Literal["f32", "bf16"]
 """Numbers in which OpenVINO computes."""
+
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+"""The devices of a training: auto means the GPUs of NVIDIA if there are any, else the CPU. mps is Apple's GPU."""
+
+TrainPrecision = Literal["auto", "bf16", "fp16", "fp32"]
+"""Numbers in which a training computes: auto means bfloat16 where the device is fast with it, else float32."""
+
+LoggerName = Literal["tensorboard", "csv", "mlflow", "wandb"]
+"""Where a training logs its losses and scores, in addition to metrics.csv."""
 
 Backend = Literal["onnx", "openvino", "torch"]
 """The program that computes a network: ONNX Runtime or OpenVINO for .onnx files, torch for run folders and weights."""
@@ -57,6 +70,9 @@ LateLayers = Literal["keep", "drop", "narrow", "short"]
 
 ActivationName = Literal["keep", "relu"]
 """Keep the classifier's activations, or replace ReLU6 by ReLU, which is faster on ONNX Runtime."""
+
+LossName = Literal["cross-entropy", "ohem", "dice", "lovasz"]
+"""The loss of a training: cross-entropy, only of hard pixels (ohem), or with Dice or Lovász added."""
 
 UpsampleMode = Literal["fixed", "learned", "unpool", "resize"]
 """Upsampling: fixed or learned bilinear kernels, the indices of max pooling, or a plain resize."""

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fullconv.faults import count_repairs
+from fullconv.ranks import is_main_process
 from fullconv.visible import escape_in_json, make_visible
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STOPPING",
+    "TTA_COST",
     "emit",
     "format_axes",
     "hint_at_check",
@@ -42,6 +44,9 @@ __all__ = [
     "write_results",
 ]
 
+
+TTA_COST = "tta: the network labels each image and its mirror image, which takes twice the time"
+"""The line on the cost of --tta."""
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that stop a command; SIGHUP says that the terminal was closed."""
@@ -81,6 +86,8 @@ class _Stderr(logging.Handler):
     """Prints log messages to `sys.stderr`, looked up at each message: a progress bar or a test may replace it."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not is_main_process():
+            return
         say(record.getMessage())
         if record.exc_info:
             traceback.print_exception(*record.exc_info)

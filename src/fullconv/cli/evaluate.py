@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fullconv.cli.console import print_scores, sample_bar, write_results
+from fullconv.cli.console import TTA_COST, print_scores, sample_bar, say, write_results
 from fullconv.cli.options import (
     BackendName,
     Data,
@@ -11,6 +11,7 @@ from fullconv.cli.options import (
     RangeText,
     ScoredSplitName,
     Trained,
+    Tta,
     refuse_data_file,
 )
 from fullconv.cli.reading_options import reads_data
@@ -26,6 +27,7 @@ def evaluate(
     split: ScoredSplitName = "val",
     json_file: JsonFile = None,
     backend: BackendName = None,
+    tta: Tta = False,
     value_range: RangeText = None,
     model_code: ModelCode = None,
     *,
@@ -41,6 +43,8 @@ def evaluate(
 
     bounds = None if value_range is None else parse_range(value_range)
     refuse_data_file(json_file, data)
+    if tta:
+        say(TTA_COST)
     with sample_bar("scoring") as on_sample:
         scores = api.evaluate(
             model,
@@ -49,6 +53,7 @@ def evaluate(
             backend=backend,
             value_range=bounds,
             code=model_code,
+            tta=tta,
             on_sample=on_sample,
             **reading,
         )

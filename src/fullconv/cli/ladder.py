@@ -9,6 +9,7 @@ import typer
 
 from fullconv.cli.console import hint_at_check, print_table, say, training_bar
 from fullconv.cli.options import (
+    AcceleratorName,
     Activation,
     Batch,
     Context,
@@ -16,24 +17,29 @@ from fullconv.cli.options import (
     Data,
     Decoder,
     DecoderWidth,
+    Devices,
     Dilate,
     Epochs,
     HeadWidth,
     Late,
     Model,
+    Nodes,
     Padding,
+    Precision,
     Rate,
     Recipe,
     Resume,
     Set,
     Upsampling,
     Weights,
+    parse_devices,
     parse_values,
 )
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
 from fullconv.extras import need_torch
+from fullconv.ranks import is_main_process
 
 __all__ = ["ladder"]
 
@@ -62,6 +68,10 @@ def ladder(
     crop: Crop = None,
     lr: Rate = None,
     set_: Set = None,
+    devices: Devices = "1",
+    nodes: Nodes = 1,
+    accelerator: AcceleratorName = "auto",
+    precision: Precision = "auto",
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder for the run folders.", show_default="runs/<data>-ladder-<model>"),
@@ -82,7 +92,8 @@ def ladder(
 
     options = TrainingOptions(
         model, None, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr,
-        parse_values(set_), by_data=False,
+        parse_values(set_), by_data=False, devices=parse_devices(devices), nodes=nodes, accelerator=accelerator,
+        precision=precision,
         decoder=decoder, decoder_width=decoder_width, context=context, late=late, activation=activation,
     )  # fmt: skip
     options.check()
@@ -95,6 +106,8 @@ def ladder(
         rungs = climb(
             dataset, job, folder, statistics=statistics, epochs_each=each, resume=resume, on_progress=on_progress
         )
+    if not is_main_process():
+        return
     print_table(make_table(rungs, find_published(dataset)))
     say(f"run folders: {folder}, with report.html")
 

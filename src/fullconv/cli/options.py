@@ -6,19 +6,23 @@ import os
 import re
 from collections.abc import Container
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from fullconv.choices import (
+    Accelerator,
     ActivationName,
     Backend,
     DecoderName,
     Dilation,
     LateLayers,
+    LoggerName,
+    LossName,
     PaddingMode,
     RecipeName,
     ScoredSplit,
+    TrainPrecision,
     UpsampleMode,
     join_words,
 )
@@ -26,6 +30,7 @@ from fullconv.choices import Stride as StrideChoice
 from fullconv.errors import UsageError
 
 __all__ = [
+    "AcceleratorName",
     "Activation",
     "BackendName",
     "Batch",
@@ -35,14 +40,21 @@ __all__ = [
     "Data",
     "Decoder",
     "DecoderWidth",
+    "Devices",
     "Dilate",
     "Epochs",
     "HeadWidth",
     "JsonFile",
     "Late",
+    "Logger",
+    "Loss",
+    "Minutes",
     "Model",
     "ModelCode",
+    "Nodes",
     "Padding",
+    "Patience",
+    "Precision",
     "RangeText",
     "Rate",
     "Recipe",
@@ -51,9 +63,13 @@ __all__ = [
     "ScoredSplitName",
     "Set",
     "Stride",
+    "Teacher",
     "Trained",
+    "Tta",
+    "UnlabelledImages",
     "Upsampling",
     "Weights",
+    "parse_devices",
     "parse_size",
     "parse_values",
     "refuse_data_file",
@@ -83,8 +99,8 @@ Weights = Annotated[
         metavar="FILE",
         help="Weights of the classifier: a file, 'pretrained', 'imagenet' or 'none'. pretrained: for mobilenet_v2 "
         "and efficientnet_lite0 the bundled weights (ImageNet; those of mobilenet_v2 were then fine-tuned on photos of "
-        "dog breeds); for FILE.py the weights that its code loads; otherwise the same as imagenet. imagenet: the weights of torchvision or timm, "
-        "downloaded on first use. none: random weights.",
+        "dog breeds); for FILE.py the weights that its code loads; otherwise the same as imagenet. imagenet: the "
+        "weights of torchvision or timm, downloaded on first use. none: random weights.",
     ),
 ]
 HeadWidth = Annotated[
@@ -170,6 +186,74 @@ Rate = Annotated[
         "--lr", metavar="X", help="Learning rate of the pretrained layers.", show_default="depends on the classifier"
     ),
 ]
+Loss = Annotated[
+    LossName | None,
+    typer.Option(
+        metavar=join_words(LossName),
+        help="Cross-entropy of all pixels, or of hard pixels only (ohem), or with Dice or Lovász added, which weigh "
+        "all classes the same.",
+        show_default="cross-entropy",
+    ),
+]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Imitate a larger trained model, too: a run folder, a weights file, an .onnx file, or a bundled model. It "
+        "has the same classes in the same order.",
+    ),
+]
+UnlabelledImages = Annotated[
+    Path | None,
+    typer.Option(
+        "--unlabelled-images",
+        metavar="DIR",
+        help="Folder of images without masks, which only the --teacher labels; they are a share of each batch.",
+    ),
+]
+Devices = Annotated[
+    str,
+    typer.Option(
+        metavar="N|auto",
+        help="Devices of this machine, one process for each; auto: all its GPUs. Batches are divided over them.",
+    ),
+]
+Nodes = Annotated[
+    int, typer.Option(metavar="N", help="Machines; torchrun or srun must start the command on each (docs/training.md).")
+]
+AcceleratorName = Annotated[
+    Accelerator,
+    typer.Option(
+        "--accelerator", metavar=join_words(Accelerator), help="Kind of devices; auto: an NVIDIA GPU, else the CPU."
+    ),
+]
+Precision = Annotated[
+    TrainPrecision,
+    typer.Option(
+        "--precision",
+        metavar=join_words(TrainPrecision),
+        help="Numbers of the training; auto: bfloat16 where the device is fast with it, else float32.",
+    ),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        metavar="N",
+        help="Train as many steps as fit into this time with validations and scoring, instead of --epochs.",
+    ),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="End the training after N validations without a better mIoU.", show_default="off"),
+]
+Logger = Annotated[
+    LoggerName | None,
+    typer.Option(
+        "--logger",
+        metavar=join_words(LoggerName),
+        help="Log losses and scores there, in addition to metrics.csv.",
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -188,6 +272,12 @@ RunFolder = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Run folder to write.", show_default="runs/<data>-<network>-<model>")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in the run folder.")]
+Tta = Annotated[
+    bool,
+    typer.Option(
+        "--tta", help="Label each image and its mirror image, and take the mean probabilities: twice the time."
+    ),
+]
 BackendName = Annotated[
     Backend | None,
     typer.Option(
@@ -233,6 +323,15 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise UsageError(f"--size {text}: write height x width in pixels, such as 480x640", code="invalid-size")
     return int(match[1]), int(match[2])
+
+
+def parse_devices(text: str) -> int | Literal["auto"]:
+    """Return the number of devices, or "auto". Raises UsageError for anything else."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise UsageError(f"--devices {text}: write a number, or auto", code="invalid-devices")
+    return int(text)
 
 
 def parse_values(entries: list[str] | None) -> dict[str, str]:

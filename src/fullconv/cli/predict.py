@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.cli.console import emit, print_table, progress_bar, say
-from fullconv.cli.options import BackendName, ModelCode, RangeText, Trained
+from fullconv.cli.console import TTA_COST, emit, print_table, progress_bar, say
+from fullconv.cli.options import BackendName, ModelCode, RangeText, Trained, Tta
 from fullconv.errors import FullconvError, UsageError
 from fullconv.extras import need_torch
 
@@ -72,6 +72,7 @@ def predict(
     batch: Annotated[
         int | None, typer.Option(metavar="N", help="Patches per batch, with --patchwise.", show_default="16")
     ] = None,
+    tta: Tta = False,
     value_range: RangeText = None,
     model_code: ModelCode = None,
 ) -> None:
@@ -101,7 +102,7 @@ def predict(
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
     from fullconv.runtime.runner import RangedRunner
-    from fullconv.runtime.tiles import TiledRunner
+    from fullconv.runtime.tiles import FlippedRunner, TiledRunner
 
     kinds = None if save is None else [kind.strip() for kind in save.split(",") if kind.strip()]
     if kinds is not None:
@@ -113,6 +114,9 @@ def predict(
         if patchwise
         else load_runner(model_path(model), backend, model_code)
     )
+    if tta:
+        say(TTA_COST)
+        runner = FlippedRunner(runner)
     if bounds is not None:
         runner = RangedRunner(runner, bounds)
     if tile is None:

@@ -8,6 +8,7 @@ import typer
 
 from fullconv.cli.console import hint_at_check, print_scores, print_table, say, training_bar
 from fullconv.cli.options import (
+    AcceleratorName,
     Activation,
     Batch,
     ChosenModel,
@@ -16,24 +17,35 @@ from fullconv.cli.options import (
     Data,
     Decoder,
     DecoderWidth,
+    Devices,
     Dilate,
     Epochs,
     HeadWidth,
     Late,
+    Logger,
+    Loss,
+    Minutes,
+    Nodes,
     Padding,
+    Patience,
+    Precision,
     Rate,
     Recipe,
     Resume,
     RunFolder,
     Set,
     Stride,
+    Teacher,
+    UnlabelledImages,
     Upsampling,
     Weights,
+    parse_devices,
     parse_values,
 )
 from fullconv.cli.reading_options import reads_data
 from fullconv.data.reading import Reading
 from fullconv.extras import need_torch
+from fullconv.ranks import is_main_process
 
 __all__ = ["train"]
 
@@ -58,7 +70,17 @@ def train(
     batch: Batch = None,
     crop: Crop = None,
     lr: Rate = None,
+    loss: Loss = None,
+    teacher: Teacher = None,
+    unlabelled_images: UnlabelledImages = None,
+    minutes: Minutes = None,
+    patience: Patience = None,
     set_: Set = None,
+    devices: Devices = "1",
+    nodes: Nodes = 1,
+    accelerator: AcceleratorName = "auto",
+    precision: Precision = "auto",
+    logger: Logger = None,
     folds: Annotated[
         int | None,
         typer.Option(metavar="K", help="Cross-validate: train a network for each of K folds of train and val."),
@@ -98,12 +120,24 @@ def train(
             batch=batch,
             crop=crop,
             lr=lr,
+            loss=loss,
+            teacher=teacher,
+            unlabelled_images=unlabelled_images,
             values=parse_values(set_),
+            minutes=minutes,
+            patience=patience,
+            logger=logger,
             folds=folds,
+            devices=parse_devices(devices),
+            nodes=nodes,
+            accelerator=accelerator,
+            precision=precision,
             resume=resume,
             on_progress=on_progress,
             **reading,
         )
+    if not is_main_process():
+        return
     if result.folds:
         from fullconv.training.folds import make_folds_table
 

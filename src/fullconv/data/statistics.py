@@ -58,6 +58,7 @@ class DataSetStatistics:
             classes if fewer than `SPARSE` of the pixels are labelled.
         crop: Side of the crops for training (`choose_crop`).
         ignored: Number of ignored pixels.
+        shows: The ids of the classes in each image, in the order of the images.
     """
 
     images: int
@@ -66,6 +67,7 @@ class DataSetStatistics:
     widths: tuple[int | None, ...]
     crop: int = LARGEST
     ignored: int = 0
+    shows: tuple[frozenset[int], ...] = ()
 
     @property
     def labelled(self) -> float:
@@ -161,6 +163,7 @@ class _Counts:
         self.split, self.images = split, len(dataset.split(split))
         self.pixels = np.zeros(256, np.int64)
         self.width_counts = np.zeros((256, WIDEST + 1), np.int64)
+        self.shows: list[frozenset[int]] = []
         widths_known = any(fact.widths is not None for fact in (facts or {}).values())
         measured = set(np.linspace(0, self.images - 1, min(MEASURED, self.images)).round().astype(int).tolist())
         faults: list[Fault] = []
@@ -172,13 +175,16 @@ class _Counts:
                 elif known is None:
                     target = _target(dataset, sample, faults)
                     if target is not None and name == split:
-                        self.pixels += np.bincount(target.ravel(), minlength=256)
+                        counts = np.bincount(target.ravel(), minlength=256)
+                        self.pixels += counts
+                        self.shows.append(frozenset(np.flatnonzero(counts).tolist()))
                         self.width_counts += count_widths(target) if index in measured and not widths_known else 0
         if faults:
             names = " and ".join(repr(name) for name in (split, *checked))
             raise DataError(f"{dataset.root}: masks of {names} cannot be used", faults)
 
     def _add(self, facts: MaskFacts) -> None:
+        self.shows.append(frozenset(label for label, count in facts.pixels.items() if count))
         for label, count in facts.pixels.items():
             self.pixels[label] += count
         for label, counts in (facts.widths or {}).items():
@@ -191,9 +197,8 @@ class _Counts:
         pixels, ignored = tuple(self.pixels[:classes].tolist()), int(self.pixels[IGNORE_INDEX])
         if sum(pixels) < SPARSE * (sum(pixels) + ignored):
             widths = (None,) * classes  # strokes are not as wide as the objects
-        return DataSetStatistics(
-            self.images, dataset.labels.class_names, pixels, widths, choose_crop(dataset, self.split), ignored
-        )
+        crop, shows = choose_crop(dataset, self.split), tuple(self.shows)
+        return DataSetStatistics(self.images, dataset.labels.class_names, pixels, widths, crop, ignored, shows)
 
 
 def _known_facts(dataset: DataSet, sample: Sample, facts: Mapping[Path, MaskFacts]) -> MaskFacts | None:

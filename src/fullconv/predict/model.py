@@ -28,6 +28,7 @@ from fullconv.predict.result import Result, segment
 from fullconv.runtime.models import model_path
 from fullconv.runtime.reloadable import ReloadableRunner
 from fullconv.runtime.runner import Runner
+from fullconv.runtime.tiles import FlippedRunner
 from fullconv.visible import make_visible
 
 __all__ = ["ImageLike", "Model", "load_model"]
@@ -57,7 +58,7 @@ class Model:
         """The names and colours of the classes."""
         return self._runner.info.labels
 
-    def predict(self, image: ImageLike, *, value_range: ValueRange | None = None) -> Result:
+    def predict(self, image: ImageLike, *, value_range: ValueRange | None = None, tta: bool = False) -> Result:
         """Label every pixel of one image: a file, a Pillow image, or an H x W x 3 uint8 array of RGB, 0..255.
 
         A model for C other channels takes H x W x C uint8 arrays, and files and Pillow images with C bands. Files and
@@ -67,31 +68,40 @@ class Model:
         12-bit camera, instead of the range of the model. With it, arrays may hold integers or floats. Without, a file
         that uses a small part of the model's range is logged as a warning.
 
+        With `tta`, the probabilities are the mean of those of the image and of its mirror image, in twice the time; the
+        result's logits are their logarithms.
+
         Raises UsageError for anything else, DataError for a file that cannot be read, ModelError if the model cannot
         run on the image, and MemoryError if the image is too large.
         """
-        wanted = input_with(self._runner.info.input, value_range)
+        runner: Runner = FlippedRunner(self._runner) if tta else self._runner
+        wanted = input_with(runner.info.input, value_range)
         if isinstance(image, str | os.PathLike):
             path = Path(image)
             picture = read_image(path, wanted)
             if value_range is None and (misfit := find_misfit(path, wanted)) is not None:
                 logger.warning(str(misfit))
-            return segment(self._runner, picture, path.stem, path)
+            return segment(runner, picture, path.stem, path)
         if isinstance(image, Image.Image):
             pixels = decode_image(image, wanted, getattr(image, "filename", "") or "the image")
-            return segment(self._runner, pixels, "image")
-        return segment(self._runner, _copy_array(image, wanted, value_range is not None), "image")
+            return segment(runner, pixels, "image")
+        return segment(runner, _copy_array(image, wanted, value_range is not None), "image")
 
     def predict_many(
-        self, images: str | os.PathLike[str] | Iterable[ImageLike], *, value_range: ValueRange | None = None
+        self,
+        images: str | os.PathLike[str] | Iterable[ImageLike],
+        *,
+        value_range: ValueRange | None = None,
+        tta: bool = False,
     ) -> Iterator[Result]:
         """Yield the results of many images, one at a time, in their order.
 
         `images` is a folder, a glob, a video, or an iterable of videos and of images as `predict` takes them. A video
         gives one result a frame, with the names frame-000001 and so on below the name of the video. For a folder or
-        glob, `inputs.output_names` gives the names, which all differ; other names are the stems of the files. A failed
-        image raises the errors of `predict`.
+        glob, `inputs.output_names` gives the names, which all differ; other names are the stems of the files. `tta` is
+        that of `predict`. A failed image raises the errors of `predict`.
         """
+        runner: Runner = FlippedRunner(self._runner) if tta else self._runner
         names: Iterable[Path | None] = repeat(None)
         if isinstance(images, str | os.PathLike):
             images = expand_inputs([os.fspath(images)])
@@ -102,9 +112,9 @@ class Model:
                 if takes.channels != 3:
                     raise band_count_error(path, 3, takes)
                 for number, frame in enumerate(read_frames(path), 1):
-                    yield segment(self._runner, frame, f"{name or path.stem}/frame-{number:06d}")
+                    yield segment(runner, frame, f"{name or path.stem}/frame-{number:06d}")
             else:
-                result = self.predict(image, value_range=value_range)
+                result = self.predict(image, value_range=value_range, tta=tta)
                 result.name = str(name or result.name)
                 yield result
 

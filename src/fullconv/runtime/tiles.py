@@ -1,7 +1,8 @@
-"""Tiled prediction: the labels of the whole image, with memory for one tile."""
+"""Tiled prediction, with memory for one tile, and the mean of an image and its mirror image."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from itertools import product
 
@@ -11,12 +12,15 @@ from fullconv.arrays import Float32, UInt8
 from fullconv.errors import UsageError
 from fullconv.geometry.tiles import MAX_TILES, Cut, choose_tile
 from fullconv.model_info import ModelInfo
-from fullconv.runtime.runner import Runner, label_maps
+from fullconv.runtime.runner import Runner, label_maps, largest
 
-__all__ = ["MAX_UNTILED_PIXELS", "Tile", "TiledRunner", "in_memory"]
+__all__ = ["MAX_FLIPPED_LOGITS", "MAX_UNTILED_PIXELS", "FlippedRunner", "Tile", "TiledRunner", "in_memory"]
 
 MAX_UNTILED_PIXELS = 4 * 2**20
 """Pixels above which an image in memory is computed in tiles automatically, of about as many pixels each."""
+
+MAX_FLIPPED_LOGITS = 2**28
+"""Logits (1 GiB) above which `FlippedRunner` labels an image in tiles; it holds three times as many."""
 
 Tile = tuple[Cut, Cut]
 """The rows and the columns of a tile."""
@@ -100,6 +104,55 @@ def in_memory(runner: Runner, size: tuple[int, int], max_pixels: int = MAX_UNTIL
     if size[0] * size[1] <= max_pixels or not runner.info.exact or isinstance(runner, TiledRunner):
         return runner
     return TiledRunner(runner, choose_tile(runner.info.windows, size, max_pixels))
+
+
+class FlippedRunner:
+    """A `Runner` that labels each image and its mirror image: test-time augmentation, in twice the time.
+
+    The probabilities of a pixel are the mean of the two softmaxes; the logits are their logarithms, at least that of
+    the smallest normal float32. Labels are those of the largest logit.
+
+    Tiles stay exact. A tile starts at a multiple of the network's period and has the size of the image modulo the
+    period, so its mirror image starts at a multiple of the period of the mirrored image. The halo of `info` is
+    the larger one of both sides.
+    """
+
+    def __init__(self, runner: Runner, max_logits: int = MAX_FLIPPED_LOGITS) -> None:
+        """Run `runner` twice. Images of more than `max_logits` logits are labelled in tiles, if these are exact."""
+        self.runner, self.max_logits = runner, max_logits
+
+    @property
+    def info(self) -> ModelInfo:
+        """The network, with the same halo on the left and on the right."""
+        info = self.runner.info
+        rows, columns = info.windows
+        return replace(info, windows=(rows, columns.with_halo(max(columns.before, columns.after))))
+
+    def logits(self, images: UInt8) -> Float32:
+        """Map N x H x W x C uint8 to N x K x H x W float32, the logarithms of the mean probabilities."""
+        mean = _softmax(self.runner.logits(images))
+        mean += _softmax(self.runner.logits(np.ascontiguousarray(images[:, :, ::-1])))[..., ::-1]
+        mean *= 0.5
+        np.maximum(mean, np.finfo(np.float32).tiny, out=mean)
+        return np.log(mean, out=mean)
+
+    def label_maps(self, images: UInt8) -> UInt8:
+        """Map N x H x W x C uint8 to N x H x W uint8 class ids."""
+        info, size = self.info, (images.shape[1], images.shape[2])
+        most = self.max_logits // (len(images) * info.labels.num_classes)
+        if info.exact and size[0] * size[1] > most:
+            tile = choose_tile(info.windows, size, most)
+            if tile[0] < size[0] or tile[1] < size[1]:
+                whole = FlippedRunner(self.runner, sys.maxsize)
+                return TiledRunner(whole, tile).label_maps(images)
+        return largest(self.logits(images))
+
+
+def _softmax(logits: Float32) -> Float32:
+    """Return the softmax over the classes of N x K x H x W logits."""
+    result: Float32 = np.exp(logits - logits.max(1, keepdims=True))
+    result /= result.sum(1, keepdims=True)
+    return result
 
 
 def _crop(images: UInt8, tile: Tile) -> UInt8:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,8 +13,11 @@ from torchvision.transforms import v2
 
 from fullconv.data.statistics import SPARSE
 from fullconv.labels import IGNORE_INDEX
+from fullconv.training.crops.camera import CAMERA, make_camera
+from fullconv.training.crops.rare import CopyPaste, RareClasses, choose_rare_pixel
+from fullconv.training.recipe import Recipe
 
-__all__ = ["GREY", "Augmentation", "BandJitter", "LabelledCrop", "RandomScale"]
+__all__ = ["GREY", "Augmentation", "BandJitter", "LabelledCrop", "RandomScale", "RareCrop", "make_augmentation"]
 
 GREY = (124, 116, 104)
 """The mean colour of ImageNet as RGB bytes."""
@@ -71,6 +75,32 @@ class LabelledCrop(v2.RandomCrop):  # type: ignore[misc]
         return params
 
 
+class RareCrop(LabelledCrop):
+    """With the probability `share`, a crop whose centre is on a pixel of a rare class, as near as the border allows.
+
+    Otherwise, and if the image has no rare class, it is the crop of `LabelledCrop`.
+    """
+
+    def __init__(self, side: int, share: float, rare: RareClasses, **options: Any) -> None:
+        super().__init__(side, **options)
+        self.share, self.rare = share, rare
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Return the position of the crop, the same for image and label map."""
+        params = super().make_params(flat_inputs)
+        if torch.rand(()).item() >= self.share:
+            return params
+        mask = next(entry for entry in flat_inputs if isinstance(entry, tv_tensors.Mask)).as_subclass(Tensor)
+        pixel = choose_rare_pixel(mask, self.rare)
+        if pixel is not None:
+            padding, crop = (params["padding"][1], params["padding"][0]), (params["height"], params["width"])
+            for name, position, before, side, length in zip(
+                ("top", "left"), pixel, padding, crop, mask.shape, strict=True
+            ):
+                params[name] = min(max(0, position + before - side // 2), length + 2 * before - side)
+        return params
+
+
 class BandJitter(v2.Transform):  # type: ignore[misc]
     """Random brightness and contrast for any number of channels: c * (b * x) + (1 - c) * the channel's mean of b * x.
 
@@ -104,24 +134,56 @@ class Augmentation:
     A call takes uint8 C x H x W and H x W. It returns uint8 C x crop x crop and crop x crop, or the whole pair if
     `crop` is 0. Padding is `fill` in the image, one byte per channel, and 255 in the label map. The saturation changes
     in RGB images only. All random numbers come from the seed of the call, so a sample does not depend on earlier ones.
+
+    `camera` are strengths of `crops.camera` by name. With `rare`, a share `rare_crops` of the crops are `RareCrop`s.
+    `paste` can be set to a `CopyPaste`, which changes the pair before its colours change.
     """
 
     def __init__(
-        self, crop: int, scale: tuple[float, float], flip: float, color: float, fill: tuple[int, ...] = GREY
+        self,
+        crop: int,
+        scale: tuple[float, float],
+        flip: float,
+        color: float,
+        fill: tuple[int, ...] = GREY,
+        *,
+        camera: Mapping[str, float] | None = None,
+        rare: RareClasses | None = None,
+        rare_crops: float = 0.0,
     ) -> None:
         padding = {tv_tensors.Image: fill, tv_tensors.Mask: IGNORE_INDEX}
         steps: list[v2.Transform] = [RandomScale(scale), v2.RandomHorizontalFlip(flip)]
-        if crop:
+        if crop and rare is not None and rare_crops:
+            steps.insert(1, RareCrop(crop, rare_crops, rare, pad_if_needed=True, fill=padding))
+        elif crop:
             steps.insert(1, LabelledCrop(crop, pad_if_needed=True, fill=padding))
+        self.geometry = v2.Compose(steps)
+        colors = make_camera(camera or {}, len(fill))
         if color > 0 and len(fill) != 3:
-            steps.append(BandJitter(color))
+            colors.insert(0, BandJitter(color))
         elif color > 0:
-            steps.append(v2.ColorJitter(brightness=color, contrast=color, saturation=color))
-        self.pipeline = v2.Compose(steps)
+            colors.insert(0, v2.ColorJitter(brightness=color, contrast=color, saturation=color))
+        self.colors = v2.Compose(colors) if colors else None
+        self.paste: CopyPaste | None = None
 
     def __call__(self, image: Tensor, target: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Return the augmented pair; equal seeds give equal pairs."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            output, mask = self.pipeline(tv_tensors.Image(image), tv_tensors.Mask(target))
+            output, mask = self.geometry(tv_tensors.Image(image), tv_tensors.Mask(target))
+            if self.paste is not None:
+                pasted = self.paste(output.as_subclass(Tensor), mask.as_subclass(Tensor))
+                output, mask = tv_tensors.Image(pasted[0]), tv_tensors.Mask(pasted[1])
+            if self.colors is not None:
+                output, mask = self.colors(output, mask)
         return output.as_subclass(Tensor), mask.as_subclass(Tensor)
+
+
+def make_augmentation(
+    recipe: Recipe, crop: int, fill: tuple[int, ...] = GREY, rare: RareClasses | None = None
+) -> Augmentation:
+    """Return the augmentation of a recipe for crops of this side, without `paste`."""
+    camera = {name: float(getattr(recipe, name)) for name in CAMERA}
+    return Augmentation(
+        crop, recipe.scale, recipe.flip, recipe.color, fill, camera=camera, rare=rare, rare_crops=recipe.rare_crops
+    )

@@ -9,24 +9,25 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.fabric import Fabric
 from pydantic import Field, FiniteFloat, TypeAdapter
 from torch import Tensor
+from torch.optim import Optimizer
 
 from fullconv.errors import Interrupted, ModelError
 from fullconv.files import atomic_write, write_text
 from fullconv.locks import hold_folder
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, save_net
-from fullconv.training.task import SegmentationTask
+from fullconv.ranks import is_main_process
+from fullconv.training.task import SegmentationTask, sum_over_processes
 from fullconv.watchdog import note_handled, set_patience
 
 __all__ = ["Checkpointing", "RunState", "damaged_checkpoint", "hold_run", "load_state"]
@@ -42,7 +43,8 @@ class RunState:
     """The progress of a run.
 
     `step` is the number of steps done, `validated` the step of the last validation, `seconds` the time spent, `best`
-    the best mIoU so far. `losses` are those since the last validation, `rows` those of metrics.csv.
+    the best mIoU so far. `losses` are those since the last validation, `rows` those of metrics.csv. `total` is the
+    number of steps of the run, `every` that from one validation to the next; 0 in checkpoints of older versions.
     """
 
     step: Annotated[int, Field(ge=0)] = 0
@@ -51,18 +53,17 @@ class RunState:
     best: Annotated[FiniteFloat, Field(ge=-1, le=1)] = -1.0
     losses: list[float] = field(default_factory=list)
     rows: list[dict[str, float]] = field(default_factory=list)
+    total: Annotated[int, Field(ge=0)] = 0
+    every: Annotated[int, Field(ge=0)] = 0
 
 
 @contextmanager
 def hold_run(out: Path) -> Iterator[None]:
-    """Be the only process that writes the folder of a run, a ladder or folds. Raises FullconvError for the second one.
+    """Be the only process that writes the folder of a run, a ladder or folds. Raises FullconvError for a second one.
 
-    Processes that Lightning starts for further devices write nothing.
+    The other processes of the same training write nothing, and wait for nothing.
     """
-    if rank_zero_only.rank:  # type: ignore[attr-defined]
-        yield
-        return
-    with hold_folder(out):
+    with hold_folder(out) if is_main_process() else nullcontext():
         yield
 
 
@@ -99,11 +100,12 @@ def damaged_checkpoint(path: Path, reason: str) -> ModelError:
     return ModelError(message, code="unreadable-checkpoint")
 
 
-class Checkpointing(Callback):
-    """A callback that saves every few minutes, after each validation and on a signal.
+class Checkpointing:
+    """Saves a run every few minutes, after each validation and on a signal.
 
     It writes into the run folder: last.ckpt (everything needed to resume), last.safetensors, best.safetensors (the best
-    mIoU on the validation images) and metrics.csv. Every file is written atomically.
+    mIoU on the validation images) and metrics.csv. Every file is written atomically. Of several processes, `fabric`
+    makes the first one write, and makes all stop at the same step.
     """
 
     def __init__(self, out: Path, saved: Saved, state: RunState, steps_per_epoch: int, save_minutes: float) -> None:
@@ -112,39 +114,31 @@ class Checkpointing(Callback):
         self.started = time.monotonic() - state.seconds
         self.saved_at = time.monotonic()
         self.stop: str | None = None
-        self.optimizer_states: list[dict[str, Any]] = []
+        self.fabric: Fabric | None = None
         self._handlers: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the state of the optimizer, and handle SIGINT, SIGTERM and SIGHUP until the run ends."""
-        for optimizer, values in zip(trainer.optimizers, self.optimizer_states, strict=False):
-            try:
-                optimizer.load_state_dict(values)
-            except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-                reason = "the state of its optimizer does not fit the network"
-                raise damaged_checkpoint(self.out / "last.ckpt", reason) from error
-        if threading.current_thread() is threading.main_thread():
-            set_patience(STEP_SECONDS)
-            stopping = {signal.SIGINT, signal.SIGTERM}
-            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
-                stopping.add(signal.SIGHUP)
+    @contextmanager
+    def handle_signals(self) -> Iterator[None]:
+        """Stop at SIGINT, SIGTERM or SIGHUP after the current step, when everything is saved.
+
+        A second signal ends the training at once. Only the main thread can handle signals.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        set_patience(STEP_SECONDS)
+        stopping: set[int] = {signal.SIGINT, signal.SIGTERM}
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+            stopping.add(signal.SIGHUP)
+        try:
             for number in stopping:
                 self._handlers[number] = signal.signal(number, self._on_signal)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Restore the former signal handlers."""
-        self._restore_handlers()
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the former signal handlers before Lightning's teardown, which ignores signals."""
-        self._restore_handlers()
-        self._raise_if_stopped()
-
-    def _restore_handlers(self) -> None:
-        set_patience()
-        while self._handlers:
-            number, handler = self._handlers.popitem()
-            signal.signal(number, handler)
+            yield
+        finally:
+            set_patience()
+            while self._handlers:
+                number, handler = self._handlers.popitem()
+                signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         note_handled()
@@ -152,33 +146,55 @@ class Checkpointing(Callback):
             raise KeyboardInterrupt
         self.stop = signal.Signals(number).name
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save after `save_minutes`, or after a signal."""
-        due = time.monotonic() - self.saved_at > 60 * self.save_minutes
-        if due or self.stop:
-            self.save(trainer, pl_module)
-        self._raise_if_stopped()
+    def is_validation_due(self, task: SegmentationTask) -> bool:
+        """Return whether the current step is to be validated, and has not been validated yet."""
+        is_planned = task.step % self.state.every == 0 or task.step == task.total_steps
+        return task.step > self.state.validated and is_planned
 
-    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop after a signal without finishing the validation, which a resumed run repeats."""
-        if self.stop:
-            self.save(trainer, trainer.lightning_module)
-        self._raise_if_stopped()
+    def is_finished(self, task: SegmentationTask) -> bool:
+        """Return whether all steps are done, or the last validations were not better, as many as `patience`."""
+        best, since = -1.0, 0
+        for row in self.state.rows:
+            since = 0 if row["mean_iou"] > best else since + 1
+            best = max(best, row["mean_iou"])
+        return task.step >= task.total_steps or 0 < task.recipe.patience <= since
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def after_step(self, task: SegmentationTask, optimizer: Optimizer) -> None:
+        """Save after `save_minutes`. After a signal, save and raise Interrupted."""
+        if time.monotonic() - self.saved_at > 60 * self.save_minutes:
+            self.save(task, optimizer)
+        self.stop_after_signal(task, optimizer)
+
+    def after_validation(self, task: SegmentationTask, optimizer: Optimizer) -> None:
         """Add a row to metrics.csv, write the weights, and save."""
-        task = _task(pl_module)
-        if task.scores is None or trainer.sanity_checking:
-            return
+        scores = task.scores()
         self.state.validated = self.state.step = task.step
-        self.state.rows.append(self._row(task, task.scores))
+        self.state.rows.append(self._row(task, scores))
         task.losses.clear()
-        if trainer.is_global_zero:
-            self._write(task, task.scores)
-        self.state.best = max(self.state.best, task.scores.mean_iou)
-        self.save(trainer, pl_module)
+        if self.writes:
+            self._write(task, scores)
+        self.state.best = max(self.state.best, scores.mean_iou)
+        self.save(task, optimizer)
+
+    def stop_after_signal(self, task: SegmentationTask, optimizer: Optimizer) -> None:
+        """After a signal to any process, save and raise Interrupted. A resumed run repeats a validation."""
+        if self._is_stopping():
+            self.save(task, optimizer)
+            raise Interrupted(
+                f"stopped by {self.stop or 'a signal'} at step {self.state.step}; everything is saved in {self.out}. "
+                "Run the same command with --resume to continue.",
+                code="stopped-by-signal",
+            )
+
+    @property
+    def writes(self) -> bool:
+        """Return whether this process writes the run folder."""
+        return self.fabric is None or bool(self.fabric.is_global_zero)
+
+    def _is_stopping(self) -> bool:
+        """Return whether a signal has reached this process, or any other one; all get the same answer."""
+        signals = torch.tensor(int(self.stop is not None), device=self.fabric.device if self.fabric else None)
+        return bool(sum_over_processes(self.fabric, signals) > 0)
 
     def _row(self, task: SegmentationTask, scores: Scores) -> dict[str, float]:
         loss = sum(task.losses) / len(task.losses) if task.losses else float("nan")
@@ -207,30 +223,18 @@ class Checkpointing(Callback):
         writer.writerows(self.state.rows)
         write_text(self.out / "metrics.csv", text.getvalue())
 
-    def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def save(self, task: SegmentationTask, optimizer: Optimizer) -> None:
         """Write last.ckpt: weights, their average, optimizer and progress."""
-        task = _task(pl_module)
         self.state.step, self.state.losses = task.step, list(task.losses)
         self.state.seconds = time.monotonic() - self.started
         checkpoint = {
             "fullconv": vars(self.state),
             "state_dict": task.state_dict(),
-            "optimizer_states": [o.state_dict() for o in trainer.optimizers] or self.optimizer_states,
+            "optimizer_states": [optimizer.state_dict()],
+            "precision": {} if self.fabric is None else self.fabric.strategy.precision.state_dict(),
         }
-        if trainer.is_global_zero:
-            with atomic_write(self.out / "last.ckpt", errors=(RuntimeError,)) as temporary:
-                torch.save(checkpoint, temporary)
+        if not self.writes:
+            return
+        with atomic_write(self.out / "last.ckpt", errors=(RuntimeError,)) as temporary:
+            torch.save(checkpoint, temporary)
         self.saved_at = time.monotonic()
-
-    def _raise_if_stopped(self) -> None:
-        if self.stop:
-            raise Interrupted(
-                f"stopped by {self.stop} at step {self.state.step}; everything is saved in {self.out}. "
-                "Run the same command with --resume to continue.",
-                code="stopped-by-signal",
-            )
-
-
-def _task(module: LightningModule) -> SegmentationTask:
-    assert isinstance(module, SegmentationTask)
-    return module

@@ -20,6 +20,7 @@ from fullconv.metrics import Scores
 from fullconv.net.classifiers.user_file import path_of_code
 from fullconv.net.torch_runner import TorchRunner
 from fullconv.pages.parts import percent
+from fullconv.ranks import is_main_process
 from fullconv.report.folds import write_folds_page
 from fullconv.report.runs import Run
 from fullconv.report.verdict import find_majority_class
@@ -112,6 +113,8 @@ def _summarize(
         ],
         "mean_iou_interval": None if interval is None else [interval.low, interval.high],
     }
+    if not is_main_process():
+        return result
     write_text(out / "folds.json", json.dumps(values, indent=1))
     folds = [Run(f"fold {number}", run.folder, run.alarm) for number, run in enumerate(results, 1)]
     name = dataset.root.resolve().name

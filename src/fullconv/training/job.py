@@ -7,16 +7,20 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from fullconv.choices import (
+    Accelerator,
     ActivationName,
     DecoderName,
     Dilation,
     LateLayers,
+    LoggerName,
+    LossName,
     PaddingMode,
     RecipeName,
     Stride,
+    TrainPrecision,
     UpsampleMode,
 )
 from fullconv.data.archives import data_name
@@ -29,7 +33,7 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.choose import MODEL, Choice, choose
 from fullconv.training.recipe import RECIPES, Recipe, override
 
-__all__ = ["Job", "TrainingOptions", "make_job", "name_ladder_folder", "name_run_folder"]
+__all__ = ["Hardware", "Job", "TrainingOptions", "make_job", "name_ladder_folder", "name_run_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +46,32 @@ MAX_WIDTH = 4096
 CHOICES: Mapping[str, Any] = {
     "stride": Stride, "upsample": UpsampleMode, "padding": PaddingMode, "dilate": Dilation, "recipe": RecipeName,
     "decoder": DecoderName, "late": LateLayers, "activation": ActivationName,
+    "accelerator": Accelerator, "precision": TrainPrecision, "logger": LoggerName, "loss": LossName,
 }  # fmt: skip
 """The options that have a fixed set of values."""
+
+PRECISIONS: Mapping[TrainPrecision, Mapping[str, bool]] = {
+    "auto": {}, "bf16": {"bf16": True}, "fp16": {"bf16": False, "fp16": True}, "fp32": {"bf16": False},
+}  # fmt: skip
+"""The values of the recipe for each precision."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The devices of a training: `devices` on each of `nodes` machines, with one process for each device.
+
+    "auto" means all GPUs of the machine; on a CPU, one process. With torchrun or SLURM, their numbers count.
+    """
+
+    devices: int | Literal["auto"] = 1
+    nodes: int = 1
+    accelerator: Accelerator = "auto"
+
+    def check(self) -> None:
+        """Raise UsageError for numbers below 1."""
+        for name, value in (("devices", self.devices), ("nodes", self.nodes)):
+            if value != "auto" and value < 1:
+                raise UsageError(f"{name} is {value}; it must be at least 1", code="too-few-devices")
 
 
 @dataclass(frozen=True)
@@ -57,7 +85,12 @@ class TrainingOptions:
     - upsample, padding, dilate: how the skip network is built (see `NetSpec`).
     - decoder, decoder_width, context, late, activation: see `NetSpec`. decoder_width None: 64.
     - recipe: name of the recipe whose values are used.
-    - epochs, batch, crop, lr: values of the recipe. None: chosen from the data, or the value of the recipe.
+    - epochs, batch, crop, lr, loss: values of the recipe. None: chosen from the data, or the value of the recipe.
+    - teacher: a trained model with the same classes, whose logits the network imitates, too. unlabelled_images: a
+      folder of images without masks, which only the teacher labels.
+    - devices, nodes, accelerator: see `Hardware`. precision: the numbers in which the training computes.
+    - minutes: time of the training, instead of epochs. patience: validations without a better mIoU before the end.
+    - logger: where losses and scores are logged, in addition to metrics.csv.
     - values: other values of the recipe, by name.
     - by_data: whether settings that are None are chosen from the data. If not, the values of the recipe stay.
     """
@@ -81,12 +114,22 @@ class TrainingOptions:
     context: bool = False
     late: LateLayers = "keep"
     activation: ActivationName = "keep"
+    loss: LossName | None = None
+    teacher: str | os.PathLike[str] | None = None
+    unlabelled_images: str | os.PathLike[str] | None = None
+    devices: int | Literal["auto"] = 1
+    nodes: int = 1
+    accelerator: Accelerator = "auto"
+    precision: TrainPrecision = "auto"
+    minutes: float | None = None
+    patience: int | None = None
+    logger: LoggerName | None = None
 
     def check(self) -> None:
         """Raise UsageError for an unknown value of an option or of the recipe."""
         for name, literal in CHOICES.items():
             value, known = getattr(self, name), get_args(literal)
-            if value not in known and not (value is None and name in ("stride", "dilate")):
+            if value not in known and not (value is None and name in ("stride", "dilate", "logger", "loss")):
                 shown = ", ".join(map(str, known))
                 raise UsageError(f"{name} {value!r} is unknown; choose from {shown}", code="unknown-option-value")
         if self.head_width is not None and self.head_width < 1:
@@ -95,7 +138,22 @@ class TrainingOptions:
         if self.decoder_width is not None and (self.decoder == "paper" or not 1 <= self.decoder_width <= MAX_WIDTH):
             message = f"decoder_width is {self.decoder_width}; it is for --decoder refined, from 1 to {MAX_WIDTH}"
             raise UsageError(message, code="decoder-width-out-of-range")
+        if self.unlabelled_images is not None and self.teacher is None:
+            message = (
+                f"{self.unlabelled_images}: images without masks need a teacher that labels them; add --teacher RUN, "
+                "or leave out --unlabelled-images"
+            )
+            raise UsageError(message, code="needs-teacher")
+        if self.minutes is not None and self.epochs is not None:
+            message = "minutes and epochs both decide the length of the training; give one of them"
+            raise UsageError(message, code="minutes-and-epochs")
+        self.hardware.check()
         self.make_recipe()
+
+    @property
+    def hardware(self) -> Hardware:
+        """Return the devices of the training."""
+        return Hardware(self.devices, self.nodes, self.accelerator)
 
     def make_recipe(self) -> Recipe:
         """Return the recipe with the given values. Raises UsageError for unknown names and values."""
@@ -103,16 +161,21 @@ class TrainingOptions:
 
     def recipe_values(self) -> dict[str, Any]:
         """Return the given values of the recipe, by their names in the recipe."""
-        named = {"epochs": self.epochs, "batch_size": self.batch, "crop": self.crop, "lr": self.lr}
-        return {**{name: value for name, value in named.items() if value is not None}, **self.values}
+        named = {"epochs": self.epochs, "batch_size": self.batch, "crop": self.crop, "lr": self.lr, "loss": self.loss}
+        named |= {"minutes": self.minutes, "patience": self.patience}
+        return {
+            **{name: value for name, value in named.items() if value is not None},
+            **PRECISIONS[self.precision],
+            **self.values,
+        }
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that decides the outcome of a run, except the data.
+    """Everything that decides the outcome of a run, except the data; and the devices that compute it.
 
     `start` is a run folder. The network starts from its weights where they fit. `choices` are the reasons for the
-    values; they are written to the run folder.
+    values; they are written to the run folder. `teacher` and `unlabelled_images` are those of `TrainingOptions`.
     """
 
     spec: NetSpec
@@ -120,6 +183,10 @@ class Job:
     weights: str | None = None
     start: Path | None = None
     choices: tuple[Choice, ...] = ()
+    teacher: Path | None = None
+    unlabelled_images: Path | None = None
+    hardware: Hardware = Hardware()
+    logger: LoggerName | None = None
 
 
 def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStatistics | None = None) -> Job:
@@ -138,6 +205,8 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         named: dict[str, Any] = {"model": options.model, "stride": options.stride, "dilate": options.dilate}
         chosen = choose(statistics, recipe, values, **named, published=paper)
         model, stride, recipe, choices = chosen.model, chosen.stride, chosen.recipe, chosen.choices
+        if recipe.minutes is not None:
+            choices = tuple(_time_choice(choice, recipe.minutes) for choice in choices)
     model = make_absolute(model)
     if weights_from := describe_pretrained(model):
         logger.info(weights_from)
@@ -160,7 +229,26 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
     )
     spec.check()
     weights = os.fspath(options.weights)
-    return Job(spec, recipe, None if weights == "none" else weights, choices=choices)
+    teacher, unlabelled = (
+        None if path is None else Path(path) for path in (options.teacher, options.unlabelled_images)
+    )
+    return Job(
+        spec,
+        recipe,
+        None if weights == "none" else weights,
+        choices=choices,
+        teacher=teacher,
+        unlabelled_images=unlabelled,
+        hardware=options.hardware,
+        logger=options.logger,
+    )
+
+
+def _time_choice(choice: Choice, minutes: float) -> Choice:
+    """Return the choice; for the epochs, that the time decides."""
+    if choice.name != "epochs":
+        return choice
+    return Choice("epochs", f"those of {minutes:g} minutes", "the plan measures steps and validations, and counts them")
 
 
 def name_run_folder(data: Path, job: Job) -> Path:

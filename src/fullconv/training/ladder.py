@@ -13,6 +13,7 @@ from fullconv.data.formats.voc import is_paper_val
 from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.errors import UsageError
 from fullconv.files import write_text
+from fullconv.ranks import is_main_process
 from fullconv.report.ladder import write_ladder_page
 from fullconv.report.runs import Run
 from fullconv.training.checkpointing import hold_run
@@ -90,7 +91,8 @@ def climb(
             rung = replace(rung, start=rungs[-1].folder if rungs else None)
             result = train(dataset, rung, folder, statistics=statistics, resume=resume, on_progress=on_progress)
             rungs.append(Rung(rung.spec.name, result))
-            _write(rungs, dataset, out)
+            if is_main_process():
+                _write(rungs, dataset, out)
     return rungs
 
 
@@ -102,7 +104,7 @@ def _plan_rung(job: Job, rung: tuple[int, bool], index: int, epochs_each: Sequen
     if fixed:
         recipe = replace(recipe, val_every=1, frozen_stride=1)
     recipe.check()
-    return Job(spec, recipe, job.weights)
+    return Job(spec, recipe, job.weights, hardware=job.hardware)
 
 
 def find_published(dataset: DataSet) -> Published:

@@ -15,10 +15,13 @@ from fullconv.labels import IGNORE_INDEX
 from fullconv.net.fcn.network import FCN
 from fullconv.net.fcn.upsample import Upsample
 
-__all__ = ["compute_banded_loss", "iterate_banded_logits"]
+__all__ = ["BandLoss", "compute_banded_loss", "iterate_banded_logits", "sum_of_bands", "sum_weights"]
 
 BAND_BYTES = 8 * 2**20
 """Maximum bytes of logits in a band. Memory use is a few times as much while the loss of a band is computed."""
+
+BandLoss = Callable[[Tensor, range], Tensor]
+"""The loss of a band as a scalar, from its logits (N x K x rows x W) and the range of its rows."""
 
 
 def compute_banded_loss(
@@ -34,7 +37,29 @@ def compute_banded_loss(
     band. The forward pass already adds the gradient of each band to the gradient of the small score map, so memory
     never contains N x K x H x W floats.
     """
-    size = (target.shape[-2], target.shape[-1])
+
+    def of_band(logits: Tensor, rows: range) -> Tensor:
+        labels = target[:, rows.start : rows.stop].long()
+        return functional.cross_entropy(logits, labels, weights, ignore_index=IGNORE_INDEX, reduction="sum")
+
+    total = sum_of_bands(net, score, (target.shape[-2], target.shape[-1]), of_band, band_bytes=band_bytes)
+    return total / sum_weights(target, weights).clamp_min(1e-6) if normalized else total
+
+
+def sum_weights(target: Tensor, weights: Tensor) -> Tensor:
+    """Return the sum of the class weights over the labelled pixels of a uint8 target, as a float scalar."""
+    counts = torch.bincount(target.flatten(), minlength=IGNORE_INDEX + 1)[: len(weights)]
+    return (counts * weights).sum()
+
+
+def sum_of_bands(
+    net: FCN, score: Tensor, size: tuple[int, int], of_band: BandLoss, *, band_bytes: int = BAND_BYTES
+) -> Tensor:
+    """Return the sum of `of_band` over all bands of `net.upsample(score, size)`, with its gradient, as a scalar.
+
+    The forward pass computes the gradient with respect to `score` and to a learned kernel band by band, so a band's
+    logits are discarded before the next band.
+    """
     final = net.get_submodule(net.upscores[-1])
     learned = tuple(p for p in final.parameters() if p.requires_grad)
 
@@ -42,11 +67,8 @@ def compute_banded_loss(
         return net.upsample(coarse, size, rows)
 
     bands = list(_split_rows(net, (len(score), score.shape[1], *size), band_bytes))
-    total: Tensor = _BandedLoss.apply(upsample, bands, score, target, weights, *learned)
-    if not normalized:
-        return total
-    counts = torch.bincount(target.flatten(), minlength=IGNORE_INDEX + 1)[: len(weights)]
-    return total / (counts * weights).sum().clamp_min(1e-6)
+    total: Tensor = _BandedSum.apply(upsample, of_band, bands, score, *learned)
+    return total
 
 
 def iterate_banded_logits(
@@ -73,17 +95,16 @@ def _split_rows(net: FCN, shape: tuple[int, ...], band_bytes: int) -> Iterator[r
     yield from (range(*edges) for edges in pairwise([0, *range(first or rows, height, rows), height]))
 
 
-class _BandedLoss(torch.autograd.Function):
-    """The sum of the weighted cross-entropies. Forward computes the gradients; backward only scales them."""
+class _BandedSum(torch.autograd.Function):
+    """The sum of the losses of the bands. Forward computes the gradients; backward only scales them."""
 
     @staticmethod
     def forward(
         ctx: Any,
         upsample: Callable[[Tensor, range], Tensor],
+        of_band: BandLoss,
         bands: list[range],
         score: Tensor,
-        target: Tensor,
-        weights: Tensor,
         *learned: nn.Parameter,
     ) -> Tensor:
         sources = [score.detach().requires_grad_(), *learned] if any(ctx.needs_input_grad) else []
@@ -91,9 +112,7 @@ class _BandedLoss(torch.autograd.Function):
         total = score.new_zeros(())
         for rows in bands:
             with torch.set_grad_enabled(bool(sources)):
-                logits = upsample(sources[0] if sources else score, rows)
-                labels = target[:, rows.start : rows.stop].long()
-                loss = functional.cross_entropy(logits, labels, weights, ignore_index=IGNORE_INDEX, reduction="sum")
+                loss = of_band(upsample(sources[0] if sources else score, rows), rows)
             total += loss.detach()
             if sources:
                 for gradient, share in zip(gradients, torch.autograd.grad(loss, sources), strict=True):
@@ -105,4 +124,4 @@ class _BandedLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, seed: Tensor) -> tuple[Tensor | None, ...]:
         score, *learned = (seed * gradient for gradient in ctx.saved_tensors)
-        return None, None, score, None, None, *learned
+        return None, None, None, score, *learned

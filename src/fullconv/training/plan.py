@@ -8,13 +8,13 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fullconv.data.dataset import DataSet
 from fullconv.images import image_size
 from fullconv.net.fcn.network import FCN
 from fullconv.net.torch_runner import largest
-from fullconv.training.loss import compute_banded_loss, iterate_banded_logits
+from fullconv.training.loss import iterate_banded_logits
 from fullconv.training.progress import format_duration
 from fullconv.training.recipe import Recipe
 from fullconv.training.task import Batch, SegmentationTask, compute_scores
@@ -26,6 +26,9 @@ MOST_STEPS = 5
 
 MOST_SECONDS = 3.0
 """The time after which the plan measures no third step."""
+
+
+_PRECISION = {None: "float32", torch.bfloat16: "bfloat16 where it is safe", torch.float16: "float16 where it is safe"}
 
 
 @dataclass(frozen=True)
@@ -42,28 +45,43 @@ class Plan:
         return "\n".join(f"{name:<{width}}  {value}" for name, value in self.rows)
 
 
-def has_bf16(recipe: Recipe) -> bool:
-    """Return whether the run computes in bfloat16: as the recipe says, else if the processor supports it."""
-    if recipe.bf16 is not None:
-        return recipe.bf16
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported())
+def has_bf16(recipe: Recipe, device: torch.device | None = None) -> bool:
+    """Return whether the run computes in bfloat16: as the recipe says, else if the device is fast with it.
+
+    A `device` of None is `best_device`.
+    """
+    kind = (device or best_device()).type
+    if recipe.bf16 is not None or recipe.fp16:
+        return bool(recipe.bf16)
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return kind == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Batch, steps: int, bf16: bool) -> Plan:
-    """Return the plan of a run of `steps` steps per epoch, measured on a copy of the network.
+def make_plan(
+    dataset: DataSet,
+    task: SegmentationTask,
+    batch: Batch,
+    image: Batch,
+    steps: int,
+    every: int,
+    low: torch.dtype | None,
+    device: torch.device,
+    processes: int = 1,
+) -> Plan:
+    """Return the plan of a run of `steps` steps per epoch and `every` steps from one validation to the next.
 
-    The measurement runs some training steps on `batch` and validates one `image`.
+    The measurement runs some training steps of a copy of the network on `batch`, the share of this process, and
+    validates one `image`. `low` is the type of autocast, or None.
     """
     recipe, net, crop = task.recipe, task.net, "x".join(str(n) for n in batch[1].shape[-2:])
-    seconds, count, image_seconds = _measure(net, batch, image, task.weights, bf16)
+    seconds, count, image_seconds = _measure(task, batch, image, low, device)
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     total = sum(p.numel() for p in net.parameters())
     splits = ", ".join(f"{len(samples)} {name}" for name, samples in dataset.splits.items())
-    left = steps * recipe.epochs - task.step
-    validation = image_seconds * len(dataset.split("val"))
-    scoring = validation * -(-left // (steps * recipe.val_every))
+    left = task.total_steps - task.step
+    validation = image_seconds * -(-len(dataset.split("val")) // processes)
+    scoring = validation * -(-left // every)
     until = "to go" if task.step else "in total"
     crops = f"{crop}, batches of {recipe.batch_size}" if recipe.crop != 0 else f"whole images, such as {crop}"
     rows = (
@@ -73,32 +91,42 @@ def make_plan(dataset: DataSet, task: SegmentationTask, batch: Batch, image: Bat
         ("classes", f"{dataset.labels.num_classes}: {', '.join(dataset.labels.class_names)}"),
         ("network", f"{net.spec.name} on {net.spec.model}, {_format_parameters(total, trained)}"),
         ("crops", crops),
-        ("precision", "bfloat16 where it is safe, channels last" if bf16 else "float32, channels last"),
+        *([("processes", _processes(net, recipe, device, processes))] if processes > 1 else []),
+        ("precision", f"{_PRECISION[low]}, channels last"),
         ("rates", f"{task.base_rate():.2g} for pretrained layers, "
                   f"{task.base_rate() * recipe.head_lr_scale:.2g} for new layers"),
-        ("epochs", f"{recipe.epochs}, {steps} step{'s' * (steps > 1)} each" + f"; {task.step} done" * (task.step > 0)),
+        ("epochs", _epochs(task, steps)),
         ("time", f"{steps * seconds:.0f} s per epoch, {format_duration(left * seconds + scoring)} {until}, "
                  f"including {format_duration(scoring)} of validation (measured on {count} steps and one validation "
                  "image; corrected during the training)"),
-        ("memory", _memory()),
+        ("memory", _memory(device)),
     )  # fmt: skip
     return Plan(rows, seconds, validation)
 
 
-def _measure(net: FCN, batch: Batch, image: Batch, weights: Tensor, bf16: bool) -> tuple[float, int, float]:
+def _epochs(task: SegmentationTask, steps: int) -> str:
+    """Return the number of epochs, their steps, and those that are done, as text."""
+    minutes = task.recipe.minutes
+    text = f"{task.total_steps / steps:.3g}, {steps} step{'s' * (steps > 1)} each"
+    text += "" if minutes is None else f": {task.total_steps} steps fit into {minutes:g} minutes"
+    return text + f"; {task.step} done" * (task.step > 0)
+
+
+def _measure(
+    task: SegmentationTask, batch: Batch, image: Batch, low: torch.dtype | None, device: torch.device
+) -> tuple[float, int, float]:
     """Return the seconds of the fastest training step, the number of steps, and the seconds of a validation.
 
-    All are measured on a copy of `net`. There are two steps, and up to `MOST_STEPS` in `MOST_SECONDS`.
+    All are measured on a copy of the network. There are two steps, and up to `MOST_STEPS` in `MOST_SECONDS`.
     """
-    device = best_device()
-    net, weights = copy.deepcopy(net).train().to(device), weights.to(device)
+    net = copy.deepcopy(task.net).train().to(device)
     inputs, target = _on(device, batch)
     steps: list[float] = []
     with torch.random.fork_rng():
         while len(steps) < 2 or (len(steps) < MOST_STEPS and sum(steps) < MOST_SECONDS):
             start = time.perf_counter()
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                loss = compute_banded_loss(net, compute_scores(net, inputs, target), target, weights)
+            with torch.autocast(device.type, low, enabled=low is not None):
+                loss = task.compute_loss(net, inputs, target)
             torch.autograd.backward(loss)
             loss.item()
             steps.append(time.perf_counter() - start)
@@ -116,14 +144,26 @@ def _on(device: torch.device, batch: Batch) -> tuple[Tensor | list[Tensor], Tens
     return [m.to(device) for m in inputs] if isinstance(inputs, list) else inputs.to(device), batch[1].to(device)
 
 
+def _processes(net: FCN, recipe: Recipe, device: torch.device, count: int) -> str:
+    """Return how a batch is divided, and what that means for batch norm, as text."""
+    low, high = recipe.batch_size // count, -(-recipe.batch_size // count)
+    shares = low if low == high else f"{low} or {high}"
+    text = f"{count}; each batch of {recipe.batch_size} is divided, {shares} for each"
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules()):
+        return text
+    if device.type == "cuda":
+        return f"{text}; batch norm is synchronized"
+    return f"{text}; batch norm uses the share of its process, because torch synchronizes it on GPUs only"
+
+
 def best_device() -> torch.device:
-    """Return the device that training uses: a GPU if there is one, else the CPU."""
+    """Return the device of --accelerator auto: a GPU of NVIDIA if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _memory() -> str:
+def _memory(device: torch.device) -> str:
     """Return the peak memory of the measured steps, as text."""
-    if torch.cuda.is_available():
+    if device.type == "cuda":
         return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory at the peak of these steps"
     if sys.platform == "win32":
         return "not measured on Windows"

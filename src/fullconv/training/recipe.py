@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from fullconv.choices import RecipeName
+from fullconv.choices import LossName, RecipeName
 from fullconv.documents import parse_yaml
 from fullconv.errors import UsageError
 
@@ -19,9 +19,10 @@ __all__ = ["RECIPES", "Recipe", "default_recipe", "override", "paper_recipe"]
 
 ONE_OR_MORE = ("epochs", "val_every", "batch_size", "fixed_views", "frozen_stride")
 ZERO_OR_MORE = (
-    "crop", "flip", "ema", "warmup", "momentum", "bias_lr_scale", "head_lr_scale", "weight_decay", "power", "color",
-    "class_weight_power", "clip", "save_minutes", "workers",
+    "crop", "ema", "warmup", "momentum", "bias_lr_scale", "head_lr_scale", "weight_decay", "power", "color",
+    "class_weight_power", "clip", "save_minutes", "workers", "patience", "gamma", "blur", "noise",
 )  # fmt: skip
+SHARES = ("flip", "ohem_threshold", "ohem_share", "hue", "grey", "jpeg", "rare_crops", "copy_paste", "distill")
 
 
 @dataclass(frozen=True)
@@ -29,47 +30,83 @@ class Recipe:
     """Every number of a training; the defaults are those of `default_recipe`.
 
     - epochs: passes over the training images. val_every: epochs between validations.
-    - batch_size: crops per step and process. crop: side of the crops in pixels; None means 352, or less if all images
-      are smaller; 0 means whole images, one per step.
+    - batch_size: crops per step, divided over the processes. crop: side of the crops in pixels; None means 352, or less
+      if all images are smaller; 0 means whole images, one per step.
+    - minutes: time of the training with its validations, instead of `epochs`; None means that epochs count. patience:
+      validations without a better mIoU after which the training ends; 0 means that it does not end early.
+    - loss: cross-entropy; ohem, cross-entropy of hard pixels only, which are those whose class has a probability below
+      ohem_threshold, and at least ohem_share of the labelled pixels; or dice or lovasz, which are added to it.
     - optimizer: adamw, or sgd with momentum. normalized: whether the loss is the mean over pixels, or their sum.
     - lr: learning rate of the pretrained layers; None means 5e-4 if the backbone has batch norm, else 1e-4; with sgd,
       the published rates (see `paper_recipe`). head_lr_scale: factor for new layers. bias_lr_scale: factor for biases.
+    - layer_decay: the rate of a backbone layer is lr * layer_decay ** (stages above it); a stage is the layers whose
+      maps have one stride. 1 means the same rate for all.
     - weight_decay: for kernels, not for biases and norms. warmup: share of the steps. power: exponent of the decay to
       zero; 0 means a constant rate.
     - scale: bounds of the random resize. flip: probability. color: jitter of brightness, contrast, saturation.
+    - hue: largest turn of the colours, as a share of a full turn. gamma: random exposure, x ** g with g up to 1 + gamma
+      and down to 1 / (1 + gamma). grey: probability of a grey image. blur: largest deviation of a Gaussian in pixels;
+      noise: largest deviation in grey levels; jpeg: strength of JPEG compression, from 0 to 1; each for half of the
+      crops. What does not apply to the channels of the data is left out.
+    - rare_crops: share of the crops whose centre is on a pixel of a rare class, where the image has one. copy_paste:
+      probability that objects of rare classes from training images are pasted into a crop. A class is rare if it has
+      fewer pixels than the mean class; it is drawn in proportion to 1 / frequency.
+    - distill, temperature: with a teacher, the loss is (1 - distill) * loss + distill * temperature ** 2 * divergence
+      from the teacher at this temperature. unlabelled_share: share of images without masks in each batch, if there are
+      any; the other crops are labelled, so an epoch has more steps.
     - class_weight_power: the weight of a class is (median frequency / frequency) ** power; 0 means no weights.
     - ema: decay of the running average of the weights, which is validated and saved; 0 means no average.
     - frozen_stride: backbone layers whose maps are finer than this stride are not trained; 1 means none.
-    - bf16: autocast to bfloat16; None means if the processor supports it.
+    - bf16: autocast to bfloat16; None means if the device supports it. fp16: autocast to float16 on a GPU instead, with
+      scaled gradients.
     - clip: maximum norm of the gradients; 0 means no clipping.
     - fixed_views: crops of each image in the cache of FCN-32s-fixed.
-    - save_minutes: minutes between saves. workers: processes that load images.
+    - save_minutes: minutes between saves. workers: processes that load images; None means none on the CPU, and as many
+      as there are cores, up to 8, for each GPU.
     """
 
     epochs: int = 40
     val_every: int = 1
     batch_size: int = 8
     crop: int | None = None
+    loss: LossName = "cross-entropy"
+    ohem_threshold: float = 0.7
+    ohem_share: float = 0.1
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: float = 0.99
     normalized: bool = True
     lr: float | None = None
     bias_lr_scale: float = 1.0
     head_lr_scale: float = 5.0
+    layer_decay: float = 1.0
     weight_decay: float = 0.01
     warmup: float = 0.05
     power: float = 0.9
     scale: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
     color: float = 0.3
+    hue: float = 0.0
+    gamma: float = 0.0
+    grey: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    jpeg: float = 0.0
+    rare_crops: float = 0.0
+    copy_paste: float = 0.0
+    distill: float = 0.5
+    temperature: float = 1.0
+    unlabelled_share: float = 0.5
     class_weight_power: float = 0.25
     ema: float = 0.998
     frozen_stride: int = 1
     bf16: bool | None = None
+    fp16: bool = False
     clip: float = 5.0
+    minutes: float | None = None
+    patience: int = 0
     fixed_views: int = 2
     save_minutes: float = 3.0
-    workers: int = 0
+    workers: int | None = None
     seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,7 +139,7 @@ class Recipe:
         faults = [f"{name} must be a finite number" for name, value in values.items() if not isfinite(value)]
         least = dict.fromkeys(ONE_OR_MORE, 1) | dict.fromkeys(ZERO_OR_MORE, 0)
         faults += [f"{name} must be at least {low}" for name, low in least.items() if values.get(name, low) < low]
-        faults += ["flip must be from 0 to 1"] * (self.flip > 1)
+        faults += [f"{name} must be from 0 to 1" for name in SHARES if not 0 <= values[name] <= 1]
         faults += [f"{name} must be less than 1" for name in ("ema", "warmup", "momentum") if values[name] >= 1]
         faults += ["whole images (crop 0) differ in size: batch_size must be 1"] * (
             self.crop == 0 and self.batch_size > 1
@@ -111,6 +148,11 @@ class Recipe:
         faults += ["scale must be two numbers greater than 0, the smaller one first"] * (
             not 0 < self.scale[0] <= self.scale[1] < inf
         )
+        faults += ["layer_decay must be greater than 0, and at most 1"] * (not 0 < self.layer_decay <= 1)
+        faults += ["temperature must be greater than 0"] * (self.temperature <= 0)
+        faults += ["unlabelled_share must be between 0 and 1"] * (not 0 < self.unlabelled_share < 1)
+        faults += ["minutes must be greater than 0"] * (self.minutes is not None and self.minutes <= 0)
+        faults += ["bf16 and fp16 exclude each other"] * (bool(self.bf16) and self.fp16)
         faults += ["lr must be greater than 0"] * (self.lr is not None and self.lr <= 0)
         if faults:
             raise UsageError(f"recipe: {'; '.join(faults)}", code="invalid-recipe-value")

@@ -46,14 +46,17 @@ class SegmentationDataset(Dataset[Item]):
 
     `decoding` is the time in seconds that was spent on samples that stay in memory. The index of an item is a
     `Position`. The seed of its augmentation is made from `seed`, epoch and index. Training crops without any labelled
-    pixel are drawn again, and images without any label are not drawn.
+    pixel are drawn again, and images without any label are not drawn. `shares` is the number of processes on this
+    machine that keep their own decoded samples.
     """
 
-    def __init__(self, dataset: DataSet, split: str, augmentation: Augmentation | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, dataset: DataSet, split: str, augmentation: Augmentation | None = None, seed: int = 0, shares: int = 1
+    ) -> None:
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
         self.samples: tuple[Sample, ...] = dataset.split(split)
         self._cache: dict[int, tuple[Tensor, Tensor]] = {}
-        self._room = _free_memory() // 2
+        self._room = _free_memory() // 2 // shares
         self.decoding = 0.0
 
     def __len__(self) -> int:
@@ -100,34 +103,24 @@ class SegmentationDataset(Dataset[Item]):
 
 
 class BatchOrder(Sampler[list[Position]]):
-    """The batches of one epoch for one of `world` processes, from batch `start` on.
+    """The batches of one epoch, from batch `start` on.
 
     The order is a permutation that depends only on seed and epoch. The last batch is completed with the first samples
     of the epoch, so all batches have the same size.
     """
 
-    def __init__(
-        self,
-        samples: int,
-        batch_size: int,
-        *,
-        seed: int,
-        epoch: int,
-        start: int = 0,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        self.batch_size, self.epoch, self.start, self.rank, self.world = batch_size, epoch, start, rank, world
+    def __init__(self, samples: int, batch_size: int, *, seed: int, epoch: int, start: int = 0) -> None:
+        self.batch_size, self.epoch, self.start = batch_size, epoch, start
         order = torch.randperm(samples, generator=torch.Generator().manual_seed(make_seed(seed, epoch)))
-        self.batches = -(-samples // (batch_size * world))
-        self.order = order.repeat(-(-self.batches * batch_size * world // samples)).tolist()
+        self.batches = -(-samples // batch_size)
+        self.order = order.repeat(-(-self.batches * batch_size // samples)).tolist()
 
     def __len__(self) -> int:
         return self.batches - self.start
 
     def __iter__(self) -> Iterator[list[Position]]:
         for batch in range(self.start, self.batches):
-            first = (batch * self.world + self.rank) * self.batch_size
+            first = batch * self.batch_size
             yield [(self.epoch, index) for index in self.order[first : first + self.batch_size]]
 
 

@@ -1,29 +1,36 @@
-"""The Lightning module: loss, learning rates, the average of the weights, and validation."""
+"""One step of a training: loss, learning rates, the average of the weights, and validation."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from fullconv.errors import DataError, FullconvError
 from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.metrics import Scores
 from fullconv.net.fcn.network import FCN
+from fullconv.net.fcn.stages import count_stages_above
 from fullconv.net.torch_runner import largest
-from fullconv.training.loss import compute_banded_loss, iterate_banded_logits
+from fullconv.training.distill.teacher import Teacher, compute_imitation
+from fullconv.training.loss import iterate_banded_logits, sum_weights
+from fullconv.training.losses.objective import compute_loss
 from fullconv.training.one_value import explain_one_value
 from fullconv.training.recipe import Recipe
-from fullconv.training.samples import make_seed
 
-__all__ = ["Batch", "SegmentationTask", "compute_class_weights", "compute_scores", "freeze_below"]
+__all__ = [
+    "Batch",
+    "SegmentationTask",
+    "compute_class_weights",
+    "compute_scores",
+    "freeze_below",
+    "sum_over_processes",
+]
 
 Batch = tuple[Tensor | list[Tensor], Tensor, list[str]]
 """Images (or the maps of `FCN.encode`), uint8 label maps, and names."""
@@ -34,73 +41,122 @@ PUBLISHED_RATES = {32: 1e-10, 16: 1e-12, 8: 1e-14, 4: 1e-14, 2: 1e-14}
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-class SegmentationTask(LightningModule):
-    """The training of one network. `step` counts the optimizer steps since the start of the run."""
+class SegmentationTask(nn.Module):
+    """The training of one network, without its loop. A call is `training_step`.
+
+    `step` counts the optimizer steps since the start of the run, `losses` are those since the last validation, and
+    `confusion` is the K x K int64 matrix of the current validation: rows are true classes, columns predicted ones.
+    With several processes, `fabric` sums over them, and each call gets the process's share of a batch.
+    """
 
     weights: Tensor
+    confusion: Tensor
 
-    def __init__(self, net: FCN, recipe: Recipe, labels: LabelSet, weights: Tensor, total_steps: int) -> None:
+    def __init__(
+        self,
+        net: FCN,
+        recipe: Recipe,
+        labels: LabelSet,
+        weights: Tensor,
+        total_steps: int,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
         self.net, self.recipe, self.labels, self.total_steps = net, recipe, labels, total_steps
         self.average = _make_average(net, recipe.ema) if recipe.ema else None
         self.register_buffer("weights", weights, persistent=False)
-        self.confusion = MulticlassConfusionMatrix(labels.num_classes, ignore_index=IGNORE_INDEX)
+        counts = torch.zeros(labels.num_classes, labels.num_classes, dtype=torch.int64)
+        self.register_buffer("confusion", counts, persistent=False)
+        self.teacher = teacher
         self.step = 0
         self.losses: list[float] = []
-        self.scores: Scores | None = None
+        self.fabric: Fabric | None = None
+
+    @property
+    def processes(self) -> int:
+        """Return the number of processes that train together."""
+        return 1 if self.fabric is None else int(self.fabric.world_size)
 
     @property
     def best(self) -> FCN:
         """Return the network that is validated and saved: the average, if there is one."""
         return self.net if self.average is None else cast(FCN, self.average.module)
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed all random numbers of a step by its number, so a resumed run repeats them."""
-        torch.manual_seed(make_seed(self.recipe.seed, self.step, self.global_rank))
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the loss of `training_step`."""
+        return self.training_step(batch)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch. Raises FullconvError that names the batch if the loss is not finite."""
+    def training_step(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch, and note it. Raises FullconvError that names the batch if it is not finite."""
         inputs, target, names = batch
-        score = compute_scores(self.net, inputs, target)
-        loss = compute_banded_loss(self.net, score, target, self.weights, self.recipe.normalized)
+        share = self._share(target) if self.processes > 1 else None
+        loss = self.compute_loss(self.net, inputs, target, share)
         value = float(loss.detach())
+        if self.processes > 1:
+            value = float(sum_over_processes(self.fabric, loss)) / self.processes
         if not np.isfinite(value):
             raise FullconvError(
-                f"the loss became {value} at step {self.step}, on the batch {', '.join(names)}; check these images "
-                f"and masks, or lower the learning rate (--lr, now {self.learning_rate():.2g})",
+                f"the loss became {value} at step {self.step}, on the batch {', '.join(self._gather(names))}; check "
+                f"these images and masks, or lower the learning rate (--lr, now {self.learning_rate():.2g})",
                 code="loss-not-finite",
             )
         self.losses.append(value)
         return loss
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradients here, because Lightning's clipping does not support fused optimizers."""
-        if self.recipe.clip:
-            nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
+    def compute_loss(
+        self, net: FCN, inputs: Tensor | list[Tensor], target: Tensor, share: Tensor | int | None = None
+    ) -> Tensor:
+        """Return the loss of `net` on a batch, as the recipe says; `share` is a factor of that of the masks."""
+        score = compute_scores(net, inputs, target)
+        loss = compute_loss(net, score, target, self.weights.to(score.device), self.recipe)
+        loss = loss if share is None else loss * share
+        if self.teacher is None:
+            return loss
+        assert isinstance(inputs, Tensor)  # FCN-32s-fixed, whose inputs are maps, takes no teacher
+        recipe = self.recipe
+        other = compute_imitation(net, score, inputs, self.teacher, recipe.temperature, recipe.normalized)
+        other = other if recipe.normalized else other * self.processes
+        return (1 - recipe.distill) * loss + recipe.distill * other
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Run one step, count it, and update the average before any callback can save."""
-        super().optimizer_step(*args, **kwargs)
+    def _share(self, target: Tensor) -> Tensor | int:
+        """Return the factor of this process's loss, with which the mean over the processes is the loss of one process.
+
+        Processes have different numbers of labelled pixels, and DDP takes the mean of their gradients.
+        """
+        if not self.recipe.normalized:
+            return self.processes
+        weight = sum_weights(target, self.weights)
+        return weight * self.processes / sum_over_processes(self.fabric, weight).clamp_min(1e-6)
+
+    def _gather(self, names: list[str]) -> list[str]:
+        """Return the names of the samples of all processes."""
+        shares = [names] * self.processes
+        if self.processes > 1:
+            torch.distributed.all_gather_object(shares, names)
+        return [name for share in shares for name in share]
+
+    def finish_step(self) -> None:
+        """Count a step of the optimizer, and update the average."""
         self.step += 1
         if self.average is not None:
             self.average.update_parameters(self.net)
 
-    def on_validation_epoch_start(self) -> None:
-        """Reset the confusion matrix."""
-        self.confusion.reset()
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count the labels of one image at full resolution, in float32, as prediction does."""
+    @torch.no_grad()
+    def validation_step(self, batch: Batch) -> None:
+        """Add one image to the confusion matrix: labels at full resolution, in float32, as prediction computes them."""
         inputs, target, _ = batch
-        with torch.autocast(self.device.type, enabled=False):
+        classes = len(self.confusion)
+        with torch.autocast(self.confusion.device.type, enabled=False):
             score = compute_scores(self.best, inputs, target)
             for rows, logits in iterate_banded_logits(self.best, score, (target.shape[-2], target.shape[-1])):
-                self.confusion.update(largest(logits), target[:, rows.start : rows.stop].long())
+                true, predicted = target[:, rows.start : rows.stop].long(), largest(logits)
+                counted = true != IGNORE_INDEX
+                cells = true[counted] * classes + predicted[counted]
+                self.confusion += torch.bincount(cells, minlength=classes**2).view(classes, classes)
 
-    def on_validation_epoch_end(self) -> None:
-        """Compute the scores of the images of all processes."""
-        confusion = self.confusion.compute().cpu().numpy().astype(np.int64)
-        self.scores = Scores.from_confusion(confusion, self.labels.class_names)
+    def scores(self) -> Scores:
+        """Return the scores of the confusion matrix."""
+        return Scores.from_confusion(self.confusion.cpu().numpy(), self.labels.class_names)
 
     def base_rate(self) -> float:
         """Return the learning rate of pretrained layers: the value of the recipe, or the default for this network."""
@@ -115,26 +171,37 @@ class SegmentationTask(LightningModule):
         """Return the rate of pretrained layers at the current step: linear warm-up, then polynomial decay."""
         return self.base_rate() * _schedule(self.step, self.total_steps, self.recipe)
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def make_optimizer(self) -> torch.optim.Optimizer:
         """Make AdamW or SGD with parameter groups: pretrained or new layers, kernels or biases and norms."""
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        above = count_stages_above(self.net)
         for name, parameter in self.net.named_parameters():
             if parameter.requires_grad:
                 rate = self.base_rate() * (1 if self.net.is_pretrained(name) else self.recipe.head_lr_scale)
+                module = name.removeprefix("backbone.").rpartition(".")[0] if name.startswith("backbone.") else ""
+                rate *= self.recipe.layer_decay ** above.get(module, 0)
                 rate *= self.recipe.bias_lr_scale if name.endswith(".bias") else 1
                 decay = self.recipe.weight_decay if parameter.ndim > 1 else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)
-        settings = [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
-        optimizer: torch.optim.Optimizer = (
-            torch.optim.AdamW(settings, fused=True)
-            if self.recipe.optimizer == "adamw"
-            else torch.optim.SGD(settings, lr=self.base_rate(), momentum=self.recipe.momentum)
-        )
-        start = self.step
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: _schedule(start + step, self.total_steps, self.recipe)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
+        settings = [
+            {"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
+        ]
+        if self.recipe.optimizer == "adamw":
+            return torch.optim.AdamW(settings, fused=not self.recipe.fp16)  # the fused one cannot be clipped in fp16
+        return torch.optim.SGD(settings, lr=self.base_rate(), momentum=self.recipe.momentum)
+
+    def set_rates(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set the learning rates of the current step."""
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * _schedule(self.step, self.total_steps, self.recipe)
+
+
+def sum_over_processes(fabric: Fabric | None, value: Tensor) -> Tensor:
+    """Return the sum of a tensor over the processes of a training; the tensor itself where there is only one."""
+    if fabric is None or fabric.world_size == 1:
+        return value
+    return cast(Tensor, fabric.all_reduce(value.detach().clone(), reduce_op="sum"))
 
 
 def compute_scores(net: FCN, inputs: Tensor | list[Tensor], target: Tensor) -> Tensor:

@@ -2,54 +2,60 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import warnings
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.loops.progress import _ProcessedTracker
+from lightning.fabric import Fabric
 
 from fullconv.data.channels import measure_channels
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.documents import dump_yaml
-from fullconv.errors import ModelError, UsageError
-from fullconv.evaluation.measure import measure
 from fullconv.files import write_text
 from fullconv.net.checkpoint import Saved, load_net
 from fullconv.net.classifiers.user_file import path_of_code
+from fullconv.net.fcn.depthwise import speed_up_depthwise
 from fullconv.net.fcn.network import FCN, build, rebuild
-from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.surgery.convolutionalize import transplant
-from fullconv.net.torch_runner import TorchRunner
-from fullconv.report.page import write_report
-from fullconv.report.source import read_scores, read_settings, read_source
+from fullconv.ranks import is_main_process, is_started_by_others
 from fullconv.training.augment import GREY
 from fullconv.training.checkpointing import Checkpointing, RunState, damaged_checkpoint, hold_run, load_state
+from fullconv.training.crops.rare import RareClasses
 from fullconv.training.data_module import DataModule
+from fullconv.training.distill.teacher import load_teacher
 from fullconv.training.frozen_features import freeze_all_but_score
 from fullconv.training.job import Job, TrainingOptions, make_job
 from fullconv.training.one_value import allow_one_value
 from fullconv.training.plan import Plan, has_bf16, make_plan
 from fullconv.training.progress import OnProgress, Progress, TimeLeft, TrainResult
-from fullconv.training.progress_callback import ProgressCallback
 from fullconv.training.recipe import Recipe
+from fullconv.training.run.devices import (
+    autocast_type,
+    check_batch,
+    count_devices,
+    explain_failures,
+    main_process_first,
+    make_fabric,
+)
+from fullconv.training.run.loggers import make_logger
+from fullconv.training.run.loop import fit
+from fullconv.training.run.processes import run_in_processes
+from fullconv.training.run.reports import Reports
+from fullconv.training.run.result import finish, read_result, warn
+from fullconv.training.run.schedule import Schedule, measure_step, schedule_by_epochs, schedule_by_minutes
+from fullconv.training.run.settings import check_run, describe_settings
 from fullconv.training.task import SegmentationTask, compute_class_weights, freeze_below
 
 __all__ = ["estimate", "train"]
 
 logger = logging.getLogger(__name__)
-
-MAY_DIFFER = {"save_minutes", "workers", "choices", "range", "notes", "fullconv", "torch", "code_sha256"}
-"""Settings that may differ when a run resumes, because they do not change its outcome."""
 
 
 def train(
@@ -69,7 +75,7 @@ def train(
 
     Raises UsageError if `out` contains a run and `resume` is not set, or if that run has other settings; DataError if
     the data have faults; FullconvError if another process is writing `out`; Interrupted after a signal, when everything
-    is saved.
+    is saved. With several devices, the failure of one process ends all, and the error names the rank.
     """
     with nullcontext() if resume and (out / "scores.json").is_file() else hold_run(out):  # a finished run is only read
         return _train(dataset, job, out, statistics, resume, on_progress)
@@ -86,23 +92,67 @@ def _train(
     """Train in a folder that no other process writes."""
     job = _set_channels(job, dataset)
     statistics = statistics or read_statistics(dataset, "train", "val")
-    settings = _describe_settings(dataset, job, statistics)
-    _check_run(out, settings, resume)
+    settings = describe_settings(dataset, job, statistics)
+    check_run(out, settings, resume)
     if (out / "scores.json").is_file():
-        return _warn(_read_result(out, job))
+        return warn(read_result(out, job))
+    arguments = dataset, job, out, statistics, settings
+    if not is_started_by_others() and (count := count_devices(job.hardware)) > 1:
+        check_batch(job.recipe, count)
+        seconds = run_in_processes(fit_here, arguments, count, on_progress)
+        return warn(finish(dataset, job, out, seconds))
+    seconds = fit_here(*arguments, on_progress)
+    with main_process_first():  # the others wait until it has written the files, and read them
+        return warn(finish(dataset, job, out, seconds) if is_main_process() else read_result(out, job))
+
+
+def fit_here(
+    dataset: DataSet,
+    job: Job,
+    out: Path,
+    statistics: DataSetStatistics,
+    settings: Mapping[str, Any],
+    on_progress: OnProgress | None,
+) -> float:
+    """Run this process's share of all steps that are left, and return the seconds of all sittings."""
+    fabric = make_fabric(job.hardware, job.recipe)
+    with explain_failures(fabric, job.recipe):
+        return _fit(fabric, dataset, job, out, statistics, settings, on_progress)
+
+
+def _fit(
+    fabric: Fabric,
+    dataset: DataSet,
+    job: Job,
+    out: Path,
+    statistics: DataSetStatistics,
+    settings: Mapping[str, Any],
+    on_progress: OnProgress | None,
+) -> float:
+    """Prepare the run, restore it from its checkpoint if it has one, and run the loop."""
     state, checkpoint = load_state(out / "last.ckpt") if (out / "last.ckpt").is_file() else (RunState(), None)
-    run = _prepare(dataset, job, statistics, on_progress)
-    if checkpoint is None:
-        write_text(out / "recipe.yaml", dump_yaml(settings))
+    start = time.monotonic()
+    run = _prepare(fabric, dataset, job, statistics, on_progress)
+    if state.total == 0:
+        schedule = run.schedule(dataset, start)
+        state.total, state.every = schedule.steps, schedule.every
+    run.task.total_steps = state.total
+    if checkpoint is None and fabric.is_global_zero:
+        planned = {"steps": state.total, "every": state.every}
+        write_text(out / "recipe.yaml", dump_yaml({**settings, "schedule": planned}))
     _restore(run.task, state, checkpoint, out / "last.ckpt")
-    plan = run.plan(dataset)
+    plan = run.plan(dataset, state.every)
     logger.info(plan.text())
     saved = Saved(run.task.net.spec, dataset.labels, {"settings": settings})
     checkpointing = Checkpointing(out, saved, state, run.steps, job.recipe.save_minutes)
-    checkpointing.optimizer_states = checkpoint["optimizer_states"] if checkpoint else []
-    time_left = TimeLeft(plan.step_seconds, plan.validation_seconds, run.steps * job.recipe.val_every)
-    _fit(run, checkpointing, ProgressCallback(checkpointing, job.spec.name, on_progress, time_left))
-    return _warn(_finish(dataset, job, out, checkpointing.state.seconds))
+    time_left = TimeLeft(plan.step_seconds, plan.validation_seconds, state.every)
+    log = make_logger(job.logger, out, run.task.step) if job.logger and fabric.is_global_zero else None
+    reports = Reports(run.task, run.data, checkpointing, on_progress, time_left, log)
+    try:
+        fit(fabric, run.task, run.data, checkpointing, reports, checkpoint)
+    finally:
+        reports.finish("success" if checkpointing.is_finished(run.task) else "failed")
+    return checkpointing.state.seconds
 
 
 def estimate(dataset: DataSet) -> tuple[tuple[str, str], ...]:
@@ -112,7 +162,8 @@ def estimate(dataset: DataSet) -> tuple[tuple[str, str], ...]:
     """
     statistics = read_statistics(dataset, "train", "val")
     job = _set_channels(make_job(dataset, TrainingOptions(), statistics), dataset)
-    plan = _prepare(dataset, job, statistics).plan(dataset)
+    run = _prepare(make_fabric(job.hardware, job.recipe), dataset, job, statistics)
+    plan = run.plan(dataset, run.steps * job.recipe.val_every)
     return tuple(row for row in plan.rows if row[0] in ("epochs", "time", "memory"))
 
 
@@ -122,96 +173,55 @@ class _Run:
 
     task: SegmentationTask
     data: DataModule
-    trainer: Trainer
+    fabric: Fabric
     steps: int
-    bf16: bool
 
-    def plan(self, dataset: DataSet) -> Plan:
+    def plan(self, dataset: DataSet, every: int) -> Plan:
         """Measure the plan on the first batch and the first validation image."""
-        data = self.data
-        example = next(iter(data.loader(data.order(0))))
-        return make_plan(dataset, self.task, example, data.val_example(), self.steps, self.bf16)
+        fabric, batch, image = self.fabric, next(self.data.batches(0, 1)), self.data.first_image()
+        low = autocast_type(self.task.recipe, fabric.device)
+        return make_plan(dataset, self.task, batch, image, self.steps, every, low, fabric.device, fabric.world_size)
+
+    def schedule(self, dataset: DataSet, start: float) -> Schedule:
+        """Return the steps and validations: those of the recipe's epochs, or those that fit into its minutes.
+
+        The time counts from `start`. The first process measures for all.
+        """
+        recipe = self.task.recipe
+        if recipe.minutes is None:
+            return schedule_by_epochs(recipe, self.steps)
+        validation = self.plan(dataset, self.steps).validation_seconds
+        step = measure_step(self.task, self.data, self.fabric, autocast_type(recipe, self.fabric.device))
+        left = 60 * recipe.minutes - (time.monotonic() - start)
+        return schedule_by_minutes(*self.fabric.broadcast((left, step, validation)))
 
 
-def _prepare(dataset: DataSet, job: Job, statistics: DataSetStatistics, on_progress: OnProgress | None = None) -> _Run:
-    recipe = job.recipe
+def _prepare(
+    fabric: Fabric, dataset: DataSet, job: Job, statistics: DataSetStatistics, on_progress: OnProgress | None = None
+) -> _Run:
+    recipe, device = job.recipe, fabric.device
     torch.manual_seed(recipe.seed)
     net = _build_network(job, dataset).to(memory_format=torch.channels_last)
     allow_one_value(net)
-    data, bf16 = DataModule(dataset, recipe, _mean_bytes(net)), has_bf16(recipe)
+    speed_up_depthwise(net)
+    rank, processes = fabric.global_rank, fabric.world_size
+    fill, rare = _mean_bytes(net), RareClasses.of(statistics)
+    data = DataModule(dataset, recipe, fill, rare, device=device, rank=rank, processes=processes)
+    if job.unlabelled_images is not None:
+        data.mix_in(job.unlabelled_images)
     _freeze(net, recipe)
     if net.spec.fixed:
-        report = on_progress or (lambda progress: None)
+        report, bf16 = on_progress or (lambda progress: None), has_bf16(recipe, device)
         data.encode_with(net, bf16, lambda done, total: report(Progress(net.spec.name, "features", done, total)))
     weights = compute_class_weights(np.array(statistics.pixels), recipe.class_weight_power)
-    trainer = _trainer(recipe, bf16)
-    steps = data.steps_per_epoch(trainer.world_size)
-    task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs)
-    return _Run(task, data, trainer, steps, bf16)
+    steps = data.steps_per_epoch()
+    teacher = None if job.teacher is None else load_teacher(job.teacher, dataset)
+    task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs, teacher)
+    return _Run(task, data, fabric, steps)
 
 
 def _set_channels(job: Job, dataset: DataSet) -> Job:
     return replace(job, spec=replace(job.spec, channels=dataset.channels, value_range=dataset.value_range))
-
-
-def _describe_settings(dataset: DataSet, job: Job, statistics: DataSetStatistics) -> dict[str, Any]:
-    """Return the content of recipe.yaml: everything that the outcome depends on."""
-    choices = {choice.name: {"value": choice.value, "reason": choice.reason} for choice in job.choices}
-    return {
-        "fullconv": version("fullconv"),
-        "torch": version("torch"),
-        "data": str(dataset.root),
-        "layout": dataset.layout,
-        "class_names": list(dataset.labels.class_names),
-        "reading": {
-            "options": dataset.options.to_dict(),
-            "notes": list(dataset.notes),
-            "pixels": dict(zip(statistics.class_names, statistics.pixels, strict=True)),
-        },
-        "samples": {name: len(samples) for name, samples in dataset.splits.items()},
-        **({} if dataset.range_facts is None else {"range": vars(dataset.range_facts)}),
-        "network": job.spec.to_dict(),
-        "weights": job.weights,
-        "start": str(job.start) if job.start else None,
-        "recipe": job.recipe.to_dict(),
-        **({"choices": choices} if choices else {}),
-    }
-
-
-def _check_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
-    """Raise UsageError if the folder contains a run that cannot be resumed with these settings."""
-    if not any((out / name).exists() for name in ("last.ckpt", "scores.json")):
-        return
-    if not resume:
-        message = f"{out} already contains a run; add --resume to continue it, or name another folder with --out"
-        raise UsageError(message, code="run-exists")
-    before = read_settings(out / "recipe.yaml")
-    try:
-        before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # with newer options
-    except (KeyError, TypeError, ValueError) as error:
-        message = f"{out / 'recipe.yaml'} is damaged ({error}); restore it, or move it away"
-        raise ModelError(message, code="damaged-run-folder") from error
-    differ = [
-        f"{name} was {old!r}, now {new!r}"
-        for name, (old, new) in _compare_settings(before, json.loads(json.dumps(dict(values)))).items()
-    ]
-    if differ:
-        message = f"{out} was trained with other settings, so it cannot be resumed: {'; '.join(differ)}"
-        raise UsageError(message, code="run-settings-differ")
-
-
-def _compare_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the settings that differ, by name, with the old and the new value."""
-    differ: dict[str, tuple[Any, Any]] = {}
-    for name in [*before, *(key for key in now if key not in before)]:
-        old, new = before.get(name), now.get(name)
-        if name in MAY_DIFFER:
-            continue
-        if isinstance(old, dict) and isinstance(new, dict):
-            differ |= _compare_settings(old, new)
-        elif old != new:
-            differ[name] = (old, new)
-    return differ
 
 
 def _build_network(job: Job, dataset: DataSet) -> FCN:
@@ -249,76 +259,3 @@ def _restore(task: SegmentationTask, state: RunState, checkpoint: Mapping[str, A
         if state.step > task.total_steps:
             raise damaged_checkpoint(path, f"it is at step {state.step} of {task.total_steps}")
         task.step, task.losses = state.step, list(state.losses)
-
-
-def _trainer(recipe: Recipe, bf16: bool) -> Trainer:
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    return Trainer(
-        max_epochs=recipe.epochs,
-        precision="bf16-mixed" if bf16 else "32-true",
-        check_val_every_n_epoch=recipe.val_every,
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-    )
-
-
-def _fit(run: _Run, checkpointing: Checkpointing, reports: ProgressCallback) -> None:
-    """Run the remaining steps. If a signal interrupted a validation, repeat it first."""
-    trainer, task, data = run.trainer, run.task, run.data
-    recipe, steps = task.recipe, checkpointing.steps_per_epoch
-    trainer.callbacks += [checkpointing, reports]  # type: ignore[attr-defined]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        if task.step > checkpointing.state.validated and task.step % (steps * recipe.val_every) == 0:
-            trainer.validate(task, data, verbose=False)
-        done = task.step // steps
-        trainer.fit_loop.epoch_progress.current = _ProcessedTracker(done, done, done, done)
-        if done < recipe.epochs:
-            trainer.fit(task, data)
-
-
-def _finish(dataset: DataSet, job: Job, out: Path, seconds: float) -> TrainResult:
-    """Score the best weights as `evaluate` does, and write report.html, model.onnx and scores.json."""
-    runner = TorchRunner.load(out, code=path_of_code(job.spec.model))
-    measured = measure(runner, dataset, "val")
-    parameters = sum(p.numel() for p in runner.net.parameters())
-    alarm = write_report(out / "report.html", measured, read_source(out)).alarm
-    model = None if alarm else _export(out, job)
-    seconds = round(seconds, 1)  # as a resumed run reads it
-    run = {"seconds": seconds, "parameters": parameters, "network": runner.net.spec.name, "alarm": alarm}
-    write_text(out / "scores.json", json.dumps({**measured.scores.to_dict(), "run": run}, indent=1))
-    return TrainResult(out, measured.scores, seconds, parameters, alarm, model)
-
-
-def _export(out: Path, job: Job) -> Path | None:
-    """Write model.onnx unless it exists. Without an ONNX form, log the reason and return None."""
-    from fullconv.onnx_export import export
-
-    target = out / "model.onnx"
-    try:
-        if not target.exists():
-            export(out, target, code=path_of_code(job.spec.model))
-    except ModelError as error:
-        logger.info(f"model.onnx was not written: {error}")
-        return None
-    return target
-
-
-def _read_result(out: Path, job: Job) -> TrainResult:
-    """Return the result of a finished run. If its model.onnx is missing, write it again."""
-    scores, run = read_scores(out / "scores.json")
-    alarm = run.get("alarm", "")
-    model = None if alarm else _export(out, job)
-    return TrainResult(out, scores, run["seconds"], run["parameters"], alarm, model)
-
-
-def _warn(result: TrainResult) -> TrainResult:
-    if result.alarm:
-        page = result.folder / "report.html"
-        logger.warning(f"warning: {result.alarm} See {page} for causes and remedies. model.onnx was not written.")
-    return result

@@ -46,8 +46,8 @@ _BUNDLED = files("fullconv").joinpath("models")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_SETTINGS: dict[str, dict[str, float]] = {"efficientnet_lite0": {"bn_eps": 1e-3}}
-"""The epsilon of batch norm in Google's EfficientNet-Lite, whose weights are bundled. timm/efficientnet_lite0 has 1e-5."""
+_SETTINGS: dict[str, dict[str, Any]] = {"efficientnet_lite0": {"bn_eps": 1e-3}}
+"""Batch norm of Google's EfficientNet-Lite, whose weights are bundled; timm/efficientnet_lite0 has epsilon 1e-5."""
 
 _TRANSFORMING = ("googlenet", "inception_v3")
 """torchvision's classifiers that rescale their input if they have torchvision's weights; here they always do."""

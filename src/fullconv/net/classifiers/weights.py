@@ -17,7 +17,7 @@ IMAGENET = "imagenet"
 """The value of `weights` for the library's own ImageNet weights, from its cache or the network."""
 
 PRETRAINED = "pretrained"
-"""The value of `weights` for the bundled weights (features of MobileNetV2 and EfficientNet-Lite 0), or IMAGENET where none are bundled.
+"""The value of `weights` for bundled weights (MobileNetV2, EfficientNet-Lite 0), or IMAGENET where none are bundled.
 
 A classifier that a user's file or fullconv itself builds has no IMAGENET weights; it keeps those that its function
 returns.

@@ -1,0 +1,90 @@
+"""The schedule of a run: its steps and validations, by epochs or by the time that is given."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from fullconv.errors import UsageError
+from fullconv.training.data_module import DataModule
+from fullconv.training.progress import WARM_UP, typical
+from fullconv.training.recipe import Recipe
+from fullconv.training.task import SegmentationTask
+
+__all__ = ["Schedule", "measure_step", "schedule_by_epochs", "schedule_by_minutes"]
+
+VALIDATIONS = 12
+"""Validations in a training of some minutes, at most."""
+
+VALIDATION_SHARE = 0.2
+"""The share of the time that validations take, at most, unless there is only one."""
+
+RESERVE = 0.03
+"""The share of the time that stays free."""
+
+MOST_STEPS, MOST_SECONDS = 12, 8.0
+"""Steps that are measured, at most, and the time after which no further one is measured."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The steps of a run, and the number of steps from one validation to the next; the last step is validated, too."""
+
+    steps: int
+    every: int
+
+
+def schedule_by_epochs(recipe: Recipe, steps_per_epoch: int) -> Schedule:
+    """Return the schedule of the recipe's epochs."""
+    return Schedule(steps_per_epoch * recipe.epochs, steps_per_epoch * recipe.val_every)
+
+
+def schedule_by_minutes(seconds: float, step_seconds: float, validation_seconds: float) -> Schedule:
+    """Return the longest schedule that fits into `seconds`, with all its validations and the scoring at its end.
+
+    Raises UsageError if not even one step and its validation fit.
+    """
+    free = (1 - RESERVE) * seconds - validation_seconds  # the scoring takes as long as a validation
+    count = int(VALIDATION_SHARE * free / validation_seconds) if validation_seconds > 0 else VALIDATIONS
+    count = max(1, min(VALIDATIONS, count))
+    steps = int((free - count * validation_seconds) / step_seconds)
+    if steps < 1:
+        message = (
+            f"a step takes {step_seconds:.1f} s and a validation {validation_seconds:.1f} s, so no training fits into "
+            "the time; give more --minutes, or use smaller crops or fewer validation images"
+        )
+        raise UsageError(message, code="too-few-minutes")
+    every = max(1, steps // count)
+    return Schedule(min(every * count, steps), every)
+
+
+def measure_step(task: SegmentationTask, data: DataModule, fabric: Fabric, low: torch.dtype | None) -> float:
+    """Return the seconds of a whole training step with its loading, measured on copies of network and optimizer.
+
+    The time in which images are decoded for the first time does not count. The exchange of gradients with other
+    processes is not measured.
+    """
+    trial = copy.deepcopy(task).to(fabric.device)
+    optimizer, steps = trial.make_optimizer(), list[float]()
+    samples, batches = data.train_samples, data.batches(0, MOST_STEPS)
+    with torch.random.fork_rng():
+        start, decoding = time.monotonic(), samples.decoding
+        for batch in batches:
+            with torch.autocast(fabric.device.type, low, enabled=low is not None):
+                loss = trial(fabric.to_device(batch))
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(trial.net.parameters(), max(task.recipe.clip, 1e-6))
+            optimizer.step()
+            trial.finish_step()
+            now = time.monotonic()
+            steps.append(now - start - (samples.decoding - decoding))
+            start, decoding = now, samples.decoding
+            if sum(steps) > MOST_SECONDS and len(steps) > WARM_UP:
+                break
+    return typical(steps[WARM_UP:] or steps)
