@@ -77,10 +77,11 @@ DecoderName = Literal["paper", "refined"]
 LateLayers = Literal["keep", "drop", "narrow", "short"]
 """Keep the last 1 x 1 convolution, drop it, read narrow maps at finer strides, too, or drop the last block as well."""
 
-LossName = Literal["cross-entropy", "ohem", "dice", "lovasz"]
-"""The loss of a training: cross-entropy, only of hard pixels (ohem), or with Dice or Lovász added."""
 ActivationName = Literal["keep", "relu"]
 """Keep the classifier's activations, or replace ReLU6 by ReLU, which is faster on ONNX Runtime."""
+
+LossName = Literal["cross-entropy", "ohem", "dice", "lovasz"]
+"""The loss of a training: cross-entropy, only of hard pixels (ohem), or with Dice or Lovász added."""
 
 UpsampleMode = Literal["fixed", "learned", "unpool", "resize"]
 """Upsampling: fixed or learned bilinear kernels, the indices of max pooling, or a plain resize."""

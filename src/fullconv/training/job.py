@@ -113,6 +113,7 @@ class TrainingOptions:
     decoder_width: int | None = None
     context: bool = False
     late: LateLayers = "keep"
+    activation: ActivationName = "keep"
     loss: LossName | None = None
     teacher: str | os.PathLike[str] | None = None
     unlabelled_images: str | os.PathLike[str] | None = None
@@ -123,7 +124,6 @@ class TrainingOptions:
     minutes: float | None = None
     patience: int | None = None
     logger: LoggerName | None = None
-    activation: ActivationName = "keep"
 
     def check(self) -> None:
         """Raise UsageError for an unknown value of an option or of the recipe."""
