@@ -164,14 +164,16 @@ class Sleeper:
     def __init__(self, spec: WorkerSpec, threads: int) -> None:
         self.seconds = float(spec.code or 0)
 
-    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Sleep once for each job; `rows` of the result hold start and end."""
+        results = []
         for row in batch["job"]:
             job, start = Job(**json.loads(str(row))), time.time()
             time.sleep(self.seconds)
             times = [[repr(start), repr(time.time())]]
             result = JobResult(job.index, job.share, rows=times, worker=str(os.getpid()))
-            yield {"result": [json.dumps(result.__dict__)]}
+            results.append(json.dumps(result.__dict__))
+        return {"result": results}
 
 
 def simulate(workers: int, sleep: float, tasks: int) -> dict[str, float]:
@@ -259,7 +261,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--photo", type=Path)
     parser.add_argument("--workers", default="1,8,64", help="numbers of sleeping workers")
     parser.add_argument("--sleep", type=float, default=0.5, help="seconds of sleep for an image")
-    parser.add_argument("--tasks", type=int, default=4, help="tasks of 16 images for each sleeping worker")
+    parser.add_argument("--tasks", type=int, default=8, help="tasks of 8 images for each sleeping worker")
     parser.add_argument("--skip-simulation", action="store_true")
     parser.add_argument("--rate", type=float, default=1000, help="images/s of the driver without a simulation")
     parser.add_argument("--bandwidth", type=float, default=1000, help="MB/s that the storage reads for all workers")
@@ -272,6 +274,7 @@ def run_simulations(options: argparse.Namespace) -> tuple[list[dict[str, float]]
     """Print the second table, and return its values and the driver's images in a second."""
     counts = [int(text) for text in options.workers.split(",")]
     results = []
+    os.environ["RAY_worker_maximum_startup_concurrency"] = str(max(counts))  # noqa: SIM112 - Ray's name
     with ray_session(RayOptions(workers=max(counts))):
         for workers in counts:
             results.append(simulate(workers, options.sleep, options.tasks))
