@@ -243,10 +243,11 @@ def show_image(tile: dict[str, Any], options: argparse.Namespace) -> None:
         for share in sorted((len(down) * len(across) for down, across in shares), reverse=True):
             loads[loads.index(min(loads))] += share
         balance = side * side / workers / max(loads)
-        needed = side * side * tile["bytes"] / (max(loads) * total(tile)) / 1e6
+        read = tile["bytes"] / tile["pixels"] * tile["side"] ** 2  # with the halo
+        needed = side * side * read / (max(loads) * total(tile)) / 1e6
         hours = max(loads) * total(tile) / 3600 * max(1.0, needed / options.bandwidth)
         limit = "storage" if needed > options.bandwidth else "compute"
-        join = side * side * tile["seconds"]["join to a COG"][0] / 3600
+        join = SIDE * SIDE / tile["pixels"] * tile["seconds"]["join to a COG"][0] / 3600
         cost = hours * (workers + 1) * options.price
         rows.append([str(workers), f"{hours:.2f}", limit, f"{100 * balance:.1f} %", f"{join:.2f}", f"{cost:.2f}"])
     heads = ["workers", "hours", "limit", "balance of the blocks", "hours of the COG, one core"]
