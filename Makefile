@@ -20,7 +20,7 @@ demo: venv
 	$(RUN) fullconv demo
 
 test: venv
-	$(RUN) pytest
+	$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Builds, installs and executes things for minutes.
 slow: venv

@@ -39,6 +39,7 @@ from fullconv.net.classifiers.backbones import CLASSIFIERS
 from fullconv.net.fcn.network import build
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.reference.published import NETS
+from fullconv.runtime.models import taps_path
 from fullconv.training.checkpointing import Checkpointing, RunState
 from fullconv.visible import make_visible
 from refusals import refuses
@@ -329,6 +330,13 @@ def test_a_data_set_without_a_repairable_fault_is_not_repaired(tmp_path: Path, m
     with refuses("nothing-repaired"):
         call("check", tmp_path / "data", "--fix", tmp_path / "fixed")
     assert not (tmp_path / "fixed").exists()
+
+
+def test_inspect_shows_bundled_models_and_onnx_files(run: Callable[..., Outcome], tmp_path: Path) -> None:
+    values = json.loads(run("inspect", "street", "--size", "360x480", "--json", "-").out)
+    assert values["name"].startswith("FCN-4s on ")
+    with refuses("no-network-in-onnx"):
+        call("inspect", taps_path())
 
 
 def test_inspect_prints_a_table_and_json(run: Callable[..., Outcome], model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from fullconv.cli.console import emit, format_axes, print_table, write_results
 from fullconv.cli.options import JsonFile, ModelCode, parse_size
 from fullconv.extras import need_torch
+from fullconv.runtime.models import bundled_names, model_path
 
 if TYPE_CHECKING:
     from fullconv.net.inspect.inspection import Inspection
@@ -17,7 +19,9 @@ __all__ = ["inspect", "print_inspection"]
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a classifier, run folder or weights file.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Classifier, run folder, model file, or bundled model.")
+    ],
     size: Annotated[
         str | None,
         typer.Option(metavar="HxW", help="Height and width of the image.", show_default="the classifier's"),
@@ -47,10 +51,18 @@ def inspect(
         comparison = check_classifier(model, pixels)
         write_results(json_file, comparison.to_dict(), lambda: emit("\n".join(comparison.lines())))
         return
-    from fullconv.net.inspect.network import inspect_model
-
-    inspection = inspect_model(model, pixels, model_code)
+    inspection = _inspect(model, pixels, model_code)
     write_results(json_file, inspection.to_dict(), lambda: print_inspection(inspection))
+
+
+def _inspect(model: str, size: tuple[int, int] | None, code: Path | None) -> Inspection:
+    """Inspect a bundled model or an .onnx file, or what `inspect_model` knows."""
+    from fullconv.net.inspect.network import inspect_model
+    from fullconv.onnx_export.inspect import inspect_exported
+
+    if model in bundled_names() or (Path(model).suffix.lower() == ".onnx" and Path(model).is_file()):
+        return inspect_exported(model_path(model), size, code)
+    return inspect_model(model, size, code)
 
 
 def print_inspection(inspection: Inspection) -> None:

@@ -37,8 +37,8 @@ def inspect_model(model: str, size: Pair | None = None, code: StrPath | None = N
         return inspect_classifier(model, size)
     if not Path(model).exists():
         raise ModelError(
-            f"{model} is neither a classifier ({', '.join(CLASSIFIERS)}, ...) nor a run folder or a .safetensors file "
-            "that fullconv wrote",
+            f"{model} is neither a classifier ({', '.join(CLASSIFIERS)}, ...) nor a bundled model, nor a run folder, "
+            "or a .safetensors or .onnx file, that fullconv wrote",
             code="no-model",
         )
     spec = read_saved(Path(model), code).spec
