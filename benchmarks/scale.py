@@ -164,14 +164,16 @@ class Sleeper:
     def __init__(self, spec: WorkerSpec, threads: int) -> None:
         self.seconds = float(spec.code or 0)
 
-    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Sleep once for each job; `rows` of the result hold start and end."""
+        results = []
         for row in batch["job"]:
             job, start = Job(**json.loads(str(row))), time.time()
             time.sleep(self.seconds)
             times = [[repr(start), repr(time.time())]]
             result = JobResult(job.index, job.share, rows=times, worker=str(os.getpid()))
-            yield {"result": [json.dumps(result.__dict__)]}
+            results.append(json.dumps(result.__dict__))
+        return {"result": results}
 
 
 def simulate(workers: int, sleep: float, tasks: int) -> dict[str, float]:
@@ -241,10 +243,11 @@ def show_image(tile: dict[str, Any], options: argparse.Namespace) -> None:
         for share in sorted((len(down) * len(across) for down, across in shares), reverse=True):
             loads[loads.index(min(loads))] += share
         balance = side * side / workers / max(loads)
-        needed = side * side * tile["bytes"] / (max(loads) * total(tile)) / 1e6
+        read = tile["bytes"] / tile["pixels"] * tile["side"] ** 2  # with the halo
+        needed = side * side * read / (max(loads) * total(tile)) / 1e6
         hours = max(loads) * total(tile) / 3600 * max(1.0, needed / options.bandwidth)
         limit = "storage" if needed > options.bandwidth else "compute"
-        join = side * side * tile["seconds"]["join to a COG"][0] / 3600
+        join = SIDE * SIDE / tile["pixels"] * tile["seconds"]["join to a COG"][0] / 3600
         cost = hours * (workers + 1) * options.price
         rows.append([str(workers), f"{hours:.2f}", limit, f"{100 * balance:.1f} %", f"{join:.2f}", f"{cost:.2f}"])
     heads = ["workers", "hours", "limit", "balance of the blocks", "hours of the COG, one core"]
@@ -259,7 +262,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--photo", type=Path)
     parser.add_argument("--workers", default="1,8,64", help="numbers of sleeping workers")
     parser.add_argument("--sleep", type=float, default=0.5, help="seconds of sleep for an image")
-    parser.add_argument("--tasks", type=int, default=4, help="tasks of 16 images for each sleeping worker")
+    parser.add_argument("--tasks", type=int, default=8, help="tasks of 8 images for each sleeping worker")
     parser.add_argument("--skip-simulation", action="store_true")
     parser.add_argument("--rate", type=float, default=1000, help="images/s of the driver without a simulation")
     parser.add_argument("--bandwidth", type=float, default=1000, help="MB/s that the storage reads for all workers")
@@ -272,6 +275,7 @@ def run_simulations(options: argparse.Namespace) -> tuple[list[dict[str, float]]
     """Print the second table, and return its values and the driver's images in a second."""
     counts = [int(text) for text in options.workers.split(",")]
     results = []
+    os.environ["RAY_worker_maximum_startup_concurrency"] = str(max(counts))  # noqa: SIM112 - Ray's name
     with ray_session(RayOptions(workers=max(counts))):
         for workers in counts:
             results.append(simulate(workers, options.sleep, options.tasks))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,8 @@ from fullconv.runtime.models import model_path
 from geotiffs import geotiff, picture
 from refusals import matches, refuses
 
-pytest.importorskip("ray")
+if find_spec("ray") is None:  # it is imported by `ray_session`, after its settings
+    pytest.skip("ray is not installed", allow_module_level=True)
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray and its packages
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -58,8 +60,6 @@ def flag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cluster(flag: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Start Ray with two workers once; the tests use the same connection."""
-    import ray
-
     site = tmp_path_factory.mktemp("site")
     (site / "sitecustomize.py").write_text(SITE.format(flag=str(flag)))
     paths = [str(site), str(Path(__file__).parent), *(path for path in sys.path if path)]
@@ -68,7 +68,6 @@ def cluster(flag: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[in
         patch.setenv("OMP_NUM_THREADS", "1")
         with ray_session(RayOptions(workers=2)) as workers:
             yield workers
-    assert not ray.is_initialized()
 
 
 def make_spec(out: Path, **values: object) -> WorkerSpec:
@@ -125,8 +124,9 @@ def test_the_files_are_those_of_one_process(
 
 
 def test_killed_workers_lose_nothing(
-    cluster: int, whole: tuple[list[Path], Path, PredictReport], tmp_path: Path, flag: Path
-) -> None:
+    cluster: int, whole: tuple[list[Path], Path, PredictReport], tmp_path: Path, flag: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     """One worker is killed in the run; an image that kills its worker each time is one failure; the rest is done."""
     images, out = [str(path) for path in whole[0] if path.name not in ("damaged.png", "text.png")], tmp_path / "out"
     deadly = tmp_path / "deadly.png"
@@ -149,6 +149,7 @@ def test_killed_workers_lose_nothing(
     assert path == deadly
     assert "its worker died each time" in message
     assert [str(path) for path in report.done] == images
+    assert capfd.readouterr() == ("", "")
     assert not list(out.rglob(".*.*")), "nothing is half-written"
     calls: list[str] = []
     report = predict_on_ray(
@@ -270,7 +271,7 @@ def test_a_worker_with_another_model_labels_nothing(tmp_path: Path) -> None:
 
     spec = make_spec(tmp_path / "out", probe=(0.0, 1.0))
     row = {"job": [Job(0, str(tmp_path / "a.png"), "a").to_row()["job"]]}
-    result = JobResult.from_row({"result": next(Worker(spec, 1)(row))["result"][0]})
+    result = JobResult.from_row({"result": Worker(spec, 1)(row)["result"][0]})
     assert result.error is not None
     assert matches("other-model-on-machine", result.error)
 

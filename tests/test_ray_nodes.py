@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from fullconv.predict.predict_files import PredictOptions, predict_files
 from fullconv.runtime.models import model_path
 from geotiffs import picture
 
-pytest.importorskip("ray")
+if find_spec("ray") is None:  # it is imported by `ray_session`, after its settings
+    pytest.skip("ray is not installed", allow_module_level=True)
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 

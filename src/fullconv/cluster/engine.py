@@ -37,8 +37,12 @@ __all__ = ["choose_rows", "predict_on_ray", "run_jobs"]
 
 log = logging.getLogger(__name__)
 
-ROWS = 16
-"""Most images of one task of Ray. More would cost a worker's death more work, fewer would cost Ray more messages."""
+ROWS = 8
+"""Most images of one task of Ray, whose results come at its end.
+
+With more, a stop or the death of a worker costs more work. If each result is sent at once, the driver handles far fewer
+images (docs/scale.md), too few for 64 workers.
+"""
 
 SHARES = 4
 """Blocks of a large image for each worker, so that the last ones do not keep all others waiting."""

@@ -27,7 +27,8 @@ QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_DEDUP_LOGS": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # lines on lost workers and the like, which Ray prints to stdout
 }
 """Variables that are set before Ray is imported: no reports to its makers, and no log on the terminal."""
 
@@ -124,7 +125,6 @@ def _silence() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.target_max_block_size = 1  # each row is sent at once, so that a run that stops has lost few of them
     context.max_errored_blocks = -1  # a worker that dies loses its rows, not the run
     context.execution_no_progress_timeout_s = -1  # a large image takes hours
     for handler in logging.getLogger("ray.data").handlers:

@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -121,10 +120,10 @@ class Worker:
         self._notes: list[tuple[str, int, str]] = []
         self._noted: set[str] = set()
 
-    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
-        """Do the jobs of a batch, one after another, and yield the row of each result at once."""
-        for row in batch["job"]:
-            yield {"result": [json.dumps(asdict(self._do(Job(**json.loads(str(row))))))]}
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """Do the jobs of a batch, one after another."""
+        results = [self._do(Job(**json.loads(str(row)))) for row in batch["job"]]
+        return {"result": [json.dumps(asdict(result)) for result in results]}
 
     def _do(self, job: Job) -> JobResult:
         started = time.monotonic()
