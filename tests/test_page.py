@@ -6,6 +6,7 @@ import io
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -202,14 +203,20 @@ def test_neither_the_page_nor_its_thread_reaches_another_server(browser: Browser
     reached: list[str] = []
     other = ThreadingHTTPServer(("127.0.0.1", 0), Open)
     threading.Thread(target=other.serve_forever, daemon=True).start()
-    ask = """address => new Promise(resolve => {
-      const code = `fetch("${address}/thread").then(() => postMessage("sent"), () => postMessage("refused"))`;
-      const thread = new Worker(URL.createObjectURL(new Blob([code])), {type: "module"});
-      thread.onmessage = event => fetch(address + "/page").then(
-        () => resolve([event.data, "sent"]), () => resolve([event.data, "refused"]));
-    })"""
+    ask = """address => {
+      const code = `fetch("${address}/thread").then(() => "sent", () => "refused").then(text => postMessage(text))`;
+      window.answers = [];
+      window.thread = new Worker(URL.createObjectURL(new Blob([code], {type: "text/javascript"})), {type: "module"});
+      window.thread.onmessage = event => window.answers.push(event.data);
+      fetch(address + "/page").then(() => window.answers.push("sent"), () => window.answers.push("refused"));
+    }"""
     with page_of(browser, address) as (view, _):
-        answers = view.evaluate(ask, f"http://127.0.0.1:{other.server_port}")
+        view.evaluate(ask, f"http://127.0.0.1:{other.server_port}")
+        answers: list[str] = []
+        until = time.monotonic() + 60
+        while len(answers) < 2 and time.monotonic() < until:
+            view.wait_for_timeout(100)
+            answers = view.evaluate("window.answers")
     other.shutdown()
     other.server_close()
     assert (answers, reached) == (["refused", "refused"], [])
