@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "design.md"
 
 ORDER = (
     *("faults", "installation", "arrays", "errors", "choices", "cores", "extras", "visible", "files"),
-    *("locks", "documents", "watchdog", "ranks"),
+    *("locks", "documents", "watchdog"),
     *("geometry", "labels", "metrics", "pages", "images", "model_info", "data", "doctor", "net", "runtime", "predict"),
     *("evaluation", "report", "onnx_graph", "web", "serve", "label"),
     *("onnx_export", "training", "demo", "bench", "api", "cli", "__main__"),

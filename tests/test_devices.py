@@ -23,13 +23,13 @@ from torch import nn
 
 import rank_work
 from fullconv.cli.options import parse_devices
+from fullconv.cores import is_main_process, is_started_by_others
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import write_digit_dataset
 from fullconv.errors import DataError
 from fullconv.net.fcn.network import build
 from fullconv.net.fcn.spec import NetSpec
-from fullconv.ranks import is_main_process, is_started_by_others
 from fullconv.training.checkpointing import load_state
 from fullconv.training.data_module import DataModule
 from fullconv.training.job import Hardware, Job, TrainingOptions, make_job

@@ -27,15 +27,12 @@ EXPECTED = {
         "backbone.conv1.weight": 4, "backbone.layer1.0.conv1.weight": 3, "backbone.layer2.1.conv2.weight": 2,
         "backbone.layer3.0.bn1.weight": 1, "backbone.layer4.0.downsample.0.weight": 0,
     },
-    "vgg16": {
-        "backbone.features.0.weight": 5, "backbone.features.5.weight": 4, "backbone.features.28.bias": 1,
-    },
     "mobilenet_v2": {
         "backbone.features.0.0.weight": 4, "backbone.features.2.conv.0.0.weight": 4,
         "backbone.features.2.conv.1.0.weight": 3, "backbone.features.18.0.weight": 0,
     },
 }  # fmt: skip
-"""Stages above, by hand: strides of the maps are 1 (VGG16 only), 2, 4, 8, 16, and 32 after the last stage."""
+"""Stages above, by hand: the strides of the maps are 2, 4, 8, 16 and 32."""
 
 
 @pytest.mark.parametrize("model", EXPECTED)

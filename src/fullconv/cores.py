@@ -1,4 +1,4 @@
-"""The number of processor cores that this process may use."""
+"""The processor cores that this process may use, and its number among the processes of a training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["usable_cores"]
+__all__ = ["is_main_process", "is_started_by_others", "usable_cores"]
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 PROCESS_CGROUPS = Path("/proc/self/cgroup")
@@ -54,3 +54,20 @@ def _list_group_folders(root: Path, groups: Path) -> Iterator[Path]:
             base = root / ("cpu" if controllers else "")
             inner = Path(path.lstrip("/"))
             yield from (base / part for part in (inner, *inner.parents))
+
+
+def is_main_process() -> bool:
+    """Return whether this process writes and prints: the first one of a training, or the only one."""
+    return _rank() == 0
+
+
+def is_started_by_others() -> bool:
+    """Return whether torchrun or SLURM has started this process as one of several."""
+    return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS") or 1) > 1
+
+
+def _rank() -> int:
+    """Return the rank of this process: torchrun's, or that of SLURM in a job step of several tasks."""
+    if "LOCAL_RANK" in os.environ:
+        return int(os.environ.get("RANK", os.environ["LOCAL_RANK"]))
+    return int(os.environ.get("SLURM_PROCID") or 0) if is_started_by_others() else 0

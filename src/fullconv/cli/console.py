@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from fullconv.cores import is_main_process
 from fullconv.faults import count_repairs
-from fullconv.ranks import is_main_process
 from fullconv.visible import escape_in_json, make_visible
 
 if TYPE_CHECKING:

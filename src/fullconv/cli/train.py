@@ -42,9 +42,9 @@ from fullconv.cli.options import (
     parse_values,
 )
 from fullconv.cli.reading_options import reads_data
+from fullconv.cores import is_main_process
 from fullconv.data.reading import Reading
 from fullconv.extras import need_torch
-from fullconv.ranks import is_main_process
 
 __all__ = ["train"]
 

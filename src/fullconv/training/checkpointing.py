@@ -21,12 +21,12 @@ from pydantic import Field, FiniteFloat, TypeAdapter
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fullconv.cores import is_main_process
 from fullconv.errors import Interrupted, ModelError
 from fullconv.files import atomic_write, write_text
 from fullconv.locks import hold_folder
 from fullconv.metrics import Scores
 from fullconv.net.checkpoint import Saved, save_net
-from fullconv.ranks import is_main_process
 from fullconv.training.task import SegmentationTask, sum_over_processes
 from fullconv.watchdog import note_handled, set_patience
 

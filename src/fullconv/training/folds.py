@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fullconv.cores import is_main_process
 from fullconv.data.dataset import DataSet
 from fullconv.data.division import divide_into_folds
 from fullconv.errors import UsageError
@@ -20,7 +21,6 @@ from fullconv.metrics import Scores
 from fullconv.net.classifiers.user_file import path_of_code
 from fullconv.net.torch_runner import TorchRunner
 from fullconv.pages.parts import percent
-from fullconv.ranks import is_main_process
 from fullconv.report.folds import write_folds_page
 from fullconv.report.runs import Run
 from fullconv.report.verdict import find_majority_class

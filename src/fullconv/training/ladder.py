@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fullconv.cores import is_main_process
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.voc import is_paper_val
 from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.errors import UsageError
 from fullconv.files import write_text
-from fullconv.ranks import is_main_process
 from fullconv.report.ladder import write_ladder_page
 from fullconv.report.runs import Run
 from fullconv.training.checkpointing import hold_run

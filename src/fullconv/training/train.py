@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
+from fullconv.cores import is_main_process, is_started_by_others
 from fullconv.data.channels import measure_channels
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
@@ -24,7 +25,6 @@ from fullconv.net.classifiers.user_file import path_of_code
 from fullconv.net.fcn.depthwise import speed_up_depthwise
 from fullconv.net.fcn.network import FCN, build, rebuild
 from fullconv.net.surgery.convolutionalize import transplant
-from fullconv.ranks import is_main_process, is_started_by_others
 from fullconv.training.augment import GREY
 from fullconv.training.checkpointing import Checkpointing, RunState, damaged_checkpoint, hold_run, load_state
 from fullconv.training.crops.rare import RareClasses
@@ -53,7 +53,7 @@ from fullconv.training.run.schedule import Schedule, measure_step, schedule_by_e
 from fullconv.training.run.settings import check_run, describe_settings
 from fullconv.training.task import SegmentationTask, compute_class_weights, freeze_below
 
-__all__ = ["estimate", "train"]
+__all__ = ["estimate", "fit_here", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +191,8 @@ class _Run:
         if recipe.minutes is None:
             return schedule_by_epochs(recipe, self.steps)
         validation = self.plan(dataset, self.steps).validation_seconds
-        step = measure_step(self.task, self.data, self.fabric, autocast_type(recipe, self.fabric.device))
+        low = autocast_type(recipe, self.fabric.device)
+        step = measure_step(self.task, self.data, self.fabric, low, 60 * recipe.minutes)
         left = 60 * recipe.minutes - (time.monotonic() - start)
         return schedule_by_minutes(*self.fabric.broadcast((left, step, validation)))
 

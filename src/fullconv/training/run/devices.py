@@ -16,9 +16,9 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
+from fullconv.cores import is_main_process, is_started_by_others
 from fullconv.errors import FullconvError, UsageError
 from fullconv.net.fcn.network import FCN
-from fullconv.ranks import is_main_process, is_started_by_others
 from fullconv.training.job import Hardware
 from fullconv.training.plan import has_bf16
 from fullconv.training.recipe import Recipe
@@ -48,7 +48,7 @@ LOST = ("gloo", "NCCL", "Connection", "connection")
 """Words in the errors of torch when another process is gone."""
 
 
-def find_accelerator(hardware: Hardware) -> str:
+def _find_accelerator(hardware: Hardware) -> str:
     """Return cpu, cuda or mps. Raises UsageError if the machine has no such device."""
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if hardware.accelerator == "auto":
@@ -67,7 +67,7 @@ def count_devices(hardware: Hardware) -> int:
     if hardware.nodes > 1:
         message = f"--nodes {hardware.nodes}: start it on all machines with torchrun or srun (docs/training.md)"
         raise UsageError(message, code="nodes-need-launcher")
-    kind = find_accelerator(hardware)
+    kind = _find_accelerator(hardware)
     available = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind)
     if hardware.devices == "auto":
         return available or 1
@@ -83,7 +83,7 @@ def make_fabric(hardware: Hardware, recipe: Recipe) -> Fabric:
     The process group is ready when this returns. Raises UsageError if a batch has fewer crops than there are processes,
     or if the device has no such precision.
     """
-    kind = find_accelerator(hardware)
+    kind = _find_accelerator(hardware)
     low = autocast_type(recipe, torch.device(kind))
     precision = PRECISION[low]
     if not is_started_by_others():

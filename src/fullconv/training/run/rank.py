@@ -12,8 +12,8 @@ import traceback
 import warnings
 from typing import Any, BinaryIO
 
+from fullconv.cores import is_main_process
 from fullconv.errors import FullconvError, Interrupted
-from fullconv.ranks import is_main_process
 from fullconv.watchdog import watch_signals
 
 __all__ = ["main"]

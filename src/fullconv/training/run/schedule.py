@@ -27,8 +27,8 @@ VALIDATION_SHARE = 0.2
 RESERVE = 0.03
 """The share of the time that stays free."""
 
-MOST_STEPS, MOST_SECONDS = 12, 8.0
-"""Steps that are measured, at most, and the time after which no further one is measured."""
+MOST_STEPS, MOST_SECONDS, MEASURING_SHARE = 12, 8.0, 0.03
+"""Steps that are measured, at most, and the seconds or share of the time after which no further one is measured."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,12 @@ def schedule_by_minutes(seconds: float, step_seconds: float, validation_seconds:
     return Schedule(min(every * count, steps), every)
 
 
-def measure_step(task: SegmentationTask, data: DataModule, fabric: Fabric, low: torch.dtype | None) -> float:
+def measure_step(
+    task: SegmentationTask, data: DataModule, fabric: Fabric, low: torch.dtype | None, seconds: float
+) -> float:
     """Return the seconds of a whole training step with its loading, measured on copies of network and optimizer.
 
+    `seconds` is the time of the training; the measurement takes a small share of it, and at least three steps.
     The time in which images are decoded for the first time does not count. The exchange of gradients with other
     processes is not measured.
     """
@@ -85,6 +88,6 @@ def measure_step(task: SegmentationTask, data: DataModule, fabric: Fabric, low: 
             now = time.monotonic()
             steps.append(now - start - (samples.decoding - decoding))
             start, decoding = now, samples.decoding
-            if sum(steps) > MOST_SECONDS and len(steps) > WARM_UP:
+            if sum(steps) > min(MOST_SECONDS, MEASURING_SHARE * seconds) and len(steps) > WARM_UP:
                 break
     return typical(steps[WARM_UP:] or steps)
