@@ -42,7 +42,10 @@ def main() -> None:
     dataset, statistics = read_training_data(arguments.data)
     rare = RareClasses.of(statistics)
     kinds = {**VALUES, "all": {name: value for one in VALUES.values() for name, value in one.items()}}
-    modules = {name: DataModule(dataset, Recipe(crop=352, **values), rare=rare) for name, values in kinds.items()}
+    modules = {
+        name: DataModule(dataset, Recipe.from_dict({"crop": 352, **values}), rare=rare)
+        for name, values in kinds.items()
+    }
     cache = modules["default"].train_samples._cache
     for module in modules.values():
         module.train_samples._cache = cache  # all use the same decoded images

@@ -47,7 +47,7 @@ def run(way: str, net: FCN, score: Tensor, target: Tensor, weights: Tensor) -> t
     if way == "banded":
         loss = compute_banded_loss(net, score, target, weights)
     elif way != "plain":
-        loss = compute_loss(net, score, target, weights, Recipe(loss=way))
+        loss = compute_loss(net, score, target, weights, Recipe.from_dict({"loss": way}))
     else:
         logits = net.upsample(score, (target.shape[1], target.shape[2]))
         loss = functional.cross_entropy(logits, target.long(), weights, ignore_index=255)
