@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import rank_work
-from fullconv.cli.options import parse_devices
+from fullconv.cli.values import parse_devices
 from fullconv.cores import is_main_process, is_started_by_others
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         convolutionalize,
         evaluate,
         export,
+        fcn2s,
         fcn4s,
         fcn8s,
         fcn16s,
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
     from fullconv.predict.model import Model
     from fullconv.predict.result import Result
     from fullconv.training.progress import Progress, TrainResult
-
-_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything can import ONNX Runtime, which sends usage data
-
-_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything can import ONNX Runtime, which sends usage data
 
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything can import ONNX Runtime, which sends usage data
 
@@ -52,6 +49,7 @@ __all__ = [
     "export",
     "export_profile",
     "export_web",
+    "fcn2s",
     "fcn4s",
     "fcn8s",
     "fcn16s",

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from fullconv.cli.console import TTA_COST, print_scores, sample_bar, say, write_results
-from fullconv.cli.options import (
-    BackendName,
-    Data,
-    JsonFile,
-    ModelCode,
-    RangeText,
-    ScoredSplitName,
-    Trained,
-    Tta,
-    refuse_data_file,
-)
+from fullconv.cli.options import BackendName, Data, JsonFile, ModelCode, RangeText, ScoredSplitName, Trained, Tta
 from fullconv.cli.reading_options import reads_data
+from fullconv.cli.values import refuse_data_file
 from fullconv.data.reading import Reading
 
 __all__ = ["evaluate"]

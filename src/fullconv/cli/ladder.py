@@ -32,10 +32,9 @@ from fullconv.cli.options import (
     Set,
     Upsampling,
     Weights,
-    parse_devices,
-    parse_values,
 )
 from fullconv.cli.reading_options import reads_data
+from fullconv.cli.values import parse_devices, parse_values
 from fullconv.cores import is_main_process
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError

@@ -39,10 +39,9 @@ from fullconv.cli.options import (
     UnlabelledImages,
     Upsampling,
     Weights,
-    parse_devices,
-    parse_values,
 )
 from fullconv.cli.reading_options import reads_data
+from fullconv.cli.values import parse_devices, parse_values
 from fullconv.cores import is_main_process
 from fullconv.data.reading import Reading
 from fullconv.extras import need_torch
