@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -214,6 +213,8 @@ def measure_nets(part: str, setting: Setting, device: torch.device, modes: Seque
 def measure_onnx(setting: Setting) -> Iterator[Row]:
     """Yield the rows of the bundled model on ONNX Runtime: each provider that is there."""
     image = np.random.default_rng(0).integers(0, 256, (1, setting.size, setting.size, 3), np.uint8)
+    import onnxruntime  # after fullconv, which turns its telemetry off
+
     available = onnxruntime.get_available_providers()
     for provider in ("CUDAExecutionProvider", "CPUExecutionProvider"):
         row = Row("ONNX Runtime, one image", "street", provider.removesuffix("ExecutionProvider").lower(), "eager")

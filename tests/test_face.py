@@ -373,7 +373,7 @@ def test_export_refuses_contradictory_options(digits: Path, arguments: dict[str,
 
 @pytest.mark.parametrize(
     ("build_net", "stride"),
-    [(fullconv.fcn32s, 32), (fullconv.fcn16s, 16), (fullconv.fcn8s, 8), (fullconv.fcn4s, 4)],
+    [(fullconv.fcn32s, 32), (fullconv.fcn16s, 16), (fullconv.fcn8s, 8), (fullconv.fcn4s, 4), (fullconv.fcn2s, 2)],
 )
 def test_skip_networks_have_their_strides(build_net: Callable[..., Any], stride: int) -> None:
     net = build_net("digits", num_classes=5, weights="none")

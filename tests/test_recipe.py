@@ -13,7 +13,8 @@ from torch.nn import functional
 from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.net.checkpoint import load_net
-from fullconv.net.fcn.network import Scale, build
+from fullconv.net.fcn.network import build
+from fullconv.net.fcn.score_layers import Scale
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.data_module import DataModule
 from fullconv.training.job import Job

@@ -162,7 +162,7 @@ def test_a_killed_run_resumes_to_the_same_weights(data: Path, whole: Path, tmp_p
     """SIGKILL stops the command twice; the same command with --resume ends with the weights of an undisturbed run."""
     out = tmp_path / "run"
     values = [f"--set={name}={value}" for name, value in {**TINY, "save_minutes": 0.0}.items()]
-    command = [sys.executable, "-c", COMMAND, "train", str(data), "--model=digits", "--weights=none"]
+    command = [sys.executable, "-c", COMMAND, "train", str(data), "--model=digits", "--weights=none", "--stride=8"]
     command += [*values, f"--out={out}", "--resume"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     last_step = -1

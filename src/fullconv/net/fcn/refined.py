@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fullconv.geometry import Layer
 from fullconv.net.fcn.score_layers import make_score_layer
 
-__all__ = ["CONTEXT", "REFINEMENT", "RefinedDecoder", "widest_context"]
+__all__ = ["CONTEXT", "REFINEMENT", "Context", "RefinedDecoder", "widest_context"]
 
 REFINEMENT = Layer(3, padding=(1, 1))
 """The depthwise convolution after each sum."""
