@@ -235,3 +235,12 @@ def test_scores_of_older_runs_are_read(tmp_path):
         with refuses("damaged-run-folder", path):
             read_scores(path)
     assert InputFormat() == InputFormat(3)
+
+
+def test_a_value_with_hundreds_of_faults_is_one_short_sentence(tmp_path):
+    options = {"images": list(range(300)), "masks": None}
+    (tmp_path / "recipe.yaml").write_text(json.dumps({"network": {}, "reading": {"options": options}}))
+    with pytest.raises(ModelError) as caught:
+        options_of_run(tmp_path)
+    assert "images" in str(caught.value)
+    assert len(str(caught.value)) < 600

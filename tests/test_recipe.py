@@ -12,13 +12,14 @@ from torch.nn import functional
 
 from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import DIGIT_LABELS, write_digit_dataset
+from fullconv.errors import UsageError
 from fullconv.net.checkpoint import load_net
 from fullconv.net.fcn.network import build
 from fullconv.net.fcn.score_layers import Scale
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.data_module import DataModule
 from fullconv.training.job import Job
-from fullconv.training.recipe import override, paper_recipe
+from fullconv.training.recipe import Recipe, override, paper_recipe
 from fullconv.training.samples import make_seed
 from fullconv.training.task import PUBLISHED_RATES, SegmentationTask
 from fullconv.training.train import train
@@ -72,3 +73,9 @@ def test_at_once_networks_scale_their_skips_and_have_no_norms() -> None:
     scales = [module.factor for module in net.modules() if isinstance(module, Scale)]
     assert scales == [0.01, 0.0001]
     assert not any(isinstance(m, nn.BatchNorm2d) for name, m in net.named_modules() if name.startswith("norm_"))
+
+
+def test_a_long_wrong_value_is_one_short_sentence() -> None:
+    with pytest.raises(UsageError) as caught:
+        Recipe.from_dict({"scale": [["x" * 5000] * 300] * 2})
+    assert len(str(caught.value)) < 1500

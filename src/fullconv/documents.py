@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["dump_yaml", "parse_json", "parse_yaml"]
+__all__ = ["describe_errors", "dump_yaml", "parse_json", "parse_yaml"]
 
 MAX_DEPTH = 100
 MAX_NODES = 200_000
@@ -20,6 +20,15 @@ def parse_json(text: str) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def describe_errors(error: Exception, most: int = 3) -> str:
+    """Return the text of an error; of a ValidationError of pydantic, the first `most` places and reasons."""
+    listed = getattr(error, "errors", None)
+    if listed is None:
+        return str(error)
+    places = [f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in listed()[:most]]
+    return "; ".join(places)
 
 
 def parse_yaml(text: str) -> Any:

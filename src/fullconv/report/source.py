@@ -14,7 +14,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict
 
 from fullconv.data.reading import ReadingOptions
-from fullconv.documents import parse_json, parse_yaml
+from fullconv.documents import describe_errors, parse_json, parse_yaml
 from fullconv.errors import DataError, ModelError
 from fullconv.metrics import Scores
 from fullconv.runtime.exported import ExportedRunner
@@ -112,7 +112,7 @@ def read_scores(path: Path) -> tuple[Scores, RunFacts]:
     try:
         return Scores.from_dict(values), _FACTS.validate_python(values["run"])
     except (ValueError, KeyError, TypeError, DataError) as error:
-        raise _damaged(path, str(error).partition("\n")[0]) from error
+        raise _damaged(path, describe_errors(error)) from error
 
 
 def read_score_values(path: Path) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def options_of_run(model: Path) -> ReadingOptions:
         ReadingOptions(**(options or {}))  # for the names
         return TypeAdapter(ReadingOptions).validate_python(options or {})
     except (TypeError, ValueError) as error:
-        raise _damaged(model / "recipe.yaml", error) from error
+        raise _damaged(model / "recipe.yaml", describe_errors(error)) from error
 
 
 def read_curves(run: Path) -> tuple[dict[str, float], ...]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fullconv.cores import is_main_process
+from fullconv.documents import describe_errors
 from fullconv.errors import Interrupted, ModelError
 from fullconv.files import atomic_write, write_text
 from fullconv.locks import hold_folder
@@ -82,7 +83,7 @@ def load_state(path: Path) -> tuple[RunState, dict[str, Any]]:
         state = RunState(**values)  # pydantic's own would have floats for the whole numbers of rows
         weights, optimizers = checkpoint["state_dict"], checkpoint["optimizer_states"]
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise damaged_checkpoint(path, str(error).partition("\n")[0]) from error
+        raise damaged_checkpoint(path, describe_errors(error)) from error
     if not isinstance(weights, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
     ):

@@ -131,7 +131,7 @@ class Recipe:
         try:
             recipe = TypeAdapter(cls).validate_python(dict(values))
         except ValidationError as error:
-            wrong = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()]
+            wrong = [f"{'.'.join(map(str, e['loc']))}={e['input']!r:.60}: {e['msg']}" for e in error.errors()[:5]]
             raise UsageError(f"recipe: {'; '.join(wrong)}", code="invalid-recipe-value") from error
         recipe.check()
         return recipe
