@@ -22,12 +22,15 @@ def parse_json(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def describe_errors(error: Exception, most: int = 3) -> str:
-    """Return the text of an error; of a ValidationError of pydantic, the first `most` places and reasons."""
+def describe_errors(error: Exception, whole: str = "it", most: int = 3) -> str:
+    """Return the text of an error; of a ValidationError of pydantic, the first `most` places and reasons.
+
+    `whole` names the value at the top.
+    """
     listed = getattr(error, "errors", None)
     if listed is None:
         return str(error)
-    places = [f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in listed()[:most]]
+    places = [f"{'.'.join(map(str, one['loc'])) or whole}: {one['msg']}" for one in listed()[:most]]
     return "; ".join(places)
 
 

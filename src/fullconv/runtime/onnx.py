@@ -77,12 +77,9 @@ class OnnxFile:
             raise ModelError(message, code="model-not-found")
         content = read_onnx(path)
         metadata = ModelMetadata.from_metadata(path, content.metadata)
-        halves = has_halves(path)
         return cls(
             metadata,
-            lambda output: open_session(
-                path, lambda: _read(path.absolute(), output, halves), content.nodes, threads, spin
-            ),
+            lambda output: open_session(path, lambda: _read(path.absolute(), output), content.nodes, threads, spin),
         )
 
     def scores(self, images: UInt8) -> Float32:
@@ -121,9 +118,9 @@ class OnnxFile:
         return array
 
 
-def _read(path: Path, output: str, halves: bool) -> bytes | str:
+def _read(path: Path, output: str) -> bytes | str:
     """Return what a session for one output opens: the file's absolute path, or its content, cut and in float32."""
     content = read_for(path, output)
-    if not halves:
-        return content
-    return restore_weights(content if isinstance(content, bytes) else path.read_bytes())
+    if isinstance(content, bytes):
+        return restore_weights(content)
+    return restore_weights(path.read_bytes()) if has_halves(path) else content

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationErro
 from typing_extensions import TypedDict
 
 from fullconv.choices import ActivationName, DecoderName, Dilation, LateLayers, PaddingMode, Stride, UpsampleMode
+from fullconv.documents import describe_errors
 from fullconv.errors import UsageError
 from fullconv.images.input_format import InputFormat
 
@@ -93,8 +94,7 @@ class NetSpec:
         try:
             checked = _FILE.validate_python(values)
         except ValidationError as error:
-            wrong = [f"{'.'.join(map(str, entry['loc'])) or 'spec'}: {entry['msg']}" for entry in error.errors()[:3]]
-            raise ValueError("; ".join(wrong)) from None
+            raise ValueError(describe_errors(error, "spec")) from None
         bounds = checked.get("value_range")
         if bounds is not None and bounds[0] >= bounds[1]:
             raise ValueError("value_range: the first number must be less than the second")
