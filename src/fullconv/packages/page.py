@@ -48,7 +48,8 @@ def write_page(source: Path, folder: Path, name: str, *, runtime: Path | None = 
     with atomic_folder(folder) as partial:
         for path in package.joinpath("packages", "static").iterdir():
             (partial / path.name).write_bytes(path.read_bytes())
-        (partial / "page.css").write_bytes(package.joinpath("serve", "static", "page.css").read_bytes())
+        for shared in ("page.css", "photos.js"):
+            (partial / shared).write_bytes(package.joinpath("serve", "static", shared).read_bytes())
         for file, content in contents.items():
             (partial / file).write_bytes(content)
         shutil.copyfile(source, partial / "model.onnx")

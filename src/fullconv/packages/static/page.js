@@ -1,6 +1,7 @@
 // @ts-check
 // The page: photos go to the network's thread, one after the other; overlay, areas and the mask come back.
 
+import { Photos, find, make, save, stem, table, words } from "./photos.js";
 import { encode } from "./png.js";
 
 const PREVIEW = 1600;
@@ -16,31 +17,8 @@ let model;
 let network;
 /** @type {Map<number, Call>} */
 const calls = new Map();
-/** @type {(() => Promise<void>)[]} */
-const waiting = [];
-let busy = false;
-let ready = false;
-let done = 0;
-let failed = 0;
 let numbers = 0;
-
-/** @param {string} id @returns {HTMLElement} */
-function find(id) {
-  const element = document.getElementById(id);
-  if (element === null) throw new Error(`no element ${id}`);
-  return element;
-}
-
-/** Make an element with text; data become text, never markup. @param {string} tag @param {string} [text] @param {string} [kind] */
-function make(tag, text = "", kind = "") {
-  const element = document.createElement(tag);
-  element.textContent = text;
-  if (kind) element.className = kind;
-  return element;
-}
-
-/** @param {unknown} error */
-const words = (error) => (error instanceof Error ? error.message : String(error));
+const photos = new Photos(label, false);
 
 async function start() {
   try {
@@ -50,9 +28,8 @@ async function start() {
     find("model").textContent = `Loading model ${model.name} …`;
     find("about").textContent = `Made by fullconv ${model.version}. It runs the network with ${model.runtime} (MIT licence, Microsoft).`;
     await open();
-    ready = true;
     find("model").textContent = `Model ${model.name}: ${model.classes.map((entry) => entry.name).join(", ")}`;
-    void work();
+    photos.begin();
   } catch (error) {
     find("model").textContent = `The model cannot be loaded: ${words(error)}`;
     find("drop").hidden = true;
@@ -86,60 +63,12 @@ function receive(data) {
   else call.reject(new Error(data.error));
 }
 
-/** @param {Iterable<File>} files */
-function add(files) {
-  for (const file of files) {
-    const article = make("article");
-    find("results").prepend(article);
-    schedule(article, file);
-  }
-}
-
-/** @param {HTMLElement} article @param {File} file */
-function schedule(article, file) {
-  const bar = /** @type {HTMLProgressElement} */ (make("progress"));
-  bar.setAttribute("aria-label", `Labelling ${file.name}`);
-  article.className = "";
-  article.setAttribute("aria-busy", "true");
-  article.replaceChildren(make("h2", file.name), make("p", ready ? "Waiting for its turn …" : "Waiting for the model …", "soft"), bar);
-  waiting.push(() => label(article, file, bar));
-  void work();
-}
-
-async function work() {
-  if (busy || !ready) return report();
-  busy = true;
-  for (let next = waiting.shift(); next; next = waiting.shift()) {
-    report();
-    await next();
-  }
-  busy = false;
-  report();
-}
-
-function report() {
-  if (!done && !failed && !busy && !waiting.length) return;
-  const parts = [`${done} ${done === 1 ? "photo" : "photos"} labelled`];
-  if (failed) parts.push(`${failed} failed`);
-  if (busy || waiting.length) parts.push(`${waiting.length + Number(busy)} to go`);
-  find("status").textContent = `${parts.join(", ")}.`;
-}
-
 /** @param {HTMLElement} article @param {File} file @param {HTMLProgressElement} bar */
 async function label(article, file, bar) {
-  const line = article.querySelector("p");
-  if (line) line.textContent = "Labelling …";
-  try {
-    const picture = await decode(file);
-    const { width, height } = picture;
-    const labels = await ask(picture, (share) => (bar.value = share));
-    show(article, file, picture, { width, height, labels });
-    done++;
-  } catch (error) {
-    failed++;
-    showFailure(article, file, words(error));
-  }
-  article.removeAttribute("aria-busy");
+  const picture = await decode(file);
+  const { width, height } = picture;
+  const labels = await ask(picture, (share) => (bar.value = share));
+  show(article, file, picture, { width, height, labels });
 }
 
 /** Decode a photo as it is stored, but upright. @param {File} file */
@@ -175,7 +104,7 @@ function ask(picture, progress) {
 function show(article, file, picture, labelled) {
   article.className = "done";
   const side = make("div");
-  side.append(table(labelled), download(file, labelled));
+  side.append(table(labelled.width, labelled.height, measure(labelled)), download(file, labelled));
   article.replaceChildren(make("h2", file.name, "wide"), overlay(file, picture, labelled), side);
 }
 
@@ -228,52 +157,14 @@ function paint(labelled, width, height) {
   return result;
 }
 
-/** @param {Labelled} labelled */
-function table({ width, height, labels }) {
+/** @param {Labelled} labelled @returns {import("./photos.js").Area[]} */
+function measure({ labels }) {
   const counts = new Array(256).fill(0);
   for (const id of labels) counts[id]++;
   const total = Math.max(1, labels.length - counts[255]);
-  const box = make("div", "", "scroll");
-  const result = document.createElement("table");
-  result.createCaption().textContent = `${width} × ${height} pixels`;
-  const head = result.createTHead().insertRow();
-  for (const name of ["Class", "Share", "Pixels"]) {
-    const cell = make("th", name);
-    cell.setAttribute("scope", "col");
-    head.append(cell);
-  }
-  const body = result.createTBody();
-  const areas = model.classes.map((entry, id) => ({ ...entry, pixels: counts[id] })).filter((area) => area.pixels > 0);
-  for (const area of areas.sort((a, b) => b.pixels - a.pixels)) {
-    const row = body.insertRow();
-    const name = make("th");
-    name.setAttribute("scope", "row");
-    name.append(patch(area.color), area.name);
-    row.append(name, make("td", share(area.pixels / total)), make("td", area.pixels.toLocaleString("en")));
-  }
-  box.append(result);
-  const absent = model.classes.length - areas.length;
-  if (absent) box.append(make("p", `${absent} of ${model.classes.length} classes are not in this photo.`, "soft"));
-  return box;
-}
-
-/** @param {number} value */
-function share(value) {
-  return value < 0.001 ? "< 0.1 %" : `${(100 * value).toFixed(1)} %`;
-}
-
-/** The colour of a class: SVG, because the policy of the page allows no style attribute. @param {number[]} color */
-function patch(color) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("class", "patch");
-  svg.setAttribute("viewBox", "0 0 1 1");
-  svg.setAttribute("aria-hidden", "true");
-  const square = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-  square.setAttribute("width", "1");
-  square.setAttribute("height", "1");
-  square.setAttribute("fill", `rgb(${color.join(" ")})`);
-  svg.append(square);
-  return svg;
+  return model.classes.map(({ name, color }, id) => ({
+    name, color: `rgb(${color.join(" ")})`, pixels: counts[id], share: counts[id] / total,
+  }));
 }
 
 /** @param {File} file @param {Labelled} labelled */
@@ -283,12 +174,7 @@ function download(file, { width, height, labels }) {
   const line = make("p", "", "soft");
   line.setAttribute("role", "status");
   button.addEventListener("click", async () => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(await encode(labels, width, height, model.palette));
-    link.download = `${file.name.replace(/\.[^.]*$/, "")}.png`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-    line.textContent = `${link.download} is ready.`;
+    save(await encode(labels, width, height, model.palette), `${stem(file.name)}.png`, line);
   });
   const row = make("p", "", "row");
   row.append(button);
@@ -297,37 +183,5 @@ function download(file, { width, height, labels }) {
   return box;
 }
 
-/** @param {HTMLElement} article @param {File} file @param {string} message */
-function showFailure(article, file, message) {
-  article.className = "failed";
-  const again = make("button", "Try again");
-  again.addEventListener("click", () => {
-    failed--;
-    schedule(article, file);
-  });
-  const row = make("p", "", "row");
-  row.append(again);
-  article.replaceChildren(make("h2", file.name), make("p", message), row);
-}
-
-function listen() {
-  for (const id of ["files", "camera"]) {
-    const input = /** @type {HTMLInputElement} */ (find(id));
-    input.addEventListener("change", () => {
-      add([...(input.files ?? [])]);
-      input.value = "";
-    });
-  }
-  const drop = find("drop");
-  for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
-    document.addEventListener(kind, (event) => {
-      event.preventDefault();
-      drop.classList.toggle("over", kind === "dragenter" || kind === "dragover");
-    });
-  }
-  document.addEventListener("drop", (event) => add(event.dataTransfer?.files ?? []));
-  document.addEventListener("paste", (event) => add(event.clipboardData?.files ?? []));
-}
-
-listen();
+photos.listen();
 void start();
