@@ -6,10 +6,11 @@
 Prints one Markdown table per part, in one run of less than 10 minutes: milliseconds, the ratio to torchvision's
 fcn_resnet50 on the same device, and the peak memory of the GPU. All train in bfloat16 and channels last. Ours runs the
 step of `fullconv train` (loss, clipping, AdamW with groups, average of the weights); the others run cross-entropy and
-one AdamW. Every row is also measured with torch.compile, and with its CUDA graphs. On the CPU there is one round, with
-one crop; times of the CPU are for a whole batch, so they are multiplied by `--batch`. No row starts after `--seconds`.
+one AdamW. In the end, all are measured with torch.compile, and with its CUDA graphs. On the CPU there is one round,
+with one crop; times of the CPU are for a whole batch, so they are multiplied by `--batch`. No row starts after
+`--seconds`.
 
-`--device cpu` runs the same on the CPU, for tests of this script. Not run on a GPU yet.
+`--device cpu` runs the same on the CPU, for tests of this script. Results are in docs/results.md.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fullconv.labels import LabelSet
+from fullconv.net.fcn.depthwise import speed_up_depthwise
 from fullconv.net.fcn.network import FCN, rebuild
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.runtime.models import bundled
@@ -76,6 +78,10 @@ def nets() -> dict[str, Callable[[], nn.Module]]:
         f"FCN-8s on {name}": lambda name=name: rebuild(NetSpec(name, CLASSES, 8))  # type: ignore[misc]
         for name in ("mobilenet_v2", "resnet50")
     }
+    options: dict[str, Any] = {"decoder": "refined", "context": True, "late": "short", "activation": "relu"}
+    found["FCN-4s-refined on efficientnet_lite0"] = lambda: rebuild(
+        NetSpec("efficientnet_lite0", CLASSES, 4, **options)
+    )
     found[REFERENCE] = lambda: torchvision.models.segmentation.fcn_resnet50(
         weights=None, weights_backbone=None, num_classes=CLASSES, aux_loss=False
     )
@@ -100,6 +106,7 @@ def make_images(setting: Setting, device: torch.device, count: int) -> tuple[Ten
 def our_step(net: FCN, images: Tensor, target: Tensor, mode: str) -> Callable[[], object]:
     """Return a step as `fullconv.training.run.loop` runs it."""
     kind = images.device.type
+    speed_up_depthwise(net)
     recipe = override(default_recipe(), {"bf16": True, "lr": 1e-4, "batch_size": len(images)})
     fabric = make_fabric(Hardware(accelerator="cuda" if kind == "cuda" else "cpu"), recipe)
     if mode:
@@ -258,25 +265,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = torch.device(options.device)
     deadline = time.monotonic() + options.seconds
     setting = Setting(device, options.size, options.batch, options.rounds, deadline)
-    modes = ["", *([] if options.no_compile else ["default", "reduce-overhead"])]
+    modes = [] if options.no_compile else ["default", "reduce-overhead"]
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
     print(f"{name}, torch {torch.__version__}: {options.batch} images of {options.size}x{options.size}, bfloat16\n")
     rows: list[Row] = []
     cpu = torch.device("cpu")
     for title, measured in (
-        ("training step", measure_nets("training step", setting, device, modes)),
-        ("prediction", measure_nets("prediction", setting, device, modes)),
+        ("training step", measure_nets("training step", setting, device, [""])),
+        ("prediction", measure_nets("prediction", setting, device, [""])),
         ("ONNX Runtime, one image", measure_onnx(setting)),
         ("training step, CPU", measure_nets("training step", setting, cpu, [""])),
         ("prediction, CPU", measure_nets("prediction", setting, cpu, [""])),
+        ("training step, compiled", measure_nets("training step", setting, device, modes)),  # compiling takes long
+        ("prediction, compiled", measure_nets("prediction", setting, device, modes)),
     ):
         if device == cpu and title.endswith("CPU"):
             continue
-        found = list(measured)
+        found = []
+        for row in measured:
+            found.append(row)
+            if options.json is not None:
+                values = [asdict(row) for row in [*rows, *found]]
+                options.json.write_text(json.dumps(values, indent=1), encoding="utf-8")
         rows += found
-        print(make_table(title, found), flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
+        print(make_table(title, found) if found else "", end="", flush=True)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ def lively(spec: NetSpec) -> FCN:
     for norm in norms:
         norm.momentum = 1
         nn.init.normal_(norm.bias, std=0.3)
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
     if norms:
         with torch.no_grad():
             net.train()(torch.rand(2, 3, 97, 131))
@@ -82,6 +83,7 @@ def test_the_halo_is_not_larger_than_the_network_needs(spec):
             nn.init.constant_(module.weight, 0.25 / module.weight[0].numel())  # no ReLU6 saturates
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.constant_(module.bias, 1e-3)
+            nn.init.ones_(module.weight)
     before, after = net.geometry[1].field.halo
     reached = [0, 0]
     for pixel in range(before + 32, before + 64, 4):
@@ -156,6 +158,19 @@ def projections(net: FCN) -> list[nn.Conv2d]:
     return [net.decoder.get_submodule(f"project_{name}")[0] for name in ("fr", *net.skips)]
 
 
+def test_the_refined_decoder_starts_as_linear_sums():
+    """Until a step has changed them, refinements and context add nothing, so that scores are linear on the taps."""
+    net = make(SPEC).eval()
+    nn.init.normal_(net.score_fr.weight)
+    first, second = ([torch.randn_like(tap) for tap in net.encode(torch.rand(1, 3, 50, 60))] for _ in range(2))
+    both = [one + other for one, other in zip(first, second, strict=True)]
+    nothing = [torch.zeros_like(tap) for tap in first]
+    scores = [net.score(maps, (50, 60)) for maps in (first, second, both, nothing)]
+    torch.testing.assert_close(scores[0] + scores[1], scores[2] + scores[3], atol=1e-4, rtol=1e-4)
+    lively_scores = [lively(SPEC).score(maps, (50, 60)) for maps in (first, second, both, nothing)]
+    assert (lively_scores[0] + lively_scores[1] - lively_scores[2] - lively_scores[3]).abs().max() > 0.01
+
+
 def test_a_finer_refined_network_starts_from_a_coarser_one():
     coarse, fine = lively(replace(SPEC, stride=8)), make(SPEC)
     copied, fresh = transplant(coarse, fine)
@@ -186,7 +201,8 @@ def test_inspection_counts_every_parameter():
         inspection = inspect_fcn(spec, (97, 131))
         assert inspection.params == sum(p.numel() for p in make(spec).parameters())
         names = [row.name for row in inspection.rows]
-        assert {"decoder.project_fr.0", "decoder.context.branches.2.0", "decoder.refine_pool2.3"} <= set(names)
+        inner = ("project_fr.0", "context.branches.2.0", "refine_pool2.pointwise.0")
+        assert {f"decoder.{name}" for name in inner} <= set(names)
         last = next(row for row in inspection.rows if row.name == inspection.skip.upsamplings[-1].name)
         assert last.shape == (2, 97, 131)
 

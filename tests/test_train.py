@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,6 +182,28 @@ def test_a_killed_run_resumes_to_the_same_weights(data: Path, whole: Path, tmp_p
     subprocess.run(command, check=True, capture_output=True, env=environment)
     suffixes = {".ckpt", ".safetensors", ".csv", ".png", ".html", ".json", ".yaml"}
     assert {path.suffix for path in out.iterdir()} <= suffixes
+    assert_same_end(out, whole)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups with signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_to_all_processes_of_a_run_saves_it(data: Path, whole: Path, tmp_path: Path, number: int) -> None:
+    """Ctrl-C and schedulers send a signal to the processes that load images, too."""
+    out = tmp_path / "run"
+    values = [f"--set={name}={value}" for name, value in {**TINY, "save_minutes": 0.0, "workers": 2}.items()]
+    command = [sys.executable, "-c", COMMAND, "train", str(data), "--model=digits", "--weights=none", "--stride=8"]
+    command += [*values, f"--out={out}", "--resume"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **output)
+    deadline = time.monotonic() + 120
+    while not (out / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    text, _ = process.communicate(timeout=120)
+    assert f"stopped by {number.name} at step" in text.replace("\n", " "), text
+    assert process.returncode == 130
+    subprocess.run(command, check=True, capture_output=True, env=environment)
     assert_same_end(out, whole)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from fullconv.net.fcn import refined
 from fullconv.net.fcn.refined import RefinedDecoder
 from fullconv.onnx_graph.build import Graph
 from fullconv.onnx_graph.refine import ConvWeights, Refinement, add_conv
@@ -14,8 +15,9 @@ __all__ = ["add_score", "read_refinement"]
 
 def read_refinement(decoder: RefinedDecoder, skip: str) -> Refinement:
     """Return the two convolutions after the sum on a skip."""
-    depthwise, first, _, pointwise, second, _ = decoder.get_submodule(f"refine_{skip}").children()
-    return _merge_norm(depthwise, first), _merge_norm(pointwise, second)
+    layers = decoder.get_submodule(f"refine_{skip}")
+    assert isinstance(layers, refined.Refinement)
+    return _merge_norm(*layers.depthwise), _merge_norm(*layers.pointwise)
 
 
 def add_score(graph: Graph, features: str, score: nn.Conv2d) -> str:

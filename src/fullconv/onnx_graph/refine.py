@@ -29,7 +29,7 @@ Refinement = tuple[ConvWeights, ConvWeights]
 def add_refinement(
     graph: Graph, taps: Sequence[str], axes: Sequence[Sequence[Upsampling]], refinements: Sequence[Refinement]
 ) -> str:
-    """Add the upsampling, the sums and the convolutions after them, from coarse to fine; ReLU follows each convolution.
+    """Add the upsampling, the sums, and what is added to them: depthwise convolution, ReLU and 1 x 1 convolution.
 
     `axes` holds the vertical and the horizontal upsamplings, one per sum. Cells beyond the border equal the last cell.
     """
@@ -37,8 +37,8 @@ def add_refinement(
     for fine, vertical, horizontal, (depthwise, pointwise) in zip(taps[1:], *axes, refinements, strict=True):
         upsampled, fine = _align(graph, fused, fine, (vertical, horizontal), len(depthwise.weight))
         total = graph.add("Add", [upsampled, fine])
-        fused = graph.add("Relu", [add_conv(graph, total, depthwise)])
-        fused = graph.add("Relu", [add_conv(graph, fused, pointwise)])
+        inner = graph.add("Relu", [add_conv(graph, total, depthwise)])
+        fused = graph.add("Add", [total, add_conv(graph, inner, pointwise)])
     return fused
 
 

@@ -194,7 +194,9 @@ class Checkpointing:
 
     def _is_stopping(self) -> bool:
         """Return whether a signal has reached this process, or any other one; all get the same answer."""
-        signals = torch.tensor(int(self.stop is not None), device=self.fabric.device if self.fabric else None)
+        if self.fabric is None or self.fabric.world_size == 1:
+            return self.stop is not None
+        signals = torch.tensor(int(self.stop is not None), device=self.fabric.device)
         return bool(sum_over_processes(self.fabric, signals) > 0)
 
     def _row(self, task: SegmentationTask, scores: Scores) -> dict[str, float]:

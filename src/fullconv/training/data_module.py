@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -29,6 +31,9 @@ CPU = torch.device("cpu")
 
 MOST_WORKERS = 8
 """The number of processes that load images for a GPU, at most."""
+
+WORKER_SECONDS = 60
+"""The time after SIGTERM in which the training saves; then the processes that load images end, too."""
 
 
 class DataModule:
@@ -118,4 +123,16 @@ class DataModule:
                 step += 1
 
     def _loader(self, samples: Dataset[Any], **order: Any) -> DataLoader[Any]:
-        return DataLoader(samples, num_workers=self.workers, pin_memory=self.device.type == "cuda", **order)
+        pinned = self.device.type == "cuda"
+        return DataLoader(samples, num_workers=self.workers, pin_memory=pinned, worker_init_fn=_outlive_signal, **order)
+
+
+def _outlive_signal(worker: int) -> None:
+    """Let the training decide when this process ends, because Ctrl-C and schedulers send signals to all processes.
+
+    Without it, the training would fail instead of saving. It ends the process when it has saved.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":  # where nothing sends the others
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(WORKER_SECONDS))

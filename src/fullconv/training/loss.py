@@ -20,18 +20,22 @@ __all__ = ["BandLoss", "compute_banded_loss", "iterate_banded_logits", "sum_of_b
 BAND_BYTES = 8 * 2**20
 """Maximum bytes of logits in a band. Memory use is a few times as much while the loss of a band is computed."""
 
+BAND_BYTES_GPU = 256 * 2**20
+"""The same on a GPU, which is slow with many small operations."""
+
 BandLoss = Callable[[Tensor, range], Tensor]
 """The loss of a band as a scalar, from its logits (N x K x rows x W) and the range of its rows."""
 
 
 def compute_banded_loss(
-    net: FCN, score: Tensor, target: Tensor, weights: Tensor, normalized: bool = True, *, band_bytes: int = BAND_BYTES
+    net: FCN, score: Tensor, target: Tensor, weights: Tensor, normalized: bool = True, *, band_bytes: int | None = None
 ) -> Tensor:
     """Return the cross-entropy of `net.upsample(score, ...)`, weighted by class, as a float scalar.
 
     score: N x K x h x w float, from `net.score`; target: N x H x W uint8, 255 ignored; weights: K floats. The loss is
     the sum over the labelled pixels, divided by the sum of their weights if `normalized`; 0 if no pixel is labelled.
-    A band of logits has at most `band_bytes` bytes, or four times as many with a learned kernel.
+    A band of logits has at most `band_bytes` bytes, or four times as many with a learned kernel; None means
+    `BAND_BYTES`, or `BAND_BYTES_GPU` on a GPU.
 
     Value and gradient equal those of cross-entropy on the full logits. The logits are computed and discarded band by
     band. The forward pass already adds the gradient of each band to the gradient of the small score map, so memory
@@ -53,7 +57,7 @@ def sum_weights(target: Tensor, weights: Tensor) -> Tensor:
 
 
 def sum_of_bands(
-    net: FCN, score: Tensor, size: tuple[int, int], of_band: BandLoss, *, band_bytes: int = BAND_BYTES
+    net: FCN, score: Tensor, size: tuple[int, int], of_band: BandLoss, *, band_bytes: int | None = None
 ) -> Tensor:
     """Return the sum of `of_band` over all bands of `net.upsample(score, size)`, with its gradient, as a scalar.
 
@@ -72,20 +76,22 @@ def sum_of_bands(
 
 
 def iterate_banded_logits(
-    net: FCN, score: Tensor, size: tuple[int, int], *, band_bytes: int = BAND_BYTES
+    net: FCN, score: Tensor, size: tuple[int, int], *, band_bytes: int | None = None
 ) -> Iterator[tuple[range, Tensor]]:
     """Yield ranges of rows and their logits, N x K x rows x W. Together they are `net.upsample(score, size)`."""
     for rows in _split_rows(net, (len(score), score.shape[1], *size), band_bytes):
         yield rows, net.upsample(score, size, rows)
 
 
-def _split_rows(net: FCN, shape: tuple[int, ...], band_bytes: int) -> Iterator[range]:
+def _split_rows(net: FCN, shape: tuple[int, ...], band_bytes: int | None) -> Iterator[range]:
     """Split the rows of N x K x H x W logits into bands of at most `band_bytes`, with at least one row each.
 
     A learned K x K kernel is applied once per band, to whole rows of cells. Its bands are therefore four times as
     large, and all except the first start at a row of cells.
     """
     count, classes, height, width = shape
+    if band_bytes is None:
+        band_bytes = BAND_BYTES_GPU if next(iter(net.buffers())).is_cuda else BAND_BYTES
     final = net.get_submodule(net.upscores[-1])
     most, step, first = band_bytes, 1, 0
     if isinstance(final, Upsample) and final.mode == "learned":

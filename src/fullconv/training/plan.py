@@ -131,11 +131,12 @@ def _measure(
             loss.item()
             steps.append(time.perf_counter() - start)
     inputs, target = _on(device, image)
-    start = time.perf_counter()
-    with torch.no_grad():
-        score = compute_scores(net.eval(), inputs, target)[-1]
-        for _, logits in iterate_banded_logits(net, score, (target.shape[-2], target.shape[-1])):
-            int(largest(logits).max())
+    for _ in range(2 if device.type == "cuda" else 1):  # a GPU prepares itself in the first pass
+        start = time.perf_counter()
+        with torch.no_grad():
+            score = compute_scores(net.eval(), inputs, target)[-1]
+            for _, logits in iterate_banded_logits(net, score, (target.shape[-2], target.shape[-1])):
+                int(largest(logits).max())
     return min(steps), len(steps), time.perf_counter() - start
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fullconv.geometry import Layer
 from fullconv.net.fcn.score_layers import make_score_layer
 
-__all__ = ["CONTEXT", "REFINEMENT", "Context", "RefinedDecoder", "widest_context"]
+__all__ = ["CONTEXT", "REFINEMENT", "Context", "RefinedDecoder", "Refinement", "widest_context"]
 
 REFINEMENT = Layer(3, padding=(1, 1))
 """The depthwise convolution after each sum."""
@@ -28,7 +28,7 @@ class RefinedDecoder(nn.Module):
 
     `project_fr` and `project_pool4`, ... (coarse to fine) are 1 x 1 convolutions from a tap to `width` channels, with
     batch norm. With `context`, parallel dilated depthwise 3 x 3 convolutions are added to the coarsest projection.
-    `refine_pool4`, ... follow the sum on each skip: depthwise 3 x 3, then 1 x 1, both with batch norm and ReLU.
+    `refine_pool4`, ... follow the sum on each skip (`Refinement`).
     """
 
     def __init__(self, channels: Mapping[str, int], width: int, context: bool) -> None:
@@ -37,7 +37,7 @@ class RefinedDecoder(nn.Module):
         for name, count in channels.items():
             self.add_module(f"project_{name}", _normed(nn.Conv2d(count, width, 1, bias=False)))
             if name != "fr":
-                self.add_module(f"refine_{name}", _make_refinement(width))
+                self.add_module(f"refine_{name}", Refinement(width))
         self.context = Context(width) if context else nn.Identity()
         self.width, self.auxiliary = width, nn.ModuleList()
 
@@ -58,7 +58,10 @@ class RefinedDecoder(nn.Module):
 
 
 class Context(nn.Module):
-    """A map plus three depthwise 3 x 3 convolutions of it, dilated by `CONTEXT`, each with batch norm; then ReLU."""
+    """x + f(x), where f sums three depthwise 3 x 3 convolutions, dilated by `CONTEXT`; then ReLU and a 1 x 1 one.
+
+    Each convolution has batch norm, and f starts at zero.
+    """
 
     def __init__(self, width: int) -> None:
         """Make the convolutions for a map of `width` channels."""
@@ -67,21 +70,43 @@ class Context(nn.Module):
             _normed(nn.Conv2d(width, width, 3, padding=rate, dilation=rate, groups=width, bias=False))
             for rate in CONTEXT
         )
+        self.pointwise = _make_last(width)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the map with context, of the same shape."""
-        total = features
-        for branch in self.branches:
+        first, *others = self.branches
+        total = first(features)
+        for branch in others:
             total = total + branch(features)
-        return total.relu()
+        changes: Tensor = self.pointwise(total.relu())
+        return features + changes
 
 
-def _normed(conv: nn.Conv2d) -> nn.Sequential:
+class Refinement(nn.Module):
+    """x + f(x), where f is a depthwise 3 x 3 convolution with ReLU, then a 1 x 1 one, both with batch norm.
+
+    f starts at zero, so that a training begins with the paper's linear sums; it learns faster that way.
+    """
+
+    def __init__(self, width: int) -> None:
+        """Make the layers for a map of `width` channels."""
+        super().__init__()
+        self.depthwise = _normed(nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False))
+        self.pointwise = _make_last(width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the refined map, of the same shape."""
+        changes: Tensor = self.pointwise(self.depthwise(features).relu())
+        return features + changes
+
+
+def _make_last(width: int) -> nn.Sequential:
+    """Return the 1 x 1 convolution with batch norm that ends a branch, which starts at zero."""
+    return _normed(nn.Conv2d(width, width, 1, bias=False), gain=0.0)
+
+
+def _normed(conv: nn.Conv2d, gain: float = 1.0) -> nn.Sequential:
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels))
-
-
-def _make_refinement(width: int) -> nn.Sequential:
-    depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
-    pointwise = nn.Conv2d(width, width, 1, bias=False)
-    return nn.Sequential(*_normed(depthwise), nn.ReLU(), *_normed(pointwise), nn.ReLU())
+    norm = nn.BatchNorm2d(conv.out_channels)
+    nn.init.constant_(norm.weight, gain)
+    return nn.Sequential(conv, norm)

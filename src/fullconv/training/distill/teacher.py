@@ -21,7 +21,7 @@ from fullconv.net.torch_runner import TorchRunner
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.models import model_path
 from fullconv.runtime.runner import Runner
-from fullconv.training.loss import BAND_BYTES, sum_of_bands
+from fullconv.training.loss import sum_of_bands
 
 __all__ = ["Teacher", "compute_imitation", "describe_teacher", "load_teacher"]
 
@@ -92,7 +92,7 @@ def compute_imitation(
     temperature: float,
     normalized: bool = True,
     *,
-    band_bytes: int = BAND_BYTES,
+    band_bytes: int | None = None,
 ) -> Tensor:
     """Return T^2 times the Kullback-Leibler divergence of the network from the teacher, both at temperature T.
 

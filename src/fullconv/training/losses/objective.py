@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from fullconv.labels import IGNORE_INDEX
 from fullconv.net.fcn.network import FCN
-from fullconv.training.loss import BAND_BYTES, compute_banded_loss, sum_of_bands, sum_weights
+from fullconv.training.loss import compute_banded_loss, sum_of_bands, sum_weights
 from fullconv.training.losses.terms import keep_hard, make_dice_term, make_lovasz_term
 from fullconv.training.recipe import Recipe
 
@@ -15,7 +15,7 @@ __all__ = ["compute_loss"]
 
 
 def compute_loss(
-    net: FCN, score: Tensor, target: Tensor, weights: Tensor, recipe: Recipe, *, band_bytes: int = BAND_BYTES
+    net: FCN, score: Tensor, target: Tensor, weights: Tensor, recipe: Recipe, *, band_bytes: int | None = None
 ) -> Tensor:
     """Return the loss that `recipe.loss` names, as a float scalar; the arguments are those of `compute_banded_loss`.
 

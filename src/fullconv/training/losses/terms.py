@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fullconv.labels import IGNORE_INDEX
 from fullconv.net.fcn.network import FCN
-from fullconv.training.loss import BAND_BYTES, BandLoss, iterate_banded_logits
+from fullconv.training.loss import BandLoss, iterate_banded_logits
 
 __all__ = ["MOST_PIXELS", "MOST_VALUES", "Term", "keep_hard", "make_dice_term", "make_lovasz_term"]
 
@@ -33,7 +33,7 @@ class Term:
 
 
 def keep_hard(
-    net: FCN, score: Tensor, target: Tensor, threshold: float, share: float, *, band_bytes: int = BAND_BYTES
+    net: FCN, score: Tensor, target: Tensor, threshold: float, share: float, *, band_bytes: int | None = None
 ) -> Tensor:
     """Return the target, N x H x W uint8, with easy pixels ignored (online hard example mining).
 
@@ -56,7 +56,7 @@ def keep_hard(
     return target.masked_fill(~hard, IGNORE_INDEX)
 
 
-def make_dice_term(net: FCN, score: Tensor, target: Tensor, *, band_bytes: int = BAND_BYTES) -> Term:
+def make_dice_term(net: FCN, score: Tensor, target: Tensor, *, band_bytes: int | None = None) -> Term:
     """Return 1 - the mean Dice coefficient of the classes in `target`, from 0 to 1, over all pixels of the batch.
 
     The coefficient of a class is 2 sum(p t) / (sum(p) + sum(t)), with the softmax p and the target t of each labelled
@@ -81,7 +81,7 @@ def make_dice_term(net: FCN, score: Tensor, target: Tensor, *, band_bytes: int =
 
 
 def make_lovasz_term(
-    net: FCN, score: Tensor, target: Tensor, *, band_bytes: int = BAND_BYTES, most_pixels: int = MOST_PIXELS
+    net: FCN, score: Tensor, target: Tensor, *, band_bytes: int | None = None, most_pixels: int = MOST_PIXELS
 ) -> Term:
     """Return the Lovász-softmax loss of the classes in `target`, from 0 to 1 (Berman et al., CVPR 2018, algorithm 1).
 
