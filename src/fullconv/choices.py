@@ -9,6 +9,7 @@ __all__ = [
     "ActivationName",
     "Backend",
     "DecoderName",
+    "Device",
     "Dilation",
     "Engine",
     "LateLayers",
@@ -43,6 +44,9 @@ LoggerName = Literal["tensorboard", "csv", "mlflow", "wandb"]
 
 Backend = Literal["onnx", "openvino", "torch"]
 """The program that computes a network: ONNX Runtime or OpenVINO for .onnx files, torch for run folders and weights."""
+
+Device = Literal["auto", "cpu", "cuda"]
+"""Where a network is computed: auto means NVIDIA's GPU for torch if there is one, else the CPU."""
 
 Engine = Literal["local", "ray"]
 """The processes that predict: this one, or the workers of a Ray cluster."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from fullconv.choices import Backend, ScoredSplit, WeightsType
+from fullconv.choices import Backend, Device, ScoredSplit, WeightsType
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError
 from fullconv.extras import need, need_torch
@@ -33,6 +33,7 @@ def load(
     model: str | os.PathLike[str],
     backend: Backend | None = None,
     *,
+    device: Device = "auto",
     code: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Load a model that labels images.
@@ -41,15 +42,17 @@ def load(
         model: A run folder, the result of `train`, a weights or .onnx file, or a bundled model by its name.
         backend: The program that computes the network: "onnx", "openvino" or "torch". None: torch for run folders and
             weights, ONNX Runtime for .onnx files.
+        device: "cpu"; "cuda", which ONNX Runtime has only as the package onnxruntime-gpu; or "auto": NVIDIA's GPU for
+            torch if there is one, else the CPU.
         code: The FILE.py whose function builds the classifier, if the model was trained with FILE.py:FUNCTION and this
             file is no longer the same at the same place. Its code is run.
 
     Raises:
         ModelError: There is no such model, or `code` must name the code that builds it.
-        UsageError: The backend cannot run this kind of model.
+        UsageError: The backend cannot run this kind of model, or there is no such device.
         MissingExtra: The backend is not installed.
     """
-    return load_model(model, backend, code)
+    return load_model(model, backend, code, device)
 
 
 def evaluate(
@@ -58,6 +61,7 @@ def evaluate(
     *,
     split: ScoredSplit = "val",
     backend: Backend | None = None,
+    device: Device = "auto",
     value_range: ValueRange | None = None,
     code: str | os.PathLike[str] | None = None,
     tta: bool = False,
@@ -71,6 +75,7 @@ def evaluate(
         data: Folder of labelled images, in any layout of docs/formats.md.
         split: The images to use; val736 exists only for VOC.
         backend: As in `load`.
+        device: As in `load`.
         value_range: Numbers that become 0 and 255 in images of more than 8 bits, instead of the range of the model.
             Without it, images that do not fit the model's range are logged as a warning.
         code: As in `load`.
@@ -81,7 +86,7 @@ def evaluate(
     Raises:
         ModelError: There is no such model, or it has other classes than the data.
         DataError: The data set has faults, or there is no such split.
-        UsageError: `value_range` is not two numbers, the smaller one first.
+        UsageError: `value_range` is not two numbers, the smaller one first, or there is no such device.
     """
     from fullconv.data.layouts import find_dataset
     from fullconv.evaluation.evaluate import evaluate as score
@@ -97,7 +102,7 @@ def evaluate(
     samples = dataset.split(split)
     for note in dataset.notes:
         logger.info(f"{os.fspath(data)}: {note}")
-    runner: Runner = load_runner(path, backend, code)
+    runner: Runner = load_runner(path, backend, code, device=device)
     check_classes(os.fspath(model), runner.info.labels, os.fspath(data), dataset.labels)
     if tta:
         runner = FlippedRunner(runner)

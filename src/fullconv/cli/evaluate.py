@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from fullconv.cli.console import TTA_COST, print_scores, sample_bar, say, write_results
-from fullconv.cli.options import BackendName, Data, JsonFile, ModelCode, RangeText, ScoredSplitName, Trained, Tta
+from fullconv.cli.options import (
+    BackendName,
+    Data,
+    DeviceName,
+    JsonFile,
+    ModelCode,
+    RangeText,
+    ScoredSplitName,
+    Trained,
+    Tta,
+)
 from fullconv.cli.reading_options import reads_data
 from fullconv.cli.values import refuse_data_file
 from fullconv.data.reading import Reading
@@ -18,6 +28,7 @@ def evaluate(
     split: ScoredSplitName = "val",
     json_file: JsonFile = None,
     backend: BackendName = None,
+    device: DeviceName = "auto",
     tta: Tta = False,
     value_range: RangeText = None,
     model_code: ModelCode = None,
@@ -42,6 +53,7 @@ def evaluate(
             data,
             split=split,
             backend=backend,
+            device=device,
             value_range=bounds,
             code=model_code,
             tta=tta,

@@ -12,6 +12,7 @@ from fullconv.choices import (
     ActivationName,
     Backend,
     DecoderName,
+    Device,
     Dilation,
     LateLayers,
     LoggerName,
@@ -36,6 +37,7 @@ __all__ = [
     "Data",
     "Decoder",
     "DecoderWidth",
+    "DeviceName",
     "Devices",
     "Dilate",
     "Epochs",
@@ -277,6 +279,15 @@ BackendName = Annotated[
         metavar=join_words(Backend),
         help="The program that computes the network.",
         show_default="depends on the model",
+    ),
+]
+DeviceName = Annotated[
+    Device,
+    typer.Option(
+        "--device",
+        metavar=join_words(Device),
+        help="cuda: an NVIDIA GPU, for which .onnx files need the package onnxruntime-gpu. auto: for run folders a GPU "
+        "if there is one, else the CPU.",
     ),
 ]
 RangeText = Annotated[

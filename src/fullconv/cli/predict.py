@@ -10,7 +10,7 @@ import typer
 
 from fullconv.choices import Engine, join_words
 from fullconv.cli.console import TTA_COST, progress_bar, say
-from fullconv.cli.options import BackendName, ModelCode, RangeText, Trained, Tta
+from fullconv.cli.options import BackendName, DeviceName, ModelCode, RangeText, Trained, Tta
 from fullconv.cli.predicting.blocks import predict_block
 from fullconv.cli.predicting.engine import predict_by_engine, refuse_ray_options
 from fullconv.cli.predicting.outcome import print_count, raise_failed
@@ -72,6 +72,7 @@ def predict(
         ),
     ] = None,
     backend: BackendName = None,
+    device: DeviceName = "auto",
     patchwise: Annotated[
         bool,
         typer.Option(
@@ -162,14 +163,14 @@ def predict(
         code = None if model_code is None else os.path.abspath(model_code)
         saved = None if kinds is None else tuple(kinds)
         folders = Path(os.path.abspath(model_path(model))), Path(os.path.abspath(out))
-        spec = WorkerSpec(*folders, saved, backend, code, bounds, tile, halo, tta)
+        spec = WorkerSpec(*folders, saved, backend, code, bounds, tile, halo, tta, device=device)
         predict_by_engine(spec, images, out, RayOptions(address, workers))
         return
     paths = expand_inputs(images, out)
     runner = (
-        _load_patchwise(model, step, batch, model_code)
+        _load_patchwise(model, step, batch, model_code, device)
         if patchwise
-        else load_runner(model_path(model), backend, model_code)
+        else load_runner(model_path(model), backend, model_code, device=device)
     )
     if tta:
         runner = FlippedRunner(runner)
@@ -212,10 +213,10 @@ def _predict(
     raise_failed(report)
 
 
-def _load_patchwise(name: str, step: int | None, batch: int | None, code: Path | None) -> Runner:
+def _load_patchwise(name: str, step: int | None, batch: int | None, code: Path | None, device: DeviceName) -> Runner:
     need_torch()
     from fullconv.net.checkpoint import holds_classifier
-    from fullconv.net.torch_runner import TorchClassifier, TorchRunner
+    from fullconv.net.torch_runner import TorchClassifier, TorchRunner, find_device
     from fullconv.runtime.models import model_path
     from fullconv.runtime.patchwise import PatchwiseRunner
 
@@ -227,6 +228,6 @@ def _load_patchwise(name: str, step: int | None, batch: int | None, code: Path |
         )
     step, batch = 8 if step is None else step, 16 if batch is None else batch
     if holds_classifier(model):
-        return PatchwiseRunner.sliding(TorchClassifier.load(model, code=code), step, batch)
-    runner = TorchRunner.load(model, code=code)
+        return PatchwiseRunner.sliding(TorchClassifier.load(model, find_device(device), code=code), step, batch)
+    runner = TorchRunner.load(model, find_device(device), code=code)
     return PatchwiseRunner.over(runner, runner.mean_color, step, batch)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fullconv.cli.console import emit
-from fullconv.cli.options import BackendName, ModelCode, RangeText, Trained
+from fullconv.cli.options import BackendName, DeviceName, ModelCode, RangeText, Trained
 from fullconv.errors import UsageError
 from fullconv.extras import need
 
@@ -51,6 +51,7 @@ def serve(
         str, typer.Option(metavar="URL", help="The Label Studio whose images are read, with --label-studio.")
     ] = "http://localhost:8080",
     backend: BackendName = None,
+    device: DeviceName = "auto",
     value_range: RangeText = None,
     model_code: ModelCode = None,
 ) -> None:
@@ -76,7 +77,7 @@ def serve(
     options = ServeOptions(workers=workers, queue=queue, timeout=timeout, max_bytes=max_bytes, max_pixels=max_pixels)
     path = _model_path(model)
     bounds = _parse_bounds(value_range)
-    service = Service(lambda: _load(path, backend, model_code, bounds), _short_name(path), options)
+    service = Service(lambda: _load(path, backend, device, model_code, bounds), _short_name(path), options)
     app = make_service(service, token=token, hosts=LOOPBACK if token is None else ("*",))
     if prefix is not None:
         add_label_studio(app, service, prefix, label_studio_url)
@@ -125,11 +126,13 @@ def _parse_bounds(text: str | None) -> tuple[float, float] | None:
     return None if text is None else parse_range(text)
 
 
-def _load(path: Path, backend: BackendName, code: Path | None, bounds: tuple[float, float] | None) -> Runner:
+def _load(
+    path: Path, backend: BackendName, device: DeviceName, code: Path | None, bounds: tuple[float, float] | None
+) -> Runner:
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.runner import RangedRunner
 
-    runner = load_runner(path, backend, code, spin=False)
+    runner = load_runner(path, backend, code, spin=False, device=device)
     return runner if bounds is None else RangedRunner(runner, bounds)
 
 

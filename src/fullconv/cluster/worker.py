@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fullconv.choices import Backend
+from fullconv.choices import Backend, Device
 from fullconv.cluster.blocks import BLOCK_KINDS, label_block
 from fullconv.cluster.records import Share
 from fullconv.cluster.remote import fetch, is_address
@@ -52,10 +52,11 @@ class WorkerSpec:
     probe: tuple[float, ...] = ()
     max_in_memory_pixels: int = MAX_IN_MEMORY_PIXELS
     folder: str = ""
+    device: Device = "auto"
 
     def load(self, threads: int | None = None) -> Runner:
         """Load the model. Raises the errors of `load_runner` and `TiledRunner`."""
-        runner: Runner = load_runner(self.model, self.backend, self.code, threads is None, threads)
+        runner: Runner = load_runner(self.model, self.backend, self.code, threads is None, threads, self.device)
         if self.tta:
             runner = FlippedRunner(runner)
         if self.value_range is not None:

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from fullconv.arrays import Float32, UInt8
+from fullconv.choices import Device
 from fullconv.cores import usable_cores
-from fullconv.errors import ModelError
+from fullconv.errors import ModelError, UsageError
 from fullconv.files import StrPath
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
@@ -22,7 +23,7 @@ from fullconv.net.checkpoint import load_classifier, load_net
 from fullconv.net.classifiers.backbones import IMAGENET_MEAN, IMAGENET_STD
 from fullconv.net.fcn.network import FCN
 
-__all__ = ["TorchClassifier", "TorchRunner", "largest"]
+__all__ = ["TorchClassifier", "TorchRunner", "find_device", "largest"]
 
 ROWS = 64
 """The number of rows whose logits are upsampled at a time."""
@@ -108,6 +109,14 @@ class TorchRunner:
             if "alloc" in str(error) or "out of memory" in str(error):
                 raise MemoryError(f"an image of {size} does not fit in memory") from error
             raise ModelError(f"the network fails on {size} pixels: {error}", code="network-failed") from error
+
+
+def find_device(device: Device) -> str | None:
+    """Return the device for a runner, None for auto. Raises UsageError for cuda if torch finds no GPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        message = "--device cuda: torch finds no NVIDIA GPU here; leave the option out"
+        raise UsageError(message, code="no-such-device")
+    return None if device == "auto" else device
 
 
 class TorchClassifier:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fullconv.arrays import UInt8
-from fullconv.choices import Backend
+from fullconv.choices import Backend, Device
 from fullconv.errors import UsageError
 from fullconv.images import read_image
 from fullconv.images.decoders.pillow import decode_image
@@ -120,15 +120,18 @@ class Model:
 
 
 def load_model(
-    model: str | os.PathLike[str], backend: Backend | None = None, code: str | os.PathLike[str] | None = None
+    model: str | os.PathLike[str],
+    backend: Backend | None = None,
+    code: str | os.PathLike[str] | None = None,
+    device: Device = "auto",
 ) -> Model:
     """Load a run folder, a weights file, an .onnx file, or a bundled model by its name.
 
     `backend` None is torch for run folders and weights, and ONNX Runtime for .onnx files. `code` is the FILE.py of a
-    custom classifier. Raises ModelError for
-    anything that is not a model, UsageError for a backend that cannot run it, MissingExtra if it is not installed.
+    custom classifier. Raises ModelError for anything that is not a model, UsageError for a backend that cannot run it
+    and for a device that there is not, MissingExtra if the backend is not installed.
     """
-    return Model(ReloadableRunner(model_path(model), backend, code))
+    return Model(ReloadableRunner(model_path(model), backend, code, device))
 
 
 def _copy_array(image: object, input: InputFormat, ranged: bool) -> UInt8:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from fullconv.choices import Backend
+from fullconv.choices import Backend, Device
 from fullconv.errors import ModelError, UsageError
 from fullconv.extras import need
 from fullconv.files import StrPath
@@ -21,18 +21,24 @@ def load_runner(
     code: StrPath | None = None,
     spin: bool = True,
     threads: int | None = None,
+    device: Device = "auto",
 ) -> Runner:
     """Load an .onnx file (ONNX Runtime by default, or OpenVINO), or a run folder or weights file (torch).
 
     `code` is the FILE.py that builds a custom classifier, if the user names it; no other model needs it. `spin` is that
     of `OnnxFile.load`; other backends ignore it. `threads` are those of ONNX Runtime and OpenVINO, None for all cores.
+    `device` auto is the GPU for torch if there is one, else the CPU.
 
-    Raises UsageError for a backend that does not run this kind of model, ModelError if the file is not a model, and
-    MissingExtra if the backend is not installed. Torch is imported only to run a network with it.
+    Raises UsageError for a backend that does not run this kind of model and for a device that it does not have,
+    ModelError if the file is not a model, and MissingExtra if the backend is not installed. Torch is imported only to
+    run a network with it.
     """
     if backend not in (None, *get_args(Backend)):
         choices = ", ".join(get_args(Backend))
         raise UsageError(f"there is no backend {backend!r}; choose from {choices}", code="unknown-backend")
+    if device not in get_args(Device):
+        choices = ", ".join(get_args(Device))
+        raise UsageError(f"there is no device {device!r}; choose from {choices}", code="unknown-device")
     exported = path.suffix.lower() == ".onnx"
     if not exported and path.is_file() and path.suffix.lower() != ".safetensors":
         raise ModelError(
@@ -47,10 +53,13 @@ def load_runner(
         )
     if backend == "torch":
         need("train", "torch", "torchvision", "safetensors")
-        from fullconv.net.torch_runner import TorchRunner
+        from fullconv.net.torch_runner import TorchRunner, find_device
 
-        return TorchRunner.load(path, code=code)
+        return TorchRunner.load(path, find_device(device), code=code)
     if backend == "openvino":
+        if device == "cuda":
+            message = "--device cuda: OpenVINO has no CUDA; use --backend onnx, or leave one of the options out"
+            raise UsageError(message, code="no-such-device")
         need("openvino", "openvino")
         from fullconv.runtime.openvino import OpenVinoFile
 
@@ -58,5 +67,5 @@ def load_runner(
         return ExportedRunner(compiled.metadata, compiled.scores)
     from fullconv.runtime.onnx import OnnxFile
 
-    file = OnnxFile.load(path, threads, spin)
+    file = OnnxFile.load(path, threads, spin, device)
     return ExportedRunner(file.metadata, file.scores, file.release_memory)

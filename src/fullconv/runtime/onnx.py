@@ -11,8 +11,9 @@ import numpy.typing as npt
 import onnxruntime
 
 from fullconv.arrays import Float32, UInt8
+from fullconv.choices import Device
 from fullconv.cores import usable_cores
-from fullconv.errors import ModelError
+from fullconv.errors import ModelError, UsageError
 from fullconv.runtime.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.onnx_bytes.cut import read_for
@@ -25,14 +26,23 @@ _MAX_OUTPUT = "optimization.constant_folding_max_output_size_in_bytes"
 """ONNX Runtime computes a node of constants while it loads a file only if its output has at most so many bytes."""
 
 
-def open_session(
-    path: Path, model: Callable[[], str | bytes], nodes: int, threads: int | None = None, spin: bool = True
-) -> ForkSafe[onnxruntime.InferenceSession]:
-    """Open a session on the CPU for a file name or the content of a file, which `model` returns, of so many nodes.
+_ON_CPU, _ON_GPU = "CPUExecutionProvider", "CUDAExecutionProvider"
 
-    A forked child calls `model` again. `threads` and `spin` are those of `OnnxFile.load`. Raises ModelError, which
-    names `path`, if ONNX Runtime cannot read it.
+
+def open_session(
+    path: Path,
+    model: Callable[[], str | bytes],
+    nodes: int,
+    threads: int | None = None,
+    spin: bool = True,
+    device: Device = "auto",
+) -> ForkSafe[onnxruntime.InferenceSession]:
+    """Open a session for a file name or the content of a file, which `model` returns, of so many nodes.
+
+    A forked child calls `model` again. `threads`, `spin` and `device` are those of `OnnxFile.load`. Raises ModelError,
+    which names `path`, if ONNX Runtime cannot read it, and UsageError if it has no CUDA.
     """
+    providers = _find_providers(device)
     onnxruntime.set_default_logger_severity(4)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
@@ -41,13 +51,30 @@ def open_session(
     options.add_session_config_entry(_MAX_OUTPUT, str(MAX_FOLDED // max(1, nodes)))
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     try:
-        return ForkSafe(lambda: onnxruntime.InferenceSession(model(), options, providers=["CPUExecutionProvider"]))
+        session = ForkSafe(lambda: onnxruntime.InferenceSession(model(), options, providers=providers))
     except Exception as error:  # ONNX Runtime's exceptions have no other common class
         raise ModelError(f"{path}: cannot be read as an ONNX file: {error}", code="invalid-onnx-file") from error
+    if session.value.get_providers()[0] != providers[0]:  # ONNX Runtime would go on without a word, on the CPU
+        message = "--device cuda: ONNX Runtime cannot start CUDA; install the CUDA and cuDNN that it needs"
+        raise UsageError(message, code="no-such-device")
+    return session
+
+
+def _find_providers(device: Device) -> list[str]:
+    """Return the names of ONNX Runtime's providers for a device. Raises UsageError if it has no CUDA."""
+    if device != "cuda":
+        return [_ON_CPU]
+    if _ON_GPU not in onnxruntime.get_available_providers():
+        message = (
+            "--device cuda: the installed ONNX Runtime has no CUDA; install onnxruntime-gpu instead of onnxruntime, or "
+            "leave the option out"
+        )
+        raise UsageError(message, code="no-such-device")
+    return [_ON_GPU, _ON_CPU]
 
 
 class OnnxFile:
-    """A file written by `fullconv export`, run by ONNX Runtime on the CPU.
+    """A file written by `fullconv export`, run by ONNX Runtime, on the CPU unless CUDA is asked for.
 
     One session handles images of every size. Fixed shapes are not faster, and each would need its own session
     (benchmarks/sessions.py). ONNX Runtime's arena keeps the memory of the largest call; without it, images of a
@@ -64,13 +91,14 @@ class OnnxFile:
         self._sessions = {"logits": open_for("logits")}
 
     @classmethod
-    def load(cls, path: Path, threads: int | None = None, spin: bool = True) -> OnnxFile:
+    def load(cls, path: Path, threads: int | None = None, spin: bool = True, device: Device = "auto") -> OnnxFile:
         """Load a file. `threads` None means all cores that the process may use.
 
         Threads that wait for work spin for a moment, which is the fastest if one image is computed at a time. Without
         `spin` they sleep, so that other threads of the process get the cores (benchmarks/serving.py).
 
-        Raises ModelError if it does not exist, or `fullconv export` did not write it.
+        Raises ModelError if it does not exist, or `fullconv export` did not write it, and UsageError for a device that
+        ONNX Runtime does not have.
         """
         if not path.is_file():
             message = f"{path}: no such file; give a .onnx file that fullconv export wrote"
@@ -79,7 +107,9 @@ class OnnxFile:
         metadata = ModelMetadata.from_metadata(path, content.metadata)
         return cls(
             metadata,
-            lambda output: open_session(path, lambda: _read(path.absolute(), output), content.nodes, threads, spin),
+            lambda output: open_session(
+                path, lambda: _read(path.absolute(), output), content.nodes, threads, spin, device
+            ),
         )
 
     def scores(self, images: UInt8) -> Float32:

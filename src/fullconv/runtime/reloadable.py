@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fullconv.arrays import Float32, UInt8
-from fullconv.choices import Backend
+from fullconv.choices import Backend, Device
 from fullconv.errors import ModelError
 from fullconv.files import StrPath
 from fullconv.model_info import ModelInfo
@@ -29,11 +29,13 @@ class ReloadableRunner:
     its files do not change. The methods then raise ModelError if the files are lost, or hold another kind of model.
     """
 
-    def __init__(self, path: Path, backend: Backend | None = None, code: StrPath | None = None) -> None:
+    def __init__(
+        self, path: Path, backend: Backend | None = None, code: StrPath | None = None, device: Device = "auto"
+    ) -> None:
         """Load the model; raise the errors of `load_runner`."""
         self._code = None if code is None else os.path.abspath(code)
-        self._runner: Runner | None = load_runner(path, backend, self._code)
-        self._backend, self._info = backend, self._runner.info
+        self._runner: Runner | None = load_runner(path, backend, self._code, device=device)
+        self._backend, self._device, self._info = backend, device, self._runner.info
         self._bundled = path.stem if path.parent == FOLDER else ""
         self._path = os.path.abspath(path)
 
@@ -57,7 +59,7 @@ class ReloadableRunner:
     def _load(self) -> Runner:
         if self._runner is None:
             path = bundled(self._bundled) if self._bundled else model_path(self._path)
-            runner = _load_once(path, self._backend, self._code, _identify(path))
+            runner = _load_once(path, self._backend, self._code, self._device, _identify(path))
             if runner.info != self._info:
                 message = f"{path} now has other classes or takes other images than when it was pickled; load it again"
                 raise ModelError(message, code="model-changed")
@@ -66,8 +68,10 @@ class ReloadableRunner:
 
 
 @lru_cache(KEPT)
-def _load_once(path: Path, backend: Backend | None, code: str | None, identity: tuple[object, ...]) -> Runner:
-    return load_runner(path, backend, code)
+def _load_once(
+    path: Path, backend: Backend | None, code: str | None, device: Device, identity: tuple[object, ...]
+) -> Runner:
+    return load_runner(path, backend, code, device=device)
 
 
 def _identify(path: Path) -> tuple[object, ...]:
