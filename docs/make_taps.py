@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from skimage import data
 from torch import Tensor, nn
 from torch.nn import functional
@@ -36,6 +36,7 @@ from fullconv.model_info import ModelInfo
 from fullconv.net.classifiers.backbones import IMAGENET_MEAN, IMAGENET_STD, PRETRAINED, build_classifier
 from fullconv.onnx_graph.build import Graph, PadTable, add_padding
 from fullconv.onnx_graph.compose import compose
+from fullconv.onnx_graph.half import store_halves
 from fullconv.onnx_graph.split import ScoreLayer, Split
 from fullconv.runtime.metadata import ModelMetadata
 
@@ -57,10 +58,6 @@ DIRECTIONS, RANDOM = 8, 48
 
 PICTURES = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket")
 """Pictures of scikit-image for which it needs no network."""
-
-HALVED = 256
-"""Constants with at least so many numbers are stored as float16."""
-
 
 class Filters(nn.Module):
     """The filter responses at one stride, of N x 3 x H x W normalised and padded colours."""
@@ -267,18 +264,7 @@ def export_body(net: Taps, names: Sequence[str]) -> onnx.ModelProto:
             opset_version=OPSET,
             dynamo=False,
         )
-    model = onnx.load_from_string(file.getvalue())
-    casts = []
-    for tensor in list(model.graph.initializer):
-        array = numpy_helper.to_array(tensor)
-        if array.dtype == np.float32 and array.size >= HALVED:
-            name = tensor.name
-            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), f"{name}_half"))
-            casts.append(helper.make_node("Cast", [f"{name}_half"], [name], name=f"{name}_float", to=TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    model.graph.ClearField("node")
-    model.graph.node.extend(nodes)
-    return model
+    return store_halves(onnx.load_from_string(file.getvalue()))
 
 
 def assemble(net: Taps) -> onnx.ModelProto:
