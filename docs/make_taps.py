@@ -59,6 +59,7 @@ DIRECTIONS, RANDOM = 8, 48
 PICTURES = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket")
 """Pictures of scikit-image for which it needs no network."""
 
+
 class Filters(nn.Module):
     """The filter responses at one stride, of N x 3 x H x W normalised and padded colours."""
 

@@ -39,6 +39,7 @@ def train(
     out: str | os.PathLike[str] | None = None,
     model: str | None = None,
     stride: Stride | None = None,
+    start: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] = "pretrained",
     head_width: int | None = None,
     upsample: UpsampleMode = "fixed",
@@ -80,6 +81,8 @@ def train(
         out: Run folder to write. None: runs/<data>-<network>-<model>.
         model: Classifier: the name of a torchvision or timm model, or FILE.py:FUNCTION for a custom one.
         stride: Prediction stride in pixels.
+        start: A trained network to start from: a run folder, a .safetensors file, or "street". Its network is taken,
+            and its weights where they fit.
         weights: Weights of the classifier: a file, "pretrained", "imagenet" or "none". "pretrained" stands for the
             bundled weights of efficientnet_lite0 (trained on ImageNet) and mobilenet_v2 (then fine-tuned on photos of
             dog breeds), for the weights that the code of FILE.py loads, and otherwise for "imagenet".
@@ -136,7 +139,7 @@ def train(
         model, stride, weights, head_width, upsample, padding, dilate, recipe, epochs, batch, crop, lr, values or {},
         decoder=decoder, decoder_width=decoder_width, context=context, late=late, activation=activation,
         devices=devices, nodes=nodes, accelerator=accelerator, precision=precision,
-        minutes=minutes, patience=patience, logger=logger,
+        minutes=minutes, patience=patience, logger=logger, start=start,
         loss=loss, teacher=teacher, unlabelled_images=unlabelled_images,
     )  # fmt: skip
     options.check()

@@ -60,6 +60,7 @@ __all__ = [
     "RunFolder",
     "ScoredSplitName",
     "Set",
+    "Start",
     "Stride",
     "Teacher",
     "Trained",
@@ -95,6 +96,14 @@ Weights = Annotated[
         "and efficientnet_lite0 the bundled weights (ImageNet; those of mobilenet_v2 were then fine-tuned on photos of "
         "dog breeds); for FILE.py the weights that its code loads; otherwise the same as imagenet. imagenet: the "
         "weights of torchvision or timm, downloaded on first use. none: random weights.",
+    ),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Start from a trained network: a run folder, a .safetensors file, or street. Its network is taken, and "
+        "its weights where they fit.",
     ),
 ]
 HeadWidth = Annotated[

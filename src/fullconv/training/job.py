@@ -32,6 +32,7 @@ from fullconv.net.classifiers.user_file import hash_code, make_absolute
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.choose import MODEL, Choice, choose
 from fullconv.training.recipe import RECIPES, Recipe, override
+from fullconv.training.start import find_start, refuse_network_options, spec_of_start
 
 __all__ = ["Hardware", "Job", "TrainingOptions", "make_job", "name_ladder_folder", "name_run_folder"]
 
@@ -49,6 +50,12 @@ CHOICES: Mapping[str, Any] = {
     "accelerator": Accelerator, "precision": TrainPrecision, "logger": LoggerName, "loss": LossName,
 }  # fmt: skip
 """The options that have a fixed set of values."""
+
+OF_NETWORK = (
+    "model", "weights", "head_width", "upsample", "padding", "dilate", "decoder", "decoder_width", "context", "late",
+    "activation",
+)  # fmt: skip
+"""The options that a trained network decides from which a training starts."""
 
 PRECISIONS: Mapping[TrainPrecision, Mapping[str, bool]] = {
     "auto": {}, "bf16": {"bf16": True}, "fp16": {"bf16": False, "fp16": True}, "fp32": {"bf16": False},
@@ -81,6 +88,8 @@ class TrainingOptions:
     - model: the classifier, by name or as FILE.py:FUNCTION. None: mobilenet_v2.
     - stride: prediction stride. None: 8, or 4 if the data have thin objects.
     - weights: weights of the classifier: a file, "pretrained", "imagenet", or "none".
+    - start: a trained network: a run folder, a .safetensors file, or a bundled model by its name. The training starts
+      from its weights where they fit, and its network is taken; only the stride can differ. None: from the classifier.
     - head_width: channels of fc6 and fc7, which then start from random weights. None: those of the classifier.
     - upsample, padding, dilate: how the skip network is built (see `NetSpec`).
     - decoder, decoder_width, context, late, activation: see `NetSpec`. decoder_width None: 64.
@@ -124,6 +133,7 @@ class TrainingOptions:
     minutes: float | None = None
     patience: int | None = None
     logger: LoggerName | None = None
+    start: str | os.PathLike[str] | None = None
 
     def check(self) -> None:
         """Raise UsageError for an unknown value of an option or of the recipe."""
@@ -147,6 +157,11 @@ class TrainingOptions:
         if self.minutes is not None and self.epochs is not None:
             message = "minutes and epochs both decide the length of the training; give one of them"
             raise UsageError(message, code="minutes-and-epochs")
+        if self.start is not None:
+            default = TrainingOptions()
+            refuse_network_options(
+                self.start, {name: getattr(self, name) != getattr(default, name) for name in OF_NETWORK}
+            )
         self.hardware.check()
         self.make_recipe()
 
@@ -197,20 +212,26 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
     """
     options.check()
     values, paper = options.recipe_values(), options.recipe == "paper"
+    start = None if options.start is None else find_start(options.start)
+    started = None if start is None else spec_of_start(start, dataset, options.stride)
     model, recipe = options.model or MODEL, options.make_recipe()
     stride: int = options.stride or STRIDE
     choices: tuple[Choice, ...] = ()
     if options.by_data:
         statistics = statistics or read_statistics(dataset, "train", "val")
         named: dict[str, Any] = {"model": options.model, "stride": options.stride, "dilate": options.dilate}
+        if started is not None:
+            named = {"model": started.model, "stride": started.stride, "dilate": started.dilate}
         chosen = choose(statistics, recipe, values, **named, published=paper)
         model, stride, recipe, choices = chosen.model, chosen.stride, chosen.recipe, chosen.choices
         if recipe.minutes is not None:
             choices = tuple(_time_choice(choice, recipe.minutes) for choice in choices)
+        if start is not None:
+            choices = tuple(_start_choice(choice, start, options.stride) for choice in choices)
     model = make_absolute(model)
-    if weights_from := describe_pretrained(model):
+    if start is None and (weights_from := describe_pretrained(model)):
         logger.info(weights_from)
-    spec = NetSpec(
+    spec = started or NetSpec(
         model,
         dataset.labels.num_classes,
         min(stride, options.dilate or stride),
@@ -239,6 +260,7 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         spec,
         recipe,
         None if weights == "none" else weights,
+        start,
         choices=choices,
         teacher=teacher,
         unlabelled_images=unlabelled,
@@ -252,6 +274,13 @@ def _time_choice(choice: Choice, minutes: float) -> Choice:
     if choice.name != "epochs":
         return choice
     return Choice("epochs", f"those of {minutes:g} minutes", "the plan measures steps and validations, and counts them")
+
+
+def _start_choice(choice: Choice, start: Path, stride: int | None) -> Choice:
+    """Return the choice; for backbone and stride, that they are those of the trained network."""
+    if choice.name == "backbone" or (choice.name == "stride" and stride is None):
+        return Choice(choice.name, choice.value, f"that of {start}, from which the training starts")
+    return choice
 
 
 def name_run_folder(data: Path, job: Job) -> Path:

@@ -238,7 +238,9 @@ def _build_network(job: Job, dataset: DataSet) -> FCN:
     start, saved = load_net(job.start, path_of_code(job.spec.model))
     head = saved.spec
     net = rebuild(replace(job.spec, head_width=head.head_width, head_norm=head.head_norm, norm=head.norm))
-    transplant(start, net)
+    copied, new = transplant(start, net)
+    layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in new)) or "nothing"
+    logger.info(f"start      {len(copied)} of {len(copied) + len(new)} tensors are those of {job.start}; new: {layers}")
     return net
 
 

@@ -1,0 +1,103 @@
+"""`--start`: a training that starts from a trained network, for the same classes or for others."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+import fullconv
+from command_line import run
+from fullconv.data.layouts import find_dataset
+from fullconv.demo.digits import write_digit_dataset
+from fullconv.net.checkpoint import load_net
+from fullconv.training.job import TrainingOptions, make_job
+from fullconv.training.train import _build_network
+from refusals import refuses
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")
+
+SHORT = {"epochs": 1, "batch": 4, "crop": 64, "values": {"bf16": False, "ema": 0.0}}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digit_dataset(tmp_path_factory.mktemp("data") / "digits", train=6, val=2, size=(64, 80))
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return images with two classes."""
+    root = tmp_path_factory.mktemp("data") / "others"
+    for name in ("a", "b", "c"):
+        for folder, color in (("images", (9, 8, 7)), ("masks", 0)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            image = Image.new("RGB" if folder == "images" else "L", (80, 64), color)  # type: ignore[arg-type]
+            image.paste((200, 100, 50) if folder == "images" else 1, (10, 10, 40, 40))  # type: ignore[arg-type]
+            image.save(root / folder / f"{name}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "first"
+    fullconv.train(digits, out=out, model="digits", weights="none", stride=16, **SHORT)
+    return out
+
+
+def test_the_network_and_all_weights_are_those_of_the_start(digits: Path, trained: Path) -> None:
+    dataset = find_dataset(digits)
+    job = make_job(dataset, TrainingOptions(start=trained))
+    first, saved = load_net(trained)
+    assert job.spec == saved.spec
+    reasons = {choice.name: choice.reason for choice in job.choices}
+    assert "best.safetensors, from which the training starts" in reasons["backbone"]
+    assert "best.safetensors, from which the training starts" in reasons["stride"]
+    second = _build_network(job, dataset)
+    assert all(torch.equal(value, first.state_dict()[name]) for name, value in second.state_dict().items())
+
+
+def test_other_classes_get_new_score_layers(others: Path, trained: Path, tmp_path: Path, caplog) -> None:
+    with caplog.at_level(logging.INFO, "fullconv"):
+        result = fullconv.train(others, out=tmp_path / "run", start=trained, stride=8, **SHORT)
+    assert "new: score_fr, score_pool4, norm_pool3, score_pool3" in caplog.text
+    first, second = load_net(trained)[0], load_net(result.folder)[0]
+    assert (second.spec.num_classes, second.spec.stride, second.spec.model) == (2, 8, "digits")
+    near = [
+        float((value - first.state_dict()[name]).norm() / value.norm())
+        for name, value in second.state_dict().items()
+        if name.startswith("backbone.") and value.ndim == 4
+    ]
+    assert max(near) < 0.1, "one epoch has changed the trained layers a little"
+    recipe = (result.folder / "recipe.yaml").read_text()
+    assert f"start: {trained / 'best.safetensors'}" in recipe
+    fullconv.train(others, out=result.folder, start=trained, stride=8, resume=True, **SHORT)
+    with refuses("run-settings-differ", "start was"):
+        fullconv.train(others, out=result.folder, model="digits", weights="none", stride=8, resume=True, **SHORT)
+
+
+def test_options_of_the_network_are_refused_beside_a_start(
+    digits: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--start", trained, "--model", "resnet18", "--decoder", "refined", "--out", trained / "x"]
+    assert run(monkeypatch, "train", digits, *options) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "leave out --model and --decoder, or --start" in said
+    with refuses("start-has-network", "street", "leave out --head-width, or --start"):
+        TrainingOptions(start="street", head_width=9).check()
+
+
+def test_what_cannot_be_a_start_is_told(digits: Path, trained: Path, tmp_path: Path) -> None:
+    dataset = find_dataset(digits)
+    (tmp_path / "model.onnx").write_bytes(b"any")
+    with refuses("start-is-exported", "model.onnx", "run folder"):
+        make_job(dataset, TrainingOptions(start=tmp_path / "model.onnx"))
+    with refuses("no-model", "nothing-there"):
+        make_job(dataset, TrainingOptions(start="nothing-there"))
+    four = SimpleNamespace(root=digits, channels=4, labels=dataset.labels)
+    with refuses("start-of-other-images", "3 channels", "has 4", "--start"):
+        make_job(four, TrainingOptions(start=trained, by_data=False))  # type: ignore[arg-type]
