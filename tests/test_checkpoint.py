@@ -36,6 +36,16 @@ def test_loaded_network_has_bit_identical_logits(tmp_path):
     assert [name for name, p in loaded.named_parameters() if not p.requires_grad] == []
 
 
+def test_float16_kernels_are_read_as_float32(tmp_path):
+    net = build(NetSpec("digits", 3))
+    halves = {name: value.half() if value.ndim > 1 else value for name, value in net.state_dict().items()}
+    save_net(tmp_path / "half.safetensors", {**halves, "mean": net.mean, "std": net.std}, Saved(net.spec, LABELS))
+    loaded, _ = load_net(tmp_path / "half.safetensors")
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32, torch.int64}
+    for name, value in loaded.state_dict().items():
+        torch.testing.assert_close(value, net.state_dict()[name], atol=1e-3, rtol=1e-3)
+
+
 def test_damaged_and_foreign_model_files_are_refused(tmp_path):
     net = make(NetSpec("digits", 3, 32))
     good = tmp_path / "good.safetensors"

@@ -97,7 +97,8 @@ def test_files_without_replaceable_score_layers_are_refused(tmp_path: Path) -> N
     onnx.save(model, path)
     with refuses("no-score-layers", path, "eight-bit"):
         read_split(path)
-    model = onnx.load(bundled("street"))
+    export(NetSpec("resnet18", 2, 8), path)
+    model = onnx.load(path)
     for node in model.graph.node:
         if node.op_type == "ConvTranspose":
             node.op_type = "Resize"

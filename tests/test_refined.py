@@ -310,3 +310,12 @@ def test_a_fixed_backbone_leaves_the_decoder_to_be_trained():
     trained = {name.split(".")[0] for name, parameter in net.named_parameters() if parameter.requires_grad}
     assert trained == {"decoder", "score_fr"}
     assert net.spec.name == "FCN-32s-refined-fixed"
+
+
+def test_layers_of_the_refined_decoder_have_a_higher_rate_unless_it_is_given():
+    def scale(**options) -> float:
+        job = make_job(SimpleNamespace(labels=LABELS), TrainingOptions(model="digits", by_data=False, **options))
+        return job.recipe.head_lr_scale
+
+    assert (scale(), scale(decoder="refined")) == (5, 15)
+    assert scale(decoder="refined", values={"head_lr_scale": 2.0}) == 2

@@ -80,14 +80,14 @@ def read_saved(path: Path, code: StrPath | None = None) -> Saved:
 
 
 def load_net(path: Path, code: StrPath | None = None) -> tuple[FCN, Saved]:
-    """Load the network from a run folder or a file of `save_net`, in evaluation mode, on the CPU.
+    """Load the network from a run folder or a file of `save_net`, in evaluation mode, on the CPU, in float32.
 
     `code` is the file of a custom classifier that the user names for this model (see `user_file.allow_code`).
     """
     path = find_weights(path)
     with _open(path) as file:
         saved = _parse_description(file, path, code)
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        state = {name: _widen(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     with torch.device("meta"):
         net = rebuild(saved.spec)
     _check_weights(path, net, state)
@@ -167,6 +167,11 @@ def _parse_description(file: Any, path: Path, code: StrPath | None) -> Saved:
         raise ModelError(message, code="unreadable-description") from error
     name = allow_code(spec.model, spec.code_sha256, path, code)
     return replace(saved, spec=replace(spec, model=name, code_sha256=hash_code(name)))
+
+
+def _widen(value: Tensor) -> Tensor:
+    """Return float16 as float32; some files, such as that of `street`, store kernels in half the bytes."""
+    return value.float() if value.dtype == torch.float16 else value
 
 
 def _describe(error: Exception) -> str:

@@ -44,6 +44,9 @@ STRIDE = 8
 MAX_WIDTH = 4096
 """The largest number of channels of the refined decoder."""
 
+REFINED_SCALE = 15.0
+"""head_lr_scale of the refined decoder, whose layers are all new; it learns faster so (docs/results.md)."""
+
 CHOICES: Mapping[str, Any] = {
     "stride": Stride, "upsample": UpsampleMode, "padding": PaddingMode, "dilate": Dilation, "recipe": RecipeName,
     "decoder": DecoderName, "late": LateLayers, "activation": ActivationName,
@@ -249,6 +252,8 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         activation=options.activation,
     )
     spec.check()
+    if spec.decoder == "refined" and "head_lr_scale" not in values:
+        recipe = override(recipe, {"head_lr_scale": REFINED_SCALE})
     if recipe.deep_supervision and spec.decoder == "paper":
         message = "deep_supervision belongs to the refined decoder; add --decoder refined"
         raise UsageError(message, code="supervision-needs-refined")

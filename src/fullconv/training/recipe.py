@@ -40,7 +40,8 @@ class Recipe:
       trained with it and not kept; 0 means none.
     - optimizer: adamw, or sgd with momentum. normalized: whether the loss is the mean over pixels, or their sum.
     - lr: learning rate of the pretrained layers; None means 5e-4 if the backbone has batch norm, else 1e-4; with sgd,
-      the published rates (see `paper_recipe`). head_lr_scale: factor for new layers. bias_lr_scale: factor for biases.
+      the published rates (see `paper_recipe`). head_lr_scale: factor for new layers; 15 with the refined
+      decoder. bias_lr_scale: factor for biases.
     - layer_decay: the rate of a backbone layer is lr * layer_decay ** (stages above it); a stage is the layers whose
       maps have one stride. 1 means the same rate for all.
     - weight_decay: for kernels, not for biases and norms. warmup: share of the steps. power: exponent of the decay to
