@@ -53,8 +53,21 @@ def test_the_package_has_the_fields_of_the_specification(package: Path) -> None:
         assert [axis.get("id") for axis in tensor["axes"][2:]] == ["y", "x"]
         assert tensor["data"]["type"] == "float32"
     assert made["axes"][1]["channel_names"] == list(load_runner(bundled("street")).info.labels.class_names)
-    assert "## Validation" in (package / "README.md").read_text(encoding="utf-8")
-    assert "| sky | 93.5 % |" in (package / "README.md").read_text(encoding="utf-8")
+    page = (package / "README.md").read_text(encoding="utf-8")
+    assert "## Validation\n\nThis file has no scores." in page
+
+
+def test_scores_are_on_the_page(tmp_path: Path) -> None:
+    model, metadata = read_exported(bundled("street"))
+    scores = {"mean_iou": 0.72, "per_class_iou": {"sky": 0.935, "a|b": None}}
+    del model.metadata_props[:]
+    made = replace(metadata, notes={**metadata.notes, "scores": scores})
+    onnx.helper.set_model_props(model, made.to_metadata())
+    onnx.save(model, tmp_path / "scored.onnx")
+    export_profile(tmp_path / "scored.onnx", tmp_path / "out", profile="bioimage", licence="MIT", author="A Person")
+    page = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "a mean IoU of 72.0 %." in page
+    assert "| sky | 93.5 % |\n| a\\|b | absent |" in page
 
 
 def test_every_file_is_named_with_its_hash(package: Path) -> None:

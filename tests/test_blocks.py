@@ -381,22 +381,22 @@ def test_a_share_that_fills_the_disk_leaves_no_block(tmp_path: Path, monkeypatch
 def test_the_commands_label_shares_and_join_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pixels = picture(640, 300)
+    pixels = picture(1000, 300)
     pixels[:, 250:] = 0
     image, out = geotiff(tmp_path / "field.tif", pixels, nodata=0, blockysize=32), tmp_path / "out"
-    command = ("street", image, "--tile", "584", "--save", "labels,areas")
+    command = ("street", image, "--tile", "896", "--save", "labels,areas")
     monkeypatch.setattr("fullconv.predict.large.MAX_IN_MEMORY_PIXELS", 1000)
     for number in (2, 1):
         assert command_line.predict(monkeypatch, *command, "--out", out, "--blocks", f"{number}/2") == 0
         assert f"share {number}/2 of {image}" in capsys.readouterr().out
     assert command_line.run(monkeypatch, "join", out, "--cog") == 0
     printed = capsys.readouterr().out
-    assert f"{out / 'field.vrt'}: 2 shares, 300 x 640 pixels" in printed
+    assert f"{out / 'field.vrt'}: 2 shares, 300 x 1000 pixels" in printed
     assert f"{out / 'field.tif'}: the same as one file" in printed
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
 
-    tiled = TiledRunner(load_runner(model_path("street")), 584)
+    tiled = TiledRunner(load_runner(model_path("street")), 896)
     predict_large(tiled, image, {"labels": tmp_path / "whole.tif"})
     np.testing.assert_array_equal(read(out / "field.vrt")[0], read(tmp_path / "whole.tif")[0])
     assert command_line.predict(monkeypatch, "street", image, image.parent, "--blocks", "1/2", "--out", out) == 2

@@ -336,7 +336,7 @@ def test_a_data_set_without_a_repairable_fault_is_not_repaired(tmp_path: Path, m
 
 def test_inspect_shows_bundled_models_and_onnx_files(run: Callable[..., Outcome], tmp_path: Path) -> None:
     values = json.loads(run("inspect", "street", "--size", "360x480", "--json", "-").out)
-    assert values["name"].startswith("FCN-4s on ")
+    assert values["name"].startswith("FCN-4s-refined on ")
     with refuses("no-network-in-onnx"):
         call("inspect", taps_path())
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
 
-import fullconv
+import fullconv  # before ONNX Runtime, whose telemetry it turns off
+import fullconv.runtime.onnx as runtime
 from command_line import run
 from fullconv.labels import LabelSet
 from fullconv.net.checkpoint import Saved, save_net
@@ -24,7 +24,7 @@ from refusals import refuses
 STREET = bundled("street")
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 NO_CUDA = pytest.mark.skipif(
-    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="ONNX Runtime has CUDA here"
+    "CUDAExecutionProvider" in runtime.onnxruntime.get_available_providers(), reason="ONNX Runtime has CUDA here"
 )
 
 
@@ -68,9 +68,9 @@ def test_a_gpu_that_does_not_start_is_not_replaced_by_the_cpu_in_silence(monkeyp
         return SimpleNamespace(get_providers=lambda: providers[-1:])
 
     monkeypatch.setattr(
-        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        runtime.onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
     )
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(runtime.onnxruntime, "InferenceSession", session)
     with refuses("no-such-device", "cannot start CUDA", "cuDNN"):
         load_runner(STREET, device="cuda")
     assert given == [["CUDAExecutionProvider", "CPUExecutionProvider"]]

@@ -192,9 +192,9 @@ def test_unpickled_objects_load_a_model_once(run: Path, monkeypatch: pytest.Monk
     text = pickle.dumps(fullconv.load(run))
     reloadable._load_once.cache_clear()
 
-    def load(path: Path, backend: Any, code: Any) -> Runner:
+    def load(path: Path, backend: Any, code: Any, device: Any) -> Runner:
         calls.append(path)
-        return load_runner(path, backend, code)
+        return load_runner(path, backend, code, device=device)
 
     monkeypatch.setattr(reloadable, "load_runner", load)
     models = [pickle.loads(text) for _ in range(3)]

@@ -166,7 +166,7 @@ def test_a_large_image_is_labelled_in_blocks_and_equals_that_of_one_process(clus
     pixels = picture(1100, 600)
     pixels[700:, 200:] = 0
     image = geotiff(tmp_path / "big.tif", pixels, nodata=0, blockysize=64)
-    spec = WorkerSpec(model_path("street"), tmp_path / "out", ("labels", "areas"), tile=800, max_in_memory_pixels=1000)
+    spec = WorkerSpec(model_path("street"), tmp_path / "out", ("labels", "areas"), tile=1120, max_in_memory_pixels=1000)
     report = predict_on_ray(spec, [str(image)], RayOptions(workers=2))
     assert report.failed == ()
     options = PredictOptions(["labels", "areas"], max_in_memory_pixels=1000)

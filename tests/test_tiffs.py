@@ -40,7 +40,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_predict_writes_the_same_files_with_tiles_and_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reader: str, kind: str
 ) -> None:
-    monkeypatch.setattr("fullconv.runtime.load.load_runner", lambda model, backend, code: Shifted())
+    monkeypatch.setattr("fullconv.runtime.load.load_runner", lambda model, backend, code, **options: Shifted())
     saves = set(SAVES) - ({"areas", "polygons"} if reader == "tifffile" else set())  # these need rasterio
     path = tmp_path / "a.tif"
     TIFFS[kind](path)

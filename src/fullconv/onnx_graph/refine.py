@@ -57,14 +57,13 @@ def _align(graph: Graph, coarse: str, fine: str, ups: tuple[Upsampling, Upsampli
     Where coarse cells lie on fine cells, as in MobileNet, a resize gives the numbers of the transposed convolution in
     less time, and the fine map is never the larger one.
     """
-    far = graph.constant([FAR, FAR])
     if all(up.kernel == 2 * up.factor - 1 and up.crop == up.factor - 1 for up in ups):
         scales = graph.constant([1, 1, *(up.factor for up in ups)], np.float32)
         resize = {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}
         upsampled = graph.add("Resize", [coarse, "", scales], resize)
         size = graph.add("Shape", [fine], {"start": 2, "end": 4})
         return graph.slice(upsampled, graph.constant([0, 0]), size, (2, 3)), fine
-    ends = graph.constant([0, 0, 1, 1, 0, 0, 1, 1])
+    far, ends = graph.constant([FAR, FAR]), graph.constant([0, 0, 1, 1, 0, 0, 1, 1])
     rows, columns = (bilinear_kernel(up) for up in ups)
     kernel = np.outer(rows, columns)[None, None].repeat(channels, 0)
     attributes: dict[str, int | list[int]] = {"strides": [up.factor for up in ups], "group": channels}
