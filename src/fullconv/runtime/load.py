@@ -33,12 +33,7 @@ def load_runner(
     ModelError if the file is not a model, and MissingExtra if the backend is not installed. Torch is imported only to
     run a network with it.
     """
-    if backend not in (None, *get_args(Backend)):
-        choices = ", ".join(get_args(Backend))
-        raise UsageError(f"there is no backend {backend!r}; choose from {choices}", code="unknown-backend")
-    if device not in get_args(Device):
-        choices = ", ".join(get_args(Device))
-        raise UsageError(f"there is no device {device!r}; choose from {choices}", code="unknown-device")
+    _check_values(backend, device)
     exported = path.suffix.lower() == ".onnx"
     if not exported and path.is_file() and path.suffix.lower() != ".safetensors":
         raise ModelError(
@@ -69,3 +64,13 @@ def load_runner(
 
     file = OnnxFile.load(path, threads, spin, device)
     return ExportedRunner(file.metadata, file.scores, file.release_memory)
+
+
+def _check_values(backend: Backend | None, device: Device) -> None:
+    """Raise UsageError for a backend or a device that there is not."""
+    if backend not in (None, *get_args(Backend)):
+        choices = ", ".join(get_args(Backend))
+        raise UsageError(f"there is no backend {backend!r}; choose from {choices}", code="unknown-backend")
+    if device not in get_args(Device):
+        choices = ", ".join(get_args(Device))
+        raise UsageError(f"there is no device {device!r}; choose from {choices}", code="unknown-device")

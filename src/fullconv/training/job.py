@@ -192,8 +192,9 @@ class TrainingOptions:
 class Job:
     """Everything that decides the outcome of a run, except the data; and the devices that compute it.
 
-    `start` is a run folder. The network starts from its weights where they fit. `choices` are the reasons for the
-    values; they are written to the run folder. `teacher` and `unlabelled_images` are those of `TrainingOptions`.
+    `start` is a run folder or a weights file. The network starts from its weights where they fit. `choices` are the
+    reasons for the values; they are written to the run folder. `teacher` and `unlabelled_images` are those of
+    `TrainingOptions`.
     """
 
     spec: NetSpec
@@ -214,7 +215,7 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
     ModelError if the FILE.py of the classifier does not exist.
     """
     options.check()
-    values, paper = options.recipe_values(), options.recipe == "paper"
+    values = options.recipe_values()
     start = None if options.start is None else find_start(options.start)
     started = None if start is None else spec_of_start(start, dataset, options.stride)
     model, recipe = options.model or MODEL, options.make_recipe()
@@ -222,10 +223,8 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
     choices: tuple[Choice, ...] = ()
     if options.by_data:
         statistics = statistics or read_statistics(dataset, "train", "val")
-        named: dict[str, Any] = {"model": options.model, "stride": options.stride, "dilate": options.dilate}
-        if started is not None:
-            named = {"model": started.model, "stride": started.stride, "dilate": started.dilate}
-        chosen = choose(statistics, recipe, values, **named, published=paper)
+        named: dict[str, Any] = {name: getattr(started or options, name) for name in ("model", "stride", "dilate")}
+        chosen = choose(statistics, recipe, values, **named, published=options.recipe == "paper")
         model, stride, recipe, choices = chosen.model, chosen.stride, chosen.recipe, chosen.choices
         if recipe.minutes is not None:
             choices = tuple(_time_choice(choice, recipe.minutes) for choice in choices)
@@ -234,23 +233,7 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
     model = make_absolute(model)
     if start is None and (weights_from := describe_pretrained(model)):
         logger.info(weights_from)
-    spec = started or NetSpec(
-        model,
-        dataset.labels.num_classes,
-        min(stride, options.dilate or stride),
-        options.head_width,
-        norm=not paper,
-        upsample=options.upsample,
-        at_once=paper,
-        padding=options.padding,
-        dilate=options.dilate,
-        code_sha256=hash_code(model),
-        decoder=options.decoder,
-        decoder_width=options.decoder_width or NetSpec.decoder_width,
-        context=options.context,
-        late=options.late,
-        activation=options.activation,
-    )
+    spec = started or _make_spec(options, model, dataset.labels.num_classes, stride)
     spec.check()
     if spec.decoder == "refined" and "head_lr_scale" not in values:
         recipe = override(recipe, {"head_lr_scale": REFINED_SCALE})
@@ -271,6 +254,28 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         unlabelled_images=unlabelled,
         hardware=options.hardware,
         logger=options.logger,
+    )
+
+
+def _make_spec(options: TrainingOptions, model: str, classes: int, stride: int) -> NetSpec:
+    """Return the network that the options describe, for a classifier and a stride that are chosen."""
+    paper = options.recipe == "paper"
+    return NetSpec(
+        model,
+        classes,
+        min(stride, options.dilate or stride),
+        options.head_width,
+        norm=not paper,
+        upsample=options.upsample,
+        at_once=paper,
+        padding=options.padding,
+        dilate=options.dilate,
+        code_sha256=hash_code(model),
+        decoder=options.decoder,
+        decoder_width=options.decoder_width or NetSpec.decoder_width,
+        context=options.context,
+        late=options.late,
+        activation=options.activation,
     )
 
 

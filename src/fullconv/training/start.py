@@ -31,22 +31,20 @@ def find_start(start: StrPath) -> Path:
     return path.absolute()
 
 
-def spec_of_start(path: Path, dataset: DataSet, stride: int | None, code: StrPath | None = None) -> NetSpec:
+def spec_of_start(path: Path, dataset: DataSet, stride: int | None) -> NetSpec:
     """Return the network in a file for the classes of the data, with another prediction stride if one is given.
 
     Raises ModelError if the file is not a network, or takes images with another number of channels.
     """
-    spec = read_saved(path, code).spec
+    spec = read_saved(path).spec
     if spec.channels != dataset.channels:
         message = f"{path} takes images of {spec.channels} channels, and {dataset.root} has {dataset.channels}"
         raise ModelError(f"{message}; start from another network, or leave out --start", code="start-of-other-images")
-    spec = replace(spec, num_classes=dataset.labels.num_classes, stride=stride or spec.stride, fixed=False)
-    spec.check()
-    return spec
+    return replace(spec, num_classes=dataset.labels.num_classes, stride=stride or spec.stride, fixed=False)
 
 
 def refuse_network_options(start: StrPath, given: Mapping[str, Any]) -> None:
-    """Raise UsageError if options of the network are given beside a start, which has its own network."""
+    """Raise UsageError if options of the network are given with a start, which has its own network."""
     names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
     if names:
         message = f"the network is that of {os.fspath(start)}; leave out {' and '.join(names)}, or --start"
