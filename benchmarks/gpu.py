@@ -1,7 +1,8 @@
 """Measure training and prediction on one GPU: against the CPU, and against torchvision and segmentation_models.pytorch.
 
     pip install -e ".[train,bench]"
-    python benchmarks/gpu.py [--size 512] [--batch 16] [--rounds 10] [--seconds 540] [--json FILE] [--no-compile]
+    python benchmarks/gpu.py [--size 512] [--batch 16] [--rounds 10] [--seconds 540] [--json FILE]
+    python benchmarks/gpu.py --parts gpu compiled --nets mobilenet fcn_resnet50
 
 Prints one Markdown table per part, in one run of less than 10 minutes: milliseconds, the ratio to torchvision's
 fcn_resnet50 on the same device, and the peak memory of the GPU. All train in bfloat16 and channels last. Ours runs the
@@ -45,6 +46,7 @@ from fullconv.training.task import SegmentationTask
 
 CLASSES = 11
 REFERENCE = "torchvision fcn_resnet50"
+PARTS = ("gpu", "onnx", "cpu", "compiled")
 COMPILED = {"": "eager", "default": "torch.compile", "reduce-overhead": "torch.compile with CUDA graphs"}
 
 
@@ -63,13 +65,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Setting:
-    """Device, size of the images, crops in a batch, rounds, and the time after which no row starts."""
+    """Device, size of the images, crops in a batch, rounds, the time after which no row starts, parts of names."""
 
     device: torch.device
     size: int
     batch: int
     rounds: int
     deadline: float
+    nets: tuple[str, ...] = ("",)
 
 
 def nets() -> dict[str, Callable[[], nn.Module]]:
@@ -190,7 +193,7 @@ def measure_nets(part: str, setting: Setting, device: torch.device, modes: Seque
     here = device == setting.device
     count, rounds = (setting.batch, setting.rounds) if here else (1, 1)
     for name, build in nets().items():
-        for mode in modes:
+        for mode in modes if any(part in name for part in setting.nets) else ():
             row = Row(part, name, device.type, COMPILED[mode])
             if time.monotonic() > setting.deadline:
                 yield replace(row, problem="no time was left")
@@ -257,29 +260,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=540)
-    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--nets", nargs="+", default=[""], help="only networks whose name contains one of these")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("gpu.py: torch finds no GPU here; run it on a machine with one (--device cpu only tests the script)")
     device = torch.device(options.device)
     deadline = time.monotonic() + options.seconds
-    setting = Setting(device, options.size, options.batch, options.rounds, deadline)
-    modes = [] if options.no_compile else ["default", "reduce-overhead"]
+    setting = Setting(device, options.size, options.batch, options.rounds, deadline, tuple(options.nets))
+    modes = ["default", "reduce-overhead"]
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
     print(f"{name}, torch {torch.__version__}: {options.batch} images of {options.size}x{options.size}, bfloat16\n")
     rows: list[Row] = []
     cpu = torch.device("cpu")
-    for title, measured in (
-        ("training step", measure_nets("training step", setting, device, [""])),
-        ("prediction", measure_nets("prediction", setting, device, [""])),
-        ("ONNX Runtime, one image", measure_onnx(setting)),
-        ("training step, CPU", measure_nets("training step", setting, cpu, [""])),
-        ("prediction, CPU", measure_nets("prediction", setting, cpu, [""])),
-        ("training step, compiled", measure_nets("training step", setting, device, modes)),  # compiling takes long
-        ("prediction, compiled", measure_nets("prediction", setting, device, modes)),
+    for part, title, measured in (
+        ("gpu", "training step", measure_nets("training step", setting, device, [""])),
+        ("gpu", "prediction", measure_nets("prediction", setting, device, [""])),
+        ("onnx", "ONNX Runtime, one image", measure_onnx(setting)),
+        ("cpu", "training step, CPU", measure_nets("training step", setting, cpu, [""])),
+        ("cpu", "prediction, CPU", measure_nets("prediction", setting, cpu, [""])),
+        ("compiled", "training step, compiled", measure_nets("training step", setting, device, modes)),  # takes long
+        ("compiled", "prediction, compiled", measure_nets("prediction", setting, device, modes)),
     ):
-        if device == cpu and title.endswith("CPU"):
+        if part not in options.parts or (device == cpu and part == "cpu"):
             continue
         found = []
         for row in measured:

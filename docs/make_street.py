@@ -1,28 +1,29 @@
 """Write the bundled model `street` from a run: street.onnx, street-int8.onnx and street.safetensors.
 
-    python docs/make_street.py RUN CAMVID [--out src/fullconv/models]
+    python docs/make_street.py RUN [RUN ...] --camvid CAMVID [--out src/fullconv/models]
 
-RUN was trained on CamVid's training and validation images together, so scores on them mean nothing, and the files have
-none; those of docs/results.md are from drives that no training saw. street.safetensors is for `fullconv train --start
-street`; its kernels are float16. Needs torch.
+The weights are the mean of those of the runs, which must start from the same network. They were trained on CamVid's
+training and validation images together, so scores on them mean nothing, and the files have none; those of
+docs/results.md are from drives that no training saw. street.safetensors is for `fullconv train --start street`; its
+kernels are float16. Needs torch.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import onnx
 import torch
-from onnx import helper
 
 from fullconv.data.layouts import find_dataset
 from fullconv.net.checkpoint import Saved, load_net, save_net
+from fullconv.net.fcn.network import FCN
 from fullconv.onnx_export import export
-from fullconv.runtime.onnx import OnnxFile
+from fullconv.onnx_graph.exported import read_exported, write_exported
 
 ROOT = Path(__file__).parent.parent
 DATA = "CamVid, training and validation images together"
@@ -37,23 +38,29 @@ def describe(saved: Saved) -> Saved:
 
 def remove_scores(path: Path) -> None:
     """Remove the scores from an exported file; the loss by eight bits stays."""
-    metadata = OnnxFile.load(path).metadata
+    model, metadata = read_exported(path)
     notes = {name: value for name, value in metadata.notes.items() if name != "scores"}
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    helper.set_model_props(model, replace(metadata, notes=notes).to_metadata())
-    onnx.save(model, path)
+    write_exported(path, model, replace(metadata, notes=notes))
+
+
+def load_mean(runs: Sequence[Path]) -> tuple[FCN, Saved]:
+    """Load the network of the first run with the mean weights of all runs."""
+    nets, saved = zip(*(load_net(run / "last.safetensors") for run in runs), strict=True)
+    states = [net.state_dict() for net in nets]
+    means = {name: torch.stack([state[name].double() for state in states]).mean(0) for name in states[0]}
+    nets[0].load_state_dict(means)  # to the dtype of each layer
+    return nets[0], saved[0]
 
 
 def main() -> None:
     """Write the three files."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("run", type=Path)
-    parser.add_argument("camvid", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--camvid", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=ROOT / "src" / "fullconv" / "models")
     given = parser.parse_args()
     out, camvid = given.out.resolve(), find_dataset(given.camvid.resolve())
-    net, saved = load_net(given.run / "last.safetensors")
+    net, saved = load_mean(given.runs)
     saved = describe(saved)
     with TemporaryDirectory() as folder:
         os.chdir(folder)  # so that the files name no path of this machine

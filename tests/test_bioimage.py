@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from fullconv.geometry.tiles import Window
-from fullconv.onnx_graph.read import read_exported
+from fullconv.onnx_graph.exported import read_exported, write_exported
 from fullconv.packages.bioimage import choose_blocks
 from fullconv.packages.export import export_profile
 from fullconv.runtime.load import load_runner
@@ -60,10 +60,7 @@ def test_the_package_has_the_fields_of_the_specification(package: Path) -> None:
 def test_scores_are_on_the_page(tmp_path: Path) -> None:
     model, metadata = read_exported(bundled("street"))
     scores = {"mean_iou": 0.72, "per_class_iou": {"sky": 0.935, "a|b": None}}
-    del model.metadata_props[:]
-    made = replace(metadata, notes={**metadata.notes, "scores": scores})
-    onnx.helper.set_model_props(model, made.to_metadata())
-    onnx.save(model, tmp_path / "scored.onnx")
+    write_exported(tmp_path / "scored.onnx", model, replace(metadata, notes={**metadata.notes, "scores": scores}))
     export_profile(tmp_path / "scored.onnx", tmp_path / "out", profile="bioimage", licence="MIT", author="A Person")
     page = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "a mean IoU of 72.0 %." in page
@@ -114,9 +111,7 @@ def test_other_values_are_scaled_by_the_preprocessing(tmp_path: Path) -> None:
     model, metadata = read_exported(bundled("street"))
     given = replace(metadata.info.input, value_range=(100.0, 3000.0))
     info = replace(metadata.info, exact=False, input=given)
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, replace(metadata, info=info).to_metadata())
-    onnx.save(model, tmp_path / "16.onnx")
+    write_exported(tmp_path / "16.onnx", model, replace(metadata, info=info))
     written = export_profile(tmp_path / "16.onnx", tmp_path / "out.zip", profile="bioimage")
     assert [note.split(":")[0].split(",")[0] for note in written.notes] == [
         "the network has global context",

@@ -58,7 +58,7 @@ from refusals import refuses
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::Warning:lightning"),
-    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+    pytest.mark.filterwarnings("ignore:Dataset has no geotransform"),
 ]
 
 LABELS = LabelSet.named(["ground", "water", "wood"])

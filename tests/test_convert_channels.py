@@ -16,7 +16,7 @@ from fullconv.data.writers.write import LAYOUTS, convert
 from fullconv.images import write_label_map
 from fullconv.labels import LabelSet
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 
 LABELS = LabelSet.named(["ground", "water"])
 Numbers = npt.NDArray[np.generic]

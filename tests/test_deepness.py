@@ -78,14 +78,12 @@ def test_many_tiles_give_the_labels_of_the_whole_map(
 
 
 def test_the_notes_say_what_the_plugin_does_not_know(tmp_path: Path) -> None:
-    from fullconv.onnx_graph.read import read_exported
+    from fullconv.onnx_graph.exported import read_exported, write_exported
 
     assert "--resolution" in "\n".join(write_deepness(bundled("street"), tmp_path / "a.onnx").notes)
     model, metadata = read_exported(bundled("street"))
     info = replace(metadata.info, exact=False, input=replace(metadata.info.input, value_range=(100.0, 3000.0)))
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, replace(metadata, info=info).to_metadata())
-    onnx.save(model, tmp_path / "sixteen.onnx")
+    write_exported(tmp_path / "sixteen.onnx", model, replace(metadata, info=info))
     notes = write_deepness(tmp_path / "sixteen.onnx", tmp_path / "b.onnx", resolution=50).notes
     assert "depend on the tile" in notes[0]
     assert notes[1].endswith("gdal_translate -ot Byte -scale 100 3000 0 255 MAP.tif BYTES.tif")

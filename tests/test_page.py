@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import onnx
 import pytest
 from PIL import Image
 
 from browsing import DARKNESS, FAINT
 from fullconv.geometry.tiles import Window
 from fullconv.images import read_label_map, write_image
-from fullconv.onnx_graph.read import read_exported
+from fullconv.onnx_graph.exported import read_exported, write_exported
 from fullconv.packages.export import export_web
 from fullconv.packages.onnxruntime_web import RUNTIME, cached_archive, find_archive
 from fullconv.runtime.load import load_runner
@@ -302,12 +301,9 @@ def test_npm_fetches_the_archive_into_the_cache(tmp_path: Path, archive: Path) -
 
 
 def test_networks_for_other_images_have_no_page(tmp_path: Path) -> None:
-    source, metadata = tmp_path / "bands.onnx", read_exported(bundled("street"))[1]
+    source, (model, metadata) = tmp_path / "bands.onnx", read_exported(bundled("street"))
     info = replace(metadata.info, input=replace(metadata.info.input, channels=5))
-    model = onnx.load(bundled("street"))
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, replace(metadata, info=info).to_metadata())
-    onnx.save(model, source)
+    write_exported(source, model, replace(metadata, info=info))
     with refuses("no-photos", source, "5 bands"):
         export_web(source, tmp_path / "page")
 

@@ -195,7 +195,7 @@ def write_png_of_16_bits(path: Path, pixels: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("home", ["", "RAND_CITYSCAPES"])
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_synthia_stores_classes_in_the_first_channel_of_16_bits(home: str, tmp_path: Path) -> None:
     root = tmp_path / home
     stored = np.stack([fill([0, 1, 3, 22]), fill([0, 300, 4, 900]), fill([0, 0, 0, 0])], -1).astype(np.uint16)

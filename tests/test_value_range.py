@@ -27,7 +27,7 @@ from fullconv.images.stored_values import robust_range, sample_values
 from fullconv.predict.ranges import find_common_misfit, find_misfit
 from refusals import refuses
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 
 Numbers = npt.NDArray[np.generic]
 NODATA = {"extratags": [(42113, 2, 0, "-9999", True)]}

@@ -13,7 +13,6 @@ from statistics import median
 from typing import Any
 
 import onnx
-from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from fullconv.arrays import UInt8
@@ -21,8 +20,8 @@ from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import ModelError
 from fullconv.evaluation.evaluate import evaluate
 from fullconv.metrics import Scores
+from fullconv.onnx_graph.exported import read_exported, write_exported
 from fullconv.runtime.load import load_runner
-from fullconv.runtime.onnx import OnnxFile
 from fullconv.runtime.onnx_bytes.half_weights import restore_weights
 from fullconv.runtime.runner import Runner
 
@@ -180,12 +179,9 @@ def _quantized_nodes(model: onnx.ModelProto, kept: int) -> list[str]:
 
 def _describe(path: Path, quantized: Quantized, scores: dict[str, Any]) -> None:
     """Write the scores and measurements of the eight-bit file into its metadata."""
-    metadata = OnnxFile.load(path).metadata
-    metadata = replace(metadata, notes={**metadata.notes, "scores": scores, "quantized": asdict(quantized)})
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    helper.set_model_props(model, metadata.to_metadata())
-    onnx.save(model, path)
+    model, metadata = read_exported(path)
+    notes = {**metadata.notes, "scores": scores, "quantized": asdict(quantized)}
+    write_exported(path, model, replace(metadata, notes=notes))
 
 
 def _without_advice(record: Any) -> bool:

@@ -14,8 +14,8 @@ from onnx import numpy_helper
 from fullconv.arrays import Float32
 from fullconv.errors import ModelError
 from fullconv.geometry import Upsampling, bilinear_kernel
+from fullconv.onnx_graph.exported import read_exported
 from fullconv.onnx_graph.prune import needed_nodes, used_constants
-from fullconv.onnx_graph.read import read_exported
 from fullconv.runtime.metadata import ModelMetadata
 
 __all__ = ["ScoreLayer", "Split", "read_split"]

@@ -24,8 +24,8 @@ from fullconv.arrays import Float32
 from fullconv.errors import UsageError
 from fullconv.files import atomic_folder, atomic_write, check_new_folder
 from fullconv.geometry.tiles import Window
+from fullconv.onnx_graph.exported import read_exported
 from fullconv.onnx_graph.probabilities import INPUT, OUTPUT, make_probabilities
-from fullconv.onnx_graph.read import read_exported
 from fullconv.packages.bioimage_page import make_page
 from fullconv.packages.written import Written
 from fullconv.runtime.metadata import ModelMetadata

@@ -20,8 +20,8 @@ from onnx import helper
 
 from fullconv.files import atomic_write
 from fullconv.geometry.tiles import Window
+from fullconv.onnx_graph.exported import read_exported
 from fullconv.onnx_graph.probabilities import INPUT, make_probabilities
-from fullconv.onnx_graph.read import read_exported
 from fullconv.packages.written import Written
 from fullconv.runtime.metadata import ModelMetadata
 
