@@ -11,6 +11,7 @@ from typing import Any
 from typer.main import get_command
 
 from fullconv.cli.app import app
+from fullconv.cli.help import group_options
 from fullconv.files import write_text
 from fullconv.training.recipe import Recipe, default_recipe, paper_recipe
 
@@ -36,7 +37,8 @@ def document() -> str:
         arguments = [_usage(param) for param in command.params if param.param_type_name == "argument"]
         parts += [f"## fullconv {name}", "", "```", " ".join(["fullconv", name, *arguments, "[OPTIONS]"]), "```", ""]
         parts += [_text(block) + "\n" for block in command.help.split("\n\n")]
-        parts += [*_table(command.params), ""]
+        for title, params in group_options(command.params).items():
+            parts += [f"{title}:", "", *_table(params), ""]
     return "\n".join([*parts, *_recipe()]).rstrip() + "\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -115,6 +116,16 @@ def test_every_parameter_has_a_help_text_and_a_metavar(command: str) -> None:
         assert param.help, f"{command} {param.name} has no help"
         if not getattr(param, "is_flag", False):
             assert param.metavar, f"{command} {param.name} has no metavar"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_lists_every_option_once_in_its_group(run: Callable[..., Outcome], command: str) -> None:
+    lines = run(command, "--help").out.splitlines()
+    titles = [number for number, line in enumerate(lines) if re.fullmatch(r"[A-Z].*:", line)]
+    for param in get_command(app).commands[command].params:  # type: ignore[attr-defined]
+        if param.param_type_name == "option":
+            (row,) = [n for n in range(titles[0], len(lines)) if re.match(rf"  {param.opts[0]}(?![\w-])", lines[n])]
+            assert lines[max(title for title in titles if title < row)] == f"{param.rich_help_panel or 'Options'}:"
 
 
 def test_the_help_of_train_names_every_classifier(run: Callable[..., Outcome]) -> None:

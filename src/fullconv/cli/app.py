@@ -23,6 +23,7 @@ from fullconv.cli.convert import convert
 from fullconv.cli.demo import demo
 from fullconv.cli.evaluate import evaluate
 from fullconv.cli.exports.command import export
+from fullconv.cli.help import GroupedCommand
 from fullconv.cli.import_weights import import_weights
 from fullconv.cli.inspect import inspect
 from fullconv.cli.ladder import ladder
@@ -41,8 +42,8 @@ __all__ = ["app", "main"]
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(bench)
 for command in (train, ladder, demo, label, check, evaluate, report, predict, join, serve, inspect, export, convert):
-    app.command()(command)
-app.command("import")(import_weights)
+    app.command(cls=GroupedCommand)(command)
+app.command("import", cls=GroupedCommand)(import_weights)
 
 
 @app.callback(invoke_without_command=True)

@@ -70,6 +70,9 @@ __all__ = [
     "Weights",
 ]
 
+NETWORK, RECIPE, MACHINES = "Network", "Recipe", "Machines"
+"""The groups of options in the help of a training."""
+
 Data = Annotated[
     Path,
     typer.Argument(
@@ -96,6 +99,7 @@ Weights = Annotated[
         "and efficientnet_lite0 the bundled weights (ImageNet; those of mobilenet_v2 were then fine-tuned on photos of "
         "dog breeds); for FILE.py the weights that its code loads; otherwise the same as imagenet. imagenet: the "
         "weights of torchvision or timm, downloaded on first use. none: random weights.",
+        rich_help_panel=NETWORK,
     ),
 ]
 Start = Annotated[
@@ -112,6 +116,7 @@ HeadWidth = Annotated[
         metavar="N",
         help="Channels of fc6 and fc7, which then start from random weights.",
         show_default="the classifier's",
+        rich_help_panel=NETWORK,
     ),
 ]
 Upsampling = Annotated[
@@ -120,6 +125,7 @@ Upsampling = Annotated[
         metavar=join_words(UpsampleMode),
         help="Upsampling of the scores: with fixed or learned bilinear kernels, by the indices of max pooling "
         "(unpool), or by a plain resize.",
+        rich_help_panel=NETWORK,
     ),
 ]
 Padding = Annotated[
@@ -127,6 +133,7 @@ Padding = Annotated[
     typer.Option(
         metavar=join_words(PaddingMode),
         help="Padding of the image: the minimum, or 100 pixels as in the published networks.",
+        rich_help_panel=NETWORK,
     ),
 ]
 Dilate = Annotated[
@@ -136,6 +143,7 @@ Dilate = Annotated[
         help="Keep the backbone's maps at this stride: later layers are dilated. The prediction stride is then at "
         "most this.",
         show_default="the classifier's strides",
+        rich_help_panel=NETWORK,
     ),
 ]
 Decoder = Annotated[
@@ -144,13 +152,18 @@ Decoder = Annotated[
         metavar=join_words(DecoderName),
         help="How the strides are joined: paper sums their scores; refined sums features, and refines each sum by a "
         "3 x 3 convolution.",
+        rich_help_panel=NETWORK,
     ),
 ]
 DecoderWidth = Annotated[
-    int | None, typer.Option(metavar="N", help="Channels of the refined decoder.", show_default="64")
+    int | None,
+    typer.Option(metavar="N", help="Channels of the refined decoder.", show_default="64", rich_help_panel=NETWORK),
 ]
 Context = Annotated[
-    bool, typer.Option("--context", help="Add dilated convolutions to the refined decoder's coarsest map.")
+    bool,
+    typer.Option(
+        "--context", help="Add dilated convolutions to the refined decoder's coarsest map.", rich_help_panel=NETWORK
+    ),
 ]
 Late = Annotated[
     LateLayers,
@@ -158,6 +171,7 @@ Late = Annotated[
         metavar=join_words(LateLayers),
         help="The classifier's last 1 x 1 convolution, if it only widens the map for classification: keep it; drop "
         "it; narrow: read the finer strides before such a convolution, too; short: drop the last block as well.",
+        rich_help_panel=NETWORK,
     ),
 ]
 Activation = Annotated[
@@ -166,6 +180,7 @@ Activation = Annotated[
         metavar=join_words(ActivationName),
         help="relu: replace the classifier's ReLU6 by ReLU; train that way, the model takes a fifth less time on ONNX "
         "Runtime.",
+        rich_help_panel=NETWORK,
     ),
 ]
 Recipe = Annotated[
@@ -174,19 +189,29 @@ Recipe = Annotated[
         "--recipe",
         metavar=join_words(RecipeName),
         help="Values of the training: defaults that suit most data, or those of the paper.",
+        rich_help_panel=RECIPE,
     ),
 ]
 Epochs = Annotated[
     int | None, typer.Option(metavar="N", help="Passes over the training images.", show_default="the recipe's")
 ]
-Batch = Annotated[int | None, typer.Option(metavar="N", help="Crops per step.", show_default="the recipe's")]
+Batch = Annotated[
+    int | None, typer.Option(metavar="N", help="Crops per step.", show_default="the recipe's", rich_help_panel=RECIPE)
+]
 Crop = Annotated[
-    int | None, typer.Option(metavar="PIXELS", help="Side of the training crops.", show_default="the recipe's")
+    int | None,
+    typer.Option(
+        metavar="PIXELS", help="Side of the training crops.", show_default="the recipe's", rich_help_panel=RECIPE
+    ),
 ]
 Rate = Annotated[
     float | None,
     typer.Option(
-        "--lr", metavar="X", help="Learning rate of the pretrained layers.", show_default="depends on the classifier"
+        "--lr",
+        metavar="X",
+        help="Learning rate of the pretrained layers.",
+        show_default="depends on the classifier",
+        rich_help_panel=RECIPE,
     ),
 ]
 Loss = Annotated[
@@ -196,6 +221,7 @@ Loss = Annotated[
         help="Cross-entropy of all pixels, or of hard pixels only (ohem), or with Dice or Lovász added, which weigh "
         "all classes the same.",
         show_default="cross-entropy",
+        rich_help_panel=RECIPE,
     ),
 ]
 Teacher = Annotated[
@@ -204,6 +230,7 @@ Teacher = Annotated[
         metavar="MODEL",
         help="Imitate a larger trained model, too: a run folder, a weights file, an .onnx file, or a bundled model. It "
         "has the same classes in the same order.",
+        rich_help_panel=RECIPE,
     ),
 ]
 UnlabelledImages = Annotated[
@@ -212,6 +239,7 @@ UnlabelledImages = Annotated[
         "--unlabelled-images",
         metavar="DIR",
         help="Folder of images without masks, which only the --teacher labels; they are a share of each batch.",
+        rich_help_panel=RECIPE,
     ),
 ]
 Devices = Annotated[
@@ -219,15 +247,24 @@ Devices = Annotated[
     typer.Option(
         metavar="N|auto",
         help="Devices of this machine, one process for each; auto: all its GPUs. Batches are divided over them.",
+        rich_help_panel=MACHINES,
     ),
 ]
 Nodes = Annotated[
-    int, typer.Option(metavar="N", help="Machines; torchrun or srun must start the command on each (docs/training.md).")
+    int,
+    typer.Option(
+        metavar="N",
+        help="Machines; torchrun or srun must start the command on each (docs/training.md).",
+        rich_help_panel=MACHINES,
+    ),
 ]
 AcceleratorName = Annotated[
     Accelerator,
     typer.Option(
-        "--accelerator", metavar=join_words(Accelerator), help="Kind of devices; auto: an NVIDIA GPU, else the CPU."
+        "--accelerator",
+        metavar=join_words(Accelerator),
+        help="Kind of devices; auto: an NVIDIA GPU, else the CPU.",
+        rich_help_panel=MACHINES,
     ),
 ]
 Precision = Annotated[
@@ -236,6 +273,7 @@ Precision = Annotated[
         "--precision",
         metavar=join_words(TrainPrecision),
         help="Numbers of the training; auto: bfloat16 where the device is fast with it, else float32.",
+        rich_help_panel=MACHINES,
     ),
 ]
 Minutes = Annotated[
@@ -255,6 +293,7 @@ Logger = Annotated[
         "--logger",
         metavar=join_words(LoggerName),
         help="Log losses and scores there, in addition to metrics.csv.",
+        rich_help_panel=RECIPE,
     ),
 ]
 Set = Annotated[
@@ -263,6 +302,7 @@ Set = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="Set any other value of the recipe, with its name in recipe.yaml; repeatable.",
+        rich_help_panel=RECIPE,
     ),
 ]
 Stride = Annotated[

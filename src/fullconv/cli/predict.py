@@ -50,6 +50,7 @@ def predict(
         typer.Option(
             metavar="PIXELS",
             help="Cut images into tiles of this side, halo included; the labels are those of the whole image.",
+            rich_help_panel="Large images",
         ),
     ] = None,
     halo: Annotated[
@@ -58,10 +59,16 @@ def predict(
             metavar="PIXELS",
             help="A smaller halo than the exact one: faster, but some labels differ; prints how many.",
             show_default="exact",
+            rich_help_panel="Large images",
         ),
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Predict each whole image, too, and print how much the tiles differ.")
+        bool,
+        typer.Option(
+            "--verify",
+            help="Predict each whole image, too, and print how much the tiles differ.",
+            rich_help_panel="Large images",
+        ),
     ] = False,
     blocks: Annotated[
         str | None,
@@ -69,6 +76,7 @@ def predict(
             metavar="I/N",
             help="Label only the I-th of N shares of one large image, 1/N to N/N, for any scheduler; fullconv join "
             "puts the shares together.",
+            rich_help_panel="Large images",
         ),
     ] = None,
     backend: BackendName = None,
@@ -76,15 +84,28 @@ def predict(
     patchwise: Annotated[
         bool,
         typer.Option(
-            "--patchwise", help="Slide a window over the image and classify each patch; slow, for comparison."
+            "--patchwise",
+            help="Slide a window over the image and classify each patch; slow, for comparison.",
+            rich_help_panel="Sliding window",
         ),
     ] = False,
     step: Annotated[
         int | None,
-        typer.Option(metavar="PIXELS", help="Distance from patch to patch, with --patchwise.", show_default="8"),
+        typer.Option(
+            metavar="PIXELS",
+            help="Distance from patch to patch, with --patchwise.",
+            show_default="8",
+            rich_help_panel="Sliding window",
+        ),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(metavar="N", help="Patches per batch, with --patchwise.", show_default="16")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Patches per batch, with --patchwise.",
+            show_default="16",
+            rich_help_panel="Sliding window",
+        ),
     ] = None,
     tta: Tta = False,
     engine: Annotated[
@@ -93,6 +114,7 @@ def predict(
             metavar=join_words(Engine),
             help="The processes that predict: this one, or the workers of a Ray cluster, which also read s3://, gs:// "
             "and https://.",
+            rich_help_panel="Cluster",
         ),
     ] = "local",
     address: Annotated[
@@ -101,12 +123,16 @@ def predict(
             metavar="auto|HOST:PORT",
             help="A Ray cluster that runs, with --engine ray.",
             show_default="Ray is started on this machine",
+            rich_help_panel="Cluster",
         ),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Workers of one core each, with --engine ray.", show_default="all cores but one"
+            metavar="N",
+            help="Workers of one core each, with --engine ray.",
+            show_default="all cores but one",
+            rich_help_panel="Cluster",
         ),
     ] = None,
     value_range: RangeText = None,
@@ -128,31 +154,17 @@ def predict(
     With --engine ray, the workers write the same files. DIR/manifest.jsonl lists the images that are done, and the same
     command does only what is left. Large images are labelled in blocks by all workers.
     """
-    if not patchwise and (step is not None or batch is not None):
-        raise UsageError(
-            "--step and --batch are for --patchwise only; add --patchwise, or leave them out", code="needs-patchwise"
-        )
-    if patchwise and (tile is not None or backend is not None or blocks is not None):
-        raise UsageError(
-            "--tile, --blocks and --backend cannot be used with --patchwise; leave them out", code="not-with-patchwise"
-        )
-    if tile is None and (halo is not None or verify):
-        raise UsageError("--halo and --verify need --tile; add --tile PIXELS, or leave them out", code="needs-tile")
+    _check_combination(patchwise, step, batch, tile, halo, verify, blocks, backend, engine)
     from fullconv.cluster.session import RayOptions
     from fullconv.cluster.worker import WorkerSpec
     from fullconv.predict.inputs import expand_inputs
     from fullconv.predict.outputs import check_kinds
     from fullconv.predict.ranges import parse_range
-    from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
-    from fullconv.runtime.runner import RangedRunner
-    from fullconv.runtime.tiles import FlippedRunner, TiledRunner
+    from fullconv.runtime.tiles import TiledRunner
 
     if engine == "local":
         refuse_ray_options(address, workers)
-    elif patchwise or verify or blocks is not None:
-        message = "--patchwise, --verify and --blocks cannot be used with --engine ray; leave them out"
-        raise UsageError(message, code="not-with-ray")
     kinds = None if save is None else [kind.strip() for kind in save.split(",") if kind.strip()]
     if kinds is not None:
         check_kinds(kinds)
@@ -167,24 +179,43 @@ def predict(
         predict_by_engine(spec, images, out, RayOptions(address, workers))
         return
     paths = expand_inputs(images, out)
-    runner = (
-        _load_patchwise(model, step, batch, model_code, device)
-        if patchwise
-        else load_runner(model_path(model), backend, model_code, device=device)
-    )
-    if tta:
-        runner = FlippedRunner(runner)
-    if bounds is not None:
-        runner = RangedRunner(runner, bounds)
+    window = (step, batch) if patchwise else None
+    runner = _load(model, backend, model_code, device, window, tta, bounds)
     tiled = None if tile is None else TiledRunner(runner, tile, halo)
     if blocks is not None:
         predict_block(tiled or runner, paths, out, blocks, kinds)
-        return
-    if tiled is None:
+    elif tiled is None:
         _predict(runner, paths, out, kinds)
-        return
-    report_halo(tiled, paths)
-    _predict(tiled, paths, out, kinds, verify=tiled if verify else None)
+    else:
+        report_halo(tiled, paths)
+        _predict(tiled, paths, out, kinds, verify=tiled if verify else None)
+
+
+def _check_combination(
+    patchwise: bool,
+    step: int | None,
+    batch: int | None,
+    tile: int | None,
+    halo: int | None,
+    verify: bool,
+    blocks: str | None,
+    backend: BackendName,
+    engine: Engine,
+) -> None:
+    """Raise UsageError for options that cannot be used together."""
+    if not patchwise and (step is not None or batch is not None):
+        raise UsageError(
+            "--step and --batch are for --patchwise only; add --patchwise, or leave them out", code="needs-patchwise"
+        )
+    if patchwise and (tile is not None or backend is not None or blocks is not None):
+        raise UsageError(
+            "--tile, --blocks and --backend cannot be used with --patchwise; leave them out", code="not-with-patchwise"
+        )
+    if tile is None and (halo is not None or verify):
+        raise UsageError("--halo and --verify need --tile; add --tile PIXELS, or leave them out", code="needs-tile")
+    if engine == "ray" and (patchwise or verify or blocks is not None):
+        message = "--patchwise, --verify and --blocks cannot be used with --engine ray; leave them out"
+        raise UsageError(message, code="not-with-ray")
 
 
 def _predict(
@@ -211,6 +242,30 @@ def _predict(
     if verify is not None:
         report_verification(verify, report.done)
     raise_failed(report)
+
+
+def _load(
+    name: str,
+    backend: BackendName,
+    code: Path | None,
+    device: DeviceName,
+    window: tuple[int | None, int | None] | None,
+    tta: bool,
+    bounds: tuple[float, float] | None,
+) -> Runner:
+    """Load the model. A window of step and batch slides over the image; bounds are the values of other images."""
+    from fullconv.runtime.load import load_runner
+    from fullconv.runtime.models import model_path
+    from fullconv.runtime.runner import RangedRunner
+    from fullconv.runtime.tiles import FlippedRunner
+
+    if window is None:
+        runner = load_runner(model_path(name), backend, code, device=device)
+    else:
+        runner = _load_patchwise(name, *window, code, device)
+    if tta:
+        runner = FlippedRunner(runner)
+    return runner if bounds is None else RangedRunner(runner, bounds)
 
 
 def _load_patchwise(name: str, step: int | None, batch: int | None, code: Path | None, device: DeviceName) -> Runner:

@@ -13,6 +13,9 @@ from fullconv.data.reading import MaskNodata, Reading
 
 __all__ = ["reads_data"]
 
+GROUP = "Reading DATA"
+"""The group of these options in the help."""
+
 
 def _options(
     images: Annotated[
@@ -20,6 +23,7 @@ def _options(
         typer.Option(
             metavar="PATTERN",
             help="The image files below DATA, in quotes, such as 'photos/*.jpg'; **/ is any folder; repeatable.",
+            rich_help_panel=GROUP,
         ),
     ] = None,
     masks: Annotated[
@@ -27,31 +31,49 @@ def _options(
         typer.Option(
             metavar="PATTERN",
             help="The mask files below DATA. Image and mask are a pair if the wildcards stand for the same text.",
+            rich_help_panel=GROUP,
         ),
     ] = None,
     mask_nodata: Annotated[
         MaskNodata | None,
-        typer.Option(metavar="ignore|background", help="What pixels are that a mask file declares as nodata."),
+        typer.Option(
+            metavar="ignore|background",
+            help="What pixels are that a mask file declares as nodata.",
+            rich_help_panel=GROUP,
+        ),
     ] = None,
     unlabelled: Annotated[
         str | None,
-        typer.Option(metavar="CLASS|ignore", help="What pixels are that no shape of an annotated image covers."),
+        typer.Option(
+            metavar="CLASS|ignore",
+            help="What pixels are that no shape of an annotated image covers.",
+            rich_help_panel=GROUP,
+        ),
     ] = None,
     val_share: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Share of the images to hold out for validation, such as 0.2."),
+        typer.Option(
+            metavar="X", help="Share of the images to hold out for validation, such as 0.2.", rich_help_panel=GROUP
+        ),
     ] = None,
     val_by: Annotated[
         str | None,
         typer.Option(
             metavar="REGEX",
             help="Keep images together on one side of the split if this finds the same text in their paths.",
+            rich_help_panel=GROUP,
         ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop if anything must be inferred; for pipelines.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop if anything must be inferred; for pipelines.", rich_help_panel=GROUP)
+    ] = False,
     outside: Annotated[
         bool,
-        typer.Option("--outside", help="Read files that annotations and links take from outside of DATA, too."),
+        typer.Option(
+            "--outside",
+            help="Read files that annotations and links take from outside of DATA, too.",
+            rich_help_panel=GROUP,
+        ),
     ] = False,
 ) -> None:
     """Declare the options."""

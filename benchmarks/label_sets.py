@@ -1,0 +1,102 @@
+"""The data sets of `label.py`: images to label, and images to score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from own_data_sets import SETS, prepare
+from PIL import Image
+
+from fullconv.arrays import UInt8
+from fullconv.data.layouts import find_dataset
+
+GRID = 2
+"""Held-out images are scored at every such row and column."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """An image and its true classes; 255 is not labelled."""
+
+    path: Path
+    truth: UInt8
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set: the images to label, and those to score."""
+
+    name: str
+    classes: tuple[str, ...]
+    label: list[Labelled]
+    score: list[Labelled]
+
+
+def camvid(root: Path, count: int) -> Task:
+    """Return CamVid: images spread over the training images, scored on images spread over the validation images."""
+    names = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
+
+    def spread(split: str) -> list[Labelled]:
+        files = sorted((root / split).glob("*.png"))[:: len(list((root / split).glob("*.png"))) // count][:count]
+        return [Labelled(path, camvid_truth(root / f"{split}annot" / path.name)) for path in files]
+
+    return Task("camvid", tuple(names), spread("train"), spread("val"))
+
+
+def camvid_truth(path: Path) -> UInt8:
+    """Return a label map of CamVid, whose twelfth class is not labelled."""
+    truth = np.array(Image.open(path))
+    return np.where(truth > 10, 255, truth).astype(np.uint8)
+
+
+def membranes(root: Path, count: int) -> Task:
+    """Return the membranes: every third section is labelled, the section after it is scored."""
+
+    def some(first: int) -> list[Labelled]:
+        numbers = range(first, 30, 3)[:count]
+        return [Labelled(root / "image" / f"{n}.png", _membrane_truth(root / "label" / f"{n}.png")) for n in numbers]
+
+    return Task("membranes", ("membrane", "cell"), some(0), some(1))
+
+
+def _membrane_truth(path: Path) -> UInt8:
+    return (np.array(Image.open(path)) > 127).astype(np.uint8)
+
+
+def prepared(name: str, folder: Path, shared: Path, count: int) -> Task:
+    """Return a set of own_data_sets.py: images spread over the training images, scored on some for validation."""
+    dataset = find_dataset(prepare(name, folder, shared))
+
+    def spread(split: str) -> list[Labelled]:
+        samples = dataset.split(split)
+        chosen = samples[:: max(1, len(samples) // count)][:count]
+        return [Labelled(sample.image, dataset.read_mask(sample)) for sample in chosen]
+
+    return Task(name, tuple(dataset.labels.class_names), spread("train"), spread("val"))
+
+
+def make_task(name: str, shared: Path, folder: Path, count: int) -> Task:
+    """Return a set by name, with at most `count` images to label and as many to score."""
+    if name in OURS:
+        return OURS[name](shared / name, count)
+    if name not in SETS:
+        raise SystemExit(f"no such set: {name}; choose from {', '.join(sorted({*OURS, *SETS}))}")
+    return prepared(name, folder, shared, count)
+
+
+OURS = {"camvid": camvid, "membranes": membranes}
+
+
+def mean_iou(truths: Sequence[UInt8], predicted: Sequence[UInt8], classes: int) -> float:
+    """Return the mIoU over the classes that are in the truth or predicted."""
+    confusion = np.zeros((classes, classes), np.int64)
+    for truth, labels in zip(truths, predicted, strict=True):
+        known = truth != 255
+        pairs = truth[known].astype(np.int64) * classes + labels[known]
+        confusion += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    hit = np.diag(confusion)
+    union = confusion.sum(0) + confusion.sum(1) - hit
+    return float((hit[union > 0] / union[union > 0]).mean())
