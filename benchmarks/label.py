@@ -109,15 +109,17 @@ def label_until(
         learner.prepare(path)
     waiting, done, seconds, seen = list(counts), 0, list[float](), set[int]()
     while waiting:
-        order = learner.rank(list(canvases))
-        canvas = canvases[order[0].image]
-        for y, x in _places(learner, canvas, seen, visit):
-            if not canvas.stroke(y, x, random):
-                continue
-            seen.add(int(canvas.labelled.truth[y, x]))
-            done += 1
-            if done == waiting[0]:
-                break
+        proposals = (
+            (canvases[one.image], _places(learner, canvases[one.image], seen, visit))
+            for one in learner.rank(list(canvases))
+        )
+        canvas, places = next(((canvas, places) for canvas, places in proposals if places), (None, []))
+        if canvas is None:
+            raise SystemExit(f"everything that the model proposes is painted after {done} strokes; give more images")
+        for y, x in places:
+            if done < waiting[0] and canvas.stroke(y, x, random):
+                seen.add(int(canvas.labelled.truth[y, x]))
+                done += 1
         learner.set_labels(canvas.labelled.path, *canvas.samples())
         started = time.perf_counter()
         learner.fit()
@@ -140,7 +142,7 @@ def _places(learner: Learner, canvas: Canvas, seen: set[int], visit: int) -> lis
     predicted = learner.predict(canvas.labelled.path, range(truth.shape[0]), range(truth.shape[1]))
     for place in learner.uncertain(canvas.labelled.path):
         box = np.s_[place.y : place.y + place.height, place.x : place.x + place.width]
-        known = truth[box] != 255
+        known = (truth[box] != 255) & (canvas.paint[box] == 255)
         wrong = known & (predicted[box] != truth[box]) if predicted is not None else known
         if known.any():
             places.append(_centre(wrong if wrong.any() else known, truth[box], place.y, place.x))

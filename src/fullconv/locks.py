@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +15,7 @@ from pathlib import Path
 from fullconv.errors import FullconvError
 from fullconv.files import open_regular
 
-__all__ = ["LOCK_FILE", "hold_folder", "hold_lock"]
+__all__ = ["LOCK_FILE", "hold_folder", "hold_lock", "make_private_folder", "remove_private_folder"]
 
 LOCK_FILE = ".fullconv.lock"
 """The name of the lock file of a folder."""
@@ -71,6 +73,36 @@ def hold_lock(path: Path, subject: str, wait: bool = False) -> Iterator[None]:
                 path.unlink()
 
 
+YOUNG = 60.0
+"""Seconds in which a private folder may not be locked yet."""
+
+_PRIVATE: dict[Path, int | None] = {}
+"""The private folders of this process, with the descriptors of their locks."""
+
+
+def make_private_folder(purpose: str) -> Path:
+    """Make a temporary folder that only this user can read, and remove those that killed processes left.
+
+    The process holds a lock on its folder (not on Windows, where left folders stay). `remove_private_folder` ends it.
+    """
+    prefix = f"fullconv-{purpose}-"
+    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError):
+            _remove_if_left(path)
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    with suppress(OSError):  # of a file system without locks
+        _PRIVATE[folder] = _lock_folder(folder)
+    return folder
+
+
+def remove_private_folder(folder: Path) -> None:
+    """Remove a folder of `make_private_folder` with all that it holds."""
+    shutil.rmtree(folder, ignore_errors=True)
+    descriptor = _PRIVATE.pop(folder, None)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
 def _acquire(path: Path, wait: bool) -> int | None:
     """Return the descriptor of the locked file, or None if it is locked by another one and `wait` is not set."""
     while True:
@@ -126,6 +158,13 @@ if sys.platform == "win32":
         os.lseek(descriptor, 2**30, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
+    def _lock_folder(folder: Path) -> int | None:
+        """Return None: Windows cannot lock a folder."""
+        return None
+
+    def _remove_if_left(folder: Path) -> None:
+        """Keep the folder: nothing says whether its process lives."""
+
 else:
     import fcntl
 
@@ -142,3 +181,23 @@ else:
 
     def _unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def _lock_folder(folder: Path) -> int | None:
+        """Lock a folder of this process. Raises OSError where the file system has no locks."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _remove_if_left(folder: Path) -> None:
+        """Remove a private folder of this user if no process holds it, and it is older than `YOUNG`. Raises OSError."""
+        status = os.lstat(folder)
+        if status.st_uid != os.getuid() or time.time() - status.st_mtime < YOUNG:
+            return
+        descriptor = _lock_folder(folder)  # fails for a folder that is held, for a link and for a file
+        if descriptor is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -17,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from fullconv.errors import DataError, MissingExtra
+from fullconv.locks import make_private_folder, remove_private_folder
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.runner import RangedRunner, Runner
 from fullconv.serve.answers import AnswerFile, As, Asked, answer_image
@@ -44,7 +42,7 @@ class Service:
         self.failure: BaseException | None = None
         self.draining: Callable[[], bool] = lambda: False
         self.metrics, self.pool = Metrics(), Pool(options, self._release_memory)
-        self.folder = Path(tempfile.mkdtemp(prefix="fullconv-serve-"))
+        self.folder = make_private_folder("serve")
         self.metrics.watch("predictions_inside", "Images that wait or are predicted", lambda: self.pool.inside)
         self.metrics.watch("ready", "1 once the model is loaded", lambda: float(self._runner is not None))
 
@@ -67,7 +65,7 @@ class Service:
     def close(self) -> None:
         """Let predictions end and remove the folder."""
         self.pool.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_private_folder(self.folder)
 
     def runner(self) -> Runner:
         """Return the model. Raises RequestError with 503 while it loads and while the server ends."""

@@ -8,14 +8,13 @@ import hashlib
 import io
 import logging
 import os
-import shutil
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from PIL import Image
 
 from fullconv.errors import DataError
+from fullconv.locks import make_private_folder, remove_private_folder
 
 __all__ = ["extract_image", "is_extracted"]
 
@@ -53,11 +52,11 @@ def is_extracted(path: Path) -> bool:
 
 @cache
 def _folder(process: int) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="fullconv-images-"))
+    folder = make_private_folder("images")
 
     def remove() -> None:
         if os.getpid() == process:  # forked workers leave it to the process that made it
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_private_folder(folder)
 
     atexit.register(remove)
     return folder
