@@ -12,7 +12,8 @@ import rasterio
 from PIL import Image
 
 from fullconv.arrays import UInt8
-from fullconv.images import RGB, InputFormat, read_image, rgb_view
+from fullconv.images import RGB, InputFormat, open_image, read_image, rgb_view
+from fullconv.images.decoders.base import ReducingReader
 from fullconv.label.pyramid import Pyramid, count_levels, tile_window
 from fullconv.label.store.session import open_session
 from label_folder import make_photo
@@ -122,3 +123,16 @@ def test_deep_images_get_one_range_for_display_and_learning(tmp_path: Path) -> N
     assert f"range: [{low}, {high}]" in (store.data / "dataset.yaml").read_text("utf-8")
     with open_session(photos) as again:
         assert again.input == store.input
+
+
+@pytest.mark.parametrize("kind", ["tiles", "16 bits", "five bands", "nodata"])
+def test_a_sparse_read_is_the_read_of_every_second_pixel(tmp_path: Path, kind: str) -> None:
+    path, input = write("tiles" if kind == "nodata" else kind, tmp_path)
+    if kind == "nodata":
+        write_tiff(path, np.moveaxis(draw(), -1, 0), photometric="rgb", nodata=7)
+    rows, columns = range(101, 730), range(33, 2000)
+    with open_image(path, input) as reader:
+        assert isinstance(reader, ReducingReader)
+        whole, empty = reader.read(rows, columns)
+        assert (empty is not None) == (kind == "nodata")
+        np.testing.assert_array_equal(reader.read_sparse(rows, columns, 2), whole[::2, ::2])

@@ -25,7 +25,7 @@ from fullconv.arrays import UInt8
 from fullconv.errors import FullconvError, UsageError
 from fullconv.files import atomic_write, read_file
 from fullconv.images import InputFormat, decoder_of, open_image, read_header, rgb_view
-from fullconv.images.decoders.base import ImageReader
+from fullconv.images.decoders.base import ImageReader, ReducingReader
 
 __all__ = ["TILE", "Pyramid", "count_levels", "tile_window"]
 
@@ -173,9 +173,8 @@ class Pyramid:
         with open_image(path, self.input) as reader:
             if not level:
                 return rgb_view(reader.read(rows, columns)[0])
-            steps: list[int] = getattr(reader, "overview_steps", list)()
-            if any(1 < step <= 1 << level for step in steps):
-                return rgb_view(reader.read_reduced(rows, columns, 1 << level))  # type: ignore[attr-defined]
+            if isinstance(reader, ReducingReader) and any(1 < step <= 1 << level for step in reader.overview_steps()):
+                return rgb_view(reader.read_reduced(rows, columns, 1 << level))
             first = _overview_level(size)
             if level < first:
                 return _reduce(reader, rows, columns, 1 << level)
@@ -234,7 +233,11 @@ def _reduce(reader: ImageReader, rows: range, columns: range, step: int) -> UInt
     parts = []
     height = max(STRIP // step, 1) * step
     for top in range(rows.start, rows.stop, height):
-        pixels = rgb_view(reader.read(range(top, min(top + height, rows.stop)), columns)[0][::skipped, ::skipped])
+        strip = range(top, min(top + height, rows.stop))
+        if isinstance(reader, ReducingReader):
+            pixels = rgb_view(reader.read_sparse(strip, columns, skipped))
+        else:
+            pixels = rgb_view(reader.read(strip, columns)[0][::skipped, ::skipped])
         parts.append(np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).reduce(step // skipped)))
     return np.concatenate(parts)
 

@@ -13,7 +13,16 @@ from fullconv.arrays import Mask, UInt8
 from fullconv.images.decoders.values import band_count_error
 from fullconv.images.input_format import InputFormat
 
-__all__ = ["BLOCK", "GeoTags", "ImageReader", "NumberReader", "PageReader", "RowCache", "select_bands"]
+__all__ = [
+    "BLOCK",
+    "GeoTags",
+    "ImageReader",
+    "NumberReader",
+    "PageReader",
+    "ReducingReader",
+    "RowCache",
+    "select_bands",
+]
 
 STEP = 128
 """Rows that are decoded and converted at once."""
@@ -60,6 +69,23 @@ class ImageReader(Protocol):
         The mask is None if all pixels hold data. Pixels without data are 0. Raises DataError for damaged files, and for
         values that have no rule for 8 bits.
         """
+        ...
+
+
+@runtime_checkable
+class ReducingReader(ImageReader, Protocol):
+    """An `ImageReader` of a file that may hold smaller copies of itself."""
+
+    def overview_steps(self) -> list[int]:
+        """Return the reductions at which the file holds smaller copies of itself."""
+        ...
+
+    def read_reduced(self, rows: range, columns: range, step: int) -> UInt8:
+        """Read about every `step`-th pixel of a window from the copies in the file; without copies, this is slow."""
+        ...
+
+    def read_sparse(self, rows: range, columns: range, step: int) -> UInt8:
+        """Read every `step`-th pixel of every `step`-th row of a window; only these are converted to 8 bits."""
         ...
 
 

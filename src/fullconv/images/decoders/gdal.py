@@ -70,6 +70,11 @@ class GdalReader:
         stored, empty = self.numbers(rows, columns)
         return self._decoder.bytes_of(stored, empty), empty
 
+    def read_sparse(self, rows: range, columns: range, step: int) -> UInt8:
+        """Read every `step`-th pixel of every `step`-th row of a window; only these are converted to 8 bits."""
+        stored, empty = self.numbers(rows, columns)
+        return self._decoder.bytes_of(stored[::step, ::step], None if empty is None else empty[::step, ::step])
+
     def overview_steps(self) -> list[int]:
         """Return the reductions at which the file holds smaller copies of itself."""
         return list(self._source.overviews(1))
