@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from fullconv.cli.console import hint_at_check, print_table, say, training_bar
-from fullconv.cli.options import (
+from fullconv.cli.options import Data
+from fullconv.cli.reading_options import reads_data
+from fullconv.cli.training_options import (
     AcceleratorName,
     Activation,
     Batch,
     Context,
     Crop,
-    Data,
     Decoder,
     DecoderWidth,
     Devices,
@@ -33,7 +34,6 @@ from fullconv.cli.options import (
     Upsampling,
     Weights,
 )
-from fullconv.cli.reading_options import reads_data
 from fullconv.cli.values import parse_devices, parse_values
 from fullconv.cores import is_main_process
 from fullconv.data.reading import Reading, ReadingOptions
