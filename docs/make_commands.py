@@ -11,7 +11,7 @@ from typing import Any
 from typer.main import get_command
 
 from fullconv.cli.app import app
-from fullconv.cli.help import group_options
+from fullconv.cli.options.help import group_options
 from fullconv.files import write_text
 from fullconv.training.recipe import Recipe, default_recipe, paper_recipe
 

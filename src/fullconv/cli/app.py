@@ -23,10 +23,10 @@ from fullconv.cli.convert import convert
 from fullconv.cli.demo import demo
 from fullconv.cli.evaluate import evaluate
 from fullconv.cli.exports.command import export
-from fullconv.cli.help import GroupedCommand
 from fullconv.cli.import_weights import import_weights
 from fullconv.cli.inspect import inspect
 from fullconv.cli.ladder import ladder
+from fullconv.cli.options.help import GroupedCommand
 from fullconv.cli.pages.label import label
 from fullconv.cli.predict import predict
 from fullconv.cli.predicting.join import join

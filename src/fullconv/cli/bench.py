@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fullconv.cli.console import emit, format_axes, print_table, prints_json, write_results
-from fullconv.cli.options import JsonFile
+from fullconv.cli.options.shared import JsonFile
 from fullconv.cli.values import parse_size
 from fullconv.errors import UsageError
 from fullconv.extras import need_torch

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fullconv.cli.console import emit, print_table, prints_json, sample_bar, say, write_results
-from fullconv.cli.options import Data, JsonFile
-from fullconv.cli.reading_options import reads_data
+from fullconv.cli.options.reading import reads_data
+from fullconv.cli.options.shared import Data, JsonFile
 from fullconv.cli.values import refuse_data_file
 from fullconv.data.reading import Reading
 from fullconv.errors import DataError, FullconvError

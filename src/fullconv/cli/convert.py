@@ -9,8 +9,8 @@ import typer
 
 from fullconv.choices import SplitOrAll, WrittenLayout, join_words
 from fullconv.cli.console import emit, progress_bar, say
-from fullconv.cli.options import Data
-from fullconv.cli.reading_options import reads_data
+from fullconv.cli.options.reading import reads_data
+from fullconv.cli.options.shared import Data
 from fullconv.data.reading import Reading, ReadingOptions
 
 __all__ = ["convert"]

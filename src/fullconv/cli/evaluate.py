@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fullconv.cli.console import TTA_COST, print_scores, sample_bar, say, write_results
-from fullconv.cli.options import (
+from fullconv.cli.options.reading import reads_data
+from fullconv.cli.options.shared import (
     BackendName,
     Data,
     DeviceName,
@@ -14,7 +15,6 @@ from fullconv.cli.options import (
     Trained,
     Tta,
 )
-from fullconv.cli.reading_options import reads_data
 from fullconv.cli.values import refuse_data_file
 from fullconv.data.reading import Reading
 

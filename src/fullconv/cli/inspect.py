@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fullconv.cli.console import emit, format_axes, print_table, write_results
-from fullconv.cli.options import JsonFile, ModelCode
+from fullconv.cli.options.shared import JsonFile, ModelCode
 from fullconv.cli.values import parse_size
 from fullconv.extras import need_torch
 from fullconv.runtime.models import bundled_names, model_path

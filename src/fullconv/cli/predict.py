@@ -10,7 +10,7 @@ import typer
 
 from fullconv.choices import Engine, join_words
 from fullconv.cli.console import TTA_COST, progress_bar, say
-from fullconv.cli.options import BackendName, DeviceName, ModelCode, RangeText, Trained, Tta
+from fullconv.cli.options.shared import BackendName, DeviceName, ModelCode, RangeText, Trained, Tta
 from fullconv.cli.predicting.blocks import predict_block
 from fullconv.cli.predicting.engine import predict_by_engine, refuse_ray_options
 from fullconv.cli.predicting.outcome import print_count, raise_failed

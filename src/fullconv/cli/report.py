@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from fullconv.cli.console import emit, progress_bar, say
-from fullconv.cli.options import ModelCode, RangeText, ScoredSplitName, Trained
-from fullconv.cli.reading_options import reads_data
+from fullconv.cli.options.reading import reads_data
+from fullconv.cli.options.shared import ModelCode, RangeText, ScoredSplitName, Trained
 from fullconv.cli.values import refuse_data_file
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import UsageError

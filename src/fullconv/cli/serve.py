@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fullconv.cli.console import emit
-from fullconv.cli.options import BackendName, DeviceName, ModelCode, RangeText, Trained
+from fullconv.cli.options.shared import BackendName, DeviceName, ModelCode, RangeText, Trained
 from fullconv.errors import UsageError
 from fullconv.extras import need
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from fullconv.cli.console import hint_at_check, print_scores, print_table, say, training_bar
-from fullconv.cli.options import Data
-from fullconv.cli.reading_options import reads_data
-from fullconv.cli.training_options import (
+from fullconv.cli.options.reading import reads_data
+from fullconv.cli.options.shared import Data
+from fullconv.cli.options.training import (
     AcceleratorName,
     Activation,
     Batch,

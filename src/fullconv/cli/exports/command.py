@@ -21,7 +21,7 @@ from fullconv.cli.exports.options import (
     Web,
     WeightsTypeName,
 )
-from fullconv.cli.options import ModelCode
+from fullconv.cli.options.shared import ModelCode
 from fullconv.errors import UsageError
 
 if TYPE_CHECKING:
