@@ -182,6 +182,18 @@ def test_folders_with_other_files_or_demos_are_refused_and_not_changed(
         run_demo(tmp_path, TINY)
 
 
+def test_ctrl_c_while_the_classifier_is_trained_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def press(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fullconv.demo.story.measure_accuracy", press)
+    with refuses("demo-stopped", tmp_path / "demo", "Run the same command to continue"):
+        run_demo(tmp_path / "demo", TINY)
+    assert (tmp_path / "demo" / "digits.safetensors").is_file()
+
+
 def test_a_demo_stopped_by_a_signal_says_that_everything_is_saved(
     finished: tuple[Path, DemoResult], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

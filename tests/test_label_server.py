@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -446,3 +447,21 @@ def test_a_training_needs_labels(served: Any) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 def test_a_kill_loses_no_stroke_that_was_answered(tmp_path: Path) -> None:
     assert kill_sessions(make_photos(tmp_path / "photos"), kills=2, seed=0) > 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for one process")
+@pytest.mark.parametrize("painted", [False, True])
+def test_the_last_line_names_the_next_command_that_works(tmp_path: Path, painted: bool) -> None:
+    photos = make_photos(tmp_path / "photos")
+    if painted:
+        with label_process(photos, "--classes", "dark,bright") as (page, _):
+            page.stroke(page.ids()["a.png"], 0, LEFT)
+    command = [sys.executable, "-m", "fullconv", "label", str(photos), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "#token=" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    last = errors.splitlines()[-1]
+    assert ("next: fullconv train" in last) == painted
+    assert ("nothing is labelled yet" in last) != painted

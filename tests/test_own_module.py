@@ -210,6 +210,12 @@ def test_a_job_has_the_absolute_path_and_logs_the_origin_of_the_weights(user_fil
     job = make_job(dataset, TrainingOptions("my_module.py:build", by_data=False))
     assert job.spec.model == f"{user_file.resolve()}:build"
     assert "my_module.py: the weights are those that build() returns" in caplog.messages[0]
+    caplog.clear()
+    for weights in ("none", user_file.parent / "own.safetensors"):
+        make_job(dataset, TrainingOptions("digits", weights=weights, by_data=False))
+    assert not caplog.messages
+    make_job(dataset, TrainingOptions("digits", by_data=False))
+    assert "digits: there are no pretrained weights" in caplog.messages[0]
     with refuses("no-classifier-file", "gone.py"):
         make_job(dataset, TrainingOptions("gone.py:build", by_data=False))
 

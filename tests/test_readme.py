@@ -33,7 +33,7 @@ from refusals import matches
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(ROOT.glob("README*.md"))
 LABELS = LabelSet.named(["ground", "roof"])
-RUN = "runs/mydata-fcn-8s-mobilenet_v2"
+RUN = "runs/mydata"
 WORDS = ("fullconv", "pip", "make")
 
 PARSED_ONLY = {

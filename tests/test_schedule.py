@@ -77,7 +77,7 @@ def test_a_schedule_fits_into_its_time_and_uses_it(seconds: float, step: float, 
 
 
 def test_a_time_without_a_step_is_refused() -> None:
-    with refuses("too-few-minutes", "a step takes 30.0 s and a validation 20.0 s"):
+    with refuses("too-few-minutes", "a step takes 30.0 s and a validation 20.0 s", "add at least "):
         schedule_by_minutes(60, 30, 20)
     with refuses("minutes-and-epochs"):
         TrainingOptions(minutes=3, epochs=4).check()

@@ -296,7 +296,7 @@ def test_predict_verifies_tiles_and_reports_the_error_of_a_smaller_halo(
     start = (tmp_path, tmp_path / "a.png", "--out", tmp_path / "out", "--save", "labels", "--tile", "192")
     assert predict(monkeypatch, *start, "--verify") == 0, capsys.readouterr().err
     output = capsys.readouterr()
-    assert "ties are labels whose two largest logits differ by less than" in output.err
+    assert "the labels from tiles are identical to those of the whole image" in output.err
     row = output.out.splitlines()[-1].split()
     assert row[1:5] == ["75,000", "8", "0", "0"]
     (tmp_path / "b.png").write_text("no image")
@@ -309,6 +309,7 @@ def test_predict_verifies_tiles_and_reports_the_error_of_a_smaller_halo(
     assert predict(monkeypatch, *start, "--halo", "8", "--verify") == 1
     errors = capsys.readouterr().err
     assert "halo 8 instead of 78: on 4 tiles" in errors
+    assert "ties are labels whose two largest logits differ by less than" in errors
     assert "differ from those of the whole image on 1 of 1 images" in errors
     assert predict(monkeypatch, *start[:-2], "--verify") == 2
     assert predict(monkeypatch, *start, "--patchwise") == 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.cli.console import emit
+from fullconv.cli.console import emit, say
 from fullconv.cli.options.shared import BackendName, DeviceName, ModelCode, RangeText, Trained
 from fullconv.errors import UsageError
 from fullconv.extras import need
@@ -109,6 +109,7 @@ def _check_prefix(prefix: str) -> str:
 
 def _print_address(address: str) -> None:
     emit(address)
+    say("open the address in a browser; Ctrl-C ends the service")
     import sys
 
     sys.stdout.flush()

@@ -86,9 +86,13 @@ def run_demo(out: Path, amounts: Amounts | None = None, on_progress: OnProgress 
     if result is not None:
         logger.info(f"the demo in {out} is complete; to run it again, remove the folder, or name another with --out")
         return _read_result(result, out)
-    share, comparison = _classify(out, amounts)
-    rungs = _climb(out, amounts, on_progress)
-    draw_story(out / "digits.safetensors", rungs, out / "story.png")
+    try:
+        share, comparison = _classify(out, amounts)
+        rungs = _climb(out, amounts, on_progress)
+        draw_story(out / "digits.safetensors", rungs, out / "story.png")
+    except (Interrupted, KeyboardInterrupt) as error:
+        message = f"stopped; everything that was finished is saved in {out}. Run the same command to continue."
+        raise Interrupted(message, code="demo-stopped") from error
     demo = DemoResult(share, amounts.test_patches, comparison, make_table(rungs), out / "story.png")
     values = asdict(demo)
     del values["picture"]
@@ -147,11 +151,7 @@ def _climb(out: Path, amounts: Amounts, on_progress: OnProgress | None) -> list[
     dataset, statistics = read_training_data(out / "scenes")
     job = make_job(dataset, _options(out, amounts), statistics)
     named: dict[str, Any] = {"epochs_each": amounts.epochs, "resume": True, "on_progress": on_progress}
-    try:
-        return climb(dataset, job, out / "ladder", statistics=statistics, **named)
-    except Interrupted as error:
-        message = f"stopped; everything is saved in {out}. Run the same command to continue."
-        raise Interrupted(message, code="demo-stopped") from error
+    return climb(dataset, job, out / "ladder", statistics=statistics, **named)
 
 
 def _options(out: Path, amounts: Amounts) -> TrainingOptions:

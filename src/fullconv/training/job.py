@@ -27,7 +27,7 @@ from fullconv.data.archives import data_name
 from fullconv.data.dataset import DataSet
 from fullconv.data.statistics import DataSetStatistics, read_statistics
 from fullconv.errors import UsageError
-from fullconv.net.classifiers.backbones import describe_pretrained
+from fullconv.net.classifiers.backbones import PRETRAINED, describe_pretrained
 from fullconv.net.classifiers.user_file import hash_code, make_absolute
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.choose import MODEL, Choice, choose
@@ -231,7 +231,7 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         if start is not None:
             choices = tuple(_start_choice(choice, start, options.stride) for choice in choices)
     model = make_absolute(model)
-    if start is None and (weights_from := describe_pretrained(model)):
+    if start is None and options.weights == PRETRAINED and (weights_from := describe_pretrained(model)):
         logger.info(weights_from)
     spec = started or _make_spec(options, model, dataset.labels.num_classes, stride)
     spec.check()

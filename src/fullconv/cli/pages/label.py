@@ -94,7 +94,10 @@ def label(
         with closing(server):
             server.open()
             run(app, "127.0.0.1", _free_port() if port is None else port, show, grace=10)
-        say(f"all labels are in {store.data}; next: fullconv train {store.data}")
+        if any(store.painted(photo) for photo in store.photos):
+            say(f"all labels are in {store.data}; next: fullconv train {store.data}")
+        else:
+            say("nothing is labelled yet; the same command opens the page again")
 
 
 def _free_port() -> int:

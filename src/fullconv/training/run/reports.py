@@ -67,8 +67,8 @@ class Reports:
         is_best, left = row["mean_iou"] >= state.best, self._seconds_left()
         logger.info(
             f"{self.name} epoch {row['epoch']:g}: loss {row['train_loss']:.4f}, mIoU {100 * row['mean_iou']:.2f}"
-            f"{' (best)' if is_best else ''}, pixel accuracy {100 * row['pixel_accuracy']:.2f}, {row['seconds']:.0f} s"
-            f"{f', about {format_duration(left)} to go' if left else ''}"
+            f"{' (best)' if is_best else ''}, pixel accuracy {100 * row['pixel_accuracy']:.2f}, "
+            f"after {row['seconds']:.0f} s{f', about {format_duration(left)} to go' if left else ''}"
         )
         if self.log is not None:
             names = ("pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")

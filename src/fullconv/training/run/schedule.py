@@ -12,7 +12,7 @@ from torch import nn
 
 from fullconv.errors import UsageError
 from fullconv.training.data_module import DataModule
-from fullconv.training.progress import WARM_UP, typical
+from fullconv.training.progress import WARM_UP, format_duration, typical
 from fullconv.training.recipe import Recipe
 from fullconv.training.task import SegmentationTask
 
@@ -54,9 +54,11 @@ def schedule_by_minutes(seconds: float, step_seconds: float, validation_seconds:
     count = max(1, min(VALIDATIONS, count))
     steps = int((free - count * validation_seconds) / step_seconds)
     if steps < 1:
+        missing = (step_seconds + 2 * validation_seconds) / (1 - RESERVE) - seconds
         message = (
             f"a step takes {step_seconds:.1f} s and a validation {validation_seconds:.1f} s, so no training fits into "
-            "the time; give more --minutes, or use smaller crops or fewer validation images"
+            f"the time; add at least {format_duration(missing)} to --minutes, or use a smaller --crop or fewer "
+            "validation images"
         )
         raise UsageError(message, code="too-few-minutes")
     every = max(1, steps // count)
