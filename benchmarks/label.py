@@ -2,8 +2,8 @@
 
     pip install -e ".[serve,bench]"
     python benchmarks/label.py [--data ../shared] [--sets camvid,membranes,bacteria] [--strokes 10,30,100,300]
-                               [--images 10]
-                               [--no-forest] [--train EPOCHS] [--latency] [--json FILE]
+                               [--images 10] [--seed 0] [--no-forest] [--train MINUTES] [--latency]
+                               [--json FILE]
 
 Sets are camvid, membranes, and those of own_data_sets.py. The settings of the live model were chosen on camvid and
 membranes, and not on the others.
@@ -16,8 +16,8 @@ and column.
 
 ilastik's way is a random forest of 100 trees on hand-made features: for each channel and seven scales the Gaussian, its
 Laplacian, gradient magnitude, difference of Gaussians, and the eigenvalues of structure tensor and Hessian. It gets the
-same strokes, with all their pixels. `--train EPOCHS` writes the strokes as masks, with 255 where nothing is painted,
-and trains a network on them with `fullconv train`.
+same strokes, with all their pixels. `--train MINUTES` writes the strokes as masks, with 255 where nothing is painted,
+and trains a network on them with `fullconv train --minutes MINUTES`.
 
 `--latency` measures, on an image of 1024 x 1024 pixels, the time from `set_labels` to the new prediction of all of it.
 """
@@ -97,10 +97,10 @@ class Canvas:
 
 
 def label_until(
-    task: Task, counts: Sequence[int], visit: int, cache: Path
+    task: Task, counts: Sequence[int], visit: int, cache: Path, seed: int = 0
 ) -> Iterator[tuple[int, Learner, list[Canvas], list[float]]]:
     """Paint as the live model proposes, and yield the state at each number of strokes, with the seconds of the fits."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     learner = Learner(None, cache)
     colors = default_palette(len(task.classes))
     learner.set_classes([(key, name, colors[key]) for key, name in enumerate(task.classes)])
@@ -172,7 +172,7 @@ def score_live(learner: Learner, task: Task) -> float:
     return mean_iou([one.truth[::GRID, ::GRID] for one in task.score], predicted, len(task.classes))
 
 
-def score_trained(task: Task, canvases: Sequence[Canvas], epochs: int, folder: Path) -> tuple[float, float]:
+def score_trained(task: Task, canvases: Sequence[Canvas], minutes: float, folder: Path) -> tuple[float, float]:
     """Return the mIoU of a network that is trained on the strokes, and the seconds of the training."""
     (folder / "data" / "images").mkdir(parents=True)
     (folder / "data" / "masks").mkdir()
@@ -184,7 +184,7 @@ def score_trained(task: Task, canvases: Sequence[Canvas], epochs: int, folder: P
     write_text(folder / "data" / "dataset.yaml", json.dumps({"names": list(task.classes)}) + "\n")
     command = [sys.executable, "-m", "fullconv", "train", str(folder / "data"), "--out", str(folder / "run")]
     started = time.perf_counter()
-    subprocess.run([*command, "--epochs", str(epochs), "--stride", "4"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, "--minutes", str(minutes)], check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - started
     model = fullconv.load(folder / "run")
     predicted = [model.predict(one.path).label_map[::GRID, ::GRID] for one in task.score]
@@ -245,8 +245,9 @@ def main() -> None:
     parser.add_argument("--strokes", default="10,30,100,300")
     parser.add_argument("--images", type=int, default=10)
     parser.add_argument("--visit", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-forest", action="store_true")
-    parser.add_argument("--train", type=int, default=0)
+    parser.add_argument("--train", type=float, default=0)
     parser.add_argument("--latency", action="store_true")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--json", type=Path)
@@ -260,7 +261,7 @@ def main() -> None:
             task = make_task(name, args.data, Path(folder) / "sets", args.images)
             forest = None if args.no_forest else Forest(task)
             counts = [int(n) for n in args.strokes.split(",")]
-            for count, learner, canvases, seconds in label_until(task, counts, args.visit, cache):
+            for count, learner, canvases, seconds in label_until(task, counts, args.visit, cache, args.seed):
                 fit = float(np.median(seconds[-5:]))
                 row: Row = {"data": name, "strokes": count, "live": score_live(learner, task), "fit": fit}
                 if forest is not None:
