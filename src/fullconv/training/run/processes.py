@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 GRACE = 3.0
 """Seconds in which the others may report after the first failure, before all are killed."""
 
+LISTENED = 5.0
+"""Seconds in which the thread that reads from a process ends after it."""
+
 SAVE_SECONDS = 60.0
 """Seconds from a signal to the end of all processes, which save first."""
 
@@ -45,6 +48,7 @@ class _Rank:
     number: int
     process: subprocess.Popen[bytes]
     stderr: IO[bytes] | None
+    listener: threading.Thread | None = None
     error: FullconvError | None = None
     crash: tuple[str, str] | None = None
     result: Any = None
@@ -104,7 +108,8 @@ class _Group:
             )
             rank = _Rank(number, process, errors)
             self.ranks.append(rank)
-            threading.Thread(target=self._listen, args=(rank, payload), daemon=True).start()
+            rank.listener = threading.Thread(target=self._listen, args=(rank, payload), daemon=True)
+            rank.listener.start()
 
     def _listen(self, rank: _Rank, payload: bytes) -> None:
         """Send the payload to a process, and put what it sends into the queue until it ends."""
@@ -115,7 +120,7 @@ class _Group:
             rank.process.stdin.flush()
             while True:
                 self.events.put((rank, *pickle.load(rank.process.stdout)))
-        except (EOFError, OSError, pickle.UnpicklingError):
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):  # ValueError: the stream was closed
             rank.process.wait()
             self.events.put((rank, "ended", None))
 
@@ -131,6 +136,8 @@ class _Group:
             if rank.process.poll() is None:
                 rank.process.kill()
             rank.process.wait()
+            if rank.listener is not None:  # it ends with the process, unless a child of that holds the stream
+                rank.listener.join(LISTENED)
             for stream in (rank.process.stdin, rank.process.stdout, rank.stderr):
                 if stream is not None:
                     stream.close()
