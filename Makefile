@@ -43,6 +43,7 @@ check: venv
 	.venv/$(BIN)/codespell
 	.venv/$(BIN)/python docs/make_commands.py --check
 	.venv/$(BIN)/python .ci/check_pages.py
+	$(MAKE) docs
 
 docs: venv
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build
