@@ -36,14 +36,13 @@ fuzz: venv
 coverage: venv
 	$(RUN) pytest --cov
 
-check: venv
+check: venv docs
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	.venv/$(BIN)/codespell
 	.venv/$(BIN)/python docs/make_commands.py --check
 	.venv/$(BIN)/python .ci/check_pages.py
-	$(MAKE) docs
 
 docs: venv
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build

@@ -109,9 +109,10 @@ def _check_prefix(prefix: str) -> str:
 
 def _print_address(address: str) -> None:
     emit(address)
-    say("open the address in a browser; Ctrl-C ends the service")
     import sys
 
+    if sys.stderr.isatty():  # elsewhere, stderr is a log of JSON lines
+        say("open the address in a browser; Ctrl-C ends the service")
     sys.stdout.flush()
 
 
