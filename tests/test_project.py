@@ -59,7 +59,8 @@ def test_two_releases_of_lightning_are_never_installed(version: str) -> None:
 def test_pre_commit_runs_what_make_check_runs() -> None:
     hooks = load(".pre-commit-config.yaml")["repos"][0]["hooks"]
     entries = [hook["entry"] for hook in hooks]
-    recipe = re.search(r"^check: venv docs\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipe = re.search(r"^check: venv docs\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     assert recipe is not None
     name = re.compile(r".*(ruff format|ruff|mypy|codespell|make_commands|check_pages).*")
     wanted = {name.sub(r"\1", row) for row in recipe[1].split("\n")}
