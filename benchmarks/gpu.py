@@ -192,8 +192,9 @@ def measure_nets(part: str, setting: Setting, device: torch.device, modes: Seque
     """Yield the rows of all networks; a failure is a row with its reason."""
     here = device == setting.device
     count, rounds = (setting.batch, setting.rounds) if here else (1, 1)
-    for name, build in nets().items():
-        for mode in modes if any(part in name for part in setting.nets) else ():
+    chosen = {name: build for name, build in nets().items() if any(text in name for text in setting.nets)}
+    for name, build in chosen.items():
+        for mode in modes:
             row = Row(part, name, device.type, COMPILED[mode])
             if time.monotonic() > setting.deadline:
                 yield replace(row, problem="no time was left")

@@ -35,17 +35,6 @@ class Task:
     score: list[Labelled]
 
 
-def camvid(root: Path, count: int) -> Task:
-    """Return CamVid: images spread over the training images, scored on images spread over the validation images."""
-    names = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
-
-    def spread(split: str) -> list[Labelled]:
-        files = sorted((root / split).glob("*.png"))[:: len(list((root / split).glob("*.png"))) // count][:count]
-        return [Labelled(path, camvid_truth(root / f"{split}annot" / path.name)) for path in files]
-
-    return Task("camvid", tuple(names), spread("train"), spread("val"))
-
-
 def camvid_truth(path: Path) -> UInt8:
     """Return a label map of CamVid, whose twelfth class is not labelled."""
     truth = np.array(Image.open(path))
@@ -66,28 +55,27 @@ def _membrane_truth(path: Path) -> UInt8:
     return (np.array(Image.open(path)) > 127).astype(np.uint8)
 
 
-def prepared(name: str, folder: Path, shared: Path, count: int) -> Task:
-    """Return a set of own_data_sets.py: images spread over the training images, scored on some for validation."""
-    dataset = find_dataset(prepare(name, folder, shared))
+def spread(name: str, root: Path, count: int) -> Task:
+    """Return a data set: images spread over the training images, and others over the validation images to score."""
+    dataset = find_dataset(root)
 
-    def spread(split: str) -> list[Labelled]:
+    def some(split: str) -> list[Labelled]:
         samples = dataset.split(split)
         chosen = samples[:: max(1, len(samples) // count)][:count]
         return [Labelled(sample.image, dataset.read_mask(sample)) for sample in chosen]
 
-    return Task(name, tuple(dataset.labels.class_names), spread("train"), spread("val"))
+    return Task(name, tuple(dataset.labels.class_names), some("train"), some("val"))
 
 
 def make_task(name: str, shared: Path, folder: Path, count: int) -> Task:
     """Return a set by name, with at most `count` images to label and as many to score."""
-    if name in OURS:
-        return OURS[name](shared / name, count)
+    if name == "membranes":
+        return membranes(shared / name, count)
+    if name == "camvid":
+        return spread(name, shared / name, count)
     if name not in SETS:
-        raise SystemExit(f"no such set: {name}; choose from {', '.join(sorted({*OURS, *SETS}))}")
-    return prepared(name, folder, shared, count)
-
-
-OURS = {"camvid": camvid, "membranes": membranes}
+        raise SystemExit(f"no such set: {name}; choose from {', '.join(sorted({'camvid', *SETS}))}")
+    return spread(name, prepare(name, folder, shared), count)
 
 
 def mean_iou(truths: Sequence[UInt8], predicted: Sequence[UInt8], classes: int) -> float:
