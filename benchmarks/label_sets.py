@@ -12,6 +12,7 @@ from PIL import Image
 
 from fullconv.arrays import UInt8
 from fullconv.data.layouts import find_dataset
+from fullconv.metrics import Scores, confusion_matrix
 
 GRID = 2
 """Held-out images are scored at every such row and column."""
@@ -80,11 +81,6 @@ def make_task(name: str, shared: Path, folder: Path, count: int) -> Task:
 
 def mean_iou(truths: Sequence[UInt8], predicted: Sequence[UInt8], classes: int) -> float:
     """Return the mIoU over the classes that are in the truth or predicted."""
-    confusion = np.zeros((classes, classes), np.int64)
-    for truth, labels in zip(truths, predicted, strict=True):
-        known = truth != 255
-        pairs = truth[known].astype(np.int64) * classes + labels[known]
-        confusion += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-    hit = np.diag(confusion)
-    union = confusion.sum(0) + confusion.sum(1) - hit
-    return float((hit[union > 0] / union[union > 0]).mean())
+    pairs = zip(truths, predicted, strict=True)
+    confusion = np.sum([confusion_matrix(truth, labels, classes) for truth, labels in pairs], 0)
+    return Scores.from_confusion(confusion, [str(number) for number in range(classes)]).mean_iou
