@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "design.md"
 
 ORDER = (
     *("faults", "installation", "arrays", "errors", "choices", "cores", "extras", "visible", "files"),
-    *("locks", "documents", "watchdog"),
+    *("locks", "documents", "watchdog", "forks"),
     *("geometry", "labels", "metrics", "pages", "images", "model_info", "data", "doctor", "net", "runtime", "predict"),
     *("cluster", "evaluation", "report", "onnx_graph", "web", "serve", "label"),
     *("onnx_export", "packages", "training", "demo", "bench", "api", "cli", "__main__"),

@@ -13,6 +13,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from fullconv.arrays import Float64, Int64
 from fullconv.errors import DataError, MissingExtra
 from fullconv.faults import Fault
+from fullconv.forks import native_call
 from fullconv.images.decoders.available import is_installed
 from fullconv.images.decoders.tiff_tags import GEO_KEYS, is_tiff, tiff_tags
 
@@ -70,7 +71,7 @@ def read_georeference(path: Path) -> Georeference | None:
     from rasterio.errors import NotGeoreferencedWarning
 
     try:
-        with warnings.catch_warnings():
+        with native_call(), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path, driver="GTiff") as dataset:
                 crs, transform = dataset.crs, dataset.transform

@@ -17,6 +17,7 @@ from fullconv.choices import Device
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError, UsageError
 from fullconv.files import StrPath
+from fullconv.forks import native_call
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import load_classifier, load_net
@@ -103,7 +104,7 @@ class TorchRunner:
         """Yield the batch on the device, and turn errors of torch into MemoryError or ModelError."""
         size = f"{images.shape[1]}x{images.shape[2]}"
         try:
-            with torch.inference_mode():
+            with native_call(), torch.inference_mode():
                 yield torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device)
         except (RuntimeError, ValueError) as error:
             if "alloc" in str(error) or "out of memory" in str(error):
@@ -143,8 +144,7 @@ class TorchClassifier:
 
     def logits(self, images: UInt8) -> Float32:
         """Map N x height x width x 3 uint8 RGB to N x K float32."""
-        batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device)
-        with torch.inference_mode():
-            logits = self.net((batch / 255 - self._mean) / self._std)
-        result: Float32 = logits.float().cpu().numpy()
+        with native_call(), torch.inference_mode():
+            batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device)
+            result: Float32 = self.net((batch / 255 - self._mean) / self._std).float().cpu().numpy()
         return result

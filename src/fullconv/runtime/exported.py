@@ -8,6 +8,7 @@ import numpy as np
 
 from fullconv.arrays import Float32, UInt8
 from fullconv.errors import ModelError
+from fullconv.forks import native_call
 from fullconv.model_info import ModelInfo
 from fullconv.runtime.full_size import full_size_labels, full_size_logits
 from fullconv.runtime.metadata import ModelMetadata
@@ -37,11 +38,13 @@ class ExportedRunner:
 
     def logits(self, images: UInt8) -> Float32:
         """Map N x H x W x C uint8 to N x K x H x W float32; it needs memory for some rows more than the result."""
-        return full_size_logits(self._checked_scores(images), self.metadata, (images.shape[1], images.shape[2]))
+        with native_call():
+            return full_size_logits(self._checked_scores(images), self.metadata, (images.shape[1], images.shape[2]))
 
     def label_maps(self, images: UInt8) -> UInt8:
         """Map N x H x W x C uint8 to N x H x W uint8 class ids without full-size logits in memory."""
-        return full_size_labels(self._checked_scores(images), self.metadata, (images.shape[1], images.shape[2]))
+        with native_call():
+            return full_size_labels(self._checked_scores(images), self.metadata, (images.shape[1], images.shape[2]))
 
     def _checked_scores(self, images: UInt8) -> Float32:
         """Return the scores. Raises ModelError unless they are finite numbers for every pixel of the images."""

@@ -14,7 +14,7 @@ from fullconv.arrays import Float32, UInt8
 from fullconv.choices import Device
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError, UsageError
-from fullconv.runtime.forks import ForkSafe
+from fullconv.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.onnx_bytes.cut import read_for
 from fullconv.runtime.onnx_bytes.half_weights import has_halves, restore_weights

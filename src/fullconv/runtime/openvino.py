@@ -15,7 +15,7 @@ from fullconv.arrays import Float32, UInt8
 from fullconv.choices import Precision
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError
-from fullconv.runtime.forks import ForkSafe
+from fullconv.forks import ForkSafe
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.onnx_bytes.scan import MAX_FOLDED, scan_onnx
 from fullconv.runtime.openvino_process import OpenVinoProcess

@@ -22,6 +22,7 @@ from rasterio.windows import Window
 from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.forks import native_call
 from fullconv.images.decoders.base import BLOCK, GeoTags, select_bands
 from fullconv.images.decoders.open_pillow import decoding_errors
 from fullconv.images.decoders.values import PixelDecoder
@@ -82,7 +83,7 @@ class GdalReader:
     def read_reduced(self, rows: range, columns: range, step: int) -> UInt8:
         """Read about every `step`-th pixel of a window from the copies in the file; without copies, this is slow."""
         shape = len(self._bands), -(-len(rows) // step), -(-len(columns) // step)
-        with decoding_errors(self._path):
+        with native_call(), decoding_errors(self._path):
             stored = self._source.read(self._bands, window=_window(rows, columns), out_shape=shape)
             empty = None
             if self.masked:
@@ -94,12 +95,12 @@ class GdalReader:
         stored = self.stored(rows, columns)
         if not self.masked:
             return stored, None
-        with decoding_errors(self._path):
+        with native_call(), decoding_errors(self._path):
             return stored, self._source.dataset_mask(window=_window(rows, columns)) == 0
 
     def stored(self, rows: range, columns: range) -> npt.NDArray[Any]:
         """Read the stored numbers of a window, h x w x bands."""
-        with decoding_errors(self._path):
+        with native_call(), decoding_errors(self._path):
             return np.moveaxis(self._source.read(self._bands, window=_window(rows, columns)), 0, -1)
 
 
@@ -131,12 +132,21 @@ def open_gdal(path: Path, driver: str, input: InputFormat = RGB, page: int | Non
     """Open an image, or one `page` of a TIFF, with one of GDAL's drivers. Raises DataError if that fails."""
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with decoding_errors(path):
+        with native_call(), decoding_errors(path):
             source = rasterio.open(path if page is None else f"GTIFF_DIR:{page + 1}:{path}", driver=driver)
-        with source:
-            with decoding_errors(path):
+        with _closing(source):
+            with native_call(), decoding_errors(path):
                 reader = GdalReader(source, path, input)
             yield reader
+
+
+@contextmanager
+def _closing(source: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with native_call():
+            source.close()
 
 
 def write_geotiff(
@@ -162,14 +172,18 @@ def write_geotiff(
         profile |= {"compress": "jpeg", "photometric": "ycbcr", "interleave": "pixel", "JPEG_QUALITY": 90}
     else:
         profile |= {"compress": "deflate"}
-    with _writing(), rasterio.open(path, "w", **profile) as target:
-        if palette is not None:
-            target.write_colormap(1, {index: (*color, 255) for index, color in enumerate(palette.tolist())})
-        top = 0
-        for band in bands:
-            stacked = band[None] if palette is not None else np.moveaxis(band, -1, 0)
-            target.write(stacked, window=Window(0, top, size[1], len(band)))
-            top += len(band)
+    with _writing():
+        with native_call():
+            target = rasterio.open(path, "w", **profile)
+        with _closing(target):
+            if palette is not None:
+                target.write_colormap(1, {index: (*color, 255) for index, color in enumerate(palette.tolist())})
+            top = 0
+            for band in bands:
+                stacked = band[None] if palette is not None else np.moveaxis(band, -1, 0)
+                with native_call():
+                    target.write(stacked, window=Window(0, top, size[1], len(band)))
+                top += len(band)
 
 
 def write_cog(source: Path, target: Path) -> None:
@@ -178,7 +192,7 @@ def write_cog(source: Path, target: Path) -> None:
     Raises OSError if it cannot be written.
     """
     options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": BLOCK, "OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": "IF_SAFER"}
-    with _writing():
+    with _writing(), native_call():
         copy_raster(source, target, driver="COG", **options)
 
 

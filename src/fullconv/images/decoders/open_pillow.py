@@ -10,7 +10,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -66,7 +66,7 @@ _UPRIGHT = {
 }
 
 # Pillow's pixel limit and Python's warning filters are global: only one thread may change them at a time.
-_PILLOW = threading.Lock()
+_lock, _changes = threading.Lock(), ExitStack()
 
 # Without a handler, Pillow's log messages about a file would be printed.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -88,18 +88,28 @@ def open_with_pillow(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[Ima
     Only one image can be open at a time. Raises DataError as `read_image`.
     """
     check_file(path)
-    with _PILLOW, warnings.catch_warnings(), decoding_errors(path):
+    with _lock, _changes, decoding_errors(path):
+        _changes.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+        _changes.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
-        previous_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            # If it gets a path, Pillow memory-maps the file and then scrambles rotated TIFFs.
-            with _BoundedFile(io.FileIO(path)) as file, Image.open(file, formats=_FORMATS) as image:
-                size = image.height, image.width
-                check_pixels(size, path, limit)
-                check_claim(size, path, image.format or "", image.mode)
-                yield image
-        finally:
-            Image.MAX_IMAGE_PIXELS = previous_limit
+        Image.MAX_IMAGE_PIXELS = None
+        # If it gets a path, Pillow memory-maps the file and then scrambles rotated TIFFs.
+        with _BoundedFile(io.FileIO(path)) as file, Image.open(file, formats=_FORMATS) as image:
+            size = image.height, image.width
+            check_pixels(size, path, limit)
+            check_claim(size, path, image.format or "", image.mode)
+            yield image
+
+
+def _start_anew() -> None:
+    """Undo in a forked child what another thread of the parent was about to undo."""
+    global _lock
+    _changes.close()
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
 
 
 def load_upright(image: Image.Image) -> Image.Image:
