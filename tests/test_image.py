@@ -182,6 +182,7 @@ def broken_files(folder: Path) -> dict[str, str]:
         "bomb.png": "too-large",
         "missing.png": "missing-file",
         "nul\0.png": "missing-file",
+        f"{'a' * 300}.png": "unreadable-file",
     }
 
 

@@ -77,7 +77,10 @@ if not TYPE_CHECKING:  # otherwise a type checker would give every name the type
             raise AttributeError(f"module 'fullconv' has no attribute {name!r}")
         from importlib import import_module
 
-        value = getattr(import_module(_TYPES.get(name, "fullconv.api")), name)
+        from fullconv.forks import native_call
+
+        with native_call():  # a child that is forked during an import would wait for it for ever
+            value = getattr(import_module(_TYPES.get(name, "fullconv.api")), name)
         globals()[name] = value
         return value
 

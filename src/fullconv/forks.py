@@ -1,22 +1,25 @@
 """Forked processes: a child makes the objects of native libraries that it has from its parent anew.
 
-A fork copies the locks of native libraries as they are. One that another thread holds at that moment stays locked in
-the child for ever: NumPy's BLAS and oneDNN, which torch uses, have such locks. So a fork waits for `native_call`.
+A fork copies locks as they are: one that another thread holds at that moment stays locked in the child for ever. The
+BLAS of NumPy, oneDNN in torch, GDAL and Python's imports have such locks. So a fork waits for each `native_call`.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from typing import Any, Generic, Self, TypeVar, overload
 from weakref import WeakSet
 
-__all__ = ["ForkSafe", "native_call"]
+__all__ = ["ForkSafe", "lazy_property", "native_call"]
 
 T = TypeVar("T")
+
+PATIENCE = 30.0
+"""Seconds that a fork waits for a native call, as for one that reads from a network drive that does not answer."""
 
 
 class ForkSafe(Generic[T]):
@@ -47,65 +50,102 @@ class ForkSafe(Generic[T]):
         return self._value
 
 
+class lazy_property(Generic[T]):
+    """A method as an attribute; the first read computes it, and `vars(object)` then has it under its name.
+
+    Python 3.11's `functools.cached_property` has a lock for all objects of a class: threads would compute the values of
+    several objects one after another, and a child forked meanwhile would wait for ever. Here, two threads that read at
+    once may both compute a value.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        """Take the method."""
+        self._compute, self._name, self.__doc__ = compute, compute.__name__, compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Keep the attribute's name."""
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: object | None, owner: type) -> Self | T:
+        """Compute the value and keep it."""
+        if instance is None:
+            return self
+        value = vars(instance)[self._name] = self._compute(instance)
+        return value
+
+
 _ALL: WeakSet[ForkSafe[Any]] = WeakSet()
 
 
 class _Gate:
-    """Either threads run native calls, any number of them, or threads fork."""
+    """A lock for each thread that makes native calls; a fork takes them all, and the door to new calls.
+
+    An exception of a signal's handler can come between any two instructions. So there is no counter that it could leave
+    wrong: only locks that a `with` takes and releases, and two methods that can be called again.
+    """
 
     def __init__(self) -> None:
-        self.changed, self.running, self.forking = threading.Condition(), 0, 0
         self.own = threading.local()
+        self.start_anew()
 
-    def enter(self) -> None:
-        """Begin a native call; wait for forks, unless this thread is in a native call already."""
-        depth: int = getattr(self.own, "depth", 0)
-        if not depth:
-            with self.changed:
-                self.changed.wait_for(lambda: not self.forking)
-                self.running += 1
-        self.own.depth = depth + 1
+    def start_anew(self) -> None:
+        """Forget the other threads, in a forked child."""
+        self.door, self.locks, self.own.held = threading.RLock(), WeakSet[Any](), []
+        if (mine := getattr(self.own, "lock", None)) is not None:
+            self.locks.add(mine)
 
-    def leave(self) -> None:
-        """End a native call."""
-        self.own.depth -= 1
-        if not self.own.depth:
-            with self.changed:
-                self.running -= 1
-                self.changed.notify_all()
+    def enter(self) -> AbstractContextManager[object]:
+        """Return this thread's lock, for a `with`, when no fork waits."""
+        lock: Any = getattr(self.own, "lock", None)
+        if lock is not None and lock._is_owned():
+            return lock  # type: ignore[no-any-return]
+        with self.door:
+            if lock is None:
+                lock = threading.RLock()
+                self.locks.add(lock)
+                self.own.lock = lock
+        return lock  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Wait until no other thread is in a native call; begin none until `open`."""
-        with self.changed:
-            self.forking += 1
-            mine = int(getattr(self.own, "depth", 0) > 0)
-            self.changed.wait_for(lambda: self.running == mine)
+        until = time.monotonic() + PATIENCE
+        _take(self.door, until)
+        mine = getattr(self.own, "lock", None)
+        self.own.held = [lock for lock in self.locks if lock is not mine]
+        for lock in self.own.held:
+            _take(lock, until)
 
     def open(self) -> None:
-        """Let native calls begin again, after as many calls as of `close`."""
-        with self.changed:
-            self.forking -= 1
-            self.changed.notify_all()
+        """Let native calls begin again."""
+        for lock in (*getattr(self.own, "held", ()), self.door):
+            while lock._is_owned():
+                with suppress(BaseException):
+                    lock.release()
 
-    def start_anew(self) -> None:
-        """Forget the parent's other threads, in a forked child."""
-        self.changed, self.running, self.forking = threading.Condition(), int(getattr(self.own, "depth", 0) > 0), 0
+
+def _take(lock: Any, until: float) -> None:
+    """Take a lock. Exceptions of signals are suppressed: Python would drop them at a fork, and fork at once."""
+    while not lock._is_owned() and (seconds := until - time.monotonic()) > 0:
+        with suppress(BaseException):
+            lock.acquire(timeout=seconds)
 
 
 _gate = _Gate()
 
 
-@contextmanager
-def native_call() -> Iterator[None]:
-    """Compute in a native library that has locks of its own: until it ends, no other thread of the process forks.
+def native_call() -> AbstractContextManager[object]:
+    """Compute in a native library that has locks of its own: until the `with` ends, no other thread forks.
 
-    Forks come first: while a thread waits to fork, the next call waits. A call may contain others.
+    Forks come first: while a thread waits to fork, the next call waits. A call may contain others. After `PATIENCE` a
+    fork waits no longer.
     """
-    _gate.enter()
-    try:
-        yield
-    finally:
-        _gate.leave()
+    return _gate.enter()
 
 
 def _after_fork_in_child() -> None:
@@ -114,6 +154,8 @@ def _after_fork_in_child() -> None:
     ONNX Runtime's destructors wait for a thread of the parent, so a child that ends with `sys.exit`, as those of
     gunicorn do, would hang. Children of multiprocessing always end without destructors.
     """
+    import ctypes
+
     _gate.start_anew()
     guards = list(_ALL)
     for guard in guards:
@@ -126,3 +168,5 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_gate.close, after_in_parent=_gate.open, after_in_child=_after_fork_in_child)
+    # Once more, because the handler of a signal may end the first of them.
+    os.register_at_fork(before=_gate.close, after_in_parent=_gate.open)

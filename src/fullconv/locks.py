@@ -1,4 +1,7 @@
-"""Locks that keep two processes or threads from writing the same files; the system releases them with the process."""
+"""Locks that keep two processes or threads from writing the same files.
+
+The system releases a lock when the process ends, and with it the children that it forked while it held the lock.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullconv.cli.console import emit, format_axes, print_table, write_results
+from fullconv.cli.console import emit, format_axes, print_table, say, write_results
 from fullconv.cli.options.shared import JsonFile, ModelCode
 from fullconv.cli.values import parse_size
 from fullconv.extras import need_torch
@@ -49,6 +49,7 @@ def inspect(
     if check:
         from fullconv.net.inspect.network import check_classifier
 
+        say(f"comparing {model} with its dense form, in float64; large classifiers take minutes")
         comparison = check_classifier(model, pixels)
         write_results(json_file, comparison.to_dict(), lambda: emit("\n".join(comparison.lines())))
         return

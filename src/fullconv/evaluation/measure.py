@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from fullconv.arrays import Int64, Mask, UInt8
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.evaluation.error_location import RADIUS, RegionSizes, near_boundary
 from fullconv.evaluation.evaluate import PIECE_PIXELS, Piece, predict_pieces
+from fullconv.forks import lazy_property
 from fullconv.labels import LabelSet
 from fullconv.metrics import Scores, confusion_matrix
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS
@@ -89,7 +89,7 @@ class Measurement:
     range_is_given: bool = False
     misfit: Misfit | None = None
 
-    @cached_property
+    @lazy_property
     def scores(self) -> Scores:
         """The same scores as those of `evaluate`. Raises DataError if no pixel is labelled."""
         return Scores.from_confusion(self.confusion, self.labels.class_names)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
 
 from fullconv.errors import ModelError
+from fullconv.forks import lazy_property
 from fullconv.geometry.fields import Field, Layer, Tap
 
 __all__ = ["SkipGeometry", "Unpooling", "Upsampling", "aligned_crop", "bilinear_kernel"]
@@ -143,12 +143,12 @@ class SkipGeometry:
         """
         return (*self._decode[1][1:], self.field)
 
-    @cached_property
+    @lazy_property
     def lead(self) -> int:
         """The padding before the image in pixels, the same for every size: what the last crop lacks."""
         return max(0, -self.upsamplings[-1].crop)
 
-    @cached_property
+    @lazy_property
     def field(self) -> Field:
         """The receptive field of an output pixel, relative to the image. Its halo is the halo of a tile."""
         final, lead = self.upsamplings[-1], self.lead
@@ -156,7 +156,7 @@ class SkipGeometry:
         padded = padded.shift(final.crop + lead)
         return Field(padded.advance, tuple((first - lead, last - lead) for first, last in padded.spans))
 
-    @cached_property
+    @lazy_property
     def _decode(self) -> tuple[tuple[Upsampling, ...], tuple[Field, ...], tuple[tuple[Upsampling, ...], ...]]:
         """The upsamplings, the field of the sum on each tap, and the alignments with the unpoolings."""
         field, upsamplings, fused, alignments = self.taps[0].field, [], [self.taps[0].field], []

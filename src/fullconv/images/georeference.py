@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from fullconv.errors import DataError, MissingExtra
 from fullconv.faults import Fault
 from fullconv.forks import native_call
 from fullconv.images.decoders.available import is_installed
+from fullconv.images.decoders.open_pillow import without_warnings
 from fullconv.images.decoders.tiff_tags import GEO_KEYS, is_tiff, tiff_tags
 
 __all__ = ["Georeference", "read_georeference"]
@@ -55,7 +56,7 @@ def read_georeference(path: Path) -> Georeference | None:
     Raises MissingExtra for a GeoTIFF if rasterio is not installed. Raises DataError if the georeference cannot be read,
     and for a GeoTIFF with an orientation tag, because programs disagree on its coordinates.
     """
-    if not path.is_file() or not is_tiff(path):
+    if not os.path.isfile(path) or not is_tiff(path):
         return None
     tags = _tags(path)
     if tags is not None and GEO_KEYS not in tags:
@@ -67,14 +68,12 @@ def read_georeference(path: Path) -> Georeference | None:
     if tags is not None and tags.get(ExifTags.Base.Orientation, 1) != 1:
         problem = "a GeoTIFF with an orientation tag"
         raise DataError.of(Fault("unsupported-format", path, problem, "export it upright"))
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
+    with native_call():
+        import rasterio
 
     try:
-        with native_call(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver="GTiff") as dataset:
-                crs, transform = dataset.crs, dataset.transform
+        with native_call(), without_warnings(), rasterio.open(path, driver="GTiff") as dataset:
+            crs, transform = dataset.crs, dataset.transform
     except Exception as error:  # GDAL raises errors that are not subclasses of rasterio's
         problem = f"the georeference cannot be read ({error})"
         raise DataError.of(Fault("unreadable-file", path, problem, "export it again")) from error

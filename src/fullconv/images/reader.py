@@ -7,6 +7,7 @@ tifffile reads the TIFFs that it can decode. NumPy reads arrays in .npy files, a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.files import StrPath
+from fullconv.forks import native_call
 from fullconv.images.decoders.available import is_installed
 from fullconv.images.decoders.base import GeoTags, ImageReader, PageReader, RowCache
 from fullconv.images.decoders.headers import ImageHeader, needs_tiff_library, pillow_header, read_header
@@ -95,7 +97,7 @@ def read_image(path: StrPath, input: InputFormat = RGB) -> Picture:
     number of bands, and for NaN. Raises MissingExtra for TIFFs that only rasterio or tifffile can read.
     """
     path = Path(path)
-    if not is_array(path) and not (path.is_file() and is_tiff(path)):
+    if not is_array(path) and not (os.path.isfile(path) and is_tiff(path)):
         with open_with_pillow(path) as image:
             if _decoder(path, pillow_header(image)) == "Pillow":
                 return Picture(decode_image(image, input, path))
@@ -110,7 +112,7 @@ def read_empty(path: StrPath, input: InputFormat = RGB) -> Mask | None:
     Only files that may have such pixels are decoded. Raises DataError as `read_image`.
     """
     path = Path(path)
-    if is_array(path) or not path.is_file() or not is_tiff(path):
+    if is_array(path) or not os.path.isfile(path) or not is_tiff(path):
         return None
     with open_image(path, input, whole=True) as reader:
         is_masked = reader.masked
@@ -191,11 +193,11 @@ def _open_page(
 ) -> PageReader:
     """Open a page of a TIFF, or any other image of GDAL, until `stack` closes."""
     if decoder == "rasterio":
-        from fullconv.images.decoders.gdal import open_gdal
-
+        with native_call():
+            from fullconv.images.decoders.gdal import open_gdal
         return stack.enter_context(open_gdal(path, gdal_driver(path) or "", input, page))
-    from fullconv.images.decoders.tiff import open_tiff
-
+    with native_call():
+        from fullconv.images.decoders.tiff import open_tiff
     return stack.enter_context(open_tiff(path, input, page or 0))
 
 

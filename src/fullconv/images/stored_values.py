@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -65,7 +66,7 @@ def has_deep_values(path: Path) -> bool:
     """
     if is_array(path):
         return open_array(path).dtype != np.uint8
-    if path.is_file() and is_tiff(path):
+    if os.path.isfile(path) and is_tiff(path):
         tags = tiff_tags(path)
         return bool(np.max(tags.get(BITSPERSAMPLE, 1)) > 8) and tags.get(PHOTOMETRIC_INTERPRETATION) != _PALETTE
     with open_with_pillow(path, None) as image:

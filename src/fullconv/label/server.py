@@ -191,7 +191,9 @@ class Server:
     def start_training(self) -> None:
         """Train on what is painted now. Raises FullconvError, in one sentence, if that is impossible."""
         need_torch()
-        self.store.flush()
+        if not self.store.flush():
+            message = "some masks cannot be written, and the training would miss them; free space on the disk of DATA"
+            raise FullconvError(message, code="masks-not-written")
         count = sum(self.store.painted(id) > 0 for id in self.store.photos)
         if count < 2:
             message = "a training needs two labelled images at least: one to learn from, one to judge it"

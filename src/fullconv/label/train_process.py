@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import yaml
 
-from fullconv.errors import FullconvError, MissingExtra
+from fullconv.errors import FullconvError, MissingExtra, describe_failure
 from fullconv.extras import need_torch
 from fullconv.files import read_file
 from fullconv.visible import make_visible
@@ -151,7 +151,14 @@ class TrainProcess:
             self._change(replace(self._training, **_read_progress(run)))
         _kill_group(process)
         reader.join(5)
-        self._finish(process.returncode, run)
+        try:
+            training = self._finish(process.returncode, run)
+        except Exception as error:  # a full disk, for example
+            reason = describe_failure(run, error)
+            training = Training("failed", f"The model of the training cannot be taken: {reason}")
+        with self._lock:
+            self._process = None
+        self._change(training)
 
     def _read_lines(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -162,7 +169,8 @@ class TrainProcess:
                     self._lines.append(shown)
         process.stdout.close()
 
-    def _finish(self, code: int, run: Path) -> None:
+    def _finish(self, code: int, run: Path) -> Training:
+        """Give the model to who wants it, and return the last state of the training."""
         model = run / "model.onnx"
         seen = _read_progress(run)
         values = {"progress": seen.get("progress", self._training.progress)}
@@ -170,7 +178,7 @@ class TrainProcess:
         if self._cancelled:
             training = Training("cancelled", "The training was cancelled.", **values)
         elif code:
-            reason = next((line for line in reversed(self._lines) if line.startswith("fullconv: ")), "")
+            reason = next((line for line in reversed(self.training.lines) if line.startswith("fullconv: ")), "")
             problem = reason.removeprefix("fullconv: ") or f"it ended with the exit code {code}"
             training = Training("failed", f"The training failed: {problem}", **values)
         elif not model.is_file():
@@ -180,9 +188,7 @@ class TrainProcess:
             training = Training("done", "The training is done; its model is in use.", **{**values, "progress": 1.0})
         if training.state == "done":
             self._on_model(model)
-        with self._lock:
-            self._process = None
-        self._change(training)
+        return training
 
     def _change(self, training: Training) -> None:
         with self._lock:
@@ -200,7 +206,7 @@ def _read_progress(run: Path) -> dict[str, Any]:
         last = rows[-1]
         scores = {"mean_iou": float(last["mean_iou"]), "classes": {}}
         share = min(1.0, float(last["epoch"]) / epochs)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, csv.Error, yaml.YAMLError):
         return {}
     message = f"Epoch {float(last['epoch']):g} of {epochs:g}, mIoU {scores['mean_iou']:.1%} on the validation images."
     return {"progress": share, "scores": scores, "message": message}

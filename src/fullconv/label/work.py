@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 MOST_SAMPLES = 4000
 """Maximum number of painted pixels of an image from which the model learns."""
 
+_UNREADABLE = (FullconvError, OSError, MemoryError)
+
 QUIET = 0.7
 """Seconds without a stroke after which the model is saved and the images are ranked."""
 
@@ -151,7 +153,7 @@ class Work:
         """Give the model what has changed, fit it, and let all pages know."""
         began = time.perf_counter()
         if start is not None:
-            self.learner.replace(start)
+            _attempt("the model cannot be taken as a start", lambda: self.learner.replace(start))
         if classes:
             labels = [(one.key, one.name, one.color) for one in self.store.classes.classes]
             self.learner.set_classes(labels)
@@ -160,8 +162,8 @@ class Work:
             photo = self.store.photos[id]
             try:
                 self.learner.set_labels(photo.path, *self.store.sample(id, MOST_SAMPLES))
-            except FullconvError as error:
-                self.errors[id] = str(error)
+            except _UNREADABLE as error:
+                self.errors[id] = describe_failure(photo.path, error)
                 nothing = np.zeros(0, np.int64)
                 self.learner.set_labels(photo.path, nothing, nothing, nothing.astype(np.uint8))
         version = self._fit_readable()
@@ -173,13 +175,13 @@ class Work:
         """Fit the model; images that cannot be read any more are left out, and named in the list."""
         try:
             return self.learner.fit()
-        except (FullconvError, OSError):
+        except _UNREADABLE:
             nothing = np.zeros(0, np.int64)
             for id in [id for id in self.store.photos if self.store.has_labels(id) and id not in self.errors]:
                 path = self.store.photos[id].path
                 try:
                     self.learner.prepare(path)
-                except (FullconvError, OSError) as error:
+                except _UNREADABLE as error:
                     self.errors[id] = describe_failure(path, error)
                     self.learner.set_labels(path, nothing, nothing, nothing.astype(np.uint8))
             return self.learner.fit()
@@ -190,9 +192,9 @@ class Work:
         self._unsaved = False
 
     def _rank(self) -> None:
-        if self._unranked:
+        unranked, self._unranked = self._unranked, False  # the other thread may set it again meanwhile
+        if unranked:
             _attempt("the images are not ranked", self._rank_all)
-        self._unranked = False
 
     def _rank_all(self) -> None:
         ids = {photo.path: photo.id for photo in self.store.source.photos if photo.id not in self.errors}
@@ -211,8 +213,8 @@ class Work:
                 return
             try:
                 self.store.size(id)
-            except FullconvError as error:
-                self.errors[id] = str(error)
+            except _UNREADABLE as error:
+                self.errors[id] = describe_failure(self.store.photos[id].path, error)
         self.events.publish("images", {})
         while True:
             with self._wake:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from fullconv.choices import Device
 from fullconv.cores import usable_cores
 from fullconv.errors import ModelError, UsageError
 from fullconv.files import StrPath
-from fullconv.forks import native_call
+from fullconv.forks import lazy_property, native_call
 from fullconv.labels import LabelSet
 from fullconv.model_info import ModelInfo
 from fullconv.net.checkpoint import load_classifier, load_net
@@ -73,7 +72,7 @@ class TorchRunner:
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
         return cls(net, saved.labels, device)
 
-    @cached_property
+    @lazy_property
     def info(self) -> ModelInfo:
         """The network that runs; it is not exact with global context or a plain resize."""
         return ModelInfo(self._labels, self.net.windows, self.net.exact, self.net.spec.input)
@@ -85,14 +84,14 @@ class TorchRunner:
 
     def logits(self, images: UInt8) -> Float32:
         """Map N x H x W x C uint8 to N x K x H x W float32."""
-        with self._running(images) as batch:
+        with native_call(), self._running(images) as batch:
             result: Float32 = self.net(batch).float().cpu().numpy()
         return result
 
     def label_maps(self, images: UInt8) -> UInt8:
         """Map N x H x W x C uint8 to N x H x W uint8 class ids; logits are upsampled some rows at a time."""
         height, width = images.shape[1:3]
-        with self._running(images) as batch:
+        with native_call(), self._running(images) as batch:
             scores = self.net.score(self.net.encode(batch), (height, width))
             bands = [range(top, min(top + ROWS, height)) for top in range(0, height, ROWS)]
             maps = [largest(self.net.upsample(scores, (height, width), rows)) for rows in bands]
@@ -104,7 +103,7 @@ class TorchRunner:
         """Yield the batch on the device, and turn errors of torch into MemoryError or ModelError."""
         size = f"{images.shape[1]}x{images.shape[2]}"
         try:
-            with native_call(), torch.inference_mode():
+            with torch.inference_mode():
                 yield torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device)
         except (RuntimeError, ValueError) as error:
             if "alloc" in str(error) or "out of memory" in str(error):

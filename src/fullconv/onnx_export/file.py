@@ -18,6 +18,7 @@ from fullconv.choices import WeightsType
 from fullconv.data.dataset import DataSet
 from fullconv.errors import ModelError
 from fullconv.files import StrPath, atomic_write
+from fullconv.forks import native_call
 from fullconv.geometry import bilinear_kernel
 from fullconv.labels import check_classes
 from fullconv.model_info import ModelInfo
@@ -213,7 +214,7 @@ def check_file(path: Path, net: FCN) -> tuple[float, int]:
     largest, classes = 0.0, set[int]()
     for size in SIZES:
         images = _make_images(random, size, file.metadata.info.input.channels)
-        with torch.inference_mode():
+        with native_call(), torch.inference_mode():
             batch = torch.from_numpy(images).permute(0, 3, 1, 2)
             scores = net.score(net.encode(batch), size[1:])
             logits = net.upsample(scores, size[1:])

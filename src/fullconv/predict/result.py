@@ -6,7 +6,6 @@ import html
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from PIL import Image
 from fullconv.arrays import Float32, Int64, UInt8
 from fullconv.errors import ModelError, UsageError
 from fullconv.files import write_json
+from fullconv.forks import lazy_property
 from fullconv.images import Picture, overlay, rgb_view, write_image, write_label_map
 from fullconv.images.banded_writer import write_georeferenced
 from fullconv.images.data_uri import encode_picture, jpeg_data_uri
@@ -67,12 +67,12 @@ class Result:
         """The names and colours of the classes."""
         return self.runner.info.labels
 
-    @cached_property
+    @lazy_property
     def logits(self) -> Float32:
         """The raw scores, K x H x W float32, computed at the first access."""
         return _logits(self.runner, self.image)
 
-    @cached_property
+    @lazy_property
     def georeference(self) -> Georeference | None:
         """The position on the map, if the image is a GeoTIFF. Raises the errors of `read_georeference`."""
         return None if self.path is None else read_georeference(self.path)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from fullconv.arrays import Int64
 from fullconv.evaluation.intervals import Bootstrap, bootstrap
 from fullconv.evaluation.measure import Measurement
+from fullconv.forks import lazy_property
 from fullconv.metrics import Scores
 from fullconv.report.source import Source
 from fullconv.report.verdict import Verdict, find_majority_class, judge, score_majority
@@ -28,7 +28,7 @@ class Findings:
         """The scores of the model."""
         return self.measurement.scores
 
-    @cached_property
+    @lazy_property
     def baseline(self) -> Scores:
         """The scores of a model that predicts the majority class everywhere."""
         return score_majority(self.scores)
@@ -38,12 +38,12 @@ class Findings:
         """The name of the majority class."""
         return self.scores.class_names[find_majority_class(self.scores.confusion)]
 
-    @cached_property
+    @lazy_property
     def bootstrap(self) -> Bootstrap:
         """The intervals over images."""
         return bootstrap(self.measurement.counts(), find_majority_class(self.scores.confusion))
 
-    @cached_property
+    @lazy_property
     def verdict(self) -> Verdict:
         """The verdict on the model."""
         return judge(self.scores, self.bootstrap, self.source, self.measurement.misfit)

@@ -9,6 +9,7 @@ from fullconv.choices import Backend, Device
 from fullconv.errors import ModelError, UsageError
 from fullconv.extras import need
 from fullconv.files import StrPath
+from fullconv.forks import native_call
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.runner import Runner
 
@@ -39,7 +40,14 @@ def load_runner(
         raise ModelError(
             f"{path} is not a model; name a run folder, or a .safetensors or .onnx file", code="not-a-model"
         )
-    backend = backend or ("onnx" if exported else "torch")
+    with native_call():
+        return _load(path, backend or ("onnx" if exported else "torch"), code, spin, threads, device)
+
+
+def _load(
+    path: Path, backend: Backend, code: StrPath | None, spin: bool, threads: int | None, device: Device
+) -> Runner:
+    exported = path.suffix.lower() == ".onnx"
     if exported == (backend == "torch"):
         models = "a run folder or a .safetensors file" if backend == "torch" else "an .onnx file of fullconv export"
         raise UsageError(

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
-from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -18,6 +17,7 @@ from fullconv.arrays import Float32
 from fullconv.documents import parse_json
 from fullconv.errors import ModelError
 from fullconv.files import StrPath
+from fullconv.forks import lazy_property
 from fullconv.geometry import Upsampling, bilinear_kernel
 from fullconv.geometry.tiles import Window
 from fullconv.images.input_format import InputFormat
@@ -163,7 +163,7 @@ class ModelMetadata:
         vertical, horizontal = (up.crop + lead for up, lead in zip(self.upsamplings, self.lead, strict=True))
         return vertical, horizontal
 
-    @cached_property
+    @lazy_property
     def blocks(self) -> Float32:
         """The weights from four cells to the block of rows x columns pixels between them.
 

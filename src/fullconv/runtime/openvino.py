@@ -136,10 +136,18 @@ def _make_network(path: Path, threads: int | None, precision: Precision | None) 
     return _Network(path, threads, precision)
 
 
-@cache
 def _core_guard() -> ForkSafe[openvino.Core]:
     """Return the only core of this process.
 
     When a second core ends, OpenVINO leaves a freed signal stack to the thread, and the next signal kills the process.
     """
+    with _one_at_a_time:  # nothing forks meanwhile, because loading a model is a native call
+        return _make_core()
+
+
+_one_at_a_time = threading.Lock()
+
+
+@cache
+def _make_core() -> ForkSafe[openvino.Core]:
     return ForkSafe(openvino.Core)

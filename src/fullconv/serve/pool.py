@@ -57,9 +57,13 @@ class Pool:
             on_done()
             raise
         loop = asyncio.get_running_loop()
-        self.inside += 1
         self._stop_timer()
-        future = self._threads.submit(self._measure, work)
+        try:
+            future = self._threads.submit(self._measure, work)
+        except BaseException:  # no more threads can be started, or the server stops
+            on_done()
+            raise
+        self.inside += 1
 
         def finish(_: Future[T]) -> None:
             on_done()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from fullconv.forks import native_call
 from fullconv.net.fcn.network import FCN
 from fullconv.training.samples import Position, SegmentationDataset
 
@@ -35,7 +36,8 @@ class FeatureCache(Dataset[FeatureItem]):
         with _evaluation_mode(net), torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
             for done, position in enumerate(positions):
                 image, target, name = samples[position]
-                maps = [_shrink(m[0]).cpu() for m in net.encode(image[None].to(device))]
+                with native_call():
+                    maps = [_shrink(m[0]).cpu() for m in net.encode(image[None].to(device))]
                 self.items[position] = (maps, target, name)
                 on_item(done + 1, len(positions))
 
@@ -62,7 +64,9 @@ def calibrate(net: FCN, samples: SegmentationDataset, images: int = 32) -> None:
             norm.momentum = None
             norm.train()
         for index in range(min(images, len(samples))):
-            net.encode(samples[0, index][0][None].to(net.mean.device))
+            image = samples[0, index][0][None]
+            with native_call():
+                net.encode(image.to(net.mean.device))
         for norm in norms:
             norm.momentum = 0.1
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.data.dataset import DataSet
+from fullconv.forks import native_call
 from fullconv.images import image_size
 from fullconv.net.fcn.network import FCN
 from fullconv.net.torch_runner import largest
@@ -122,7 +123,7 @@ def _measure(
     net = copy.deepcopy(task.net).train().to(device)
     inputs, target = _on(device, batch)
     steps: list[float] = []
-    with torch.random.fork_rng():
+    with native_call(), torch.random.fork_rng():
         while len(steps) < 2 or (len(steps) < MOST_STEPS and sum(steps) < MOST_SECONDS):
             start = time.perf_counter()
             with torch.autocast(device.type, low, enabled=low is not None):

@@ -105,9 +105,10 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         note_handled()
-        log_event("draining", signal=signal.Signals(sig).name)
         self._app.state.draining = True
         super().handle_exit(sig, frame)
+        with contextlib.suppress(RuntimeError):  # the signal interrupted another event that is being written
+            log_event("draining", signal=signal.Signals(sig).name)
 
     def stop(self) -> None:
         """End the server as a signal does."""

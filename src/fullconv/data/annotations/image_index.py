@@ -6,10 +6,10 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from fullconv.data.pairing import is_image
+from fullconv.forks import lazy_property
 from fullconv.images import BAND_SUFFIXES
 
 __all__ = ["ImageIndex", "is_below"]
@@ -27,7 +27,7 @@ class ImageIndex:
         self.by_reference: dict[Path, tuple[str, Path]] = {}
         self.count: dict[Path, int] = defaultdict(int)
 
-    @cached_property
+    @lazy_property
     def by_name(self) -> Mapping[str, list[Path]]:
         """The images by the name of the file."""
         images: dict[str, list[Path]] = defaultdict(list)

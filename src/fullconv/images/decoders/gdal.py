@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.shutil import copy as copy_raster
 from rasterio.transform import Affine
 from rasterio.windows import Window
@@ -24,7 +23,7 @@ from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.forks import native_call
 from fullconv.images.decoders.base import BLOCK, GeoTags, select_bands
-from fullconv.images.decoders.open_pillow import decoding_errors
+from fullconv.images.decoders.open_pillow import decoding_errors, without_warnings
 from fullconv.images.decoders.values import PixelDecoder
 from fullconv.images.input_format import RGB, InputFormat
 
@@ -130,12 +129,11 @@ def _decoder(source: Any, path: Path, input: InputFormat, colored: bool) -> Pixe
 @contextmanager
 def open_gdal(path: Path, driver: str, input: InputFormat = RGB, page: int | None = None) -> Iterator[GdalReader]:
     """Open an image, or one `page` of a TIFF, with one of GDAL's drivers. Raises DataError if that fails."""
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with native_call(), decoding_errors(path):
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"):
+        with native_call(), without_warnings(), decoding_errors(path):
             source = rasterio.open(path if page is None else f"GTIFF_DIR:{page + 1}:{path}", driver=driver)
         with _closing(source):
-            with native_call(), decoding_errors(path):
+            with native_call(), without_warnings(), decoding_errors(path):
                 reader = GdalReader(source, path, input)
             yield reader
 
@@ -173,7 +171,7 @@ def write_geotiff(
     else:
         profile |= {"compress": "deflate"}
     with _writing():
-        with native_call():
+        with native_call(), without_warnings():
             target = rasterio.open(path, "w", **profile)
         with _closing(target):
             if palette is not None:
@@ -192,7 +190,7 @@ def write_cog(source: Path, target: Path) -> None:
     Raises OSError if it cannot be written.
     """
     options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": BLOCK, "OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": "IF_SAFER"}
-    with _writing(), native_call():
+    with _writing(), native_call(), without_warnings():
         copy_raster(source, target, driver="COG", **options)
 
 
@@ -213,8 +211,7 @@ def move_geo(geo: GeoTags | None, top: int, left: int) -> GeoTags | None:
 @contextmanager
 def _writing() -> Iterator[None]:
     """Set GDAL up for writing, and turn rasterio's errors into OSError."""
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"):
         try:
             yield
         except RasterioError as error:

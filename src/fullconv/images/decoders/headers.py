@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def read_header(path: StrPath, limit: int | None = MAX_PIXELS) -> ImageHeader:
             header = pillow_header(image)
     except DataError:
         # Pillow does not open TIFFs with several bands of floats or five bands of 16 bits; read their tags.
-        if not path.is_file() or not is_tiff(path):
+        if not os.path.isfile(path) or not is_tiff(path):
             raise
         tags = tiff_tags(path)
         with decoding_errors(path):  # tags may have any type

@@ -10,7 +10,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -31,6 +31,7 @@ __all__ = [
     "load_upright",
     "open_with_pillow",
     "read_orientation",
+    "without_warnings",
 ]
 
 MAX_PIXELS = 2**30
@@ -65,11 +66,50 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow's pixel limit and Python's warning filters are global: only one thread may change them at a time.
-_lock, _changes = threading.Lock(), ExitStack()
 
 # Without a handler, Pillow's log messages about a file would be printed.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+class _GlobalSettings:
+    """Pillow's pixel limit and Python's warning filters: changed while any thread reads, and then as before."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._changes = threading.Lock(), 0, ExitStack()
+
+    @contextmanager
+    def changed(self) -> Iterator[None]:
+        """Have no pixel limit and no warnings, in all threads, until the block ends."""
+        with self._lock:
+            if not self._users:
+                self._changes.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                self._changes.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                Image.MAX_IMAGE_PIXELS = None
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users = max(0, self._users - 1)
+                if not self._users:
+                    self._changes.close()
+
+    def start_anew(self) -> None:
+        """Undo in a forked child what the parent's threads were about to undo."""
+        self._lock, self._users = threading.Lock(), 0
+        self._changes.close()
+
+
+_settings = _GlobalSettings()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_settings.start_anew)
+
+
+def without_warnings() -> AbstractContextManager[None]:
+    """Hide the warnings of libraries about a file until the block ends. Any number of threads may do so at a time."""
+    return _settings.changed()
 
 
 class _BoundedFile(io.BufferedReader):
@@ -85,31 +125,19 @@ class _BoundedFile(io.BufferedReader):
 def open_with_pillow(path: Path, limit: int | None = MAX_PIXELS) -> Iterator[ImageFile]:
     """Open an image file with Pillow and read only its header. Exceptions in the block become DataErrors of this file.
 
-    Only one image can be open at a time. Raises DataError as `read_image`.
+    Raises DataError as `read_image`.
     """
     check_file(path)
-    with _lock, _changes, decoding_errors(path):
-        _changes.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-        _changes.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        Image.MAX_IMAGE_PIXELS = None
-        # If it gets a path, Pillow memory-maps the file and then scrambles rotated TIFFs.
-        with _BoundedFile(io.FileIO(path)) as file, Image.open(file, formats=_FORMATS) as image:
-            size = image.height, image.width
-            check_pixels(size, path, limit)
-            check_claim(size, path, image.format or "", image.mode)
-            yield image
-
-
-def _start_anew() -> None:
-    """Undo in a forked child what another thread of the parent was about to undo."""
-    global _lock
-    _changes.close()
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+    with (
+        _settings.changed(),
+        decoding_errors(path),
+        _BoundedFile(io.FileIO(path)) as file,  # if it gets a path, Pillow maps the file and scrambles rotated TIFFs
+        Image.open(file, formats=_FORMATS) as image,
+    ):
+        size = image.height, image.width
+        check_pixels(size, path, limit)
+        check_claim(size, path, image.format or "", image.mode)
+        yield image
 
 
 def load_upright(image: Image.Image) -> Image.Image:
@@ -149,7 +177,7 @@ def decoding_errors(path: StrPath) -> Iterator[None]:
     except (FullconvError, MemoryError):
         raise
     except UnidentifiedImageError:
-        if Path(path).is_file() and _is_html(Path(path)):
+        if os.path.isfile(path) and _is_html(Path(path)):
             kind, problem, remedy = "html-file", "is a web page (HTML), not an image", "download the image itself"
         else:
             kind, problem, remedy = "not-an-image", "is not an image that can be read", "save it as PNG, JPEG or TIFF"

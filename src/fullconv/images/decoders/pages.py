@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images.decoders.base import PageReader, select_bands
-from fullconv.images.decoders.open_pillow import damage_error
+from fullconv.images.decoders.open_pillow import damage_error, without_warnings
 from fullconv.images.decoders.values import PixelDecoder
 from fullconv.images.input_format import InputFormat
 
@@ -183,8 +182,7 @@ def _whole(text: str | None, default: int = 1) -> int:
 def _read_directories(path: Path) -> Iterator[ImageFileDirectory_v2]:
     """Yield the tags of each page."""
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with path.open("rb") as file, without_warnings():
             start = file.read(8)
             start += file.read(8) if b"+" in start[:4] else b""
             offset, visited = ImageFileDirectory_v2(start).next, set[int]()

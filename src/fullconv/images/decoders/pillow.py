@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError, MissingExtra
 from fullconv.faults import Fault
 from fullconv.files import StrPath
+from fullconv.forks import lazy_property
 from fullconv.images.decoders.available import is_installed
 from fullconv.images.decoders.base import GeoTags
 from fullconv.images.decoders.headers import ImageHeader, needs_tiff_library, pillow_header
@@ -61,7 +61,7 @@ class PillowReader:
         """Read a window as `ImageReader.read` does."""
         return self._pixels[rows.start : rows.stop, columns.start : columns.stop], None
 
-    @cached_property
+    @lazy_property
     def _pixels(self) -> UInt8:
         with open_with_pillow(self._path) as image:
             return decode_image(image, self._input, self._path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from PIL import ExifTags
@@ -15,7 +14,7 @@ from PIL.TiffImagePlugin import (
     ImageFileDirectory_v2,
 )
 
-from fullconv.images.decoders.open_pillow import damage_error
+from fullconv.images.decoders.open_pillow import damage_error, without_warnings
 
 __all__ = ["GEO_KEYS", "GEO_TAGS", "NODATA", "TIFF_STARTS", "is_tiff", "read_nodata", "tiff_tags"]
 
@@ -41,8 +40,7 @@ def is_tiff(path: Path) -> bool:
 def tiff_tags(path: Path) -> ImageFileDirectory_v2:
     """Read the tags of a TIFF's first page. Raises DataError if they are damaged."""
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with path.open("rb") as file, without_warnings():
             start = file.read(8)
             directory = ImageFileDirectory_v2(start + (file.read(8) if b"+" in start[:4] else b""))
             file.seek(directory.next)

@@ -68,6 +68,7 @@ class Store:
         self._locks = {id: threading.RLock() for id in self.photos}
         self._lock = threading.RLock()
         self._dirty: dict[str, float] = {}
+        self._failed: set[str] = set()
         self._writing = ""
         self._wake = threading.Condition(threading.Lock())
         self._stopped = False
@@ -192,12 +193,14 @@ class Store:
             self._wake.notify_all()
 
     def flush(self, timeout: float = 600.0) -> bool:
-        """Wait until all masks are on the disk; return whether they are."""
+        """Wait until all masks are on the disk; return whether they are. Those that failed are tried once more."""
         with self._wake:
-            for id in self._dirty:
+            for id in (*self._dirty, *self._failed):
                 self._dirty[id] = 0.0
+            self._failed.clear()
             self._wake.notify_all()
-            return self._wake.wait_for(lambda: not self._dirty and not self._writing, timeout)
+            written = self._wake.wait_for(lambda: not self._dirty and not self._writing, timeout)
+            return written and not self._failed
 
     @contextmanager
     def _opened(self, id: str) -> Iterator[_Open]:
@@ -273,6 +276,8 @@ class Store:
                 self._write_mask(self.photos[due])
             except Exception as error:  # one image never stops the others
                 logger.warning(f"the mask of {self.photos[due].name} is not written: {error}")
+                with self._wake:
+                    self._failed.add(due)
             with self._wake:
                 self._writing = ""
                 self._wake.notify_all()

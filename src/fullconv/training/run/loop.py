@@ -11,6 +11,7 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.optim import Optimizer
 
+from fullconv.forks import native_call
 from fullconv.training.checkpointing import Checkpointing, damaged_checkpoint
 from fullconv.training.data_module import DataModule
 from fullconv.training.run.devices import average_statistics, synchronize_norms
@@ -48,14 +49,15 @@ def fit(
                 break
             torch.manual_seed(make_seed(task.recipe.seed, task.step, fabric.global_rank))  # so resuming repeats it
             task.set_rates(optimizer)
-            loss = model(fabric.to_device(batch))
-            stepper.zero_grad()
-            fabric.backward(loss)
-            if task.recipe.clip:
-                fabric.strategy.precision.unscale_gradients(optimizer)
-                nn.utils.clip_grad_norm_(task.net.parameters(), task.recipe.clip)
-            stepper.step()
-            average_statistics(fabric, task.net)
+            with native_call():
+                loss = model(fabric.to_device(batch))
+                stepper.zero_grad()
+                fabric.backward(loss)
+                if task.recipe.clip:
+                    fabric.strategy.precision.unscale_gradients(optimizer)
+                    nn.utils.clip_grad_norm_(task.net.parameters(), task.recipe.clip)
+                stepper.step()
+                average_statistics(fabric, task.net)
             task.finish_step()
             checkpointing.after_step(task, optimizer)
             reports.after_step()
@@ -79,7 +81,8 @@ def _validate(
         for batch in data.images():
             if checkpointing.stop:
                 break
-            task.validation_step(fabric.to_device(batch))
+            with native_call():
+                task.validation_step(fabric.to_device(batch))
     checkpointing.stop_after_signal(task, optimizer)
     task.confusion.copy_(sum_over_processes(fabric, task.confusion))
     checkpointing.after_validation(task, optimizer)

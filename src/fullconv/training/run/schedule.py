@@ -11,6 +11,7 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from fullconv.errors import UsageError
+from fullconv.forks import native_call
 from fullconv.training.data_module import DataModule
 from fullconv.training.progress import WARM_UP, format_duration, typical
 from fullconv.training.recipe import Recipe
@@ -80,12 +81,13 @@ def measure_step(
     with torch.random.fork_rng():
         start, decoding = time.monotonic(), samples.decoding
         for batch in batches:
-            with torch.autocast(fabric.device.type, low, enabled=low is not None):
-                loss = trial(fabric.to_device(batch))
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(trial.net.parameters(), max(task.recipe.clip, 1e-6))
-            optimizer.step()
+            with native_call():
+                with torch.autocast(fabric.device.type, low, enabled=low is not None):
+                    loss = trial(fabric.to_device(batch))
+                optimizer.zero_grad()
+                torch.autograd.backward(loss)
+                nn.utils.clip_grad_norm_(trial.net.parameters(), max(task.recipe.clip, 1e-6))
+                optimizer.step()
             trial.finish_step()
             now = time.monotonic()
             steps.append(now - start - (samples.decoding - decoding))
