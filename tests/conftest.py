@@ -5,6 +5,8 @@ Without torch or another extra, the tests that import a missing package are skip
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -14,6 +16,14 @@ import pytest
 from hypothesis import settings
 
 from fullconv.errors import MissingExtra
+
+# As in a terminal: what runs in the background, or by nohup, ignores these signals, and so would its children.
+for number in ("SIGINT", "SIGHUP", "SIGQUIT"):
+    if hasattr(signal, number) and signal.getsignal(getattr(signal, number)) == signal.SIG_IGN:
+        signal.signal(getattr(signal, number), signal.default_int_handler if number == "SIGINT" else signal.SIG_DFL)
+
+# As for a user: what a command prints into a pipe arrives when it is flushed.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 EXTRAS = ("torch", "torchvision", "timm", "lightning", "safetensors", "matplotlib", "onnx", "sklearn")
 EXTRAS += (

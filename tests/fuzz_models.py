@@ -11,6 +11,7 @@ import faulthandler
 import io
 import json
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -269,10 +270,14 @@ def run(reader: str, first: int, cases: int) -> None:
 
     case = READERS[reader]()
     _limit_memory()
+    if hasattr(signal, "SIGPROF"):
+        faulthandler.register(signal.SIGPROF, chain=True)
     with tempfile.TemporaryDirectory() as folder:
         for number in range(first, first + cases):
             print(f"case {number}", flush=True)
-            faulthandler.dump_traceback_later(SECONDS, exit=True)
+            faulthandler.dump_traceback_later(30 * SECONDS, exit=True)
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of the processor: the machine may be busy
             try:
                 case(random.Random(f"{reader} {number}"), Path(folder))
             except FullconvError as error:
@@ -283,6 +288,8 @@ def run(reader: str, first: int, cases: int) -> None:
                 place = f"{Path(where.filename).name}:{where.lineno}"
                 print(f"finding {number}: {type(error).__name__} at {place}: {str(error)[:200]!r}", flush=True)
             faulthandler.cancel_dump_traceback_later()
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _limit_memory() -> None:

@@ -171,6 +171,9 @@ class Fake:
             if pattern in path:
                 if isinstance(mood, float):
                     await asyncio.sleep(mood)
+                elif isinstance(mood, threading.Event):
+                    while not mood.is_set():
+                        await asyncio.sleep(0.02)
                 else:
                     status, message = mood
                     raise HTTPException(status, message)
@@ -340,9 +343,9 @@ def serving(app: FastAPI, port: int = 0) -> Iterator[str]:
     thread = threading.Thread(target=run, args=(app, "127.0.0.1", port, note, 1.0), daemon=True)
     thread.start()
     try:
-        assert ready.wait(20), "the server did not start"
+        assert ready.wait(120), "the server did not start"
         yield addresses[0]
     finally:
         app.state.stop()
-        thread.join(20)
+        thread.join(120)
         assert not thread.is_alive()

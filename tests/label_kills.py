@@ -7,6 +7,7 @@ import json
 import signal
 import threading
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from label_server import Page, label_process
 
 __all__ = ["kill_sessions"]
 
-LONGEST = 1.0
-"""Maximum number of seconds from the start of painting to a kill."""
+MOST_ANSWERS = 60
+"""Maximum number of answers before a kill."""
 
 Answer = tuple[str, str, int]
 """An image, an operation and the id of its stroke, for which the server has answered."""
@@ -42,11 +43,8 @@ def kill_sessions(photos: Path, kills: int, seed: int) -> int:
                 assert process.wait(60) == 0
                 break
             before = {id: len(read_lines(data, id)) for id in ids.values()}
-            timer = threading.Timer(float(rng.uniform(0.05, LONGEST)), process.kill)
-            timer.start()
-            answers = paint_until_killed(page, list(ids.values()), int(rng.integers(2**31)))
-            timer.join()
-            process.wait(30)
+            answers = paint_until_killed(page, list(ids.values()), process, int(rng.integers(2**31)))
+            process.wait(120)
         written = [(id, line["op"], line["id"]) for id in ids.values() for line in read_lines(data, id)[before[id] :]]
         unanswered = list(written)
         for answer in answers:
@@ -81,9 +79,11 @@ def replay(data: Path, id: str, size: tuple[int, int]) -> UInt8:
     return keys
 
 
-def paint_until_killed(page: Page, ids: list[str], seed: int) -> list[Answer]:
-    """Paint with two tabs until the server is gone; return what it has answered."""
+def paint_until_killed(page: Page, ids: list[str], process: Popen[str], seed: int) -> list[Answer]:
+    """Paint with two tabs; kill the server a moment after some answer, and return all answers."""
     answers: list[Answer] = []
+    chance = np.random.default_rng(seed)
+    last, moment = int(chance.integers(4, MOST_ANSWERS)), float(chance.uniform(0, 0.02))
     failures: list[BaseException] = []
 
     def work(number: int) -> None:
@@ -99,6 +99,8 @@ def paint_until_killed(page: Page, ids: list[str], seed: int) -> list[Answer]:
                     answer = tab.move(id, what)
                 if answer["stroke"] is not None:
                     answers.append((id, what, answer["stroke"]))
+                if len(answers) == last:
+                    threading.Timer(moment, process.kill).start()
         except (OSError, http.client.HTTPException):
             return
         except BaseException as error:
@@ -108,6 +110,7 @@ def paint_until_killed(page: Page, ids: list[str], seed: int) -> list[Answer]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
+    process.kill()
     assert not failures, failures
     return answers

@@ -6,9 +6,9 @@ import base64
 import gzip
 import io
 import json
-import time
+import re
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +16,17 @@ import numpy as np
 from PIL import Image
 
 from label_fake import TOKEN, Fake, serving
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
-__all__ = ["Server", "Tab", "open_fake", "opened", "wait_until"]
+__all__ = ["Server", "Tab", "open_fake", "opened"]
 
 TILE = 512
+TILES = re.compile("/(photo|labels|prediction)/")
 
 Position = tuple[float, float]
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 15) -> None:
-    """Wait for a condition; fail with `what` if it does not become true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain: {what}"
-        time.sleep(0.03)
 
 
 class Server:
@@ -43,7 +37,7 @@ class Server:
 
     def read(self, path: str) -> tuple[bytes, dict[str, str]]:
         request = urllib.request.Request(self.address + path, headers={"Authorization": f"Bearer {self.token}"})
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             headers = {name.lower(): value for name, value in answer.headers.items()}
             body = answer.read()
         return gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body, headers
@@ -81,6 +75,10 @@ class Tab:
         self.expected: list[str] = []
         page.on("console", lambda message: self.messages.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.messages.append(f"exception: {error}"))
+        self.loading: set[Any] = set()
+        page.on("request", lambda request: self.loading.add(request) if TILES.search(request.url) else None)
+        page.on("requestfinished", lambda request: self.loading.discard(request))
+        page.on("requestfailed", lambda request: self.loading.discard(request))
 
     def open(self, image: str = "", token: str | None = None) -> Tab:
         token = self.server.token if token is None else token
@@ -98,8 +96,17 @@ class Tab:
 
     def settle(self) -> None:
         """Wait until the canvas shows everything that was asked for."""
-        wait_until(lambda: self.text("saved") == "Saved", "everything saved")
-        self.page.wait_for_timeout(200)
+        while True:
+            wait_until(lambda: self.text("saved") == "Saved", "everything saved")
+            self.page.wait_for_timeout(200)
+            wait_until(self._is_loaded, "the tiles")
+            self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            if not self.loading and self.text("saved") == "Saved":
+                return
+
+    def _is_loaded(self) -> bool:
+        self.page.wait_for_timeout(20)  # events of requests arrive while the page is waited for
+        return not self.loading
 
     @property
     def corner(self) -> Position:
@@ -165,7 +172,7 @@ class Tab:
 def opened(browser: Browser, server: Server, width: int = 1280, height: int = 800, **options: Any) -> Iterator[Tab]:
     """Give a tab in a context of its own; at the end its console must be empty."""
     context: BrowserContext = browser.new_context(viewport={"width": width, "height": height}, **options)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     tab = Tab(context.new_page(), server)
     try:
         yield tab

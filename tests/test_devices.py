@@ -39,9 +39,11 @@ from fullconv.training.run.processes import run_in_processes
 from fullconv.training.task import SegmentationTask
 from fullconv.training.train import train
 from refusals import refuses
+from waiting import wait_until
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::Warning:lightning"),
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),  # Python 3.12 and later warn of threads
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked"),
 ]
 
@@ -361,10 +363,8 @@ def test_the_first_process_reports_and_its_result_is_returned(caplog: pytest.Log
     ],
 )
 def test_a_process_that_fails_ends_all_with_its_rank_and_cause(kind: str, code: str, text: str) -> None:
-    began = time.monotonic()
-    with refuses(code, "rank 1 (process ", text):
+    with refuses(code, "rank 1 (process ", text):  # the other rank would run for an hour
         run_work(kind)
-    assert time.monotonic() - began < 30
 
 
 def test_an_error_of_any_process_stays_what_it_is_and_names_the_rank() -> None:
@@ -438,13 +438,6 @@ def is_running(process: int) -> bool:
         return False
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def wait_for(path: Path) -> Path:
-    wait_until(lambda: path.is_file() and path.stat().st_size > 0, 300)
+    wait_until(lambda: path.is_file() and path.stat().st_size > 0, str(path), 300)
     return path

@@ -9,6 +9,8 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
+import time
+
 from label_fake import Fake, draw_scenes
 from label_tab import open_fake as page
 from label_tab import wait_until
@@ -23,11 +25,13 @@ def test_one_finger_paints_and_two_zoom_and_move(browser: Browser) -> None:
     with page(browser, fake, width=400, height=800, has_touch=True) as tab:
         tab.open("scene")
         (x, y), zoom = tab.at(0.5, 0.5), tab.text("zoom")
-        session = tab.page.context.new_cdp_session(tab.page)
+        session, clock = tab.page.context.new_cdp_session(tab.page), [time.time()]
 
         def touch(kind: str, *points: tuple[float, float]) -> None:
             touches = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
-            session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": touches})
+            clock[0] += 0.05  # seconds: the page compares the times of events
+            values = {"type": f"touch{kind}", "touchPoints": touches, "timestamp": clock[0]}
+            session.send("Input.dispatchTouchEvent", values)
 
         touch("Start", (x - 60, y))
         for step in range(6):

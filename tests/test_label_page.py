@@ -159,6 +159,7 @@ def test_the_prediction_is_accepted_by_region_class_and_image(learning: Tab) -> 
 def test_the_canvas_shows_the_prediction_and_the_views_hide_it(learning: Tab) -> None:
     tab = start_model(learning)
     tab.page.wait_for_timeout(500)
+    tab.settle()
     shown = {}
     for view in ("both", "labels", "prediction", "none"):
         assert tab.checked("shown") == view
@@ -187,6 +188,7 @@ def test_undo_and_redo_go_back_and_forth_also_after_a_reload(tab: Tab) -> None:
     tab.press("Control+Shift+Z")
     assert painted(tab, "small") == two
     tab.page.reload()
+    tab.wait_for_text("image-name", "small")
     tab.page.wait_for_selector("#message", state="hidden")
     tab.settle()
     tab.press("z")
@@ -235,8 +237,8 @@ def test_the_wheel_zooms_about_the_pointer(tab: Tab) -> None:
     tab.page.mouse.move(x, y)
     for _ in range(12):
         tab.page.mouse.wheel(0, -120)
+    wait_until(lambda: float(tab.text("zoom").removesuffix(" %")) > 150, "the zoom")
     tab.settle()
-    assert float(tab.text("zoom").removesuffix(" %")) > 150
     found = tab.find_color(RED)
     assert np.abs(np.subtract(found, (x, y))).max() <= 5 + 12
 
@@ -247,11 +249,12 @@ def test_what_is_drawn_at_once_is_what_the_server_returns(tab: Tab) -> None:
     tab.page.mouse.move(*tab.at(0.3, 0.3))
     tab.page.mouse.down()
     tab.page.mouse.move(*tab.at(0.6, 0.7), steps=8)
-    tab.page.wait_for_timeout(100)
+    tab.settle()
     before = tab.pixels().astype(int)
     tab.page.mouse.up()
     assert painted(tab, "scene")
     tab.page.wait_for_timeout(400)
+    tab.settle()
     after = tab.pixels().astype(int)
     differs = (np.abs(after - before) > 24).any(-1).mean()
     plain = (np.abs(after - tab.pixels().astype(int)) > 0).any(-1).mean()

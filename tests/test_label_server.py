@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,10 @@ from label_folder import make_photo, make_photos
 from label_kills import kill_sessions
 from label_server import Page, label_process, label_server, read_events
 from refusals import refuses
+from waiting import wait_until
 from web_server import Client
 
 LEFT, RIGHT = [[5, 5], [30, 50]], [[50, 5], [75, 50]]
-
-
-def wait_for(condition: Any, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_strokes_teach_the_model_and_become_masks(tmp_path: Path) -> None:
@@ -51,7 +44,7 @@ def test_strokes_teach_the_model_and_become_masks(tmp_path: Path) -> None:
         painted = page.tile(id, "labels")
         assert answer["pixels"] == (painted == 0).sum() == (painted[y0:y1, x0:x1] == 0).sum() > 100
         page.stroke(id, 1, RIGHT)
-        wait_for(lambda: page.json("/project")["version"] > 0)
+        wait_until(lambda: page.json("/project")["version"] > 0)
         assert server.work.wait()
         other = page.tile(ids["b.png"], "prediction")
         truth = np.repeat([0, 1], 40)[None].repeat(60, 0)
@@ -59,18 +52,21 @@ def test_strokes_teach_the_model_and_become_masks(tmp_path: Path) -> None:
         places = page.json(f"/images/{id}/uncertain")["places"]
         assert all(0 <= place["score"] <= 1 and place["width"] > 0 for place in places)
         page.stroke(ids["b.png"], 0, [[10, 10]], tool="accept", scope="class")
+        assert server.work.wait()
+        later = page.tile(ids["b.png"], "prediction")  # the model has learned from what was accepted
         accepted = page.tile(ids["b.png"], "labels")
         assert ((accepted == 0) == (other == other[10, 10])).all()
         assert (accepted[accepted != 0] == 255).all()
         assert (
             page.stroke(ids["b.png"], 0, [[10, 10]], tool="accept", scope="image")["pixels"] == (accepted == 255).sum()
         )
-        assert (page.tile(ids["b.png"], "labels") == other).all()
+        labels = page.tile(ids["b.png"], "labels")
+        assert (labels == np.where(accepted == 255, later, accepted)).all()
     result = fullconv.load(server.store.data / "live.onnx").predict(photos / "c.png")
     assert result.labels.class_names == ("dark", "bright")
     dataset = find_dataset(server.store.data)
     read = {sample.name: dataset.read(sample)[1] for samples in dataset.splits.values() for sample in samples}
-    assert (read["b"] == other).all()
+    assert (read["b"] == labels).all()
     assert read.keys() == {"a", "b"}
 
 
@@ -80,12 +76,12 @@ def test_a_model_is_the_start_and_labels_nothing(tmp_path: Path) -> None:
         project = page.json("/project")
         assert project["start"] == "street"
         assert len(project["classes"]) == 11
-        wait_for(lambda: page.json("/project")["version"] > 0)
+        wait_until(lambda: page.json("/project")["version"] > 0)
         id = page.ids()["a.png"]
         assert page.tile(id, "prediction").shape == (60, 80)
         assert (page.tile(id, "labels") == 255).all()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     assert not (tmp_path / "photos-labels" / "masks").exists()
 
 
@@ -217,11 +213,11 @@ def test_classes_change_for_everybody(tmp_path: Path) -> None:
 def test_events_reach_every_tab(tmp_path: Path) -> None:
     with label_server(make_photos(tmp_path / "photos")) as (page, server):
         assert server.work.wait()
-        wait_for(lambda: not server.work._unranked)
+        wait_until(lambda: not server.work._unranked)
         id = page.ids()["a.png"]
         with ThreadPoolExecutor(2) as pool:
             listening = [pool.submit(read_events, page.client, 12) for _ in range(2)]
-            wait_for(lambda: len(server.events._listeners) == 2)
+            wait_until(lambda: len(server.events._listeners) == 2)
             box = page.stroke(id, 0, LEFT)["box"]
             page.stroke(id, 1, RIGHT)
             page.post("/classes", {"action": "add", "name": "w"})
@@ -238,7 +234,7 @@ def test_a_damaged_photo_comes_last_with_its_reason(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", ("b.png", "c.png"))
     (photos / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing")
     with label_server(photos) as (page, _):
-        wait_for(lambda: page.json("/images")["images"][-1]["error"])
+        wait_until(lambda: page.json("/images")["images"][-1]["error"])
         images = page.json("/images")["images"]
         assert images[-1]["name"] == "a.png"
         assert [image["width"] for image in images] == [80, 80, 0]
@@ -404,7 +400,7 @@ def run_training(tmp_path: Path, mode: str) -> tuple[TrainProcess, list[Any], li
 @pytest.mark.parametrize(("mode", "state"), [("model", "done"), ("fail", "failed"), ("nothing", "failed")])
 def test_a_training_ends_with_its_state(tmp_path: Path, mode: str, state: str) -> None:
     process, states, models = run_training(tmp_path, mode)
-    wait_for(lambda: process.training.state != "running")
+    wait_until(lambda: process.training.state != "running")
     training = process.training
     assert training.state == state
     assert "fullconv: preparing" in training.lines
@@ -419,18 +415,32 @@ def test_a_training_ends_with_its_state(tmp_path: Path, mode: str, state: str) -
     assert process.training.state in ("cancelled", "done", "failed")
 
 
+def test_a_model_that_cannot_be_taken_ends_the_training_all_the_same(tmp_path: Path) -> None:
+    process, _, _ = run_training(tmp_path, "model")
+
+    def fail(model: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    process._on_model = fail
+    wait_until(lambda: process.training.state != "running")
+    assert process.training.state == "failed"
+    assert "No space left on device" in process.training.message
+    process.start()  # the next one is possible
+    process.close()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are looked up by POSIX")
 def test_a_cancelled_training_leaves_no_process(tmp_path: Path) -> None:
     process, _, models = run_training(tmp_path, "wait")
     child = tmp_path / "runs" / "run-1" / "child"
-    wait_for(lambda: child.is_file() and child.read_text())
+    wait_until(lambda: child.is_file() and child.read_text())
     with refuses("training-runs"):
         process.start()
     assert process.cancel()
-    wait_for(lambda: process.training.state == "cancelled")
+    wait_until(lambda: process.training.state == "cancelled")
     assert not models
     stat = Path(f"/proc/{child.read_text()}/stat")
-    wait_for(lambda: not stat.exists() or " Z " in stat.read_text())
+    wait_until(lambda: not stat.exists() or " Z " in stat.read_text())
     assert not process.cancel()
 
 
@@ -439,6 +449,39 @@ def test_a_training_needs_labels(served: Any) -> None:
     assert page.json("/training")["state"] == "idle"
     assert page.post("/training", {}).error == (409, "too-few-labelled")
     assert page.client.request("DELETE", "/api/training").json["state"] == "idle"
+
+
+def test_a_training_waits_for_no_mask_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with label_server(make_photos(tmp_path / "photos"), names=["dark", "bright"]) as (page, server):
+        with monkeypatch.context() as patch:
+            patch.setattr("fullconv.label.store.store.write_mask", fail)
+            for id in page.ids().values():
+                page.stroke(id, 0, LEFT)
+            with refuses("masks-not-written"):
+                server.start_training()
+        assert "No space left on device" in caplog.text
+        assert server.store.flush(), "they are tried again"
+        assert len(list((server.store.data / "masks").iterdir())) == 3
+
+
+def test_an_image_that_asks_for_a_new_order_while_images_are_ranked_is_heard(tmp_path: Path) -> None:
+    with label_server(make_photos(tmp_path / "photos")) as (_, server):
+        work, calls = server.work, []
+
+        def rank() -> None:
+            calls.append(1)
+            work._unranked = len(calls) == 1
+
+        work._rank_all = rank  # type: ignore[method-assign]
+        work._unranked = True
+        work._rank()
+        work._rank()
+        assert len(calls) >= 2
 
 
 # Processes

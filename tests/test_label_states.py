@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,12 +55,15 @@ def test_a_list_that_cannot_be_read_can_be_tried_again(browser: Browser) -> None
 
 def test_a_slow_list_and_slow_tiles_are_waited_for(browser: Browser) -> None:
     fake = Fake(draw_scenes(1))
-    fake.mood |= {"/api/images/p0/photo": 1.2, "/api/project": 0.8}
+    listed, shown = threading.Event(), threading.Event()
+    fake.mood |= {"/api/images/p0/photo": shown, "/api/project": listed}
     with page(browser, fake) as tab:
         tab.open()
         tab.wait_for_text("message", "Opening the images")
+        listed.set()
         tab.page.wait_for_selector("#message", state="hidden")
         tab.page.wait_for_selector("#busy", state="visible")
+        shown.set()
         tab.page.wait_for_selector("#busy", state="hidden")
         wait_until(lambda: len(np.unique(tab.pixels())) > 50, "the photo")
 

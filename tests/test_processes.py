@@ -113,12 +113,12 @@ def source(kind: str, run: Path) -> tuple[str, Any]:
 
 
 def run_script(tmp_path: Path, text: str, kind: str, run: Path, *arguments: str) -> str:
-    """Run a script in a process that has all its threads; it fails after two minutes."""
+    """Run a script in a process that has all its threads; it fails after five minutes."""
     script = tmp_path / "script.py"
     write_text(script, text)
     model, backend = source(kind, run)
     command = [sys.executable, str(script), model, backend or "", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -95,16 +95,16 @@ def test_a_training_of_some_seconds_keeps_its_plan_and_resumes_to_the_same_weigh
 ) -> None:
     """The steps are not a multiple of an epoch; a resumed run does not measure again."""
     caplog.set_level("INFO", "fullconv")
-    measured = [1.0]
+    measured = [10.0]
     monkeypatch.setattr("fullconv.training.train.measure_step", lambda *_: measured.pop())
-    timed = job(minutes=0.2)
+    timed = job(minutes=2)
     with monkeypatch.context() as patch:
         stop_at(3, patch)
         with refuses("stopped-by-signal", "step 3"):
             train(data, timed, tmp_path / "run")
     state, _ = load_state(tmp_path / "run" / "last.ckpt")
     assert 3 < state.total <= 11
-    assert f"{state.total} steps fit into 0.2 minutes" in caplog.text
+    assert f"{state.total} steps fit into 2 minutes" in caplog.text
     stored = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert stored["schedule"] == {"steps": state.total, "every": state.every}
     train(data, timed, tmp_path / "run", resume=True)
@@ -113,17 +113,17 @@ def test_a_training_of_some_seconds_keeps_its_plan_and_resumes_to_the_same_weigh
 
     same = SimpleNamespace(steps=state.total, every=state.every)
     monkeypatch.setattr("fullconv.training.train.schedule_by_minutes", lambda *_: same)
-    measured.append(1.0)
+    measured.append(10.0)
     train(data, timed, tmp_path / "whole")
     assert_same_end(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_measured_step_has_loading_and_optimizer_and_the_choice_says_the_time(data: DataSet, tmp_path: Path) -> None:
-    options = TrainingOptions("digits", minutes=0.1, batch=2, crop=64)
+    options = TrainingOptions("digits", minutes=0.3, batch=2, crop=64)
     timed = make_job(data, options)
-    assert [choice.value for choice in timed.choices if choice.name == "epochs"] == ["those of 0.1 minutes"]
+    assert [choice.value for choice in timed.choices if choice.name == "epochs"] == ["those of 0.3 minutes"]
     result = train(data, timed, tmp_path)
-    assert 0.5 < result.seconds < 60
+    assert 0.5 < result.seconds < 180
     assert len(rows(tmp_path)) >= 1
 
 

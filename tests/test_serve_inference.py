@@ -15,6 +15,7 @@ from fullconv.runtime.models import model_path
 from fullconv.runtime.runner import Runner
 from fullconv.serve import ServeOptions, inference, make_service
 from fullconv.serve.service import Service
+from waiting import wait_until
 from web_server import Client, serving
 
 triton = pytest.importorskip("tritonclient.http")
@@ -32,8 +33,7 @@ def runner() -> Runner:
 def server(runner: Runner) -> Iterator[Client]:
     app = make_service(Service(lambda: runner, "street", ServeOptions(max_pixels=100_000)), token=TOKEN)
     with serving(app, TOKEN) as client:
-        while client.get("/readyz").status != 200:
-            pass
+        wait_until(lambda: client.get("/readyz").status == 200)
         yield client
 
 
@@ -161,8 +161,7 @@ def test_json_and_numbers_are_bounded(server: Client, monkeypatch: pytest.Monkey
 def test_a_server_that_is_full_refuses_before_it_reads(runner: Runner) -> None:
     service = Service(lambda: runner, "street", ServeOptions(workers=1, queue=1))
     with serving(make_service(service)) as client:
-        while client.get("/readyz").status != 200:
-            pass
+        wait_until(lambda: client.get("/readyz").status == 200)
         service.pool.inside = 2
         assert client.post("/v2/models/street/infer", b"{}").error == (429, "too-many-requests")
         service.pool.inside = 0

@@ -26,6 +26,7 @@ from fullconv.serve import ServeOptions, make_service
 from fullconv.serve.brush import encode_brush
 from fullconv.serve.label_studio import KEY, add_label_studio
 from fullconv.serve.service import Service
+from waiting import wait_until
 from web_server import Client, serving
 
 CONFIG = """<View><Image name="photo" value="$image"/><BrushLabels name="tag" toName="photo">
@@ -97,8 +98,7 @@ def client(runner: Runner, studio: tuple[str, Path], monkeypatch: pytest.MonkeyP
     app = make_service(service)
     add_label_studio(app, service, "/studio", studio[0])
     with serving(app) as client:
-        while client.get("/studio/health").status != 200:
-            pass
+        wait_until(lambda: client.get("/studio/health").status == 200)
         yield client
         assert list(service.folder.iterdir()) == []
 
@@ -180,8 +180,7 @@ def test_setup_health_and_webhook(client: Client) -> None:
 def test_basic_authentication_has_the_token_as_its_password(runner: Runner) -> None:
     token = "a-long-token"
     with serving(make_service(Service(lambda: runner, "street", ServeOptions()), token=token)) as client:
-        while client.get("/readyz").status != 200:
-            pass
+        wait_until(lambda: client.get("/readyz").status == 200)
         for user in ("", "label-studio"):
             value = base64.b64encode(f"{user}:{token}".encode()).decode()
             assert client.get("/model", Authorization=f"Basic {value}").status == 200

@@ -151,9 +151,12 @@ def test_a_run_stopped_during_validation_resumes_to_the_same_weights(
 
 
 COMMAND = (
-    "import sys, time, fullconv.training.task as t, fullconv.cli.app as c\n"
+    "import os, time, fullconv.training.task as t, fullconv.cli.app as c\n"
     "step = t.SegmentationTask.training_step\n"
-    "def slow(*a):\n    time.sleep(0.15)\n    return step(*a)\n"
+    "def slow(task, *a):\n"
+    "    time.sleep(0.15)\n"
+    "    while task.step >= 6 and not os.path.exists(os.environ['GO']): time.sleep(0.05)\n"
+    "    return step(task, *a)\n"
     "t.SegmentationTask.training_step = slow\n"
     "c.main()\n"
 )
@@ -165,11 +168,12 @@ def test_a_killed_run_resumes_to_the_same_weights(data: Path, whole: Path, tmp_p
     values = [f"--set={name}={value}" for name, value in {**TINY, "save_minutes": 0.0}.items()]
     command = [sys.executable, "-c", COMMAND, "train", str(data), "--model=digits", "--weights=none", "--stride=8"]
     command += [*values, f"--out={out}", "--resume"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    go = tmp_path / "go"  # before it is there, no run comes to its end
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GO": str(go)}
     last_step = -1
     for _ in range(2):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
             if (out / "last.ckpt").exists() and load_state(out / "last.ckpt")[0].step > last_step + 1:
@@ -179,6 +183,7 @@ def test_a_killed_run_resumes_to_the_same_weights(data: Path, whole: Path, tmp_p
         step = load_state(out / "last.ckpt")[0].step
         assert step > last_step
         last_step = step
+    go.touch()
     subprocess.run(command, check=True, capture_output=True, env=environment)
     suffixes = {".ckpt", ".safetensors", ".csv", ".png", ".html", ".json", ".yaml"}
     assert {path.suffix for path in out.iterdir()} <= suffixes
@@ -193,14 +198,16 @@ def test_a_signal_to_all_processes_of_a_run_saves_it(data: Path, whole: Path, tm
     values = [f"--set={name}={value}" for name, value in {**TINY, "save_minutes": 0.0, "workers": 2}.items()]
     command = [sys.executable, "-c", COMMAND, "train", str(data), "--model=digits", "--weights=none", "--stride=8"]
     command += [*values, f"--out={out}", "--resume"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    go = tmp_path / "go"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GO": str(go)}
     output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, env=environment, start_new_session=True, **output)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (out / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, number)
-    text, _ = process.communicate(timeout=120)
+    go.touch()
+    text, _ = process.communicate(timeout=300)
     assert f"stopped by {number.name} at step" in text.replace("\n", " "), text
     assert process.returncode == 130
     subprocess.run(command, check=True, capture_output=True, env=environment)

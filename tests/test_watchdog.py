@@ -27,6 +27,9 @@ sys.argv = ["fullconv"]
 app.main()
 """
 
+SOON = 15
+"""Seconds. The watchdog needs 2, and without it nothing ends; other work may run on the machine."""
+
 ENDLESS = "mutex = ctypes.create_string_buffer(64); [ctypes.CDLL(None).pthread_mutex_lock(mutex) for _ in range(2)]"
 
 
@@ -40,7 +43,7 @@ def stop(process, number):
     began = time.monotonic()
     process.send_signal(number)
     try:
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=120)
     finally:
         process.kill()
     return time.monotonic() - began, output + errors
@@ -52,15 +55,14 @@ def test_a_call_that_never_returns_is_ended(number):
     assert process.stdout.readline() == "ready\n"
     seconds, text = stop(process, number)
     assert process.returncode == 130, text
-    assert seconds < 3
+    assert seconds < SOON
     assert f"stopped by {number.name} during a long computation" in text
 
 
 def test_a_handler_that_runs_has_all_its_time():
-    process = start(
-        "-c", COMMAND.format("try: time.sleep(60)\n    finally: time.sleep(3); print('cleaned', flush=True)")
-    )
-    assert process.stdout.readline() == "ready\n"
+    body = "try: print('inside', flush=True); time.sleep(600)\n    finally: time.sleep(3); print('cleaned', flush=True)"
+    process = start("-c", COMMAND.format(body))
+    assert [process.stdout.readline() for _ in range(2)] == ["ready\n", "inside\n"]
     seconds, text = stop(process, signal.SIGINT)
     assert process.returncode == 130
     assert "cleaned" in text
@@ -87,7 +89,7 @@ def test_a_training_has_time_to_save_unless_a_second_signal_comes():
     assert process.poll() is None
     seconds, text = stop(process, signal.SIGTERM)
     assert process.returncode == 130, text
-    assert seconds < 3
+    assert seconds < SOON
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
@@ -127,4 +129,4 @@ def test_a_network_with_an_endless_loop_is_ended(tmp_path, backend):
     assert process.poll() is None, process.communicate()
     seconds, text = stop(process, signal.SIGINT)
     assert process.returncode == 130, text
-    assert seconds < 3
+    assert seconds < SOON

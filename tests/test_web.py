@@ -24,6 +24,7 @@ from fullconv.web.app import Done
 from fullconv.web.limits import BodyTimes
 from fullconv.web.protocol import MAX_HEADERS, Connection
 from refusals import refuses
+from waiting import wait_until
 from web_server import Client, serving
 
 TOKEN = "a token"
@@ -57,12 +58,15 @@ def make_example(**options: Any) -> FastAPI:
     return app
 
 
-def read_log(caplog: pytest.LogCaptureFixture, count: int) -> list[dict[str, Any]]:
-    """Return the events; a request is logged after its answer."""
-    end = time.monotonic() + 10
-    while len(caplog.records) < count and time.monotonic() < end:
-        time.sleep(0.02)
-    return [json.loads(record.getMessage()) for record in caplog.records]
+def read_log(caplog: pytest.LogCaptureFixture, count: int, *paths: str) -> list[dict[str, Any]]:
+    """Return the events of requests for some paths. A request is logged after its answer, perhaps in the next test."""
+
+    def read() -> list[dict[str, Any]]:
+        events = [json.loads(record.getMessage()) for record in caplog.records]
+        return [event for event in events if event.get("path") in paths]
+
+    wait_until(lambda: len(read()) >= count, f"{count} events")
+    return read()
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +102,7 @@ def test_unforeseen_errors_are_described_in_the_log_only(
 ) -> None:
     with caplog.at_level(logging.INFO, "fullconv.web"):
         answer = client.get(f"/fail/{kind}")
-        (line,) = read_log(caplog, 1)
+        (line,) = read_log(caplog, 1, f"/fail/{kind}")
     assert answer.error == (500, "internal")
     assert b"secret" not in answer.content
     assert answer.headers["x-request-id"] in answer.json["message"]
@@ -235,8 +239,8 @@ def test_what_is_not_http_gets_an_error(client: Client, data: bytes) -> None:
 
 def test_a_body_that_ends_early_is_no_failure_of_the_server(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "fullconv.web"):
-        client.raw(b"POST /size HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc", half_close=True)
-        assert [event["level"] for event in read_log(caplog, 1)] == ["info"]
+        client.raw(b"POST /size?early HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc", half_close=True)
+        assert [event["level"] for event in read_log(caplog, 1, "/size")] == ["info"]
 
 
 def test_request_ids_of_proxies_are_kept_if_they_are_plain(client: Client) -> None:
@@ -251,9 +255,9 @@ def test_request_ids_of_proxies_are_kept_if_they_are_plain(client: Client) -> No
 def test_each_request_is_one_line_of_json(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "fullconv.web"):
         client.post("/size?a=secret", b"abc")
-        read_log(caplog, 1)
+        read_log(caplog, 1, "/size")
         client.get("/a%0Ab%E2%80%AE")
-        first, second = read_log(caplog, 2)
+        first, second = read_log(caplog, 2, "/size", "/a\nb\u202e")
     assert {"time", "level", "event", "request", "method", "path", "status", "ms", "received", "sent", "client"} == set(
         first
     )
