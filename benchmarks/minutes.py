@@ -25,20 +25,22 @@ def minutes_to(goal: float, curve: list[tuple[float, float]]) -> float | None:
     """Return when a curve first reaches a goal; None if it never does."""
     before, low = 0.0, 0.0
     for minutes, score in curve:
+        if score >= goal and score == low:
+            return minutes
         if score >= goal:
             return before + (minutes - before) * (goal - low) / (score - low)
         before, low = minutes, score
     return None
 
 
-def make_table(curves: dict[str, list[tuple[float, float]]], share: float) -> str:
-    """Return a Markdown table with a row for each run."""
-    first = share * next(iter(curves.values()))[-1][1]
+def make_table(curves: list[tuple[str, list[tuple[float, float]]]], share: float) -> str:
+    """Return a Markdown table with a row for each run, from names and curves."""
+    first = share * curves[0][1][-1][1]
     lines = [
         f"| run | minutes | final mIoU | minutes to {share:g} of it | minutes to {100 * first:.1f} |",
         "|---|---:|---:|---:|---:|",
     ]
-    for name, curve in curves.items():
+    for name, curve in curves:
         minutes, final = curve[-1]
         reached = (minutes_to(goal, curve) for goal in (share * final, first))
         times = " | ".join("not reached" if one is None else f"{one:.1f}" for one in reached)
@@ -52,7 +54,10 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--share", type=float, default=0.95)
     options = parser.parse_args()
-    print(make_table({run.name: read_curve(run) for run in options.runs}, options.share))
+    curves = [(str(run), read_curve(run)) for run in options.runs]
+    if empty := [name for name, curve in curves if not curve]:
+        raise SystemExit(f"{empty[0]} has no validation yet")
+    print(make_table(curves, options.share))
 
 
 if __name__ == "__main__":

@@ -82,6 +82,7 @@ def replay(data: Path, id: str, size: tuple[int, int]) -> UInt8:
 def paint_until_killed(page: Page, ids: list[str], process: Popen[str], seed: int) -> list[Answer]:
     """Paint with two tabs; kill the server a moment after some answer, and return all answers."""
     answers: list[Answer] = []
+    killing: list[bool] = []
     chance = np.random.default_rng(seed)
     last, moment = int(chance.integers(4, MOST_ANSWERS)), float(chance.uniform(0, 0.02))
     failures: list[BaseException] = []
@@ -99,7 +100,8 @@ def paint_until_killed(page: Page, ids: list[str], process: Popen[str], seed: in
                     answer = tab.move(id, what)
                 if answer["stroke"] is not None:
                     answers.append((id, what, answer["stroke"]))
-                if len(answers) == last:
+                if len(answers) >= last and not killing:
+                    killing.append(True)
                     threading.Timer(moment, process.kill).start()
         except (OSError, http.client.HTTPException):
             return

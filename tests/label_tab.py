@@ -96,13 +96,14 @@ class Tab:
 
     def settle(self) -> None:
         """Wait until the canvas shows everything that was asked for."""
-        while True:
+        for _ in range(100):
             wait_until(lambda: self.text("saved") == "Saved", "everything saved")
             self.page.wait_for_timeout(200)
             wait_until(self._is_loaded, "the tiles")
             self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
             if not self.loading and self.text("saved") == "Saved":
                 return
+        raise AssertionError("the canvas does not settle")
 
     def _is_loaded(self) -> bool:
         self.page.wait_for_timeout(20)  # events of requests arrive while the page is waited for

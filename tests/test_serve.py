@@ -283,13 +283,20 @@ def test_a_thread_that_cannot_start_takes_no_place(runner: Runner, monkeypatch: 
     with serving(make_service(service)) as client:
         wait_until(lambda: client.get("/readyz").status == 200)
 
-        def fail(*_: object) -> None:
-            raise RuntimeError("can't start new thread")
+        started = threading.Thread.start
+
+        def fail(thread: threading.Thread) -> None:
+            if thread.name.startswith("predict"):
+                raise RuntimeError("can't start new thread")
+            started(thread)
 
         with monkeypatch.context() as patch:
-            patch.setattr(service.pool._threads, "submit", fail)
-            assert [client.post("/predict", png()).status for _ in range(3)] == [500] * 3
+            patch.setattr(threading.Thread, "start", fail)
+            assert [client.post("/predict", png()).status for _ in range(4)] == [500] * 4
+        computed = client.get("/metrics").content
         assert client.post("/predict", png()).status == 200
+        assert service.pool.inside == 0
+        assert b"fullconv_predictions_inside 0.0" in computed
 
 
 def test_a_full_queue_is_answered_at_once() -> None:

@@ -26,6 +26,7 @@ from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import write_digit_dataset
 from fullconv.errors import DataError
 from fullconv.evaluation.evaluate import evaluate
+from fullconv.files import write_text
 from fullconv.images import write_label_map
 from fullconv.net.checkpoint import load_net
 from fullconv.net.fcn.network import build
@@ -155,7 +156,7 @@ COMMAND = (
     "step = t.SegmentationTask.training_step\n"
     "def slow(task, *a):\n"
     "    time.sleep(0.15)\n"
-    "    while task.step >= 6 and not os.path.exists(os.environ['GO']): time.sleep(0.05)\n"
+    "    while task.step >= int(open(os.environ['GO']).read()): time.sleep(0.05)\n"
     "    return step(task, *a)\n"
     "t.SegmentationTask.training_step = slow\n"
     "c.main()\n"
@@ -168,10 +169,11 @@ def test_a_killed_run_resumes_to_the_same_weights(data: Path, whole: Path, tmp_p
     values = [f"--set={name}={value}" for name, value in {**TINY, "save_minutes": 0.0}.items()]
     command = [sys.executable, "-c", COMMAND, "train", str(data), "--model=digits", "--weights=none", "--stride=8"]
     command += [*values, f"--out={out}", "--resume"]
-    go = tmp_path / "go"  # before it is there, no run comes to its end
+    go = tmp_path / "go"  # the step before which a run waits, so that it does not end before it is killed
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GO": str(go)}
     last_step = -1
-    for _ in range(2):
+    for most in (3, 6):
+        write_text(go, str(most))
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
         deadline = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < deadline:
@@ -183,7 +185,7 @@ def test_a_killed_run_resumes_to_the_same_weights(data: Path, whole: Path, tmp_p
         step = load_state(out / "last.ckpt")[0].step
         assert step > last_step
         last_step = step
-    go.touch()
+    write_text(go, "99")
     subprocess.run(command, check=True, capture_output=True, env=environment)
     suffixes = {".ckpt", ".safetensors", ".csv", ".png", ".html", ".json", ".yaml"}
     assert {path.suffix for path in out.iterdir()} <= suffixes
@@ -199,6 +201,7 @@ def test_a_signal_to_all_processes_of_a_run_saves_it(data: Path, whole: Path, tm
     command = [sys.executable, "-c", COMMAND, "train", str(data), "--model=digits", "--weights=none", "--stride=8"]
     command += [*values, f"--out={out}", "--resume"]
     go = tmp_path / "go"
+    write_text(go, "6")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GO": str(go)}
     output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, env=environment, start_new_session=True, **output)
@@ -206,7 +209,7 @@ def test_a_signal_to_all_processes_of_a_run_saves_it(data: Path, whole: Path, tm
     while not (out / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, number)
-    go.touch()
+    write_text(go, "99")
     text, _ = process.communicate(timeout=300)
     assert f"stopped by {number.name} at step" in text.replace("\n", " "), text
     assert process.returncode == 130

@@ -6,6 +6,10 @@ BLAS of NumPy, oneDNN in torch, GDAL and Python's imports have such locks. So a 
 
 from __future__ import annotations
 
+# The hooks of logging and of thread pools run after ours at a fork, because they are older: a native call may log.
+import concurrent.futures.thread  # noqa: F401
+import ctypes
+import logging  # noqa: F401
 import os
 import threading
 import time
@@ -96,7 +100,8 @@ class _Gate:
 
     def start_anew(self) -> None:
         """Forget the other threads, in a forked child."""
-        self.door, self.locks, self.own.held = threading.RLock(), WeakSet[Any](), []
+        self.door, self.locks = threading.RLock(), WeakSet[Any]()
+        self.own.held, self.own.until = [], None
         if (mine := getattr(self.own, "lock", None)) is not None:
             self.locks.add(mine)
 
@@ -114,7 +119,7 @@ class _Gate:
 
     def close(self) -> None:
         """Wait until no other thread is in a native call; begin none until `open`."""
-        until = time.monotonic() + PATIENCE
+        until = self.own.until = getattr(self.own, "until", None) or time.monotonic() + PATIENCE
         _take(self.door, until)
         mine = getattr(self.own, "lock", None)
         self.own.held = [lock for lock in self.locks if lock is not mine]
@@ -123,6 +128,7 @@ class _Gate:
 
     def open(self) -> None:
         """Let native calls begin again."""
+        self.own.until = None
         for lock in (*getattr(self.own, "held", ()), self.door):
             while lock._is_owned():
                 with suppress(BaseException):
@@ -154,8 +160,6 @@ def _after_fork_in_child() -> None:
     ONNX Runtime's destructors wait for a thread of the parent, so a child that ends with `sys.exit`, as those of
     gunicorn do, would hang. Children of multiprocessing always end without destructors.
     """
-    import ctypes
-
     _gate.start_anew()
     guards = list(_ALL)
     for guard in guards:

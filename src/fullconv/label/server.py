@@ -192,7 +192,8 @@ class Server:
         """Train on what is painted now. Raises FullconvError, in one sentence, if that is impossible."""
         need_torch()
         if not self.store.flush():
-            message = "some masks cannot be written, and the training would miss them; free space on the disk of DATA"
+            failure = self.store.failure or "not all masks are written yet"
+            message = f"{failure}; a training would miss these labels: try again when they are written"
             raise FullconvError(message, code="masks-not-written")
         count = sum(self.store.painted(id) > 0 for id in self.store.photos)
         if count < 2:

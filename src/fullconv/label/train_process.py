@@ -154,11 +154,11 @@ class TrainProcess:
         try:
             training = self._finish(process.returncode, run)
         except Exception as error:  # a full disk, for example
-            reason = describe_failure(run, error)
-            training = Training("failed", f"The model of the training cannot be taken: {reason}")
-        with self._lock:
-            self._process = None
-        self._change(training)
+            message = f"The model of the training cannot be taken: {describe_failure(run, error)}"
+            training = replace(self._training, state="failed", message=message)
+        with self._lock:  # together: from now on another one can start
+            self._process, self._training = None, training
+        self._on_change(self.training)
 
     def _read_lines(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -57,13 +58,21 @@ class Pool:
             on_done()
             raise
         loop = asyncio.get_running_loop()
-        self._stop_timer()
+        is_dropped = threading.Event()
+
+        def compute() -> T:
+            if is_dropped.is_set():  # the pool had put it into its queue before it failed
+                raise CancelledError
+            return self._measure(work)
+
         try:
-            future = self._threads.submit(self._measure, work)
+            future = self._threads.submit(compute)
         except BaseException:  # no more threads can be started, or the server stops
+            is_dropped.set()
             on_done()
             raise
         self.inside += 1
+        self._stop_timer()
 
         def finish(_: Future[T]) -> None:
             on_done()

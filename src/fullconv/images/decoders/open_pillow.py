@@ -75,30 +75,37 @@ class _GlobalSettings:
     """Pillow's pixel limit and Python's warning filters: changed while any thread reads, and then as before."""
 
     def __init__(self) -> None:
-        self._lock, self._users, self._changes = threading.Lock(), 0, ExitStack()
+        self._lock, self._changes, self._are_changed = threading.RLock(), ExitStack(), False
+        self._users: set[object] = set()
 
     @contextmanager
     def changed(self) -> Iterator[None]:
         """Have no pixel limit and no warnings, in all threads, until the block ends."""
-        with self._lock:
-            if not self._users:
-                self._changes.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-                self._changes.enter_context(warnings.catch_warnings())
-                warnings.simplefilter("ignore")
-                Image.MAX_IMAGE_PIXELS = None
-            self._users += 1
+        user = object()
         try:
+            with self._lock:
+                self._users.add(user)
+                if not self._are_changed:
+                    self._are_changed = True
+                    self._changes.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                    self._changes.enter_context(warnings.catch_warnings())
+                    warnings.simplefilter("ignore")
+                    Image.MAX_IMAGE_PIXELS = None
             yield
         finally:
             with self._lock:
-                self._users = max(0, self._users - 1)
+                self._users.discard(user)
                 if not self._users:
-                    self._changes.close()
+                    self._restore()
 
     def start_anew(self) -> None:
         """Undo in a forked child what the parent's threads were about to undo."""
-        self._lock, self._users = threading.Lock(), 0
+        self._lock, self._users = threading.RLock(), set()
+        self._restore()
+
+    def _restore(self) -> None:
         self._changes.close()
+        self._are_changed = False
 
 
 _settings = _GlobalSettings()

@@ -68,7 +68,7 @@ class Store:
         self._locks = {id: threading.RLock() for id in self.photos}
         self._lock = threading.RLock()
         self._dirty: dict[str, float] = {}
-        self._failed: set[str] = set()
+        self._failed: dict[str, str] = {}
         self._writing = ""
         self._wake = threading.Condition(threading.Lock())
         self._stopped = False
@@ -193,7 +193,10 @@ class Store:
             self._wake.notify_all()
 
     def flush(self, timeout: float = 600.0) -> bool:
-        """Wait until all masks are on the disk; return whether they are. Those that failed are tried once more."""
+        """Wait until all masks are on the disk; return whether they are. Those that failed are tried once more.
+
+        Images and strokes that cannot be read do not count: their masks stay as they are.
+        """
         with self._wake:
             for id in (*self._dirty, *self._failed):
                 self._dirty[id] = 0.0
@@ -201,6 +204,12 @@ class Store:
             self._wake.notify_all()
             written = self._wake.wait_for(lambda: not self._dirty and not self._writing, timeout)
             return written and not self._failed
+
+    @property
+    def failure(self) -> str:
+        """Why a mask could not be written; empty if all could."""
+        with self._wake:
+            return next(iter(self._failed.values()), "")
 
     @contextmanager
     def _opened(self, id: str) -> Iterator[_Open]:
@@ -275,9 +284,11 @@ class Store:
             try:
                 self._write_mask(self.photos[due])
             except Exception as error:  # one image never stops the others
-                logger.warning(f"the mask of {self.photos[due].name} is not written: {error}")
-                with self._wake:
-                    self._failed.add(due)
+                failure = f"the mask of {self.photos[due].name} is not written: {error}"
+                logger.warning(failure)
+                if not isinstance(error, DataError):
+                    with self._wake:
+                        self._failed[due] = failure
             with self._wake:
                 self._writing = ""
                 self._wake.notify_all()
