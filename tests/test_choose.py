@@ -64,7 +64,7 @@ def statistics(images: int, share: float = 0.5, width: int | None = 20) -> DataS
     return DataSetStatistics(images, ("a", "b"), (round(1000 * share), round(1000 * (1 - share))), (64, width))
 
 
-@pytest.mark.parametrize(("width", "stride"), [(3, "4"), (8, "4"), (15, "4"), (16, "8"), (60, "8"), (None, "8")])
+@pytest.mark.parametrize(("width", "stride"), [(3, "4"), (8, "4"), (23, "4"), (24, "8"), (60, "8"), (None, "8")])
 def test_thin_objects_give_a_stride_of_4(width, stride):
     assert choose_stride(statistics(10, width=width)).value == stride
 
