@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import fullconv
@@ -43,15 +44,18 @@ import numpy as np
 import fullconv
 
 model = fullconv.load(sys.argv[1], sys.argv[2] or None)
-image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+busy, forks = map(int, sys.argv[3:5])
+image = sys.argv[5] if sys.argv[5:] else np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
 expected = model.predict(image).label_map
-if sys.argv[3] == "busy":
-    def work():
-        while True:
-            model.predict(image)
+
+def work():
+    while True:
+        model.predict(image)
+
+for _ in range(busy):
     threading.Thread(target=work, daemon=True).start()
-    time.sleep(0.1)
-for _ in range(3):
+time.sleep(0.1)
+for _ in range(forks):
     child = os.fork()
     if not child:
         same = np.array_equal(model.predict(image).label_map, expected)
@@ -134,13 +138,21 @@ def test_threads_share_a_model(kind: str, run: Path) -> None:
 @FORKS
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_forked_child_predicts_and_ends(kind: str, run: Path, tmp_path: Path) -> None:
-    assert "same labels" in run_script(tmp_path, FORKED, kind, run, "idle")
+    assert "same labels" in run_script(tmp_path, FORKED, kind, run, "0", "3")
 
 
 @FORKS
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_process_forks_while_another_thread_predicts(kind: str, run: Path, tmp_path: Path) -> None:
-    assert "same labels" in run_script(tmp_path, FORKED, kind, run, "busy")
+    assert "same labels" in run_script(tmp_path, FORKED, kind, run, "1", "3")
+
+
+@FORKS
+@pytest.mark.parametrize("suffix", ["tif", "png", "jpg"])
+def test_children_of_a_busy_process_label_files(suffix: str, run: Path, tmp_path: Path) -> None:
+    image = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise(240, 320)).save(image)
+    assert "same labels" in run_script(tmp_path, FORKED, "bundled", run, "2", "12", str(image))
 
 
 @pytest.mark.parametrize("kind", ["bundled", "run"])

@@ -13,7 +13,7 @@ import logging  # noqa: F401
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Generic, Self, TypeVar, overload
 from weakref import WeakSet
@@ -87,6 +87,14 @@ class lazy_property(Generic[T]):
 _ALL: WeakSet[ForkSafe[Any]] = WeakSet()
 
 
+class _Own(threading.local):
+    """What the gate knows of a thread: its lock, and while it forks, the locks that it takes and its deadline."""
+
+    lock: Any = None
+    held: Sequence[Any] = ()
+    until: float | None = None
+
+
 class _Gate:
     """A lock for each thread that makes native calls; a fork takes them all, and the door to new calls.
 
@@ -95,19 +103,19 @@ class _Gate:
     """
 
     def __init__(self) -> None:
-        self.own = threading.local()
+        self.own = _Own()
         self.start_anew()
 
     def start_anew(self) -> None:
         """Forget the other threads, in a forked child."""
         self.door, self.locks = threading.RLock(), WeakSet[Any]()
-        self.own.held, self.own.until = [], None
-        if (mine := getattr(self.own, "lock", None)) is not None:
-            self.locks.add(mine)
+        self.own.held, self.own.until = (), None
+        if self.own.lock is not None:
+            self.locks.add(self.own.lock)
 
     def enter(self) -> AbstractContextManager[object]:
         """Return this thread's lock, for a `with`, when no fork waits."""
-        lock: Any = getattr(self.own, "lock", None)
+        lock: Any = self.own.lock
         if lock is not None and lock._is_owned():
             return lock  # type: ignore[no-any-return]
         with self.door:
@@ -119,17 +127,16 @@ class _Gate:
 
     def close(self) -> None:
         """Wait until no other thread is in a native call; begin none until `open`."""
-        until = self.own.until = getattr(self.own, "until", None) or time.monotonic() + PATIENCE
+        until = self.own.until = self.own.until or time.monotonic() + PATIENCE
         _take(self.door, until)
-        mine = getattr(self.own, "lock", None)
-        self.own.held = [lock for lock in self.locks if lock is not mine]
+        self.own.held = [lock for lock in self.locks if lock is not self.own.lock]
         for lock in self.own.held:
             _take(lock, until)
 
     def open(self) -> None:
         """Let native calls begin again."""
         self.own.until = None
-        for lock in (*getattr(self.own, "held", ()), self.door):
+        for lock in (*self.own.held, self.door):
             while lock._is_owned():
                 with suppress(BaseException):
                     lock.release()

@@ -77,9 +77,12 @@ def say(text: str) -> None:
         print(make_visible(text, lines=True), file=sys.stderr, flush=True)
 
 
-def emit(text: str = "") -> None:
-    """Print a line of the results to stdout; control characters in names are shown as escapes."""
-    print(make_visible(text, lines=True))
+def emit(text: str = "", *, flush: bool = False) -> None:
+    """Print a line of the results to stdout; control characters in names are shown as escapes.
+
+    `flush` is for a line that must arrive in a pipe before the command ends.
+    """
+    print(make_visible(text, lines=True), flush=flush)
 
 
 class _Stderr(logging.Handler):

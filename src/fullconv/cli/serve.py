@@ -108,12 +108,11 @@ def _check_prefix(prefix: str) -> str:
 
 
 def _print_address(address: str) -> None:
-    emit(address)
     import sys
 
+    emit(address, flush=True)
     if sys.stderr.isatty():  # elsewhere, stderr is a log of JSON lines
         say("open the address in a browser; Ctrl-C ends the service")
-    sys.stdout.flush()
 
 
 def _model_path(model: str) -> Path:

@@ -35,19 +35,19 @@ def load_runner(
     run a network with it.
     """
     _check_values(backend, device)
+    with native_call():
+        return _load(path, backend, code, spin, threads, device)
+
+
+def _load(
+    path: Path, backend: Backend | None, code: StrPath | None, spin: bool, threads: int | None, device: Device
+) -> Runner:
     exported = path.suffix.lower() == ".onnx"
     if not exported and path.is_file() and path.suffix.lower() != ".safetensors":
         raise ModelError(
             f"{path} is not a model; name a run folder, or a .safetensors or .onnx file", code="not-a-model"
         )
-    with native_call():
-        return _load(path, backend or ("onnx" if exported else "torch"), code, spin, threads, device)
-
-
-def _load(
-    path: Path, backend: Backend, code: StrPath | None, spin: bool, threads: int | None, device: Device
-) -> Runner:
-    exported = path.suffix.lower() == ".onnx"
+    backend = backend or ("onnx" if exported else "torch")
     if exported == (backend == "torch"):
         models = "a run folder or a .safetensors file" if backend == "torch" else "an .onnx file of fullconv export"
         raise UsageError(

@@ -64,7 +64,6 @@ def label(
     """
     need("serve", "fastapi", "uvicorn", "onnx")
     import secrets
-    import sys
     import webbrowser
     from contextlib import closing
 
@@ -86,8 +85,7 @@ def label(
         app = make_label_app(server, token)
 
         def show(address: str) -> None:
-            emit(f"{address}/#token={token}")
-            sys.stdout.flush()  # into a pipe, too
+            emit(f"{address}/#token={token}", flush=True)
             say(f"{len(store.photos)} images; labels go to {store.data}; Ctrl-C ends the session")
             if not no_browser and not webbrowser.open(f"{address}/#token={token}"):
                 say("no browser was found; open the address yourself")
