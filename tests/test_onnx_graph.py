@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,17 @@ import nets
 from fullconv.geometry.interpolation import Interpolation
 from fullconv.labels import LabelSet
 from fullconv.net.fcn.spec import NetSpec
-from fullconv.onnx_export.file import assemble, describe
+from fullconv.onnx_export.file import assemble, describe, take_gain
 from fullconv.onnx_graph.compose import compose
 from fullconv.onnx_graph.split import ScoreLayer, read_split
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.models import bundled, taps_path
 from fullconv.runtime.onnx import OnnxFile
+from fullconv.runtime.onnx_bytes.cut import read_for
 from refusals import refuses
+
+# isort: split
+import onnxruntime  # after fullconv, which switches its telemetry off
 
 
 class Described:
@@ -42,13 +47,14 @@ def export(spec: NetSpec, path: Path) -> nets.FCN:
 
 @pytest.mark.parametrize("name", ["street", "street-int8"])
 @pytest.mark.parametrize("size", [(1, 1), (97, 131), (160, 224)])
-def test_street_joined_with_its_own_score_layers_gives_its_logits_exactly(tmp_path: Path, name: str, size) -> None:
+def test_street_joined_with_its_own_score_layers_gives_its_logits(tmp_path: Path, name: str, size) -> None:
+    """Its two last convolutions become one, which adds in another order."""
     split = read_split(bundled(name))
     onnx.save(compose(split, split.scores, split.metadata), tmp_path / "joined.onnx")
     whole, joined = OnnxFile.load(bundled(name)), OnnxFile.load(tmp_path / "joined.onnx")
     batch = images(*size)
-    np.testing.assert_array_equal(joined.scores(batch), whole.scores(batch))
-    np.testing.assert_array_equal(joined.label_maps(batch), whole.label_maps(batch))
+    np.testing.assert_allclose(joined.scores(batch), whole.scores(batch), atol=2e-4)
+    assert np.mean(joined.label_maps(batch) != whole.label_maps(batch)) < 1e-3
     assert len(np.unique(whole.label_maps(batch))) > 1 or size == (1, 1)
 
 
@@ -141,3 +147,68 @@ def test_a_pixel_reads_each_tap_with_weights_that_sum_to_one_inside_the_image(sp
         assert (reading.weights.sum(1) <= 1 + 1e-6).all()
         if size > 90:
             assert reading.weights.sum(1)[size // 2] == pytest.approx(1)
+
+
+GRIDS = [
+    NetSpec("mobilenet_v2", 2, 4, decoder="refined", decoder_width=16, context=True, late="narrow"),
+    NetSpec("efficientnet_lite0", 2, 2, decoder="refined", decoder_width=16, late="short"),
+    NetSpec("resnet18", 2, 8),
+    NetSpec("vgg16", 2, 8),
+    NetSpec("squeezenet1_1", 2, 16),
+]
+
+
+@pytest.mark.parametrize("spec", GRIDS, ids=lambda spec: f"{spec.model}-{spec.stride}")
+def test_the_described_sizes_are_those_that_the_network_computes(tmp_path: Path, spec: NetSpec) -> None:
+    """Equal names of sizes mean equal sizes, and each name says the number of cells."""
+    export(spec, tmp_path / "net.onnx")
+    model = onnx.load(tmp_path / "net.onnx")
+    described = {info.name: info.type.tensor_type.shape.dim for info in model.graph.value_info}
+    assert len(described) > 2
+    inner = {output for node in model.graph.node for output in node.output}
+    names = ["padded", *(name for name in described if name in inner and name != "padded")]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+    del model.graph.value_info[:]
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for size in [(1, 2), (37, 64), (95, 130)]:
+        padded, *maps = session.run(names, {"images": images(*size)})
+        for name, array in zip(names, [padded, *maps], strict=True):
+            assert described[name][1].dim_value == array.shape[1], name
+            for dimension, cells, pixels in zip(described[name][2:], array.shape[2:], padded.shape[2:], strict=True):
+                offset, divisor = (int(part.replace("m", "-")) for part in dimension.dim_param.split("_")[1:])
+                assert cells == (pixels + offset) // divisor, (name, size)
+
+
+def test_a_refined_network_has_no_layers_that_only_copy(tmp_path: Path) -> None:
+    """ONNX Runtime adds all equal maps inside convolutions, and computes every resize in its blocked layout."""
+    export(GRIDS[0], tmp_path / "net.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 4
+    content = read_for(tmp_path / "net.onnx", "logits")
+    onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    if "Upsample" not in kinds and "ReorderInput" not in kinds:
+        pytest.skip("ONNX Runtime has no blocked layout on this processor")
+    assert (kinds["Resize"], kinds["Upsample"], kinds["Mul"], kinds["Pad"]) == (0, 3, 0, 0)
+    assert kinds["Add"] == 4, "the normalisation and the sizes of three maps"
+
+
+def test_the_gain_of_the_normalisation_stays_where_another_layer_reads_the_image(tmp_path: Path) -> None:
+    export(GRIDS[2], tmp_path / "net.onnx")
+    kinds = [node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node if node.name.startswith("before_")]
+    assert "Mul" not in kinds
+    body = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["padded"], ["a"]), onnx.helper.make_node("Conv", ["padded", "w"], ["b"])],
+        "body",
+        [],
+        [],
+        [onnx.numpy_helper.from_array(np.ones((2, 3, 1, 1), np.float32), "w")],
+    )
+    assert take_gain(body, [0.5, 0.5, 0.25]) == [0.5, 0.5, 0.25]
+    assert np.all(onnx.numpy_helper.to_array(body.initializer[0]) == 1)
+    del body.node[0]
+    assert take_gain(body, [0.5, 0.5, 0.25]) == [1 / 255] * 3
+    scaled = onnx.numpy_helper.to_array(body.initializer[0])[:, :, 0, 0]
+    np.testing.assert_allclose(scaled, [[2 / 255, 2 / 255, 4 / 255]] * 2, rtol=1e-6)

@@ -126,7 +126,7 @@ def test_labelling_starts_from_the_last_map_of_a_refined_network(tmp_path):
     net, path = lively(SPEC), tmp_path / "net.onnx"
     onnx.save(assemble(net, describe(net, Saved(SPEC, LABELS), {})), path)
     split = read_split(path)
-    assert [score.weight.shape for score in split.scores] == [(2, 8)]
+    assert [score.weight.shape for score in split.scores] == [(2, 16)]
     assert split.upsamplings == ()
     joined = tmp_path / "joined.onnx"
     onnx.save(compose(split, split.scores, split.metadata), joined)

@@ -7,10 +7,9 @@ from torch import nn
 
 from fullconv.net.fcn import refined
 from fullconv.net.fcn.refined import RefinedDecoder
-from fullconv.onnx_graph.build import Graph
-from fullconv.onnx_graph.refine import ConvWeights, Refinement, add_conv
+from fullconv.onnx_graph.refine import ConvWeights, Refinement
 
-__all__ = ["add_score", "read_refinement"]
+__all__ = ["read_refinement", "read_score"]
 
 
 def read_refinement(decoder: RefinedDecoder, skip: str) -> Refinement:
@@ -20,12 +19,10 @@ def read_refinement(decoder: RefinedDecoder, skip: str) -> Refinement:
     return _merge_norm(*layers.depthwise), _merge_norm(*layers.pointwise)
 
 
-def add_score(graph: Graph, features: str, score: nn.Conv2d) -> str:
-    """Add the score layer on the refined features; its result has a name that the quantizer leaves in float32."""
+def read_score(score: nn.Conv2d) -> ConvWeights:
+    """Return the score layer."""
     assert score.bias is not None
-    weights = ConvWeights(score.weight.detach().numpy(), score.bias.detach().numpy())
-    graph.rename(add_conv(graph, features, weights), "score_0")
-    return "score_0"
+    return ConvWeights(score.weight.detach().numpy(), score.bias.detach().numpy())
 
 
 def _merge_norm(conv: nn.Module, norm: nn.Module) -> ConvWeights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from fullconv.arrays import Float32, UInt8
 from fullconv.choices import WeightsType
@@ -27,9 +28,10 @@ from fullconv.net.classifiers.backbones import PRETRAINED, bundled_weights
 from fullconv.net.fcn.network import FCN
 from fullconv.net.fcn.upsample import Upsample
 from fullconv.onnx_export.body import OPSET, export_body
-from fullconv.onnx_export.decoder import add_score, read_refinement
+from fullconv.onnx_export.decoder import read_refinement, read_score
 from fullconv.onnx_export.quantize import Quantized, quantize
 from fullconv.onnx_graph.build import Graph, PadTable, add_fusion, add_labels, add_padding
+from fullconv.onnx_graph.grids import Grid, describe_grid, find_grids
 from fullconv.onnx_graph.half import store_halves
 from fullconv.onnx_graph.refine import add_refinement
 from fullconv.report.source import read_score_values
@@ -47,6 +49,7 @@ __all__ = [
     "describe",
     "export",
     "tabulate_padding",
+    "take_gain",
     "weights_origin",
 ]
 
@@ -140,7 +143,7 @@ def assemble(net: FCN, metadata: ModelMetadata) -> onnx.ModelProto:
     """
     body = export_body(net)
     before, after = Graph("before_"), Graph("after_")
-    color = (net.mean.flatten().tolist(), net.std.flatten().tolist())
+    color = (net.mean.flatten().tolist(), take_gain(body.graph, net.std.flatten().tolist()))
     lead = [g.lead for g in net.geometry]
     padded = add_padding(before, color, lead, [tabulate_padding(net, axis) for axis in (0, 1)])
     before.rename(padded, "padded")
@@ -148,12 +151,14 @@ def assemble(net: FCN, metadata: ModelMetadata) -> onnx.ModelProto:
     classes = net.spec.num_classes
     axes = [g.upsamplings[:-1] for g in net.geometry]
     decode = Graph("decode_")
+    grids = find_grids(body.graph.node, body.graph.initializer, {"padded": Grid(metadata.info.input.channels)})
     if net.decoder is None:
         kernels = [_kernel(net.get_submodule(name), classes) for name in net.upscores[:-1]]
         fused = add_fusion(after, names, axes, kernels)
     else:
-        features = add_refinement(decode, names, axes, [read_refinement(net.decoder, skip) for skip in net.skips])
-        fused = add_score(decode, features, net.score_fr)
+        refinements = [read_refinement(net.decoder, skip) for skip in net.skips]
+        fused = add_refinement(decode, names, axes, refinements, read_score(net.score_fr), grids)
+        grids = find_grids(decode.nodes, decode.constants.values(), grids)
     after.rename(add_labels(after, fused, metadata), "label_map")
     after.nodes.append(helper.make_node("Identity", [fused], ["logits"], name="logits"))
     constants = [
@@ -171,12 +176,34 @@ def assemble(net: FCN, metadata: ModelMetadata) -> onnx.ModelProto:
             helper.make_tensor_value_info("label_map", TensorProto.UINT8, ["N", "H", "W"]),
         ],
         constants,
+        value_info=[describe_grid(name, grid) for name, grid in grids.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="fullconv")
     model.ir_version = 10
     helper.set_model_props(model, metadata.to_metadata())
     onnx.checker.check_model(model)
     return model
+
+
+def take_gain(body: onnx.GraphProto, std: Sequence[float]) -> list[float]:
+    """Move the gain of the normalisation into the convolutions that read the image; return the std that is left.
+
+    It saves a pass over the image on one thread. Where another layer reads the image, nothing changes.
+    """
+    readers = [node for node in body.node if "padded" in node.input]
+    constants = {tensor.name: tensor for tensor in body.initializer}
+    names = {node.input[1] for node in readers if node.op_type == "Conv"}
+    users = [node for node in body.node if names & set(node.input)]
+    if users != readers or not names <= constants.keys():
+        return list(std)
+    gain = 1 / (255 * np.asarray(std))
+    for name in names:
+        weight = numpy_helper.to_array(constants[name])
+        if weight.shape[1] != len(std):
+            return list(std)
+        scaled = (weight * gain[:, None, None]).astype(np.float32)
+        constants[name].CopyFrom(numpy_helper.from_array(scaled, name))
+    return [1 / 255] * len(std)
 
 
 def tabulate_padding(net: FCN, axis: int) -> PadTable:

@@ -101,14 +101,20 @@ def add_padding(
 ) -> str:
     """Add the way from `images`, N x H x W x C uint8, to the network's input: normalised, then padded with zeros.
 
-    `color` is mean and std; `lead` and `tables` are the padding before and after the image, for rows and columns.
+    `color` is mean and std, 0..1; a std of 1 / 255 leaves the scale of the pixels as it is. `lead` and `tables` are the
+    padding before and after the image, for rows and columns. A network that needs no padding at any size gets none,
+    because a Pad node copies the image all the same.
     """
     mean, std = (np.asarray(values, np.float64) for values in color)
-    gain = graph.constant((1 / (255 * std))[:, None, None], np.float32)
+    gain = (1 / (255 * std))[:, None, None].astype(np.float32)
     shift = graph.constant((-mean / std)[:, None, None], np.float32)
     channels_first = graph.add("Transpose", ["images"], {"perm": [0, 3, 1, 2]})
-    floats = graph.add("Cast", [channels_first], {"to": TensorProto.FLOAT})
-    normal = graph.add("Add", [graph.add("Mul", [floats, gain]), shift])
+    normal = graph.add("Cast", [channels_first], {"to": TensorProto.FLOAT})
+    if np.any(gain != 1):
+        normal = graph.add("Mul", [normal, graph.constant(gain, np.float32)])
+    normal = graph.add("Add", [normal, shift])
+    if not any(lead) and not any(any(table.values) for table in tables):
+        return normal
     padding_after = []
     for axis, table in zip((1, 2), tables, strict=True):
         size, start = graph.size("images", axis), graph.constant([table.start])

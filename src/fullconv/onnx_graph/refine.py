@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fullconv.arrays import Float32
 from fullconv.geometry import Upsampling, bilinear_kernel
 from fullconv.onnx_graph.build import FAR, Graph
+from fullconv.onnx_graph.grids import Grid
 
 __all__ = ["ConvWeights", "Refinement", "add_conv", "add_refinement"]
 
@@ -27,19 +28,49 @@ Refinement = tuple[ConvWeights, ConvWeights]
 
 
 def add_refinement(
-    graph: Graph, taps: Sequence[str], axes: Sequence[Sequence[Upsampling]], refinements: Sequence[Refinement]
+    graph: Graph,
+    taps: Sequence[str],
+    axes: Sequence[Sequence[Upsampling]],
+    refinements: Sequence[Refinement],
+    score: ConvWeights,
+    grids: dict[str, Grid],
 ) -> str:
-    """Add the upsampling, the sums, and what is added to them: depthwise convolution, ReLU and 1 x 1 convolution.
+    """Add the upsampling, the sums, what is added to them, and the score layer; return the name of the scores.
 
-    `axes` holds the vertical and the horizontal upsamplings, one per sum. Cells beyond the border equal the last cell.
+    `grids` are those of the taps, as far as they are known; those of the upsampled maps are added.
+
+    What is added to a sum S is f(S): depthwise convolution, ReLU and 1 x 1 convolution. `axes` holds the vertical and
+    the horizontal upsamplings, one per sum. Cells beyond the border equal the last cell. `score` is a 1 x 1
+    convolution, so on the last and largest sum, score(S + f(S)) is computed as score(S) + score(f(S)), where score and
+    the end of f are one convolution with as many channels as there are classes. The quantizer leaves the results whose
+    names begin with `score_` in float32.
     """
-    fused = taps[0]
-    for fine, vertical, horizontal, (depthwise, pointwise) in zip(taps[1:], *axes, refinements, strict=True):
-        upsampled, fine = _align(graph, fused, fine, (vertical, horizontal), len(depthwise.weight))
-        total = graph.add("Add", [upsampled, fine])
-        inner = graph.add("Relu", [add_conv(graph, total, depthwise)])
-        fused = graph.add("Add", [total, add_conv(graph, inner, pointwise)])
-    return fused
+    fused, inner = taps[0], ""
+    for index, (fine, vertical, horizontal) in enumerate(zip(taps[1:], *axes, strict=True)):
+        if inner:
+            fused = graph.add("Add", [fused, add_conv(graph, inner, refinements[index - 1][1])])
+        depthwise = refinements[index][0]
+        upsampled, fine = _align(graph, fused, fine, (vertical, horizontal), len(depthwise.weight), grids)
+        fused = graph.add("Add", [upsampled, fine])
+        inner = graph.add("Relu", [add_conv(graph, fused, depthwise)])
+    result = _rename(graph, add_conv(graph, fused, score), "score_0")
+    if inner:
+        end = _compose(refinements[-1][1], score.weight)
+        refined = _rename(graph, add_conv(graph, inner, end), "score_1")
+        result = _rename(graph, graph.add("Add", [result, refined]), "score_sum")
+    return result
+
+
+def _rename(graph: Graph, name: str, new: str) -> str:
+    graph.rename(name, new)
+    return new
+
+
+def _compose(first: ConvWeights, second: Float32) -> ConvWeights:
+    """Return the 1 x 1 convolution that equals two of them in a row; the second one has no bias."""
+    inner, outer = (weight[:, :, 0, 0].astype(np.float64) for weight in (first.weight, second))
+    weight, bias = outer @ inner, outer @ first.bias
+    return ConvWeights(weight[:, :, None, None].astype(np.float32), bias.astype(np.float32))
 
 
 def add_conv(graph: Graph, source: str, weights: ConvWeights) -> str:
@@ -51,18 +82,30 @@ def add_conv(graph: Graph, source: str, weights: ConvWeights) -> str:
     return graph.add("Conv", [source, *constants], {"kernel_shape": kernel, "pads": pads, "group": groups})
 
 
-def _align(graph: Graph, coarse: str, fine: str, ups: tuple[Upsampling, Upsampling], channels: int) -> tuple[str, str]:
+def _align(
+    graph: Graph,
+    coarse: str,
+    fine: str,
+    ups: tuple[Upsampling, Upsampling],
+    channels: int,
+    grids: dict[str, Grid],
+) -> tuple[str, str]:
     """Return the upsampled coarse map and the fine map on the cells that both have.
 
     Where coarse cells lie on fine cells, as in MobileNet, a resize gives the numbers of the transposed convolution in
-    less time, and the fine map is never the larger one.
+    less time, and the fine map is never the larger one. Two details let ONNX Runtime keep its blocked layout of
+    channels, in which a resize takes a third of the time. It computes Slice in the plain layout, and all that follows
+    until the next pooling or convolution, hence the pooling of single cells, which changes nothing. And the shape of a
+    tap would need the tap in the plain layout, so the limits of the slice come from the shape of the padded image.
     """
     if all(up.kernel == 2 * up.factor - 1 and up.crop == up.factor - 1 for up in ups):
         scales = graph.constant([1, 1, *(up.factor for up in ups)], np.float32)
         resize = {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}
         upsampled = graph.add("Resize", [coarse, "", scales], resize)
-        size = graph.add("Shape", [fine], {"start": 2, "end": 4})
-        return graph.slice(upsampled, graph.constant([0, 0]), size, (2, 3)), fine
+        cut = graph.slice(upsampled, graph.constant([0, 0]), _size(graph, fine, grids), (2, 3))
+        if fine in grids:
+            grids[cut] = replace(grids[fine], channels=channels)
+        return graph.add("MaxPool", [cut], {"kernel_shape": [1, 1]}), fine
     far, ends = graph.constant([FAR, FAR]), graph.constant([0, 0, 1, 1, 0, 0, 1, 1])
     rows, columns = (bilinear_kernel(up) for up in ups)
     kernel = np.outer(rows, columns)[None, None].repeat(channels, 0)
@@ -76,6 +119,16 @@ def _align(graph: Graph, coarse: str, fine: str, ups: tuple[Upsampling, Upsampli
     size = graph.add("Concat", limits, {"axis": 0})
     zero = graph.constant([0, 0])
     return graph.slice(upsampled, zero, size, (2, 3)), graph.slice(fine, zero, size, (2, 3))
+
+
+def _size(graph: Graph, tap: str, grids: dict[str, Grid]) -> str:
+    """Return the name of the height and width of a tap, from those of the padded image if its grid is known."""
+    if tap not in grids:
+        return graph.add("Shape", [tap], {"start": 2, "end": 4})
+    rules = (grids[tap].rows, grids[tap].columns)
+    offsets, divisors = (graph.constant(numbers) for numbers in zip(*rules, strict=True))
+    grown = graph.add("Add", [graph.add("Shape", ["padded"], {"start": 2, "end": 4}), offsets])
+    return graph.add("Div", [grown, divisors])
 
 
 def _fused_size(graph: Graph, coarse: str, fine: str, axis: int, up: Upsampling) -> str:

@@ -72,26 +72,26 @@ def read_split(path: Path) -> Split:
 
 def _split(model: onnx.ModelProto, metadata: ModelMetadata) -> Split:
     graph = _Graph(model.graph)
-    layers: list[onnx.NodeProto] = []
+    layers: list[list[onnx.NodeProto]] = []
     upsamplings: list[Axes] = []
     name = "logits"
     while True:
         node = graph.producer(name)
         if node.op_type == "Identity":
             name = node.input[0]
-        elif node.op_type == "Add":
+        elif node.op_type == "Add" and not graph.is_joined(node):
             name, fine, axes = graph.fusion(node)
-            layers.append(graph.score_layer(fine))
+            layers.append([graph.score_layer(fine)])
             upsamplings.append(axes)
         else:
-            layers.append(graph.score_layer(name))
+            layers.append([graph.score_layer(part) for part in (node.input if node.op_type == "Add" else [name])])
             break
     layers.reverse()
     upsamplings.reverse()
-    scores = tuple(graph.weights(layer) for layer in layers)
+    scores = tuple(graph.weights(parts) for parts in layers)
     if any(len(score.bias) != metadata.info.labels.num_classes for score in scores):
         raise _Unsplittable("its score layers have another number of classes than its description")
-    taps = tuple(layer.input[0] for layer in layers)
+    taps = tuple(graph.tap(parts) for parts in layers)
     return Split(graph.cut(model, taps), taps, scores, tuple(upsamplings), metadata)
 
 
@@ -150,10 +150,27 @@ class _Graph:
             raise _Unsplittable("its score layers are not 1 x 1 convolutions")
         return node
 
-    def weights(self, layer: onnx.NodeProto) -> ScoreLayer:
-        weight = self.constant(layer.input[1]).astype(np.float32)[:, :, 0, 0]
-        bias = self.constant(layer.input[2]).astype(np.float32) if len(layer.input) > 2 else np.zeros(len(weight))
-        return ScoreLayer(weight, bias.astype(np.float32))
+    def is_joined(self, add: onnx.NodeProto) -> bool:
+        """Return whether a sum is that of two score layers on maps of one grid, as the refined decoder ends."""
+        return not any(self.producer(name).op_type in ("ConvTranspose", "Slice") for name in add.input)
+
+    def weights(self, parts: list[onnx.NodeProto]) -> ScoreLayer:
+        """Return the score layer on `tap`: the sum of the layers on its parts."""
+        weights = [self.constant(layer.input[1]).astype(np.float32)[:, :, 0, 0] for layer in parts]
+        biases = [self.constant(layer.input[2]).astype(np.float32) for layer in parts if len(layer.input) > 2]
+        return ScoreLayer(np.concatenate(weights, 1), sum(biases, np.zeros(len(weights[0]), np.float32)))
+
+    def tap(self, parts: list[onnx.NodeProto]) -> str:
+        """Return the name of the map that score layers read; for two of them, add the concatenation of their maps."""
+        names: list[str] = [layer.input[0] for layer in parts]
+        if len(names) == 1:
+            return names[0]
+        name = "_and_".join(names)
+        if name not in self._producers:
+            joined = self._graph.node.add(op_type="Concat", name=name, input=names, output=[name])
+            joined.attribute.append(onnx.helper.make_attribute("axis", 1))
+            self._producers[name] = joined
+        return name
 
     def cut(self, model: onnx.ModelProto, taps: tuple[str, ...]) -> onnx.ModelProto:
         """Return the model with the taps as its outputs, and only what they need."""

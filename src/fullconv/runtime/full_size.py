@@ -41,19 +41,19 @@ def _labels(scores: Float32, metadata: ModelMetadata, size: tuple[int, int], sta
     best = np.pad(largest(scores[None])[0], 1, mode="edge")
     corner = best[:-1, :-1]
     mixed = (corner != best[:-1, 1:]) | (corner != best[1:, :-1]) | (corner != best[1:, 1:])
-    blocks = np.empty((height + 1, rows, width + 1, columns), np.uint8)
-    blocks[:] = corner[:, None, :, None]
-    padded = np.pad(scores, ((0, 0), (1, 1), (1, 1)))
+    whole = corner.repeat(columns, 1).repeat(rows, 0)
+    blocks = whole.reshape(height + 1, rows, width + 1, columns)
+    wide = width + 2
+    padded = np.pad(scores, ((0, 0), (1, 1), (1, 1))).reshape(classes, -1)
     down, across = np.nonzero(mixed)
     step = max(1, CHUNK // (classes * rows * columns))
     for first in range(0, len(down), step):
         y, x = down[first : first + step], across[first : first + step]
-        quads = np.stack([padded[:, y + i, x + j].ravel() for i in (0, 1) for j in (0, 1)])
+        quads = np.stack([padded.take(y * wide + x + offset, 1).ravel() for offset in (0, 1, wide, wide + 1)])
         logits = (metadata.blocks @ quads).reshape(rows * columns, classes, -1)
         labels = largest(logits.transpose(1, 0, 2)[None])[0].reshape(rows, columns, -1)
         blocks[y, :, x, :] = labels.transpose(2, 0, 1)
     top, left = start
-    whole = blocks.reshape((height + 1) * rows, (width + 1) * columns)
     return np.ascontiguousarray(whole[top : top + size[0], left : left + size[1]])
 
 
