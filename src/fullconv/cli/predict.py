@@ -13,7 +13,7 @@ from fullconv.cli.console import TTA_COST, progress_bar, say
 from fullconv.cli.options.shared import BackendName, DeviceName, ModelCode, RangeText, Trained, Tta
 from fullconv.cli.predicting.blocks import predict_block
 from fullconv.cli.predicting.engine import predict_by_engine, refuse_ray_options
-from fullconv.cli.predicting.outcome import print_count, raise_failed
+from fullconv.cli.predicting.outcome import print_count, raise_failed, show_colors
 from fullconv.cli.predicting.tiles import report_halo, report_verification
 from fullconv.errors import UsageError
 from fullconv.extras import need_torch
@@ -239,6 +239,8 @@ def _predict(
         )
         report = predict_files(runner, paths, out, options)
     print_count(report, out)
+    if report.done:
+        show_colors(runner.info.labels)
     if verify is not None:
         report_verification(verify, report.done)
     raise_failed(report)

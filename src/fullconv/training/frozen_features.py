@@ -13,7 +13,7 @@ from fullconv.forks import native_call
 from fullconv.net.fcn.network import FCN
 from fullconv.training.samples import Position, SegmentationDataset
 
-__all__ = ["FeatureCache", "FeatureItem", "calibrate", "freeze_all_but_score"]
+__all__ = ["FeatureCache", "FeatureItem", "calibrate", "evaluation_mode", "freeze_all_but_score"]
 
 FeatureItem = tuple[list[Tensor], Tensor, str]
 """The maps of `FCN.encode` without batch dimension, the label map, and the name."""
@@ -33,7 +33,7 @@ class FeatureCache(Dataset[FeatureItem]):
         self.items: dict[Position, FeatureItem] = {}
         positions = [(view, index) for view in range(views) for index in range(len(samples))]
         device = net.mean.device.type
-        with _evaluation_mode(net), torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
+        with evaluation_mode(net), torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
             for done, position in enumerate(positions):
                 image, target, name = samples[position]
                 with native_call():
@@ -58,7 +58,7 @@ def calibrate(net: FCN, samples: SegmentationDataset, images: int = 32) -> None:
     norms = [module for module in net.head.modules() if isinstance(module, nn.BatchNorm2d)]
     if not norms:
         return
-    with _evaluation_mode(net), torch.no_grad():
+    with evaluation_mode(net), torch.no_grad():
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None
@@ -86,8 +86,12 @@ def _shrink(values: Tensor) -> Tensor:
 
 
 @contextmanager
-def _evaluation_mode(net: FCN) -> Iterator[None]:
-    training = net.training
-    net.eval()
-    yield
-    net.train(training)
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Set all modules to evaluation, and then back to their modes."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch.optim import Optimizer
 from fullconv.forks import native_call
 from fullconv.training.checkpointing import Checkpointing, damaged_checkpoint
 from fullconv.training.data_module import DataModule
+from fullconv.training.frozen_features import evaluation_mode
 from fullconv.training.run.devices import average_statistics, synchronize_norms
 from fullconv.training.run.reports import Reports
 from fullconv.training.samples import make_seed
@@ -77,7 +77,7 @@ def _validate(
     """Count the labels of all validation images, each in one process; then save and report the scores."""
     reports.before_validation()
     task.confusion.zero_()
-    with _evaluation_mode(task):
+    with evaluation_mode(task):
         for batch in data.images():
             if checkpointing.stop:
                 break
@@ -87,18 +87,6 @@ def _validate(
     task.confusion.copy_(sum_over_processes(fabric, task.confusion))
     checkpointing.after_validation(task, optimizer)
     reports.after_validation()
-
-
-@contextmanager
-def _evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Set all modules to evaluation, and then back to their modes."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
 
 
 def _restore(fabric: Fabric, optimizer: Optimizer, checkpoint: Mapping[str, Any], checkpointing: Checkpointing) -> None:
