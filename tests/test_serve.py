@@ -17,7 +17,8 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -486,6 +487,60 @@ def test_the_command_serves_until_sigterm_and_finishes_what_runs() -> None:
     events = [json.loads(line) for line in errors.splitlines()]
     assert {event["event"] for event in events} == {"ready", "request", "draining"}
     assert "a-long-token" not in errors
+
+
+ENDLESS = """
+import sys, time
+from fullconv.cli import serve
+from fullconv.cli.app import main
+
+class Endless:
+    def __init__(self, runner):
+        self.info, self.logits, self._runner = runner.info, runner.logits, runner
+    def label_maps(self, images):
+        if images.shape[1] != 64:  # the picture that the service computes at its start
+            time.sleep(600)
+        return self._runner.label_maps(images)
+
+load = serve._load
+serve._load = lambda *arguments: Endless(load(*arguments))
+sys.argv = ["fullconv", "serve", "street", "--port", "0", "--timeout", "600"]
+main()
+"""
+
+
+def post_and_be_cut(client: Client) -> None:
+    with suppress(OSError, HTTPException):
+        client.post("/predict", png())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_a_second_ctrl_c_does_not_wait_for_a_prediction(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert process.stdout is not None
+        client = Client(process.stdout.readline().strip())
+        wait_until(lambda: client.get("/readyz").status == 200)
+        folders = list(tmp_path.glob("fullconv-serve-*"))
+        asked = threading.Thread(target=post_and_be_cut, args=(client,), daemon=True)
+        asked.start()
+        wait_until(lambda: b"fullconv_predictions_inside 1.0" in client.get("/metrics").content)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        while "draining" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, errors
+    assert "stopped by SIGINT during a long computation" in errors
+    assert len(folders) == 1
+    assert not folders[0].exists()
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

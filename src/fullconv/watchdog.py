@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-__all__ = ["PATIENCE", "note_handled", "set_patience", "watch_signals"]
+__all__ = ["PATIENCE", "end_soon", "note_handled", "set_patience", "watch_signals"]
 
 PATIENCE = 2.0
 """Seconds from a signal to the end of the process, if no handler runs."""
@@ -78,6 +78,16 @@ def _wait(receiver: socket.socket) -> None:
                     end = min(end, time.monotonic() + PATIENCE)  # a second signal
                 if time.monotonic() > end:
                     _end(stopping[0])
+
+
+def end_soon() -> None:
+    """End the process after `PATIENCE`, unless it ends by itself before: for a second Ctrl-C, while threads compute."""
+
+    def end() -> None:
+        time.sleep(PATIENCE)
+        _end(signal.SIGINT)
+
+    threading.Thread(target=end, name="watchdog", daemon=True).start()
 
 
 def _ignored(number: int) -> bool:

@@ -12,6 +12,7 @@ from fullconv.cli.console import emit, say
 from fullconv.cli.options.shared import BackendName, DeviceName, ModelCode, RangeText, Trained
 from fullconv.errors import UsageError
 from fullconv.extras import need
+from fullconv.watchdog import end_soon
 
 if TYPE_CHECKING:
     from fullconv.runtime.runner import Runner
@@ -62,7 +63,8 @@ def serve(
     /v2 speaks the Open Inference Protocol, as Triton's clients do. docs/serving.md has examples for nginx, systemd and
     containers.
 
-    SIGTERM and Ctrl-C end the server: what runs is finished, and the exit code is 0. The log is one line of JSON for
+    SIGTERM and Ctrl-C end the server: what runs is finished, and the exit code is 0. A second Ctrl-C does not wait for
+    what runs. The log is one line of JSON for
     each request, on stderr.
     """
     need("serve", "fastapi", "uvicorn", "python_multipart", "prometheus_client")
@@ -81,10 +83,13 @@ def serve(
     app = make_service(service, token=token, hosts=LOOPBACK if token is None else ("*",))
     if prefix is not None:
         add_label_studio(app, service, prefix, label_studio_url)
+    is_forced = False
     try:
-        run(app, host, port, on_ready=_print_address, grace=timeout + 5)
+        is_forced = run(app, host, port, on_ready=_print_address, grace=timeout + 5)
     finally:
-        service.close()
+        if is_forced:
+            end_soon()
+        service.close(wait=not is_forced)
     if service.failure is not None:
         raise service.failure
 

@@ -96,10 +96,10 @@ class Pool:
         message = f"the prediction took more than {self.options.timeout:g} s; send a smaller image, or try again later"
         raise RequestError(504, message, code="too-slow")
 
-    def close(self) -> None:
-        """Let the running predictions end, and drop those that wait."""
+    def close(self, wait: bool = True) -> None:
+        """Let the running predictions end, unless `wait` is off, and drop those that wait."""
         self._stop_timer()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=wait, cancel_futures=True)
 
     def _measure(self, work: Callable[[], T]) -> T:
         began = time.monotonic()

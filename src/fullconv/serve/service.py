@@ -62,9 +62,9 @@ class Service:
 
         threading.Thread(target=load, name="load", daemon=True).start()
 
-    def close(self) -> None:
-        """Let predictions end and remove the folder."""
-        self.pool.close()
+    def close(self, wait: bool = True) -> None:
+        """Let predictions end, unless `wait` is off, and remove the folder."""
+        self.pool.close(wait)
         remove_private_folder(self.folder)
 
     def runner(self) -> Runner:

@@ -32,8 +32,10 @@ def run(
     port: int = 8000,
     on_ready: Callable[[str], None] | None = None,
     grace: float = 30.0,
-) -> None:
+) -> bool:
     """Serve `app` until SIGINT, SIGTERM or SIGHUP, then finish what runs, for at most `grace` seconds.
+
+    Returns whether a second SIGINT came, after which nobody wants to wait for threads that still compute.
 
     Port 0 is any free port. `on_ready(address)` is called once the server listens. At the signal,
     `app.state.draining` becomes True. A second SIGINT does not wait for what runs. In another thread than the main one
@@ -66,6 +68,7 @@ def run(
         except SystemExit:  # uvicorn's way to say that the app did not start
             message = "the server did not start; its log has the reason"
             raise FullconvError(message, code="server-not-started") from None
+    return server.force_exit
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -10,6 +10,7 @@ import typer
 
 from fullconv.cli.console import emit, say
 from fullconv.extras import need
+from fullconv.watchdog import end_soon
 
 if TYPE_CHECKING:
     from fullconv.images import InputFormat
@@ -93,7 +94,8 @@ def label(
         logging.getLogger("fullconv.web").setLevel(logging.WARNING)  # requests are no news to who paints
         with closing(server):
             server.open()
-            run(app, "127.0.0.1", _free_port() if port is None else port, show, grace=10)
+            if run(app, "127.0.0.1", _free_port() if port is None else port, show, grace=10):
+                end_soon()  # all strokes are on the disk
         if any(store.painted(photo) for photo in store.photos):
             say(f"all labels are in {store.data}; next: fullconv train {store.data}")
         else:
