@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from fullconv.arrays import UInt8
 from fullconv.cores import usable_cores
@@ -66,23 +66,6 @@ def cut_preprocessing(content: bytes) -> bytes:
     cut = cut_to_output(model.SerializeToString(), "padded")
     assert cut is not None
     return cut
-
-
-def fold_gain(content: bytes) -> bytes:
-    """Move the gain of the normalisation into the first convolution: x * gain + shift = gain * (x + shift / gain)."""
-    model = onnx.load_from_string(content)
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    before = [node for node in model.graph.node if node.name.startswith("before_")]
-    scale = next(node for node in before if node.op_type == "Mul")
-    shift = next(node for node in before if node.op_type == "Add" and scale.output[0] in node.input)
-    first = next(node for node in model.graph.node if node.op_type == "Conv" and node.input[0] == "padded")
-    gain = numpy_helper.to_array(constants[scale.input[1]])
-    for name, factor in ((shift.input[1], 1 / gain), (first.input[1], gain)):
-        value = numpy_helper.to_array(constants[name]) * factor
-        constants[name].CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
-    shift.input[0] = scale.input[0]
-    model.graph.node.remove(scale)
-    return bytes(model.SerializeToString())
 
 
 def unclip(content: bytes) -> bytes:
@@ -128,7 +111,6 @@ def measure_stages(path: Path, image: UInt8, threads: int, rounds: int, clock: C
         "up to the logits, the whole file in the session": (path, "logits"),
     }
     if all(node.op_type != "QuantizeLinear" for node in onnx.load(path).graph.node):
-        models["up to the logits, gain in the first convolution"] = (fold_gain(content), "logits")
         models["up to the logits, ReLU for ReLU6"] = (unclip(content), "logits")
     jobs: dict[str, Callable[[], object]] = {
         "image to label map": lambda: full_size_labels(file.scores(batch), file.metadata, (size[0], size[1])),

@@ -165,3 +165,15 @@ def test_the_onnx_runner_does_not_import_torch():
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["False", "False"]
     assert Path(onnx_module.__file__).name == "onnx.py"
+
+
+@pytest.mark.parametrize("classes", [1, 2, 11, 255])
+def test_largest_is_the_arg_max_with_the_first_of_equal_logits(classes: int) -> None:
+    random = np.random.default_rng(classes)
+    logits = random.integers(-3, 4, (2, classes, 9, 13)).astype(np.float32)
+    logits[0, :, 0, 0] = np.inf
+    logits[1, :, 0, 0] = -np.inf
+    logits[1, random.integers(classes), 1, 1] = np.inf
+    np.testing.assert_array_equal(largest(logits), logits.argmax(1))
+    np.testing.assert_array_equal(largest(logits[:, :, ::2, ::-1]), logits[:, :, ::2, ::-1].argmax(1))
+    assert largest(logits).dtype == np.uint8

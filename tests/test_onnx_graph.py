@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from fullconv.labels import LabelSet
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.onnx_export.file import assemble, describe, take_gain
 from fullconv.onnx_graph.compose import compose
+from fullconv.onnx_graph.exported import read_exported
+from fullconv.onnx_graph.grids import Grid, find_grids
+from fullconv.onnx_graph.probabilities import make_probabilities
 from fullconv.onnx_graph.split import ScoreLayer, read_split
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.models import bundled, taps_path
@@ -48,7 +52,7 @@ def export(spec: NetSpec, path: Path) -> nets.FCN:
 @pytest.mark.parametrize("name", ["street", "street-int8"])
 @pytest.mark.parametrize("size", [(1, 1), (97, 131), (160, 224)])
 def test_street_joined_with_its_own_score_layers_gives_its_logits(tmp_path: Path, name: str, size) -> None:
-    """Its two last convolutions become one, which adds in another order."""
+    """The file computes the end of the decoder and the score layer at once, the joined one after each other."""
     split = read_split(bundled(name))
     onnx.save(compose(split, split.scores, split.metadata), tmp_path / "joined.onnx")
     whole, joined = OnnxFile.load(bundled(name)), OnnxFile.load(tmp_path / "joined.onnx")
@@ -155,6 +159,7 @@ GRIDS = [
     NetSpec("resnet18", 2, 8),
     NetSpec("vgg16", 2, 8),
     NetSpec("squeezenet1_1", 2, 16),
+    NetSpec("mobilenet_v3_large", 2, 8, decoder="refined", decoder_width=16),
 ]
 
 
@@ -180,19 +185,56 @@ def test_the_described_sizes_are_those_that_the_network_computes(tmp_path: Path,
                 assert cells == (pixels + offset) // divisor, (name, size)
 
 
-def test_a_refined_network_has_no_layers_that_only_copy(tmp_path: Path) -> None:
+def write_joined(path: Path) -> None:
+    split = read_split(path)
+    onnx.save(compose(split, split.scores, split.metadata), path)
+
+
+def write_probabilities(path: Path) -> None:
+    onnx.save(make_probabilities(*read_exported(path), white=255), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "output", "more"),
+    [(Path.stat, "logits", 0), (write_joined, "logits", 0), (write_probabilities, "output", 1)],
+)
+def test_a_refined_network_has_no_layers_that_only_copy(
+    tmp_path: Path, change: Callable[[Path], object], output: str, more: int
+) -> None:
     """ONNX Runtime adds all equal maps inside convolutions, and computes every resize in its blocked layout."""
-    export(GRIDS[0], tmp_path / "net.onnx")
+    path = tmp_path / "net.onnx"
+    export(GRIDS[0], path)
+    change(path)
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 4
-    content = read_for(tmp_path / "net.onnx", "logits")
+    content = read_for(path, output) if output == "logits" else path.read_bytes()
     onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     if "Upsample" not in kinds and "ReorderInput" not in kinds:
         pytest.skip("ONNX Runtime has no blocked layout on this processor")
-    assert (kinds["Resize"], kinds["Upsample"], kinds["Mul"], kinds["Pad"]) == (0, 3, 0, 0)
-    assert kinds["Add"] == 4, "the normalisation and the sizes of three maps"
+    assert (kinds["Resize"], kinds["Upsample"], kinds["Mul"], kinds["Pad"], kinds["MatMul"]) == (0, 3, 0, 0, 0)
+    assert kinds["Add"] == 4 + more, "the normalisation, the sizes of three maps, and with probabilities of one more"
+
+
+def test_the_score_layers_of_a_refined_network_stay_in_float32() -> None:
+    nodes = {node.output[0]: node for node in onnx.load(bundled("street-int8")).graph.node}
+    assert list(nodes["score_sum"].input) == ["score_0", "score_1"]
+    assert [nodes[name].op_type for name in ("score_0", "score_1")] == ["Conv", "Conv"]
+    assert nodes["score_0"].input[1] not in nodes
+    assert nodes[nodes["score_1"].input[1]].op_type == "Unsqueeze"
+
+
+def test_a_map_of_one_channel_is_not_described_next_to_unknown_operands() -> None:
+    nodes = [
+        onnx.helper.make_node("Add", ["one", "unknown"], ["a"]),
+        onnx.helper.make_node("Mul", ["two", "unknown"], ["b"]),
+        onnx.helper.make_node("Add", ["one", "one"], ["c"]),
+        onnx.helper.make_node("Add", ["one", "two"], ["d"]),
+        onnx.helper.make_node("Relu", ["one"], ["e"]),
+    ]
+    found = find_grids(nodes, [], {"one": Grid(1), "two": Grid(2)})
+    assert {name: grid.channels for name, grid in found.items()} == {"one": 1, "two": 2, "b": 2, "c": 1, "e": 1}
 
 
 def test_the_gain_of_the_normalisation_stays_where_another_layer_reads_the_image(tmp_path: Path) -> None:
@@ -209,6 +251,17 @@ def test_the_gain_of_the_normalisation_stays_where_another_layer_reads_the_image
     assert take_gain(body, [0.5, 0.5, 0.25]) == [0.5, 0.5, 0.25]
     assert np.all(onnx.numpy_helper.to_array(body.initializer[0]) == 1)
     del body.node[0]
+    depthwise = onnx.numpy_helper.from_array(np.ones((3, 1, 3, 3), np.float32), "v")
+    for names in (["w", "v"], ["v", "w"]):
+        two = onnx.helper.make_graph(
+            [onnx.helper.make_node("Conv", ["padded", name], [f"of {name}"]) for name in names],
+            "body",
+            [],
+            [],
+            [*body.initializer, depthwise],
+        )
+        assert take_gain(two, [0.5, 0.5, 0.25]) == [0.5, 0.5, 0.25]
+        assert all(np.all(onnx.numpy_helper.to_array(tensor) == 1) for tensor in two.initializer)
     assert take_gain(body, [0.5, 0.5, 0.25]) == [1 / 255] * 3
     scaled = onnx.numpy_helper.to_array(body.initializer[0])[:, :, 0, 0]
     np.testing.assert_allclose(scaled, [[2 / 255, 2 / 255, 4 / 255]] * 2, rtol=1e-6)

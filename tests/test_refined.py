@@ -122,11 +122,11 @@ def test_openvino_gives_the_same_logits(tmp_path):
 
 
 def test_labelling_starts_from_the_last_map_of_a_refined_network(tmp_path):
-    """Its one score layer is linear on one map, so the file is cut there and joined again without loss."""
+    """The file adds two score layers; the cut computes the one map that a single score layer can read."""
     net, path = lively(SPEC), tmp_path / "net.onnx"
     onnx.save(assemble(net, describe(net, Saved(SPEC, LABELS), {})), path)
     split = read_split(path)
-    assert [score.weight.shape for score in split.scores] == [(2, 16)]
+    assert [score.weight.shape for score in split.scores] == [(2, 8)]
     assert split.upsamplings == ()
     joined = tmp_path / "joined.onnx"
     onnx.save(compose(split, split.scores, split.metadata), joined)

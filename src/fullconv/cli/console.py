@@ -137,13 +137,13 @@ def prints_json(json_file: Path | None) -> bool:
 
 
 def print_scores(scores: Scores) -> None:
-    """Print the four scores of the paper, then the IU of each class, in percent."""
+    """Print the four scores of the paper, then the IoU of each class, in percent."""
     rows = [["pixel acc.", "mean acc.", "mIoU", "f.w. IU"]]
     values = (scores.pixel_accuracy, scores.mean_accuracy, scores.mean_iou, scores.fw_iou)
     rows.append([f"{100 * value:.1f}" for value in values])
     print_table(rows)
     pairs = zip(scores.class_names, scores.per_class_iou, strict=True)
-    print_table([["class", "IU"], *([name, "absent" if iou is None else f"{100 * iou:.1f}"] for name, iou in pairs)])
+    print_table([["class", "IoU"], *([name, "absent" if iou is None else f"{100 * iou:.1f}"] for name, iou in pairs)])
 
 
 def format_axes(pair: tuple[int | Fraction, int | Fraction] | None, square: bool = True) -> str:

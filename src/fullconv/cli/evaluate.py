@@ -38,7 +38,7 @@ def evaluate(
     """Score a model on labelled images.
 
     Prints the paper's four scores: pixel accuracy, mean accuracy, mIoU (mean IU in the paper's tables) and
-    frequency-weighted IU. Then prints the IU of each class.
+    frequency-weighted IU. Then prints the IoU of each class.
     """
     from fullconv import api
     from fullconv.predict.ranges import parse_range

@@ -46,7 +46,7 @@ def report(
     """Write a report on a model as one HTML page that needs no internet.
 
     The page compares the scores, with confidence intervals, with those of predicting the most frequent class
-    everywhere. It shows the IU of each class; which classes are confused; the errors at boundaries and in small
+    everywhere. It shows the IoU of each class; which classes are confused; the errors at boundaries and in small
     regions; the worst, median and best images; and the curves, settings and time of the training. Training writes this
     page, too: RUN/report.html.
     """

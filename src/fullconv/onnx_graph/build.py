@@ -68,11 +68,12 @@ class Graph:
         parts = [part if isinstance(part, str) else self.constant([part]) for part in shape]
         return self.add("Reshape", [name, self.add("Concat", parts, {"axis": 0})])
 
-    def rename(self, name: str, new: str) -> None:
-        """Rename a result, for example to the name of an output of the graph."""
+    def rename(self, name: str, new: str) -> str:
+        """Rename a result, for example to the name of an output of the graph; return the new name."""
         for node in self.nodes:
             node.output[:] = [new if output == name else output for output in node.output]
             node.input[:] = [new if source == name else source for source in node.input]
+        return new
 
 
 class PadTable:

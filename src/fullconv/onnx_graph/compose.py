@@ -19,7 +19,8 @@ __all__ = ["compose"]
 def compose(split: Split, scores: Sequence[ScoreLayer], metadata: ModelMetadata) -> onnx.ModelProto:
     """Return the network of `split` with other score layers, from coarse to fine, described by `metadata`.
 
-    With the score layers and the metadata of the split itself, the logits are those of the file that was cut.
+    With the score layers and the metadata of the split itself, the logits are those of the file that was cut, up
+    to rounding where that file ends in a refined decoder.
     """
     body, after = split.body.graph, Graph("after_")
     classes = metadata.info.labels.num_classes
@@ -45,6 +46,7 @@ def compose(split: Split, scores: Sequence[ScoreLayer], metadata: ModelMetadata)
             helper.make_tensor_value_info("label_map", TensorProto.UINT8, ["N", "H", "W"]),
         ],
         [*body.initializer, *constants, *after.constants.values()],
+        value_info=body.value_info,
     )
     model = helper.make_model(graph, opset_imports=list(split.body.opset_import), producer_name="fullconv")
     model.ir_version = split.body.ir_version

@@ -15,7 +15,7 @@ Rule = tuple[int, int]
 """(offset, divisor): a map has `(n + offset) // divisor` cells along an axis for an image padded to n pixels."""
 
 _WINDOWS = frozenset({"AveragePool", "Conv", "MaxPool"})
-_CELLWISE = frozenset({"Add", "Clip", "HardSwish", "LeakyRelu", "Relu", "Sigmoid"})
+_CELLWISE = frozenset({"Add", "Clip", "Div", "HardSigmoid", "HardSwish", "LeakyRelu", "Mul", "Relu", "Sigmoid", "Sub"})
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ def find_grids(
 ) -> dict[str, Grid]:
     """Return the grids of all maps that convolutions, poolings and operations on single cells make of `known` ones.
 
-    `constants` are those of the graph, the weights among them. Maps of other operations are left out.
+    `constants` are those of the graph, the weights among them. Maps of other operations are left out, and so are maps
+    of one channel next to unknown operands, which may have more.
     """
     shapes = {tensor.name: list(tensor.dims) for tensor in constants}
     grids = dict(known)
@@ -44,12 +45,14 @@ def find_grids(
             if grid is not None and channels:
                 grids[node.output[0]] = grid
         elif node.op_type in _CELLWISE and sources and all(grid == sources[0] for grid in sources):
-            grids[node.output[0]] = sources[0]
+            is_alone = len(sources) < len(node.input)  # next to something smaller, such as a factor for each channel
+            if not is_alone or sources[0].channels > 1:
+                grids[node.output[0]] = sources[0]
     return grids
 
 
 def describe_grid(name: str, grid: Grid) -> onnx.ValueInfoProto:
-    """Return the description of a map, N x channels x h x w, in which equal sizes have equal names."""
+    """Return the description of a map, N x channels x h x w; where names of sizes are equal, the sizes are."""
     rules = zip("hw", (grid.rows, grid.columns), strict=True)
     sizes = (f"{axis}_{offset}_{divisor}".replace("-", "m") for axis, (offset, divisor) in rules)
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", grid.channels, *sizes])

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from fullconv.geometry import bilinear_kernel
 from fullconv.onnx_graph.build import Graph
-from fullconv.onnx_graph.prune import needed_nodes, used_constants
+from fullconv.onnx_graph.prune import described_maps, needed_nodes, used_constants
 from fullconv.runtime.metadata import ModelMetadata
 
 __all__ = ["INPUT", "OUTPUT", "make_probabilities"]
@@ -45,6 +45,7 @@ def make_probabilities(
             [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [shape[0], channels, *shape[1:]])],
             [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [shape[0], classes, *shape[1:]])],
             [*before.constants.values(), *kept, *after.constants.values()],
+            value_info=described_maps(graph, nodes),
         ),
         opset_imports=list(model.opset_import),
         producer_name="fullconv",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import onnx
 
-__all__ = ["needed_nodes", "used_constants"]
+__all__ = ["described_maps", "needed_nodes", "used_constants"]
 
 
 def needed_nodes(graph: onnx.GraphProto, results: Iterable[str]) -> list[onnx.NodeProto]:
@@ -27,3 +27,9 @@ def needed_nodes(graph: onnx.GraphProto, results: Iterable[str]) -> list[onnx.No
 def used_constants(nodes: Iterable[onnx.NodeProto]) -> set[str]:
     """Return the names that nodes read."""
     return {name for node in nodes for name in node.input}
+
+
+def described_maps(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> list[onnx.ValueInfoProto]:
+    """Return the descriptions of maps in `graph` that these nodes compute (see `grids.py`)."""
+    names = {name for node in nodes for name in node.output}
+    return [info for info in graph.value_info if info.name in names]

@@ -37,13 +37,16 @@ def add_refinement(
 ) -> str:
     """Add the upsampling, the sums, what is added to them, and the score layer; return the name of the scores.
 
-    `grids` are those of the taps, as far as they are known; those of the upsampled maps are added.
-
     What is added to a sum S is f(S): depthwise convolution, ReLU and 1 x 1 convolution. `axes` holds the vertical and
-    the horizontal upsamplings, one per sum. Cells beyond the border equal the last cell. `score` is a 1 x 1
-    convolution, so on the last and largest sum, score(S + f(S)) is computed as score(S) + score(f(S)), where score and
-    the end of f are one convolution with as many channels as there are classes. The quantizer leaves the results whose
-    names begin with `score_` in float32.
+    the horizontal upsamplings, one per sum. Cells beyond the border equal the last cell. The quantizer leaves the
+    results whose names begin with `score_` in float32.
+
+    `score` is a 1 x 1 convolution, so on the last and largest sum, score(S + f(S)) is computed as score(S) +
+    score(f(S)), where score and the end of f are one convolution with as many channels as there are classes. Its kernel
+    is a product of constants in the graph, which runtimes compute once, so that `read_split` finds both factors.
+
+    `grids` has the known grids of taps. Those of upsampled maps are added to it, where coarse cells lie on fine cells
+    and the fine tap is known.
     """
     fused, inner = taps[0], ""
     for index, (fine, vertical, horizontal) in enumerate(zip(taps[1:], *axes, strict=True)):
@@ -53,24 +56,18 @@ def add_refinement(
         upsampled, fine = _align(graph, fused, fine, (vertical, horizontal), len(depthwise.weight), grids)
         fused = graph.add("Add", [upsampled, fine])
         inner = graph.add("Relu", [add_conv(graph, fused, depthwise)])
-    result = _rename(graph, add_conv(graph, fused, score), "score_0")
-    if inner:
-        end = _compose(refinements[-1][1], score.weight)
-        refined = _rename(graph, add_conv(graph, inner, end), "score_1")
-        result = _rename(graph, graph.add("Add", [result, refined]), "score_sum")
-    return result
-
-
-def _rename(graph: Graph, name: str, new: str) -> str:
-    graph.rename(name, new)
-    return new
-
-
-def _compose(first: ConvWeights, second: Float32) -> ConvWeights:
-    """Return the 1 x 1 convolution that equals two of them in a row; the second one has no bias."""
-    inner, outer = (weight[:, :, 0, 0].astype(np.float64) for weight in (first.weight, second))
-    weight, bias = outer @ inner, outer @ first.bias
-    return ConvWeights(weight[:, :, None, None].astype(np.float32), bias.astype(np.float32))
+    result = graph.rename(add_conv(graph, fused, score), "score_0")
+    if not inner:
+        return result
+    matrix = graph.constant(score.weight[:, :, 0, 0], np.float32)
+    end = refinements[-1][1]
+    kernel, bias = (
+        graph.add("MatMul", [matrix, graph.constant(factor, np.float32)])
+        for factor in (end.weight[:, :, 0, 0], end.bias)
+    )
+    kernel = graph.add("Unsqueeze", [kernel, graph.constant([2, 3])])
+    refined = graph.rename(graph.add("Conv", [inner, kernel, bias], {"kernel_shape": [1, 1]}), "score_1")
+    return graph.rename(graph.add("Add", [result, refined]), "score_sum")
 
 
 def add_conv(graph: Graph, source: str, weights: ConvWeights) -> str:

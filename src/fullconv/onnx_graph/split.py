@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +14,7 @@ from fullconv.arrays import Float32
 from fullconv.errors import ModelError
 from fullconv.geometry import Upsampling, bilinear_kernel
 from fullconv.onnx_graph.exported import read_exported
-from fullconv.onnx_graph.prune import needed_nodes, used_constants
+from fullconv.onnx_graph.prune import described_maps, needed_nodes, used_constants
 from fullconv.runtime.metadata import ModelMetadata
 
 __all__ = ["ScoreLayer", "Split", "read_split"]
@@ -72,26 +71,29 @@ def read_split(path: Path) -> Split:
 
 def _split(model: onnx.ModelProto, metadata: ModelMetadata) -> Split:
     graph = _Graph(model.graph)
-    layers: list[list[onnx.NodeProto]] = []
+    layers: list[onnx.NodeProto] = []
     upsamplings: list[Axes] = []
     name = "logits"
     while True:
         node = graph.producer(name)
         if node.op_type == "Identity":
             name = node.input[0]
-        elif node.op_type == "Add" and not graph.is_joined(node):
+        elif node.op_type == "Add" and graph.ends_refined(node):
+            layers.append(graph.unfold(node))
+            break
+        elif node.op_type == "Add":
             name, fine, axes = graph.fusion(node)
-            layers.append([graph.score_layer(fine)])
+            layers.append(graph.score_layer(fine))
             upsamplings.append(axes)
         else:
-            layers.append([graph.score_layer(part) for part in (node.input if node.op_type == "Add" else [name])])
+            layers.append(graph.score_layer(name))
             break
     layers.reverse()
     upsamplings.reverse()
-    scores = tuple(graph.weights(parts) for parts in layers)
+    scores = tuple(graph.weights(layer) for layer in layers)
     if any(len(score.bias) != metadata.info.labels.num_classes for score in scores):
         raise _Unsplittable("its score layers have another number of classes than its description")
-    taps = tuple(graph.tap(parts) for parts in layers)
+    taps = tuple(layer.input[0] for layer in layers)
     return Split(graph.cut(model, taps), taps, scores, tuple(upsamplings), metadata)
 
 
@@ -101,7 +103,7 @@ class _Graph:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._graph = graph
         self._producers = {name: node for node in graph.node for name in node.output}
-        self._constants: Mapping[str, onnx.TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
+        self._constants: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
 
     def producer(self, name: str) -> onnx.NodeProto:
         if name not in self._producers:
@@ -118,6 +120,31 @@ class _Graph:
             raise _Unsplittable("its weights are not constants of 32 bits")
         array: Float32 = numpy_helper.to_array(self._constants[name])
         return array
+
+    def ends_refined(self, add: onnx.NodeProto) -> bool:
+        """Return whether a sum is the end of a refined decoder: score layers on a sum and on what refines it."""
+        return all("Conv" in self.producer(name).op_type for name in add.input) and not any(
+            self.producer(name).op_type == "ConvTranspose" for name in add.input
+        )
+
+    def unfold(self, add: onnx.NodeProto) -> onnx.NodeProto:
+        """Return the score layer on the refined sum, which the file does not compute, and add the nodes that do.
+
+        `add_refinement` writes the second kernel as the product of the score layer and of the convolution before it.
+        """
+        plain, folded = self.score_layer(add.input[0]), self.producer(add.input[1])
+        kernel = self.producer(self.producer(folded.input[1]).input[0])
+        weight, bias = kernel.input[1], self.producer(folded.input[2]).input[1]
+        name = f"{weight}_unfolded"
+        unfolded = self.constant(weight).astype(np.float32)[:, :, None, None]
+        self._constants[name] = numpy_helper.from_array(unfolded, name)
+        end, total = f"{name}_map", f"{name}_sum"
+        self._graph.node.append(onnx.helper.make_node("Conv", [folded.input[0], name, bias], [end], end))
+        self._graph.node.append(onnx.helper.make_node("Add", [plain.input[0], end], [total], total))
+        layer = onnx.NodeProto()
+        layer.CopyFrom(plain)
+        layer.input[0] = total
+        return layer
 
     def fusion(self, add: onnx.NodeProto) -> tuple[str, str, Axes]:
         """Return the coarse scores, the fine scores and the upsampling between them for the sum of two slices."""
@@ -150,27 +177,10 @@ class _Graph:
             raise _Unsplittable("its score layers are not 1 x 1 convolutions")
         return node
 
-    def is_joined(self, add: onnx.NodeProto) -> bool:
-        """Return whether a sum is that of two score layers on maps of one grid, as the refined decoder ends."""
-        return not any(self.producer(name).op_type in ("ConvTranspose", "Slice") for name in add.input)
-
-    def weights(self, parts: list[onnx.NodeProto]) -> ScoreLayer:
-        """Return the score layer on `tap`: the sum of the layers on its parts."""
-        weights = [self.constant(layer.input[1]).astype(np.float32)[:, :, 0, 0] for layer in parts]
-        biases = [self.constant(layer.input[2]).astype(np.float32) for layer in parts if len(layer.input) > 2]
-        return ScoreLayer(np.concatenate(weights, 1), sum(biases, np.zeros(len(weights[0]), np.float32)))
-
-    def tap(self, parts: list[onnx.NodeProto]) -> str:
-        """Return the name of the map that score layers read; for two of them, add the concatenation of their maps."""
-        names: list[str] = [layer.input[0] for layer in parts]
-        if len(names) == 1:
-            return names[0]
-        name = "_and_".join(names)
-        if name not in self._producers:
-            joined = self._graph.node.add(op_type="Concat", name=name, input=names, output=[name])
-            joined.attribute.append(onnx.helper.make_attribute("axis", 1))
-            self._producers[name] = joined
-        return name
+    def weights(self, layer: onnx.NodeProto) -> ScoreLayer:
+        weight = self.constant(layer.input[1]).astype(np.float32)[:, :, 0, 0]
+        bias = self.constant(layer.input[2]).astype(np.float32) if len(layer.input) > 2 else np.zeros(len(weight))
+        return ScoreLayer(weight, bias.astype(np.float32))
 
     def cut(self, model: onnx.ModelProto, taps: tuple[str, ...]) -> onnx.ModelProto:
         """Return the model with the taps as its outputs, and only what they need."""
@@ -182,6 +192,7 @@ class _Graph:
             body.graph.ClearField(field)
         del body.metadata_props[:]
         body.graph.node.extend(nodes)
+        body.graph.value_info.extend(described_maps(self._graph, nodes))
         body.graph.initializer.extend(tensor for name, tensor in self._constants.items() if name in used)
         body.graph.output.extend(onnx.helper.make_tensor_value_info(tap, onnx.TensorProto.FLOAT, None) for tap in taps)
         return body

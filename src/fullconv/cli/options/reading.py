@@ -38,7 +38,7 @@ def _options(
         MaskNodata | None,
         typer.Option(
             metavar="ignore|background",
-            help="What pixels are that a mask file declares as nodata.",
+            help="Meaning of the pixels that a mask file declares as nodata.",
             rich_help_panel=GROUP,
         ),
     ] = None,
@@ -46,7 +46,7 @@ def _options(
         str | None,
         typer.Option(
             metavar="CLASS|ignore",
-            help="What pixels are that no shape of an annotated image covers.",
+            help="Meaning of the pixels of an annotated image that no shape covers.",
             rich_help_panel=GROUP,
         ),
     ] = None,

@@ -171,15 +171,16 @@ Recipe = Annotated[
     ),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(metavar="N", help="Passes over the training images.", show_default="the recipe's")
+    int | None, typer.Option(metavar="N", help="Passes over the training images.", show_default="chosen by the data")
 ]
 Batch = Annotated[
-    int | None, typer.Option(metavar="N", help="Crops per step.", show_default="the recipe's", rich_help_panel=RECIPE)
+    int | None,
+    typer.Option(metavar="N", help="Crops per step.", show_default="chosen by the data", rich_help_panel=RECIPE),
 ]
 Crop = Annotated[
     int | None,
     typer.Option(
-        metavar="PIXELS", help="Side of the training crops.", show_default="the recipe's", rich_help_panel=RECIPE
+        metavar="PIXELS", help="Side of the training crops.", show_default="chosen by the data", rich_help_panel=RECIPE
     ),
 ]
 Rate = Annotated[
@@ -250,7 +251,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar=join_words(TrainPrecision),
-        help="Numbers of the training; auto: bfloat16 where the device is fast with it, else float32.",
+        help="Number format of the training; auto: bfloat16 where the device is fast with it, else float32.",
         rich_help_panel=MACHINES,
     ),
 ]

@@ -61,7 +61,7 @@ def label(
 
     Opens a page on this computer. After every stroke the model is fitted again, and the page shows what it predicts.
     Everything is kept in DATA: masks, dataset.yaml and live.onnx, ready for `fullconv train DATA`. PHOTOS are never
-    changed or copied. Ctrl-C ends the session; the same command goes on with it.
+    changed or copied. Ctrl-C ends the session; the same command resumes it.
     """
     need("serve", "fastapi", "uvicorn", "onnx")
     import secrets
