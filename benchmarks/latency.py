@@ -11,8 +11,9 @@ to pixel, which is the slowest case for our label maps. Without --image, an imag
 `latency_peers.py` says what the networks of others do; every time is from the decoded image, uint8, to its label map.
 With --yolo DIR yolo26n-sem is one of them.
 
-All take turns in one process, and ratios are taken within a round. Each turn is one call that does not count and the
-median of the next five, because ONNX Runtime's threads keep spinning into the next turn. Time is wall-clock time.
+All take turns in one process, networks on the same runner after each other, and ratios are taken within a round. Each
+turn is one call that does not count and the median of the next five, because ONNX Runtime's threads keep spinning into
+the next turn. Time is wall-clock time.
 
 The last column divides the time by the time that the network's multiply-accumulates would take at the rate of a large
 float32 matrix product, measured in the same rounds.
@@ -140,8 +141,11 @@ def measure_turn(job: Job) -> float:
 
 
 def alternate(jobs: dict[str, Job], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each job in each round; every round begins with a different job."""
-    names, samples = list(jobs), {name: list[float]() for name in jobs}
+    """Return the seconds of each job in each round; every round begins with a different job.
+
+    Jobs on the same runner follow each other, because the speed of a shared machine changes within seconds.
+    """
+    names, samples = sorted(jobs, key=lambda name: name.rpartition(", ")[2]), {name: list[float]() for name in jobs}
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
