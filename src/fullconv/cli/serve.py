@@ -64,8 +64,7 @@ def serve(
     containers.
 
     SIGTERM and Ctrl-C end the server: what runs is finished, and the exit code is 0. A second Ctrl-C does not wait for
-    what runs. The log is one line of JSON for
-    each request, on stderr.
+    what runs. The log is one line of JSON for each request, on stderr.
     """
     need("serve", "fastapi", "uvicorn", "python_multipart", "prometheus_client")
     from fullconv.serve import ServeOptions, make_service
