@@ -122,8 +122,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target.write(np.random.default_rng(2).integers(0, 256, (3, 300, 400), dtype=np.uint8))
     torch.manual_seed(0)
     net = build(NetSpec("digits", 2, 8))
-    for run in (RUN, "MODEL"):
-        save_net(folder / run / "best.safetensors", net.state_dict(), Saved(net.spec, LABELS))
+    save_net(folder / RUN / "best.safetensors", net.state_dict(), Saved(net.spec, LABELS))
     export(folder / RUN, folder / RUN / "model.onnx")
     shutil.copy(folder / RUN / "model.onnx", folder / "model.onnx")
     (folder / "my_module.py").write_text(MODULE, encoding="utf-8")
