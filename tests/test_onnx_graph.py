@@ -16,7 +16,8 @@ import nets
 from fullconv.geometry.interpolation import Interpolation
 from fullconv.labels import LabelSet
 from fullconv.net.fcn.spec import NetSpec
-from fullconv.onnx_export.file import assemble, describe, take_gain
+from fullconv.onnx_export.file import assemble, describe
+from fullconv.onnx_graph.build import take_gain
 from fullconv.onnx_graph.compose import compose
 from fullconv.onnx_graph.exported import read_exported
 from fullconv.onnx_graph.grids import Grid, find_grids

@@ -81,7 +81,7 @@ def _wait(receiver: socket.socket) -> None:
 
 
 def end_soon() -> None:
-    """End the process after `PATIENCE`, unless it ends by itself before: for a second Ctrl-C, while threads compute."""
+    """End the process after `PATIENCE`, unless it ends earlier: for a second Ctrl-C, while threads still compute."""
 
     def end() -> None:
         time.sleep(PATIENCE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from fullconv.arrays import Float32, UInt8
 from fullconv.choices import WeightsType
@@ -30,7 +29,7 @@ from fullconv.net.fcn.upsample import Upsample
 from fullconv.onnx_export.body import OPSET, export_body
 from fullconv.onnx_export.decoder import read_refinement, read_score
 from fullconv.onnx_export.quantize import Quantized, quantize
-from fullconv.onnx_graph.build import Graph, PadTable, add_fusion, add_labels, add_padding
+from fullconv.onnx_graph.build import Graph, PadTable, add_fusion, add_labels, add_padding, take_gain
 from fullconv.onnx_graph.grids import Grid, describe_grid, find_grids
 from fullconv.onnx_graph.half import store_halves
 from fullconv.onnx_graph.refine import add_refinement
@@ -49,7 +48,6 @@ __all__ = [
     "describe",
     "export",
     "tabulate_padding",
-    "take_gain",
     "weights_origin",
 ]
 
@@ -183,26 +181,6 @@ def assemble(net: FCN, metadata: ModelMetadata) -> onnx.ModelProto:
     helper.set_model_props(model, metadata.to_metadata())
     onnx.checker.check_model(model)
     return model
-
-
-def take_gain(body: onnx.GraphProto, std: Sequence[float]) -> list[float]:
-    """Move the gain of the normalisation into the convolutions that read the image; return the std that is left.
-
-    A std of 1 / 255 makes `add_padding` subtract the mean in units of pixels and scale nothing, which saves a pass over
-    the image; padding stays zero. Where another layer reads the image, nothing changes.
-    """
-    readers = [node for node in body.node if "padded" in node.input]
-    constants = {tensor.name: tensor for tensor in body.initializer}
-    names = {node.input[1] for node in readers if node.op_type == "Conv"}
-    users = [node for node in body.node if names & set(node.input)]
-    fits = all(name in constants and constants[name].dims[1] == len(std) for name in names)
-    if users != readers or not fits:
-        return list(std)
-    gain = 1 / (255 * np.asarray(std))[:, None, None]
-    for name in names:
-        scaled = (numpy_helper.to_array(constants[name]) * gain).astype(np.float32)
-        constants[name].CopyFrom(numpy_helper.from_array(scaled, name))
-    return [1 / 255] * len(std)
 
 
 def tabulate_padding(net: FCN, axis: int) -> PadTable:

@@ -13,7 +13,7 @@ from fullconv.arrays import Float32
 from fullconv.geometry import Upsampling
 from fullconv.runtime.metadata import ModelMetadata
 
-__all__ = ["BAND", "Graph", "PadTable", "add_fusion", "add_labels", "add_padding"]
+__all__ = ["BAND", "Graph", "PadTable", "add_fusion", "add_labels", "add_padding", "take_gain"]
 
 BAND = 64
 """The number of rows of the label map that are upsampled at a time."""
@@ -124,6 +124,26 @@ def add_padding(
         padding_after.append(graph.add("Gather", [graph.constant(table.values), index]))
     pads = graph.add("Concat", [graph.constant([0, 0, *lead, 0, 0]), *padding_after], {"axis": 0})
     return graph.add("Pad", [normal, pads])
+
+
+def take_gain(body: onnx.GraphProto, std: Sequence[float]) -> list[float]:
+    """Move the gain of the normalisation into the convolutions that read the image; return the std that is left.
+
+    A std of 1 / 255 makes `add_padding` subtract the mean in units of pixels and scale nothing, which saves a pass over
+    the image; padding stays zero. Where another layer reads the image, nothing changes.
+    """
+    readers = [node for node in body.node if "padded" in node.input]
+    constants = {tensor.name: tensor for tensor in body.initializer}
+    names = {node.input[1] for node in readers if node.op_type == "Conv"}
+    users = [node for node in body.node if names & set(node.input)]
+    fits = all(name in constants and constants[name].dims[1] == len(std) for name in names)
+    if users != readers or not fits:
+        return list(std)
+    gain = 1 / (255 * np.asarray(std))[:, None, None]
+    for name in names:
+        scaled = (numpy_helper.to_array(constants[name]) * gain).astype(np.float32)
+        constants[name].CopyFrom(numpy_helper.from_array(scaled, name))
+    return [1 / 255] * len(std)
 
 
 def add_fusion(

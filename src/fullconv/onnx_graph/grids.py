@@ -44,10 +44,11 @@ def find_grids(
             grid = _through_window(node, replace(sources[0], channels=channels))
             if grid is not None and channels:
                 grids[node.output[0]] = grid
-        elif node.op_type in _CELLWISE and sources and all(grid == sources[0] for grid in sources):
-            is_alone = len(sources) < len(node.input)  # next to something smaller, such as a factor for each channel
-            if not is_alone or sources[0].channels > 1:
-                grids[node.output[0]] = sources[0]
+        elif node.op_type in _CELLWISE and len(set(sources)) == 1:
+            (grid,) = set(sources)
+            are_known = len(sources) == len(node.input)
+            if are_known or grid.channels > 1:
+                grids[node.output[0]] = grid
     return grids
 
 

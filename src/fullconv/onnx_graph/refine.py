@@ -48,19 +48,22 @@ def add_refinement(
     `grids` has the known grids of taps. Those of upsampled maps are added to it, where coarse cells lie on fine cells
     and the fine tap is known.
     """
-    fused, inner = taps[0], ""
-    for index, (fine, vertical, horizontal) in enumerate(zip(taps[1:], *axes, strict=True)):
-        if inner:
-            fused = graph.add("Add", [fused, add_conv(graph, inner, refinements[index - 1][1])])
-        depthwise = refinements[index][0]
+    fused = taps[0]
+    steps = zip(taps[1:], *axes, refinements, strict=True)
+    for number, (fine, vertical, horizontal, (depthwise, pointwise)) in enumerate(steps, 1):
         upsampled, fine = _align(graph, fused, fine, (vertical, horizontal), len(depthwise.weight), grids)
-        fused = graph.add("Add", [upsampled, fine])
-        inner = graph.add("Relu", [add_conv(graph, fused, depthwise)])
-    result = graph.rename(add_conv(graph, fused, score), "score_0")
-    if not inner:
-        return result
+        total = graph.add("Add", [upsampled, fine])
+        inner = graph.add("Relu", [add_conv(graph, total, depthwise)])
+        if number == len(refinements):
+            return _add_last_scores(graph, total, inner, pointwise, score)
+        fused = graph.add("Add", [total, add_conv(graph, inner, pointwise)])
+    return graph.rename(add_conv(graph, fused, score), "score_0")
+
+
+def _add_last_scores(graph: Graph, total: str, inner: str, end: ConvWeights, score: ConvWeights) -> str:
+    """Add the scores of the last sum and of what is added to it, where `end` is the convolution after `inner`."""
+    result = graph.rename(add_conv(graph, total, score), "score_0")
     matrix = graph.constant(score.weight[:, :, 0, 0], np.float32)
-    end = refinements[-1][1]
     kernel, bias = (
         graph.add("MatMul", [matrix, graph.constant(factor, np.float32)])
         for factor in (end.weight[:, :, 0, 0], end.bias)

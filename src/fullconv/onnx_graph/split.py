@@ -123,9 +123,8 @@ class _Graph:
 
     def ends_refined(self, add: onnx.NodeProto) -> bool:
         """Return whether a sum is the end of a refined decoder: score layers on a sum and on what refines it."""
-        return all("Conv" in self.producer(name).op_type for name in add.input) and not any(
-            self.producer(name).op_type == "ConvTranspose" for name in add.input
-        )
+        kinds = [self.producer(name).op_type for name in add.input]
+        return all("Conv" in kind and kind != "ConvTranspose" for kind in kinds)
 
     def unfold(self, add: onnx.NodeProto) -> onnx.NodeProto:
         """Return the score layer on the refined sum, which the file does not compute, and add the nodes that do.

@@ -57,20 +57,7 @@ class Pool:
         except RequestError:
             on_done()
             raise
-        loop = asyncio.get_running_loop()
-        is_dropped = threading.Event()
-
-        def compute() -> T:
-            if is_dropped.is_set():  # the pool had put it into its queue before it failed
-                raise CancelledError
-            return self._measure(work)
-
-        try:
-            future = self._threads.submit(compute)
-        except BaseException:  # no more threads can be started, or the server stops
-            is_dropped.set()
-            on_done()
-            raise
+        loop, future = asyncio.get_running_loop(), self._submit(work, on_done)
         self.inside += 1
         self._stop_timer()
 
@@ -100,6 +87,22 @@ class Pool:
         """Let the running predictions end, unless `wait` is off, and drop those that wait."""
         self._stop_timer()
         self._threads.shutdown(wait=wait, cancel_futures=True)
+
+    def _submit(self, work: Callable[[], T], on_done: Callable[[], object]) -> Future[T]:
+        """Give `work` to the threads. If that fails, it never runs, and `on_done` is called."""
+        is_dropped = threading.Event()
+
+        def compute() -> T:
+            if is_dropped.is_set():  # the pool had put it into its queue before it failed
+                raise CancelledError
+            return self._measure(work)
+
+        try:
+            return self._threads.submit(compute)
+        except BaseException:  # no more threads can be started, or the server stops
+            is_dropped.set()
+            on_done()
+            raise
 
     def _measure(self, work: Callable[[], T]) -> T:
         began = time.monotonic()
