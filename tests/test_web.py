@@ -354,6 +354,41 @@ def test_a_signal_lets_running_requests_end(number: int) -> None:
     assert [event["event"] for event in events] == ["draining", "request"], errors
 
 
+WRITES = """
+import io, os, signal, sys
+from fullconv.cli.console import show_log
+from fullconv.web import make_app, run
+
+class Interrupted(io.RawIOBase):  # a signal comes while the event of a request is being written
+    def writable(self) -> bool:
+        return True
+    def write(self, data) -> int:
+        if b'"request"' in bytes(data):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return os.write(2, data)
+
+sys.stderr = io.TextIOWrapper(io.BufferedWriter(Interrupted()), line_buffering=True)
+with show_log():
+    run(make_app("example"), port=0, on_ready=lambda address: print(address, flush=True))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
+def test_a_signal_is_logged_even_if_it_comes_while_an_event_is_written() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITES], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert Client(process.stdout.readline().strip()).get("/nothing").status == 404
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, errors
+    assert [json.loads(line)["event"] for line in errors.splitlines()] == ["request", "draining"], errors
+
+
 def test_the_package_does_not_import_the_extra() -> None:
     code = (
         "import sys, fullconv, fullconv.cli.app; print(*sorted({'fastapi', 'starlette', 'uvicorn'} & set(sys.modules)))"

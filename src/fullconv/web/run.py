@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -110,8 +112,11 @@ class _Server(uvicorn.Server):
         note_handled()
         self._app.state.draining = True
         super().handle_exit(sig, frame)
-        with contextlib.suppress(RuntimeError):  # the signal interrupted another event that is being written
-            log_event("draining", signal=signal.Signals(sig).name)
+        log = functools.partial(log_event, "draining", signal=signal.Signals(sig).name)
+        try:  # later: the signal may have interrupted another event that is being written
+            asyncio.get_running_loop().call_soon_threadsafe(log)
+        except RuntimeError:  # there is no loop before the server starts and after it has ended
+            log()
 
     def stop(self) -> None:
         """End the server as a signal does."""
