@@ -486,6 +486,26 @@ def test_a_signal_ends_a_command_with_one_message(tmp_path: Path, number: signal
     assert err.strip() == f"fullconv: stopped by {number.name}; every file that was written is complete"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
+def test_a_signal_that_interrupts_another_message_is_reported_too(tmp_path: Path) -> None:
+    code = (
+        "import io, os, signal, sys, fullconv.cli.app\n"
+        "from fullconv.cli.console import say\n"
+        "sent = []\n"
+        "class Interrupted(io.RawIOBase):\n"
+        "    def writable(self): return True\n"
+        "    def write(self, data):\n"
+        "        if not sent: sent.append(1); os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        return os.write(2, data)\n"
+        "sys.stderr = io.TextIOWrapper(io.BufferedWriter(Interrupted()), line_buffering=True)\n"
+        "fullconv.cli.train.need_torch = lambda: say('first')\n"
+        "fullconv.cli.app.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "train", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    assert "fullconv: stopped by SIGTERM; every file that was written is complete\n" in done.stderr
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child alone")
 @pytest.mark.parametrize("delay", [0.05, 0.1, 0.15, 0.2, 0.3])
 def test_an_early_interrupt_has_no_traceback(data: Path, delay: float) -> None:

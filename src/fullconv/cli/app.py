@@ -140,5 +140,9 @@ def _stoppable() -> Iterator[None]:
 def _stop(number: int, frame: FrameType | None) -> None:
     _STOPPED.append(number)
     note_handled()
-    say(f"fullconv: stopped by {signal.Signals(number).name}; every file that was written is complete")
+    text = f"fullconv: stopped by {signal.Signals(number).name}; every file that was written is complete"
+    try:
+        say(text)
+    except RuntimeError:  # the signal interrupted another line that is being written
+        os.write(2, f"{text}\n".encode())
     raise KeyboardInterrupt
