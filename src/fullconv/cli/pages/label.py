@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fullconv.cli.console import emit, say
+from fullconv.errors import FullconvError
 from fullconv.extras import need
 from fullconv.watchdog import end_soon
 
@@ -96,10 +97,13 @@ def label(
             server.open()
             if run(app, "127.0.0.1", _free_port() if port is None else port, show, grace=10):
                 end_soon()  # all strokes are on the disk
-        if any(store.painted(photo) for photo in store.photos):
-            say(f"all labels are in {store.data}; next: fullconv train {store.data}")
-        else:
-            say("nothing is labelled yet; the same command opens the page again")
+    if store.failure:
+        message = f"{store.failure}; all strokes are kept: the same command writes the mask"
+        raise FullconvError(message, code="masks-not-written")
+    if any(store.painted(photo) for photo in store.photos):
+        say(f"all labels are in {store.data}; next: fullconv train {store.data}")
+    else:
+        say("nothing is labelled yet; the same command opens the page again")
 
 
 def _free_port() -> int:
