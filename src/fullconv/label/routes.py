@@ -29,7 +29,7 @@ _CONFLICTS = frozenset(
     {
         *("last-class", "merged-into-itself", "too-many-classes", "class-name-taken", "class-color-taken"),
         *("class-color-white", "no-prediction", "accept-too-large", "training-runs", "too-few-labelled"),
-        "missing-extra",
+        *("missing-extra", "masks-not-written"),
     }
 )
 """Codes of errors that the state of the session causes, not the request."""
@@ -167,6 +167,8 @@ def _refusals() -> Iterator[None]:
             raise RequestError(409, str(error), code=error.code) from error
         if error.code in _ABSENT:
             raise RequestError(404, str(error), code=error.code) from error
+        if error.code == "file-not-writable":
+            raise RequestError(507, str(error), code=error.code) from error
         raise
 
 
