@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("onnx")
 
 from fullconv.files import open_regular
+from fullconv.label import repeats
 from fullconv.label.app import make_server
 from fullconv.label.live.learner import Learner
+from fullconv.label.repeats import Repeats
 from fullconv.label.store.session import open_session
 from fullconv.label.work import Work
 from label_folder import make_photo, make_photos
@@ -99,3 +103,41 @@ def test_images_are_prepared_again_for_a_new_start(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(work.learner, "replace", lambda start: None)
         work._fit(set(), False, tmp_path / "model.onnx")
         assert work._choose()
+
+
+def test_a_request_that_is_sent_again_is_carried_out_once(tmp_path: Path) -> None:
+    with label_server(make_photos(tmp_path / "photos")) as (page, _):
+        id = page.ids()["a.png"]
+        first = page.stroke(id, 0, LEFT, number=1)
+        assert page.stroke(id, 0, LEFT, number=1) == first
+        assert page.stroke(id, 0, RIGHT, number=2)["stroke"] == 2
+        undo = {"client": page.name, "number": 3}
+        for _ in range(2):
+            assert page.post(f"/images/{id}/undo", undo).json["stroke"] == 2
+        assert page.post(f"/images/{id}/redo", undo | {"number": 4}).json["stroke"] == 2
+        assert page.move(id, "undo")["stroke"] == 2
+        assert page.move(id, "undo")["stroke"] == 1, "requests without a number are new ones"
+
+
+def test_a_repeated_request_waits_for_the_first_one_and_failures_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    repeated, begun, go_on = Repeats(), threading.Event(), threading.Event()
+
+    def act() -> dict[str, Any]:
+        begun.set()
+        assert go_on.wait(60)
+        return {"stroke": 1}
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(repeated.once, "a", 1, act)
+        assert begun.wait(60)
+        second = pool.submit(repeated.once, "a", 1, fail)
+        assert repeated.once("b", 1, lambda: {"stroke": 2}) == {"stroke": 2}
+        go_on.set()
+        assert first.result(60) == second.result(60) == {"stroke": 1}
+    with pytest.raises(OSError, match="No space"):
+        repeated.once("a", 2, fail)
+    assert repeated.once("a", 2, lambda: {"stroke": 3}) == {"stroke": 3}
+    monkeypatch.setattr(repeats, "MOST_CLIENTS", 2)
+    repeated.once("c", 1, dict)
+    repeated.once("d", 1, dict)
+    assert len(repeated._clients) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from fullconv.errors import FullconvError, UsageError
 from fullconv.extras import need_torch
 from fullconv.label.events import Events
 from fullconv.label.pyramid import Pyramid, tile_window
+from fullconv.label.repeats import Repeats
 from fullconv.label.store.classes import show_color
 from fullconv.label.store.store import Store
 from fullconv.label.store.strokes import Stroke, brush, polygon, read_points
@@ -64,6 +65,7 @@ class Server:
     training: TrainProcess
     events: Events
     start: str | None = None
+    repeats: Repeats = field(default_factory=Repeats)
 
     def open(self) -> None:
         """Start the threads of the model."""
