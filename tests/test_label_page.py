@@ -15,6 +15,7 @@ pytest.importorskip("uvicorn")
 
 pytest.importorskip("onnx")
 
+from fullconv.cli.pages.label import _open_browser
 from fullconv.images import write_image
 from fullconv.label.app import make_label_app, make_server
 from fullconv.label.live.learner import Learner
@@ -319,6 +320,15 @@ def test_classes_are_added_renamed_recoloured_merged_and_deleted(tab: Tab) -> No
     tab.page.wait_for_selector("#class-dialog", state="hidden")
     assert set(tab.server.classes()) == {"field", "road"}
     assert painted(tab, "scene") == {}
+
+
+def test_the_file_that_opens_the_browser_leads_to_the_page(
+    tab: Tab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webbrowser.open", tab.page.goto)
+    assert _open_browser(f"{tab.server.address}/#token={TOKEN}", tmp_path / "open it.html")
+    tab.page.wait_for_selector("#message", state="hidden")
+    assert tab.page.url.startswith(tab.server.address)
 
 
 def test_any_number_of_classes_is_added_with_the_proposed_colour(tab: Tab) -> None:

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pytest
@@ -412,10 +414,10 @@ def fail_to_write(*_: object) -> None:
 
 def test_a_mask_that_failed_is_written_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_session(make_photos(tmp_path / "photos")) as store:
-        with monkeypatch.context() as patch:
-            patch.setattr("fullconv.label.store.store.write_mask", fail_to_write)
-            store.paint(ids(store)["a.png"], line([[10, 10]]))
-            assert not store.flush()
+        monkeypatch.setattr("fullconv.label.store.store.write_mask", fail_to_write)
+        store.paint(ids(store)["a.png"], line([[10, 10]]))
+        assert not store.flush()
+        monkeypatch.undo()
     assert (store.data / "masks" / "a.png").is_file()
     assert not store.failure
 
@@ -432,6 +434,29 @@ def test_the_command_fails_if_a_mask_is_not_written(
         with refuses("masks-not-written", "a.png"):
             label(photos, no_browser=True)
     assert "all labels are in" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="command lines are private on Windows")
+def test_the_token_is_not_in_the_command_line_of_the_browser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[Path] = []
+
+    def look(address: str) -> bool:
+        path = Path(url2pathname(urlsplit(address).path))
+        token = capsys.readouterr().out.strip().partition("#token=")[2]
+        assert len(token) > 20
+        assert token not in address
+        assert f'url=http://127.0.0.1:9/#token={token}"' in path.read_text(encoding="utf-8")
+        assert path.stat().st_mode & 0o777 == 0o600
+        opened.append(path)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", look)
+    monkeypatch.setattr("fullconv.web.run", lambda app, host, port, show, grace: show("http://127.0.0.1:9"))
+    label(make_photos(tmp_path / "photos"))
+    assert opened
+    assert not opened[0].exists()
 
 
 def test_images_are_opened_while_others_are_painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,9 +183,7 @@ def test_bodies_that_arrive_are_counted_and_bounded(runner: Runner, monkeypatch:
         assert b"send the images as binary tensors" in client.raw(head)  # without a body
 
 
-def test_a_worker_writes_the_answer_in_parts(
-    server: Client, runner: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_writes_the_answer_in_parts(server: Client, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     body = json.dumps(request() | {"outputs": [{"name": "logits"}], "id": "7"}).encode()
     whole = server.post("/v2/models/street/infer", body).json
     names: list[str] = []

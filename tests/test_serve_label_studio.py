@@ -179,9 +179,7 @@ def test_setup_health_and_webhook(client: Client) -> None:
 
 
 @pytest.mark.parametrize("address", ["setup", "webhook", "predict"])
-def test_bodies_are_counted_and_bounded(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch, address: str
-) -> None:
+def test_bodies_are_counted_and_bounded(runner: Runner, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     service = Service(lambda: runner, "street", ServeOptions(uploads=1))
     app = make_service(service)
     add_label_studio(app, service, "/studio", "http://localhost:1")
