@@ -15,6 +15,7 @@ pytest.importorskip("uvicorn")
 
 pytest.importorskip("onnx")
 
+from fullconv.cli.pages.label import _open_browser
 from fullconv.images import write_image
 from fullconv.label.app import make_label_app, make_server
 from fullconv.label.live.learner import Learner
@@ -23,7 +24,7 @@ from label_fake import TOKEN, draw_scene, serving
 from label_tab import Server, Tab, opened, wait_until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Route
 
 RED = (230, 20, 30)
 
@@ -201,6 +202,25 @@ def test_undo_and_redo_go_back_and_forth_also_after_a_reload(tab: Tab) -> None:
     assert painted(tab, "small") == two
 
 
+def test_an_undo_whose_answer_is_lost_happens_once(tab: Tab) -> None:
+    tab.expected.append("Failed to load resource")
+    tab.open("small")
+    tab.paint(tab.at(0.4, 0.4), tab.at(0.6, 0.4))
+    one = painted(tab, "small")
+    tab.paint(tab.at(0.4, 0.6), tab.at(0.6, 0.6))
+    assert painted(tab, "small") != one
+    answers: list[int] = []
+
+    def lose_the_first(route: Route) -> None:
+        answers.append(route.fetch().status)
+        route.abort() if len(answers) == 1 else route.continue_()
+
+    tab.page.route("**/undo", lose_the_first)
+    tab.press("z")
+    assert painted(tab, "small") == one
+    assert answers == [200, 200]
+
+
 @pytest.mark.parametrize(("key", "zoom", "within"), [("+", 8, 0), ("-", 0.25, 2)])
 def test_the_painted_pixel_is_the_one_under_the_pointer(tab: Tab, key: str, zoom: float, within: int) -> None:
     """A mark of 16 x 16 pixels is found in what the canvas shows, and its centre is painted with a brush of a pixel."""
@@ -300,6 +320,26 @@ def test_classes_are_added_renamed_recoloured_merged_and_deleted(tab: Tab) -> No
     tab.page.wait_for_selector("#class-dialog", state="hidden")
     assert set(tab.server.classes()) == {"field", "road"}
     assert painted(tab, "scene") == {}
+
+
+def test_the_file_that_opens_the_browser_leads_to_the_page(
+    tab: Tab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webbrowser.open", tab.page.goto)
+    assert _open_browser(f"{tab.server.address}/#token={TOKEN}", tmp_path / "open it.html")
+    tab.page.wait_for_selector("#message", state="hidden")
+    assert tab.page.url.startswith(tab.server.address)
+
+
+def test_any_number_of_classes_is_added_with_the_proposed_colour(tab: Tab) -> None:
+    tab.open("small")
+    for number in range(3, 15):
+        tab.press("c")
+        tab.page.keyboard.type(f"class {number}")
+        tab.press("Enter")
+        tab.page.wait_for_selector("#class-dialog", state="hidden")
+        assert len(tab.server.classes()) == number + 1
+    assert len({one["color"] for one in tab.server.classes().values()}) == 15
 
 
 def test_two_tabs_see_each_others_strokes_and_each_undoes_its_own(tab: Tab, server: Server) -> None:

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
-from label_fake import Fake, Picture, draw_scene, draw_scenes
+from label_fake import TOKEN, Fake, Picture, draw_scene, draw_scenes
 from label_tab import open_fake as page
 from label_tab import wait_until
 
@@ -160,6 +160,44 @@ def test_a_busy_server_gets_the_stroke_again_without_a_click(browser: Browser) -
         tab.settle()
         assert len(fake.requests) == 1
         assert tab.page.locator(".problem").count() == 0
+
+
+def test_a_new_address_in_an_open_tab_sends_what_waits(browser: Browser) -> None:
+    fake = Fake(draw_scenes(1))
+    with page(browser, fake) as tab:
+        tab.expected.append(NETWORK)
+        tab.open("scene")
+        tab.page.evaluate("location.hash = 'token=old'")
+        tab.paint(tab.at(0.4, 0.4), tab.at(0.6, 0.4))
+        tab.wait_for_text("problems", "This server needs its token")
+        fake.hang_up()
+        tab.wait_for_text("message", "This address is no longer valid.")
+        assert fake.requests == []
+        tab.page.evaluate(f"location.hash = 'token={TOKEN}'")
+        tab.page.wait_for_selector("#message", state="hidden")
+        tab.settle()
+        assert len(fake.requests) == 1
+        assert tab.page.locator(".problem").count() == 0
+
+
+def test_without_a_model_no_earlier_prediction_is_shown(browser: Browser) -> None:
+    fake = Fake(draw_scenes(1))
+    with page(browser, fake) as tab:
+        tab.open("scene")
+        before = tab.pixels()
+        fake.pictures["p0"].mask[:20] = 0
+        fake.pictures["p0"].mask[-20:] = 1
+        fake.learned()
+        tab.wait_for_text("model", "Model 1")
+        wait_until(lambda: bool((tab.pixels() != before).any()), "the prediction")
+        fake.version = 0
+        fake.send("model", version=0, seconds=0.1)
+        tab.wait_for_text("model", "No model yet")
+        tab.settle()
+        assert (tab.pixels() == before).all()
+        tab.page.mouse.move(*tab.at(0.5, 0.5))
+        wait_until(lambda: tab.text("pixel") != "", "the pixel under the pointer")
+        assert "predicted" not in tab.text("pixel")
 
 
 def test_a_list_of_500_images_is_searched_and_walked_with_keys(browser: Browser) -> None:

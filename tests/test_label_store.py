@@ -6,9 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pytest
@@ -402,6 +406,75 @@ def test_a_session_writes_exactly_the_painted_pixels(tmp_path: Path) -> None:
     assert (target == painted).all()
     assert set(np.unique(target)) == {0, 255}
     assert (pixels == np.asarray(Image.open(photos / "b.png"))).all()
+
+
+def fail_to_write(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_mask_that_failed_is_written_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_session(make_photos(tmp_path / "photos")) as store:
+        monkeypatch.setattr("fullconv.label.store.store.write_mask", fail_to_write)
+        store.paint(ids(store)["a.png"], line([[10, 10]]))
+        assert not store.flush()
+        monkeypatch.undo()
+    assert (store.data / "masks" / "a.png").is_file()
+    assert not store.failure
+
+
+def test_the_command_fails_if_a_mask_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = make_photos(tmp_path / "photos")
+    with monkeypatch.context() as patch:
+        patch.setattr("fullconv.label.store.store.write_mask", fail_to_write)
+        patch.setattr("fullconv.web.run", lambda *_, **__: False)
+        with open_session(photos) as store:
+            store.paint(ids(store)["a.png"], line([[10, 10]]))
+        with refuses("masks-not-written", "a.png"):
+            label(photos, no_browser=True)
+    assert "all labels are in" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="command lines are private on Windows")
+def test_the_token_is_not_in_the_command_line_of_the_browser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[Path] = []
+
+    def look(address: str) -> bool:
+        path = Path(url2pathname(urlsplit(address).path))
+        token = capsys.readouterr().out.strip().partition("#token=")[2]
+        assert len(token) > 20
+        assert token not in address
+        assert f'url=http://127.0.0.1:9/#token={token}"' in path.read_text(encoding="utf-8")
+        assert path.stat().st_mode & 0o777 == 0o600
+        opened.append(path)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", look)
+    monkeypatch.setattr("fullconv.web.run", lambda app, host, port, show, grace: show("http://127.0.0.1:9"))
+    label(make_photos(tmp_path / "photos"))
+    assert opened
+    assert not opened[0].exists()
+
+
+def test_images_are_opened_while_others_are_painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_session(make_photos(tmp_path / "photos")) as store:
+        first, second, third = ids(store).values()
+        store.paint(first, line([[10, 10]]))
+
+        def measure(canvas: Canvas) -> int:
+            assert canvas is not opened.canvas or threading.current_thread() is owner, "another thread may change it"
+            return 2**20
+
+        opened, owner = store._open[first], threading.current_thread()
+        monkeypatch.setattr(Canvas, "bytes", property(measure))
+        with store._opened(first), ThreadPoolExecutor(1) as pool:
+            pool.submit(keys_of, store, second).result()
+        monkeypatch.setattr("fullconv.label.store.store.MOST_CANVAS_BYTES", 2**20)
+        keys_of(store, third)
+        assert list(store._open) == [third]
 
 
 def test_an_undone_stroke_leaves_no_mask(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -165,3 +167,34 @@ def test_a_server_that_is_full_refuses_before_it_reads(runner: Runner) -> None:
         service.pool.inside = 2
         assert client.post("/v2/models/street/infer", b"{}").error == (429, "too-many-requests")
         service.pool.inside = 0
+
+
+def test_bodies_that_arrive_are_counted_and_bounded(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service(lambda: runner, "street", ServeOptions(uploads=1))
+    head = b"POST /v2/models/street/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n"
+    with serving(make_service(service)) as client:
+        wait_until(lambda: client.get("/readyz").status == 200)
+        with socket.create_connection((client.host, client.port)) as sock:
+            sock.sendall(head + b"{")
+            wait_until(lambda: service.pool.uploads == 1)
+            assert client.post("/v2/models/street/infer", b"{}").error == (429, "too-many-requests")
+        wait_until(lambda: service.pool.uploads == 0)
+        monkeypatch.setattr(inference, "MAX_JSON", 10)
+        assert b"send the images as binary tensors" in client.raw(head)  # without a body
+
+
+def test_a_worker_writes_the_answer_in_parts(server: Client, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = json.dumps(request() | {"outputs": [{"name": "logits"}], "id": "7"}).encode()
+    whole = server.post("/v2/models/street/infer", body).json
+    names: list[str] = []
+
+    def answer(*values: Any) -> Any:
+        names.append(threading.current_thread().name)
+        return write(*values)
+
+    write = inference._answer
+    monkeypatch.setattr(inference, "_answer", answer)
+    monkeypatch.setattr(inference, "PART", 3)
+    assert server.post("/v2/models/street/infer", body).json == whole
+    assert len(whole["outputs"][0]["data"]) == 2 * runner.info.labels.num_classes
+    assert names[0].startswith("predict")

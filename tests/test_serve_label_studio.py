@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from fullconv.predict.result import segment
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.models import model_path
 from fullconv.runtime.runner import Runner
-from fullconv.serve import ServeOptions, make_service
+from fullconv.serve import ServeOptions, label_studio, make_service
 from fullconv.serve.brush import encode_brush
 from fullconv.serve.label_studio import KEY, add_label_studio
 from fullconv.serve.service import Service
@@ -175,6 +176,25 @@ def test_setup_health_and_webhook(client: Client) -> None:
     assert client.post("/studio/webhook", b'{"action": "ANNOTATION_CREATED"}').json == {"status": "ok"}
     for body in (b"[", b"[]", b"\xff", b'{"tasks": 1}'):
         assert client.post("/studio/predict", body).error == (400, "wrong-label-studio")
+
+
+@pytest.mark.parametrize("address", ["setup", "webhook", "predict"])
+def test_bodies_are_counted_and_bounded(runner: Runner, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    service = Service(lambda: runner, "street", ServeOptions(uploads=1))
+    app = make_service(service)
+    add_label_studio(app, service, "/studio", "http://localhost:1")
+    head = f"POST /studio/{address} HTTP/1.1\r\nHost: localhost\r\n".encode()
+    with serving(app) as client:
+        wait_until(lambda: client.get("/readyz").status == 200)
+        with socket.create_connection((client.host, client.port)) as sock:
+            sock.sendall(head + b"Content-Length: 50\r\n\r\n{")
+            wait_until(lambda: service.pool.uploads == 1)
+            assert client.post(f"/studio/{address}", b"{}").error == (429, "too-many-requests")
+        wait_until(lambda: service.pool.uploads == 0)
+        monkeypatch.setattr(label_studio, "MAX_JSON", 10)
+        assert b"select fewer tasks" in client.raw(head + b"Content-Length: 11\r\n\r\n")  # without a body
+        chunk = b"6\r\n{     \r\n"
+        assert b"select fewer tasks" in client.raw(head + b"Transfer-Encoding: chunked\r\n\r\n" + 2 * chunk)
 
 
 def test_basic_authentication_has_the_token_as_its_password(runner: Runner) -> None:

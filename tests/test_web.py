@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 
 from fullconv.errors import DataError, FullconvError, ModelError, UsageError
 from fullconv.web import RequestError, make_app, mount_static, run
@@ -214,6 +214,23 @@ def test_clients_that_do_not_read_are_dropped(monkeypatch: pytest.MonkeyPatch) -
         while not done and time.monotonic() < end:
             time.sleep(0.05)
         assert done
+
+
+def test_clients_that_read_slowly_get_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "write_seconds", 1.0)
+    app = make_example()
+
+    @app.get("/large")
+    def large() -> Response:
+        return Response(b"a" * 30_000_000)
+
+    with serving(app) as client, socket.create_connection((client.host, client.port)) as sock:
+        sock.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        count, began = 0, time.monotonic()
+        while part := sock.recv(2**20):
+            count += len(part)
+            time.sleep(max(0.0, began + 3 * count / 30_000_000 - time.monotonic()))  # all of it takes three seconds
+        assert count > 30_000_000
 
 
 @pytest.mark.parametrize(

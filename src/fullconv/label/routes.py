@@ -23,13 +23,16 @@ Id = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
 Number = Annotated[int, Path(ge=0, le=2**20)]
 Level = Annotated[int, Path(ge=0, le=30)]
 Client = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
+RequestNumber = Annotated[int | None, Field(ge=0, le=2**53)]
+"""The number of a request: the client sends the same request again with the same number."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 _CONFLICTS = frozenset(
     {
         *("last-class", "merged-into-itself", "too-many-classes", "class-name-taken", "class-color-taken"),
         *("class-color-white", "no-prediction", "accept-too-large", "training-runs", "too-few-labelled"),
-        "missing-extra",
+        *("missing-extra", "masks-not-written"),
     }
 )
 """Codes of errors that the state of the session causes, not the request."""
@@ -45,6 +48,7 @@ class _StrokeBody(_Body):
     """A stroke of a tool."""
 
     client: Client
+    number: RequestNumber = None
     tool: Literal["brush", "polygon", "fill", "accept"]
     class_: Annotated[int, Field(alias="class", ge=0, le=255)] = 255
     points: Annotated[list[Annotated[list[Finite], Field(min_length=2, max_length=2)]], Field(max_length=MOST_POINTS)]
@@ -57,6 +61,7 @@ class _ClientBody(_Body):
     """Whose stroke is undone or redone."""
 
     client: Client
+    number: RequestNumber = None
 
 
 class _ClassBody(_Body):
@@ -116,17 +121,17 @@ def add_image_routes(app: FastAPI, server: Server) -> None:
     def strokes(id: Id, body: _StrokeBody) -> dict[str, Any]:
         values = body.client, body.tool, body.class_, body.points, body.radius, body.tolerance, body.scope
         with _refusals():
-            return server.paint(id, StrokeRequest(*values))
+            return server.repeats.once(body.client, body.number, lambda: server.paint(id, StrokeRequest(*values)))
 
     @app.post("/api/images/{id}/undo")
     def undo(id: Id, body: _ClientBody) -> dict[str, Any]:
         with _refusals():
-            return server.move(id, body.client, redo=False)
+            return server.repeats.once(body.client, body.number, lambda: server.move(id, body.client, redo=False))
 
     @app.post("/api/images/{id}/redo")
     def redo(id: Id, body: _ClientBody) -> dict[str, Any]:
         with _refusals():
-            return server.move(id, body.client, redo=True)
+            return server.repeats.once(body.client, body.number, lambda: server.move(id, body.client, redo=True))
 
 
 def add_training_routes(app: FastAPI, server: Server) -> None:
@@ -167,6 +172,8 @@ def _refusals() -> Iterator[None]:
             raise RequestError(409, str(error), code=error.code) from error
         if error.code in _ABSENT:
             raise RequestError(404, str(error), code=error.code) from error
+        if error.code == "file-not-writable":
+            raise RequestError(507, str(error), code=error.code) from error
         raise
 
 

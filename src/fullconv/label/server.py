@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from fullconv.errors import FullconvError, UsageError
 from fullconv.extras import need_torch
 from fullconv.label.events import Events
 from fullconv.label.pyramid import Pyramid, tile_window
+from fullconv.label.repeats import Repeats
 from fullconv.label.store.classes import show_color
 from fullconv.label.store.store import Store
 from fullconv.label.store.strokes import Stroke, brush, polygon, read_points
@@ -21,11 +22,15 @@ from fullconv.label.tools import MOST_ACCEPTED, Scope, accept, fill
 from fullconv.label.train_process import TrainProcess, training_help
 from fullconv.label.work import Work
 from fullconv.labels import IGNORE_INDEX
+from fullconv.visible import make_visible
 
 __all__ = ["LabelTile", "Server", "StrokeRequest"]
 
 MOST_PREDICTED = MOST_ACCEPTED + 2**20
 """Tiles that show more pixels have no prediction: computing them takes too long."""
+
+PATIENCE = 50.0
+"""Seconds in which all masks must be written for a training: the page waits 60 s for an answer."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Server:
     training: TrainProcess
     events: Events
     start: str | None = None
+    repeats: Repeats = field(default_factory=Repeats)
 
     def open(self) -> None:
         """Start the threads of the model."""
@@ -77,11 +83,11 @@ class Server:
         ]
         help = training_help()
         return {
-            "name": self.store.data.name,
+            "name": make_visible(self.store.data.name),
             "images": len(self.store.photos),
             "classes": classes,
             "version": self.work.learner.version,
-            "start": self.start,
+            "start": self.start and make_visible(self.start),
             "training_available": not help,
             "training_help": help,
         }
@@ -95,9 +101,10 @@ class Server:
     def _describe(self, id: str) -> dict[str, Any]:
         height, width = self.store.known_size(id)
         score, reason = self.work.ranked.get(id, (None, ""))
-        values = {"id": id, "name": self.store.photos[id].name, "width": width, "height": height}
+        name, error = self.store.photos[id].name, self.work.errors.get(id)
+        values = {"id": id, "name": make_visible(name), "width": width, "height": height}
         values |= {"painted": self.store.painted(id), "score": score, "reason": reason}
-        return values | {"error": self.work.errors.get(id)}
+        return values | {"error": error and make_visible(error)}
 
     def photo_tile(self, id: str, level: int, column: int, row: int) -> bytes:
         """Return a tile of a photo as a JPEG file. The list of images asks for it, too, for its small pictures."""
@@ -191,7 +198,7 @@ class Server:
     def start_training(self) -> None:
         """Train on what is painted now. Raises FullconvError, in one sentence, if that is impossible."""
         need_torch()
-        if not self.store.flush():
+        if not self.store.flush(PATIENCE):
             failure = self.store.failure or "not all masks are written yet"
             message = f"{failure}; a training would miss these labels: try again when they are written"
             raise FullconvError(message, code="masks-not-written")

@@ -154,7 +154,8 @@ class TrainProcess:
         try:
             training = self._finish(process.returncode, run)
         except Exception as error:  # a full disk, for example
-            message = f"The model of the training cannot be taken: {describe_failure(run, error)}"
+            reason = make_visible(describe_failure(run, error))
+            message = f"The model of the training cannot be taken: {reason}"
             training = replace(self._training, state="failed", message=message)
         with self._lock:  # together: from now on another one can start
             self._process, self._training = None, training

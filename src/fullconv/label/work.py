@@ -36,6 +36,9 @@ LOOK = 5.0
 EVERY = 10
 """Images that are prepared until all are ranked again."""
 
+RETRY = 30.0
+"""Seconds after which a fit that failed is tried again, unless there are new strokes before."""
+
 IDLE = 2.0
 """Seconds without a request after which images that nobody looks at are prepared."""
 
@@ -146,14 +149,19 @@ class Work:
             if is_idle:
                 self._save()
                 self._rank()
-            else:
-                _attempt("the model cannot learn", lambda: self._fit(changed, classes, start))  # noqa: B023
+            elif not _attempt("the model cannot learn", lambda: self._fit(changed, classes, start)):  # noqa: B023
+                with self._wake:
+                    self._wake.wait_for(lambda: self._stopped or self._has_work(), RETRY)
+                    self._changed |= changed
+                    self._classes_changed = self._classes_changed or classes
 
     def _fit(self, changed: set[str], classes: bool, start: Path | None) -> None:
         """Give the model what has changed, fit it, and let all pages know."""
         began = time.perf_counter()
         if start is not None:
             _attempt("the model cannot be taken as a start", lambda: self.learner.replace(start))
+            with self._wake:
+                self._prepared.clear()
         if classes:
             labels = [(one.key, one.name, one.color) for one in self.store.classes.classes]
             self.learner.set_classes(labels)
@@ -239,9 +247,11 @@ class Work:
         return next((id for id in self.order if id not in self._prepared and id not in self.errors), "")
 
 
-def _attempt(problem: str, act: Callable[[], Any]) -> None:
-    """Do something that must not end its thread; what fails is logged."""
+def _attempt(problem: str, act: Callable[[], Any]) -> bool:
+    """Do something that must not end its thread, and return whether it succeeded; what fails is logged."""
     try:
         act()
     except Exception as error:
         logger.warning(f"{problem}: {error}", exc_info=not isinstance(error, FullconvError))
+        return False
+    return True

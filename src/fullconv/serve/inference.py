@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from fastapi import FastAPI, Request, Response
-from starlette.responses import JSONResponse
 
 from fullconv import __version__
 from fullconv.arrays import UInt8
@@ -34,6 +33,9 @@ MAX_JSON = 2**23
 
 MAX_NUMBERS = 2**22
 """Maximum numbers of an answer in JSON."""
+
+PART = 2**14
+"""Numbers that become JSON at a time: no other thread runs meanwhile, and so no other request is answered."""
 
 VERSION = "1"
 LENGTH = "inference-header-content-length"
@@ -110,11 +112,12 @@ def _infer(service: Service) -> Any:
     async def infer(request: Request, model: str, version: str = VERSION) -> Response:
         """Label a batch of images."""
         runner = _find(service, model, version)
-        service.pool.refuse_if_full()
         if request.headers.get("content-encoding", "identity") != "identity":
             message = "the body is compressed (Content-Encoding), which is not supported; send it as it is"
             raise RequestError(415, message, code="compressed-body")
-        asked = _parse(await request.body(), request.headers.get(LENGTH), runner)
+        length = request.headers.get(LENGTH)
+        most = MAX_JSON if length is None else service.options.max_bytes
+        asked = _parse(await service.read_body(request, most, _describe_limit()), length, runner)
         count, height, width = asked.images.shape[:3]
         pixels = count * height * width
         classes = runner.info.labels.num_classes
@@ -122,8 +125,11 @@ def _infer(service: Service) -> Any:
             raise RequestError(
                 413, "the images have too many pixels; send fewer or smaller ones", code="too-many-pixels"
             )
-        tensors = await service.compute(request, lambda: (_compute(runner, asked), pixels), "tensors")
-        return _answer(service.name, asked, tensors)
+
+        def work() -> tuple[Response, int]:
+            return _answer(service.name, asked, _compute(runner, asked)), pixels
+
+        return await service.compute(request, work, "tensors")
 
     return infer
 
@@ -150,8 +156,7 @@ def _parse(body: bytes, length: str | None, runner: Runner) -> _Inference:
         raise _wrong("the header Inference-Header-Content-Length is not a length within the body")
     end = len(body) if length is None else int(length)
     if end > MAX_JSON:
-        message = f"the JSON part has more than {MAX_JSON:,} bytes; send the images as binary tensors"
-        raise RequestError(413, message, code="request-too-large")
+        raise RequestError(413, _describe_limit(), code="request-too-large")
     try:
         values = parse_json(body[:end].decode())
     except ValueError:
@@ -162,6 +167,10 @@ def _parse(body: bytes, length: str | None, runner: Runner) -> _Inference:
     images = _read_images(inputs[0], body[end:], runner.info.input.channels)
     given = values.get("id")
     return _Inference(images, _read_outputs(values), given[:200] if isinstance(given, str) else None)
+
+
+def _describe_limit() -> str:
+    return f"the JSON part has more than {MAX_JSON:,} bytes; send the images as binary tensors"
 
 
 def _read_images(tensor: Mapping[str, Any], binary: bytes, channels: int) -> UInt8:
@@ -223,6 +232,7 @@ def _wrong(reason: str) -> RequestError:
 
 
 def _answer(name: str, asked: _Inference, arrays: Mapping[str, npt.NDArray[Any]]) -> Response:
+    """Return the answer; a worker calls this, because many numbers in JSON take seconds."""
     outputs, binary = [], []
     for output, is_binary in asked.outputs.items():
         array = arrays[output]
@@ -231,17 +241,21 @@ def _answer(name: str, asked: _Inference, arrays: Mapping[str, npt.NDArray[Any]]
         if is_binary:
             data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
             entry["parameters"] = {"binary_data_size": len(data)}
+            outputs.append(json.dumps(entry))
             binary.append(data)
         elif array.size > MAX_NUMBERS:
             message = f"{output} has more than {MAX_NUMBERS:,} numbers; ask for it as a binary tensor"
             raise RequestError(413, message, code="answer-too-large")
         else:
-            entry["data"] = array.ravel().tolist()
-        outputs.append(entry)
-    values = {"model_name": name, "model_version": VERSION, "outputs": outputs}
-    if asked.id is not None:
-        values["id"] = asked.id
+            outputs.append(f'{json.dumps(entry)[:-1]}, "data": [{_format_numbers(array.ravel())}]}}')
+    values = {"model_name": name, "model_version": VERSION} | ({} if asked.id is None else {"id": asked.id})
+    head = f'{json.dumps(values)[:-1]}, "outputs": [{", ".join(outputs)}]}}'.encode()
     if not binary:
-        return JSONResponse(values)
-    head = json.dumps(values).encode()
+        return Response(head, media_type="application/json")
     return Response(b"".join([head, *binary]), media_type="application/octet-stream", headers={LENGTH: str(len(head))})
+
+
+def _format_numbers(numbers: npt.NDArray[Any]) -> str:
+    """Return numbers as JSON, with commas between them."""
+    parts = (numbers[start : start + PART].tolist() for start in range(0, numbers.size, PART))
+    return ",".join(json.dumps(part, allow_nan=False, separators=(",", ":"))[1:-1] for part in parts)

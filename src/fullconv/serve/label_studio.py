@@ -9,6 +9,7 @@ Source: `label_studio_ml/api.py` of HumanSignal/label-studio-ml-backend.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 import urllib.error
@@ -20,7 +21,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 from xml.etree.ElementTree import ParseError, TreeBuilder, XMLParser
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 
 from fullconv.arrays import UInt8
 from fullconv.documents import parse_json
@@ -63,27 +64,26 @@ def add_label_studio(app: FastAPI, service: Service, prefix: str, url: str) -> N
 
     @app.post(f"{prefix}/setup", summary="Label Studio: a project is connected.")
     async def setup(request: Request) -> dict[str, str]:
-        schema = (await _read_json(request)).get("schema")
+        schema = (await _read_json(service, request)).get("schema")
         if schema:
             _match_labels(read_config(schema), service.runner().info.labels)
         return {"model_version": service.name}
 
     @app.post(f"{prefix}/webhook", summary="Label Studio: an event; nothing is trained.")
     async def webhook(request: Request) -> dict[str, str]:
-        await _read_json(request)
+        await _read_json(service, request)
         return {"status": "ok"}
 
     @app.post(f"{prefix}/predict", summary="Label Studio: brush masks for tasks.")
-    async def predict(request: Request) -> dict[str, Any]:
+    async def predict(request: Request) -> Response:
         runner = service.runner()
-        service.pool.refuse_if_full()
-        values = await _read_json(request)
+        values = await _read_json(service, request)
         config = read_config(values.get("label_config"))
         tasks = values.get("tasks")
         if not isinstance(tasks, list) or len(tasks) > MAX_TASKS or not all(isinstance(task, dict) for task in tasks):
             raise _wrong(f'"tasks" must be a list of at most {MAX_TASKS} tasks')
         results = [await _predict_task(service, request, runner, config, task, url) for task in tasks]
-        return {"results": [{"model_version": service.name, "result": result} for result in results]}
+        return Response('{"results": [' + ", ".join(results) + "]}", media_type="application/json")
 
 
 def read_config(text: object) -> Config:
@@ -116,8 +116,8 @@ def _match_labels(config: Config, labels: LabelSet) -> dict[int, str]:
 
 async def _predict_task(
     service: Service, request: Request, runner: Runner, config: Config, task: Mapping[str, Any], url: str
-) -> list[dict[str, Any]]:
-    """Return the regions of one task."""
+) -> str:
+    """Return the result of one task as JSON."""
     names = _match_labels(config, runner.info.labels)
     data = task.get("data")
     address = data.get(config.key) if isinstance(data, dict) else None
@@ -125,10 +125,11 @@ async def _predict_task(
     try:
         await asyncio.to_thread(_fetch, address, url, upload.path, service.options.max_bytes)
 
-        def work() -> tuple[list[dict[str, Any]], int]:
+        def work() -> tuple[str, int]:
             check_image(upload.path, service.options.max_pixels, "mask", len(names))
             result = segment(runner, read_image(upload.path, runner.info.input), "image")
-            return _make_regions(result.label_map, names, config), result.label_map.size
+            regions = _make_regions(result.label_map, names, config)
+            return json.dumps({"model_version": service.name, "result": regions}), result.label_map.size
 
         upload.begin()
         try:
@@ -186,11 +187,9 @@ def _fetch(address: object, url: str, target: Path, max_bytes: int) -> None:
         raise RequestError(422, message, code="image-not-fetched") from error
 
 
-async def _read_json(request: Request) -> Mapping[str, Any]:
-    body = await request.body()
-    if len(body) > MAX_JSON:
-        message = "the request of Label Studio is too large; select fewer tasks"
-        raise RequestError(413, message, code="request-too-large")
+async def _read_json(service: Service, request: Request) -> Mapping[str, Any]:
+    message = "the request of Label Studio is too large; select fewer tasks"
+    body = await service.read_body(request, MAX_JSON, message)
     try:
         values = parse_json(body.decode()) if body else {}
     except ValueError:

@@ -6,8 +6,9 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -43,6 +44,16 @@ class Pool:
             wait = max(1, math.ceil(self.inside * self._seconds / self.options.workers))
             message = f"the server has as many images as it can hold; send the request again in {wait} s"
             raise RequestError(429, message, code="too-many-requests", headers={"Retry-After": str(wait)})
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Count a request whose body is read in the block. Raises RequestError with 429 as `refuse_if_full`."""
+        self.refuse_if_full()
+        self.uploads += 1
+        try:
+            yield
+        finally:
+            self.uploads -= 1
 
     async def run(self, request: Request, work: Callable[[], T], on_done: Callable[[], object]) -> T:
         """Return the result of `work`, which a thread computes.

@@ -85,7 +85,8 @@ class Service:
         self.pool.refuse_if_full()
         upload = Upload(self.folder)
         try:
-            await self._receive(request, upload)
+            with self.pool.receiving():
+                await upload.receive(request)
             asked = Asked(upload.path, display_name(name or upload.name), kind, preview)
             upload.begin()
             began = time.monotonic()
@@ -95,12 +96,23 @@ class Service:
             raise
         return _FileAnswer(file, upload, time.monotonic() - began)
 
-    async def _receive(self, request: Request, upload: Upload) -> None:
-        self.pool.uploads += 1
-        try:
-            await upload.receive(request)
-        finally:
-            self.pool.uploads -= 1
+    async def read_body(self, request: Request, max_bytes: int, message: str) -> bytes:
+        """Return a body that is kept in memory. Raises RequestError with `message` as soon as it is known to be larger.
+
+        Also raises RequestError with 429 if the server is full.
+        """
+        count, parts = int(request.headers.get("content-length", "0")[:20]), []
+        with self.pool.receiving():
+            if count <= max_bytes:
+                count = 0
+                async for part in request.stream():
+                    count += len(part)
+                    if count > max_bytes:
+                        break
+                    parts.append(part)
+        if count > max_bytes:
+            raise RequestError(413, message, code="request-too-large")
+        return b"".join(parts)
 
     async def compute(
         self,

@@ -19,7 +19,7 @@ HEADER_SECONDS = 10.0
 """Seconds from the first connection to the end of the first request's headers."""
 
 WRITE_SECONDS = 60.0
-"""Seconds without any byte taken, after which a client that does not read its answer is dropped."""
+"""Seconds in which nothing leaves the buffer of an answer, after which a client that does not read is dropped."""
 
 MAX_CONNECTIONS = 500
 """Maximum number of open connections; further ones are closed."""
@@ -64,7 +64,7 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """Start the clock of a client that does not read."""
         super().pause_writing()
-        self._write_timer = self.loop.call_later(self.write_seconds, self.transport.abort)
+        self._watch_writing()
 
     def resume_writing(self) -> None:
         """Stop the clock."""
@@ -72,6 +72,14 @@ class Connection(H11Protocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+    def _watch_writing(self, before: int | None = None) -> None:
+        """Drop the client if the buffer is as full as `before`; otherwise look again after some seconds."""
+        size = self.transport.get_write_buffer_size()
+        if before is not None and size >= before:
+            self.transport.abort()
+        else:
+            self._write_timer = self.loop.call_later(self.write_seconds, self._watch_writing, size)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, or has too long headers, as every other error."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fullconv.cli.console import emit, say
+from fullconv.errors import FullconvError
 from fullconv.extras import need
 from fullconv.watchdog import end_soon
 
@@ -65,7 +68,6 @@ def label(
     """
     need("serve", "fastapi", "uvicorn", "onnx")
     import secrets
-    import webbrowser
     from contextlib import closing
 
     from fullconv.label.app import make_label_app, make_server
@@ -84,22 +86,46 @@ def label(
         server = make_server(store, learner, None if start is None else model or start.parent.name)
         token = secrets.token_urlsafe(24)
         app = make_label_app(server, token)
+        file = store.data / STATE / "open.html"
 
         def show(address: str) -> None:
             emit(f"{address}/#token={token}", flush=True)
             say(f"{len(store.photos)} images; labels go to {store.data}; Ctrl-C ends the session")
-            if not no_browser and not webbrowser.open(f"{address}/#token={token}"):
-                say("no browser was found; open the address yourself")
+            if not no_browser and not _open_browser(f"{address}/#token={token}", file):
+                say("no browser was opened; open the address yourself")
 
         logging.getLogger("fullconv.web").setLevel(logging.WARNING)  # requests are no news to who paints
         with closing(server):
             server.open()
             if run(app, "127.0.0.1", _free_port() if port is None else port, show, grace=10):
                 end_soon()  # all strokes are on the disk
-        if any(store.painted(photo) for photo in store.photos):
-            say(f"all labels are in {store.data}; next: fullconv train {store.data}")
-        else:
-            say("nothing is labelled yet; the same command opens the page again")
+            file.unlink(missing_ok=True)
+    if store.failure:
+        message = f"{store.failure}; all strokes are kept: the same command writes the mask"
+        raise FullconvError(message, code="masks-not-written")
+    if any(store.painted(photo) for photo in store.photos):
+        say(f"all labels are in {store.data}; next: fullconv train {store.data}")
+    else:
+        say("nothing is labelled yet; the same command opens the page again")
+
+
+def _open_browser(address: str, file: Path) -> bool:
+    """Open an address with a token by `file`, which only this user can read; return whether a browser was found.
+
+    Every user of this computer can read the command line of the browser.
+    """
+    import webbrowser
+
+    if sys.platform == "win32":  # not there
+        return webbrowser.open(address)
+    try:
+        file.unlink(missing_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as page:
+            page.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">\n')
+    except OSError:
+        return False
+    return webbrowser.open(file.absolute().as_uri())
 
 
 def _free_port() -> int:

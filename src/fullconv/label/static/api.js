@@ -12,6 +12,7 @@ import { read, write } from "./state.js";
 /** @typedef {{x: number, y: number, width: number, height: number, score: number}} Place */
 /** @typedef {{tool: "brush" | "polygon" | "fill" | "accept", class: number, points: Point[], radius: number,
  *   tolerance: number, scope: "region" | "class" | "image"}} Stroke */
+/** @typedef {{client: string, number: number}} Sender who asks, and the number of the request, which is the same if it is sent again */
 /** @typedef {{stroke: number | string | null, box: Box | null, pixels?: number}} StrokeAnswer */
 /** @typedef {{mean_iou: number, classes: Record<string, number>}} Scores */
 /** @typedef {{state: "idle" | "running" | "done" | "failed" | "cancelled", message: string, progress: number,
@@ -129,18 +130,18 @@ export const api = {
   /**
    * @param {string} image
    * @param {Stroke} stroke
-   * @param {string} client
+   * @param {Sender} by
    * @returns {Promise<StrokeAnswer>}
    */
-  stroke: (image, stroke, client) => json(`${at(image)}/strokes`, { method: "POST", body: { client, ...stroke } }),
+  stroke: (image, stroke, by) => json(`${at(image)}/strokes`, { method: "POST", body: { ...by, ...stroke } }),
 
   /**
    * @param {string} image
    * @param {"undo" | "redo"} direction
-   * @param {string} client
+   * @param {Sender} by
    * @returns {Promise<StrokeAnswer>}
    */
-  step: (image, direction, client) => json(`${at(image)}/${direction}`, { method: "POST", body: { client } }),
+  step: (image, direction, by) => json(`${at(image)}/${direction}`, { method: "POST", body: by }),
 
   /**
    * @param {ClassChange} change

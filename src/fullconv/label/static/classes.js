@@ -11,6 +11,9 @@ import { say } from "./notices.js";
 /** Colours for new classes: far apart, also for most people who see colours differently (after Okabe and Ito). */
 const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#7f3c8d", "#8c564b", "#7fc97f"];
 
+/** What the dialog shows when all of these are used: the server then chooses a colour. */
+const ANY = "#808080";
+
 /** Connect the list and the dialog. */
 export function connectClasses() {
   state.project.watch(() => {
@@ -127,7 +130,7 @@ export function openDialog(entry) {
   const others = classes().filter((other) => other.key !== entry?.key);
   byId("class-title", HTMLElement).textContent = entry ? `Change the class “${entry.name}”` : "Add a class";
   byId("class-name", HTMLInputElement).value = entry?.name ?? "";
-  byId("class-color", HTMLInputElement).value = entry?.color ?? freeColor();
+  byId("class-color", HTMLInputElement).value = entry?.color ?? freeColor() ?? ANY;
   byId("class-save", HTMLButtonElement).textContent = entry ? "Save" : "Add";
   byId("class-more", HTMLElement).hidden = entry === null;
   byId("class-into", HTMLSelectElement).replaceChildren(
@@ -141,7 +144,7 @@ export function openDialog(entry) {
 
 function freeColor() {
   const used = classes().map((entry) => entry.color.toLowerCase());
-  return PALETTE.find((color) => !used.includes(color)) ?? PALETTE[used.length % PALETTE.length];
+  return PALETTE.find((color) => !used.includes(color));
 }
 
 /** @param {string} sentence */
@@ -177,7 +180,8 @@ async function save() {
   if (!name) {
     showError("A class needs a name.");
   } else if (!edited) {
-    if (await send([{ action: "add", name, color }])) state.class.value = classes().at(-1)?.key ?? null;
+    const chosen = color === ANY && !freeColor() ? undefined : color;
+    if (await send([{ action: "add", name, color: chosen }])) state.class.value = classes().at(-1)?.key ?? null;
   } else {
     const { key } = edited;
     /** @type {ClassChange[]} */

@@ -16,18 +16,26 @@ const LONGEST_WAIT = 10_000;
 export class EventReader {
   constructor(/** @type {{event: (name: string, data: any) => void, opened: () => void}} */ listener) {
     this.listener = listener;
+    this.running = false;
     this.wait = FIRST_WAIT;
     /** Ends the wait before the next try. */
     this.hurry = () => {};
   }
 
+  /** Read until the server refuses the token. While this runs, a second call only tries again at once. */
   async run() {
+    if (this.running) {
+      this.retry();
+      return;
+    }
+    this.running = true;
     for (;;) {
       try {
         await this.readOnce();
       } catch (error) {
         if (error instanceof RequestError && error.status === 401) {
           state.connection.value = "refused";
+          this.running = false;
           return;
         }
       }

@@ -182,4 +182,12 @@ function keepInAddress(image) {
 }
 
 const page = new Page(await claimClient());
-if (token()) void page.events.run();
+let known = token();
+if (known) void page.events.run();
+// The address of a server that was started again differs only after the #, so the browser does not load the page again.
+addEventListener("hashchange", () => {
+  if (token() === known) return;
+  known = token();
+  page.outbox.retry();
+  void page.events.run();
+});

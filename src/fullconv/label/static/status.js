@@ -40,6 +40,7 @@ export function classAt({ tiles, view, level }, at) {
   const [x, y] = view.toImage(...at);
   if (!tiles || x < 0 || y < 0 || x >= view.image.width || y >= view.image.height) return null;
   for (const layer of /** @type {const} */ (["labels", "prediction"])) {
+    if (layer === "prediction" && !state.model.value.version) break;
     const key = tiles.keyAt(layer, level, Math.floor(x), Math.floor(y));
     if (key !== null && key !== NO_LABEL) return { key, layer };
   }

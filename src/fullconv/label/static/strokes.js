@@ -7,7 +7,7 @@ import { count } from "./dom.js";
 import { state } from "./state.js";
 import { clearProblem, say, showProblem } from "./notices.js";
 
-/** @typedef {{kind: "stroke" | "undo" | "redo", image: string, stroke: Stroke | null, box: Box | null}} Change */
+/** @typedef {{kind: "stroke" | "undo" | "redo", image: string, stroke: Stroke | null, box: Box | null, number: number}} Change */
 
 const FIRST_WAIT = 1000;
 const LONGEST_WAIT = 10_000;
@@ -26,6 +26,8 @@ export class Outbox {
     /** Strokes that the server has, while the canvas still waits for the new labels. @type {Change[]} */
     this.settling = [];
     this.sending = false;
+    /** The number of the next change. It begins with the time, because an earlier tab may have had the same client. */
+    this.number = Date.now();
     this.wait = FIRST_WAIT;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
@@ -49,7 +51,7 @@ export class Outbox {
    * @param {Stroke} stroke
    */
   add(image, stroke) {
-    this.push({ kind: "stroke", image, stroke, box: null });
+    this.push({ kind: "stroke", image, stroke, box: null, number: this.number++ });
   }
 
   /**
@@ -58,7 +60,7 @@ export class Outbox {
    * @param {"undo" | "redo"} kind
    */
   step(image, kind) {
-    this.push({ kind, image, stroke: null, box: null });
+    this.push({ kind, image, stroke: null, box: null, number: this.number++ });
   }
 
   /** @param {Change} change */
@@ -105,8 +107,9 @@ export class Outbox {
    * @param {Change} change
    * @returns {Promise<StrokeAnswer>}
    */
-  request({ kind, image, stroke }) {
-    return stroke ? api.stroke(image, stroke, this.client) : api.step(image, kind === "redo" ? "redo" : "undo", this.client);
+  request({ kind, image, stroke, number }) {
+    const by = { client: this.client, number };
+    return stroke ? api.stroke(image, stroke, by) : api.step(image, kind === "redo" ? "redo" : "undo", by);
   }
 
   /**

@@ -120,10 +120,11 @@ export class Viewer {
     for (const after of this.after) after();
   }
 
-  /** The layers that are drawn over the photo. */
+  /** The layers that are drawn over the photo. Without a model, tiles of an earlier one may still be there. */
   get visible() {
     const shown = state.shown.value;
-    return { labels: shown === "both" || shown === "labels", prediction: shown === "both" || shown === "prediction" };
+    const prediction = (shown === "both" || shown === "prediction") && state.model.value.version > 0;
+    return { labels: shown === "both" || shown === "labels", prediction };
   }
 
   /**
@@ -135,7 +136,7 @@ export class Viewer {
     /** @type {Layer[]} */
     const layers = ["photo"];
     if (labels) layers.push("labels");
-    if (prediction && state.model.value.version > 0) layers.push("prediction");
+    if (prediction) layers.push("prediction");
     const addresses = this.view.tiles(area, this.level);
     return layers.flatMap((layer) => addresses.map((address) => ({ layer, address })));
   }

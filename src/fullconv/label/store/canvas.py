@@ -39,6 +39,7 @@ class Canvas:
         self.size = size
         self._base = base
         self._strokes: list[Stroke] = []
+        self._stroke_bytes = 0
         self._active: list[bool] = []
         self._index: dict[int, int] = {}
         self._reach: dict[_Place, list[int]] = defaultdict(list)
@@ -57,16 +58,14 @@ class Canvas:
     def bytes(self) -> int:
         """About the memory that the canvas takes."""
         copies = sum(len(packed) for found in self._copies.values() for _, packed in found)
-        strokes = sum(
-            stroke.points.nbytes + (0 if stroke.keys is None else stroke.keys.nbytes) for stroke in self._strokes
-        )
-        return len(self._tiles) * SIDE * SIDE + copies + strokes
+        return len(self._tiles) * SIDE * SIDE + copies + self._stroke_bytes
 
     def add(self, stroke: Stroke) -> Stroke:
         """Paint a stroke over all others, and return it with its id; its client cannot redo older ones any more."""
         stroke = replace(stroke, id=stroke.id or self.next_id)
         position = len(self._strokes)
         self._strokes.append(stroke)
+        self._stroke_bytes += stroke.points.nbytes + (0 if stroke.keys is None else stroke.keys.nbytes)
         self._active.append(True)
         self._index[stroke.id] = position
         self._done[stroke.client].append(position)

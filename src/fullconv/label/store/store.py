@@ -48,10 +48,10 @@ class Painted:
 
 
 class _Open:
-    """An image whose strokes are in memory."""
+    """An image whose strokes are in memory, and the bytes of its canvas when its lock was last released."""
 
     def __init__(self, canvas: Canvas, journal: Journal) -> None:
-        self.canvas, self.journal = canvas, journal
+        self.canvas, self.journal, self.bytes = canvas, journal, canvas.bytes
 
 
 class Store:
@@ -87,15 +87,17 @@ class Store:
         self._writer.start()
 
     def close(self) -> None:
-        """Write all masks, and close the journals."""
+        """Write all masks, those that failed once more, and close the journals."""
         with self._wake:
+            self._retry_failed()
             self._stopped = True
             self._wake.notify_all()
         if self._writer.is_alive():
             self._writer.join()
-        for opened in self._open.values():
-            opened.journal.close()
-        self._open.clear()
+        with self._lock:
+            for opened in self._open.values():
+                opened.journal.close()
+            self._open.clear()
         self._project.close()
 
     def photo(self, id: str) -> Photo:
@@ -198,12 +200,15 @@ class Store:
         Images and strokes that cannot be read do not count: their masks stay as they are.
         """
         with self._wake:
-            for id in (*self._dirty, *self._failed):
-                self._dirty[id] = 0.0
-            self._failed.clear()
+            self._retry_failed()
+            self._dirty = dict.fromkeys(self._dirty, 0.0)
             self._wake.notify_all()
             written = self._wake.wait_for(lambda: not self._dirty and not self._writing, timeout)
             return written and not self._failed
+
+    def _retry_failed(self) -> None:
+        self._dirty |= dict.fromkeys(self._failed, 0.0)
+        self._failed.clear()
 
     @property
     def failure(self) -> str:
@@ -225,7 +230,10 @@ class Store:
                 with self._lock:
                     self._open[id] = opened
                     self._drop_others(id)
-            yield opened
+            try:
+                yield opened
+            finally:
+                opened.bytes = opened.canvas.bytes
 
     def _load(self, photo: Photo) -> _Open:
         path = self._journal_path(photo)
@@ -248,7 +256,7 @@ class Store:
 
     def _drop_others(self, id: str) -> None:
         """Drop the images that were not used for the longest time from the memory, if it is too much."""
-        total = sum(opened.canvas.bytes for opened in self._open.values())
+        total = sum(opened.bytes for opened in self._open.values())
         for other in list(self._open):
             if total <= MOST_CANVAS_BYTES and len(self._open) <= 32:
                 return
@@ -256,7 +264,7 @@ class Store:
                 continue
             try:
                 opened = self._open.pop(other)
-                total -= opened.canvas.bytes
+                total -= opened.bytes
                 opened.journal.close()
             finally:
                 self._locks[other].release()
