@@ -45,8 +45,9 @@ class FeatureCache(Dataset[FeatureItem]):
         return len(self.samples)
 
     def __getitem__(self, position: Position) -> FeatureItem:
-        epoch, index = position
-        maps, target, name = self.items[epoch % self.views, index]
+        epoch, number = position
+        repeat, index = divmod(number, len(self))  # repeats of an epoch have negative numbers
+        maps, target, name = self.items[(epoch - repeat) % self.views, index]
         return [m.float() if m.is_floating_point() else m for m in maps], target, name
 
 
