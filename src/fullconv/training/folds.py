@@ -18,8 +18,6 @@ from fullconv.evaluation.intervals import Bootstrap, bootstrap
 from fullconv.evaluation.measure import Measurement, measure
 from fullconv.files import write_text
 from fullconv.metrics import Scores
-from fullconv.net.classifiers.user_file import path_of_code
-from fullconv.net.torch_runner import TorchRunner
 from fullconv.pages.parts import percent
 from fullconv.report.folds import write_folds_page
 from fullconv.report.runs import Run
@@ -27,6 +25,7 @@ from fullconv.report.verdict import find_majority_class
 from fullconv.training.checkpointing import hold_run
 from fullconv.training.job import Job
 from fullconv.training.progress import OnProgress, TrainResult
+from fullconv.training.run.result import load_best
 from fullconv.training.train import train
 
 __all__ = ["cross_validate", "make_folds_table"]
@@ -67,10 +66,8 @@ def _cross_validate(
     for number, fold in enumerate(divided, 1):
         folder = out / f"fold-{number}"
         logger.info(f"\nfold {number} of {count}: {folder}")
-        results.append(train(fold, job, folder, resume=resume, on_progress=on_progress))
-        measured.append(
-            measure(TorchRunner.load(folder, code=path_of_code(job.spec.model)), fold.read_as(fold.input), "val")
-        )
+        results.append(result := train(fold, job, folder, resume=resume, on_progress=on_progress))
+        measured.append(result.measured or measure(load_best(folder, job), fold.read_as(fold.input), "val"))
     return _summarize(dataset, out, results, measured)
 
 

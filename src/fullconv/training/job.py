@@ -13,6 +13,7 @@ from fullconv.choices import (
     Accelerator,
     ActivationName,
     DecoderName,
+    Device,
     Dilation,
     LateLayers,
     LoggerName,
@@ -76,6 +77,11 @@ class Hardware:
     devices: int | Literal["auto"] = 1
     nodes: int = 1
     accelerator: Accelerator = "auto"
+
+    @property
+    def runner(self) -> Device:
+        """Return the device on which a trained network runs after the training, and its teacher."""
+        return "cpu" if self.accelerator == "cpu" else "auto"
 
     def check(self) -> None:
         """Raise UsageError for numbers below 1."""
