@@ -107,7 +107,11 @@ class SegmentationTask(nn.Module):
     def compute_loss(
         self, net: FCN, inputs: Tensor | list[Tensor], target: Tensor, share: Tensor | int | None = None
     ) -> Tensor:
-        """Return the loss of `net` on a batch, as the recipe says; `share` is a factor of that of the masks."""
+        """Return the loss of `net` on a batch, as the recipe says.
+
+        With several processes, `share` is the factor of the loss of the masks, and that of the teacher has the share of
+        this process's crops.
+        """
         *coarse, score = compute_scores(net, inputs, target)
         weights = self.weights.to(score.device)
         loss = compute_loss(net, score, target, weights, self.recipe)
@@ -120,13 +124,15 @@ class SegmentationTask(nn.Module):
         assert isinstance(inputs, Tensor)  # FCN-32s-fixed, whose inputs are maps, takes no teacher
         recipe = self.recipe
         other = compute_imitation(net, score, inputs, self.teacher, recipe.temperature, recipe.normalized)
-        other = other if recipe.normalized else other * self.processes
+        if share is not None:
+            other = other * self.processes * (len(target) / recipe.batch_size if recipe.normalized else 1)
         return (1 - recipe.distill) * loss + recipe.distill * other
 
     def _share(self, target: Tensor) -> Tensor | int:
         """Return the factor of this process's loss, with which the mean over the processes is the loss of one process.
 
-        Processes have different numbers of labelled pixels, and DDP takes the mean of their gradients.
+        Processes have different numbers of labelled pixels, and DDP takes the mean of their gradients. It is exact for
+        the cross-entropy of all pixels. OHEM, Dice, Lovász and deep supervision are those of each process's crops.
         """
         if not self.recipe.normalized:
             return self.processes
