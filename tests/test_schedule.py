@@ -22,6 +22,7 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.checkpointing import Checkpointing, RunState, load_state
 from fullconv.training.job import Job, TrainingOptions, make_job
 from fullconv.training.ladder import climb
+from fullconv.training.progress import Progress
 from fullconv.training.recipe import default_recipe, override, paper_recipe
 from fullconv.training.run import loggers
 from fullconv.training.run.schedule import schedule_by_epochs, schedule_by_minutes
@@ -174,9 +175,15 @@ def test_a_measured_step_has_loading_and_optimizer_and_the_choice_says_the_time(
 def test_a_training_ends_when_validations_stop_to_improve_also_on_resuming(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing improves here: all validations of this network are equal."""
+    """Nothing improves here: all validations of this network are equal, and only the first one is the best."""
     patient = job(epochs=9, patience=2, lr=1e-12)
-    train(data, patient, tmp_path / "whole")
+    best: list[bool] = []
+
+    def note(progress: Progress) -> None:
+        best.extend([progress.best] * (progress.scores is not None))
+
+    train(data, patient, tmp_path / "whole", on_progress=note)
+    assert best == [True, False, False]
     assert [row["step"] for row in rows(tmp_path / "whole")] == ["3", "6", "9"]
     with monkeypatch.context() as patch:
         stop_at(7, patch)
