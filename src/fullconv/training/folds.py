@@ -13,6 +13,7 @@ import numpy as np
 from fullconv.cores import is_main_process
 from fullconv.data.dataset import DataSet
 from fullconv.data.division import divide_into_folds
+from fullconv.data.statistics import read_statistics
 from fullconv.errors import UsageError
 from fullconv.evaluation.intervals import Bootstrap, bootstrap
 from fullconv.evaluation.measure import Measurement, measure
@@ -62,11 +63,13 @@ def _cross_validate(
     if not resume and any(out.glob("*/recipe.yaml")):
         message = f"{out} already contains folds; add --resume to continue them, or name another folder with --out"
         raise UsageError(message, code="run-exists")
+    counts = [read_statistics(fold, "train", "val") for fold in divided]  # before any training, as they may raise
     results, measured = [], []
-    for number, fold in enumerate(divided, 1):
+    for number, (fold, counted) in enumerate(zip(divided, counts, strict=True), 1):
         folder = out / f"fold-{number}"
         logger.info(f"\nfold {number} of {count}: {folder}")
-        results.append(result := train(fold, job, folder, resume=resume, on_progress=on_progress))
+        result = train(fold, job, folder, statistics=counted, resume=resume, on_progress=on_progress)
+        results.append(result)
         measured.append(result.measured or measure(load_best(folder, job), fold.read_as(fold.input), "val"))
     return _summarize(dataset, out, results, measured)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import cast
 
@@ -33,6 +34,7 @@ __all__ = [
     "SegmentationTask",
     "compute_class_weights",
     "compute_scores",
+    "explain_image_memory",
     "freeze_below",
     "iterate_labels",
     "sum_over_processes",
@@ -223,7 +225,7 @@ def iterate_labels(net: FCN, batch: Batch, max_pixels: int = MAX_UNTILED_PIXELS)
     size = height, width = target.shape[-2], target.shape[-1]
     tiled = isinstance(inputs, Tensor) and net.exact and height * width > max_pixels
     sides = choose_tile(net.windows, size, max_pixels) if tiled else size
-    try:
+    with explain_image_memory(name, target):
         for rows, columns in product(*map(_cut, net.windows, size, sides)):
             read = (..., slice(rows.read.start, rows.read.stop), slice(columns.read.start, columns.read.stop))
             part = target[read]
@@ -233,10 +235,18 @@ def iterate_labels(net: FCN, batch: Batch, max_pixels: int = MAX_UNTILED_PIXELS)
                 if kept:
                     predicted = largest(logits)[:, kept.start - band.start : kept.stop - band.start, columns.inner]
                     yield part[:, kept.start : kept.stop, columns.inner].long(), predicted
+
+
+@contextmanager
+def explain_image_memory(name: str, target: Tensor) -> Iterator[None]:
+    """Raise FullconvError that names a validation image, with its size, for a GPU without enough memory."""
+    try:
+        yield
     except torch.OutOfMemoryError as error:
+        height, width = target.shape[-2], target.shape[-1]
         message = (
-            f"{target.device} has too little memory for the validation image {name} ({width} x {height} pixels); cut "
-            "it into smaller images, or train on the CPU (--accelerator cpu)"
+            f"the GPU has too little memory for the validation image {name} ({width} x {height} pixels); cut it into "
+            "smaller images, or train on the CPU (--accelerator cpu)"
         )
         raise FullconvError(message, code="gpu-memory") from error
 
