@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from fullconv.errors import DataError, Interrupted
+from fullconv.errors import DataError, FullconvError, Interrupted
 
 RANK = int(os.environ.get("RANK", "0"))
 
@@ -21,8 +21,8 @@ def work(kind: str, on_progress: object) -> object:
         if on_progress is not None:
             on_progress(RANK)  # type: ignore[operator]
         return {"rank": RANK, "world": os.environ["WORLD_SIZE"]}
-    if kind == "signal":
-        signal.signal(signal.SIGTERM, _stop)
+    if kind in ("signal", "full disk"):
+        signal.signal(signal.SIGTERM, _fill if kind == "full disk" and RANK == 0 else _stop)
         if on_progress is not None:
             on_progress("ready")  # type: ignore[operator]
     elif RANK == 1:
@@ -47,6 +47,10 @@ def _stop(number: int, frame: object) -> None:
         "stopped by SIGTERM at step 0; everything is saved in here. Run the same command with --resume to continue.",
         code="stopped-by-signal",
     )
+
+
+def _fill(number: int, frame: object) -> None:
+    raise FullconvError("out/last.ckpt: cannot be written (No space left on device)", code="file-not-writable")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The number of cores is limited by the process's binding and by the quotas of its control groups."""
+"""Cores and memory are limited by the machine, the process's binding and its control groups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fullconv.cores import usable_cores
+from fullconv.cores import free_memory, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,34 @@ def test_usable_cores_is_the_smallest_quota(
         (tmp_path / "groups").write_text(groups + "\n")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(6)), raising=False)
     assert usable_cores(tmp_path, tmp_path / "groups") == number
+
+
+@pytest.mark.parametrize(
+    ("files", "groups", "number"),
+    [
+        ({}, "", 6000),
+        ({"memory.max": "max", "memory.current": "70", "memory.stat": "inactive_file 20"}, "0::/", 6000),
+        ({"memory.max": "100", "memory.current": "70", "memory.stat": "anon 50\ninactive_file 20"}, "0::/", 50),
+        ({"memory.max": "100", "memory.current": "170", "memory.stat": "inactive_file 20"}, "0::/", 0),
+        ({f"a/memory.{n}": t for n, t in (("max", "90"), ("current", "50"), ("stat", "x 1"))}, "0::/a/b", 40),
+        (
+            {
+                "memory/a/memory.limit_in_bytes": "100",
+                "memory/a/memory.usage_in_bytes": "70",
+                "memory/a/memory.stat": "inactive_file 1\ntotal_inactive_file 20",
+            },
+            "4:memory:/a\n3:cpu:/b",
+            50,
+        ),
+    ],
+)
+def test_free_memory_is_that_of_the_machine_or_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], groups: str, number: int
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    (tmp_path / "groups").write_text(groups + "\n")
+    pages = {"SC_PAGE_SIZE": 1000, "SC_AVPHYS_PAGES": 6}
+    monkeypatch.setattr("os.sysconf", pages.__getitem__, raising=False)
+    assert free_memory(tmp_path, tmp_path / "groups") == number

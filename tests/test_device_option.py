@@ -13,10 +13,12 @@ from PIL import Image
 import fullconv  # before ONNX Runtime, whose telemetry it turns off
 import fullconv.runtime.onnx as runtime
 from command_line import run
+from fullconv.demo.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.labels import LabelSet
 from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn.network import build
 from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.torch_runner import TorchRunner
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.models import bundled
 from refusals import refuses
@@ -105,3 +107,31 @@ def test_commands_pass_the_device_on(
         pytest.importorskip("fastapi")
     assert run(monkeypatch, command, "street", *rest[command], "--device", "cuda") != 0
     assert "onnxruntime-gpu" in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.filterwarnings("ignore::Warning:lightning")
+def test_a_training_on_the_cpu_runs_its_networks_there_and_scores_each_fold_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each fold loads the teacher and the best weights; a finished one only the best weights."""
+    devices, load = [], TorchRunner.load
+
+    def spy(path: Path, device: str | None = None, *, code: str | None = None) -> TorchRunner:
+        devices.append(device)
+        return load(path, device, code=code)
+
+    monkeypatch.setattr(TorchRunner, "load", staticmethod(spy))
+    data, teacher = write_digit_dataset(tmp_path / "data", train=3, val=3, size=(48, 48)), tmp_path / "t.safetensors"
+    net = build(NetSpec("digits", 11))
+    save_net(teacher, net.state_dict(), Saved(net.spec, DIGIT_LABELS))
+
+    def cross_validate(resume: bool) -> fullconv.TrainResult:
+        return fullconv.train(
+            data, model="digits", weights="none", epochs=1, batch=2, crop=32, folds=2, teacher=teacher,
+            accelerator="cpu", out=tmp_path / "out", resume=resume,
+        )  # fmt: skip
+
+    first = cross_validate(resume=False)
+    assert devices == ["cpu"] * 4
+    assert cross_validate(resume=True).scores.to_dict() == first.scores.to_dict()
+    assert devices == ["cpu"] * 6

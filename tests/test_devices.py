@@ -27,7 +27,8 @@ from fullconv.cores import is_main_process, is_started_by_others
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import write_digit_dataset
-from fullconv.errors import DataError
+from fullconv.errors import DataError, FullconvError
+from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn.network import build
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.checkpointing import load_state
@@ -153,6 +154,15 @@ def test_odd_batches_and_sums_of_pixels_are_divided_exactly(data: DataSet, plain
         odd = job(plain, batch_size=5, class_weight_power=0.5, **values)
         train(data, odd, tmp_path / name)
         assert_same(train_in(3, data, odd, tmp_path / f"{name}-3"), tmp_path / name)
+
+
+def test_the_teacher_counts_by_the_crops_of_each_process(data: DataSet, plain: NetSpec, tmp_path: Path) -> None:
+    """Two processes share batches of three crops, as one and two."""
+    net = _untrained(NetSpec("digits", 11, stride=16))
+    save_net(tmp_path / "teacher.safetensors", net.state_dict(), Saved(net.spec, data.labels, {}))
+    odd = replace(job(plain, batch_size=3, distill=0.9, epochs=1), teacher=tmp_path / "teacher.safetensors")
+    train(data, odd, tmp_path / "one")
+    assert_same(train_in(2, data, odd, tmp_path / "two"), tmp_path / "one")
 
 
 def test_validation_counts_each_image_once_in_any_number_of_processes(data: DataSet, tmp_path: Path) -> None:
@@ -378,6 +388,12 @@ def test_an_error_of_any_process_stays_what_it_is_and_names_the_rank() -> None:
 def test_a_signal_reaches_all_processes() -> None:
     with refuses("stopped-by-signal", "everything is saved"):
         run_in_processes(rank_work.work, ("signal",), 2, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def test_a_signal_on_a_full_disk_is_not_reported_as_saved() -> None:
+    with pytest.raises(FullconvError, match="No space left") as caught:
+        run_in_processes(rank_work.work, ("full disk",), 2, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert caught.value.code == "file-not-writable"
 
 
 def test_no_process_stays_if_the_first_one_is_killed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from fullconv.data.held_out import make_folds
 from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import write_digit_dataset
 from fullconv.evaluation.evaluate import evaluate
+from fullconv.images import write_label_map
 from fullconv.net.torch_runner import TorchRunner
 from html_page import Page
 from refusals import refuses
@@ -94,3 +95,16 @@ def test_wrong_numbers_of_folds_are_refused(tmp_path: Path, count: int, code: st
     data = write_digit_dataset(tmp_path / "data", train=5, val=3, size=(48, 56))
     with refuses(code, count):
         api.train(data, model="digits", folds=count, out=tmp_path / "out", weights="none")
+
+
+def test_a_fold_without_labels_is_refused_before_any_training(tmp_path: Path) -> None:
+    """Of four images, one has labels, and two folds need two."""
+    from fullconv import api
+
+    data = write_digit_dataset(tmp_path / "data", train=3, val=1, size=(48, 56))
+    dataset = find_dataset(data)
+    for sample in dataset.split("train"):
+        write_label_map(sample.target, np.full((48, 56), 255, np.uint8), dataset.labels)
+    with refuses("unlabelled-split", "no pixel of split 'val' has a class"):
+        api.train(data, model="digits", folds=2, out=tmp_path / "out", weights="none", epochs=1)
+    assert not list((tmp_path / "out").glob("fold-*"))

@@ -7,19 +7,23 @@ import os
 import signal
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
+from command_line import run
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import write_digit_dataset
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.checkpointing import Checkpointing, RunState, load_state
 from fullconv.training.job import Job, TrainingOptions, make_job
-from fullconv.training.recipe import default_recipe, override
+from fullconv.training.ladder import climb
+from fullconv.training.progress import Progress
+from fullconv.training.recipe import default_recipe, override, paper_recipe
 from fullconv.training.run import loggers
 from fullconv.training.run.schedule import schedule_by_epochs, schedule_by_minutes
 from fullconv.training.task import SegmentationTask
@@ -79,10 +83,51 @@ def test_a_schedule_fits_into_its_time_and_uses_it(seconds: float, step: float, 
 def test_a_time_without_a_step_is_refused() -> None:
     with refuses("too-few-minutes", "a step takes 30.0 s and a validation 20.0 s", "add at least "):
         schedule_by_minutes(60, 30, 20)
-    with refuses("minutes-and-epochs"):
-        TrainingOptions(minutes=3, epochs=4).check()
+    for options in (
+        {"minutes": 3, "epochs": 4}, {"epochs": 7, "values": {"minutes": "5"}}, {"minutes": 3, "values": {"epochs": 3}},
+        {"minutes": 3, "values": {"val_every": 2}}, {"values": {"minutes": 3, "val_every": "2"}},
+    ):  # fmt: skip
+        with refuses("minutes-and-epochs"):
+            TrainingOptions(**options).check()  # type: ignore[arg-type]
     with refuses("invalid-recipe-value", "minutes must be greater than 0"):
         TrainingOptions(minutes=0).check()
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"epochs": 7}, "epochs"),
+        ({"batch": 7}, "batch_size"),
+        ({"minutes": 7}, "minutes"),
+        ({"precision": "fp32"}, "bf16"),
+        ({"precision": "fp32"}, "fp16"),
+    ],
+)
+def test_a_value_that_replaces_an_option_is_refused(options: dict[str, Any], name: str) -> None:
+    with refuses("given-twice", f"{next(iter(options))} is given", f"({name})"):
+        TrainingOptions(**options, values={name: 3}).check()
+
+
+def test_epochs_of_each_rung_are_not_replaced_in_silence(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with refuses("minutes-and-epochs", "epochs_each"):
+        climb(data, job(minutes=3), tmp_path / "ladder", epochs_each=(1, 1, 1, 1))
+    command = ["ladder", data.root, "--model", "digits", "--epochs-each", "1,1,1,1", "--epochs", "3"]
+    assert run(monkeypatch, *command) == 2
+    assert "leave out --epochs or --epochs-each" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_ladder_states_its_epochs_and_batches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are those of the recipes, and not chosen by the data."""
+    assert run(monkeypatch, "ladder", "--help") == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    plain, paper = default_recipe(), paper_recipe()
+    assert plain.epochs == paper.epochs
+    assert f"Passes of each network over the training images. [default: ({plain.epochs})]" in shown
+    assert f"Crops per step. [default: ({plain.batch_size}, or {paper.batch_size} with the paper's recipe)]" in shown
 
 
 def test_epochs_give_the_steps_of_before() -> None:
@@ -130,9 +175,15 @@ def test_a_measured_step_has_loading_and_optimizer_and_the_choice_says_the_time(
 def test_a_training_ends_when_validations_stop_to_improve_also_on_resuming(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing improves here: all validations of this network are equal."""
+    """Nothing improves here: all validations of this network are equal, and only the first one is the best."""
     patient = job(epochs=9, patience=2, lr=1e-12)
-    train(data, patient, tmp_path / "whole")
+    best: list[bool] = []
+
+    def note(progress: Progress) -> None:
+        best.extend([progress.best] * (progress.scores is not None))
+
+    train(data, patient, tmp_path / "whole", on_progress=note)
+    assert best == [True, False, False]
     assert [row["step"] for row in rows(tmp_path / "whole")] == ["3", "6", "9"]
     with monkeypatch.context() as patch:
         stop_at(7, patch)

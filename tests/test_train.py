@@ -23,6 +23,7 @@ import yaml
 from safetensors.torch import load_file
 
 from fullconv.data.layouts import find_dataset
+from fullconv.data.statistics import read_statistics, read_training_data
 from fullconv.demo.digits import write_digit_dataset
 from fullconv.errors import DataError
 from fullconv.evaluation.evaluate import evaluate
@@ -327,6 +328,18 @@ def test_some_unlabelled_masks_are_allowed_and_all_are_refused(tmp_path: Path) -
         write_label_map(sample.target, np.full((64, 64), 255, np.uint8), dataset.labels)
     with refuses("unlabelled-split"):
         train(dataset, job(epochs=1), tmp_path / "other")
+
+
+def test_validation_masks_that_are_all_ignored_are_refused_before_the_first_step(data: Path, tmp_path: Path) -> None:
+    dataset = find_dataset(shutil.copytree(data, tmp_path / "data"))
+    for sample in dataset.split("val"):
+        write_label_map(sample.target, np.full((64, 80), 255, np.uint8), dataset.labels)
+    for read in (lambda: read_statistics(dataset, "train", "val"), lambda: read_training_data(dataset.root)):
+        with refuses("unlabelled-split", dataset.root, "no pixel of split 'val' has a class"):
+            read()
+    with refuses("unlabelled-split"):
+        train(dataset, job(epochs=1), tmp_path / "run")
+    assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
 def test_damaged_masks_are_all_reported_before_the_first_step(

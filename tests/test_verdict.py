@@ -150,5 +150,10 @@ def test_advice_mentions_settings_by_hand() -> None:
     short = advice(recipe={"epochs": 2, "batch_size": 8}, samples={"train": 20})
     assert "trained for 6 steps only (2 epochs): without --epochs, train chooses" in short
     assert "steps only" not in advice(recipe={"epochs": 4, "batch_size": 8}, samples={"train": 5000})
+    timed = {"epochs": 40, "batch_size": 8, "minutes": 2.5}
+    assert "steps only" not in advice(recipe=timed, samples={"train": 8})
+    short = advice(recipe=timed, samples={"train": 800}, schedule={"steps": 12, "every": 4})
+    assert "trained for 12 steps only (2.5 minutes): without --minutes, train chooses" in short
+    assert "steps only" not in advice(recipe=timed, samples={"train": 8}, schedule={"steps": 500, "every": 4})
     assert "(--lr 1e-09)" in advice(recipe={"lr": 1e-9})
     assert "by hand" not in advice(recipe={"lr": None})

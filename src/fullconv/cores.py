@@ -1,4 +1,4 @@
-"""The processor cores that this process may use, and its number among the processes of a training."""
+"""The processor cores and the memory that this process may use, and its number among the processes of a training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["is_main_process", "is_started_by_others", "usable_cores"]
+__all__ = ["free_memory", "is_main_process", "is_started_by_others", "usable_cores"]
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 PROCESS_CGROUPS = Path("/proc/self/cgroup")
@@ -27,7 +27,7 @@ def _read_quotas(root: Path, groups: Path) -> Iterator[int]:
 
     Both versions of control groups are read.
     """
-    for folder in _list_group_folders(root, groups):
+    for folder in _list_group_folders(root, groups, "cpu"):
         for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
             try:
                 quota, period = " ".join((folder / name).read_text() for name in names).split()
@@ -37,12 +37,44 @@ def _read_quotas(root: Path, groups: Path) -> Iterator[int]:
                 continue
 
 
-def _list_group_folders(root: Path, groups: Path) -> Iterator[Path]:
-    """Yield the folders of the process's control groups, each followed by its parents.
+def free_memory(root: Path = CGROUP_ROOT, groups: Path = PROCESS_CGROUPS) -> int:
+    """Return the bytes of memory that this process may still use; 4 GiB if the system does not report it.
+
+    It is the smaller of two numbers: the free memory of the machine, and the rest of the memory of its container or
+    service. `root` and `groups` are as in `usable_cores`.
+    """
+    try:
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        free = 4 << 30
+    return max(0, min([free, *_read_free_memory(root, groups)]))
+
+
+def _read_free_memory(root: Path, groups: Path) -> Iterator[int]:
+    """Yield the bytes that the process's control groups and their parents may still use.
+
+    Cached files count as free, because the system drops them when memory is needed.
+    """
+    versions = (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    )
+    for folder in _list_group_folders(root, groups, "memory"):
+        for limit, usage, cached in versions:
+            try:
+                most, used = (int((folder / name).read_text()) for name in (limit, usage))
+                numbers = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                yield most - used + int(numbers.get(cached, 0))
+            except (OSError, ValueError):  # the file does not exist, or it says "max" (no limit)
+                continue
+
+
+def _list_group_folders(root: Path, groups: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of the process's control groups that have this controller, each followed by its parents.
 
     Inside a container the root folder is the container's control group.
     """
-    yield from (root, root / "cpu")
+    yield from (root, root / controller)
     try:
         lines = groups.read_text().splitlines()
     except OSError:
@@ -50,8 +82,8 @@ def _list_group_folders(root: Path, groups: Path) -> Iterator[Path]:
     for line in lines:
         _, _, group = line.partition(":")
         controllers, _, path = group.partition(":")
-        if controllers in ("", "cpu", "cpu,cpuacct", "cpuacct,cpu"):
-            base = root / ("cpu" if controllers else "")
+        if not controllers or controller in controllers.split(","):
+            base = root / (controller if controllers else "")
             inner = Path(path.lstrip("/"))
             yield from (base / part for part in (inner, *inner.parents))
 

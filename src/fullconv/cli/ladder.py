@@ -11,16 +11,15 @@ from fullconv.cli.console import hint_at_check, print_table, say, training_bar
 from fullconv.cli.options.reading import reads_data
 from fullconv.cli.options.shared import Data
 from fullconv.cli.options.training import (
+    RECIPE,
     AcceleratorName,
     Activation,
-    Batch,
     Context,
     Crop,
     Decoder,
     DecoderWidth,
     Devices,
     Dilate,
-    Epochs,
     HeadWidth,
     Late,
     Model,
@@ -58,12 +57,23 @@ def ladder(
     late: Late = "keep",
     activation: Activation = "keep",
     recipe: Recipe = "default",
-    epochs: Epochs = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Passes of each network over the training images.", show_default="40"),
+    ] = None,
     epochs_each: Annotated[
         str | None,
         typer.Option(metavar="N,N,N,N", help="Epochs of each of the four networks.", show_default="--epochs"),
     ] = None,
-    batch: Batch = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Crops per step.",
+            show_default="8, or 1 with the paper's recipe",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
     crop: Crop = None,
     lr: Rate = None,
     set_: Set = None,
@@ -97,6 +107,9 @@ def ladder(
     )  # fmt: skip
     options.check()
     each = _parse_epochs(epochs_each)
+    if each is not None and "epochs" in options.recipe_values():
+        message = "--epochs-each gives the epochs of all networks; leave out --epochs or --epochs-each"
+        raise UsageError(message, code="given-twice")
     with hint_at_check(data):
         dataset, statistics = read_training_data(data, ReadingOptions(**reading))
     job = make_job(dataset, options, statistics)

@@ -29,6 +29,7 @@ __all__ = [
     "describe_labelled",
     "read_statistics",
     "read_training_data",
+    "unlabelled_split",
 ]
 
 logger = logging.getLogger(__name__)
@@ -146,9 +147,16 @@ def _log_range(dataset: DataSet) -> None:
 def read_statistics(dataset: DataSet, split: str = "train", *checked: str) -> DataSetStatistics:
     """Decode every mask of `split` once and count its pixels; also check the masks of the splits `checked`.
 
-    Raises DataError, which lists all masks that cannot be read or differ in size from their image.
+    Raises DataError, which lists all masks that cannot be read or differ in size from their image, and the splits of
+    `checked` whose pixels are all ignored.
     """
     return _Counts(dataset, split, checked).statistics(dataset)
+
+
+def unlabelled_split(root: Path, split: str) -> Fault:
+    """Return the fault of a split that has no labelled pixel."""
+    problem = f"no pixel of split {split!r} has a class: its masks contain only 255, which is ignored"
+    return Fault("unlabelled-split", root, problem, "label some of its images", split=split)
 
 
 class _Counts:
@@ -167,18 +175,19 @@ class _Counts:
         widths_known = any(fact.widths is not None for fact in (facts or {}).values())
         measured = set(np.linspace(0, self.images - 1, min(MEASURED, self.images)).round().astype(int).tolist())
         faults: list[Fault] = []
-        for name in (split, *checked):
-            for index, sample in enumerate(dataset.split(name)):
-                known = _known_facts(dataset, sample, facts or {})
-                if known is not None and name == split:
-                    self._add(known)
-                elif known is None:
-                    target = _target(dataset, sample, faults)
-                    if target is not None and name == split:
-                        counts = np.bincount(target.ravel(), minlength=256)
-                        self.pixels += counts
-                        self.shows.append(frozenset(np.flatnonzero(counts).tolist()))
-                        self.width_counts += count_widths(target) if index in measured and not widths_known else 0
+        for index, sample in enumerate(dataset.split(split)):
+            known = _known_facts(dataset, sample, facts or {})
+            if known is not None:
+                self._add(known)
+            elif (target := _target(dataset, sample, faults)) is not None:
+                counts = np.bincount(target.ravel(), minlength=256)
+                self.pixels += counts
+                self.shows.append(frozenset(np.flatnonzero(counts).tolist()))
+                self.width_counts += count_widths(target) if index in measured and not widths_known else 0
+        for name in checked:
+            labelled = {_has_labels(dataset, sample, facts or {}, faults) for sample in dataset.split(name)}
+            if labelled == {False}:
+                faults.append(unlabelled_split(dataset.root, name))
         if faults:
             names = " and ".join(repr(name) for name in (split, *checked))
             raise DataError(f"{dataset.root}: masks of {names} cannot be used", faults)
@@ -210,6 +219,15 @@ def _known_facts(dataset: DataSet, sample: Sample, facts: Mapping[Path, MaskFact
         return known if read_empty(sample.image, dataset.input) is None else None
     except DataError:
         return None
+
+
+def _has_labels(dataset: DataSet, sample: Sample, facts: Mapping[Path, MaskFacts], faults: list[Fault]) -> bool | None:
+    """Return whether a mask has a labelled pixel; None if it cannot be used, for which a fault is added."""
+    known = _known_facts(dataset, sample, facts)
+    if known is not None:
+        return any(count and label != IGNORE_INDEX for label, count in known.pixels.items())
+    target = _target(dataset, sample, faults)
+    return None if target is None else bool((target != IGNORE_INDEX).any())
 
 
 def _target(dataset: DataSet, sample: Sample, faults: list[Fault]) -> UInt8 | None:

@@ -12,6 +12,7 @@ from fullconv.arrays import Int64
 from fullconv.data.channels import read_declared_channels
 from fullconv.data.dataset import MORE_PAIRS, DataSet, few_pairs
 from fullconv.data.splits import SPLITS
+from fullconv.data.statistics import unlabelled_split
 from fullconv.doctor.duplicates import same_images
 from fullconv.doctor.record import Record
 from fullconv.faults import Fault
@@ -99,8 +100,7 @@ def _odd_masks(root: Path, dataset: DataSet, usable: Sequence[Record]) -> Iterat
     names = dataset.labels.class_names
     blank = [split for split in ("train", "val") if _is_blank([r for r in usable if r.split == split])]
     for split in blank:
-        problem = f"no pixel of split {split!r} has a class: its masks contain only 255, which is ignored"
-        yield Fault("unlabelled-split", root, problem, "label some of its images", split=split)
+        yield unlabelled_split(root, split)
     mixed = len(names) == 2 and only_0_and_255(usable)
     if mixed:
         yield from _white(usable, "contains only 0 and 255, while other masks contain 0 and 1; 255 is ignored")

@@ -145,21 +145,32 @@ def _doubtful_range(source: Source, misfit: Misfit | None) -> tuple[str, str]:
 def _manual_settings(source: Source) -> list[str]:
     """Return remedies for settings by hand that are far from the values that train chooses."""
     remedies, recipe = [], source.recipe
-    epochs, batch = recipe.get("epochs"), recipe.get("batch_size")
-    samples = source.settings.get("samples")
-    images = samples.get("train") if isinstance(samples, Mapping) else None
-    if isinstance(epochs, int) and isinstance(batch, int) and isinstance(images, int):
-        steps = epochs * -(-images // max(1, batch))
-        if steps < FEW_STEPS:
-            remedies.append(
-                f"It was trained for {steps} step{'s' * (steps > 1)} only ({epochs} epoch{'s' * (epochs > 1)}): "
-                "without --epochs, train chooses a number that fits the number of images."
-            )
+    steps = _count_steps(source)
+    if steps is not None and steps < FEW_STEPS:
+        minutes, epochs = recipe.get("minutes"), recipe.get("epochs")
+        count, unit = (epochs, "epoch") if minutes is None else (minutes, "minute")
+        remedies.append(
+            f"It was trained for {steps} step{'s' * (steps > 1)} only ({count} {unit}{'s' * (count != 1)}): "
+            f"without --{unit}s, train chooses a number that fits the number of images."
+        )
     if isinstance(recipe.get("lr"), int | float):
         remedies.append(
             f"The learning rate was set by hand (--lr {recipe['lr']:g}): without --lr, train chooses one that fits."
         )
     return remedies
+
+
+def _count_steps(source: Source) -> int | None:
+    """Return the number of training steps: that of the schedule, or else of all epochs; None if it is unknown."""
+    schedule, samples, recipe = source.settings.get("schedule"), source.settings.get("samples"), source.recipe
+    steps = schedule.get("steps") if isinstance(schedule, Mapping) else None
+    if isinstance(steps, int):
+        return steps
+    epochs, batch = recipe.get("epochs"), recipe.get("batch_size")
+    images = samples.get("train") if isinstance(samples, Mapping) else None
+    if recipe.get("minutes") is None and isinstance(epochs, int) and isinstance(batch, int) and isinstance(images, int):
+        return epochs * -(-images // max(1, batch))
+    return None
 
 
 def _percent(part: int, whole: int) -> str:

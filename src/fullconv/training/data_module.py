@@ -22,7 +22,7 @@ from fullconv.training.crops.rare import CopyPaste, RareClasses
 from fullconv.training.distill.unlabelled import MixedOrder, MixedSamples, UnlabelledSamples, count_unlabelled
 from fullconv.training.frozen_features import FeatureCache, calibrate
 from fullconv.training.recipe import Recipe
-from fullconv.training.samples import BatchOrder, Position, SegmentationDataset
+from fullconv.training.samples import BatchOrder, Position, Room, SegmentationDataset
 from fullconv.training.task import Batch
 
 __all__ = ["DataModule"]
@@ -61,21 +61,22 @@ class DataModule:
         self.workers = spare if recipe.workers is None else recipe.workers
         self.crop = choose_crop(dataset) if recipe.crop is None else recipe.crop
         augmentation = make_augmentation(recipe, self.crop, fill, rare)
-        shares = max(1, self.workers) * local
-        self.train_samples = SegmentationDataset(dataset, "train", augmentation, recipe.seed, shares)
+        room = Room(max(1, 2 * self.workers) * local)  # those of a validation run next to those of the training
+        self.train_samples = SegmentationDataset(dataset, "train", augmentation, recipe.seed, room)
         if rare is not None and recipe.copy_paste:
             values = (recipe.copy_paste, recipe.scale, recipe.flip)
             augmentation.paste = CopyPaste(self.train_samples.decode, rare, *values)
-        self.val_samples = SegmentationDataset(dataset, "val", shares=shares)
+        self.val_samples = SegmentationDataset(dataset, "val", room=room)
         self.train_set: SegmentationDataset | FeatureCache | MixedSamples = self.train_samples
         self.val_set: SegmentationDataset | FeatureCache = self.val_samples
 
     def mix_in(self, folder: Path) -> None:
         """Replace a share of each batch with crops of the images of `folder`, which have no masks."""
         augmentation = make_augmentation(self.recipe, self.crop, self.fill)
-        samples = UnlabelledSamples(self.train_samples.dataset, folder, augmentation, self.recipe.seed)
+        labelled = self.train_samples
+        samples = UnlabelledSamples(labelled.dataset, folder, augmentation, self.recipe.seed, labelled.room)
         self.mixed_in, self.unlabelled = count_unlabelled(self.recipe), len(samples)
-        self.train_set = MixedSamples(self.train_samples, samples)
+        self.train_set = MixedSamples(labelled, samples)
 
     def encode_with(self, net: FCN, bf16: bool, on_item: Callable[[int, int], None]) -> None:
         """Replace the images with the feature maps of `net`, for FCN-32s-fixed.

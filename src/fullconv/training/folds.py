@@ -13,13 +13,12 @@ import numpy as np
 from fullconv.cores import is_main_process
 from fullconv.data.dataset import DataSet
 from fullconv.data.division import divide_into_folds
+from fullconv.data.statistics import read_statistics
 from fullconv.errors import UsageError
 from fullconv.evaluation.intervals import Bootstrap, bootstrap
 from fullconv.evaluation.measure import Measurement, measure
 from fullconv.files import write_text
 from fullconv.metrics import Scores
-from fullconv.net.classifiers.user_file import path_of_code
-from fullconv.net.torch_runner import TorchRunner
 from fullconv.pages.parts import percent
 from fullconv.report.folds import write_folds_page
 from fullconv.report.runs import Run
@@ -27,6 +26,7 @@ from fullconv.report.verdict import find_majority_class
 from fullconv.training.checkpointing import hold_run
 from fullconv.training.job import Job
 from fullconv.training.progress import OnProgress, TrainResult
+from fullconv.training.run.result import load_best
 from fullconv.training.train import train
 
 __all__ = ["cross_validate", "make_folds_table"]
@@ -63,14 +63,14 @@ def _cross_validate(
     if not resume and any(out.glob("*/recipe.yaml")):
         message = f"{out} already contains folds; add --resume to continue them, or name another folder with --out"
         raise UsageError(message, code="run-exists")
+    counts = [read_statistics(fold, "train", "val") for fold in divided]  # before any training, as they may raise
     results, measured = [], []
-    for number, fold in enumerate(divided, 1):
+    for number, (fold, counted) in enumerate(zip(divided, counts, strict=True), 1):
         folder = out / f"fold-{number}"
         logger.info(f"\nfold {number} of {count}: {folder}")
-        results.append(train(fold, job, folder, resume=resume, on_progress=on_progress))
-        measured.append(
-            measure(TorchRunner.load(folder, code=path_of_code(job.spec.model)), fold.read_as(fold.input), "val")
-        )
+        result = train(fold, job, folder, statistics=counted, resume=resume, on_progress=on_progress)
+        results.append(result)
+        measured.append(result.measured or measure(load_best(folder, job), fold.read_as(fold.input), "val"))
     return _summarize(dataset, out, results, measured)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from fullconv.forks import native_call
 from fullconv.net.fcn.network import FCN
 from fullconv.training.samples import Position, SegmentationDataset
+from fullconv.training.task import explain_image_memory
 
 __all__ = ["FeatureCache", "FeatureItem", "calibrate", "evaluation_mode", "freeze_all_but_score"]
 
@@ -36,7 +37,8 @@ class FeatureCache(Dataset[FeatureItem]):
         with evaluation_mode(net), torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
             for done, position in enumerate(positions):
                 image, target, name = samples[position]
-                with native_call():
+                is_whole = samples.augmentation is None
+                with native_call(), explain_image_memory(name, target) if is_whole else nullcontext():
                     maps = [_shrink(m[0]).cpu() for m in net.encode(image[None].to(device))]
                 self.items[position] = (maps, target, name)
                 on_item(done + 1, len(positions))
@@ -45,8 +47,9 @@ class FeatureCache(Dataset[FeatureItem]):
         return len(self.samples)
 
     def __getitem__(self, position: Position) -> FeatureItem:
-        epoch, index = position
-        maps, target, name = self.items[epoch % self.views, index]
+        epoch, number = position
+        repeat, index = divmod(number, len(self))  # repeats of an epoch have negative numbers
+        maps, target, name = self.items[(epoch - repeat) % self.views, index]
         return [m.float() if m.is_floating_point() else m for m in maps], target, name
 
 

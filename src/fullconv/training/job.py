@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,6 +13,7 @@ from fullconv.choices import (
     Accelerator,
     ActivationName,
     DecoderName,
+    Device,
     Dilation,
     LateLayers,
     LoggerName,
@@ -34,7 +35,15 @@ from fullconv.training.choose import MODEL, Choice, choose
 from fullconv.training.recipe import RECIPES, Recipe, override
 from fullconv.training.start import find_start, refuse_network_options, spec_of_start
 
-__all__ = ["Hardware", "Job", "TrainingOptions", "make_job", "name_ladder_folder", "name_run_folder"]
+__all__ = [
+    "Hardware",
+    "Job",
+    "TrainingOptions",
+    "make_job",
+    "name_ladder_folder",
+    "name_run_folder",
+    "refuse_with_minutes",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +69,12 @@ OF_NETWORK = (
 )  # fmt: skip
 """The options that a trained network decides from which a training starts."""
 
+OF_LENGTH = ("epochs", "epochs_each", "val_every")
+"""The settings that `minutes` replaces."""
+
+OPTION_OF = {"batch_size": "batch"}
+"""The options that are named differently in the recipe."""
+
 PRECISIONS: Mapping[TrainPrecision, Mapping[str, bool]] = {
     "auto": {}, "bf16": {"bf16": True}, "fp16": {"bf16": False, "fp16": True}, "fp32": {"bf16": False},
 }  # fmt: skip
@@ -76,6 +91,11 @@ class Hardware:
     devices: int | Literal["auto"] = 1
     nodes: int = 1
     accelerator: Accelerator = "auto"
+
+    @property
+    def runner(self) -> Device:
+        """Return the device on which a trained network runs after the training, and its teacher."""
+        return "cpu" if self.accelerator == "cpu" else "auto"
 
     def check(self) -> None:
         """Raise UsageError for numbers below 1."""
@@ -139,7 +159,7 @@ class TrainingOptions:
     start: str | os.PathLike[str] | None = None
 
     def check(self) -> None:
-        """Raise UsageError for an unknown value of an option or of the recipe."""
+        """Raise UsageError for an unknown value of an option or of the recipe, and for one that would be ignored."""
         for name, literal in CHOICES.items():
             value, known = getattr(self, name), get_args(literal)
             if value not in known and not (value is None and name in ("stride", "dilate", "logger", "loss")):
@@ -157,16 +177,23 @@ class TrainingOptions:
                 "or leave out --unlabelled-images"
             )
             raise UsageError(message, code="needs-teacher")
-        if self.minutes is not None and self.epochs is not None:
-            message = "minutes and epochs both decide the length of the training; give one of them"
-            raise UsageError(message, code="minutes-and-epochs")
         if self.start is not None:
             default = TrainingOptions()
             refuse_network_options(
                 self.start, {name: getattr(self, name) != getattr(default, name) for name in OF_NETWORK}
             )
         self.hardware.check()
-        self.make_recipe()
+        self._refuse_ignored()
+
+    def _refuse_ignored(self) -> None:
+        """Raise UsageError for values of the recipe that another one replaces, or that no recipe has."""
+        options = [(OPTION_OF.get(name, name), name) for name in self._named_values()]
+        options += [("precision", name) for name in ("bf16", "fp16") if self.precision != "auto"]
+        for option, name in options:
+            if name in self.values:
+                message = f"{option} is given as an option and as a value of the recipe ({name}); give it once"
+                raise UsageError(message, code="given-twice")
+        refuse_with_minutes(self.make_recipe(), self.recipe_values())
 
     @property
     def hardware(self) -> Hardware:
@@ -179,13 +206,21 @@ class TrainingOptions:
 
     def recipe_values(self) -> dict[str, Any]:
         """Return the given values of the recipe, by their names in the recipe."""
+        return {**self._named_values(), **PRECISIONS[self.precision], **self.values}
+
+    def _named_values(self) -> dict[str, Any]:
+        """Return the values of the recipe that have an option and are given."""
         named = {"epochs": self.epochs, "batch_size": self.batch, "crop": self.crop, "lr": self.lr, "loss": self.loss}
         named |= {"minutes": self.minutes, "patience": self.patience}
-        return {
-            **{name: value for name, value in named.items() if value is not None},
-            **PRECISIONS[self.precision],
-            **self.values,
-        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def refuse_with_minutes(recipe: Recipe, given: Collection[str]) -> None:
+    """Raise UsageError if the recipe has minutes, and a setting of the `given` ones that minutes replace."""
+    name = next((name for name in OF_LENGTH if name in given), None)
+    if recipe.minutes is not None and name is not None:
+        message = f"minutes decides the number of steps and validations; leave out minutes or {name}"
+        raise UsageError(message, code="minutes-and-epochs")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fullconv.files import write_text
 from fullconv.report.ladder import write_ladder_page
 from fullconv.report.runs import Run
 from fullconv.training.checkpointing import hold_run
-from fullconv.training.job import Job
+from fullconv.training.job import Job, refuse_with_minutes
 from fullconv.training.progress import OnProgress, TrainResult
 from fullconv.training.train import train
 
@@ -71,13 +71,14 @@ def climb(
     `epochs_each` replaces the epochs of the recipe, with one number per rung (the first rung takes little time).
     `statistics` are those of `read_statistics`; None means that they are read.
 
-    Raises UsageError if the number of `epochs_each` is wrong, or if `out` contains a ladder and `resume` is not set;
-    and all errors of `train`.
+    Raises UsageError if the number of `epochs_each` is wrong, if the recipe has minutes as well, or if `out` contains a
+    ladder and `resume` is not set; and all errors of `train`.
     """
     planned = plan_rungs(job.spec.dilate)
     if epochs_each is not None and (len(epochs_each) != len(planned) or min(epochs_each) < 1):
         message = f"this ladder has {len(planned)} rungs, so --epochs-each takes {len(planned)} numbers of at least 1"
         raise UsageError(message, code="epochs-each-differ")
+    refuse_with_minutes(job.recipe, () if epochs_each is None else ("epochs_each",))
     jobs = [_plan_rung(job, rung, number, epochs_each) for number, rung in enumerate(planned)]
     rungs: list[Rung] = []
     with hold_run(out):

@@ -14,11 +14,9 @@ from fullconv.data.dataset import DataSet
 from fullconv.forks import native_call
 from fullconv.images import image_size
 from fullconv.net.fcn.network import FCN
-from fullconv.net.torch_runner import largest
-from fullconv.training.loss import iterate_banded_logits
 from fullconv.training.progress import format_duration
 from fullconv.training.recipe import Recipe
-from fullconv.training.task import Batch, SegmentationTask, compute_scores
+from fullconv.training.task import Batch, SegmentationTask, iterate_labels
 
 __all__ = ["Plan", "best_device", "has_bf16", "make_plan"]
 
@@ -131,13 +129,12 @@ def _measure(
             torch.autograd.backward(loss)
             loss.item()
             steps.append(time.perf_counter() - start)
-    inputs, target = _on(device, image)
+    image = *_on(device, image), image[2]
     for _ in range(2 if device.type == "cuda" else 1):  # a GPU prepares itself in the first pass
         start = time.perf_counter()
         with torch.no_grad():
-            score = compute_scores(net.eval(), inputs, target)[-1]
-            for _, logits in iterate_banded_logits(net, score, (target.shape[-2], target.shape[-1])):
-                int(largest(logits).max())
+            for _, labels in iterate_labels(net.eval(), image):
+                int(labels.max())
     return min(steps), len(steps), time.perf_counter() - start
 
 

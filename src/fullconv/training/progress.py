@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
 from typing import Literal, TypeAlias
 
+from fullconv.evaluation.measure import Measurement
 from fullconv.metrics import Scores
 
 __all__ = ["OnProgress", "Progress", "TimeLeft", "TrainResult", "format_duration", "typical"]
@@ -103,7 +104,8 @@ class TrainResult:
     network labels nearly everything as one class, or is no better than that. `model` is the path of model.onnx. It is
     None if there is an alarm or the network has no ONNX form. A result can be used as the path of its folder, as in
     `fullconv.load(result)`. `folds` are the results of the folds of a cross-validation; `scores` are then those of all
-    images, each labelled by the network that was not trained on it, and there is no model.
+    images, each labelled by the network that was not trained on it, and there is no model. `measured` holds the counts
+    of each validation image; None for folds, and for a run that was finished before.
     """
 
     folder: Path
@@ -113,6 +115,7 @@ class TrainResult:
     alarm: str = ""
     model: Path | None = None
     folds: tuple[TrainResult, ...] = ()
+    measured: Measurement | None = field(default=None, repr=False, compare=False)
 
     def __fspath__(self) -> str:
         """Return the run folder."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -12,15 +11,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from fullconv.cores import free_memory
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import DataError
 from fullconv.labels import IGNORE_INDEX
 from fullconv.training.augment import Augmentation
 
-__all__ = ["BatchOrder", "Item", "Position", "SegmentationDataset", "has_labels", "make_seed"]
+__all__ = ["BatchOrder", "Item", "Position", "Room", "SegmentationDataset", "has_labels", "make_seed"]
 
 Position = tuple[int, int]
-"""Epoch and index of a sample."""
+"""Epoch and number of a sample: its index, less the number of all samples for each repeat in this epoch."""
 
 Item = tuple[Tensor, Tensor, str]
 """A uint8 C x H x W image, its uint8 H x W label map, and its name."""
@@ -41,22 +41,38 @@ def make_seed(*parts: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+class Room:
+    """The bytes that the decoded samples of one process may take. All its data sets share them.
+
+    There is half of the free memory for all; `shares` is the number of processes on this machine that keep samples.
+    """
+
+    def __init__(self, shares: int = 1) -> None:
+        """Measure the free memory."""
+        self.left = free_memory() // 2 // shares
+
+
 class SegmentationDataset(Dataset[Item]):
-    """Images with label maps. Decoded samples stay in memory as long as they fit into half of the free memory.
+    """Images with label maps. Decoded samples stay in memory as long as they fit into `room`.
 
     `decoding` is the time in seconds that was spent on samples that stay in memory. The index of an item is a
-    `Position`. The seed of its augmentation is made from `seed`, epoch and index. Training crops without any labelled
-    pixel are drawn again, and images without any label are not drawn. `shares` is the number of processes on this
-    machine that keep their own decoded samples.
+    `Position`. The seed of its augmentation is made from `seed` and position. Training crops without any labelled pixel
+    are drawn again, and images without any label are not drawn.
     """
 
     def __init__(
-        self, dataset: DataSet, split: str, augmentation: Augmentation | None = None, seed: int = 0, shares: int = 1
+        self,
+        dataset: DataSet,
+        split: str,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        room: Room | None = None,
     ) -> None:
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
         self.samples: tuple[Sample, ...] = dataset.split(split)
+        self.remedy = f"Run fullconv check {dataset.root} to list all such files"
         self._cache: dict[int, tuple[Tensor, Tensor]] = {}
-        self._room = _free_memory() // 2 // shares
+        self.room = Room() if room is None else room
         self.decoding = 0.0
 
     def __len__(self) -> int:
@@ -70,26 +86,25 @@ class SegmentationDataset(Dataset[Item]):
         try:
             image, target = self.dataset.read(self.samples[index])
         except DataError as error:
-            message = f"{error}\nRun fullconv check {self.dataset.root} to list all such files"
-            raise DataError(message, code=error.code) from error
+            raise DataError(f"{error}\n{self.remedy}", code=error.code) from error
         pair = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(target)
         size = pair[0].nbytes + pair[1].nbytes
-        if size <= self._room:
-            self._room -= size
+        if size <= self.room.left:
+            self.room.left -= size
             self._cache[index] = pair
             self.decoding += time.monotonic() - start
         return pair
 
     def __getitem__(self, position: Position) -> Item:
-        epoch, index = position
+        index = position[1] % len(self)
         if self.augmentation is None:
             return *self.decode(index), self.samples[index].name
         index, image, target = self._with_labels(index)
-        crop = self.augmentation(image, target, make_seed(self.seed, epoch, index))
+        crop = self.augmentation(image, target, make_seed(self.seed, *position))
         for attempt in range(TRIES):  # a resize may have removed the last labels
             if has_labels(crop[1]) or not has_labels(target):
                 break
-            crop = self.augmentation(image, target, make_seed(self.seed, epoch, index, attempt))
+            crop = self.augmentation(image, target, make_seed(self.seed, *position, attempt))
         return *crop, self.samples[index].name
 
     def _with_labels(self, index: int) -> tuple[int, Tensor, Tensor]:
@@ -106,14 +121,15 @@ class BatchOrder(Sampler[list[Position]]):
     """The batches of one epoch, from batch `start` on.
 
     The order is a permutation that depends only on seed and epoch. The last batch is completed with the first samples
-    of the epoch, so all batches have the same size.
+    of the epoch, so all batches have the same size. Repeated samples have other numbers, and so other crops.
     """
 
     def __init__(self, samples: int, batch_size: int, *, seed: int, epoch: int, start: int = 0) -> None:
         self.batch_size, self.epoch, self.start = batch_size, epoch, start
         order = torch.randperm(samples, generator=torch.Generator().manual_seed(make_seed(seed, epoch)))
         self.batches = -(-samples // batch_size)
-        self.order = order.repeat(-(-self.batches * batch_size // samples)).tolist()
+        turns = range(-(-self.batches * batch_size // samples))
+        self.order = torch.cat([order - samples * turn for turn in turns]).tolist()
 
     def __len__(self) -> int:
         return self.batches - self.start
@@ -121,12 +137,4 @@ class BatchOrder(Sampler[list[Position]]):
     def __iter__(self) -> Iterator[list[Position]]:
         for batch in range(self.start, self.batches):
             first = batch * self.batch_size
-            yield [(self.epoch, index) for index in self.order[first : first + self.batch_size]]
-
-
-def _free_memory() -> int:
-    """Return the bytes of free memory; 4 GiB if the system does not report it."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return 4 << 30
+            yield [(self.epoch, number) for number in self.order[first : first + self.batch_size]]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
 from typing import cast
 
 import numpy as np
@@ -12,11 +15,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from fullconv.errors import DataError, FullconvError
+from fullconv.geometry.tiles import Cut, Window, choose_tile
 from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.metrics import Scores
 from fullconv.net.fcn.network import FCN
 from fullconv.net.fcn.stages import count_stages_above
 from fullconv.net.torch_runner import largest
+from fullconv.runtime.tiles import MAX_UNTILED_PIXELS
 from fullconv.training.distill.teacher import Teacher, compute_imitation
 from fullconv.training.loss import iterate_banded_logits, sum_weights
 from fullconv.training.losses.objective import compute_loss
@@ -29,7 +34,9 @@ __all__ = [
     "SegmentationTask",
     "compute_class_weights",
     "compute_scores",
+    "explain_image_memory",
     "freeze_below",
+    "iterate_labels",
     "sum_over_processes",
 ]
 
@@ -107,7 +114,11 @@ class SegmentationTask(nn.Module):
     def compute_loss(
         self, net: FCN, inputs: Tensor | list[Tensor], target: Tensor, share: Tensor | int | None = None
     ) -> Tensor:
-        """Return the loss of `net` on a batch, as the recipe says; `share` is a factor of that of the masks."""
+        """Return the loss of `net` on a batch, as the recipe says.
+
+        With several processes, `share` is the factor of the loss of the masks, and that of the teacher has the share of
+        this process's crops.
+        """
         *coarse, score = compute_scores(net, inputs, target)
         weights = self.weights.to(score.device)
         loss = compute_loss(net, score, target, weights, self.recipe)
@@ -120,13 +131,15 @@ class SegmentationTask(nn.Module):
         assert isinstance(inputs, Tensor)  # FCN-32s-fixed, whose inputs are maps, takes no teacher
         recipe = self.recipe
         other = compute_imitation(net, score, inputs, self.teacher, recipe.temperature, recipe.normalized)
-        other = other if recipe.normalized else other * self.processes
+        if share is not None:
+            other = other * self.processes * (len(target) / recipe.batch_size if recipe.normalized else 1)
         return (1 - recipe.distill) * loss + recipe.distill * other
 
     def _share(self, target: Tensor) -> Tensor | int:
         """Return the factor of this process's loss, with which the mean over the processes is the loss of one process.
 
-        Processes have different numbers of labelled pixels, and DDP takes the mean of their gradients.
+        Processes have different numbers of labelled pixels, and DDP takes the mean of their gradients. It is exact for
+        the cross-entropy of all pixels. OHEM, Dice, Lovász and deep supervision are those of each process's crops.
         """
         if not self.recipe.normalized:
             return self.processes
@@ -148,13 +161,13 @@ class SegmentationTask(nn.Module):
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> None:
-        """Add one image to the confusion matrix: labels at full resolution, in float32, as prediction computes them."""
-        inputs, target, _ = batch
+        """Add one image to the confusion matrix: labels at full resolution, in float32, as prediction computes them.
+
+        Only the stored maps of FCN-32s-fixed are bfloat16.
+        """
         classes = len(self.confusion)
         with torch.autocast(self.confusion.device.type, enabled=False):
-            score = compute_scores(self.best, inputs, target)[-1]
-            for rows, logits in iterate_banded_logits(self.best, score, (target.shape[-2], target.shape[-1])):
-                true, predicted = target[:, rows.start : rows.stop].long(), largest(logits)
+            for true, predicted in iterate_labels(self.best, batch):
                 counted = true != IGNORE_INDEX
                 cells = true[counted] * classes + predicted[counted]
                 self.confusion += torch.bincount(cells, minlength=classes**2).view(classes, classes)
@@ -200,6 +213,47 @@ class SegmentationTask(nn.Module):
         """Set the learning rates of the current step."""
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * _schedule(self.step, self.total_steps, self.recipe)
+
+
+def iterate_labels(net: FCN, batch: Batch, max_pixels: int = MAX_UNTILED_PIXELS) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield true (int64) and predicted classes of parts of one image, which together are the whole image.
+
+    An image of more than `max_pixels` is computed in tiles if these are exact, as in prediction. Raises FullconvError
+    that names the image if the GPU has too little memory.
+    """
+    inputs, target, (name,) = batch
+    size = height, width = target.shape[-2], target.shape[-1]
+    tiled = isinstance(inputs, Tensor) and net.exact and height * width > max_pixels
+    sides = choose_tile(net.windows, size, max_pixels) if tiled else size
+    with explain_image_memory(name, target):
+        for rows, columns in product(*map(_cut, net.windows, size, sides)):
+            read = (..., slice(rows.read.start, rows.read.stop), slice(columns.read.start, columns.read.stop))
+            part = target[read]
+            score = compute_scores(net, inputs if isinstance(inputs, list) else inputs[read], part)[-1]
+            for band, logits in iterate_banded_logits(net, score, (part.shape[-2], part.shape[-1])):
+                kept = range(max(band.start, rows.inner.start), min(band.stop, rows.inner.stop))
+                if kept:
+                    predicted = largest(logits)[:, kept.start - band.start : kept.stop - band.start, columns.inner]
+                    yield part[:, kept.start : kept.stop, columns.inner].long(), predicted
+
+
+@contextmanager
+def explain_image_memory(name: str, target: Tensor) -> Iterator[None]:
+    """Raise FullconvError that names a validation image, with its size, for a GPU without enough memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        height, width = target.shape[-2], target.shape[-1]
+        message = (
+            f"the GPU has too little memory for the validation image {name} ({width} x {height} pixels); cut it into "
+            "smaller images, or train on the CPU (--accelerator cpu)"
+        )
+        raise FullconvError(message, code="gpu-memory") from error
+
+
+def _cut(window: Window, length: int, side: int) -> list[Cut]:
+    """Return the tiles of an axis; an axis that fits into one tile may be shorter than the halo."""
+    return window.cuts(length, side) if side < length else [Cut(range(length), range(length))]
 
 
 def sum_over_processes(fabric: Fabric | None, value: Tensor) -> Tensor:

@@ -219,7 +219,7 @@ def _prepare(
         data.encode_with(net, bf16, lambda done, total: report(Progress(net.spec.name, "features", done, total)))
     weights = compute_class_weights(np.array(statistics.pixels), recipe.class_weight_power)
     steps = data.steps_per_epoch()
-    teacher = None if job.teacher is None else load_teacher(job.teacher, dataset)
+    teacher = None if job.teacher is None else load_teacher(job.teacher, dataset, job.hardware.runner)
     task = SegmentationTask(net, recipe, dataset.labels, weights, steps * recipe.epochs, teacher)
     return _Run(task, data, fabric, steps)
 

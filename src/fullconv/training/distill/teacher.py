@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fullconv.choices import Device
 from fullconv.data.dataset import DataSet
 from fullconv.errors import ModelError
 from fullconv.labels import check_classes
@@ -61,13 +62,13 @@ class Teacher:
             yield partial(net.upsample, scores[index : index + 1], size)
 
 
-def load_teacher(path: Path, dataset: DataSet) -> Teacher:
+def load_teacher(path: Path, dataset: DataSet, device: Device = "auto") -> Teacher:
     """Load a run folder, a .safetensors or .onnx file, or a bundled model by its name, as a teacher for this data set.
 
     Raises ModelError if it is not a model, has other classes than the data or another order of them, or takes images in
-    another format.
+    another format. `device` is as in `load_runner`.
     """
-    runner = load_runner(model_path(path if path.exists() else str(path)), spin=False)
+    runner = load_runner(model_path(path if path.exists() else str(path)), spin=False, device=device)
     check_classes(path, runner.info.labels, dataset.root, dataset.labels)
     if runner.info.input != dataset.input:
         takes, has = (f"{i.channels} channels, range {i.value_range}" for i in (runner.info.input, dataset.input))

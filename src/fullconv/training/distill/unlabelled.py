@@ -22,7 +22,7 @@ from fullconv.labels import IGNORE_INDEX
 from fullconv.predict.inputs import expand_inputs
 from fullconv.training.augment import Augmentation
 from fullconv.training.recipe import Recipe
-from fullconv.training.samples import BatchOrder, Item, Position, SegmentationDataset, make_seed
+from fullconv.training.samples import BatchOrder, Item, Position, Room, SegmentationDataset, make_seed
 
 __all__ = [
     "MixedOrder",
@@ -64,13 +64,16 @@ def count_unlabelled(recipe: Recipe) -> int:
 class UnlabelledSamples(SegmentationDataset):
     """Crops of images without masks, in the format of `dataset`; all their pixels are ignored by the other losses."""
 
-    def __init__(self, dataset: DataSet, folder: Path, augmentation: Augmentation, seed: int) -> None:
+    def __init__(
+        self, dataset: DataSet, folder: Path, augmentation: Augmentation, seed: int, room: Room | None = None
+    ) -> None:
         """Take the images of a folder."""
         samples = tuple(
             Sample(path.stem, path, path, reader=partial(_ignore_all, path)) for path in find_unlabelled(folder)
         )
         alone = replace(dataset, splits={"unlabelled": samples}, remap=(), color_masks=False)
-        super().__init__(alone, "unlabelled", augmentation, make_seed(seed, 1))
+        super().__init__(alone, "unlabelled", augmentation, make_seed(seed, 1), room)
+        self.remedy = f"Repair this image, or remove it from {folder} (--unlabelled-images)"
 
     def _with_labels(self, index: int) -> tuple[int, Tensor, Tensor]:
         """Return the image of an index, which never has labels."""

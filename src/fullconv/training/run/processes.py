@@ -172,7 +172,8 @@ def run_in_processes(
     """Run `function(*arguments, on_progress)` in `count` processes, and return the result of the first one.
 
     Each process has the variables of torchrun. Log messages and reports of the first one are passed on. Raises the
-    error of the process that failed first, with its rank, when all have ended; Interrupted after a signal.
+    error of the process that failed first, with its rank, when all have ended; after a signal Interrupted, or the error
+    of the first process, which saves.
     """
     group = _Group()
     try:
@@ -183,6 +184,8 @@ def run_in_processes(
     finally:
         group.close()
     if group.signals:
+        if (error := group.ranks[0].error) is not None and error.code != "process-lost":
+            raise error
         failures = [(0, error) for _, error in failures if isinstance(error, Interrupted)]
         if not failures and not group.ranks[0].done:
             raise KeyboardInterrupt  # it came before the first step, so there was nothing to save

@@ -64,7 +64,8 @@ class Reports:
         """Log one line, and report the scores."""
         self.time_left.add_validation(self._lap())
         state, row = self.checkpointing.state, self.checkpointing.state.rows[-1]
-        is_best, left = row["mean_iou"] >= state.best, self._seconds_left()
+        before = max((earlier["mean_iou"] for earlier in state.rows[:-1]), default=-1.0)
+        is_best, left = row["mean_iou"] > before, self._seconds_left()
         logger.info(
             f"{self.name} epoch {row['epoch']:g}: loss {row['train_loss']:.4f}, mIoU {100 * row['mean_iou']:.2f}"
             f"{' (best)' if is_best else ''}, pixel accuracy {100 * row['pixel_accuracy']:.2f}, "

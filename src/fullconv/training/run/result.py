@@ -11,20 +11,20 @@ from fullconv.errors import ModelError
 from fullconv.evaluation.measure import measure
 from fullconv.files import write_text
 from fullconv.net.classifiers.user_file import path_of_code
-from fullconv.net.torch_runner import TorchRunner
+from fullconv.net.torch_runner import TorchRunner, find_device
 from fullconv.report.page import write_report
 from fullconv.report.source import read_scores, read_source
 from fullconv.training.job import Job
 from fullconv.training.progress import TrainResult
 
-__all__ = ["finish", "read_result", "warn"]
+__all__ = ["finish", "load_best", "read_result", "warn"]
 
 logger = logging.getLogger(__name__)
 
 
 def finish(dataset: DataSet, job: Job, out: Path, seconds: float) -> TrainResult:
     """Score the best weights as `evaluate` does, and write report.html, model.onnx and scores.json."""
-    runner = TorchRunner.load(out, code=path_of_code(job.spec.model))
+    runner = load_best(out, job)
     measured = measure(runner, dataset, "val")
     parameters = sum(p.numel() for p in runner.net.parameters())
     alarm = write_report(out / "report.html", measured, read_source(out)).alarm
@@ -32,7 +32,12 @@ def finish(dataset: DataSet, job: Job, out: Path, seconds: float) -> TrainResult
     seconds = round(seconds, 1)  # as a resumed run reads it
     run = {"seconds": seconds, "parameters": parameters, "network": runner.net.spec.name, "alarm": alarm}
     write_text(out / "scores.json", json.dumps({**measured.scores.to_dict(), "run": run}, indent=1))
-    return TrainResult(out, measured.scores, seconds, parameters, alarm, model)
+    return TrainResult(out, measured.scores, seconds, parameters, alarm, model, measured=measured)
+
+
+def load_best(out: Path, job: Job) -> TorchRunner:
+    """Load the best weights of a run, on the CPU if it trained there."""
+    return TorchRunner.load(out, find_device(job.hardware.runner), code=path_of_code(job.spec.model))
 
 
 def _export(out: Path, job: Job) -> Path | None:
