@@ -34,6 +34,7 @@ __all__ = [
     "read_description",
     "read_labels",
     "read_values",
+    "states_classes",
     "write_description",
 ]
 
@@ -157,6 +158,14 @@ def read_values(root: Path) -> DeclaredValues | None:
             raise _error(path, f"'values' gives {key!r} the class {name!r}", "write one of `names`, or ignore")
     entries = {key.lower() if isinstance(key, str) else key: name for key, name in values.items()}
     return DeclaredValues(entries, nearest)
+
+
+def states_classes(root: Path) -> bool:
+    """Return whether a file of `root` names its classes, or what its masks hold, or is damaged."""
+    try:
+        return find_labels(root) is not None or read_values(root) is not None
+    except DataError:
+        return True
 
 
 def check_description(root: Path) -> Sequence[Fault]:
