@@ -132,6 +132,28 @@ def test_keys_that_the_user_wrote_stay(tmp_path: Path) -> None:
     assert len(find_dataset(tmp_path, STRICT).split("val")) == 4
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_the_text_of_the_description_stays_and_keys_follow_it(tmp_path: Path, end: str) -> None:
+    masks_0_255(tmp_path)
+    path = tmp_path / "dataset.yaml"
+    text = "\ufeff# of the clinic\nnames:   # in this order\n  - membrane\n  - cell".replace("\n", end or "\n") + end
+    path.write_bytes(text.encode())
+    _, keys = declare(examine(survey(tmp_path)))
+    assert path.read_bytes().startswith(text.encode())
+    assert list(yaml.safe_load(path.read_bytes().decode("utf-8-sig"))) == ["names", *keys]
+    assert not path.with_name("dataset.yaml.bak").exists()
+
+
+@pytest.mark.parametrize("text", ["{names: [membrane, cell]}  # flow\n", "names: [membrane, cell]  # ends\n...\n"])
+def test_a_description_that_cannot_be_continued_is_kept_as_a_copy(tmp_path: Path, text: str) -> None:
+    masks_0_255(tmp_path)
+    path = tmp_path / "dataset.yaml"
+    path.write_text(text)
+    _, keys = declare(examine(survey(tmp_path)))
+    assert list(yaml.safe_load(path.read_text())) == ["names", *keys]
+    assert path.with_name("dataset.yaml.bak").read_text() == text
+
+
 def test_a_data_set_with_errors_is_not_described(tmp_path: Path) -> None:
     masks_0_255(tmp_path)
     (tmp_path / "image" / "0.png").write_bytes(b"")
@@ -172,15 +194,16 @@ def test_wrong_values_are_faults_of_the_description(tmp_path: Path, text: str, v
 
 
 @pytest.mark.parametrize("text", [None, "names: [membrane, cell]\n"])
+@pytest.mark.parametrize("keys", [{"val_share": 0.5}, {"images": ["gone/*.png"], "masks": ["label/*.png"]}])
 def test_a_description_that_would_change_the_reading_is_taken_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, keys: dict[str, object]
 ) -> None:
     masks_0_255(tmp_path)
     path = tmp_path / "dataset.yaml"
     if text is not None:
         path.write_text(text)
     examination = examine(survey(tmp_path))
-    monkeypatch.setattr("fullconv.doctor.declare._keys", lambda dataset: {"val_share": 0.5})
+    monkeypatch.setattr("fullconv.doctor.declare._keys", lambda dataset: keys)
     with refuses("not-declarable", tmp_path):
         declare(examination)
     assert (path.read_text() if path.exists() else None) == text

@@ -29,6 +29,7 @@ __all__ = [
     "DeclaredValues",
     "are_placeholders",
     "check_description",
+    "describe_keys",
     "describe_line",
     "find_labels",
     "read_description",
@@ -223,8 +224,12 @@ def read_description(path: Path) -> dict[Any, Any]:
 
 def write_description(folder: Path, values: Mapping[str, Any]) -> None:
     """Write dataset.yaml with these keys into a folder."""
-    text = yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, default_flow_style=None)
-    write_text(folder / DESCRIPTION, text)
+    write_text(folder / DESCRIPTION, describe_keys(values))
+
+
+def describe_keys(values: Mapping[str, Any]) -> str:
+    """Return the text of dataset.yaml with these keys."""
+    return yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, default_flow_style=None)
 
 
 def describe_line(key: str, value: Any) -> str:
