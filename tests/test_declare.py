@@ -122,6 +122,34 @@ def test_new_files_are_read_by_the_written_description(tmp_path: Path) -> None:
         find_dataset(tmp_path, STRICT)
 
 
+def put_named(root: Path, camera: str, count: int) -> None:
+    for number in range(count):
+        put(root / "photos" / f"{camera}_{number:03}.jpg", picture(number))
+        put(root / "lab" / f"{camera}_{number:03}_mask.png", ids(number) * np.uint8(255))
+
+
+def test_written_patterns_match_files_that_are_added_later(tmp_path: Path) -> None:
+    put_named(tmp_path, "image", 8)
+    path, _ = declare(examine(survey(tmp_path)))
+    values = yaml.safe_load(path.read_text())
+    assert (values["images"], values["masks"]) == (["photos/*.jpg"], ["lab/*_mask.png"])
+    put_named(tmp_path, "canon", 8)
+    assert sum(map(len, find_dataset(tmp_path, STRICT).splits.values())) == 16
+
+
+def test_images_that_no_pattern_matches_are_named(tmp_path: Path) -> None:
+    put_named(tmp_path, "image", 8)
+    (tmp_path / "dataset.yaml").write_text(
+        "images: [photos/image_*.jpg]\nmasks: [lab/image_*_mask.png]\nval_share: 0.2\n"
+    )
+    assert "no pattern" not in find_dataset(tmp_path).about
+    put_named(tmp_path, "canon", 3)
+    put(tmp_path / "other" / "0.jpg", picture(0))
+    dataset = find_dataset(tmp_path)
+    assert sum(map(len, dataset.splits.values())) == 8
+    assert "no pattern of images or masks matches: 3 images such as photos/canon_000.jpg" in dataset.about
+
+
 def test_keys_that_the_user_wrote_stay(tmp_path: Path) -> None:
     masks_0_255(tmp_path)
     (tmp_path / "dataset.yaml").write_text("names: [membrane, cell]\nval_share: 0.5\n")

@@ -163,8 +163,11 @@ def read_values(root: Path) -> DeclaredValues | None:
 
 def states_classes(root: Path) -> bool:
     """Return whether a file of `root` names its classes, or what its masks hold, or is damaged."""
+    path = root / DESCRIPTION
     try:
-        return find_labels(root) is not None or read_values(root) is not None
+        keys = set(read_description(path)) if is_given(path) else set()
+        named = is_given(root / "classes.txt") or bool(keys & {*CLASS_KEYS, *VALUE_KEYS})
+        return named or _read_data_yaml(root) is not None
     except DataError:
         return True
 
