@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fullconv.data.annotations.image_index import list_images
+from fullconv.data.annotations.image_index import ImageIndex, list_images
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.data.reading import ReadingOptions
 from fullconv.data.writers.write import convert
@@ -195,6 +195,24 @@ def test_images_are_found_in_any_unicode_form_of_their_name(tmp_path: Path, form
     put_image(tmp_path / "photos" / "b.png", 1)
     put_labelme(tmp_path / "json" / "b.json", "../photos/b.png")
     assert images_of(tmp_path) == sorted(["b.png", file])
+
+
+def test_images_next_to_files_with_a_lost_path_are_found_in_one_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jpg", "b.ome.tif", "c.png", "c.png.jpg"):
+        put_image(tmp_path / name)
+        put_labelme(tmp_path / f"{name.partition('.')[0]}.json", "lost/x.jpg")
+    listed = []
+    iterate = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: listed.append(path) or iterate(path))
+    monkeypatch.setattr(Path, "glob", None)
+    index = ImageIndex(tmp_path)
+    found = [[image.name for image in index.find_next_to(tmp_path / f"{stem}.json")] for stem in ("a", "b", "c", "d")]
+    assert found == [["a.jpg"], ["b.ome.tif"], ["c.png", "c.png.jpg"], []]
+    assert listed == [tmp_path]
+    monkeypatch.undo()
+    assert images_of(tmp_path) == ["a.jpg", "b.ome.tif", "c.png"]
 
 
 def test_images_inside_of_annotation_files_are_no_outside_data(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from fullconv.data.discovery.inventory import list_files
-from fullconv.data.pairing import normalize_stem
+from fullconv.data.pairing import is_image, normalize_stem
 from fullconv.forks import lazy_property
 from fullconv.images import BAND_SUFFIXES
 
@@ -36,6 +36,7 @@ class ImageIndex:
         self.root = root
         self.by_reference: dict[Path, tuple[str, Path]] = {}
         self.count: dict[Path, int] = defaultdict(int)
+        self._next_to: dict[Path, Mapping[str, list[Path]]] = {}
 
     @lazy_property
     def by_name(self) -> Mapping[str, list[Path]]:
@@ -86,6 +87,17 @@ class ImageIndex:
         """Return the files with the stem of `source` in the folder that shares most names with the folder of it."""
         names = self._names_by_stem.get(normalize_stem(source.stem), [])
         return self.find_foreign(source, f"{source.parent}/{names[0]}") if len(names) == 1 else []
+
+    def find_next_to(self, source: Path) -> list[Path]:
+        """Return the images in the folder of `source` with its stem, which may end before any dot: `a.ome.tif`."""
+        if source.parent not in self._next_to:
+            images: dict[str, list[Path]] = defaultdict(list)
+            for image in sorted(source.parent.iterdir()):
+                parts = normalize_stem(image.name).split(".") if is_image(image, BAND_SUFFIXES) else []
+                for end in range(1, len(parts)):
+                    images[".".join(parts[:end])].append(image)
+            self._next_to[source.parent] = images
+        return self._next_to[source.parent].get(normalize_stem(source.stem), [])
 
     def log(self) -> None:
         """Write one line for each folder of annotation files whose images were found by name."""
