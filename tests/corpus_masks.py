@@ -122,6 +122,14 @@ def some_of_0_255(root: Path) -> Path:
     return mask(root, "b")
 
 
+def mask_of_several_pages(root: Path) -> Path:
+    base(root)
+    first = Image.open(mask(root, "b"))
+    mask(root, "b").unlink()
+    first.save(mask(root, "b").with_suffix(".tif"), save_all=True, append_images=[first, first])
+    return mask(root, "b").with_suffix(".tif")
+
+
 def levels_for_ids(root: Path) -> Path:
     base(root)
     for path in masks(root):

@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import logging
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from fullconv.arrays import UInt8
+from fullconv.data.annotations.boxes import Boxes
+from fullconv.data.annotations.shapes import Rasterizer, fill_rings
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.data.statistics import read_training_data
@@ -321,6 +325,14 @@ def test_a_box_around_a_polygon_of_its_label_is_not_filled(tmp_path: Path) -> No
     for target in targets(dataset).values():
         np.testing.assert_array_equal(target, expected)
     assert "3 box(es) around a mask or polygon of their label are not filled" in dataset.about
+
+
+def test_many_boxes_take_seconds(tmp_path: Path) -> None:
+    Image.new("RGB", (96, 64)).save(tmp_path / "a.png")
+    shapes: list[tuple[str, Rasterizer]] = [("roof", partial(fill_rings, (np.array(BOX, np.float64),)))] * 2000
+    started = time.process_time()
+    assert len(Boxes().drop(shapes, [*range(2000)], SIZE, tmp_path / "a.json", tmp_path / "a.png")) == 2000
+    assert time.process_time() - started < 5
 
 
 def test_boxes_of_other_labels_and_loose_boxes_are_filled(tmp_path: Path) -> None:

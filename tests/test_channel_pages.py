@@ -9,10 +9,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
+from PIL import Image
 
 from fullconv.data.layouts import find_dataset
+from fullconv.data.mask_classes.stored_masks import read_stored_mask
 from fullconv.doctor.image_check import inspect_picture
-from fullconv.images import InputFormat, read_header, read_image, write_label_map
+from fullconv.images import (
+    InputFormat,
+    open_image,
+    open_label_map,
+    read_header,
+    read_image,
+    read_label_map,
+    write_label_map,
+)
 from fullconv.images.stored_values import sample_values
 from fullconv.predict.model import Model
 from geotiffs import LABELS, reader
@@ -142,6 +152,41 @@ def test_pages_without_metadata_are_separate_images_as_before(tmp_path: Path, re
     assert read_header(path).bands == 1
     np.testing.assert_array_equal(read_image(path, InputFormat(1)).pixels[..., 0], levels(5)[0])
     assert [fault.kind for fault in inspect_picture(path).faults] == ["several-pages"]
+
+
+def test_the_first_page_is_predicted_with_a_line_that_says_so(tmp_path: Path, reader: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", levels(5), photometric="minisblack")
+    assert read_image(tmp_path / "a.tif", InputFormat(1)).note == "only the first of its 5 pages is read"
+    with open_image(tmp_path / "a.tif", InputFormat(1)) as image:
+        assert image.note == "only the first of its 5 pages is read"
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".gif", ".png"])
+def test_masks_of_several_pages_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"mask{suffix}"
+    pages = [Image.fromarray(page % 3) for page in levels(2)]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+
+    def read_windows(path: Path) -> None:
+        with open_label_map(path):
+            pass
+
+    for read in (read_label_map, read_windows, read_stored_mask):
+        with refuses("image-stack", "2 pages"):
+            read(path)
+
+
+def test_previews_and_masks_of_a_page_are_not_pages(tmp_path: Path) -> None:
+    path = tmp_path / "mask.tif"
+    mask = levels(1)[0] % 3
+    with tifffile.TiffWriter(path) as file:
+        file.write(mask, metadata=None, photometric="minisblack")
+        file.write(mask[::2, ::2], metadata=None, photometric="minisblack", subfiletype=1)
+        file.write(mask > 0, metadata=None, photometric="mask", subfiletype=4)
+        file.write(mask[::4, ::4], metadata=None, photometric="minisblack")
+    np.testing.assert_array_equal(read_label_map(path), mask)
+    np.testing.assert_array_equal(read_stored_mask(path).codes, mask)
+    assert not inspect_picture(path).faults
 
 
 def test_channels_whose_pages_differ_or_lack_are_refused(tmp_path: Path) -> None:

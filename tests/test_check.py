@@ -158,3 +158,16 @@ def test_unnamed_classes_without_pixels_are_not_listed(data: Path) -> None:
     page = data.with_name("page.html").read_text(encoding="utf-8")
     red, green, blue = default_palette(4)[3]
     assert f'fill="#{red:02x}{green:02x}{blue:02x}"/></svg>class_3</li>' in page
+
+
+def test_a_default_page_that_cannot_be_written_costs_neither_verdict_nor_repair(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus.jpeg_mask(data)
+    Path("data-check.html").mkdir()
+    assert check(monkeypatch, data, "--fix", "fixed") == 3
+    printed = capsys.readouterr()
+    assert "no page was written" in printed.err
+    assert "training can start" in printed.out
+    assert check(monkeypatch, "fixed", "--write") == 0
+    assert check(monkeypatch, data, "--html", "data-check.html") == 1

@@ -122,6 +122,34 @@ def test_new_files_are_read_by_the_written_description(tmp_path: Path) -> None:
         find_dataset(tmp_path, STRICT)
 
 
+def put_named(root: Path, camera: str, count: int) -> None:
+    for number in range(count):
+        put(root / "photos" / f"{camera}_{number:03}.jpg", picture(number))
+        put(root / "lab" / f"{camera}_{number:03}_mask.png", ids(number) * np.uint8(255))
+
+
+def test_written_patterns_match_files_that_are_added_later(tmp_path: Path) -> None:
+    put_named(tmp_path, "image", 8)
+    path, _ = declare(examine(survey(tmp_path)))
+    values = yaml.safe_load(path.read_text())
+    assert (values["images"], values["masks"]) == (["photos/*.jpg"], ["lab/*_mask.png"])
+    put_named(tmp_path, "canon", 8)
+    assert sum(map(len, find_dataset(tmp_path, STRICT).splits.values())) == 16
+
+
+def test_images_that_no_pattern_matches_are_named(tmp_path: Path) -> None:
+    put_named(tmp_path, "image", 8)
+    (tmp_path / "dataset.yaml").write_text(
+        "images: [photos/image_*.jpg]\nmasks: [lab/image_*_mask.png]\nval_share: 0.2\n"
+    )
+    assert "no pattern" not in find_dataset(tmp_path).about
+    put_named(tmp_path, "canon", 3)
+    put(tmp_path / "other" / "0.jpg", picture(0))
+    dataset = find_dataset(tmp_path)
+    assert sum(map(len, dataset.splits.values())) == 8
+    assert "no pattern of images or masks matches: 3 images such as photos/canon_000.jpg" in dataset.about
+
+
 def test_keys_that_the_user_wrote_stay(tmp_path: Path) -> None:
     masks_0_255(tmp_path)
     (tmp_path / "dataset.yaml").write_text("names: [membrane, cell]\nval_share: 0.5\n")
@@ -130,6 +158,28 @@ def test_keys_that_the_user_wrote_stay(tmp_path: Path) -> None:
     assert (values["names"], values["val_share"]) == (["membrane", "cell"], 0.5)
     assert values["values"] == {0: "membrane", 255: "cell"}
     assert len(find_dataset(tmp_path, STRICT).split("val")) == 4
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_the_text_of_the_description_stays_and_keys_follow_it(tmp_path: Path, end: str) -> None:
+    masks_0_255(tmp_path)
+    path = tmp_path / "dataset.yaml"
+    text = "\ufeff# of the clinic\nnames:   # in this order\n  - membrane\n  - cell".replace("\n", end or "\n") + end
+    path.write_bytes(text.encode())
+    _, keys = declare(examine(survey(tmp_path)))
+    assert path.read_bytes().startswith(text.encode())
+    assert list(yaml.safe_load(path.read_bytes().decode("utf-8-sig"))) == ["names", *keys]
+    assert not path.with_name("dataset.yaml.bak").exists()
+
+
+@pytest.mark.parametrize("text", ["{names: [membrane, cell]}  # flow\n", "names: [membrane, cell]  # ends\n...\n"])
+def test_a_description_that_cannot_be_continued_is_kept_as_a_copy(tmp_path: Path, text: str) -> None:
+    masks_0_255(tmp_path)
+    path = tmp_path / "dataset.yaml"
+    path.write_text(text)
+    _, keys = declare(examine(survey(tmp_path)))
+    assert list(yaml.safe_load(path.read_text())) == ["names", *keys]
+    assert path.with_name("dataset.yaml.bak").read_text() == text
 
 
 def test_a_data_set_with_errors_is_not_described(tmp_path: Path) -> None:
@@ -172,15 +222,16 @@ def test_wrong_values_are_faults_of_the_description(tmp_path: Path, text: str, v
 
 
 @pytest.mark.parametrize("text", [None, "names: [membrane, cell]\n"])
+@pytest.mark.parametrize("keys", [{"val_share": 0.5}, {"images": ["gone/*.png"], "masks": ["label/*.png"]}])
 def test_a_description_that_would_change_the_reading_is_taken_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, keys: dict[str, object]
 ) -> None:
     masks_0_255(tmp_path)
     path = tmp_path / "dataset.yaml"
     if text is not None:
         path.write_text(text)
     examination = examine(survey(tmp_path))
-    monkeypatch.setattr("fullconv.doctor.declare._keys", lambda dataset: {"val_share": 0.5})
+    monkeypatch.setattr("fullconv.doctor.declare._keys", lambda dataset: keys)
     with refuses("not-declarable", tmp_path):
         declare(examination)
     assert (path.read_text() if path.exists() else None) == text

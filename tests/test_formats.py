@@ -573,6 +573,13 @@ def test_cvat_segmentation_masks_are_read_by_colours_and_lists(tmp_path: Path) -
     assert {split: len(samples) for split, samples in find_dataset(tmp_path).splits.items()} == {"train": 2, "val": 1}
 
 
+def test_cvat_lists_and_linked_folders_in_two_unicode_forms(tmp_path: Path) -> None:
+    put_cvat(tmp_path / "data", ("a", "sub/gro\u0308sse"), {"train": ("a", "sub/gr\u00f6sse")})
+    (tmp_path / "data" / "JPEGImages" / "sub").rename(tmp_path / "disk")
+    (tmp_path / "data" / "JPEGImages" / "sub").symlink_to(tmp_path / "disk", target_is_directory=True)
+    assert sum(map(len, find_dataset(tmp_path / "data").splits.values())) == 2
+
+
 def test_palette_masks_of_cvat_are_read_by_their_colours(tmp_path: Path) -> None:
     put_cvat(tmp_path, ("a",), {"train": ("a",)})
     mask = Image.fromarray(np.array([2, 0, 1], np.uint8)[BOTH])

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fullconv.data.annotations.image_index import ImageIndex, list_images
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.data.reading import ReadingOptions
 from fullconv.data.writers.write import convert
@@ -166,6 +168,51 @@ def test_links_to_folders_and_inside_are_followed_and_named(tmp_path: Path, capl
     assert f"images is a link to {tmp_path / 'disk'}" in dataset.about
     (tmp_path / "link").symlink_to(root)
     assert images_of(tmp_path / "link") == ["0.png", "1.png", "2.png", "3.png"]
+
+
+@needs_links
+def test_images_in_a_linked_folder_are_found_by_their_name(tmp_path: Path) -> None:
+    for number in range(3):
+        put_image(tmp_path / "disk" / f"{number}.png", number)
+        put_labelme(tmp_path / "data" / "json" / f"{number}.json", f"/elsewhere/{number}.png")
+    (tmp_path / "data" / "photos").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "loop").symlink_to(tmp_path / "data")
+    assert images_of(tmp_path / "data") == ["0.png", "1.png", "2.png"]
+
+
+@needs_links
+def test_a_folder_and_a_link_to_it_are_one_folder_under_its_own_path(tmp_path: Path) -> None:
+    put_image(tmp_path / "photos" / "deep" / "0.png")
+    (tmp_path / "a_link").symlink_to(tmp_path / "photos" / "deep")
+    assert list_images(tmp_path) == [tmp_path / "photos" / "deep" / "0.png"]
+
+
+@pytest.mark.parametrize("forms", [("NFD", "NFC"), ("NFC", "NFD")])
+def test_images_are_found_in_any_unicode_form_of_their_name(tmp_path: Path, forms: tuple[str, str]) -> None:
+    file, named = (unicodedata.normalize(form, "größe.png") for form in forms)
+    put_image(tmp_path / "photos" / file)
+    put_labelme(tmp_path / "json" / "a.json", f"../other/{named}")
+    put_image(tmp_path / "photos" / "b.png", 1)
+    put_labelme(tmp_path / "json" / "b.json", "../photos/b.png")
+    assert images_of(tmp_path) == sorted(["b.png", file])
+
+
+def test_images_next_to_files_with_a_lost_path_are_found_in_one_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jpg", "b.ome.tif", "c.png", "c.png.jpg"):
+        put_image(tmp_path / name)
+        put_labelme(tmp_path / f"{name.partition('.')[0]}.json", "lost/x.jpg")
+    listed = []
+    iterate = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: listed.append(path) or iterate(path))
+    monkeypatch.setattr(Path, "glob", None)
+    index = ImageIndex(tmp_path)
+    found = [[image.name for image in index.find_next_to(tmp_path / f"{stem}.json")] for stem in ("a", "b", "c", "d")]
+    assert found == [["a.jpg"], ["b.ome.tif"], ["c.png", "c.png.jpg"], []]
+    assert listed == [tmp_path]
+    monkeypatch.undo()
+    assert images_of(tmp_path) == ["a.jpg", "b.ome.tif", "c.png"]
 
 
 def test_images_inside_of_annotation_files_are_no_outside_data(tmp_path: Path) -> None:

@@ -274,6 +274,30 @@ def test_faults_of_camvid(tmp_path):
     assert found == [("missing-mask", tmp_path / "train" / "y.png"), ("empty-split", tmp_path / "valannot")]
 
 
+@pytest.mark.parametrize("file", ["classes.txt", "dataset.yaml"])
+def test_camvids_folders_with_own_classes_have_these(tmp_path, file):
+    put_camvid(tmp_path)
+    names = [f"part {number}" for number in range(12)]
+    text = "\n".join(names) if file == "classes.txt" else f"names: {names}"
+    (tmp_path / file).write_text(text)
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.labels.class_names) == ("folder", tuple(names))
+    for split in ("train", "val"):
+        assert set(np.unique(dataset.read(dataset.split(split)[0])[1])) == {0, 10, 11}
+
+
+def test_values_alone_name_the_classes_of_camvids_folders(tmp_path):
+    put_camvid(tmp_path)
+    (tmp_path / "dataset.yaml").write_text("values: {0: background, 10: tumour, 11: tumour}\n")
+    assert find_dataset(tmp_path).labels.class_names == ("background", "tumour")
+
+
+def test_a_damaged_class_file_of_camvids_folders_is_reported(tmp_path):
+    put_camvid(tmp_path)
+    (tmp_path / "classes.txt").write_text("")
+    assert [(fault.kind, fault.path.name) for fault in faults_of(tmp_path)] == [("class-names", "classes.txt")]
+
+
 def put_voc(root):
     for stem in ("p", "q", "unlisted"):
         put_image(root / "JPEGImages" / f"{stem}.jpg")

@@ -282,6 +282,15 @@ def test_labelme_documents_contain_the_relative_path_or_the_image(tmp_path: Path
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(embedded)))), image)
 
 
+def test_the_image_path_of_labelme_resolves_from_a_linked_output_folder(tmp_path: Path) -> None:
+    write_image(tmp_path / "in/photo.png", image_of(np.zeros((9, 9), np.uint8)))
+    (tmp_path / "disk/deep/labels").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "disk/deep/labels", target_is_directory=True)
+    predict_files(StrongestChannel(), [tmp_path / "in/photo.png"], tmp_path / "out", PredictOptions(["labelme"]))
+    document = json.loads((tmp_path / "out/labelme/photo.json").read_text())
+    assert (tmp_path / "out/labelme" / document["imagePath"]).samefile(tmp_path / "in/photo.png")
+
+
 def test_saved_probabilities_are_the_softmax_with_class_names(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (150, 7, 3), dtype=np.uint8)
     write_image(tmp_path / "a.png", image)
@@ -390,6 +399,17 @@ def test_a_list_on_stdin_names_files_and_folders(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
     with refuses("no-input", "standard input"):
         expand_inputs(["-"])
+
+
+def test_a_line_of_stdin_that_is_no_name_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "a.png", image_of(np.zeros((1, 1), np.uint8)))
+    listed = f"{'x' * 300}\n{tmp_path / 'a.png'}\n".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    report = predict_files(StrongestChannel(), expand_inputs(["-"]), tmp_path / "out")
+    assert [path.name for path, _ in report.failed] == ["x" * 300]
+    assert (tmp_path / "out").is_dir()
 
 
 def write_video(path: Path, frames: list[UInt8], rotation: int = 0) -> None:

@@ -152,6 +152,18 @@ def put_ade(root: Path, objects: dict[int, str], count: int = 3) -> None:
             (folder / f"{stem}.json").write_text(json.dumps({"annotation": {"object": items}}))
 
 
+def test_the_folders_of_ade20k_may_hold_classes_that_a_file_names(tmp_path: Path) -> None:
+    for split in ("training", "validation"):
+        for number in range(3):
+            put(tmp_path / "images" / split / f"{split}{number}.jpg")
+            put(tmp_path / "annotations" / split / f"{split}{number}.png", [0, 1])
+    assert find_dataset(tmp_path).layout == "ade20k"
+    (tmp_path / "classes.txt").write_text("background\ntumour\n")
+    dataset = find_dataset(tmp_path)
+    assert dataset.labels.class_names == ("background", "tumour")
+    assert all(np.array_equal(target, fill([0, 1])) for target in targets(dataset).values())
+
+
 @pytest.mark.parametrize("home", ["", "ADE20K_2021_17_01"])
 def test_the_full_ade20k_names_its_classes_in_json(home: str, tmp_path: Path) -> None:
     put_ade(tmp_path / home, {2978: "wall", 312: "building, edifice"})

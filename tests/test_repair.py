@@ -237,3 +237,26 @@ def test_an_interrupted_repair_leaves_nothing(data: Path) -> None:
     assert [*folder.iterdir()] == []
     assert sorted(path.name for path in data.parent.iterdir()) == ["data", "fixed", "work"]
     assert repair(examination, folder).pairs == 5
+
+
+@pytest.mark.parametrize("layout", ["folder", "images and masks"])
+def test_masks_that_all_lack_the_rotation_of_their_images_are_all_turned(data: Path, layout: str) -> None:
+    corpus.base(data)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    upright = {path.stem: np.array(Image.open(path)) for path in (data / "masks").rglob("*.png")}
+    for path in sorted((data / "images").rglob("*.png")):
+        Image.open(path).save(path.with_suffix(".jpg"), exif=exif, quality=95)
+        path.unlink()
+    if layout != "folder":
+        (data / "masks").rename(data / "labels")
+    examination = examine(survey(data))
+    assert examination.layout == layout
+    (group,) = [group for group in examination.groups if group.severity == "error"]
+    assert (group.kind, len(group.faults)) == ("exif-rotation", 5)
+    assert all(map(examination.mends, group.faults))
+    result, dataset = repair_folder(data)
+    assert (result.left_out, names(dataset)) == ((), {"train": "abc", "val": "de"})
+    for split in ("train", "val"):
+        for sample in dataset.split(split):
+            np.testing.assert_array_equal(dataset.read(sample)[1], np.rot90(upright[sample.name], -1))

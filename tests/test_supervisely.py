@@ -183,3 +183,12 @@ def test_a_single_bitmap_that_is_not_a_png_leaves_its_image_out(tmp_path: Path) 
     (warning,) = survey(tmp_path).faults
     assert (warning.kind, warning.sample) == ("skipped-shape", "0")
     assert "object 2 (tree) has a damaged mask" in warning.problem
+
+
+def test_annotations_and_images_in_two_unicode_forms_belong_together(tmp_path: Path) -> None:
+    save(tmp_path / "meta.json", {"classes": CLASSES})
+    path = annotate(tmp_path / "set", "gro\u0308sse", [RING])
+    path.rename(path.with_name("gr\u00f6sse.jpg.json"))
+    annotate(tmp_path / "set", "b", [RING])
+    assert not survey(tmp_path).faults
+    assert sum(map(len, find_dataset(tmp_path).splits.values())) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +244,40 @@ def test_label_files_without_images_are_noted_if_few_and_a_fault_if_many(tmp_pat
     text(tmp_path / "labels/train/lonely2.txt", SQUARE)
     (fault,) = faults_of(tmp_path)
     assert (fault.kind, fault.path) == ("orphan-mask", tmp_path / "labels/train")
+
+
+@pytest.mark.parametrize("labels", ["labels", "images"])
+@pytest.mark.parametrize("forms", [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_in_two_unicode_forms_are_one_name(tmp_path: Path, labels: str, forms: tuple[str, str]) -> None:
+    for name in ("über", "ä"):
+        image(tmp_path / "images" / f"{unicodedata.normalize(forms[0], name)}.jpg")
+        text(tmp_path / labels / f"{unicodedata.normalize(forms[1], name)}.txt", SQUARE)
+    text(tmp_path / "data.yaml", NAMES)
+    found = targets(find_dataset(tmp_path))
+    assert len(found) == 2
+    assert all(np.array_equal(target, SQUARE_MAP) for target in found.values())
+
+
+@pytest.mark.parametrize(("photo", "label"), [("IMG_7", "img_7"), ("roof 7", "roof_7"), ("größe", "größe ")])
+@pytest.mark.parametrize("labels", ["labels", "images"])
+def test_a_label_file_of_nearly_the_name_of_an_image_is_a_fault(
+    tmp_path: Path, photo: str, label: str, labels: str
+) -> None:
+    write(tmp_path, "images", labels)
+    text(tmp_path / "data.yaml", NAMES)
+    image(tmp_path / "images" / f"{photo}.jpg")
+    path = text(tmp_path / labels / f"{label}.txt", SQUARE)
+    assert [(fault.kind, fault.path) for fault in faults_of(tmp_path)] == [("orphan-mask", path)]
+    path.rename(path.with_stem(photo))
+    np.testing.assert_array_equal(targets(find_dataset(tmp_path))[photo], SQUARE_MAP)
+
+
+def test_a_linked_folder_of_images_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "data", "store/a", "labels/train")
+    (tmp_path / "data" / "images").mkdir()
+    (tmp_path / "data" / "images" / "train").symlink_to(tmp_path / "data" / "store" / "a", target_is_directory=True)
+    text(tmp_path / "data" / "data.yaml", NAMES + "train: images/train\n")
+    np.testing.assert_array_equal(targets(find_dataset(tmp_path / "data"))["a"], SQUARE_MAP)
 
 
 def test_a_test_split_without_labels_is_not_used_and_a_val_split_without_labels_is_a_fault(tmp_path: Path) -> None:

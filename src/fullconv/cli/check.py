@@ -53,7 +53,6 @@ def check(
     --write. The exit code is 3 if training would stop or go wrong.
     """
     from fullconv import api
-    from fullconv.doctor.page import write_check_page
     from fullconv.files import check_new_folder
 
     if fix is not None:
@@ -67,10 +66,7 @@ def check(
         refuse_data_file(file, data, files)
     write_results(json_file, examination.to_dict(), lambda: _print_examination(examination))
     show = say if prints_json(json_file) else emit
-    page = html or _default_page(data)
-    if page is not None:
-        write_check_page(page, examination)
-        say(f"page: {page}")
+    _write_page(examination, html, data)
     if fix is not None:
         _write_repaired(examination, fix, show)
     else:
@@ -82,6 +78,23 @@ def check(
         _write_reading(examination, show)
     if examination.errors:
         raise typer.Exit(DataError.exit_code)
+
+
+def _write_page(examination: Examination, html: Path | None, data: Path) -> None:
+    """Write the page to `html`, or to the default file; if that fails, only say so."""
+    from fullconv.doctor.page import write_check_page
+
+    page = html or _default_page(data)
+    if page is None:
+        return
+    try:
+        write_check_page(page, examination)
+    except FullconvError as error:
+        if html is not None:
+            raise
+        say(f"no page was written: {error}; name another file with --html FILE")
+        return
+    say(f"page: {page}")
 
 
 def _write_reading(examination: Examination, show: Callable[[str], None]) -> None:

@@ -29,11 +29,13 @@ __all__ = [
     "DeclaredValues",
     "are_placeholders",
     "check_description",
+    "describe_keys",
     "describe_line",
     "find_labels",
     "read_description",
     "read_labels",
     "read_values",
+    "states_classes",
     "write_description",
 ]
 
@@ -159,6 +161,17 @@ def read_values(root: Path) -> DeclaredValues | None:
     return DeclaredValues(entries, nearest)
 
 
+def states_classes(root: Path) -> bool:
+    """Return whether a file of `root` names its classes, or what its masks hold, or is damaged."""
+    path = root / DESCRIPTION
+    try:
+        keys = set(read_description(path)) if is_given(path) else set()
+        named = is_given(root / "classes.txt") or bool(keys & {*CLASS_KEYS, *VALUE_KEYS})
+        return named or _read_data_yaml(root) is not None
+    except DataError:
+        return True
+
+
 def check_description(root: Path) -> Sequence[Fault]:
     """Return the faults of dataset.yaml that every layout has: unknown keys, a damaged file, the name dataset.yml."""
     path, other = root / DESCRIPTION, root / "dataset.yml"
@@ -214,8 +227,12 @@ def read_description(path: Path) -> dict[Any, Any]:
 
 def write_description(folder: Path, values: Mapping[str, Any]) -> None:
     """Write dataset.yaml with these keys into a folder."""
-    text = yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, default_flow_style=None)
-    write_text(folder / DESCRIPTION, text)
+    write_text(folder / DESCRIPTION, describe_keys(values))
+
+
+def describe_keys(values: Mapping[str, Any]) -> str:
+    """Return the text of dataset.yaml with these keys."""
+    return yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, default_flow_style=None)
 
 
 def describe_line(key: str, value: Any) -> str:

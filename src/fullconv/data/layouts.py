@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,12 @@ from fullconv.data.annotations.assembly import BACKGROUNDS
 from fullconv.data.annotations.split_lists import apply_lists
 from fullconv.data.archives import is_archive, unpack
 from fullconv.data.channels import detect_channels
-from fullconv.data.classes import CAMVID_LABELS, check_description
-from fullconv.data.dataset import DataSet
+from fullconv.data.classes import CAMVID_LABELS, check_description, states_classes
+from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.declared_options import find_options
 from fullconv.data.discovery.reader import LAYOUT, find_groups, read_found
 from fullconv.data.division import divide
-from fullconv.data.formats.folder import is_folder, read_folder
+from fullconv.data.formats.folder import MASK_SUFFIXES, is_folder, label_splits, read_folder
 from fullconv.data.formats.partly import is_partly_labelled, read_partly
 from fullconv.data.formats.recognise import Recognised, recognise_annotations, recognise_masks, recognise_texts
 from fullconv.data.formats.voc import find_voc, read_voc
@@ -28,6 +29,7 @@ from fullconv.data.splits import SPLITS
 from fullconv.data.unlabelled import cover_unlabelled
 from fullconv.errors import DataError
 from fullconv.faults import Fault, group_faults
+from fullconv.images import IMAGE_SUFFIXES
 from fullconv.labels import IGNORE_INDEX
 
 __all__ = ["Survey", "find_dataset", "survey", "usable_dataset"]
@@ -143,6 +145,8 @@ def _recognise(root: Path, options: ReadingOptions = BY_FILES) -> Recognised | N
     if voc is not None:
         return voc.name, partial(read_voc, voc)
     if any((root / f"{split}annot").is_dir() for split in SPLITS):
+        if states_classes(root):
+            return "folder", partial(_read_annotated_splits, root, options)
         return "CamVid", partial(_camvid, root)
     folder = "folder", partial(read_folder, root, options)
     if is_folder(root):
@@ -167,12 +171,22 @@ def _unknown_layout(root: Path) -> DataError:
 
 
 def _camvid(root: Path, faults: list[Fault]) -> DataSet:
-    splits = {
-        split: pair_files(root / split, root / f"{split}annot", faults, split)
+    about = "the classes are the eleven of CamVid, and the value 11 is ignored; classes.txt gives others"
+    splits = _pair_annotated(root, faults, IMAGE_SUFFIXES)
+    return DataSet("camvid", root, CAMVID_LABELS, splits, remap=((11, IGNORE_INDEX),), about=about)
+
+
+def _read_annotated_splits(root: Path, options: ReadingOptions, faults: list[Fault]) -> DataSet | None:
+    """Read the folders of CamVid with classes that a file names."""
+    return label_splits(root, _pair_annotated(root, faults, MASK_SUFFIXES), options, faults)
+
+
+def _pair_annotated(root: Path, faults: list[Fault], suffixes: Collection[str]) -> dict[str, tuple[Sample, ...]]:
+    return {
+        split: pair_files(root / split, root / f"{split}annot", faults, split, suffixes)
         for split in SPLITS
         if (root / f"{split}annot").is_dir() or (split != "test" and (root / split).is_dir())
     }
-    return DataSet("camvid", root, CAMVID_LABELS, splits, remap=((11, IGNORE_INDEX),))
 
 
 def _inferred_faults(dataset: DataSet) -> list[Fault]:

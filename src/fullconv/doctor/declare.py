@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fullconv.data.classes import DESCRIPTION, read_description, write_description
+from fullconv.data.classes import DESCRIPTION, describe_keys, read_description, write_description
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import survey
 from fullconv.data.reading import BY_FILES
 from fullconv.doctor.examine import Examination
+from fullconv.documents import parse_yaml
 from fullconv.errors import DataError
 from fullconv.files import atomic_write
 
 __all__ = ["declare"]
 
+logger = logging.getLogger(__name__)
+
 
 def declare(examination: Examination) -> tuple[Path, list[str]]:
     """Write the keys that dataset.yaml lacks; return its path and the keys.
 
-    The data are then read again. If the file changes a pair, a split or a class, it is restored. Raises DataError then,
-    and for data sets with errors.
+    They are added at the end of the file, so its text stays. A file that cannot be continued, as in flow style, is
+    written anew, and its text is in `dataset.yaml.bak`. The data are then read again. If the file changes a pair, a
+    split or a class, it is restored. Raises DataError then, and for data sets with errors.
     """
     dataset = examination.dataset
     if dataset is None or examination.errors:
@@ -35,19 +41,50 @@ def declare(examination: Examination) -> tuple[Path, list[str]]:
         added.pop("palette", None)
     if not added:
         return path, []
-    write_description(dataset.root, {**present, **added})
-    again = survey(dataset.root, BY_FILES).dataset
-    if again is None or _identity(again) != _identity(dataset):
+    text = None if before is None else _continue(path, before, present, added)
+    if text is None:
+        write_description(dataset.root, {**present, **added})
+    else:
+        _write(path, text)
+    if not _is_read_as(dataset):
         _restore(path, before)
         message = f"{examination.root}: cannot be described by {DESCRIPTION} without changing how it is read"
         raise DataError(f"{message}; nothing was written", code="not-declarable")
+    if before is not None and text is None:
+        copy = path.with_name(f"{path.name}.bak")
+        _write(copy, before)
+        logger.info("%s: is written anew, without its comments; the old file is %s", path, copy)
     return path, list(added)
+
+
+def _is_read_as(dataset: DataSet) -> bool:
+    try:
+        again = survey(dataset.root, BY_FILES).dataset
+    except DataError:
+        return False
+    return again is not None and _identity(again) == _identity(dataset)
+
+
+def _continue(path: Path, before: bytes, present: Mapping[Any, Any], added: Mapping[str, Any]) -> bytes | None:
+    """Return the text of dataset.yaml with more keys at its end; None if this is no YAML with these keys."""
+    end = b"\r\n" if b"\r\n" in before else b"\n"
+    text = before if before.endswith((b"\n", b"\r")) else before + end
+    text += describe_keys(added).encode().replace(b"\n", end)
+    try:
+        is_complete = parse_yaml(text.decode("utf-8-sig")) == {**present, **parse_yaml(describe_keys(added))}
+    except ValueError:
+        return None
+    return text if is_complete else None
 
 
 def _restore(path: Path, content: bytes | None) -> None:
     if content is None:
         path.unlink()
         return
+    _write(path, content)
+
+
+def _write(path: Path, content: bytes) -> None:
     with atomic_write(path) as partial:
         partial.write_bytes(content)
 

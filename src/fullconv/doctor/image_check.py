@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL.ImageFile import ImageFile
-
 from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images import RGB, InputFormat, read_header, read_image, rgb_view
 from fullconv.images.decoders.npy import is_array
-from fullconv.images.decoders.open_pillow import open_with_pillow
+from fullconv.images.decoders.pages import count_pages
 
 __all__ = ["InspectedPicture", "inspect_picture"]
 
@@ -45,16 +43,11 @@ def _page_faults(path: Path) -> list[Fault]:
     try:
         if is_array(path):
             return []
-        with open_with_pillow(path) as image:
-            pages = _count_pages(image)
-    except DataError:  # a TIFF that Pillow cannot read
+        pages = count_pages(path)
+    except DataError:  # found again where the image is decoded
         return []
     if pages <= 1:
         return []
     problem = f"has {pages} pages or frames, and only the first is read"
     remedy = "save the others as separate images, or continue; if they are channels, save them as bands of one page"
     return [Fault("several-pages", path, problem, remedy)]
-
-
-def _count_pages(image: ImageFile) -> int:
-    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))

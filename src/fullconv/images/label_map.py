@@ -20,6 +20,7 @@ from fullconv.images.decoders.available import is_installed
 from fullconv.images.decoders.base import GeoTags, RowCache
 from fullconv.images.decoders.headers import read_header
 from fullconv.images.decoders.open_pillow import decoding_errors, load_upright, open_with_pillow
+from fullconv.images.decoders.pages import count_pages
 from fullconv.images.decoders.tiff_tags import read_nodata, tiff_tags
 from fullconv.images.reader import gdal_driver
 from fullconv.labels import LabelSet
@@ -29,6 +30,7 @@ __all__ = [
     "WholeLabels",
     "grey_maximum",
     "open_label_map",
+    "pages_fault",
     "read_label_map",
     "stored_labels",
     "unstretch_grey",
@@ -54,8 +56,8 @@ def read_label_map(path: StrPath, labels: LabelSet | None = None) -> UInt8:
     image of 1 to 32 bits. The nodata value of a GeoTIFF becomes 255. Colour images need `labels`, which gives each
     colour its id (`LabelSet.from_colors`); alpha is dropped.
 
-    Raises DataError as `read_image`, and for JPEG (its compression changes labels), for ids above 255, and for
-    colours that are not in `labels`.
+    Raises DataError as `read_image`, and for JPEG (its compression changes labels), for several pages, for ids above
+    255, and for colours that are not in `labels`.
     """
     with open_with_pillow(Path(path)) as image:
         if image.format in ("JPEG", "MPO"):
@@ -70,6 +72,8 @@ def stored_labels(image: ImageFile, path: StrPath) -> UInt8:
 
     The nodata value of a GeoTIFF becomes 255. Raises DataError as `read_label_map`, but not for JPEG.
     """
+    if (pages := count_pages(Path(path), image)) > 1:
+        raise DataError.of(pages_fault(Path(path), pages))
     with decoding_errors(path):
         maximum = grey_maximum(image)
         nodata = read_nodata(image.tag_v2) if isinstance(image, TiffImageFile) else None
@@ -83,6 +87,12 @@ def stored_labels(image: ImageFile, path: StrPath) -> UInt8:
             raise DataError.of(Fault("unsupported-format", Path(path), problem, remedy))
         stored = np.asarray(upright)
         return _ids_from_grey(stored if nodata is None else np.where(stored == nodata, 255, stored), maximum, path)
+
+
+def pages_fault(path: Path, pages: int) -> Fault:
+    """Return the fault of a mask of several pages."""
+    problem = f"is a mask of {pages} pages or frames, of which only the first would be read"
+    return Fault("image-stack", path, problem, "write the class ids of all pages into one, or save one mask an image")
 
 
 def grey_maximum(image: ImageFile) -> int | None:
@@ -149,7 +159,7 @@ def _window_package(path: Path) -> str | None:
     """Return the library that reads windows of a mask with the same numbers as Pillow; None if there is none."""
     header = read_header(path)
     driver = gdal_driver(path)
-    if header.orientation != 1 or driver not in ("GTiff", "PNG"):
+    if header.orientation != 1 or driver not in ("GTiff", "PNG") or count_pages(path) > 1:
         return None
     if driver == "GTiff":
         tags = tiff_tags(path)

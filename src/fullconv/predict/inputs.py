@@ -101,7 +101,14 @@ def _read_list(out: Path | None) -> list[Path]:
     """Return the files of the list on the standard input, and its lines that match no file as paths."""
     text = sys.stdin.buffer.read() if sys.stdin is not None else b""  # the caller may have closed it
     lines = [os.fsdecode(line) for line in (text.split(b"\0") if b"\0" in text else text.splitlines())]
-    return [path for line in lines if line for path in (list(_match(line, out)) or [Path(line)])]
+    return [path for line in lines if line for path in _match_line(line, out)]
+
+
+def _match_line(line: str, out: Path | None) -> list[Path]:
+    try:
+        return list(_match(line, out)) or [Path(line)]
+    except OSError:  # such as a name that is too long; the caller reports the file
+        return [Path(line)]
 
 
 def _match(argument: str, out: Path | None) -> Iterator[Path]:

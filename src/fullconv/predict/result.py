@@ -210,9 +210,12 @@ def _logits(runner: Runner, image: UInt8) -> Float32:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """Return the relative path from a folder to a file; absolute if they are on different drives."""
+    """Return the relative path from a folder to a file; absolute if they are on different drives.
+
+    Links in both are resolved, because `..` leads to the parent of a link's target.
+    """
     try:
-        return Path(os.path.relpath(path, folder)).as_posix()
+        return Path(os.path.relpath(file_identity(path), os.path.realpath(folder))).as_posix()
     except ValueError:
         return Path(os.path.abspath(path)).as_posix()
 

@@ -43,11 +43,16 @@ class Boxes:
         """
         if not _has_size(image, size):  # a fault that is reported where sizes are compared
             return list(shapes)
+        boxes = frozenset(boxes)
+        others: dict[str, list[int]] = {}
+        for number, (label, _) in enumerate(shapes):
+            if number not in boxes:
+                others.setdefault(label, []).append(number)
         bounds: dict[int, Bounds | None] = {}
         kept = []
         for number, (label, rasterizer) in enumerate(shapes):
-            rivals = [i for i, (other, _) in enumerate(shapes) if i not in boxes and other == label]
-            if number not in boxes or not rivals:
+            rivals = others.get(label, []) if number in boxes else []
+            if not rivals:
                 kept.append((label, rasterizer))
                 continue
             for i in (number, *rivals):

@@ -10,9 +10,9 @@ from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 from fullconv.data.annotations.data_yaml import DataYaml
-from fullconv.data.annotations.image_index import ImageIndex
+from fullconv.data.annotations.image_index import ImageIndex, list_images
 from fullconv.data.annotations.split_lists import find_inside, read_lines
-from fullconv.data.pairing import is_image
+from fullconv.data.pairing import is_image, normalize_stem
 from fullconv.data.splits import SPLITS, split_of
 from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES
@@ -32,6 +32,7 @@ class LabelFolders:
         self.root = root
         self._inside: dict[Path, dict[str, str]] = {}
         self._known: dict[Path, Path] = {}
+        self._files: dict[Path, dict[str, Path]] = {}
 
     def find(self, folder: Path) -> Path:
         """Return the folder's path with `labels` in place of the last `images`, in any case.
@@ -41,6 +42,17 @@ class LabelFolders:
         if folder not in self._known:
             self._known[folder] = next(self._candidates(folder), folder)
         return self._known[folder]
+
+    def find_file(self, image: Path) -> Path:
+        """Return the label file of an image; it may not exist."""
+        folder = self.find(image.parent)
+        return self.files(folder).get(normalize_stem(image.stem), folder / f"{image.stem}.txt")
+
+    def files(self, folder: Path) -> dict[str, Path]:
+        """Return the text files of a folder by their stems, in the form of `normalize_stem`."""
+        if folder not in self._files:
+            self._files[folder] = {normalize_stem(path.stem): path for path in sorted(folder.glob("*.txt"))}
+        return self._files[folder]
 
     def _candidates(self, folder: Path) -> Iterator[Path]:
         parts = folder.parts
@@ -126,7 +138,7 @@ def _by_structure(index: ImageIndex, labels: LabelFolders) -> dict[str, list[Pat
     splits: dict[str, list[Path]] = defaultdict(list)
     for folder in sorted(by_folder):
         images, files = sorted(by_folder[folder]), labels.find(folder)
-        if files == folder and not any((folder / f"{image.stem}.txt").is_file() for image in images):
+        if files == folder and not any(labels.find_file(image).is_file() for image in images):
             continue
         parts = folder.relative_to(index.root).parts
         splits[next((split for part in reversed(parts) if (split := split_of(part))), "")] += images
@@ -156,7 +168,7 @@ def _read_entry(
     if path is None:
         return []
     if path.is_dir():
-        return sorted(image for image in path.rglob("*") if is_image(image, BAND_SUFFIXES))
+        return list_images(path)
     if not path.name.endswith(".txt"):
         return [path] if is_image(path, BAND_SUFFIXES) else []
     images = []

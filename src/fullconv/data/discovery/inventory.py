@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,17 +45,23 @@ class Inventory:
     folders: tuple[Folder, ...]
 
 
-def list_files(root: Path) -> Inventory:
-    """List the files below `root`, down to `DEEPEST` folders; links to folders are followed once.
+def list_files(root: Path, deepest: float = DEEPEST) -> Inventory:
+    """List the files below `root`, down to `deepest` folders.
+
+    Links to folders are followed, but each folder is listed once, and under its own path if it is below `root`.
 
     Raises OSError where `root` cannot be read; folders inside of it that cannot be read are left out.
     """
-    seen = {os.path.realpath(root)}
+    seen: set[str] = set()
     folders: list[Folder] = []
-    waiting: list[tuple[str, ...]] = [()]
-    while waiting:
-        parts = waiting.pop(0)
+    waiting, links = deque[tuple[str, ...]]([()]), deque[tuple[str, ...]]()
+    while waiting or links:
+        parts = waiting.popleft() if waiting else links.popleft()
         path = root.joinpath(*parts)
+        real = os.path.realpath(path)
+        if real in seen:
+            continue
+        seen.add(real)
         try:
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except OSError as error:
@@ -67,10 +74,8 @@ def list_files(root: Path) -> Inventory:
             if is_litter(entry.name):
                 continue
             if entry.is_dir():
-                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                if len(parts) < DEEPEST and real not in seen:
-                    seen.add(real)
-                    waiting.append((*parts, entry.name))
+                if len(parts) < deepest:
+                    (links if entry.is_symlink() else waiting).append((*parts, entry.name))
             else:
                 files.append(entry.name)
         if files:

@@ -143,11 +143,29 @@ def find_rules(images: Sequence[str], masks: Sequence[str]) -> list[Matching]:
     top = [matching for matching in tried.values() if matching.score == best]
     top.sort(key=_simplicity)
     distinct: list[Matching] = []
-    for matching in top:
+    for matching in (_drop_shared(images, masks, matching) for matching in top):
         if all(matching.pairs != other.pairs for other in distinct):
             distinct.append(matching)
     plain = [matching for matching in distinct if not matching.rule.many]
     return plain or distinct
+
+
+def _drop_shared(images: Sequence[str], masks: Sequence[str], matching: Matching) -> Matching:
+    """Leave to the key what both names have next to it, if the pairs stay the same: not all names may have it later."""
+    rule = matching.rule
+    start, prefix = sorted((rule.image_prefix, rule.mask_prefix), key=len)
+    end, suffix = sorted((rule.image_suffix, rule.mask_suffix), key=len)
+    start, end = start * prefix.endswith(start), end * suffix.startswith(end)
+    wider = NameRule(
+        rule.image_prefix.removesuffix(start),
+        rule.image_suffix.removeprefix(end),
+        rule.mask_prefix.removesuffix(start),
+        rule.mask_suffix.removeprefix(end),
+        rule.numbers,
+        rule.many,
+    )
+    found = match_names(images, masks, wider) if wider != rule else None
+    return found if found is not None and found.pairs == matching.pairs else matching
 
 
 def _simplicity(matching: Matching) -> tuple[object, ...]:

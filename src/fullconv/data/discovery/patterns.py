@@ -13,8 +13,9 @@ from fullconv.data.discovery.name_rule import NameRule
 from fullconv.data.discovery.words import Role, Split, parse_name
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.images import BAND_SUFFIXES
 
-__all__ = ["describe_file", "groups_by_pattern", "translate"]
+__all__ = ["describe_file", "find_unmatched", "groups_by_pattern", "translate"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,17 @@ def groups_by_pattern(root: Path, images: Sequence[str], masks: Sequence[str]) -
         collections = (_collect(root, partners, "mask", None, rule),) if partners else ()
         groups.append(Group(_collect(root, inside, "image", split, rule), collections, split))
     return groups
+
+
+def find_unmatched(root: Path, images: Sequence[str], masks: Sequence[str]) -> list[str]:
+    """Return the image files that no pattern matches, in the folders of those that a pattern of images matches."""
+    chosen, known = ([translate(pattern) for pattern in patterns] for patterns in (images, (*images, *masks)))
+    unmatched = []
+    for folder in list_files(root).folders:
+        paths = ["/".join((*folder.parts, name)) for name in folder.having(BAND_SUFFIXES)]
+        if any(pattern.fullmatch(path) for path in paths for pattern in chosen):
+            unmatched += [path for path in paths if not any(pattern.fullmatch(path) for pattern in known)]
+    return unmatched
 
 
 def _separate(images: list[_Match], masks: list[_Match]) -> tuple[list[_Match], list[_Match], set[str]]:

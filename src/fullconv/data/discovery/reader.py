@@ -14,7 +14,7 @@ from fullconv.data.discovery.answers import MOST_PATTERNS, find_matchings, name_
 from fullconv.data.discovery.collections import Collection, Group, collections_of, grouped
 from fullconv.data.discovery.inventory import list_files
 from fullconv.data.discovery.name_rule import Matching
-from fullconv.data.discovery.patterns import describe_file, groups_by_pattern
+from fullconv.data.discovery.patterns import describe_file, find_unmatched, groups_by_pattern
 from fullconv.data.discovery.rivals import ask_for_images, ask_for_one, ask_for_type, ask_for_word, drop_copies
 from fullconv.data.mask_classes.decide import decide_and_label
 from fullconv.data.mask_classes.reader import Pair
@@ -81,6 +81,7 @@ def read_found(root: Path, groups: Sequence[Group], options: ReadingOptions, fau
             )
     if faults:
         return None
+    stated += _note_unmatched(root, options)
     notes += filter(None, [note_json(root, (pair.image for pair in pairs))])
     labelled = decide_and_label(root, _name_apart(root, pairs), faults, notes, options.mask_nodata)
     if labelled is None:
@@ -109,6 +110,14 @@ def _note_unread(root: Path, group: Group) -> list[str]:
         for other in group.unread
     ]
     return [f"not read, next to {_inside(root, group.masks[0].folder)}: {', '.join(dict.fromkeys(shown))}"]
+
+
+def _note_unmatched(root: Path, options: ReadingOptions) -> list[str]:
+    """Say which images next to those of the patterns are not read: new files may have other names."""
+    unmatched = find_unmatched(root, options.images, options.masks) if options.images and options.masks else []
+    if not unmatched:
+        return []
+    return [f"not read, because no pattern of images or masks matches: {len(unmatched)} images such as {unmatched[0]}"]
 
 
 def _name_apart(root: Path, pairs: Sequence[Pair]) -> list[Pair]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from PIL import Image
 
 from fullconv.arrays import UInt8
+from fullconv.data.annotations.image_index import list_images
 from fullconv.data.class_tables.label_map import read_label_map_file
 from fullconv.data.classes import find_labels
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.pairing import check_sizes, is_image
+from fullconv.data.pairing import check_sizes, normalize_stem
 from fullconv.data.splits import SPLITS, UNDIVIDED, split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
@@ -76,14 +77,13 @@ def read_cvat(root: Path, faults: list[Fault]) -> DataSet | None:
 
 def _index_by_name(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
     """Return image files by their path in the folder without suffix, as lists name them; arrays come last."""
-    paths = (path for path in folder.rglob("*") if is_image(path, suffixes))
-    files = sorted(paths, key=lambda path: (path.suffix.lower() != ARRAY_SUFFIX, path))
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
+    files = sorted(list_images(folder, suffixes), key=lambda path: (path.suffix.lower() != ARRAY_SUFFIX, path))
+    return {normalize_stem(path.relative_to(folder).with_suffix("").as_posix()): path for path in files}
 
 
 def _read_list(path: Path) -> list[str]:
     lines = read_file(path).decode("utf-8-sig", "replace").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    return [normalize_stem(line.strip()) for line in lines if line.strip()]
 
 
 def _make_samples(

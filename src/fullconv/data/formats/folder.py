@@ -15,7 +15,7 @@ from fullconv.faults import Fault
 from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES
 from fullconv.images.decoders.mask_arrays import ARRAY_MASKS
 
-__all__ = ["is_folder", "read_folder"]
+__all__ = ["MASK_SUFFIXES", "is_folder", "label_splits", "read_folder"]
 
 MASK_SUFFIXES = IMAGE_SUFFIXES | ARRAY_MASKS
 """Suffixes, in lower case, of the masks of the folder layout."""
@@ -46,6 +46,13 @@ def _stems(folder: Path) -> set[str]:
 def read_folder(root: Path, options: ReadingOptions, faults: list[Fault]) -> DataSet | None:
     """Read pairs from `images` and `masks`; what the masks hold decides their classes, as in other folders."""
     splits = _folder_splits(root / "images", root / "masks", faults)
+    return label_splits(root, splits, options, faults, _note_unread(root))
+
+
+def label_splits(
+    root: Path, splits: dict[str, tuple[Sample, ...]], options: ReadingOptions, faults: list[Fault], unread: str = ""
+) -> DataSet | None:
+    """Return the data set of these pairs; the classes are decided by what the masks hold."""
     pairs = [
         Pair(sample.name, sample.image, (sample.target,), split) for split, found in splits.items() for sample in found
     ]
@@ -60,7 +67,7 @@ def read_folder(root: Path, options: ReadingOptions, faults: list[Fault]) -> Dat
         labelled.labels,
         found,
         color_masks=labelled.color_masks,
-        about="; ".join(filter(None, (_note_unread(root), note_json(root, (pair.image for pair in pairs))))),
+        about="; ".join(filter(None, (unread, note_json(root, (pair.image for pair in pairs))))),
         inferences=tuple(notes),
         declares=labelled.declares,
         mask_facts=labelled.facts,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,12 +21,10 @@ from fullconv.data.annotations.png_mask import png_rasterizer
 from fullconv.data.annotations.shapes import Rasterizer, ellipse, fill_rings
 from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
-from fullconv.data.pairing import is_image
 from fullconv.data.splits import SPLITS, split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.files import is_given, read_file
-from fullconv.images import BAND_SUFFIXES
 from fullconv.images.decoders.npy import ARRAY_SUFFIX
 
 __all__ = ["LABELS_FILE", "read_labelme"]
@@ -112,7 +109,7 @@ def _read_images(
     annotated = []
     embedded: list[Path] = []
     for path, parsed in parse_each(paths, _FILE, ("shapes",), split, faults):
-        image = _find_image(path, parsed.imagePath)
+        image = _find_image(index, path, parsed.imagePath)
         if image is not None:
             image = index.prefer_inside(path, parsed.imagePath, image)
         else:
@@ -158,7 +155,7 @@ def _read_shapes(
     return AnnotatedImage(path.stem, image, path, size, tuple(shapes), complete)
 
 
-def _find_image(path: Path, image_path: str) -> Path | None:
+def _find_image(index: ImageIndex, path: Path, image_path: str) -> Path | None:
     """Return the image at `image_path`, or the image next to the file with its stem: both may have been renamed."""
     try:
         image = path.parent / image_path.replace("\\", "/")
@@ -166,9 +163,7 @@ def _find_image(path: Path, image_path: str) -> Path | None:
             return image.resolve() if ".." in image.parts else image
     except (OSError, ValueError):  # no file can have this name
         pass
-    same_stem = path.parent.glob(glob.escape(path.stem) + ".*")
-    images = [other for other in same_stem if is_image(other, BAND_SUFFIXES)]
-    return min(images, key=lambda other: (other.suffix.lower() == ARRAY_SUFFIX, other), default=None)
+    return min(index.find_next_to(path), key=lambda other: (other.suffix.lower() == ARRAY_SUFFIX, other), default=None)
 
 
 def _find_elsewhere(index: ImageIndex, path: Path, parsed: _File, embedded: list[Path]) -> Path:

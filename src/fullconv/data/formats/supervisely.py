@@ -19,7 +19,7 @@ from fullconv.data.annotations.png_mask import png_rasterizer
 from fullconv.data.annotations.shapes import Rasterizer, fill_rings
 from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
-from fullconv.data.pairing import is_image
+from fullconv.data.pairing import is_image, normalize_stem
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
@@ -179,12 +179,13 @@ def _read_folder(
     splits: dict[str, list[AnnotatedImage]],
     faults: list[Fault],
 ) -> None:
-    images = {path.name: path for path in sorted((folder.parent / "img").iterdir()) if is_image(path, BAND_SUFFIXES)}
-    by_stem = {path.stem: path for path in images.values()}
+    files = [path for path in sorted((folder.parent / "img").iterdir()) if is_image(path, BAND_SUFFIXES)]
+    images = {normalize_stem(path.name): path for path in files}
+    by_stem = {normalize_stem(path.stem): path for path in files}
     without_area = WithoutArea(folder, split)
     paths = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
     for path, content in parse_each(paths, _FILE, ("objects",), split, faults):
-        image = images.get(path.stem) or by_stem.get(path.stem)
+        image = images.get(normalize_stem(path.stem)) or by_stem.get(normalize_stem(path.stem))
         if image is None:
             problem, remedy = f"its image {path.stem!r} is not in {folder.parent / 'img'}", "export with the images"
             faults.append(Fault("missing-image", path, problem, remedy, prefix + Path(path.stem).stem, split))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.annotations.yolo_images import ImagesOfSplits, find_images
 from fullconv.data.dataset import DataSet
 from fullconv.data.discovery.inventory import list_files
+from fullconv.data.pairing import normalize_stem
 from fullconv.errors import DataError
 from fullconv.faults import Fault, unreadable
 from fullconv.files import read_file
@@ -57,8 +59,8 @@ def is_yolo(root: Path) -> bool:
         if not texts:
             continue
         if not any(part.casefold() == "labels" for part in folder.parts):
-            stems = {Path(name).stem for name in folder.having(tuple(BAND_SUFFIXES))}
-            texts = tuple(name for name in texts if Path(name).stem in stems)
+            stems = {normalize_stem(Path(name).stem) for name in folder.having(tuple(BAND_SUFFIXES))}
+            texts = tuple(name for name in texts if normalize_stem(Path(name).stem) in stems)
         verdicts = (verdict for name in islice(texts, PROBED) if (verdict := _has_rows(folder.path / name)) is not None)
         if next(verdicts, False):
             return True
@@ -170,9 +172,7 @@ def _numbers(fields: Sequence[str]) -> tuple[int, list[float]]:
 
 def _read_split(split: str, images: ImagesOfSplits, rows: _Rows, faults: list[Fault]) -> Iterator[AnnotatedImage]:
     """Yield the images of a split; nothing, and a note or a fault, if none of them has a label file."""
-    files = [
-        (name, image, images.labels.find(image.parent) / f"{image.stem}.txt") for name, image in images.of_split[split]
-    ]
+    files = [(name, image, images.labels.find_file(image)) for name, image in images.of_split[split]]
     labelled = [label for _, _, label in files if label.is_file()]
     if not labelled:
         _report_unlabelled(split, images, faults)
@@ -203,25 +203,38 @@ def _report_unlabelled(split: str, images: ImagesOfSplits, faults: list[Fault]) 
 
 
 def _report_lonely(images: ImagesOfSplits, faults: list[Fault]) -> None:
-    """Report label files without an image in folders of label files: a few in a note, many as a fault."""
-    expected: dict[Path, set[str]] = defaultdict(set)
+    """Report label files without an image: a few in a note, many as a fault, and each that is near an image's name."""
+    of_folder: dict[Path, dict[str, Path]] = defaultdict(dict)
     own = set()
     for named in images.of_split.values():
         for _, image in named:
-            expected[images.labels.find(image.parent)].add(image.stem)
+            of_folder[images.labels.find(image.parent)][normalize_stem(image.stem)] = image
             own.add(image.parent)
-    for folder, stems in expected.items():
-        if folder in own:  # other text files may lie among the images
-            continue
-        texts = sorted(folder.glob("*.txt"))
-        lonely = [path for path in texts if path.stem not in stems and _has_rows(path)]
-        if not lonely:
+    for folder, expected in of_folder.items():
+        texts = images.labels.files(folder)
+        lonely = [path for stem, path in texts.items() if stem not in expected and _has_rows(path)]
+        similar = _find_similar(lonely, [image for stem, image in expected.items() if stem not in texts])
+        for path, image in similar.items():
+            problem = f"has no image, but {image} has no label file, and nearly this name"
+            faults.append(Fault("orphan-mask", path, problem, "give both the same name"))
+        lonely = [path for path in lonely if path not in similar]
+        if not lonely or folder in own:  # other text files may lie among the images
             continue
         if len(lonely) <= max(1, LEFT_OUT * len(texts)):
             images.notes.append(f"{len(lonely)} label file(s) have no image and are not used, first {lonely[0]}")
             continue
         problem = f"{len(lonely)} of {len(texts)} label files have no image, first {lonely[0].name}"
         faults.append(Fault("orphan-mask", folder, problem, "add the images, or remove the label files"))
+
+
+def _find_similar(files: Sequence[Path], images: Sequence[Path]) -> dict[Path, Path]:
+    """Return the image of each label file whose name has the same letters and digits, in any case."""
+    by_key = {key: image for image in images if (key := _letters(image.stem))}
+    return {path: by_key[key] for path in files if (key := _letters(path.stem)) in by_key}
+
+
+def _letters(stem: str) -> str:
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKD", stem).casefold())
 
 
 def _notes(splits: dict[str, list[AnnotatedImage]]) -> list[str]:

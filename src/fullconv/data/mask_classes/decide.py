@@ -26,13 +26,18 @@ def decide_and_label(
     """
     summaries = summarize_masks(pairs, faults)
     known = compare_sizes(pairs, summaries)
-    sound = {path for pair in pairs if pair not in known for path in pair.masks}
+    sound = {path for pair in pairs if _holds_classes(known.get(pair, ())) for path in pair.masks}
     summaries = {path: summary for path, summary in summaries.items() if path in sound}
     reading = _decide(root, summaries, faults, notes, nodata) if summaries else None
     if reading is None:
         faults += (fault for found in known.values() for fault in found)
         return None
     return label_pairs(pairs, summaries, reading, known, faults)
+
+
+def _holds_classes(faults: Sequence[Fault]) -> bool:
+    """Return whether a mask with these faults holds the classes of its image: it does if it is only not turned."""
+    return all(fault.kind == "exif-rotation" for fault in faults)
 
 
 def _decide(

@@ -23,8 +23,9 @@ from fullconv.images import open_with_pillow
 from fullconv.images.decoders.available import is_installed
 from fullconv.images.decoders.mask_arrays import ARRAY_MASKS, read_array_mask
 from fullconv.images.decoders.open_pillow import decoding_errors, load_upright
+from fullconv.images.decoders.pages import count_pages
 from fullconv.images.decoders.tiff_tags import is_tiff, read_nodata
-from fullconv.images.label_map import grey_maximum, unstretch_grey
+from fullconv.images.label_map import grey_maximum, pages_fault, unstretch_grey
 from fullconv.images.reader import gdal_driver
 
 __all__ = ["StoredMask", "apply_reading", "read_stored_mask", "summarize"]
@@ -66,7 +67,7 @@ class StoredMask:
 def read_stored_mask(path: Path) -> StoredMask:
     """Decode a mask upright.
 
-    Raises DataError for files that are not images or arrays, and for numbers that are not whole.
+    Raises DataError for files that are not images or arrays, for several pages, and for numbers that are not whole.
     """
     if path.suffix.lower() in ARRAY_MASKS:
         return _of_array(read_array_mask(path), path)
@@ -83,6 +84,7 @@ def read_stored_mask(path: Path) -> StoredMask:
 
 def _read_with_pillow(path: Path) -> StoredMask:
     with open_with_pillow(path) as image, decoding_errors(path):
+        _refuse_pages(path, image)
         nodata = read_nodata(image.tag_v2) if isinstance(image, TiffImageFile) else None
         maximum, lossy = grey_maximum(image), image.format in ("JPEG", "MPO")
         palette = _palette_of(image)
@@ -96,6 +98,11 @@ def _read_with_pillow(path: Path) -> StoredMask:
     return StoredMask("numbers", _whole(stored, path), palette, _whole_nodata(nodata), lossy, plain)
 
 
+def _refuse_pages(path: Path, image: ImageFile | None = None) -> None:
+    if (pages := count_pages(path, image)) > 1:
+        raise DataError.of(pages_fault(path, pages))
+
+
 def _palette_of(image: ImageFile) -> dict[int, int] | None:
     if image.mode != "P":
         return None
@@ -106,6 +113,7 @@ def _palette_of(image: ImageFile) -> dict[int, int] | None:
 
 def _read_tiff(path: Path) -> StoredMask | None:
     """Decode a TIFF that Pillow cannot read, with rasterio or tifffile; None without both."""
+    _refuse_pages(path)
     with ExitStack() as stack:
         source: Any
         if is_installed("rasterio"):

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
+from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
     COMPRESSION,
@@ -28,11 +29,16 @@ from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images.decoders.base import PageReader, select_bands
-from fullconv.images.decoders.open_pillow import damage_error, without_warnings
+from fullconv.images.decoders.open_pillow import damage_error, open_with_pillow, without_warnings
+from fullconv.images.decoders.tiff_tags import is_tiff
 from fullconv.images.decoders.values import PixelDecoder
 from fullconv.images.input_format import InputFormat
 
-__all__ = ["PagedReader", "find_channel_pages"]
+__all__ = ["PagedReader", "count_pages", "find_channel_pages"]
+
+SUBFILE = 254
+PREVIEW, TRANSPARENCY = 1, 4
+"""Bits of the tag `SUBFILE`: the page shows another page in a smaller size, or is the mask of another page."""
 
 GREY = (0, 1)
 """Photometric interpretations of a page that is one channel: white at 0, black at 0."""
@@ -92,6 +98,31 @@ def find_channel_pages(path: Path, tags: ImageFileDirectory_v2) -> tuple[int, ..
             Fault("image-stack", path, problem, "export each channel as grey, all with one size and type")
         )
     return pages
+
+
+def count_pages(path: Path, image: ImageFile | None = None) -> int:
+    """Return the number of pictures in an image file: the pages of a TIFF, or the frames.
+
+    `image` is the file as Pillow has opened it, if it has. Previews and masks of a TIFF's pages do not count, nor do
+    pages of another size than the first one, such as thumbnails. The further pictures of an MPO do not count either.
+    """
+    if is_tiff(path):
+        return _count_tiff_pages(path)
+    if image is None:
+        with open_with_pillow(path, None) as opened:
+            return count_pages(path, opened)
+    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+
+
+def _count_tiff_pages(path: Path) -> int:
+    sizes = []
+    try:
+        for tags in _read_directories(path):
+            if not int(tags.get(SUBFILE, 0)) & (PREVIEW | TRANSPARENCY):
+                sizes.append((tags.get(IMAGEWIDTH), tags.get(IMAGELENGTH)))
+    except (DataError, TypeError, ValueError):  # damage after the first page, which can be read
+        pass
+    return max(1, sizes.count(sizes[0])) if sizes else 1
 
 
 class PagedReader:
