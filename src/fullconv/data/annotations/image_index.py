@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
-from fullconv.data.discovery.inventory import list_files
 from fullconv.data.pairing import is_image, normalize_stem
+from fullconv.files import list_files
 from fullconv.forks import lazy_property
 from fullconv.images import BAND_SUFFIXES
 

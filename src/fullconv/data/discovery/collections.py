@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fullconv.data.discovery.inventory import Folder, Inventory
 from fullconv.data.discovery.name_rule import NameRule, split_mixed
 from fullconv.data.discovery.renderings import FORMAT_WORDS, PICTURES, rank_rendering, rank_words
 from fullconv.data.discovery.words import Role, Split, parse_name
 from fullconv.data.pairing import normalize_stem
+from fullconv.files import Folder, Inventory
 from fullconv.images.decoders.mask_arrays import ARRAY_MASKS
 
 __all__ = ["Collection", "Group", "collections_of", "grouped"]

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fullconv.data.discovery.collections import Collection, Group
-from fullconv.data.discovery.inventory import Inventory, list_files
 from fullconv.data.discovery.name_rule import NameRule
 from fullconv.data.discovery.words import Role, Split, parse_name
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import Inventory, list_files
 from fullconv.images import BAND_SUFFIXES
 
 __all__ = ["describe_file", "find_unmatched", "groups_by_pattern", "translate"]

@@ -12,7 +12,6 @@ from typing import Any
 from fullconv.data.dataset import DataSet
 from fullconv.data.discovery.answers import MOST_PATTERNS, find_matchings, name_paired, name_rule
 from fullconv.data.discovery.collections import Collection, Group, collections_of, grouped
-from fullconv.data.discovery.inventory import list_files
 from fullconv.data.discovery.name_rule import Matching
 from fullconv.data.discovery.patterns import describe_file, find_unmatched, groups_by_pattern
 from fullconv.data.discovery.rivals import ask_for_images, ask_for_one, ask_for_type, ask_for_word, drop_copies
@@ -24,6 +23,7 @@ from fullconv.data.reading import BY_FILES, ReadingOptions
 from fullconv.data.splits import UNDIVIDED
 from fullconv.errors import DataError
 from fullconv.faults import Fault
+from fullconv.files import list_files
 from fullconv.images import BAND_SUFFIXES, IMAGE_SUFFIXES
 
 __all__ = ["LAYOUT", "find_groups", "read_found"]

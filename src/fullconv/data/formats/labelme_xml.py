@@ -18,12 +18,11 @@ from fullconv.data.annotations.image_index import ImageIndex
 from fullconv.data.annotations.shapes import Patch, Rasterizer, Size, fill_rings
 from fullconv.data.annotations.xml_file import read_xml
 from fullconv.data.dataset import DataSet
-from fullconv.data.discovery.inventory import list_files
 from fullconv.data.pairing import is_image
 from fullconv.data.splits import split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
-from fullconv.files import read_file
+from fullconv.files import list_files, read_file
 from fullconv.images import BAND_SUFFIXES, open_with_pillow
 from fullconv.images.decoders.open_pillow import decoding_errors
 

@@ -22,11 +22,10 @@ from fullconv.data.annotations.shapes import Rasterizer, fill_shares
 from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.annotations.yolo_images import ImagesOfSplits, find_images
 from fullconv.data.dataset import DataSet
-from fullconv.data.discovery.inventory import list_files
 from fullconv.data.pairing import normalize_stem
 from fullconv.errors import DataError
 from fullconv.faults import Fault, unreadable
-from fullconv.files import read_file
+from fullconv.files import list_files, read_file
 from fullconv.images import BAND_SUFFIXES
 
 __all__ = ["is_yolo", "read_yolo"]
