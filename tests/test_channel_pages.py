@@ -189,6 +189,17 @@ def test_previews_and_masks_of_a_page_are_not_pages(tmp_path: Path) -> None:
     assert not inspect_picture(path).faults
 
 
+def test_pages_that_differ_by_some_pixels_are_pages(tmp_path: Path) -> None:
+    path = tmp_path / "scan.tif"
+    scan = levels(1)[0] % 3
+    with tifffile.TiffWriter(path) as file:
+        for side in range(3):
+            file.write(scan[side:], metadata=None, photometric="minisblack")
+    assert [fault.kind for fault in inspect_picture(path).faults] == ["several-pages"]
+    with refuses("image-stack", "3 pages"):
+        read_label_map(path)
+
+
 def test_channels_whose_pages_differ_or_lack_are_refused(tmp_path: Path) -> None:
     text = OME.format('SizeC="3" SizeZ="1" SizeT="1"', "<TiffData/>")
     with refuses("image-stack", "lists 2 pages"):

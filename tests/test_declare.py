@@ -137,6 +137,13 @@ def test_written_patterns_match_files_that_are_added_later(tmp_path: Path) -> No
     assert sum(map(len, find_dataset(tmp_path, STRICT).splits.values())) == 16
 
 
+def test_written_patterns_leave_out_images_without_a_mask(tmp_path: Path) -> None:
+    put_named(tmp_path, "image", 8)
+    put(tmp_path / "photos" / "overview.jpg", picture(0))
+    declare(examine(survey(tmp_path)))
+    assert sum(map(len, find_dataset(tmp_path, STRICT).splits.values())) == 8
+
+
 def test_images_that_no_pattern_matches_are_named(tmp_path: Path) -> None:
     put_named(tmp_path, "image", 8)
     (tmp_path / "dataset.yaml").write_text(

@@ -90,6 +90,7 @@ def test_strokes_are_learned_after_a_fit_that_failed(
             page.stroke(id, 1, RIGHT)
             wait_until(lambda: "cannot learn: division by zero" in caplog.text)
             assert not work.wait(0.5)
+            wait_until(lambda: not work._busy)  # other images are prepared meanwhile
         page.stroke(page.ids()["b.png"], 0, LEFT)
         wait_until(lambda: page.json("/project")["version"] > 0)
         assert work.wait()

@@ -286,6 +286,17 @@ def test_camvids_folders_with_own_classes_have_these(tmp_path, file):
         assert set(np.unique(dataset.read(dataset.split(split)[0])[1])) == {0, 10, 11}
 
 
+@pytest.mark.parametrize("file", ["classes.txt", "dataset.yaml"])
+def test_other_names_of_camvids_eleven_classes_leave_its_values_as_they_are(tmp_path, file):
+    put_camvid(tmp_path)
+    names = [f"part {number}" for number in range(11)]
+    text = "\n".join(names) if file == "classes.txt" else f"names: {names}"
+    (tmp_path / file).write_text(text)
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.labels.class_names) == ("camvid", tuple(names))
+    assert set(np.unique(dataset.read(dataset.split("train")[0])[1])) == {0, 10, 255}
+
+
 def test_values_alone_name_the_classes_of_camvids_folders(tmp_path):
     put_camvid(tmp_path)
     (tmp_path / "dataset.yaml").write_text("values: {0: background, 10: tumour, 11: tumour}\n")

@@ -158,6 +158,10 @@ def test_the_folders_of_ade20k_may_hold_classes_that_a_file_names(tmp_path: Path
             put(tmp_path / "images" / split / f"{split}{number}.jpg")
             put(tmp_path / "annotations" / split / f"{split}{number}.png", [0, 1])
     assert find_dataset(tmp_path).layout == "ade20k"
+    (tmp_path / "classes.txt").write_text("".join(f"part {number}\n" for number in range(150)))
+    dataset = find_dataset(tmp_path)  # the values are still those of the benchmark
+    assert (dataset.layout, dataset.labels.class_names[0]) == ("ade20k", "part 0")
+    assert all(np.array_equal(target, fill([255, 0])) for target in targets(dataset).values())
     (tmp_path / "classes.txt").write_text("background\ntumour\n")
     dataset = find_dataset(tmp_path)
     assert dataset.labels.class_names == ("background", "tumour")

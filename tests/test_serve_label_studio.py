@@ -197,6 +197,17 @@ def test_bodies_are_counted_and_bounded(runner: Runner, monkeypatch: pytest.Monk
         assert b"select fewer tasks" in client.raw(head + b"Transfer-Encoding: chunked\r\n\r\n" + 2 * chunk)
 
 
+def test_a_full_queue_refuses_predictions_only(runner: Runner) -> None:
+    service = Service(lambda: runner, "street", ServeOptions(workers=1, queue=1))
+    app = make_service(service)
+    add_label_studio(app, service, "/studio", "http://localhost:1")
+    with serving(app) as client:
+        wait_until(lambda: client.get("/readyz").status == 200)
+        service.pool.inside = 2
+        answers = [client.post(f"/studio/{address}", b"{}") for address in ("setup", "webhook", "predict")]
+        assert [answer.status for answer in answers] == [200, 200, 429]
+
+
 def test_basic_authentication_has_the_token_as_its_password(runner: Runner) -> None:
     token = "a-long-token"
     with serving(make_service(Service(lambda: runner, "street", ServeOptions()), token=token)) as client:

@@ -272,6 +272,14 @@ def test_a_label_file_of_nearly_the_name_of_an_image_is_a_fault(
     np.testing.assert_array_equal(targets(find_dataset(tmp_path))[photo], SQUARE_MAP)
 
 
+def test_other_numbers_are_no_similar_names(tmp_path: Path) -> None:
+    write(tmp_path, "images", "labels")
+    text(tmp_path / "data.yaml", NAMES)
+    image(tmp_path / "images" / "v1_23.jpg")
+    text(tmp_path / "labels" / "v12_3.txt", SQUARE)
+    assert "v1_23" in targets(find_dataset(tmp_path))
+
+
 def test_a_linked_folder_of_images_is_read(tmp_path: Path) -> None:
     write(tmp_path / "data", "store/a", "labels/train")
     (tmp_path / "data" / "images").mkdir()

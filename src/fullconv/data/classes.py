@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ __all__ = [
     "describe_keys",
     "describe_line",
     "find_labels",
+    "find_names",
     "read_description",
     "read_labels",
     "read_values",
@@ -161,15 +162,24 @@ def read_values(root: Path) -> DeclaredValues | None:
     return DeclaredValues(entries, nearest)
 
 
-def states_classes(root: Path) -> bool:
-    """Return whether a file of `root` names its classes, or what its masks hold, or is damaged."""
+def states_classes(root: Path, count: int) -> bool:
+    """Return whether a file of `root` names other than `count` classes, or what its masks hold, or is damaged.
+
+    `count` is that of a published data set with the same folders: a file with as many names belongs to it.
+    """
     path = root / DESCRIPTION
     try:
         keys = set(read_description(path)) if is_given(path) else set()
-        named = is_given(root / "classes.txt") or bool(keys & {*CLASS_KEYS, *VALUE_KEYS})
-        return named or _read_data_yaml(root) is not None
+        labels = find_labels(root)
+        return bool(keys & {*VALUE_KEYS, "palette"}) or (labels is not None and labels[0].num_classes != count)
     except DataError:
         return True
+
+
+def find_names(root: Path, published: LabelSet) -> LabelSet:
+    """Return the published classes, with the names that a file of `root` gives them, if there is one."""
+    labels = find_labels(root)
+    return published if labels is None else replace(published, class_names=labels[0].class_names)
 
 
 def check_description(root: Path) -> Sequence[Fault]:

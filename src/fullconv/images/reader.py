@@ -26,7 +26,7 @@ from fullconv.images.decoders.base import GeoTags, ImageReader, PageReader, RowC
 from fullconv.images.decoders.headers import ImageHeader, needs_tiff_library, pillow_header, read_header
 from fullconv.images.decoders.npy import ArrayReader, is_array
 from fullconv.images.decoders.open_pillow import check_pixels, open_with_pillow
-from fullconv.images.decoders.pages import PagedReader, count_pages
+from fullconv.images.decoders.pages import PagedReader, count_tiff_pages
 from fullconv.images.decoders.pillow import PillowReader, decode_image
 from fullconv.images.decoders.tiff_tags import TIFF_STARTS, is_tiff
 from fullconv.images.decoders.values import band_count_error
@@ -140,7 +140,7 @@ def open_image(
     if not header.gives(input.channels):
         raise band_count_error(path, header.bands, input)
     with open_decoder(path, header, input) as reader:
-        if header.format == "TIFF" and not header.pages and (pages := count_pages(path)) > 1:
+        if header.format == "TIFF" and not header.pages and (pages := count_tiff_pages(path)) > 1:
             reader.note = "; ".join(filter(None, (reader.note, f"only the first of its {pages} pages is read")))
         if not whole:
             _check_block(path, reader.block_bytes, max_block_bytes)

@@ -65,7 +65,7 @@ class Work:
         self._classes_changed = True
         self._start: Path | None = None
         self._unsaved = self._unranked = self._stopped = False
-        self._busy = False
+        self._busy = self._failed = False
         self._current = ""
         self._reading = 0
         self._prepared: set[str] = set()
@@ -127,7 +127,7 @@ class Work:
     def wait(self, timeout: float = 60.0) -> bool:
         """Wait until all strokes are learned; return whether they are."""
         with self._wake:
-            return self._wake.wait_for(lambda: not (self._has_work() or self._busy), timeout)
+            return self._wake.wait_for(lambda: not (self._has_work() or self._busy or self._failed), timeout)
 
     def _has_work(self) -> bool:
         return bool(self._changed or self._classes_changed or self._start)
@@ -151,7 +151,9 @@ class Work:
                 self._rank()
             elif not _attempt("the model cannot learn", lambda: self._fit(changed, classes, start)):  # noqa: B023
                 with self._wake:
+                    self._busy, self._failed = False, True
                     self._wake.wait_for(lambda: self._stopped or self._has_work(), RETRY)
+                    self._failed = False
                     self._changed |= changed
                     self._classes_changed = self._classes_changed or classes
 

@@ -77,7 +77,7 @@ def add_label_studio(app: FastAPI, service: Service, prefix: str, url: str) -> N
     @app.post(f"{prefix}/predict", summary="Label Studio: brush masks for tasks.")
     async def predict(request: Request) -> Response:
         runner = service.runner()
-        values = await _read_json(service, request)
+        values = await _read_json(service, request, for_prediction=True)
         config = read_config(values.get("label_config"))
         tasks = values.get("tasks")
         if not isinstance(tasks, list) or len(tasks) > MAX_TASKS or not all(isinstance(task, dict) for task in tasks):
@@ -187,9 +187,9 @@ def _fetch(address: object, url: str, target: Path, max_bytes: int) -> None:
         raise RequestError(422, message, code="image-not-fetched") from error
 
 
-async def _read_json(service: Service, request: Request) -> Mapping[str, Any]:
+async def _read_json(service: Service, request: Request, for_prediction: bool = False) -> Mapping[str, Any]:
     message = "the request of Label Studio is too large; select fewer tasks"
-    body = await service.read_body(request, MAX_JSON, message)
+    body = await service.read_body(request, MAX_JSON, message, for_prediction)
     try:
         values = parse_json(body.decode()) if body else {}
     except ValueError:

@@ -38,17 +38,21 @@ class Pool:
         """The requests whose body is arriving."""
         self._seconds = 1.0
 
-    def refuse_if_full(self) -> None:
-        """Raise RequestError with 429 if nothing more can wait; cheap, so that overload is answered at once."""
-        if self.inside >= self.options.workers + self.options.queue or self.uploads >= self.options.uploads:
+    def refuse_if_full(self, for_prediction: bool = True) -> None:
+        """Raise RequestError with 429 if nothing more can wait; cheap, so that overload is answered at once.
+
+        Without `for_prediction`, only the bodies that arrive count.
+        """
+        is_full = for_prediction and self.inside >= self.options.workers + self.options.queue
+        if is_full or self.uploads >= self.options.uploads:
             wait = max(1, math.ceil(self.inside * self._seconds / self.options.workers))
             message = f"the server has as many images as it can hold; send the request again in {wait} s"
             raise RequestError(429, message, code="too-many-requests", headers={"Retry-After": str(wait)})
 
     @contextmanager
-    def receiving(self) -> Iterator[None]:
+    def receiving(self, for_prediction: bool = True) -> Iterator[None]:
         """Count a request whose body is read in the block. Raises RequestError with 429 as `refuse_if_full`."""
-        self.refuse_if_full()
+        self.refuse_if_full(for_prediction)
         self.uploads += 1
         try:
             yield

@@ -96,13 +96,13 @@ class Service:
             raise
         return _FileAnswer(file, upload, time.monotonic() - began)
 
-    async def read_body(self, request: Request, max_bytes: int, message: str) -> bytes:
+    async def read_body(self, request: Request, max_bytes: int, message: str, for_prediction: bool = True) -> bytes:
         """Return a body that is kept in memory. Raises RequestError with `message` as soon as it is known to be larger.
 
-        Also raises RequestError with 429 if the server is full.
+        Also raises RequestError with 429 as `Pool.receiving`.
         """
         count, parts = int(request.headers.get("content-length", "0")[:20]), []
-        with self.pool.receiving():
+        with self.pool.receiving(for_prediction):
             if count <= max_bytes:
                 count = 0
                 async for part in request.stream():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -91,8 +92,8 @@ def label(
         def show(address: str) -> None:
             emit(f"{address}/#token={token}", flush=True)
             say(f"{len(store.photos)} images; labels go to {store.data}; Ctrl-C ends the session")
-            if not no_browser and not _open_browser(f"{address}/#token={token}", file):
-                say("no browser was opened; open the address yourself")
+            opened = not no_browser and _open_browser(f"{address}/#token={token}", file)
+            say("if no page appears, open the address in a browser" if opened else "open the address in a browser")
 
         logging.getLogger("fullconv.web").setLevel(logging.WARNING)  # requests are no news to who paints
         with closing(server):
@@ -116,8 +117,8 @@ def _open_browser(address: str, file: Path) -> bool:
     """
     import webbrowser
 
-    if sys.platform == "win32":  # not there
-        return webbrowser.open(address)
+    if sys.platform == "win32" or "microsoft" in platform.release().lower():
+        return webbrowser.open(address)  # the browser is one of Windows, which cannot open files of WSL
     try:
         file.unlink(missing_ok=True)
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -151,7 +151,10 @@ def find_rules(images: Sequence[str], masks: Sequence[str]) -> list[Matching]:
 
 
 def _drop_shared(images: Sequence[str], masks: Sequence[str], matching: Matching) -> Matching:
-    """Leave to the key what both names have next to it, if the pairs stay the same: not all names may have it later."""
+    """Leave to the key what both names have next to it: not all names may have it later.
+
+    That is done only if the pairs stay the same and no name has no partner, because the patterns would match it.
+    """
     rule = matching.rule
     start, prefix = sorted((rule.image_prefix, rule.mask_prefix), key=len)
     end, suffix = sorted((rule.image_suffix, rule.mask_suffix), key=len)
@@ -165,7 +168,9 @@ def _drop_shared(images: Sequence[str], masks: Sequence[str], matching: Matching
         rule.many,
     )
     found = match_names(images, masks, wider) if wider != rule else None
-    return found if found is not None and found.pairs == matching.pairs else matching
+    if found is None or found.pairs != matching.pairs or found.lonely_images or found.lonely_masks:
+        return matching
+    return found
 
 
 def _simplicity(matching: Matching) -> tuple[object, ...]:

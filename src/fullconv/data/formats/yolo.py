@@ -227,13 +227,13 @@ def _report_lonely(images: ImagesOfSplits, faults: list[Fault]) -> None:
 
 
 def _find_similar(files: Sequence[Path], images: Sequence[Path]) -> dict[Path, Path]:
-    """Return the image of each label file whose name has the same letters and digits, in any case."""
+    """Return the image of each label file whose name differs only in case or in what stands between words."""
     by_key = {key: image for image in images if (key := _letters(image.stem))}
     return {path: by_key[key] for path in files if (key := _letters(path.stem)) in by_key}
 
 
 def _letters(stem: str) -> str:
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKD", stem).casefold())
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKD", stem).casefold()).strip()
 
 
 def _notes(splits: dict[str, list[AnnotatedImage]]) -> list[str]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+from fullconv.data.classes import find_names
 from fullconv.data.dataset import DataSet
 from fullconv.data.pairing import pair_files
 from fullconv.faults import Fault
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["ade20k_labels", "read_ade20k"]
+__all__ = ["CLASSES", "ade20k_labels", "read_ade20k"]
+
+CLASSES = 150
 
 FOLDERS = {"train": "training", "val": "validation"}
 
@@ -29,7 +32,7 @@ def read_ade20k(root: Path, faults: list[Fault]) -> DataSet:
 
     Label 0 in the masks stands for other objects and is ignored. Labels 1 to 150 become the classes 0 to 149.
     """
-    labels = ade20k_labels()
+    labels = find_names(root, ade20k_labels())
     splits = {
         split: pair_files(root / "images" / folder, root / "annotations" / folder, faults, split)
         for split, folder in FOLDERS.items()

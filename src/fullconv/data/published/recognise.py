@@ -22,7 +22,7 @@ def recognise_published(root: Path) -> tuple[str, Callable[[list[Fault]], DataSe
     if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
         return "Cityscapes", partial(cityscapes.read_cityscapes, root)
     halves = all((root / kind / "training").is_dir() for kind in ("images", "annotations"))
-    if halves and not states_classes(root):  # people give their own data these folders, too
+    if halves and not states_classes(root, ade20k.CLASSES):  # people give their own data these folders, too
         return "ADE20K", partial(ade20k.read_ade20k, root)
     for home in (root, *(path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != ".")):
         for name, is_home, read in (

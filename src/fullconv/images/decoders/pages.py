@@ -23,6 +23,7 @@ from PIL.TiffImagePlugin import (
     SAMPLEFORMAT,
     SAMPLESPERPIXEL,
     ImageFileDirectory_v2,
+    TiffImageFile,
 )
 
 from fullconv.arrays import Mask, UInt8
@@ -34,7 +35,7 @@ from fullconv.images.decoders.tiff_tags import is_tiff
 from fullconv.images.decoders.values import PixelDecoder
 from fullconv.images.input_format import InputFormat
 
-__all__ = ["PagedReader", "count_pages", "find_channel_pages"]
+__all__ = ["PagedReader", "count_pages", "count_tiff_pages", "find_channel_pages"]
 
 SUBFILE = 254
 PREVIEW, TRANSPARENCY = 1, 4
@@ -104,25 +105,29 @@ def count_pages(path: Path, image: ImageFile | None = None) -> int:
     """Return the number of pictures in an image file: the pages of a TIFF, or the frames.
 
     `image` is the file as Pillow has opened it, if it has. Previews and masks of a TIFF's pages do not count, nor do
-    pages of another size than the first one, such as thumbnails. The further pictures of an MPO do not count either.
+    pages of at most half the width and height of the first one, such as thumbnails. The further pictures of an MPO do
+    not count either.
     """
-    if is_tiff(path):
-        return _count_tiff_pages(path)
+    if isinstance(image, TiffImageFile):
+        return count_tiff_pages(path) if image.tag_v2.next else 1
     if image is None:
+        if is_tiff(path):
+            return count_tiff_pages(path)
         with open_with_pillow(path, None) as opened:
             return count_pages(path, opened)
     return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
 
 
-def _count_tiff_pages(path: Path) -> int:
+def count_tiff_pages(path: Path) -> int:
+    """Return `count_pages` of a TIFF."""
     sizes = []
     try:
         for tags in _read_directories(path):
             if not int(tags.get(SUBFILE, 0)) & (PREVIEW | TRANSPARENCY):
-                sizes.append((tags.get(IMAGEWIDTH), tags.get(IMAGELENGTH)))
-    except (DataError, TypeError, ValueError):  # damage after the first page, which can be read
+                sizes.append((int(tags[IMAGEWIDTH]), int(tags[IMAGELENGTH])))
+    except (DataError, KeyError, TypeError, ValueError):  # damage after the first page, which can be read
         pass
-    return max(1, sizes.count(sizes[0])) if sizes else 1
+    return max(1, sum(any(2 * side > first for side, first in zip(size, sizes[0], strict=True)) for size in sizes))
 
 
 class PagedReader:
