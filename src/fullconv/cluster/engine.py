@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fullconv.cluster.blocks import block_folder, count_tiles
+from fullconv.cluster.blocks import engine_folder, resume_shares
 from fullconv.cluster.join import write_joined
 from fullconv.cluster.manifest import Entry, Manifest
-from fullconv.cluster.records import Share, list_records, read_record
+from fullconv.cluster.records import Share
 from fullconv.cluster.remote import is_address, local_name
 from fullconv.cluster.session import RayOptions, ray_session
 from fullconv.cluster.worker import Job, JobResult, Worker, WorkerSpec
@@ -198,14 +198,13 @@ class _Run:
         )
         try:
             targets = predictor.prepare_large(image, name)
-            folder = block_folder(self.spec.out, image, name)
-            shares = _count_shares(folder, min(count_tiles(self.runner, image), SHARES * workers))
+            folder, kinds = engine_folder(self.spec.out, name), self.spec.blocks_kinds
+            shares = resume_shares(self.runner, image, folder, kinds, SHARES * workers)
             jobs = [self._job(index, str(Share(number, shares))) for number in range(1, shares + 1)]
             results = list(self._attempt(jobs, workers, cores))
             errors = sorted({result.error for result in results if result.error is not None})
             if errors:
                 return JobResult(index, "", errors[0], notes=notes)
-            kinds = self.spec.blocks_kinds
             counts, note = write_joined(folder, image, targets["labels"] if "labels" in kinds else None, self.runner)
             if note:
                 notes.append((f"{image}: {note}", logging.INFO, f"{image}: {note}"))
@@ -259,15 +258,6 @@ def _read_state(image: str) -> list[int]:
     except (OSError, ValueError):
         return []
     return [status.st_size, status.st_mtime_ns]
-
-
-def _count_shares(folder: Path, wanted: int) -> int:
-    """Return the number of shares of an earlier run, so that it resumes, or `wanted`."""
-    for path in list_records(folder):
-        record = read_record(path)
-        if record is not None:
-            return record.of
-    return wanted
 
 
 def _describe(spec: WorkerSpec, runner: Runner) -> dict[str, Any]:
