@@ -1,10 +1,11 @@
-"""Runs of Ray's engine resume what fits, and keep what is not theirs.
+"""Runs of Ray's engine resume what fits, keep what is not theirs, and give each image its own results.
 
 The workers of these tests are in this process, so they need no Ray.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fullconv.cluster import engine
+from fullconv.cluster import engine, remote
 from fullconv.cluster.blocks import engine_folder, label_block
 from fullconv.cluster.join import join_blocks
 from fullconv.cluster.records import Share
@@ -106,3 +107,30 @@ def test_a_stopped_large_image_resumes_or_starts_from_the_beginning(
     assert workers.predict(spec, image).failed == ()
     assert not engine_folder(spec.out, Path("a")).exists()
     check_as_one_process(spec, image, tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("https://h/img.png?id=1", "https://h/img.png?id=2"),
+        ("https://h/x%20y.jpg", "https://h/x y.jpg"),
+        ("s3://b/p.jpg", "gs://b/p.jpg"),
+    ],
+)
+def test_addresses_that_differ_have_results_that_differ(pair: tuple[str, str]) -> None:
+    one, other = remote.local_paths(pair)
+    assert one != other
+    assert remote.local_paths(pair[::-1]) == [other, one]
+    assert one.stem.startswith(remote.local_name(pair[0]).stem)
+    assert one.suffix == remote.local_name(pair[0]).suffix
+
+
+def test_letters_of_names_in_object_stores_are_kept() -> None:
+    addresses = ["s3://b/a#1.jpg", "s3://b/a#2.jpg", "s3://b/x%20y.jpg", "s3://b/x y.jpg"]
+    assert remote.local_paths(addresses) == [Path(f"/{address[5:]}") for address in addresses]
+
+
+def test_an_address_and_a_file_of_its_name_have_results_that_differ(tmp_path: Path) -> None:
+    file, address = remote.local_paths([f"{os.sep}h{os.sep}a.png", "https://h/a.png"])
+    assert file == Path("/h/a.png")
+    assert address != file

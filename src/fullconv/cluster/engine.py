@@ -18,7 +18,7 @@ from fullconv.cluster.blocks import engine_folder, resume_shares
 from fullconv.cluster.join import write_joined
 from fullconv.cluster.manifest import Entry, Manifest
 from fullconv.cluster.records import Share
-from fullconv.cluster.remote import is_address, local_name
+from fullconv.cluster.remote import local_paths
 from fullconv.cluster.session import RayOptions, ray_session
 from fullconv.cluster.worker import Job, JobResult, Worker, WorkerSpec
 from fullconv.errors import FullconvError, describe_failure
@@ -66,7 +66,7 @@ def predict_on_ray(
 
     Raises UsageError as `predict_files` and `ray_session`, and FullconvError if Ray stops.
     """
-    paths = [local_name(image) if _is_remote(image) else Path(image) for image in images]
+    paths = local_paths(images)
     if any(map(is_video, paths)):
         check_video_support()
     identities = frozenset(map(file_identity, paths))
@@ -245,10 +245,6 @@ class _Run:
         return all(
             any(path.with_suffix(end).exists() for end in (path.suffix, ".tif", ".png")) for path in results.values()
         )
-
-
-def _is_remote(image: str) -> bool:
-    return is_address(image) and not os.path.lexists(image)
 
 
 def _read_state(image: str) -> list[int]:
