@@ -5,17 +5,21 @@ The workers of these tests are in this process, so they need no Ray.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fullconv.cluster import engine, remote
 from fullconv.cluster.blocks import engine_folder, label_block
 from fullconv.cluster.join import join_blocks
+from fullconv.cluster.manifest import MANIFEST_FILE, Entry, Manifest
 from fullconv.cluster.records import Share
 from fullconv.cluster.session import RayOptions
 from fullconv.cluster.worker import Job, JobResult, Worker, WorkerSpec
@@ -107,6 +111,45 @@ def test_a_stopped_large_image_resumes_or_starts_from_the_beginning(
     assert workers.predict(spec, image).failed == ()
     assert not engine_folder(spec.out, Path("a")).exists()
     check_as_one_process(spec, image, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_an_image_is_not_done_if_another_one_replaced_its_results(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    """Even if that run was stopped before the manifest had a line on its results."""
+    add = Manifest.add
+
+    def stop(self: Manifest, entry: Entry) -> None:
+        if entry.error is None:
+            raise KeyboardInterrupt
+        add(self, entry)
+
+    spec, days = replace(SMALL, out=tmp_path / "out"), []
+    for seed, day in enumerate(("day1", "day2")):
+        (tmp_path / day).mkdir()
+        days.append(tmp_path / day / "a.png")
+        Image.fromarray(picture(40, 60, seed=seed).astype(np.uint8)).save(days[-1])
+    workers.predict(spec, days[0])
+    first = (spec.out / "a.png").read_bytes()
+    workers.predict(spec, days[0])
+    assert workers.jobs == []
+    if stopped:
+        monkeypatch.setattr(Manifest, "add", stop)
+        with pytest.raises(KeyboardInterrupt):
+            workers.predict(spec, days[1])
+        monkeypatch.undo()
+        workers = Workers(monkeypatch)
+    else:
+        workers.predict(spec, days[1])
+    assert (spec.out / "a.png").read_bytes() != first
+    workers.predict(spec, days[0])
+    assert workers.jobs == [(str(days[0]), "")]
+    assert (spec.out / "a.png").read_bytes() == first
+    workers.predict(spec, *days)
+    assert len(workers.jobs) == 2, "their results have other names"
+    lines = [json.loads(line) for line in (spec.out / MANIFEST_FILE).read_text().splitlines()[1:]]
+    assert [line["name"] for line in lines if line["error"] is None][-2:] == ["day1/a", "day2/a"]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def predict_on_ray(
     with Manifest(spec.out, _describe(spec, runner), probe) as manifest:
         run = _Run(spec, list(images), output_names(paths), runner, manifest, on_image)
         left = run.find_left()
+        manifest.forget({str(run.names[index]) for index in left})
         if len(left) < len(images):
             log.info("%s: %d of %d images were done earlier", manifest.path, len(images) - len(left), len(images))
         try:
@@ -217,13 +218,11 @@ class _Run:
 
     def _keep(self, result: JobResult) -> None:
         """Keep the result of an image in the manifest."""
-        image = self.images[result.index]
+        image, name, state = self.images[result.index], str(self.names[result.index]), self.states[result.index]
         self._log(result.notes)
         if result.error is not None:
             self.errors[result.index] = result.error
-        self.manifest.add(
-            Entry(image, self.states[result.index], result.rows, result.error, result.seconds, result.worker)
-        )
+        self.manifest.add(Entry(image, name, state, result.rows, result.error, result.seconds, result.worker))
         if self.on_image is not None:
             self.on_image(image, result.error)
 
@@ -234,9 +233,9 @@ class _Run:
                 log.log(level, "%s", text)
 
     def _is_done(self, index: int) -> bool:
-        """Return whether the manifest has this image as it is now, and its results exist."""
+        """Return whether the manifest has this image as it is now and its name, and its results exist."""
         entry = self.manifest.entries.get(self.images[index])
-        if entry is None or entry.state != self.states[index]:
+        if entry is None or (entry.name, entry.state) != (str(self.names[index]), self.states[index]):
             return False
         if is_video(Path(self.images[index])):
             return (self.spec.out / self.names[index]).is_dir()
@@ -260,7 +259,7 @@ def _describe(spec: WorkerSpec, runner: Runner) -> dict[str, Any]:
     """Return model and results of a run, which identify them together with the probe."""
     info = runner.info
     return {
-        "format": 1,
+        "format": 2,
         "tile": [spec.tile or default_tile(runner), spec.halo],
         "windows": [[window.before, window.after, window.period] for window in info.windows],
         "labels": info.labels.to_dict(),
