@@ -23,7 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 import command_line
 from fullconv.cluster import records
-from fullconv.cluster.blocks import block_folder, count_tiles, label_block
+from fullconv.cluster.blocks import block_folder, label_block, resume_shares
 from fullconv.cluster.join import Joined, join_blocks
 from fullconv.cluster.records import Share, list_records, read_record
 from fullconv.errors import FullconvError
@@ -418,7 +418,7 @@ def test_blocks_are_for_one_image(tmp_path: Path) -> None:
 
 def test_the_number_of_tiles_is_the_largest_number_of_shares(tmp_path: Path) -> None:
     image, runner = geotiff(tmp_path / "a.tif", picture(70, 90)), TiledRunner(Shifted(), 32)
-    tiles = count_tiles(runner, image)
+    tiles = resume_shares(runner, image, tmp_path / "new", ("labels",), 1000)
     label_all(runner, image, tmp_path / "out", tiles)
     assert join_blocks(tmp_path / "out")[0].shares == tiles
     with pytest.raises(FullconvError):

@@ -292,6 +292,7 @@ def test_other_files_are_not_tables(tmp_path: Path) -> None:
         "category.txt": "cat\ndog\ncat\ndog\n",
         "config.json": '{"epochs": 3}',
         "notes.txt": "sky\nroad\n",
+        "test.csv": f"id,text,red,green,blue\na.png,{'x' * 200_000},1,2,3\n",
         "meta.json": '{"labels": 3}',
         "train.txt": "a\nb\n",
         "README.md": "sky",

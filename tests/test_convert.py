@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -112,6 +113,19 @@ def test_two_conversions_in_sequence_keep_all_labels(tmp_path: Path, first: str,
     convert(dataset, tmp_path / "a", first)
     convert(find_dataset(tmp_path / "a"), tmp_path / "b", then)
     assert_equal(dataset, find_dataset(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("to", LAYOUTS)
+def test_classes_that_share_a_colour_get_different_ones(tmp_path: Path, to: str) -> None:
+    """As in SYNTHIA, where walls and lane markings share one."""
+    dataset = make_dataset(tmp_path / "in", {"train": [NESTED], "val": [NESTED.T.copy()]}, NAMES[2])
+    colors = ((0, 0, 0), (70, 70, 70), (102, 102, 156), (102, 102, 156), (230, 159, 0))
+    dataset = replace(dataset, labels=LabelSet(NAMES[2], colors))
+    convert(dataset, tmp_path / "out", to)
+    assert_equal(dataset, find_dataset(tmp_path / "out"))
+    distinct = dataset.labels.with_distinct_colors().palette
+    assert len(set(distinct)) == 5
+    assert distinct[:3] + distinct[4:] == colors[:3] + colors[4:]
 
 
 def run_convert(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from fullconv.files import atomic_folder, copy_file, write_json, write_text
+from fullconv.files import atomic_folder, check_new_folder, copy_file, write_json, write_text
 from refusals import refuses
 
 
@@ -31,6 +33,23 @@ def test_a_failed_folder_does_not_appear(tmp_path: Path) -> None:
         write_text(partial / "a.txt", "text")
         assert not (tmp_path / "out").exists()
     assert (tmp_path / "out" / "a.txt").read_text() == "text"
+
+
+def test_a_mount_point_is_refused_at_once(tmp_path: Path) -> None:
+    with refuses("folder-is-mount-point", tmp_path.anchor):
+        check_new_folder(Path(tmp_path.anchor), tmp_path)
+
+
+def test_a_folder_that_cannot_be_replaced_says_the_systems_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename(self: Path, target: Path) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(self), None, str(target))
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(Path, "rename", rename)
+    with refuses("file-not-writable", os.strerror(errno.EBUSY)), atomic_folder(tmp_path / "out"):
+        pass
 
 
 def test_json_is_compact_utf8_with_a_final_line_feed(tmp_path: Path) -> None:

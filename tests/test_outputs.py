@@ -340,6 +340,10 @@ def test_a_second_run_keeps_areas_of_other_images_and_refuses_other_tables(tmp_p
     predict_files(StrongestChannel(), paths[1:], tmp_path / "out", PredictOptions(["areas"]))
     rows = read_areas(tmp_path / "out/areas.csv")
     assert [row[0] for row in rows[::3]] == [str(path) for path in paths]
+    with (tmp_path / "out/areas.csv").open("a") as file:
+        file.write("\n")
+    predict_files(StrongestChannel(), paths[2:], tmp_path / "out", PredictOptions(["areas"]))
+    assert read_areas(tmp_path / "out/areas.csv") == rows, "a blank line is no row"
     write_text(tmp_path / "mine/areas.csv", "field,hectares\n")
     with refuses("foreign-areas-table", "areas.csv"):
         predict_files(StrongestChannel(), paths, tmp_path / "mine", PredictOptions(["areas", "labels"]))

@@ -208,7 +208,8 @@ def test_addresses_are_named_by_host_and_path(monkeypatch: pytest.MonkeyPatch, t
     assert remote.is_address("s3://bucket/a.jpg")
     assert not remote.is_address("file:///etc/passwd")
     assert not remote.is_address("memory://bucket/a.jpg")
-    assert remote.local_name("s3://bucket/x/a%20b.jpg") == Path("/bucket/x/a b.jpg")
+    assert remote.local_name("s3://bucket/x/a%20b#1?.jpg") == Path("/bucket/x/a%20b#1?.jpg")
+    assert remote.local_name("https://host/x/a%20b.jpg#top") == Path("/host/x/a b.jpg")
     assert remote.local_name("https://host:81/x/a.jpg?v=1") == Path("/host_81/x/a.jpg")
     monkeypatch.setattr(remote, "PROTOCOLS", ("memory",))
     system = fsspec.filesystem("memory")
@@ -227,11 +228,11 @@ def test_addresses_are_named_by_host_and_path(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_the_manifest_keeps_what_is_done(tmp_path: Path) -> None:
-    entries = [Entry(name, [1, 2], [[name, "road"]], None, 0.5, "host:1") for name in ("a", "b")]
+    entries = [Entry(name, name, [1, 2], [[name, "road"]], None, 0.5, "host:1") for name in ("a", "b")]
     with Manifest(tmp_path, {"format": 1}, [0.0, 1.0]) as manifest:
         for entry in entries:
             manifest.add(entry)
-        manifest.add(Entry("c", [], [], "failed", 0.1, ""))
+        manifest.add(Entry("c", "c", [], [], "failed", 0.1, ""))
         with refuses("locked", tmp_path):
             Manifest(tmp_path, {"format": 1}, [0.0, 1.0])
     with (tmp_path / MANIFEST_FILE).open("a") as file:

@@ -180,18 +180,21 @@ def _rename_folder(folder: Path, target: Path) -> None:
             target.rmdir()
         folder.rename(target)
     except OSError as error:
-        if not os.path.lexists(target):
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR) or not os.path.lexists(target):
             raise
         message = f"{target}: another process wrote this folder in the meantime; name a new folder"
         raise FullconvError(message, code="folder-taken") from error
 
 
-def check_new_folder(folder: Path, data: Path) -> None:
-    """Raise UsageError if `folder` is not a new or an empty folder, or if it is `data` or lies inside."""
+def check_new_folder(folder: Path, data: Path | None = None) -> None:
+    """Raise UsageError unless `folder` is a new or an empty folder, no mount point, and neither `data` nor inside."""
+    if os.path.ismount(os.path.realpath(folder)):
+        message = f"{folder}: is a mount point, which cannot be replaced; name a folder inside of it"
+        raise UsageError(message, code="folder-is-mount-point")
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: is not an empty folder; name a new folder", code="folder-not-empty")
-    target, root = folder.resolve(), data.resolve()
-    if root == target or root in target.parents:
+    target = folder.resolve()
+    if data is not None and data.resolve() in (target, *target.parents):
         message = f"{folder}: is part of the data, which is never changed; name a folder in another place"
         raise UsageError(message, code="folder-in-data")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,12 @@ class LabelSet:
             "palette": [list(color) for color in self.palette],
             "ignore_index": self.ignore_index,
         }
+
+    def with_distinct_colors(self) -> LabelSet:
+        """Return the label set with an unused colour for each class that has the colour of an earlier one."""
+        unused = iter([color for color in default_palette(255) if color not in self.palette])
+        colors = [next(unused) if color in self.palette[:i] else color for i, color in enumerate(self.palette)]
+        return replace(self, palette=tuple(colors))
 
     @property
     def num_classes(self) -> int:

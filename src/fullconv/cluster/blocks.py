@@ -7,10 +7,11 @@ of its own, so shares need no lock and no connection with each other, only a com
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from fullconv.predict.resumable import ResumableLabelMap
 from fullconv.runtime.runner import Runner
 from fullconv.runtime.tiles import Tile, TiledRunner
 
-__all__ = ["BLOCK_KINDS", "BlockResult", "block_folder", "count_tiles", "label_block"]
+__all__ = ["BLOCK_KINDS", "BlockResult", "block_folder", "engine_folder", "label_block", "resume_shares"]
 
 log = logging.getLogger(__name__)
 
@@ -59,22 +60,37 @@ class BlockResult:
     note: str
 
 
-def block_folder(out: Path, image: Path, name: Path | None = None) -> Path:
-    """Return the folder of the shares of an image; `name` is that of its results, by default that of `output_names`.
+def block_folder(out: Path, image: Path) -> Path:
+    """Return the folder of the shares of an image, which users keep."""
+    return out / f"{_printable(output_names([image])[0].name)}{FOLDER_SUFFIX}"
 
-    Characters that a VRT cannot name become underscores.
+
+def engine_folder(out: Path, name: Path) -> Path:
+    """Return the folder of the shares of Ray's engine, which removes it; `name` is that of the image's results."""
+    return out / name.parent / f".{_printable(name.name)}.ray"
+
+
+def _printable(name: str) -> str:
+    """Return a name whose characters a VRT can hold; the others become underscores."""
+    return "".join(letter if letter.isprintable() else "_" for letter in name)
+
+
+def resume_shares(runner: Runner, image: Path, folder: Path, kinds: Collection[str], most: int) -> int:
+    """Return the number of shares that `folder` was begun with; for a new one at most `most`, or one a tile.
+
+    If a finished share does not fit the image, the runner or `kinds`, the folder is removed.
     """
-    name = name or output_names([image])[0]
-    return (
-        out / name.parent / ("".join(letter if letter.isprintable() else "_" for letter in name.name) + FOLDER_SUFFIX)
-    )
-
-
-def count_tiles(runner: Runner, image: Path) -> int:
-    """Return the number of tiles of an image, which is the largest number of its shares."""
     tiled = _tile(runner)
     with open_image(image, tiled.info.input) as reader:
-        return len(tiled.tiles(reader.size))
+        shares = min(most, len(tiled.tiles(reader.size)))
+        plan = _plan(tiled, image, reader, Share(1, shares), kinds, (0, 0, 0, 0), 0)
+    records = [record for record in map(read_record, list_records(folder)) if record is not None]
+    if records:
+        plan = replace(plan, of=records[0].of)
+        if not any(map(plan.difference, records)):
+            return plan.of
+        shutil.rmtree(folder)
+    return shares
 
 
 def label_block(
@@ -84,12 +100,13 @@ def label_block(
     share: Share,
     kinds: Collection[str] = ("labels",),
     on_tile: Callable[[int, int], None] | None = None,
-    name: Path | None = None,
+    folder: Path | None = None,
 ) -> BlockResult:
-    """Label one share of an image and write its block into `block_folder`; `kinds` are some of `BLOCK_KINDS`.
+    """Label one share of an image and write its block into `folder`, by default `block_folder`.
 
-    The tiles are those of `runner` if it is a `TiledRunner`, otherwise those of `default_tile`. A finished share is not
-    computed again, and an interrupted one resumes. `on_tile(done, all)` is called after each tile.
+    `kinds` are some of `BLOCK_KINDS`. The tiles are those of `runner` if it is a `TiledRunner`, otherwise those of
+    `default_tile`. A finished share is not computed again, and an interrupted one resumes. `on_tile(done, all)` is
+    called after each tile.
 
     Raises UsageError for more shares than tiles, for other kinds, if the folder holds shares that do not fit this one,
     and if the result would overwrite the image; DataError for an image that cannot be read or changes meanwhile; and
@@ -101,7 +118,7 @@ def label_block(
         message = f"shares of an image have labels and areas only; leave out {', '.join(extra)}"
         raise UsageError(message, code="kinds-of-blocks")
     refuse_url(image)
-    started, tiled, folder = time.monotonic(), _tile(runner), block_folder(out, image, name)
+    started, tiled, folder = time.monotonic(), _tile(runner), folder or block_folder(out, image)
     target = folder / f"{share.stem}.tif"
     joined = folder.name.removesuffix(FOLDER_SUFFIX)
     for result in (folder.with_name(f"{joined}.tif"), folder.with_name(f"{joined}.vrt"), target):

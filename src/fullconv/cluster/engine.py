@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fullconv.cluster.blocks import block_folder, count_tiles
+from fullconv.cluster.blocks import engine_folder, resume_shares
 from fullconv.cluster.join import write_joined
 from fullconv.cluster.manifest import Entry, Manifest
-from fullconv.cluster.records import Share, list_records, read_record
-from fullconv.cluster.remote import is_address, local_name
+from fullconv.cluster.records import Share
+from fullconv.cluster.remote import local_paths
 from fullconv.cluster.session import RayOptions, ray_session
 from fullconv.cluster.worker import Job, JobResult, Worker, WorkerSpec
 from fullconv.errors import FullconvError, describe_failure
@@ -66,7 +66,7 @@ def predict_on_ray(
 
     Raises UsageError as `predict_files` and `ray_session`, and FullconvError if Ray stops.
     """
-    paths = [local_name(image) if _is_remote(image) else Path(image) for image in images]
+    paths = local_paths(images)
     if any(map(is_video, paths)):
         check_video_support()
     identities = frozenset(map(file_identity, paths))
@@ -78,6 +78,7 @@ def predict_on_ray(
     with Manifest(spec.out, _describe(spec, runner), probe) as manifest:
         run = _Run(spec, list(images), output_names(paths), runner, manifest, on_image)
         left = run.find_left()
+        manifest.forget({str(run.names[index]) for index in left})
         if len(left) < len(images):
             log.info("%s: %d of %d images were done earlier", manifest.path, len(images) - len(left), len(images))
         try:
@@ -198,14 +199,13 @@ class _Run:
         )
         try:
             targets = predictor.prepare_large(image, name)
-            folder = block_folder(self.spec.out, image, name)
-            shares = _count_shares(folder, min(count_tiles(self.runner, image), SHARES * workers))
+            folder, kinds = engine_folder(self.spec.out, name), self.spec.blocks_kinds
+            shares = resume_shares(self.runner, image, folder, kinds, SHARES * workers)
             jobs = [self._job(index, str(Share(number, shares))) for number in range(1, shares + 1)]
             results = list(self._attempt(jobs, workers, cores))
             errors = sorted({result.error for result in results if result.error is not None})
             if errors:
                 return JobResult(index, "", errors[0], notes=notes)
-            kinds = self.spec.blocks_kinds
             counts, note = write_joined(folder, image, targets["labels"] if "labels" in kinds else None, self.runner)
             if note:
                 notes.append((f"{image}: {note}", logging.INFO, f"{image}: {note}"))
@@ -218,13 +218,11 @@ class _Run:
 
     def _keep(self, result: JobResult) -> None:
         """Keep the result of an image in the manifest."""
-        image = self.images[result.index]
+        image, name, state = self.images[result.index], str(self.names[result.index]), self.states[result.index]
         self._log(result.notes)
         if result.error is not None:
             self.errors[result.index] = result.error
-        self.manifest.add(
-            Entry(image, self.states[result.index], result.rows, result.error, result.seconds, result.worker)
-        )
+        self.manifest.add(Entry(image, name, state, result.rows, result.error, result.seconds, result.worker))
         if self.on_image is not None:
             self.on_image(image, result.error)
 
@@ -235,9 +233,9 @@ class _Run:
                 log.log(level, "%s", text)
 
     def _is_done(self, index: int) -> bool:
-        """Return whether the manifest has this image as it is now, and its results exist."""
+        """Return whether the manifest has this image as it is now and its name, and its results exist."""
         entry = self.manifest.entries.get(self.images[index])
-        if entry is None or entry.state != self.states[index]:
+        if entry is None or (entry.name, entry.state) != (str(self.names[index]), self.states[index]):
             return False
         if is_video(Path(self.images[index])):
             return (self.spec.out / self.names[index]).is_dir()
@@ -246,10 +244,6 @@ class _Run:
         return all(
             any(path.with_suffix(end).exists() for end in (path.suffix, ".tif", ".png")) for path in results.values()
         )
-
-
-def _is_remote(image: str) -> bool:
-    return is_address(image) and not os.path.lexists(image)
 
 
 def _read_state(image: str) -> list[int]:
@@ -261,20 +255,11 @@ def _read_state(image: str) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _count_shares(folder: Path, wanted: int) -> int:
-    """Return the number of shares of an earlier run, so that it resumes, or `wanted`."""
-    for path in list_records(folder):
-        record = read_record(path)
-        if record is not None:
-            return record.of
-    return wanted
-
-
 def _describe(spec: WorkerSpec, runner: Runner) -> dict[str, Any]:
     """Return model and results of a run, which identify them together with the probe."""
     info = runner.info
     return {
-        "format": 1,
+        "format": 2,
         "tile": [spec.tile or default_tile(runner), spec.halo],
         "windows": [[window.before, window.after, window.period] for window in info.windows],
         "labels": info.labels.to_dict(),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,9 +23,10 @@ MANIFEST_FILE = "manifest.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """An image that was processed: its path, bytes and time, and the rows of areas, the error and the seconds."""
+    """An image that was processed: its path, bytes and time, the name of its results, and what became of it."""
 
     image: str
+    name: str
     state: list[int]
     rows: list[list[str]]
     error: str | None
@@ -71,6 +72,12 @@ class Manifest:
             message = f"{self.path}: cannot be written ({error.strerror}); check the folder and the disk"
             raise FullconvError(message, code="file-not-writable") from error
         self.entries[entry.image] = entry
+
+    def forget(self, names: Collection[str]) -> None:
+        """Drop the entries with these names of results, which this run replaces. Raises as `add`."""
+        for entry in [entry for entry in self.entries.values() if entry.name in names]:
+            self.add(replace(entry, rows=[], error="its results were replaced"))
+            del self.entries[entry.image]
 
 
 def _line(entry: Entry) -> str:

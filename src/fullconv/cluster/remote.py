@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from glob import has_magic
@@ -16,7 +19,7 @@ from fullconv.extras import need
 from fullconv.images import BAND_SUFFIXES
 from fullconv.predict.inputs import is_url
 
-__all__ = ["PROTOCOLS", "expand_addresses", "fetch", "is_address", "local_name"]
+__all__ = ["PROTOCOLS", "expand_addresses", "fetch", "is_address", "local_name", "local_paths"]
 
 PROTOCOLS = ("s3", "gs", "https", "http")
 """The protocols of addresses that are read."""
@@ -51,9 +54,31 @@ def expand_addresses(arguments: Sequence[str]) -> list[str]:
 
 
 def local_name(address: str) -> Path:
-    """Return a path from which the results of an address are named: /host/folder/photo.jpg."""
-    parts = urlsplit(address)
-    return Path("/", parts.netloc.replace(":", "_") or "_", *PurePosixPath(unquote(parts.path)).parts[1:])
+    """Return a path from which the results of an address are named: /host/folder/photo.jpg.
+
+    Only an address on the web has a query and escapes; in an object store, ? # and % are letters of the name.
+    """
+    scheme, _, rest = address.partition("://")
+    if scheme.lower() in ("http", "https"):
+        parts = urlsplit(address)
+        rest = parts.netloc + unquote(parts.path)
+    host, _, path = rest.partition("/")
+    return Path("/", host.replace(":", "_") or "_", path.lstrip("/"))
+
+
+def local_paths(images: Sequence[str]) -> list[Path]:
+    """Return a path for each image, from which its results are named: its own, or the `local_name` of an address.
+
+    Names of addresses that are not unique get a hash of the address.
+    """
+    remote = [is_address(image) and not os.path.lexists(image) for image in images]
+    paths = [local_name(image) if far else Path(image) for image, far in zip(images, remote, strict=True)]
+    count = Counter(map(os.path.abspath, paths))
+    for index, path in enumerate(paths):
+        if remote[index] and count[os.path.abspath(path)] > 1:
+            digest = hashlib.sha256(images[index].encode("utf-8", "surrogateescape")).hexdigest()[:8]
+            paths[index] = path.with_name(f"{path.stem}-{digest}{path.suffix}")
+    return paths
 
 
 @contextmanager
@@ -68,7 +93,7 @@ def fetch(address: str) -> Iterator[Path]:
 
 
 def _suffix(address: str) -> str:
-    return PurePosixPath(urlsplit(address).path if is_url(address) else address).suffix.lower()
+    return (local_name(address) if is_url(address) else PurePosixPath(address)).suffix.lower()
 
 
 def _open(address: str) -> tuple[Any, str]:

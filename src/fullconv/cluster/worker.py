@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fullconv.choices import Backend, Device
-from fullconv.cluster.blocks import BLOCK_KINDS, label_block
+from fullconv.cluster.blocks import BLOCK_KINDS, engine_folder, label_block
 from fullconv.cluster.records import Share
 from fullconv.cluster.remote import fetch, is_address
 from fullconv.errors import ModelError, describe_failure
@@ -143,7 +143,8 @@ class Worker:
         runner, spec = self._load(), self._spec
         if job.share:
             share, kinds = Share.parse(job.share), sorted(spec.blocks_kinds)
-            label_block(runner, Path(job.image), spec.out, share, kinds, name=Path(job.name))
+            folder = engine_folder(spec.out, Path(job.name))
+            label_block(runner, Path(job.image), spec.out, share, kinds, folder=folder)
             return None, [], False
         with ExitStack() as stack:
             remote = is_address(job.image) and not os.path.lexists(job.image)

@@ -7,7 +7,6 @@ are integers of a numpy Generator, so a seed gives the same pixels on every mach
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,7 @@ from PIL import Image, ImageFilter
 
 from fullconv.arrays import Int64, Mask, UInt8
 from fullconv.errors import MissingExtra, UsageError
-from fullconv.files import write_text
+from fullconv.files import atomic_folder, check_new_folder, write_text
 from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
 
@@ -133,21 +132,15 @@ def write_digit_dataset(
     """Write digit scenes to the folder `root` in the folder layout, with `DIGIT_LABELS` in dataset.yaml.
 
     Returns the absolute path of the folder, which is written atomically.
-    Raises UsageError if the folder is not empty.
+    Raises UsageError as `check_new_folder` does.
     """
     root = Path(root).absolute()
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UsageError(f"{root} is not an empty folder; name a new folder", code="folder-not-empty")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as folder:
-        partial = Path(folder) / "digits"
+    check_new_folder(root)
+    with atomic_folder(root) as partial:
         for split, count in (("train", train), ("val", val)):
             _write_split(partial, split, *make_digit_scenes(count, size, seed, split))
         names = {"names": [*DIGIT_LABELS.class_names], "palette": [list(c) for c in DIGIT_LABELS.palette]}
         write_text(partial / "dataset.yaml", yaml.safe_dump(names, sort_keys=False, default_flow_style=None))
-        if root.exists():
-            root.rmdir()
-        partial.rename(root)
     return root
 
 

@@ -68,7 +68,7 @@ def read_areas(path: Path) -> list[Row]:
     try:
         target = path.resolve(strict=True) if path.is_symlink() else path
         with open(open_regular(target), encoding="utf-8", newline="") as file:
-            head, *rows = [tuple(row) for row in csv.reader(file)]
+            head, *rows = [tuple(row) for row in csv.reader(file) if row]
     except (OSError, RuntimeError, ValueError, csv.Error):
         head, rows = (), []
     if head != _HEAD:

@@ -97,7 +97,10 @@ def read_csv_table(path: Path, text: str, known: bool) -> ClassTable | None:
     if not lines:
         return None
     separator = max(",;\t", key=lines[0].count)
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
+    try:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
+    except csv.Error:  # a cell has more than 131,072 characters
+        return None
     columns = _find_columns(rows[0])
     colored = "color" in columns or {"r", "g", "b"} <= columns.keys()
     sure = colored or "pixelvalue" in map(_plain, rows[0])

@@ -48,7 +48,8 @@ def convert(
     """Write the existing splits to the folder `out` in the layout `to`, and return the number of samples of each.
 
     Images are copied byte by byte. `find_dataset(out)` returns the same splits, class names, images and label maps.
-    `out` is written atomically. `on_done` is called after each sample.
+    A class with the colour of an earlier one gets an unused one. `out` is written atomically. `on_done` is called after
+    each sample.
 
     Raises UsageError if `to` is unknown, or if `out` is not an empty folder or is inside the data, DataError with a
     fault for every sample that cannot be read, and FullconvError if a file cannot be written.
@@ -129,6 +130,7 @@ def _check_class_names(labels: LabelSet, to: str) -> None:
 def _write(
     dataset: DataSet, items: Sequence[Item], folder: Path, writer: LayoutWriter, on_done: Callable[[], None] | None
 ) -> None:
+    labels = dataset.labels.with_distinct_colors()  # readers refuse classes of one colour
     faults: list[Fault] = []
     records = []
     for item in items:
@@ -140,12 +142,12 @@ def _write(
             faults += faults_of(item.sample.target, error)
         else:
             copy_file(item.sample.image, folder / writer.image_path(item))
-            records.append((item, writer.write_target(folder, item, target, dataset.labels)))
+            records.append((item, writer.write_target(folder, item, target, labels)))
         if on_done is not None:
             on_done()
     if faults:
         raise DataError(f"{dataset.root}: cannot be converted", faults)
-    description = writer.finish(folder, dataset.labels, records)
+    description = writer.finish(folder, labels, records)
     description |= describe_pixels(dataset, (item.sample.image for item in items))
     if description:
         write_description(folder, description)

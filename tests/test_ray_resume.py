@@ -1,0 +1,179 @@
+"""Runs of Ray's engine resume what fits, keep what is not theirs, and give each image its own results.
+
+The workers of these tests are in this process, so they need no Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fullconv.cluster import engine, remote
+from fullconv.cluster.blocks import engine_folder, label_block
+from fullconv.cluster.join import join_blocks
+from fullconv.cluster.manifest import MANIFEST_FILE, Entry, Manifest
+from fullconv.cluster.records import Share
+from fullconv.cluster.session import RayOptions
+from fullconv.cluster.worker import Job, JobResult, Worker, WorkerSpec
+from fullconv.predict.predict_files import PredictOptions, PredictReport, predict_files
+from fullconv.runtime.runner import Runner
+from fullconv.runtime.tiles import TiledRunner
+from geotiffs import Shifted, geotiff, picture
+
+
+class Spec(WorkerSpec):
+    """Options with a runner that needs no file."""
+
+    def load(self, threads: int | None = None) -> Runner:
+        return TiledRunner(Shifted(), self.tile or 32)
+
+
+LARGE = Spec(Path("model"), Path("out"), ("labels", "areas"), max_in_memory_pixels=100)
+SMALL = Spec(Path("model"), Path("out"), ("labels", "areas"))
+
+
+class Workers:
+    """Workers in this process, which count the jobs; those in `failing` fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.jobs: list[tuple[str, str]] = []
+        self.failing: tuple[str, ...] = ()
+        monkeypatch.setattr(engine, "run_jobs", self.run_jobs)
+
+    def run_jobs(
+        self, spec: WorkerSpec, jobs: Sequence[Job], workers: int, cores: int, per_task: int
+    ) -> Iterator[JobResult]:
+        worker = Worker(spec, cores)
+        for job in jobs:
+            self.jobs.append((job.image, job.share))
+            if job.share in self.failing:
+                yield JobResult(job.index, job.share, "failed")
+            else:
+                yield JobResult.from_row({"result": worker({"job": [job.to_row()["job"]]})["result"][0]})
+
+    def predict(self, spec: Spec, *images: Path) -> PredictReport:
+        self.jobs.clear()
+        return engine.predict_on_ray(spec, list(map(str, images)), RayOptions(), session=lambda _: nullcontext(1))
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> Workers:
+    return Workers(monkeypatch)
+
+
+def check_as_one_process(spec: Spec, image: Path, folder: Path) -> None:
+    options = PredictOptions(spec.save, max_in_memory_pixels=spec.max_in_memory_pixels)
+    assert not predict_files(spec.load(), [image], folder, options).failed
+    assert (spec.out / "a.tif").read_bytes() == (folder / "a.tif").read_bytes()
+
+
+def test_the_shares_of_a_user_are_not_touched(workers: Workers, tmp_path: Path) -> None:
+    image, spec = geotiff(tmp_path / "a.tif", picture(70, 90)), replace(LARGE, out=tmp_path / "out")
+    for number in (1, 2):
+        label_block(spec.load(), image, spec.out, Share(number, 2))
+    join_blocks(spec.out)
+    (spec.out / "a.blocks" / "notes.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in (spec.out / "a.blocks").iterdir()}
+    assert not workers.predict(spec, image).failed
+    assert {path.name: path.read_bytes() for path in (spec.out / "a.blocks").iterdir()} == before
+    assert not engine_folder(spec.out, Path("a")).exists()
+    check_as_one_process(spec, image, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("change", ["nothing", "tile", "save", "image"])
+def test_a_stopped_large_image_resumes_or_starts_from_the_beginning(
+    workers: Workers, tmp_path: Path, change: str
+) -> None:
+    image, spec = geotiff(tmp_path / "a.tif", picture(70, 90)), replace(LARGE, out=tmp_path / "out")
+    workers.failing = ("2/4",)
+    assert workers.predict(spec, image).failed
+    assert engine_folder(spec.out, Path("a")).is_dir()
+    workers.failing = ()
+    shares = [engine_folder(spec.out, Path("a")) / f"{number}-of-4.tif" for number in (1, 3, 4)]
+    times = [path.stat().st_mtime_ns for path in shares]
+    if change == "image":
+        geotiff(image, picture(70, 90, seed=1))
+    spec = replace(spec, tile=40 if change == "tile" else None)
+    spec = replace(spec, save=("labels",) if change == "save" else spec.save)
+    if change == "nothing":
+        workers.failing = ("3/4",)  # to look at the others
+        assert workers.predict(spec, image).failed
+        assert [path.stat().st_mtime_ns for path in shares] == times
+        workers.failing = ()
+    assert workers.predict(spec, image).failed == ()
+    assert not engine_folder(spec.out, Path("a")).exists()
+    check_as_one_process(spec, image, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_an_image_is_not_done_if_another_one_replaced_its_results(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    """Even if that run was stopped before the manifest had a line on its results."""
+    add = Manifest.add
+
+    def stop(self: Manifest, entry: Entry) -> None:
+        if entry.error is None:
+            raise KeyboardInterrupt
+        add(self, entry)
+
+    spec, days = replace(SMALL, out=tmp_path / "out"), []
+    for seed, day in enumerate(("day1", "day2")):
+        (tmp_path / day).mkdir()
+        days.append(tmp_path / day / "a.png")
+        Image.fromarray(picture(40, 60, seed=seed).astype(np.uint8)).save(days[-1])
+    workers.predict(spec, days[0])
+    first = (spec.out / "a.png").read_bytes()
+    workers.predict(spec, days[0])
+    assert workers.jobs == []
+    if stopped:
+        monkeypatch.setattr(Manifest, "add", stop)
+        with pytest.raises(KeyboardInterrupt):
+            workers.predict(spec, days[1])
+        monkeypatch.undo()
+        workers = Workers(monkeypatch)
+    else:
+        workers.predict(spec, days[1])
+    assert (spec.out / "a.png").read_bytes() != first
+    workers.predict(spec, days[0])
+    assert workers.jobs == [(str(days[0]), "")]
+    assert (spec.out / "a.png").read_bytes() == first
+    workers.predict(spec, *days)
+    assert len(workers.jobs) == 2, "their results have other names"
+    lines = [json.loads(line) for line in (spec.out / MANIFEST_FILE).read_text().splitlines()[1:]]
+    assert [line["name"] for line in lines if line["error"] is None][-2:] == ["day1/a", "day2/a"]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("https://h/img.png?id=1", "https://h/img.png?id=2"),
+        ("https://h/x%20y.jpg", "https://h/x y.jpg"),
+        ("s3://b/p.jpg", "gs://b/p.jpg"),
+    ],
+)
+def test_addresses_that_differ_have_results_that_differ(pair: tuple[str, str]) -> None:
+    one, other = remote.local_paths(pair)
+    assert one != other
+    assert remote.local_paths(pair[::-1]) == [other, one]
+    assert one.stem.startswith(remote.local_name(pair[0]).stem)
+    assert one.suffix == remote.local_name(pair[0]).suffix
+
+
+def test_letters_of_names_in_object_stores_are_kept() -> None:
+    addresses = ["s3://b/a#1.jpg", "s3://b/a#2.jpg", "s3://b/x%20y.jpg", "s3://b/x y.jpg"]
+    assert remote.local_paths(addresses) == [Path(f"/{address[5:]}") for address in addresses]
+
+
+def test_an_address_and_a_file_of_its_name_have_results_that_differ(tmp_path: Path) -> None:
+    file, address = remote.local_paths([f"{os.sep}h{os.sep}a.png", "https://h/a.png"])
+    assert file == Path("/h/a.png")
+    assert address != file
