@@ -123,7 +123,8 @@ def transplant(source: nn.Module, target: nn.Module) -> tuple[list[str], list[st
     """
     old, new = source.state_dict(), target.state_dict()
     copied = [name for name, value in new.items() if name in old and old[name].shape == value.shape]
-    target.load_state_dict({name: old[name] for name in copied}, strict=False)
+    new.update({name: old[name] for name in copied})
+    target.load_state_dict(new, strict=False)
     return copied, [name for name in new if name not in set(copied)]
 
 
