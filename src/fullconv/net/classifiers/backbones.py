@@ -118,13 +118,13 @@ def input_size(name: str) -> tuple[int, int]:
     if name in _torchvision():
         size = int(_torchvision_weights(name).transforms.keywords["crop_size"])
         return size, size
-    size = _config(name).get("input_size")
-    size = 224 if size is None else size
-    values = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    given = _config(name).get("input_size")
+    given = 224 if given is None else given
+    values = tuple(given) if isinstance(given, tuple | list) else (given, given)
     if len(values) not in (2, 3) or not all(isinstance(n, int) and n > 0 for n in values):
         raise ModelError(
-            f"{name}: its input_size is {size!r}; it must be a number of pixels, (height, width) or (channels, height, "
-            "width)",
+            f"{name}: its input_size is {given!r}; it must be a number of pixels, (height, width) or (channels, "
+            "height, width)",
             code="wrong-input-size",
         )
     return values[-2], values[-1]

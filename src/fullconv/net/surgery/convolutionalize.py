@@ -167,6 +167,7 @@ def _find_linears(graph: fx.GraphModule, nodes: dict[str, Node], head: HeadRewri
     if len(sources) != 1:
         message = f"the head of {head.name} starts from {len(sources)} feature maps; only one is supported"
         raise ModelError(message, code="several-feature-maps")
+    _output_geometry(nodes)  # raises ModelError where the logits cannot be traced to image positions
     (features,) = sources
     (output,) = (node for node in graph.graph.nodes if node.op == "output")
     linears: list[str] = []
