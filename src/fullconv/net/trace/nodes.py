@@ -29,7 +29,8 @@ class Node:
     the output's without the batch, `geometry` that of its cells, None where the output is not a C x H x W map (after
     Flatten, for example) or is not supported; `info` is all that is known of the output. `parameters` names the
     parameters that a function gets, directly or through other functions of parameters alone, and `weight` is the shape
-    of a convolution's kernel among them. `constant` is the whole shape of a tensor that does not depend on the image.
+    of the weights of a convolution or linear layer among them. `constant` is the whole shape of a tensor that does not
+    depend on the image.
     """
 
     name: str
@@ -118,7 +119,8 @@ class _Interpreter:
             self.infos[node] = propagate(call)
             if kind in LAYERS:
                 layers = layers_of_module(module) if module is not None else layers_of_call(kind, call)
-                weight = tuple(call.arg(1, "weight").shape) if module is None and kind.startswith("conv") else ()
+            if module is None and kind in ("conv2d", "conv_transpose2d", "linear"):
+                weight = tuple(call.arg(1, "weight").shape)
         value, info = self.values[node], self.infos[node]
         value = value[0] if isinstance(value, tuple) and value else value  # max pooling with indices, or chunks
         shape = tuple(int(n) for n in value.shape[1:]) if isinstance(value, Tensor) else ()
