@@ -63,7 +63,8 @@ class Surgery:
         """How a cell of the dense map compares with the classifier on the crop that starts at the cell's position.
 
         `exact`: equal. `padding`: the classifier pads the crop's border, where the dense network sees the image.
-        `global context`: every cell depends on the whole image, so tiles differ from the whole image, too.
+        `global context`: cells depend on the whole image (with circular padding, on its opposite border), so tiles
+        differ from the whole image, too.
         """
         if self.context:
             return "global context"
