@@ -97,6 +97,26 @@ class Pooled(nn.Module):
         return self.end(self.fc(self.pool(x)))
 
 
+class Scaled(nn.Module):
+    """A head with vectors: a factor for each channel and a number for each class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 4)
+        self.scale, self.prior = nn.Parameter(torch.rand(8)), nn.Parameter(torch.rand(1, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(x).squeeze(-1).squeeze(-1) * self.scale
+        return self.fc(self.scale[None] + x) - self.prior.exp()
+
+
+class Gated(Scaled):
+    """The same after a gate with the same pooling."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * torch.sigmoid(self.pool(x)))
+
+
 HEADS = {
     "window of the shape": lambda: Pooled(lambda x: functional.avg_pool2d(x, x.shape[2:]).flatten(1)),
     "maximum of the size": lambda: Pooled(lambda x: functional.max_pool2d(x, x.size()[2:]).view(x.size(0), -1)),
@@ -110,6 +130,7 @@ HEADS = {
     "convolution": lambda: nn.Sequential(nn.Dropout(), nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     "pooled convolution": lambda: pooled(nn.Conv2d(8, 6, 1), nn.Hardswish(), nn.Flatten(), nn.Linear(6, 4)),
     "normed": lambda: pooled(nn.Flatten(), nn.LayerNorm(8), nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Linear(6, 4)),
+    "scaled": Scaled,
     "both": Both,
     "both, last": lambda: Both(last=True),
 }
@@ -135,6 +156,15 @@ def test_each_kind_of_head_converts_and_trains_as_fcn(name):
     assert torch.isfinite(loss)
     assert any(not torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True))
     assert net.eval()(torch.zeros(1, 3, 97, 131)).shape == (1, 3, 97, 131)
+
+
+def test_pooling_shared_by_a_gate_and_the_head_stays_global_in_the_gate():
+    model = Stages(nn.Identity, Gated()).eval()
+    dense = convolutionalize(model, SIZE)
+    assert dense.fidelity == "global context"
+    assert check_dense(model, dense, SIZE).largest < 1e-9
+    pools = [module for module in dense.module.modules() if isinstance(module, nn.AdaptiveAvgPool2d | nn.AvgPool2d)]
+    assert [type(pool) for pool in pools] == [nn.AdaptiveAvgPool2d, nn.AvgPool2d]
 
 
 def test_log_softmax_at_the_end_is_dropped():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import OrderedDict
 from urllib.error import URLError
 
 import pytest
@@ -179,3 +181,23 @@ def test_bundled_weights_need_no_network(monkeypatch):
     random, _ = build_classifier("mobilenet_v2")
     assert model.features[18][0].weight.std() > 0
     assert not torch.equal(model.features[0][0].weight, random.features[0][0].weight)
+
+
+@pytest.mark.parametrize(
+    "name", [*(f"densenet{n}" for n in (121, 161, 169, 201)), *(f"mnasnet{n}" for n in ("0_5", "0_75", "1_0", "1_3"))]
+)
+def test_weights_of_old_torchvision_models_are_loaded(name, monkeypatch, tmp_path):
+    """DenseNet's files have the names of an older model, and MNASNet needs the version of the state dict."""
+    model, _ = build_classifier(name)
+    published = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): torch.full_like(value, 2)
+        for key, value in model.state_dict().items()
+    }
+    assert (set(published) == set(model.state_dict())) == name.startswith("mnasnet")
+    entry = torchvision.models.get_model_weights(name)["DEFAULT"]
+    monkeypatch.setattr(type(entry), "get_state_dict", lambda *args, **kwargs: OrderedDict(published))
+    torch.save(published, tmp_path / "file.pth")
+    for weights in (PRETRAINED, tmp_path / "file.pth"):
+        model, missing = build_classifier(name, weights)
+        assert not missing
+        assert all((value == 2).all() for value in model.state_dict().values())

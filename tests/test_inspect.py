@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from fullconv.choices import UpsampleMode
@@ -19,6 +21,7 @@ from fullconv.net.checkpoint import Saved, read_saved, save_net
 from fullconv.net.classifiers.backbones import build_classifier, input_size
 from fullconv.net.fcn.network import build, rebuild
 from fullconv.net.fcn.spec import NetSpec
+from fullconv.net.inspect.layer_rows import list_nodes
 from fullconv.net.inspect.network import inspect_classifier, inspect_fcn, inspect_model
 from fullconv.net.surgery.convolutionalize import convolutionalize
 from refusals import refuses
@@ -32,6 +35,7 @@ from refusals import refuses
         ("resnet18", 11.69e6, 1.814e9),
         ("resnet50", 25.56e6, 4.089e9),
         ("mobilenet_v2", 3.505e6, 0.3008e9),
+        ("convnext_tiny", 28.59e6, 4.456e9),
     ],
 )
 def test_totals_match_published_numbers(name: str, params: float, macs: float) -> None:
@@ -98,6 +102,31 @@ def test_rows_match_what_the_skip_network_computes(
     assert inspection.rows[-1].shape == (3, *size)
     assert inspection.rows[-1].stride == (1, 1)
     assert inspection.rows[-1].offset == (0, 0)
+
+
+class Shared(nn.Module):
+    """Transposed convolutions as module and function, two calls of one module, and a linear layer on channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up, self.norm = nn.Conv2d(3, 8, 4, 4), nn.ConvTranspose2d(8, 4, 3, 2, 1, 1), nn.BatchNorm2d(8)
+        self.twice, self.mix, self.fc = nn.Conv2d(8, 8, 3, padding=1), nn.Linear(4, 6), nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.twice(self.norm(self.twice(self.down(x)))))
+        x = functional.conv_transpose2d(x, self.up.weight, stride=4, groups=2)[:, :4] + self.up(x).mean((2, 3), True)
+        return cast(torch.Tensor, self.fc(self.mix(x.permute(0, 2, 3, 1)).mean((1, 2))))
+
+
+def test_totals_match_what_a_network_with_all_kinds_of_layers_computes() -> None:
+    net = Shared().eval()
+    dense = convolutionalize(net, (32, 48))
+    sizes = {name: value.numel() for name, value in dense.module.named_parameters()}
+    rows = list(list_nodes(dense.nodes, sizes))
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        net(torch.zeros(1, 3, 32, 48))
+    assert counter.get_total_flops() == 2 * sum(row.macs for row in rows)
+    assert sum(row.params for row in rows) == sum(sizes.values())
 
 
 def test_inspecting_a_huge_image_takes_no_memory() -> None:

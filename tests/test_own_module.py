@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from fullconv.data.dataset import DataSet
@@ -15,6 +16,8 @@ from fullconv.labels import LabelSet, voc_palette
 from fullconv.net.checkpoint import Saved, load_net, save_net
 from fullconv.net.classifiers.backbones import (
     IMAGENET,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     PRETRAINED,
     build_classifier,
     input_size,
@@ -234,6 +237,25 @@ def test_a_wrong_input_size_is_refused_with_a_hint_to_input_size(user_file):
     user_file.write_text(MODULE.replace("    model.input_size = (40, 56)\n", ""))
     with refuses("network-does-not-run", "224x224 image", "an attribute input_size = (height, width)"):
         build(NetSpec(f"{user_file}:build", 2, 8))
+
+
+@pytest.mark.parametrize("size", [(224,), (1, 3, 64, 64), "224", 0, (40, -56), 40.5, ("40", "56")])
+def test_an_input_size_that_is_not_one_is_refused(user_file, size):
+    user_file.write_text(MODULE.replace("(40, 56)", repr(size)))
+    with refuses("wrong-input-size", user_file, repr(size)):
+        input_size(f"{user_file}:build")
+
+
+@pytest.mark.parametrize(("size", "expected"), [(None, 224), (64, 64), ([64, 64], 64), ((1, 64, 64), 64)])
+def test_an_input_size_may_have_any_form_or_be_absent(user_file, size, expected):
+    user_file.write_text(MODULE.replace("(40, 56)", repr(size)))
+    assert input_size(f"{user_file}:build") == (expected, expected)
+
+
+def test_mean_and_std_of_torchvision_are_those_of_the_weights():
+    for name in torchvision.models.list_models(module=torchvision.models):
+        half = name == "efficientnet_v2_l"
+        assert mean_std(name) == (((0.5,) * 3,) * 2 if half else (IMAGENET_MEAN, IMAGENET_STD)), name
 
 
 def test_a_classifier_in_data_parallel_is_unwrapped(user_file):

@@ -228,6 +228,14 @@ class Head(nn.Module):
         return self.function(self.features(x), self.last)
 
 
+def interleave(x: Tensor) -> Tensor:
+    return torch.cat([x[:, :, None, None], x[:, :, None, None]], 2).flatten(1)
+
+
+def gate(x: Tensor, fc: nn.Module) -> Tensor:
+    return fc(x.mean((2, 3)))[:, :, None, None]
+
+
 @pytest.mark.parametrize(
     ("code", "value", "model"),
     [
@@ -264,6 +272,18 @@ class Head(nn.Module):
             "its own weights",
             Head(2, lambda x, fc: functional.linear(x.mean((2, 3)), fc.weight * 2)),
         ),
+        *(
+            ("unsupported-head", f"{function} does not return a vector", Head(2, forward))
+            for function, forward in {
+                "squeeze": lambda x, fc: fc(x.mean((2, 3), keepdim=True).squeeze()),
+                "flatten": lambda x, fc: fc(x.mean((2, 3)).flatten()),
+                "getitem": lambda x, fc: fc(x.mean((2, 3)))[:, 0],
+            }.items()
+        ),
+        ("unsupported-head", "cat cannot be applied", Head(2, lambda x, fc: fc(interleave(x.mean((2, 3)))[:, :2]))),
+        ("unsupported-head", "mul combines", Head(162, lambda x, fc: fc(x.flatten(1) * fc.weight[0]))),
+        ("unsupported-head", "mul combines", Head(162, lambda x, fc: fc(x.flatten(1) * fc.weight[0][None]))),
+        ("unsupported-head", "last is used inside", Head(2, lambda x, fc: fc((x * gate(x, fc)).mean((2, 3))))),
         ("network-does-not-run", "11x11 image", on_vector(nn.Linear(5, 2))),
         ("network-does-not-run", "11x11 image", on_map(nn.Conv2d(2, 2, 12), nn.Flatten(), nn.Linear(2, 2))),
         ("fixed-image-size", "11x11", Head(2, lambda x, fc: fc((x.view(-1, 2, 9, 9) * 2).mean((2, 3))))),

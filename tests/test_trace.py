@@ -144,6 +144,23 @@ def test_global_values_that_meet_a_map_are_context():
     assert (nodes[1].info.context, nodes[-1].info.context) == (frozenset(), frozenset({"mul"}))
 
 
+class Wrap(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(x, (1, 1, 1, 1), mode="circular")
+
+
+@pytest.mark.parametrize(
+    "module", [nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), nn.CircularPad2d(1), Wrap()]
+)
+def test_circular_padding_is_context(module):
+    """A tile has other cells at its opposite border than the whole image has."""
+    *_, last = trace(trace_fx(nn.Sequential(nn.Conv2d(3, 2, 3), module)), (32, 32)).values()
+    assert last.geometry is not None
+    assert last.info.context == {"pad" if isinstance(module, Wrap) else f"1 ({type(module).__name__})"}
+    *_, last = trace(trace_fx(nn.Sequential(nn.Conv2d(3, 2, 3, padding_mode="circular"), nn.ZeroPad2d(1)))).values()
+    assert last.info.context == frozenset()
+
+
 @pytest.mark.parametrize(
     "module", [nn.Flatten(), nn.Upsample(scale_factor=2, mode="bilinear"), nn.AdaptiveMaxPool2d(4), nn.Flatten(2)]
 )

@@ -83,7 +83,7 @@ def print_inspection(inspection: Inspection) -> None:
     if inspection.context:
         more = f" and {len(inspection.context) - 3} more" if len(inspection.context) > 3 else ""
         emit(
-            f"\nglobal context at {', '.join(inspection.context[:3])}{more}: every cell depends on the whole image, so "
+            f"\nglobal context at {', '.join(inspection.context[:3])}{more}: cells depend on the whole image, so "
             "labels from tiles differ from those of the whole image with any halo"
         )
     if inspection.skip is None:

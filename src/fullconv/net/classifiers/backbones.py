@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -118,17 +118,27 @@ def input_size(name: str) -> tuple[int, int]:
     if name in _torchvision():
         size = int(_torchvision_weights(name).transforms.keywords["crop_size"])
         return size, size
-    size = _config(name).get("input_size", 224)
-    values = [int(n) for n in size] if isinstance(size, Sequence) else [int(size)] * 2
+    given = _config(name).get("input_size")
+    given = 224 if given is None else given
+    values = tuple(given) if isinstance(given, tuple | list) else (given, given)
+    if len(values) not in (2, 3) or not all(isinstance(n, int) and n > 0 for n in values):
+        raise ModelError(
+            f"{name}: its input_size is {given!r}; it must be a number of pixels, (height, width) or (channels, "
+            "height, width)",
+            code="wrong-input-size",
+        )
     return values[-2], values[-1]
 
 
 def mean_std(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the mean and std of RGB, 0..1, that the classifier expects; by default ImageNet's."""
-    if name in _BUILT_IN or name in _torchvision() or not is_classifier(name):
+    if name in _BUILT_IN or not is_classifier(name):
         return IMAGENET_MEAN, IMAGENET_STD
+    if name in _torchvision():
+        transforms = _torchvision_weights(name).transforms()
+        return tuple(transforms.mean), tuple(transforms.std)
     config = _config(name)
-    return tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
+    return tuple(config.get("mean") or IMAGENET_MEAN), tuple(config.get("std") or IMAGENET_STD)
 
 
 def _build(name: str) -> nn.Module:
@@ -202,7 +212,7 @@ def _config(name: str) -> dict[str, Any]:
     model = build_from_file(*user_file)
     default = getattr(model, "default_cfg", None)
     config: dict[str, Any] = dict(default) if isinstance(default, dict) else {}
-    if hasattr(model, "input_size"):
+    if getattr(model, "input_size", None) is not None:
         config["input_size"] = model.input_size
     return config
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -23,6 +24,9 @@ A classifier that a user's file or fullconv itself builds has no IMAGENET weight
 returns.
 """
 
+_OLD_DENSENET = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12]\.)")
+"""Names in torchvision's DenseNet checkpoints, which are older than its model: norm.1.weight, now norm1.weight."""
+
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> frozenset[str]:
     """Copy `state` into `model` and return the keys that `state` lacks, which must belong to the last layers.
@@ -30,7 +34,9 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> fro
     Raises ModelError where the features are incomplete or a shape differs, so that no half-loaded network is trained
     unnoticed. `source` names the state in the message.
     """
-    current = model.state_dict()
+    current = model.state_dict()  # its _metadata, too, is passed on: torchvision's MNASNet demands it
+    renamed = {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in state.items() if key not in current}
+    state = {**renamed, **state}
     wrong = [f"{k} is {tuple(state[k].shape)}" for k in current if k in state and state[k].shape != current[k].shape]
     last_layers = _last_layers(model)
     wrong = [entry for entry in wrong if not entry.startswith(last_layers)]
@@ -44,7 +50,8 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> fro
             "classifier's own parameter names",
             code="weights-do-not-fit",
         )
-    model.load_state_dict({key: state[key] for key in current if key not in missing}, strict=False)
+    current.update({key: state[key] for key in current if key not in missing})
+    model.load_state_dict(current, strict=False)
     return frozenset(missing)
 
 

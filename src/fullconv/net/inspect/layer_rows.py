@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -22,6 +23,7 @@ _KINDS: dict[type[nn.Module], str] = {
     nn.AvgPool2d: "mean pool",
     nn.BatchNorm2d: "batch norm",
     nn.ConvTranspose2d: "transposed conv",
+    nn.Linear: "linear",
 }
 
 
@@ -33,12 +35,15 @@ def list_nodes(
     `sizes` has the number of values of each parameter, by name; `lead` are the pixels of padding before the image,
     and `prefix` stands before the names of nodes.
     """
+    sizes = dict(sizes)  # each parameter counts in the first row that uses it
     for node in nodes.values():
         fields = fields_of(node.info.geometry)
         if node.module is not None and (layers_of_module(node.module) or count_parameters(node.module)):
-            yield make_row(prefix + node.target, node.module, node.shape, fields, lead)
+            names = [f"{node.target}.{name}" for name, _ in node.module.named_parameters()]
+            params = sum(sizes.pop(name, 0) for name in names)
+            yield replace(make_row(prefix + node.target, node.module, node.shape, fields, lead), params=params)
         elif node.module is None and (node.layers or node.parameters):
-            params = sum(sizes[name] for name in node.parameters)
+            params = sum(sizes.pop(name, 0) for name in node.parameters)
             name = prefix + (node.parameters[0].rpartition(".")[0] if node.parameters else node.name)
             yield _make_function_row(name, node, params, fields, lead)
         elif node.module is None and node.kind in ("add", "cat") and node.is_map:
@@ -48,12 +53,14 @@ def list_nodes(
 
 def _make_function_row(name: str, node: Node, params: int, fields: tuple[Field, Field] | None, lead: Pair) -> LayerRow:
     """Return the row of a function that has a kernel, parameters or both."""
-    kind = {"conv2d": "conv", "max_pool2d": "max pool", "avg_pool2d": "mean pool"}.get(node.kind, node.kind)
-    numbers: dict[str, Any] = {}
-    macs = 0
-    if node.layers:
-        numbers = _make_kernel(node.layers)
-        macs = prod(node.weight[1:]) * prod(node.shape)
+    kind = {
+        "conv2d": "conv",
+        "max_pool2d": "max pool",
+        "avg_pool2d": "mean pool",
+        "conv_transpose2d": "transposed conv",
+    }.get(node.kind, node.kind)
+    numbers = _make_kernel(node.layers) if node.layers else {}
+    macs = _count_macs(node.weight, node.shape, node.layers)
     return LayerRow(name, kind, node.shape, params, macs, **numbers, **make_geometry(fields, lead))
 
 
@@ -73,12 +80,13 @@ def make_row(
     """Return the row of a module whose output has this shape, without the batch, and these fields."""
     layers = layers_of_module(module)
     numbers = _make_kernel(layers) if layers else {}
+    weight = tuple(module.weight.shape) if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) else ()
     return LayerRow(
         name,
         _name_kind(module),
         shape,
         count_parameters(module),
-        _count_macs(module, shape),
+        _count_macs(weight, shape, layers),
         **numbers,
         **make_geometry(fields, lead),
     )
@@ -90,11 +98,13 @@ def _name_kind(module: nn.Module) -> str:
     return next((kind for base, kind in _KINDS.items() if isinstance(module, base)), type(module).__name__)
 
 
-def _count_macs(module: nn.Module, shape: tuple[int, ...]) -> int:
-    """Return the multiply-accumulates of a convolution whose output is `shape`; 0 for any other layer."""
-    if not isinstance(module, nn.Conv2d):
+def _count_macs(weight: tuple[int, ...], shape: tuple[int, ...], layers: tuple[Layer, Layer] | None) -> int:
+    """Return the multiply-accumulates of a layer with weights of this shape, whose output is `shape`; 0 without any."""
+    if not weight:
         return 0
-    return prod(module.kernel_size) * module.in_channels // module.groups * prod(shape)
+    if layers and layers[0].transposed:
+        return prod(weight) * prod(layer.input_size(n) for layer, n in zip(layers, shape[1:], strict=True))
+    return prod(weight[1:]) * prod(shape)
 
 
 def count_parameters(module: nn.Module) -> int:

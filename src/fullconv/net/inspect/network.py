@@ -51,8 +51,9 @@ def inspect_classifier(name: str, size: Pair | None = None) -> Inspection:
 
     Its rows are its convolutions, poolings and norms, and the sums that join its branches. Activations and dropout
     change neither sizes nor fields and have no parameters. The MACs of a convolution are kernel area x input channels
-    / groups x output channels x output cells (input cells for a transposed convolution); norms, pooling and sums are
-    not counted, as in published numbers.
+    / groups x output channels x output cells (input cells for a transposed convolution), those of a linear layer inside
+    the network input x output numbers x cells; norms, pooling and sums are not counted, as in published numbers. The
+    parameters of a module that is called several times count in its first row.
     """
     size = size or input_size(name)
     with torch.device("meta"):

@@ -63,7 +63,8 @@ class Surgery:
         """How a cell of the dense map compares with the classifier on the crop that starts at the cell's position.
 
         `exact`: equal. `padding`: the classifier pads the crop's border, where the dense network sees the image.
-        `global context`: every cell depends on the whole image, so tiles differ from the whole image, too.
+        `global context`: cells depend on the whole image (with circular padding, on its opposite border), so tiles
+        differ from the whole image, too.
         """
         if self.context:
             return "global context"
@@ -123,7 +124,8 @@ def transplant(source: nn.Module, target: nn.Module) -> tuple[list[str], list[st
     """
     old, new = source.state_dict(), target.state_dict()
     copied = [name for name, value in new.items() if name in old and old[name].shape == value.shape]
-    target.load_state_dict({name: old[name] for name in copied}, strict=False)
+    new.update({name: old[name] for name in copied})
+    target.load_state_dict(new, strict=False)
     return copied, [name for name in new if name not in set(copied)]
 
 
@@ -166,6 +168,7 @@ def _find_linears(graph: fx.GraphModule, nodes: dict[str, Node], head: HeadRewri
     if len(sources) != 1:
         message = f"the head of {head.name} starts from {len(sources)} feature maps; only one is supported"
         raise ModelError(message, code="several-feature-maps")
+    _output_geometry(nodes)  # raises ModelError where the logits cannot be traced to image positions
     (features,) = sources
     (output,) = (node for node in graph.graph.nodes if node.op == "output")
     linears: list[str] = []

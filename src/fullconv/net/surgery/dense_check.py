@@ -57,7 +57,7 @@ class DenseCheck:
         expectation = {
             "exact": "no padding is involved, so each cell of the dense map equals the classifier on its crop",
             "padding": "the classifier pads its crops where the dense map sees the image, so cells may differ",
-            "global context": "each cell depends on the whole image, so cells differ, and tiles differ from the image",
+            "global context": "cells depend on the whole image, so they differ, and tiles differ from the image",
         }[self.fidelity]
         equal = self.cells - len(self.differing)
         summary = f"{equal} of {self.cells} cells of a {self.size[0]}x{self.size[1]} image equal the classifier"

@@ -6,14 +6,15 @@ which these values come. Pooling inside the network does not belong to it: its r
 
 from __future__ import annotations
 
+import operator
 from math import prod
 from typing import Literal
 
 from torch import fx, nn
 
 from fullconv.errors import ModelError
-from fullconv.net.surgery.linear_as_conv import LinearAsConv
-from fullconv.net.trace.nodes import Node
+from fullconv.net.surgery.linear_as_conv import as_convolution
+from fullconv.net.trace.nodes import Node, modules_outside
 from fullconv.net.trace.operations import ATTENTION, CELLWISE, CHANNELWISE, POOLS, RESHAPES
 from fullconv.net.trace.values import ValueInfo
 
@@ -46,6 +47,7 @@ class HeadRewriter:
         self._maps_of_rows: dict[fx.Node, fx.Node] = {}  # N x C x (h * w) values, and the maps that they come from
         self._channels_last: set[fx.Node] = set()
         self._channels_first: dict[fx.Node, fx.Node] = {}  # maps with channels last, and their permuted copies
+        self._inside: set[str] = set()  # the modules that also work inside the network
         (self._output,) = (node for node in graph.graph.nodes if node.op == "output")
 
     def rewrite(self) -> None:
@@ -56,6 +58,7 @@ class HeadRewriter:
         self._drop_idle_pools()
         logits = self._find_logits()
         head = self._find_head(logits)
+        self._inside = modules_outside(self.graph, set(head))
         for node in head:
             op = self.nodes[node.name]
             if op.kind in ATTENTION:
@@ -98,6 +101,10 @@ class HeadRewriter:
         op = self.nodes[result.name]
         if op.info.kind == "unsupported":
             raise ModelError(op.info.reason, code=op.info.code)
+        for part in [self.nodes[node.name] for node in self._find_head(result)]:
+            if part.shape == ():
+                hint = "squeeze() also removes the batch dimension of a single image; use flatten(1)"
+                raise self._refusal(f"{self._label(part)} does not return a vector for each image ({hint})")
         if op.info.kind != "global" or prod(op.shape) != op.shape[0]:
             shape = " x ".join(str(n) for n in op.shape)
             raise ModelError(
@@ -160,7 +167,8 @@ class HeadRewriter:
             )
         window = (before[0] // after[0], before[1] // after[1])
         step = window if after != (1, 1) else (1, 1)
-        name = str(node.target) if node.op == "call_module" else f"{node.name}_window"
+        uses = [n for n in self.graph.graph.nodes if n.op == "call_module" and n.target == node.target]
+        name = str(node.target) if uses == [node] else f"{node.name}_window"
         takes_maximum = op.kind in ("amax", "adaptive_max_pool2d", "max_pool2d")
         divisor = 1 if op.kind == "sum" else None
         pool = nn.MaxPool2d(window, step) if takes_maximum else nn.AvgPool2d(window, step, divisor_override=divisor)
@@ -185,7 +193,7 @@ class HeadRewriter:
         """Rewrite an operation that turns a vector into another one."""
         source = inputs[0]
         before = self.nodes[source.name]
-        if source in self._maps_of_rows:
+        if not self._maps_of_rows.keys().isdisjoint(inputs):
             if op.kind not in ("mean", "amax", "sum") or node.args[1:2] not in ((-1,), (2,)):
                 raise self._refusal(f"{self._label(op)} works on the positions of a flattened map")
             map_node = self._maps_of_rows[source]
@@ -204,7 +212,8 @@ class HeadRewriter:
             return self._convert_layer_norm(node, source)
         if isinstance(op.module, nn.BatchNorm1d):
             return self._convert_batch_norm(node, op.module, source)
-        if op.kind == "cat" and all(self._map_shapes[n][1:] == (1, 1) for n in inputs):
+        one_cell = {self._map_shapes[n][1:] for n in inputs} == {(1, 1)}
+        if op.kind == "cat" and op.shape[0] == prod(op.shape) and one_cell:
             joined = self._copy(node, inputs)
             joined.args, joined.kwargs = (joined.args[0], 1), {}
             self._map_shapes[node] = (sum(self._map_shapes[n][0] for n in inputs), 1, 1)
@@ -228,16 +237,22 @@ class HeadRewriter:
         first = inputs[0]
         same = all(self._map_shapes[n] == self._map_shapes[first] for n in inputs)
         same = same and len({n in self._channels_last for n in inputs}) == 1
-        others = [n for n in node.all_input_nodes if n not in inputs and self.nodes[n.name].shape != ()]
-        tables = len(op.shape) == 1 and op.kind in CELLWISE and any(n.op == "get_attr" for n in others)
-        if not same or tables:
+        tables = [n for n in node.all_input_nodes if prod(self.nodes[n.name].constant) > 1]
+        tables = tables if op.kind in CELLWISE and len(op.shape) < 3 else []
+        if not same or (tables and (len(op.shape), *self._map_shapes[first][1:]) != (1, 1, 1)):
             raise self._refusal(f"{self._label(op)} combines values of different shapes")
-        return self._copy(node, inputs)
+        copied = self._copy(node, inputs)
+        for table in tables:  # a value for each channel
+            with self.graph.graph.inserting_before(copied):
+                column = self.graph.graph.call_function(operator.getitem, (table, (..., None, None)))  # type: ignore[arg-type]
+            copied.replace_input_with(table, column)
+        return copied
 
     def _reshape(self, node: fx.Node, op: Node, source: fx.Node) -> fx.Node:
         shape = self._map_shapes[source]
         channels = shape[0] if len(op.shape) == 3 else op.shape[0]
-        if len(op.shape) not in (1, 3) or channels not in (shape[0], prod(shape)) or op.shape[0] != channels:
+        known = op.shape[0] == channels and (len(op.shape) == 3 or prod(op.shape) == channels)
+        if not known or channels not in (shape[0], prod(shape)):
             raise self._refusal(f"{node.name} reshapes to {op.shape}")
         self._map_shapes[node] = shape
         self.dropped.append(f"{node.name}: {op.kind} of {'x'.join(str(n) for n in shape)}")
@@ -274,19 +289,20 @@ class HeadRewriter:
         """Replace a linear layer, a module or a function with parameters, by a convolution of the same name."""
         channels, height, width = self._map_shapes[source]
         name = str(node.target) if op.module is not None else self._find_owner(node)
+        self._check_inside(name)
         linear = self.graph.get_submodule(name)
-        weight, bias = linear.weight, linear.bias
-        assert isinstance(weight, nn.Parameter)
-        if weight.shape[1] != channels * height * width:
+        assert isinstance(linear.weight, nn.Parameter)
+        if linear.weight.shape[1] != channels * height * width:
             raise self._refusal(f"{name} is a linear layer whose input was not flattened from a map")
-        conv = LinearAsConv(channels, len(weight), (height, width), bias=bias is not None, device="meta")
-        conv.weight = nn.Parameter(weight.detach().view(conv.weight.shape), weight.requires_grad)
-        conv.bias = bias  # type: ignore[assignment]
-        self.graph.add_submodule(name, conv.train(linear.training))
-        self.coerced.append(f"{name}: linear became a {height}x{width} convolution to {len(weight)}")
-        self._map_shapes[node] = (len(weight), 1, 1)
+        self.graph.add_submodule(name, conv := as_convolution(linear, (channels, height, width)))
+        self.coerced.append(f"{name}: linear became a {height}x{width} convolution to {conv.out_channels}")
+        self._map_shapes[node] = (conv.out_channels, 1, 1)
         with self.graph.graph.inserting_before(node):
             return self.graph.graph.call_module(name, (self._rewritten[source],))
+
+    def _check_inside(self, name: str) -> None:
+        if name in self._inside:
+            raise self._refusal(f"{name} is used inside the network, too")
 
     def _find_owner(self, node: fx.Node) -> str:
         """Return the name of the module whose `weight` and `bias`, and nothing else, functional.linear uses."""
@@ -305,6 +321,7 @@ class HeadRewriter:
     def _convert_batch_norm(self, node: fx.Node, norm: nn.BatchNorm1d, source: fx.Node) -> fx.Node:
         if self._map_shapes[source][1:] != (1, 1):
             raise self._refusal(f"{node.target} (BatchNorm1d) works on a flattened map")
+        self._check_inside(str(node.target))
         new = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats, "meta")
         new._parameters, new._buffers = norm._parameters, norm._buffers
         self.graph.add_submodule(str(node.target), new.train(norm.training))

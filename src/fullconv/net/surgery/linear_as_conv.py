@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["MAX_MATMUL_CELLS", "LinearAsConv"]
+__all__ = ["MAX_MATMUL_CELLS", "LinearAsConv", "as_convolution"]
 
 MAX_MATMUL_CELLS = 256
 """The number of output cells up to which one matrix product is faster than the convolution.
@@ -34,3 +34,13 @@ class LinearAsConv(nn.Conv2d):
         flat = windows.reshape(number * rows * columns, -1)
         output: Tensor = functional.linear(flat, weight.flatten(1), bias)
         return output.view(number, rows, columns, -1).permute(0, 3, 1, 2)
+
+
+def as_convolution(linear: nn.Module, shape: tuple[int, int, int]) -> LinearAsConv:
+    """Return a linear layer on flattened maps of this shape (C, height, width) as a convolution with its parameters."""
+    weight, bias = linear.weight, linear.bias
+    assert isinstance(weight, nn.Parameter)
+    conv = LinearAsConv(shape[0], len(weight), shape[1:], bias=bias is not None, device="meta")
+    conv.weight = nn.Parameter(weight.detach().view(conv.weight.shape), weight.requires_grad)
+    conv.bias = bias  # type: ignore[assignment]
+    return conv.train(linear.training)

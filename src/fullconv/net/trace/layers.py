@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import fx, nn
+from torch.nn.modules.padding import _CircularPadNd
 
 from fullconv.geometry import Layer
 from fullconv.net.trace.values import Call
 
-__all__ = ["layers_of_call", "layers_of_module", "pads_of", "pools_whole_map"]
+__all__ = ["layers_of_call", "layers_of_module", "pads_circularly", "pads_of", "pools_whole_map"]
 
 
 def layers_of_module(module: nn.Module) -> tuple[Layer, Layer] | None:
@@ -60,6 +61,13 @@ def pads_of(call: Call) -> Sequence[int]:
     """Return the padding of F.pad or a padding module: (before, after) for each dimension, from the last one back."""
     pads: Sequence[int] = getattr(call.module, "padding", None) or call.arg(1, "pad")
     return pads
+
+
+def pads_circularly(call: Call) -> bool:
+    """Return whether the call pads a map with the cells at its opposite border."""
+    if call.kind == "pad":
+        return isinstance(call.module, _CircularPadNd) or call.arg(2, "mode") == "circular"
+    return getattr(call.module, "padding_mode", "") == "circular"
 
 
 def _make_layers(

@@ -17,7 +17,7 @@ from fullconv.net.trace.rules import propagate
 from fullconv.net.trace.tracer import run_node
 from fullconv.net.trace.values import Call, FeatureGeometry, ValueInfo
 
-__all__ = ["Node", "geometry_of", "trace"]
+__all__ = ["Node", "geometry_of", "modules_outside", "trace"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Node:
     the output's without the batch, `geometry` that of its cells, None where the output is not a C x H x W map (after
     Flatten, for example) or is not supported; `info` is all that is known of the output. `parameters` names the
     parameters that a function gets, directly or through other functions of parameters alone, and `weight` is the shape
-    of a convolution's kernel among them.
+    of the weights of a convolution or linear layer among them. `constant` is the whole shape of a tensor that does not
+    depend on the image.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Node:
     info: ValueInfo = field(default_factory=ValueInfo)
     parameters: tuple[str, ...] = ()
     weight: tuple[int, ...] = ()
+    constant: tuple[int, ...] = ()
 
     @property
     def is_map(self) -> bool:
@@ -74,6 +76,14 @@ def geometry_of(node: Node) -> FeatureGeometry:
     if node.geometry is None:
         raise ModelError(f"the geometry of {node.name} is not known: not supported", code="unknown-geometry")
     return node.geometry
+
+
+def modules_outside(graph: fx.GraphModule, part: set[fx.Node]) -> set[str]:
+    """Return the names of the modules that nodes outside this part call, or whose parameters they use."""
+    nodes = graph.graph.nodes
+    called = {str(node.target) for node in nodes if node.op == "call_module" and node not in part}
+    read = [node for node in nodes if node.op == "get_attr" and not part.issuperset(node.users)]
+    return called | {str(node.target).rpartition(".")[0] for node in read}
 
 
 class _Interpreter:
@@ -109,7 +119,8 @@ class _Interpreter:
             self.infos[node] = propagate(call)
             if kind in LAYERS:
                 layers = layers_of_module(module) if module is not None else layers_of_call(kind, call)
-                weight = tuple(call.arg(1, "weight").shape) if module is None and kind.startswith("conv") else ()
+            if module is None and kind in ("conv2d", "conv_transpose2d", "linear"):
+                weight = tuple(call.arg(1, "weight").shape)
         value, info = self.values[node], self.infos[node]
         value = value[0] if isinstance(value, tuple) and value else value  # max pooling with indices, or chunks
         shape = tuple(int(n) for n in value.shape[1:]) if isinstance(value, Tensor) else ()
@@ -117,7 +128,8 @@ class _Interpreter:
         geometry = info.geometry if is_channels_first else None
         target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
         parameters = self._claim_parameters(node)
-        return Node(node.name, target, module, shape, geometry, kind, layers, info, parameters, weight)
+        constant = tuple(value.shape) if info.kind == "constant" and isinstance(value, Tensor) else ()
+        return Node(node.name, target, module, shape, geometry, kind, layers, info, parameters, weight, constant)
 
     def _make_call(self, node: fx.Node, module: nn.Module | None) -> tuple[str, Call]:
         """Return the kind of the node's operation, and its call with values for nodes."""

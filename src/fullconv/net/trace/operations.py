@@ -56,7 +56,7 @@ _KINDS: dict[type[nn.Module], str] = {
     nn.PixelUnshuffle: "pixel_unshuffle", nn.Upsample: "interpolate", nn.Softmax: "softmax",
     nn.LogSoftmax: "log_softmax", nn.MultiheadAttention: "multi_head_attention_forward",
     nn.modules.padding._ConstantPadNd: "pad", nn.modules.padding._ReflectionPadNd: "pad",
-    nn.modules.padding._ReplicationPadNd: "pad",
+    nn.modules.padding._ReplicationPadNd: "pad", nn.modules.padding._CircularPadNd: "pad",
 }  # fmt: skip
 if hasattr(nn, "RMSNorm"):
     _KINDS[nn.RMSNorm] = "rms_norm"

@@ -15,7 +15,7 @@ from torch import Tensor
 from fullconv.errors import ModelError
 from fullconv.geometry import Layer, Tap, have_same_size
 from fullconv.net.trace.axes import after_permute, after_reduction, after_removal, after_reshape, slices_of
-from fullconv.net.trace.layers import layers_of_call, layers_of_module, pads_of, pools_whole_map
+from fullconv.net.trace.layers import layers_of_call, layers_of_module, pads_circularly, pads_of, pools_whole_map
 from fullconv.net.trace.operations import (
     ALONG_ONE_DIMENSION,
     ATTENTION,
@@ -136,8 +136,9 @@ def _layer(call: Call) -> ValueInfo:
         )  # fmt: skip
     layers = layers_of_module(call.module) if call.module is not None else layers_of_call(call.kind, call)
     assert layers is not None
-    dynamic = any(call.infos[n].kind == "global" for n in call.node.all_input_nodes)
-    context = frozenset({call.label}) if dynamic else frozenset[str]()
+    wide = any(call.infos[n].kind == "global" for n in call.node.all_input_nodes)
+    wide = wide or (pads_circularly(call) and any(sum(layer.padding) for layer in layers))
+    context = frozenset({call.label}) if wide else frozenset[str]()
     return replace(info, geometry=_geometry(info).after(layers), context=context)
 
 
@@ -245,7 +246,8 @@ def _pad(call: Call) -> ValueInfo:
             taps[i] = taps[i].cropped(max(0, -before), max(0, -after))
         if before > 0 or after > 0:
             taps[i] = taps[i].after(Layer(1, padding=(max(0, before), max(0, after))))
-    return replace(info, geometry=FeatureGeometry(*taps))
+    context = frozenset({call.label}) if pads_circularly(call) else frozenset[str]()
+    return replace(info, geometry=FeatureGeometry(*taps), context=context)
 
 
 def _interpolate(call: Call) -> ValueInfo:

@@ -244,7 +244,7 @@ def _size_hint(model: nn.Module) -> str:
     """Return what to do where the image size may be wrong; libraries know the sizes of their models."""
     if type(model).__module__.startswith("torchvision.") or hasattr(model, "default_cfg"):
         return ""
-    if hasattr(model, "input_size"):
+    if getattr(model, "input_size", None) is not None:
         return "; this size is its attribute input_size"
     return "; if it takes RGB images of another size, give it an attribute input_size = (height, width)"
 

@@ -37,8 +37,8 @@ class ValueInfo:
     but has no positions, such as the result of global pooling. An `unsupported` value cannot be traced to image
     positions: `reason` says why, and `code` is the code of the error.
 
-    `context` names the operations at which global values entered a map. `needs_multiple` is true where branches met
-    whose sizes agree for some image sizes only.
+    `context` names the operations at which global values, or cells at the opposite border, entered a map.
+    `needs_multiple` is true where branches met whose sizes agree for some image sizes only.
     """
 
     kind: Literal["constant", "spatial", "global", "unsupported"] = "constant"
