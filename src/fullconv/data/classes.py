@@ -170,16 +170,26 @@ def states_classes(root: Path, count: int) -> bool:
     path = root / DESCRIPTION
     try:
         keys = set(read_description(path)) if is_given(path) else set()
-        labels = find_labels(root)
-        return bool(keys & {*VALUE_KEYS, "palette"}) or (labels is not None and labels[0].num_classes != count)
+        labels = _find_stated(root)
+        return bool(keys & {*VALUE_KEYS, "palette"}) or (labels is not None and labels.num_classes != count)
     except DataError:
         return True
 
 
 def find_names(root: Path, published: LabelSet) -> LabelSet:
     """Return the published classes, with the names that a file of `root` gives them, if there is one."""
-    labels = find_labels(root)
-    return published if labels is None else replace(published, class_names=labels[0].class_names)
+    labels = _find_stated(root)
+    return published if labels is None else replace(published, class_names=labels.class_names)
+
+
+def _find_stated(root: Path) -> LabelSet | None:
+    """Return `find_labels`, but None for a file that says nothing of classes, whatever else is wrong with it."""
+    path = root / DESCRIPTION
+    named = is_given(root / "classes.txt") or (
+        is_given(path) and not read_description(path).keys().isdisjoint(CLASS_KEYS)
+    )
+    labels = find_labels(root) if named else _read_data_yaml(root)
+    return None if labels is None else labels[0]
 
 
 def check_description(root: Path) -> Sequence[Fault]:
