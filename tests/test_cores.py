@@ -9,6 +9,12 @@ import pytest
 from fullconv.cores import free_memory, usable_cores
 
 
+def put_groups(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text + "\n")
+
+
 @pytest.mark.parametrize(
     ("files", "groups", "number"),
     [
@@ -28,9 +34,7 @@ from fullconv.cores import free_memory, usable_cores
 def test_usable_cores_is_the_smallest_quota(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], groups: str, number: int
 ) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
+    put_groups(tmp_path, files)
     if groups:
         (tmp_path / "groups").write_text(groups + "\n")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(6)), raising=False)
@@ -59,9 +63,7 @@ def test_usable_cores_is_the_smallest_quota(
 def test_free_memory_is_that_of_the_machine_or_of_the_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], groups: str, number: int
 ) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
+    put_groups(tmp_path, files)
     (tmp_path / "groups").write_text(groups + "\n")
     pages = {"SC_PAGE_SIZE": 1000, "SC_AVPHYS_PAGES": 6}
     monkeypatch.setattr("os.sysconf", pages.__getitem__, raising=False)

@@ -274,12 +274,16 @@ def test_faults_of_camvid(tmp_path):
     assert found == [("missing-mask", tmp_path / "train" / "y.png"), ("empty-split", tmp_path / "valannot")]
 
 
+def put_names(root, file, count):
+    names = [f"part {number}" for number in range(count)]
+    (root / file).write_text("\n".join(names) if file == "classes.txt" else f"names: {names}")
+    return names
+
+
 @pytest.mark.parametrize("file", ["classes.txt", "dataset.yaml"])
 def test_camvids_folders_with_own_classes_have_these(tmp_path, file):
     put_camvid(tmp_path)
-    names = [f"part {number}" for number in range(12)]
-    text = "\n".join(names) if file == "classes.txt" else f"names: {names}"
-    (tmp_path / file).write_text(text)
+    names = put_names(tmp_path, file, 12)
     dataset = find_dataset(tmp_path)
     assert (dataset.layout, dataset.labels.class_names) == ("folder", tuple(names))
     for split in ("train", "val"):
@@ -289,9 +293,7 @@ def test_camvids_folders_with_own_classes_have_these(tmp_path, file):
 @pytest.mark.parametrize("file", ["classes.txt", "dataset.yaml"])
 def test_other_names_of_camvids_eleven_classes_leave_its_values_as_they_are(tmp_path, file):
     put_camvid(tmp_path)
-    names = [f"part {number}" for number in range(11)]
-    text = "\n".join(names) if file == "classes.txt" else f"names: {names}"
-    (tmp_path / file).write_text(text)
+    names = put_names(tmp_path, file, 11)
     dataset = find_dataset(tmp_path)
     assert (dataset.layout, dataset.labels.class_names) == ("camvid", tuple(names))
     assert set(np.unique(dataset.read(dataset.split("train")[0])[1])) == {0, 10, 255}

@@ -32,11 +32,10 @@ __all__ = [
     "describe_keys",
     "describe_line",
     "find_labels",
-    "find_names",
+    "name_published",
     "read_description",
     "read_labels",
     "read_values",
-    "states_classes",
     "write_description",
 ]
 
@@ -162,34 +161,25 @@ def read_values(root: Path) -> DeclaredValues | None:
     return DeclaredValues(entries, nearest)
 
 
-def states_classes(root: Path, count: int) -> bool:
-    """Return whether a file of `root` names other than `count` classes, or what its masks hold, or is damaged.
+def name_published(root: Path, published: LabelSet) -> LabelSet | None:
+    """Return the classes of a published data set, with the names of a file of `root` that gives as many.
 
-    `count` is that of a published data set with the same folders: a file with as many names belongs to it.
+    Returns None if a file gives another number of classes, states what the masks hold, or is damaged: then `root` holds
+    other data in the same folders.
     """
     path = root / DESCRIPTION
     try:
         keys = set(read_description(path)) if is_given(path) else set()
-        labels = _find_stated(root)
-        return bool(keys & {*VALUE_KEYS, "palette"}) or (labels is not None and labels.num_classes != count)
+        if keys & {*VALUE_KEYS, "palette"}:
+            return None
+        named = "names" in keys or is_given(root / "classes.txt")
+        labels = find_labels(root) if named else _read_data_yaml(root)
     except DataError:
-        return True
-
-
-def find_names(root: Path, published: LabelSet) -> LabelSet:
-    """Return the published classes, with the names that a file of `root` gives them, if there is one."""
-    labels = _find_stated(root)
-    return published if labels is None else replace(published, class_names=labels.class_names)
-
-
-def _find_stated(root: Path) -> LabelSet | None:
-    """Return `find_labels`, but None for a file that says nothing of classes, whatever else is wrong with it."""
-    path = root / DESCRIPTION
-    named = is_given(root / "classes.txt") or (
-        is_given(path) and not read_description(path).keys().isdisjoint(CLASS_KEYS)
-    )
-    labels = find_labels(root) if named else _read_data_yaml(root)
-    return None if labels is None else labels[0]
+        return None
+    if labels is None:
+        return published
+    names = labels[0].class_names
+    return replace(published, class_names=names) if len(names) == published.num_classes else None
 
 
 def check_description(root: Path) -> Sequence[Fault]:

@@ -13,7 +13,7 @@ from fullconv.data.annotations.assembly import BACKGROUNDS
 from fullconv.data.annotations.split_lists import apply_lists
 from fullconv.data.archives import is_archive, unpack
 from fullconv.data.channels import detect_channels
-from fullconv.data.classes import CAMVID_LABELS, check_description, find_names, states_classes
+from fullconv.data.classes import CAMVID_LABELS, check_description, name_published
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.declared_options import find_options
 from fullconv.data.discovery.reader import LAYOUT, find_groups, read_found
@@ -30,7 +30,7 @@ from fullconv.data.unlabelled import cover_unlabelled
 from fullconv.errors import DataError
 from fullconv.faults import Fault, group_faults
 from fullconv.images import IMAGE_SUFFIXES
-from fullconv.labels import IGNORE_INDEX
+from fullconv.labels import IGNORE_INDEX, LabelSet
 
 __all__ = ["Survey", "find_dataset", "survey", "usable_dataset"]
 
@@ -145,9 +145,10 @@ def _recognise(root: Path, options: ReadingOptions = BY_FILES) -> Recognised | N
     if voc is not None:
         return voc.name, partial(read_voc, voc)
     if any((root / f"{split}annot").is_dir() for split in SPLITS):
-        if states_classes(root, CAMVID_LABELS.num_classes):
+        labels = name_published(root, CAMVID_LABELS)
+        if labels is None:
             return "folder", partial(_read_annotated_splits, root, options)
-        return "CamVid", partial(_camvid, root)
+        return "CamVid", partial(_camvid, root, labels)
     folder = "folder", partial(read_folder, root, options)
     if is_folder(root):
         return folder
@@ -170,10 +171,10 @@ def _unknown_layout(root: Path) -> DataError:
     return DataError(message, details=EXPECTED, code="unknown-layout")
 
 
-def _camvid(root: Path, faults: list[Fault]) -> DataSet:
+def _camvid(root: Path, labels: LabelSet, faults: list[Fault]) -> DataSet:
     about = "the classes are the eleven of CamVid, and the value 11 is ignored; classes.txt gives others"
     splits = _pair_annotated(root, faults, IMAGE_SUFFIXES)
-    return DataSet("camvid", root, find_names(root, CAMVID_LABELS), splits, remap=((11, IGNORE_INDEX),), about=about)
+    return DataSet("camvid", root, labels, splits, remap=((11, IGNORE_INDEX),), about=about)
 
 
 def _read_annotated_splits(root: Path, options: ReadingOptions, faults: list[Fault]) -> DataSet | None:

@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image, ImageFilter
 
 from fullconv.arrays import Int64, Mask, UInt8
+from fullconv.data.classes import write_description
 from fullconv.errors import MissingExtra, UsageError
-from fullconv.files import atomic_folder, check_new_folder, write_text
+from fullconv.files import atomic_folder, check_new_folder
 from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
 
@@ -140,7 +140,7 @@ def write_digit_dataset(
         for split, count in (("train", train), ("val", val)):
             _write_split(partial, split, *make_digit_scenes(count, size, seed, split))
         names = {"names": [*DIGIT_LABELS.class_names], "palette": [list(c) for c in DIGIT_LABELS.palette]}
-        write_text(partial / "dataset.yaml", yaml.safe_dump(names, sort_keys=False, default_flow_style=None))
+        write_description(partial, names)
     return root
 
 

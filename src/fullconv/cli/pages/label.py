@@ -14,6 +14,7 @@ import typer
 from fullconv.cli.console import emit, say
 from fullconv.errors import FullconvError
 from fullconv.extras import need
+from fullconv.files import NEW_FILE
 from fullconv.watchdog import end_soon
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _open_browser(address: str, file: Path) -> bool:
         return webbrowser.open(address)  # the browser is one of Windows, which cannot open files of WSL
     try:
         file.unlink(missing_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(file, NEW_FILE, 0o600)
         with open(descriptor, "w", encoding="utf-8") as page:
             page.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">\n')
     except OSError:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from fullconv.data.classes import find_names
 from fullconv.data.dataset import DataSet
 from fullconv.data.pairing import pair_files
 from fullconv.faults import Fault
 from fullconv.labels import IGNORE_INDEX, LabelSet
 
-__all__ = ["CLASSES", "ade20k_labels", "read_ade20k"]
-
-CLASSES = 150
+__all__ = ["ade20k_labels", "read_ade20k"]
 
 FOLDERS = {"train": "training", "val": "validation"}
 
@@ -27,12 +24,11 @@ def ade20k_labels() -> LabelSet:
     return LabelSet.named(text.split("\n")[:-1])
 
 
-def read_ade20k(root: Path, faults: list[Fault]) -> DataSet:
-    """Read `images` and `annotations`, each with the folders `training` and `validation`.
+def read_ade20k(root: Path, labels: LabelSet, faults: list[Fault]) -> DataSet:
+    """Read `images` and `annotations`, each with the folders `training` and `validation`; `labels` names the classes.
 
     Label 0 in the masks stands for other objects and is ignored. Labels 1 to 150 become the classes 0 to 149.
     """
-    labels = find_names(root, ade20k_labels())
     splits = {
         split: pair_files(root / "images" / folder, root / "annotations" / folder, faults, split)
         for split, folder in FOLDERS.items()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from fullconv.data.classes import states_classes
+from fullconv.data.classes import name_published
 from fullconv.data.dataset import DataSet
 from fullconv.data.published import ade20k, ade20k_full, cityscapes, kitti, mapillary, mvtec, synthia
 from fullconv.faults import Fault
@@ -22,8 +22,9 @@ def recognise_published(root: Path) -> tuple[str, Callable[[list[Fault]], DataSe
     if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
         return "Cityscapes", partial(cityscapes.read_cityscapes, root)
     halves = all((root / kind / "training").is_dir() for kind in ("images", "annotations"))
-    if halves and not states_classes(root, ade20k.CLASSES):  # people give their own data these folders, too
-        return "ADE20K", partial(ade20k.read_ade20k, root)
+    labels = name_published(root, ade20k.ade20k_labels()) if halves else None
+    if labels is not None:  # people give their own data these folders, too
+        return "ADE20K", partial(ade20k.read_ade20k, root, labels)
     for home in (root, *(path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != ".")):
         for name, is_home, read in (
             ("KITTI semantic", kitti.is_kitti, kitti.read_kitti),
