@@ -112,6 +112,6 @@ def test_export_writes_such_a_file_and_reports_equal_labels(
         main()
     assert stop.value.code in (0, None)
     assert "of the compared labels are those of float32 (" in capsys.readouterr().out
-    assert has_halves(tmp_path / "net.onnx")
+    assert has_halves(tmp_path / "net-float16.onnx")
     with refuses("int8-with-weights-type"):
         api.export(tmp_path / "net.safetensors", int8=True, data=tmp_path, weights_dtype="float16")

@@ -14,9 +14,10 @@ from fullconv.errors import UsageError
 from fullconv.extras import need, need_torch
 from fullconv.labels import check_classes
 from fullconv.predict.model import Model, load_model
+from fullconv.runtime.models import bundled_names
 
 if TYPE_CHECKING:
-    from fullconv.data.dataset import Sample
+    from fullconv.data.dataset import DataSet, Sample
     from fullconv.images import ValueRange
     from fullconv.metrics import Scores
     from fullconv.onnx_export import Exported
@@ -136,18 +137,21 @@ def export(
 
     Args:
         model: A run folder, the result of `train`, or a weights file.
-        out: The .onnx file to write. None: model.onnx in the run folder, or the name of the weights file with .onnx.
+        out: The .onnx file to write. None: model.onnx in the run folder, or the name of the weights file with .onnx;
+            with `int8` or float16, that name ends with -int8 or -float16.
         int8: Compute convolutions in eight bits, if that is faster and costs at most one percentage point of mIoU.
-        data: Labelled images for `int8`: the training images calibrate it, the validation images give its mIoU.
+        data: Labelled images for `int8`: the training images calibrate it, the validation images give its mIoU. For a
+            run folder, they are read as those of the training.
         force: Write the int8 file even if it loses more or is slower.
         licence: Licence of the weights, for the metadata of the file.
         weights_dtype: "float16" halves the file. Computing stays in float32, but a few labels change.
         code: As in `load`.
 
     Raises:
-        UsageError: `int8` without `data`, `force` without `int8`, or another suffix than .onnx.
+        UsageError: `int8` without `data`, `force` without `int8`, another suffix than .onnx, or an exported model.
         ModelError: The network has no ONNX form, fails the comparison, or loses too much in eight bits.
     """
+    _refuse_exported(model)
     need_torch()
     if int8 != (data is not None):
         message = "int8 needs data to calibrate and measure it, and data is for int8 only; give both or neither"
@@ -157,12 +161,35 @@ def export(
     if force and not int8:
         raise UsageError("force is for int8 only; leave it out, or ask for int8, too", code="force-without-int8")
     source = Path(model)
-    target = Path(out) if out is not None else source / "model.onnx" if source.is_dir() else source.with_suffix(".onnx")
-    if target.suffix != ".onnx":
+    target = Path(out) if out is not None else _default_target(source, "int8" if int8 else weights_dtype)
+    if target.suffix.lower() != ".onnx":
         raise UsageError(f"{target}: name a file that ends in .onnx", code="not-onnx")
     need("train", "onnx")
-    from fullconv.data.layouts import find_dataset
     from fullconv.onnx_export import export as write
 
-    dataset = None if data is None else find_dataset(Path(data))
+    dataset = None if data is None else _read_as_trained(source, Path(data))
     return write(source, target, licence=licence, int8=dataset, force=force, weights_dtype=weights_dtype, code=code)
+
+
+def _refuse_exported(model: str | os.PathLike[str]) -> None:
+    path = Path(model)
+    if (path.suffix.lower() == ".onnx" and path.is_file()) or (not path.exists() and str(model) in bundled_names()):
+        message = f"{path} is exported already; name the run folder, or give --profile or --web"
+        raise UsageError(message, code="exported-already")
+
+
+def _default_target(model: Path, numbers: str) -> Path:
+    """Return the file to write. Other commands read model.onnx, so a less exact file gets another name."""
+    end = ".onnx" if numbers == "float32" else f"-{numbers}.onnx"
+    return model / f"model{end}" if model.is_dir() else model.with_name(f"{model.stem}{end}")
+
+
+def _read_as_trained(model: Path, data: Path) -> DataSet:
+    """Read a data set with the options of the run `model`, if it is one, and log how it was read."""
+    from fullconv.data.layouts import find_dataset
+    from fullconv.report.source import options_of_run
+
+    dataset = find_dataset(data, options_of_run(model))
+    for note in dataset.notes:
+        logger.info(f"{data}: {note}")
+    return dataset

@@ -19,19 +19,28 @@ from fullconv.arrays import UInt8
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import ModelError
 from fullconv.evaluation.evaluate import evaluate
+from fullconv.images import open_image
 from fullconv.metrics import Scores
 from fullconv.onnx_graph.exported import read_exported, write_exported
+from fullconv.predict.ranges import find_common_misfit
 from fullconv.runtime.load import load_runner
-from fullconv.runtime.onnx_bytes.half_weights import restore_weights
 from fullconv.runtime.runner import Runner
 
-__all__ = ["CALIBRATION", "FLOAT_CONVOLUTIONS", "MAX_LOSS", "ROUNDS", "Quantized", "quantize"]
+__all__ = ["CALIBRATION", "FLOAT_CONVOLUTIONS", "MAX_LOSS", "MAX_SIDE", "ROUNDS", "Quantized", "quantize"]
+
+logger = logging.getLogger(__name__)
 
 CALIBRATION = 32
 """The number of training images from which the ranges of activations are measured, spread evenly over the split."""
 
 MAX_LOSS = 0.01
 """The mIoU that eight bits may cost: one percentage point."""
+
+MAX_SIDE = 1024
+"""The largest height and width in pixels of the part, at the centre of an image, that is used to calibrate and time.
+
+Untiled networks take about 1.3 GB per megapixel.
+"""
 
 ROUNDS = 15
 """How often each of the two files labels one image, in turns."""
@@ -96,6 +105,10 @@ def quantize(
     Raises ModelError if the result loses more than `max_loss` of mIoU, or is slower than `source`, unless `force` is
     set. `target` then exists and is left to the caller.
     """
+    samples = [*dataset.split("train"), *dataset.split("val")]
+    misfit = find_common_misfit([sample.image for sample in samples], dataset.input)
+    if misfit is not None:
+        logger.warning(f"{misfit.problem}, so the mIoU in eight bits may say little")
     exact = load_runner(source)
     before = _scores(exact, dataset)
     most = len([node for node in onnx.load(source).graph.node if node.op_type == "Conv"])
@@ -119,7 +132,7 @@ def quantize(
 def _write(source: Path, target: Path, dataset: DataSet, kept: int) -> None:
     samples = dataset.split("train")
     step = max(1, len(samples) // CALIBRATION)
-    model = onnx.load_from_string(restore_weights(source.read_bytes()))
+    model = onnx.load(source)
     logging.getLogger().addFilter(_without_advice)
     try:
         with warnings.catch_warnings():
@@ -144,8 +157,8 @@ def _scores(runner: Runner, dataset: DataSet) -> Scores:
 
 
 def _measure_seconds(exact: Runner, small: Runner, dataset: DataSet) -> tuple[float, float]:
-    """Return the median seconds of each runner for the first validation image; the runners take turns."""
-    image = dataset.read(dataset.split("val")[0])[0][None]
+    """Return the median seconds of each runner for the centre of the first validation image; the runners take turns."""
+    image = _read_centre(dataset, dataset.split("val")[0])
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
         for runner, times in zip((exact, small), seconds, strict=True):
@@ -155,11 +168,19 @@ def _measure_seconds(exact: Runner, small: Runner, dataset: DataSet) -> tuple[fl
     return median(seconds[0]), median(seconds[1])
 
 
+def _read_centre(dataset: DataSet, sample: Sample) -> UInt8:
+    """Read at most `MAX_SIDE` x `MAX_SIDE` pixels at the centre of an image, 1 x h x w x C."""
+    with open_image(sample.image, dataset.input) as image:
+        sides = ((length, min(length, MAX_SIDE)) for length in image.size)
+        rows, columns = (range((length - side) // 2, (length + side) // 2) for length, side in sides)
+        return image.read(rows, columns)[0][None]
+
+
 class _CalibrationImages(CalibrationDataReader):  # type: ignore[misc]
-    """The images for calibration, one at a time."""
+    """The centres of the images for calibration, one at a time."""
 
     def __init__(self, dataset: DataSet, samples: Sequence[Sample]) -> None:
-        self._images: Iterator[dict[str, UInt8]] = ({"images": dataset.read(sample)[0][None]} for sample in samples)
+        self._images: Iterator[dict[str, UInt8]] = ({"images": _read_centre(dataset, sample)} for sample in samples)
 
     def get_next(self) -> dict[str, UInt8] | None:
         """Return the next input, or None at the end."""

@@ -28,8 +28,8 @@ Out = Annotated[
     typer.Option(
         metavar="FILE",
         help="The file to write; with --profile bioimage a .zip file or a new folder.",
-        show_default="model.onnx in the run folder, the weights file's name with .onnx, NAME-deepness.onnx or "
-        "NAME-bioimage.zip",
+        show_default="model.onnx in the run folder, the weights file's name with .onnx, either with -int8 or -float16 "
+        "before .onnx, NAME-deepness.onnx or NAME-bioimage.zip",
     ),
 ]
 Int8 = Annotated[
@@ -43,7 +43,8 @@ CalibrationData = Annotated[
     Path | None,
     typer.Option(
         metavar="DATA",
-        help="Labelled images for --int8: the training images calibrate it, the validation images give its mIoU.",
+        help="Labelled images for --int8: the training images calibrate it, the validation images give its mIoU. "
+        "For a run folder, they are read as those of the training.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Write the int8 file even if it loses more or is slower.")]
