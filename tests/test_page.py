@@ -283,10 +283,15 @@ def test_npm_is_asked_once_and_what_it_brings_is_checked(tmp_path: Path) -> None
     with refuses("npm-missing", RUNTIME):
         find_archive(cache=cache, npm=str(tmp_path / "absent"))
     npm = tmp_path / "npm"
-    for script in ("echo no network >&2; exit 1", 'for last; do :; done; echo other > "$last/a.tgz"'):
+    notice, other = "echo npm notice >&2", 'for last; do :; done; echo other > "$last/a.tgz"'
+    for script, code, reason in (
+        (f"{notice}; echo npm error no network >&2; exit 1", "npm-failed", "(npm error no network)"),
+        ("exit 3", "npm-failed", "(exit code 3)"),
+        (f"{notice}; {other}", "npm-fetched-another", "SHA-512"),
+    ):
         npm.write_text(f"#!/bin/sh\n{script}\n")
         npm.chmod(0o755)
-        with refuses("npm-failed", "no network" if "network" in script else "exit code 0"):
+        with refuses(code, RUNTIME, reason):
             find_archive(cache=cache, npm=str(npm))
         assert not cache.exists()
 

@@ -83,14 +83,23 @@ def _fetch(cache: Path, program: str) -> None:
             done = subprocess.run(
                 command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False
             )
-            reason = done.stderr.strip().splitlines()[:1] or [f"exit code {done.returncode}"]
+            reason = "" if done.returncode == 0 else _first_error(done.stderr) or f"exit code {done.returncode}"
         except (OSError, subprocess.TimeoutExpired) as error:
-            reason = [str(error)]
+            reason = str(error)
+        if reason:
+            raise FullconvError(f"npm cannot fetch {RUNTIME} ({reason}); {advice}", code="npm-failed")
         archives = [path for path in Path(folder).glob("*.tgz") if _is_right(path)]
         if not archives:
-            message = f"npm cannot fetch {RUNTIME} ({reason[0]}); {advice}"
-            raise FullconvError(message, code="npm-failed")
+            message = f"the archive of {RUNTIME} that npm fetched has another SHA-512 than the published one; {advice}"
+            raise FullconvError(message, code="npm-fetched-another")
         copy_file(archives[0], cache)
+
+
+def _first_error(printed: str) -> str:
+    """Return the first line that npm marks as an error, else the first line."""
+    lines = printed.strip().splitlines()
+    errors = [line for line in lines if line.startswith(("npm error", "npm ERR!"))]
+    return next(iter(errors + lines), "")
 
 
 def _spec() -> str:
