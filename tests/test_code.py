@@ -23,11 +23,12 @@ from torch import nn
 from fullconv.data.dataset import DataSet
 from fullconv.labels import LabelSet, voc_palette
 from fullconv.net.checkpoint import Saved, load_classifier, load_net, read_saved, save_classifier, save_net
+from fullconv.net.classifiers.user_file import allow_code
 from fullconv.net.fcn.network import build
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.job import TrainingOptions, make_job
 from fullconv.training.run.settings import _compare_settings
-from refusals import refuses
+from refusals import matches, refuses
 
 LABELS = LabelSet(("a", "b"), voc_palette(2))
 
@@ -176,6 +177,18 @@ def test_every_command_that_loads_a_model_takes_the_code(trained, tmp_path, monk
     assert run(monkeypatch, "predict", folder, photo, "--out", tmp_path / "p", "--patchwise", "--step", "32") == 4
     patchwise = ["--patchwise", "--step", "32", "--model-code", moved]
     assert run(monkeypatch, "predict", folder, photo, "--out", tmp_path / "p", *patchwise) == 0
+
+
+def test_code_that_a_model_does_not_need_is_refused(trained, tmp_path, monkeypatch, capsys):
+    file, folder = trained
+    exported = fullconv.export(folder, tmp_path / "net.onnx").path
+    for arguments in (("digits",), ("digits", "--check"), (f"{file}:build", "--check")):
+        assert run(monkeypatch, "inspect", *arguments, "--model-code", file) == 2
+        assert matches("code-not-needed", capsys.readouterr().err.strip().removeprefix("fullconv: "))
+    with refuses("code-not-needed", exported):
+        fullconv.load(exported, code=file)
+    with refuses("code-not-needed", "digits.safetensors"):
+        allow_code("digits", None, tmp_path / "digits.safetensors", file)
 
 
 def test_python_takes_the_code_too(trained, tmp_path):

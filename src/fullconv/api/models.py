@@ -50,7 +50,7 @@ def load(
 
     Raises:
         ModelError: There is no such model, or `code` must name the code that builds it.
-        UsageError: The backend cannot run this kind of model, or there is no such device.
+        UsageError: The backend cannot run this kind of model, there is no such device, or the model needs no `code`.
         MissingExtra: The backend is not installed.
     """
     return load_model(model, backend, code, device)

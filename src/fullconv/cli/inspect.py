@@ -47,8 +47,10 @@ def inspect(
     pixels = None if size is None else parse_size(size)
     need_torch()
     if check:
+        from fullconv.net.classifiers.user_file import refuse_code
         from fullconv.net.inspect.network import check_classifier
 
+        refuse_code(model, model_code)
         say(f"comparing {model} with its dense form, in float64; large classifiers take minutes")
         comparison = check_classifier(model, pixels)
         write_results(json_file, comparison.to_dict(), lambda: emit("\n".join(comparison.lines())))

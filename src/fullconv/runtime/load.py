@@ -26,13 +26,13 @@ def load_runner(
 ) -> Runner:
     """Load an .onnx file (ONNX Runtime by default, or OpenVINO), or a run folder or weights file (torch).
 
-    `code` is the FILE.py that builds a custom classifier, if the user names it; no other model needs it. `spin` is that
-    of `OnnxFile.load`; other backends ignore it. `threads` are those of ONNX Runtime and OpenVINO, None for all cores.
-    `device` auto is the GPU for torch if there is one, else the CPU.
+    `code` is the FILE.py that builds a custom classifier, if the user names it. `spin` is that of `OnnxFile.load`;
+    other backends ignore it. `threads` are those of ONNX Runtime and OpenVINO, None for all cores. `device` auto is the
+    GPU for torch if there is one, else the CPU.
 
-    Raises UsageError for a backend that does not run this kind of model and for a device that it does not have,
-    ModelError if the file is not a model, and MissingExtra if the backend is not installed. Torch is imported only to
-    run a network with it.
+    Raises UsageError for a backend that does not run this kind of model, for a device that it does not have and for
+    code that the model does not need, ModelError if the file is not a model, and MissingExtra if the backend is not
+    installed. Torch is imported only to run a network with it.
     """
     _check_values(backend, device)
     with native_call():
@@ -54,6 +54,9 @@ def _load(
             f"{path}: the {backend} backend runs {models}; choose another backend or another model",
             code="backend-of-other-model",
         )
+    if exported and code is not None:
+        message = f"{path} needs no code to build its network; leave out --model-code (code in Python)"
+        raise UsageError(message, code="code-not-needed")
     if backend == "torch":
         need("train", "torch", "torchvision", "safetensors")
         from fullconv.net.torch_runner import TorchRunner, find_device

@@ -17,10 +17,18 @@ from pathlib import Path, PureWindowsPath
 import torch
 from torch import nn
 
-from fullconv.errors import ModelError
+from fullconv.errors import ModelError, UsageError
 from fullconv.files import StrPath
 
-__all__ = ["allow_code", "build_from_file", "hash_code", "make_absolute", "parse_user_file", "path_of_code"]
+__all__ = [
+    "allow_code",
+    "build_from_file",
+    "hash_code",
+    "make_absolute",
+    "parse_user_file",
+    "path_of_code",
+    "refuse_code",
+]
 
 MAX_BYTES = 16 * 2**20
 """The size up to which a file counts as Python code, so that nothing huge or endless is read."""
@@ -68,10 +76,11 @@ def allow_code(name: str, sha256: str | None, model: Path, code: StrPath | None 
     `name`. Without it, the file must be at its absolute path on this computer, with the hash `sha256`. Names that are
     not of files stay as they are.
 
-    Raises ModelError if the user has to name the code.
+    Raises ModelError if the user has to name the code, and UsageError for code that the model does not need.
     """
     user_file = parse_user_file(name)
     if user_file is None:
+        refuse_code(model, code)
         return name
     path, function = user_file
     if code is not None:
@@ -85,6 +94,13 @@ def allow_code(name: str, sha256: str | None, model: Path, code: StrPath | None 
             code="code-not-named",
         )
     return name
+
+
+def refuse_code(model: StrPath, code: StrPath | None) -> None:
+    """Raise UsageError if the user names code for a model that does not need it."""
+    if code is not None:
+        message = f"{model} needs no code to build its network; leave out --model-code (code in Python)"
+        raise UsageError(message, code="code-not-needed")
 
 
 def _reason_against(name: str, path: Path, sha256: str | None) -> str:

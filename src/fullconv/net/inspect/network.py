@@ -14,6 +14,7 @@ from fullconv.files import StrPath
 from fullconv.geometry import Field, Upsampling
 from fullconv.net.checkpoint import read_saved
 from fullconv.net.classifiers.backbones import CLASSIFIERS, build_classifier, input_size, is_classifier
+from fullconv.net.classifiers.user_file import refuse_code
 from fullconv.net.fcn.network import FCN, rebuild
 from fullconv.net.fcn.refined import RefinedDecoder
 from fullconv.net.fcn.spec import NetSpec
@@ -35,6 +36,7 @@ def inspect_model(model: str, size: Pair | None = None, code: StrPath | None = N
     for anything else.
     """
     if is_classifier(model):
+        refuse_code(model, code)
         return inspect_classifier(model, size)
     if not Path(model).exists():
         raise ModelError(
