@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 import yaml
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from fullconv.arrays import Float32
 from fullconv.errors import UsageError
@@ -27,6 +28,7 @@ from fullconv.geometry.tiles import Window
 from fullconv.onnx_graph.exported import read_exported
 from fullconv.onnx_graph.probabilities import INPUT, OUTPUT, make_probabilities
 from fullconv.packages.bioimage_page import make_page
+from fullconv.packages.shortened import shorten_paths
 from fullconv.packages.written import Written
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.onnx import open_session
@@ -40,7 +42,7 @@ PAPER = {
     "doi": "10.1109/CVPR.2015.7298965",
 }
 
-_LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
+_IDENTIFIER = re.compile(r"(?!LicenseRef-)[A-Za-z0-9.-]+")
 
 
 def choose_blocks(windows: tuple[Window, Window]) -> tuple[int, int]:
@@ -66,18 +68,18 @@ def write_bioimage(
     Raises ModelError if `fullconv export` did not write `source`, and UsageError for a licence or author that the
     specification does not allow, or a folder that is not empty.
     """
-    if licence is not None and not _LICENCE.fullmatch(licence):
+    named = None if licence is None else _find_licence(licence)
+    if licence is not None and named is None:
         message = f"--licence {licence!r} is not an identifier of SPDX; give one such as MIT or CC-BY-4.0"
         raise UsageError(message, code="licence-not-spdx")
     if author is not None and ("/" in author or not author.strip()):
         message = f"--author {author!r} is not a name; bioimage.io allows no / in it"
         raise UsageError(message, code="author-not-a-name")
     model, metadata = read_exported(source)
-    noted = metadata.notes.get("licence")
-    if licence is None and isinstance(noted, str) and _LICENCE.fullmatch(noted):
-        licence = noted
+    metadata = shorten_paths(metadata)
+    licence = named or _find_licence(str(metadata.notes.get("licence")))
     name = _clean(name)
-    if out.suffix == ".zip":
+    if out.suffix.lower() == ".zip":
         with TemporaryDirectory() as folder, atomic_write(out) as temporary:
             _fill(Path(folder), model, metadata, name, licence, author)
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -88,6 +90,15 @@ def write_bioimage(
         with atomic_folder(out) as folder:
             _fill(folder, model, metadata, name, licence, author)
     return Written(out, tuple(_notes(metadata, licence, author)))
+
+
+def _find_licence(text: str) -> str | None:
+    """Return an identifier in the list of SPDX, in its spelling; None for any other text."""
+    try:
+        licence = canonicalize_license_expression(text)
+    except InvalidLicenseExpression:
+        return None
+    return licence if _IDENTIFIER.fullmatch(licence) else None
 
 
 def _fill(

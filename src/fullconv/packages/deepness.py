@@ -22,6 +22,7 @@ from fullconv.files import atomic_write
 from fullconv.geometry.tiles import Window
 from fullconv.onnx_graph.exported import read_exported
 from fullconv.onnx_graph.probabilities import INPUT, make_probabilities
+from fullconv.packages.shortened import shorten_paths
 from fullconv.packages.written import Written
 from fullconv.runtime.metadata import ModelMetadata
 
@@ -68,6 +69,7 @@ def write_deepness(source: Path, out: Path, *, resolution: float | None = None) 
     Raises ModelError if `fullconv export` did not write `source`.
     """
     model, metadata = read_exported(source)
+    metadata = shorten_paths(metadata)
     tiling = choose_tiling(metadata.info.windows)
     made = make_probabilities(model, metadata, white=1, side=tiling.side)
     values = _describe(metadata, tiling, resolution)

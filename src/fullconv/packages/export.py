@@ -53,7 +53,7 @@ def export_profile(
     with exported_file(model, code) as (source, name):
         if profile == "deepness":
             target = Path(f"{name}-deepness.onnx" if out is None else out)
-            if target.suffix != ".onnx":
+            if target.suffix.lower() != ".onnx":
                 raise UsageError(f"{target}: name a file that ends in .onnx", code="not-onnx")
             from fullconv.packages.deepness import write_deepness
 
@@ -69,7 +69,8 @@ def export_web(
 ) -> Written:
     """Write a page that runs a network in the browser, as a new folder for any web server.
 
-    The page needs no other server, and photos stay in the browser. Its labels are those of `predict`.
+    The page needs no other server, and photos stay in the browser. Its labels are those of `predict` for PNG files
+    of 8 bits without transparency.
 
     Args:
         model: As in `export_profile`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +12,7 @@ import fullconv
 from fullconv.errors import ModelError
 from fullconv.files import atomic_folder, check_new_folder, write_json
 from fullconv.packages.onnxruntime_web import RUNTIME, find_archive, read_archive
+from fullconv.packages.shortened import describe_again, shorten_paths
 from fullconv.packages.written import Written
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.onnx_bytes.scan import scan_onnx
@@ -52,7 +52,7 @@ def write_page(source: Path, folder: Path, name: str, *, runtime: Path | None = 
             (partial / shared).write_bytes(package.joinpath("serve", "static", shared).read_bytes())
         for file, content in contents.items():
             (partial / file).write_bytes(content)
-        shutil.copyfile(source, partial / "model.onnx")
+        (partial / "model.onnx").write_bytes(describe_again(source.read_bytes(), shorten_paths(metadata)))
         write_json(partial / "model.json", _describe(metadata, name))
     size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     return Written(
