@@ -45,7 +45,7 @@ def import_weights(
     from fullconv.net.checkpoint import Saved, save_net
     from fullconv.net.reference.published import read_published
 
-    if out.suffix != ".safetensors":
+    if out.suffix.lower() != ".safetensors":
         raise UsageError(f"--out {out}: name a file that ends in .safetensors", code="not-safetensors")
     name, spec, state = read_published(weights, net)
     labels = read_labels(spec.num_classes, classes)

@@ -76,7 +76,7 @@ def build_classifier(name: str, weights: str | Path | None = None) -> tuple[nn.M
         if parse_user_file(name) is not None:
             return model, frozenset()
         weights = bundled_weights(name) or IMAGENET
-    if Path(weights).suffix == ".caffemodel" and Path(weights).is_file():
+    if Path(weights).suffix.lower() == ".caffemodel" and Path(weights).is_file():
         state = read_classifier_state(Path(weights), name, model)
     else:
         state = _download(name) if str(weights) == IMAGENET else read_state(Path(weights))

@@ -70,7 +70,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         message = f"{path}: there is no such weights file; name a .safetensors or .pth file, '{IMAGENET}' or 'none'"
         raise ModelError(message, code="no-weights-file")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:

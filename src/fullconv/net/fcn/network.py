@@ -252,7 +252,7 @@ def build(spec: NetSpec, weights: str | Path | None = None) -> FCN:
         message = f"stride {spec.stride} is not supported; use 32, 16, 8, 4 or 2"
         raise UsageError(message, code="invalid-stride")
     spec.check()
-    published = str(weights).endswith(".caffemodel")
+    published = str(weights).lower().endswith(".caffemodel")
     if published and spec.channels != 3:
         message = (
             f"{weights} cannot be used for images of {spec.channels} channels: Caffe's weights take RGB images only"

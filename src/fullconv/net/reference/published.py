@@ -90,9 +90,9 @@ def read_layers(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         message = f"{path}: there is no such weights file; name a .caffemodel, .npz, .pth or .safetensors file"
         raise ModelError(message, code="no-weights-file")
-    if path.suffix == ".caffemodel":
+    if path.suffix.lower() == ".caffemodel":
         return _from_blobs(read_caffemodel(path))
-    named = _read_npz(path) if path.suffix == ".npz" else read_state(path)
+    named = _read_npz(path) if path.suffix.lower() == ".npz" else read_state(path)
     layers = {}
     for key, value in named.items():
         match = _PARAMETER.fullmatch(key)
