@@ -87,7 +87,8 @@ def train(
             bundled weights of efficientnet_lite0 (trained on ImageNet) and mobilenet_v2 (then fine-tuned on photos of
             dog breeds), for the weights that the code of FILE.py loads, and otherwise for "imagenet".
         head_width: Channels of fc6 and fc7, which then start from random weights.
-        upsample: Fixed or learned bilinear kernels, the indices of max pooling, or a plain resize.
+        upsample: Fixed or learned bilinear kernels, the indices of max pooling, or a plain resize. Networks with the
+            last two have no model.onnx.
         padding: The minimum, or 100 pixels as in the published networks.
         dilate: Keep the backbone's maps at this stride; later layers are dilated.
         decoder: "paper" sums the scores of all strides; "refined" sums features, and refines each sum by a 3 x 3

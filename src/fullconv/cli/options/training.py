@@ -102,7 +102,7 @@ Upsampling = Annotated[
     typer.Option(
         metavar=join_words(UpsampleMode),
         help="Upsampling of the scores: with fixed or learned bilinear kernels, by the indices of max pooling "
-        "(unpool), or by a plain resize.",
+        "(unpool), or by a plain resize. Networks with unpool or resize have no model.onnx.",
         rich_help_panel=NETWORK,
     ),
 ]
