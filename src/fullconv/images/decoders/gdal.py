@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
@@ -24,6 +25,7 @@ from fullconv.faults import Fault
 from fullconv.forks import native_call
 from fullconv.images.decoders.base import BLOCK, GeoTags, select_bands
 from fullconv.images.decoders.open_pillow import decoding_errors, without_warnings
+from fullconv.images.decoders.tiff_tags import check_tiles
 from fullconv.images.decoders.values import PixelDecoder
 from fullconv.images.input_format import RGB, InputFormat
 
@@ -182,6 +184,7 @@ def write_geotiff(
                 with native_call():
                     target.write(stacked, window=Window(0, top, size[1], len(band)))
                 top += len(band)
+    check_tiles(path)  # GDAL writes the last tiles when it closes the file, and rasterio reports no error of that
 
 
 def write_cog(source: Path, target: Path) -> None:
@@ -192,6 +195,7 @@ def write_cog(source: Path, target: Path) -> None:
     options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": BLOCK, "OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": "IF_SAFER"}
     with _writing(), native_call(), without_warnings():
         copy_raster(source, target, driver="COG", **options)
+    check_tiles(target)
 
 
 def move_geo(geo: GeoTags | None, top: int, left: int) -> GeoTags | None:
@@ -214,6 +218,6 @@ def _writing() -> Iterator[None]:
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"):
         try:
             yield
-        except RasterioError as error:
+        except (RasterioError, CPLE_BaseError) as error:
             reason = error.__cause__ or error.__context__ or error  # rasterio's own says only that the write failed
             raise OSError(" ".join(str(reason).split())) from error
