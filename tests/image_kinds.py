@@ -183,6 +183,7 @@ MORE_TIFFS: dict[str, Kind] = {
     "pages that are channels": of_tifffile(pages(5), photometric="minisblack", metadata={"axes": "CYX"}),
     "pages that may be anything": of_tifffile(pages(5), photometric="minisblack", metadata=None),
     "white at 0": of_tifffile(lambda: smooth(1)[..., 0], photometric="miniswhite"),
+    "white at 0, 16 bits": of_tifffile(lambda: picture(*SIZE, 1, "uint16")[..., 0], photometric="miniswhite"),
     "1 bit": from_pillow("1"),
     "4 bits": lambda path: geotiff(path, smooth(1) // 16, nbits=4),
     "32 bits": lambda path: geotiff(path, picture(*SIZE, 1, "int32") // 65536),

@@ -202,6 +202,7 @@ CLI_ERRORS = [
     (["predict", "MODEL", "DATA", "--patchwise", "--backend", "torch"], 2, "not-with-patchwise", "--backend"),
     (["predict", "MODEL", "DATA", "--halo", "8"], 2, "needs-tile", "--halo"),
     (["predict", "MODEL", "DATA", "--verify"], 2, "needs-tile", "--verify"),
+    (["predict", "MODEL", "DATA", "--verify", "--tile", "64", "--blocks", "1/2"], 2, "not-with-blocks", "--verify"),
     (["predict", "street", "DATA", "--patchwise"], 2, "patchwise-of-onnx", "street.onnx"),
     (["import", "nowhere.pth", "--out", "a.pth"], 2, "not-safetensors", "a.pth"),
     (["export", "MODEL", "--out", "a.pth"], 2, "not-onnx", "a.pth"),
@@ -325,7 +326,9 @@ def test_predict_labels_the_good_images_and_lists_the_failed_ones(
         call("predict", model, tmp_path / "*.png", "--out", out)
 
 
-def test_verify_fails_if_a_smaller_halo_changes_labels(tmp_path: Path) -> None:
+def test_verify_fails_if_a_smaller_halo_changes_labels_or_an_image_cannot_be_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     net = build(NetSpec("digits", DIGIT_LABELS.num_classes, 32))
     nn.init.normal_(net.score_fr.weight)
@@ -335,6 +338,16 @@ def test_verify_fails_if_a_smaller_halo_changes_labels(tmp_path: Path) -> None:
     call(*command)
     with refuses("tiles-differ", "1 of 1 images"):
         call(*command, "--halo", 8)
+    (tmp_path / "cut.png").write_text("no image")
+    with refuses("images-failed", "cut.png", "labels from tiles differ"):
+        call(*command, tmp_path / "cut.png", "--halo", 8)
+
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("fullconv.runtime.verify.verify_tiles", fail)
+    with refuses("tiles-not-verified", "a.png"):
+        call(*command)
 
 
 def test_a_data_set_without_a_repairable_fault_is_not_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fullconv.errors import MissingExtra
 from fullconv.images import open_image, read_image, read_label_map
 from fullconv.images.decoders.base import RowCache
 from fullconv.images.png import write_png
 from fullconv.predict.large import large_targets, predict_large
 from fullconv.predict.outputs import DEFAULT_SAVES
 from fullconv.predict.predict_files import PredictOptions, predict_files
+from fullconv.predict.resumable import read_progress
 from fullconv.runtime.tiles import TiledRunner
 from geotiffs import LABELS, TRANSFORM, Shifted, geotiff, hide, picture
 from refusals import matches, refuses
@@ -248,6 +250,7 @@ def test_a_damaged_large_image_raises_an_error_of_one_sentence(tmp_path: Path, r
         predict_large(TiledRunner(Shifted(), 64), path, {"labels": tmp_path / "b.tif"})
     assert "\n" not in refusal.message
     assert not (tmp_path / "b.tif").exists()
+    assert read_progress(tmp_path / "b.tif")  # the next reading may succeed, as after an error of a network disk
 
 
 def test_result_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
@@ -280,3 +283,18 @@ def test_predict_files_predicts_only_large_images_in_windows(tmp_path: Path) -> 
     ((_, message),) = predict_files(Shifted(), paths[:1], tmp_path / "out", options).failed
     assert matches("too-large-for-results", message)
     assert "polygons" in message
+
+
+def test_a_georeference_that_cannot_be_read_is_an_error_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, runner = geotiff(tmp_path / "a.tif", picture(70, 90)), Shifted()
+
+    def fail(path: Path) -> None:
+        raise MissingExtra("rasterio", "geo", path)
+
+    monkeypatch.setattr("fullconv.predict.predict_files.read_georeference", fail)
+    options = PredictOptions(["labels", "areas"], max_in_memory_pixels=1000)
+    ((_, message),) = predict_files(runner, [path], tmp_path / "out", options).failed
+    assert matches("missing-extra", message)
+    assert runner.calls == 0

@@ -185,6 +185,8 @@ COLORS = LabelSet(("a", "b", "c"), ((0, 0, 0), (200, 30, 30), (40, 60, 90)))
 MASKS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "palette": (".png", lambda path: write_label_map(path, ids(), COLORS)),
     "grey": (".png", lambda path: Image.fromarray(ids()).save(path)),
+    "grey with a clear entry": (".png", lambda path: Image.fromarray(ids()).save(path, transparency=0)),
+    "palette with a clear entry": (".png", lambda path: of_palette().save(path, transparency=0)),
     "1 bit": (".png", lambda path: Image.fromarray(ids(top=2) > 0).save(path)),
     "palette of 4 bits": (".png", lambda path: of_palette().save(path, bits=4)),
     "16 bits": (".png", lambda path: Image.fromarray(ids("uint16")).save(path)),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -300,3 +302,20 @@ def test_inputs_on_different_drives_are_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("os.path.commonpath", refuse)
     with refuses("inputs-on-different-drives"):
         output_names([Path("a.png"), Path("b.png")])
+
+
+def test_a_folder_that_cannot_be_read_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths, original = make(tmp_path, "a.png", "closed/b.png", "open/c.png"), Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return iter([*original(path)])
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert expand_inputs([str(tmp_path)]) == [paths[0], paths[2]]
+    assert f"{tmp_path / 'closed'}: left out, because this folder cannot be read (Permission denied)" in caplog.text
+    with refuses("no-input"):
+        expand_inputs([str(tmp_path / "closed")])

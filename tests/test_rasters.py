@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fullconv.arrays import Mask, UInt8
-from fullconv.images import open_image, read_image
+from fullconv.images import InputFormat, open_image, read_image
 from fullconv.images.decoders.base import RowCache
 from geotiffs import geotiff, picture
 from refusals import refuses
@@ -45,6 +45,20 @@ def test_windows_of_rare_kinds_of_tiff_equal_the_whole_image(tmp_path: Path, rea
     with open_image(path) as raster:
         assert raster.size == whole.shape[:2]
         np.testing.assert_array_equal(raster.read(range(5, 30), range(3, 33))[0], whole[5:30, 3:33])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize(
+    "images", [InputFormat(3), InputFormat(1), InputFormat(3, (0, 2000)), InputFormat(1, (0, 2000))]
+)
+def test_white_at_0_is_white_with_any_number_of_channels_and_range(
+    tmp_path: Path, reader: str, dtype: str, images: InputFormat
+) -> None:
+    grey = picture(20, 33, 1, dtype)[..., 0]
+    tifffile.imwrite(tmp_path / "white.tif", grey, photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "black.tif", grey, photometric="minisblack")
+    white, black = (read_image(tmp_path / f"{name}.tif", images).pixels for name in ("white", "black"))
+    np.testing.assert_array_equal(white, 255 - black)
 
 
 def test_16_bit_colours_are_read_by_their_high_byte_and_a_note_names_unread_bands(tmp_path: Path, reader: str) -> None:

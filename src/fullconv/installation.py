@@ -1,4 +1,4 @@
-"""This installation of fullconv: the pip command that adds an extra, and the files of the package."""
+"""This installation of fullconv: the pip command that adds an extra, the files of the package, and the module path."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import shlex
+import sys
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import as_file
@@ -15,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-__all__ = ["pip_command", "real_path"]
+__all__ = ["module_path", "pip_command", "real_path"]
 
 
 def pip_command(extra: str) -> str:
@@ -33,6 +34,14 @@ def pip_command(extra: str) -> str:
         option = "-e " if origin["dir_info"].get("editable") else ""
         return f"pip install {option}{_quote(f'{name}[{extra}]')}"
     return f"pip install {_quote(f'fullconv[{extra}] @ {_direct_reference(origin)}')}"
+
+
+def module_path() -> str:
+    """Return the `PYTHONPATH` with which another Python process finds the modules of this one.
+
+    That process gets `-P`: otherwise it would import the Python files of the current folder, such as a `random.py`.
+    """
+    return os.pathsep.join(path or os.getcwd() for path in sys.path)
 
 
 def _origin() -> dict[str, Any] | None:

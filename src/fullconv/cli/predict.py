@@ -57,7 +57,8 @@ def predict(
         int | None,
         typer.Option(
             metavar="PIXELS",
-            help="A smaller halo than the exact one: faster, but some labels differ; prints how many.",
+            help="A smaller halo than the exact one: faster, but some labels differ; prints how many, but not with "
+            "--blocks or --engine ray.",
             show_default="exact",
             rich_help_panel="Large images",
         ),
@@ -213,6 +214,9 @@ def _check_combination(
         )
     if tile is None and (halo is not None or verify):
         raise UsageError("--halo and --verify need --tile; add --tile PIXELS, or leave them out", code="needs-tile")
+    if blocks is not None and verify:
+        message = "--verify cannot be used with --blocks; leave one of them out"
+        raise UsageError(message, code="not-with-blocks")
     if engine == "ray" and (patchwise or verify or blocks is not None):
         message = "--patchwise, --verify and --blocks cannot be used with --engine ray; leave them out"
         raise UsageError(message, code="not-with-ray")
@@ -223,7 +227,7 @@ def _predict(
 ) -> None:
     """Label the images with a progress bar, then verify the tiles.
 
-    Raises FullconvError that lists the images that failed, if there are any.
+    Raises FullconvError that lists the images that failed, and those whose tiles differ, if there are any.
     """
     from fullconv.predict.predict_files import PredictOptions, predict_files
     from fullconv.runtime.runner import RangedRunner
@@ -241,9 +245,7 @@ def _predict(
     print_count(report, out)
     if report.done:
         show_colors(runner.info.labels)
-    if verify is not None:
-        report_verification(verify, report.done)
-    raise_failed(report)
+    raise_failed(report, None if verify is None else report_verification(verify, report.done))
 
 
 def _load(

@@ -221,11 +221,13 @@ def _write(
         label_tiles(tiled.runner, reader, tiles, part, on_tile)
         counts = part.counts()
         write_bands(target, part.size, part.bands(BAND), tiled.info.labels, move_geo(reader.geo, top, left))
-        if (image.stat().st_mtime_ns, *fingerprint(image)) != (plan.modified, *plan.job["image"][:2]):
-            target.unlink(missing_ok=True)
-            message = f"{image}: was changed while it was labelled; run share {plan.share} again"
-            raise DataError(message, code="image-changed")
-        values = {"counts": counts, "bytes": target.stat().st_size, "sha256": hash_file(target)}
-        Record(**{**plan.__dict__, **values, "seconds": round(time.monotonic() - started, 3)}).write(target.parent)
+        changed = (image.stat().st_mtime_ns, *fingerprint(image)) != (plan.modified, *plan.job["image"][:2])
+        if not changed:
+            values = {"counts": counts, "bytes": target.stat().st_size, "sha256": hash_file(target)}
+            Record(**{**plan.__dict__, **values, "seconds": round(time.monotonic() - started, 3)}).write(target.parent)
     part.remove()
+    if changed:
+        target.unlink(missing_ok=True)
+        message = f"{image}: was changed while it was labelled; run share {plan.share} again"
+        raise DataError(message, code="image-changed")
     return resumed

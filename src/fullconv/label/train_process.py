@@ -22,6 +22,7 @@ import yaml
 from fullconv.errors import FullconvError, MissingExtra, describe_failure
 from fullconv.extras import need_torch
 from fullconv.files import read_file
+from fullconv.installation import module_path
 from fullconv.visible import make_visible
 
 __all__ = ["TrainProcess", "Training", "training_help"]
@@ -79,7 +80,7 @@ class TrainProcess:
         runs: Path,
         on_change: Callable[[Training], None],
         on_model: Callable[[Path], None],
-        command: tuple[str, ...] = (sys.executable, "-m", "fullconv", "train"),
+        command: tuple[str, ...] = (sys.executable, "-P", "-m", "fullconv", "train"),
     ) -> None:
         self._data, self._runs, self._command = data, runs, command
         self._on_change, self._on_model = on_change, on_model
@@ -110,7 +111,7 @@ class TrainProcess:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": module_path()},
                 **_OWN_SESSION,
             )
             self._cancelled = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -18,6 +19,8 @@ from fullconv.predict.result import file_identity
 
 __all__ = ["expand_inputs", "is_url", "output_names", "refuse_url"]
 
+log = logging.getLogger(__name__)
+
 
 def expand_inputs(arguments: Sequence[str], out: Path | None = None) -> list[Path]:
     """Return the files that the arguments name, each once, in the order of the arguments.
@@ -25,8 +28,8 @@ def expand_inputs(arguments: Sequence[str], out: Path | None = None) -> list[Pat
     An argument is a file (of any suffix), a folder (its images at any depth, sorted), a glob, in which `**` matches
     folders at any depth, or `-` for a list of arguments on the standard input. Folders and globs skip hidden files and
     those of systems and programs (`is_litter`), as data sets do. The search of a folder skips `out`, so that the
-    results of one run are not the inputs of the next. Linked folders are followed once. A video must be named, or match
-    a glob with its suffix.
+    results of one run are not the inputs of the next. Folders inside of it that cannot be read are left out, with a
+    warning. Linked folders are followed once. A video must be named, or match a glob with its suffix.
 
     A list has one path a line, or NUL characters between the paths (`find -print0`). Missing files of a list are
     returned too: the caller reports them, and one missing file does not stop the others.
@@ -129,15 +132,21 @@ def _find_images(folder: Path, out: Path | None) -> Iterator[Path]:
     pending = [folder]
     while pending:
         path = pending.pop()
-        if not path.is_dir():
+        if not os.path.isdir(path):
             yield path
             continue
         real = os.path.realpath(path)
         if real in entered:
             continue
         entered.add(real)
-        children = [child for child in path.iterdir() if not is_litter(child.name)]
-        images = [child for child in children if child.suffix.lower() in BAND_SUFFIXES or child.is_dir()]
+        try:
+            children = [child for child in path.iterdir() if not is_litter(child.name)]
+        except OSError as error:
+            if path == folder:
+                raise
+            log.warning("%s: left out, because this folder cannot be read (%s)", path, error.strerror or error)
+            continue
+        images = [child for child in children if child.suffix.lower() in BAND_SUFFIXES or os.path.isdir(child)]
         pending.extend(sorted(images, reverse=True))
 
 
@@ -155,5 +164,5 @@ def _expand_glob(pattern: Path) -> Iterator[Path]:
     suffixes = BAND_SUFFIXES | ({pattern.suffix.lower()} & VIDEO_SUFFIXES)
     for path in matches:
         hidden = any(map(is_litter, path.relative_to(base).parts))
-        if path.suffix.lower() in suffixes and not path.is_dir() and (hidden_too or not hidden):
+        if path.suffix.lower() in suffixes and not os.path.isdir(path) and (hidden_too or not hidden):
             yield path

@@ -99,9 +99,9 @@ def predict_large(
     """Label an image in windows, and write "labels" and "overlay" of `targets`, as TIFF or PNG by their suffixes.
 
     The tiles are those of `runner` if it is a `TiledRunner`, otherwise those of `default_tile`. `on_tile(done, all)` is
-    called after each tile. After an interruption, the next call resumes: hidden files next to `resume_at`, by default
-    the first target, store the labels of the complete tiles. They are used if image, model, classes, tile and halo are
-    the same. For a damaged image these files are deleted.
+    called after each tile. After an interruption or an error, the next call resumes: hidden files next to `resume_at`,
+    by default the first target, store the labels of the complete tiles. They are used if image, model, classes, tile
+    and halo are the same.
 
     Raises DataError for an image that cannot be read, UsageError for a network with global context without a halo,
     MissingExtra for a result that needs rasterio or tifffile, and FullconvError for a file that cannot be written or

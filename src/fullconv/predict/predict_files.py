@@ -181,12 +181,15 @@ class FilePredictor:
     def prepare_large(self, path: Path, name: Path) -> dict[str, Path]:
         """Return the files of a large image's results by kind, "labels" included; the notes on it are made.
 
-        Raises DataError if it gets no result, and UsageError if one would overwrite an input.
+        Raises DataError if it gets no result, UsageError if one would overwrite an input, and the errors of
+        `read_georeference` if its areas are wanted.
         """
         wanted = result_paths(self.out, name, {"labels", *self._large_kinds(path)})
         targets = large_targets(path, wanted, self.runner)
         _refuse_inputs(targets.values(), self.inputs, str(path))
         self._warn_of_range(path)
+        if "areas" in self.options.kinds_of_large:
+            read_georeference(path)  # its errors appear before hours of work
         return targets
 
     def _predict(self, picture: Picture, name: Path, source: Path | None, image: str) -> None:

@@ -13,7 +13,6 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from fullconv.arrays import UInt8
-from fullconv.errors import DataError
 from fullconv.files import NEW_FILE, open_regular
 from fullconv.images.banded_writer import BAND
 from fullconv.runtime.tiles import Tile
@@ -71,11 +70,9 @@ class ResumableLabelMap:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Close both files, and remove them if the image is damaged."""
+        """Close both files. They remain after an error, because the next reading of the image may succeed."""
         self._labels.close()
         self._lines.close()
-        if isinstance(error, DataError):
-            self.remove()
 
     def write(self, tile: Tile, labels: UInt8) -> None:
         """Store the h x w uint8 labels of the pixels that the next tile contributes."""

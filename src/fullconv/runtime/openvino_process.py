@@ -13,6 +13,7 @@ from typing import cast
 from fullconv.arrays import Float32, UInt8
 from fullconv.choices import Precision
 from fullconv.errors import ModelError
+from fullconv.installation import module_path
 from fullconv.runtime.metadata import ModelMetadata
 
 __all__ = ["OpenVinoProcess"]
@@ -25,8 +26,8 @@ class OpenVinoProcess:
 
     def __init__(self, path: Path, threads: int | None, precision: Precision | None) -> None:
         """Start the process, with this one's modules."""
-        command = [sys.executable, "-m", SERVER]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-P", "-m", SERVER]
+        environment = {**os.environ, "PYTHONPATH": module_path()}
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         self._lock = threading.Lock()
         self.metadata = cast(ModelMetadata, self._call((path, threads, precision)))
@@ -41,9 +42,16 @@ class OpenVinoProcess:
         assert receiver is not None
         try:
             with self._lock:
-                pickle.dump(message, sender, pickle.HIGHEST_PROTOCOL)
-                sender.flush()
-                reply: object = pickle.load(receiver)
+                if receiver.closed:
+                    raise EOFError
+                try:
+                    pickle.dump(message, sender, pickle.HIGHEST_PROTOCOL)
+                    sender.flush()
+                    reply: object = pickle.load(receiver)
+                except BaseException:  # such as an interrupt: the next call would read the reply to this one
+                    receiver.close()
+                    self._process.kill()
+                    raise
         except (OSError, EOFError) as error:
             raise ModelError("the process that runs OpenVINO ended", code="network-failed") from error
         if isinstance(reply, Exception):

@@ -37,9 +37,12 @@ def show_colors(labels: LabelSet) -> None:
     console.print(line)
 
 
-def raise_failed(report: PredictReport) -> None:
-    """Raise FullconvError that lists the images that failed, if there are any."""
+def raise_failed(report: PredictReport, problem: FullconvError | None = None) -> None:
+    """Raise FullconvError that lists the images that failed, if there are any, and then a further problem."""
     if report.failed:
         total = len(report.done) + len(report.failed)
         lines = "".join(f"\n  - {message}" for _, message in report.failed)
-        raise FullconvError(f"{len(report.failed)} of {total} images failed:{lines}", code="images-failed")
+        further = "" if problem is None else f"\n{problem}"
+        raise FullconvError(f"{len(report.failed)} of {total} images failed:{lines}{further}", code="images-failed")
+    if problem is not None:
+        raise problem

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fullconv.cli.console import print_table, say
-from fullconv.errors import FullconvError
+from fullconv.errors import FullconvError, Interrupted, describe_failure
 
 if TYPE_CHECKING:
     from fullconv.runtime.tiles import TiledRunner
 
 __all__ = ["report_halo", "report_verification"]
+
+log = logging.getLogger(__name__)
 
 
 def report_halo(tiled: TiledRunner, paths: list[Path]) -> None:
@@ -45,26 +48,49 @@ def report_halo(tiled: TiledRunner, paths: list[Path]) -> None:
             return
 
 
-def report_verification(tiled: TiledRunner, paths: Iterable[Path]) -> None:
+def report_verification(tiled: TiledRunner, paths: Iterable[Path]) -> FullconvError | None:
     """Print how much tiles differ from the whole image, for each input that is not a video.
 
-    Raises FullconvError if labels differ by more than ties.
+    Returns an error if labels differ by more than ties, or an image cannot be predicted as a whole.
     """
     from fullconv.images import open_image
     from fullconv.images.video import is_video
     from fullconv.runtime.verify import TIE, verify_tiles
 
     rows = [["image", "pixels", "tiles", "differing labels", "ties", "logit difference", "logit range", "margin"]]
-    differing, images, files = [], [path for path in paths if not is_video(path)], tiled.info.input
+    differing, failed, images = [], [], [path for path in paths if not is_video(path)]
     for path in images:
-        with open_image(path, files) as reader:
-            height, width = reader.size
-            result = verify_tiles(tiled, reader.read(range(height), range(width))[0])
+        try:
+            with open_image(path, tiled.info.input) as reader:
+                height, width = reader.size
+                result = verify_tiles(tiled, reader.read(range(height), range(width))[0])
+        except Interrupted:
+            raise
+        except Exception as error:  # one image never stops the others
+            log.debug("%s", path, exc_info=True)
+            failed.append(describe_failure(path, error))
+            continue
         counts = [f"{count:,}" for count in (result.pixels, result.tiles, result.differing, result.ties)]
         sizes = [f"{size:.3g}" for size in (result.largest, result.logit_range, result.margin)]
         rows.append([str(path), *counts, *sizes])
         if not result.holds:
             differing.append(path)
+    if rows[1:]:
+        _print_verification(rows)
+    failures = f"{len(failed)} of {len(images)} images cannot be verified:" + "".join(f"\n  - {one}" for one in failed)
+    if differing:
+        message = (
+            f"labels from tiles differ from those of the whole image on {len(differing)} of {len(images)} images, "
+            f"not only at ties (two logits within {TIE:g} of their range)"
+        )
+        return FullconvError(f"{message}\n{failures}" if failed else message, code="tiles-differ")
+    return FullconvError(failures, code="tiles-not-verified") if failed else None
+
+
+def _print_verification(rows: list[list[str]]) -> None:
+    """Print the table with its header, and what it shows."""
+    from fullconv.runtime.verify import TIE
+
     print_table(rows)
     if all(count == "0" for row in rows[1:] for count in row[3:5]):
         say("the labels from tiles are identical to those of the whole image")
@@ -74,9 +100,3 @@ def report_verification(tiled: TiledRunner, paths: Iterable[Path]) -> None:
         "decides; logit difference and margin are the largest difference to the whole image, and between the two "
         "logits of a differing label"
     )
-    if differing:
-        raise FullconvError(
-            f"labels from tiles differ from those of the whole image on {len(differing)} of {len(images)} images, "
-            f"not only at ties (two logits within {TIE:g} of their range)",
-            code="tiles-differ",
-        )

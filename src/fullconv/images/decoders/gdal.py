@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
@@ -24,6 +25,7 @@ from fullconv.faults import Fault
 from fullconv.forks import native_call
 from fullconv.images.decoders.base import BLOCK, GeoTags, select_bands
 from fullconv.images.decoders.open_pillow import decoding_errors, without_warnings
+from fullconv.images.decoders.tiff_tags import check_tiles
 from fullconv.images.decoders.values import PixelDecoder
 from fullconv.images.input_format import RGB, InputFormat
 
@@ -43,17 +45,21 @@ class GdalReader:
         self.block_bytes = height * width * np.dtype(source.dtypes[0]).itemsize * count
         self._source, self._path = source, path
         colored = source.colorinterp  # read once: after GDAL has logged odd tags, rasterio raises them here
-        palette = colored[0] == ColorInterp.palette
+        structure = source.tags(1, ns="IMAGE_STRUCTURE") | source.tags(ns="IMAGE_STRUCTURE")
+        inverted = structure.get("MINISWHITE") == "YES"
+        palette = colored[0] == ColorInterp.palette and not inverted  # GDAL makes a palette for grey with white at 0
         read, self.note = select_bands(path, 3 if palette else count, ColorInterp.alpha in colored, input)
         self._bands = [1] if palette else list(range(1, read + 1))
         if ColorInterp.cyan in colored:
             raise DataError.of(Fault("unsupported-format", path, "has CMYK colours", "convert it to RGB"))
         flags = source.mask_flag_enums[0]
         self.geo = _geo_tags(source)
-        self.nodata: float | None = source.nodata
+        is_tiff = source.driver == "GTiff"
+        self.nodata: float | None = source.nodata if is_tiff else None  # that of a PNG is a transparent colour
         says_alpha = MaskFlags.alpha in flags and input.channels == count  # alpha is then a channel like the others
-        self.masked = source.driver == "GTiff" and flags != [MaskFlags.all_valid] and not says_alpha
-        self._decoder = _decoder(source, path, input, palette)
+        self.masked = is_tiff and flags != [MaskFlags.all_valid] and not says_alpha
+        colors = _read_palette(source) if palette else None
+        self._decoder = PixelDecoder(path, input, colors, int(structure.get("NBITS", 8)), inverted)
 
     @property
     def bits(self) -> int:
@@ -115,15 +121,11 @@ def _geo_tags(source: Any) -> GeoTags | None:
     return GeoTags(source.crs, source.transform) if located else None
 
 
-def _decoder(source: Any, path: Path, input: InputFormat, colored: bool) -> PixelDecoder:
-    structure = source.tags(1, ns="IMAGE_STRUCTURE") | source.tags(ns="IMAGE_STRUCTURE")
-    palette = None
-    if colored:
-        palette = np.zeros((2 ** (8 * np.dtype(source.dtypes[0]).itemsize), 3), np.uint8)
-        for index, color in source.colormap(1).items():
-            palette[index] = color[:3]
-    inverted = structure.get("MINISWHITE") == "YES"
-    return PixelDecoder(path, input, palette, int(structure.get("NBITS", 8)), inverted)
+def _read_palette(source: Any) -> UInt8:
+    palette = np.zeros((2 ** (8 * np.dtype(source.dtypes[0]).itemsize), 3), np.uint8)
+    for index, color in source.colormap(1).items():
+        palette[index] = color[:3]
+    return palette
 
 
 @contextmanager
@@ -182,6 +184,7 @@ def write_geotiff(
                 with native_call():
                     target.write(stacked, window=Window(0, top, size[1], len(band)))
                 top += len(band)
+    check_tiles(path)  # GDAL writes the last tiles when it closes the file, and rasterio reports no error of that
 
 
 def write_cog(source: Path, target: Path) -> None:
@@ -192,6 +195,7 @@ def write_cog(source: Path, target: Path) -> None:
     options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": BLOCK, "OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": "IF_SAFER"}
     with _writing(), native_call(), without_warnings():
         copy_raster(source, target, driver="COG", **options)
+    check_tiles(target)
 
 
 def move_geo(geo: GeoTags | None, top: int, left: int) -> GeoTags | None:
@@ -214,6 +218,6 @@ def _writing() -> Iterator[None]:
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_PAM_ENABLED="NO"):
         try:
             yield
-        except RasterioError as error:
+        except (RasterioError, CPLE_BaseError) as error:
             reason = error.__cause__ or error.__context__ or error  # rasterio's own says only that the write failed
             raise OSError(" ".join(str(reason).split())) from error

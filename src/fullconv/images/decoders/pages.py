@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError
 from fullconv.faults import Fault
 from fullconv.images.decoders.base import PageReader, select_bands
-from fullconv.images.decoders.open_pillow import damage_error, open_with_pillow, without_warnings
-from fullconv.images.decoders.tiff_tags import is_tiff
+from fullconv.images.decoders.open_pillow import open_with_pillow
+from fullconv.images.decoders.tiff_tags import is_tiff, read_directories
 from fullconv.images.decoders.values import PixelDecoder
 from fullconv.images.input_format import InputFormat
 
@@ -80,7 +80,7 @@ def find_channel_pages(path: Path, tags: ImageFileDirectory_v2) -> tuple[int, ..
         axes = replace(axes, channels=axes.channels // samples)
     if axes is None or axes.planes == 1:
         return ()
-    directories = [*_read_directories(path)]
+    directories = [*read_directories(path)]
     if len(directories) == 1 and not _holds_hidden_pages(path, tags, axes.planes):
         return ()  # one plane of a set of files, whose metadata describe all of them
     if axes.depth > 1 or axes.time > 1:
@@ -122,7 +122,7 @@ def count_tiff_pages(path: Path) -> int:
     """Return `count_pages` of a TIFF."""
     sizes = []
     try:
-        for tags in _read_directories(path):
+        for tags in read_directories(path):
             if not int(tags.get(SUBFILE, 0)) & (PREVIEW | TRANSPARENCY):
                 sizes.append((int(tags[IMAGEWIDTH]), int(tags[IMAGELENGTH])))
     except (DataError, KeyError, TypeError, ValueError):  # damage after the first page, which can be read
@@ -213,24 +213,6 @@ def _read_tifffile(description: str) -> _Axes | None:
 
 def _whole(text: str | None, default: int = 1) -> int:
     return int(text) if text is not None and text.isdecimal() else default
-
-
-def _read_directories(path: Path) -> Iterator[ImageFileDirectory_v2]:
-    """Yield the tags of each page."""
-    try:
-        with path.open("rb") as file, without_warnings():
-            start = file.read(8)
-            start += file.read(8) if b"+" in start[:4] else b""
-            offset, visited = ImageFileDirectory_v2(start).next, set[int]()
-            while offset and offset not in visited:
-                visited.add(offset)
-                directory = ImageFileDirectory_v2(start)
-                file.seek(offset)
-                directory.load(file)
-                yield directory
-                offset = directory.next
-    except Exception as error:  # damaged tags raise almost any type
-        raise damage_error(path, error) from error
 
 
 def _holds_hidden_pages(path: Path, tags: ImageFileDirectory_v2, planes: int) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from fullconv.arrays import Mask, UInt8
 from fullconv.errors import DataError, MissingExtra
@@ -80,7 +81,8 @@ def _check_tiff(path: Path, header: ImageHeader, input: InputFormat) -> None:
 def _rgb(image: Image.Image, path: StrPath) -> UInt8:
     upright = load_upright(image)
     if upright.mode == "F" or upright.mode.startswith("I"):
-        return np.repeat(scale_to_bytes(np.asarray(upright), path)[..., None], 3, axis=2)
+        grey = _make_0_black(scale_to_bytes(np.asarray(upright), path), image)
+        return np.repeat(grey[..., None], 3, axis=2)
     return np.array(upright.convert("RGB"))
 
 
@@ -92,7 +94,15 @@ def _bands(image: Image.Image, input: InputFormat, path: StrPath) -> UInt8:
     if input.value_range is not None and image.mode.startswith("RGB") and ";16" in str(getattr(image, "tile", [])[:1]):
         problem = "has colours of 16 bits, of which Pillow reads only 8"
         raise DataError.of(Fault("unsupported-format", Path(path), problem, "save it as TIFF to use a range"))
-    return to_bytes(fit_bands(read_stored(image), input.channels), input.value_range, path)
+    pixels = to_bytes(fit_bands(read_stored(image), input.channels), input.value_range, path)
+    return _make_0_black(pixels, image)
+
+
+def _make_0_black(pixels: UInt8, image: Image.Image) -> UInt8:
+    """Return pixels in which 0 is black. Pillow has inverted those of 8 bits."""
+    is_deep = image.mode == "F" or image.mode.startswith("I")
+    white_at_0 = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
+    return 255 - pixels if is_deep and white_at_0 else pixels
 
 
 def read_stored(image: Image.Image) -> npt.NDArray[Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import ExifTags
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
@@ -11,12 +13,24 @@ from PIL.TiffImagePlugin import (
     IMAGEWIDTH,
     PLANAR_CONFIGURATION,
     SAMPLESPERPIXEL,
+    TILEOFFSETS,
     ImageFileDirectory_v2,
 )
 
+from fullconv.errors import DataError
 from fullconv.images.decoders.open_pillow import damage_error, without_warnings
 
-__all__ = ["GEO_KEYS", "GEO_TAGS", "NODATA", "TIFF_STARTS", "is_tiff", "read_nodata", "tiff_tags"]
+__all__ = [
+    "GEO_KEYS",
+    "GEO_TAGS",
+    "NODATA",
+    "TIFF_STARTS",
+    "check_tiles",
+    "is_tiff",
+    "read_directories",
+    "read_nodata",
+    "tiff_tags",
+]
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF and of a BigTIFF."""
@@ -26,6 +40,9 @@ GEO_KEYS = 34735
 
 GEO_TAGS = (33550, 33922, 34264, GEO_KEYS, 34736, 34737)
 """The tags of a georeference: scale, tie points, transformation, and the keys of the CRS with their values."""
+
+TILE_BYTES = 325
+"""The tag of the numbers of bytes of a TIFF's tiles."""
 
 NODATA = 42113
 """GDAL's tag of the value of pixels without data, in ASCII."""
@@ -49,6 +66,35 @@ def tiff_tags(path: Path) -> ImageFileDirectory_v2:
     except Exception as error:  # damaged tags raise almost any type
         raise damage_error(path, error) from error
     return directory
+
+
+def read_directories(path: Path) -> Iterator[ImageFileDirectory_v2]:
+    """Yield the tags of each page. Raises DataError if they are damaged."""
+    try:
+        with path.open("rb") as file, without_warnings():
+            start = file.read(8)
+            start += file.read(8) if b"+" in start[:4] else b""
+            offset, visited = ImageFileDirectory_v2(start).next, set[int]()
+            while offset and offset not in visited:
+                visited.add(offset)
+                directory = ImageFileDirectory_v2(start)
+                file.seek(offset)
+                directory.load(file)
+                yield directory
+                offset = directory.next
+    except Exception as error:  # damaged tags raise almost any type
+        raise damage_error(path, error) from error
+
+
+def check_tiles(path: Path) -> None:
+    """Raise OSError unless a tiled TIFF holds every tile of every page."""
+    size = path.stat().st_size
+    try:
+        pages = [(np.ravel(tags[TILEOFFSETS]), np.ravel(tags[TILE_BYTES])) for tags in read_directories(path)]
+    except (DataError, KeyError):
+        pages = []
+    if not pages or not all(counts.all() and (offsets + counts).max() <= size for offsets, counts in pages):
+        raise OSError("only a part of the file was written")
 
 
 def _check_numbers(tags: ImageFileDirectory_v2) -> None:

@@ -63,6 +63,7 @@ class PixelDecoder:
         if empty is not None:
             stored = np.where(empty[..., None], _fill(stored, empty), stored)
         pixels = to_bytes(stored, value_range, self.path)
+        pixels = 255 - pixels if self.inverted else pixels
         return _blacken(pixels if pixels.shape[2] == channels else np.repeat(pixels, channels, axis=2), empty)
 
     def _rgb(self, stored: npt.NDArray[Any], empty: Mask | None) -> UInt8:

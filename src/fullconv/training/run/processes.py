@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from fullconv.cores import usable_cores
 from fullconv.errors import FullconvError, Interrupted
+from fullconv.installation import module_path
 from fullconv.training.progress import OnProgress
 from fullconv.watchdog import note_handled
 
@@ -94,8 +95,8 @@ class _Group:
         environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_find_free_port())}
         environment |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "NODE_RANK": "0"}
         environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // count)))
-        environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        command = [sys.executable, "-m", "fullconv.training.run.rank"]
+        environment["PYTHONPATH"] = module_path()
+        command = [sys.executable, "-P", "-m", "fullconv.training.run.rank"]
         for number in range(count):
             errors = tempfile.TemporaryFile() if number else None  # noqa: SIM115
             process = subprocess.Popen(
