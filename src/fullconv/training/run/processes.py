@@ -92,7 +92,7 @@ class _Group:
 
     def start(self, count: int, payload: bytes) -> None:
         """Start `count` processes that run the pickled `payload`."""
-        from torch.distributed import TCPStore  # not in every build of torch
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]  # not in every build of torch
 
         self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.store.port)}
