@@ -83,8 +83,7 @@ def test_chunks_that_state_more_bytes_than_the_file_has_take_no_memory(tmp_path:
     (tmp_path / "a.png").write_bytes(content)
     tracemalloc.start()
     try:
-        with refuses("truncated-file"):
-            read_label_map(tmp_path / "a.png")
+        assert np.array_equal(read_label_map(tmp_path / "a.png"), np.zeros((8, 8)))  # all its rows are there
         assert tracemalloc.get_traced_memory()[1] < 2**26
     finally:
         tracemalloc.stop()
