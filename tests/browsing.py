@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+from waiting import LIMIT
 
-__all__ = ["DARKNESS", "FAINT", "browser"]
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+__all__ = ["DARKNESS", "FAINT", "browser", "new_view"]
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,13 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         yield opened
         opened.close()
+
+
+def new_view(browser: Browser, width: int = 1440, scheme: Literal["light", "dark"] = "light") -> Page:
+    """Open a tab that waits as long as all tests do."""
+    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    view.set_default_timeout(1000 * LIMIT)
+    return view
 
 
 LUMINANCE = """

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
-from fullconv.cli.app import main
+from fullconv.cli.app import app, main
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
@@ -15,6 +16,11 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     with pytest.raises(SystemExit) as exit_:
         main()
     return int(exit_.value.code or 0)
+
+
+def call(*arguments: str | Path | int) -> None:
+    """Run a command without `main`, so that its errors are raised."""
+    get_command(app).main([str(argument) for argument in arguments], standalone_mode=False)
 
 
 def predict(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:

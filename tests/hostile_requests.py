@@ -14,6 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from waiting import LIMIT
+
 __all__ = ["GOOD", "Send", "encode", "make_request", "send"]
 
 Send = tuple[bytes, str]
@@ -156,7 +158,7 @@ def make_request(seed: int) -> Send:
     return MAKERS[seed % len(MAKERS)](rng)
 
 
-def send(host: str, port: int, request: Send, seconds: float = 60.0) -> bytes:
+def send(host: str, port: int, request: Send, seconds: float = LIMIT) -> bytes:
     """Send a request; return the answer, which is empty if the server or the client closed the connection."""
     data, end = request
     with socket.create_connection((host, port), timeout=seconds) as sock:

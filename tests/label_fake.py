@@ -25,6 +25,7 @@ from fullconv.label.store.drawing import cover_brush, cover_polygon
 from fullconv.web.app import make_app
 from fullconv.web.run import run
 from fullconv.web.static import mount_static
+from waiting import LIMIT
 
 __all__ = ["TOKEN", "Fake", "Picture", "draw_scene", "draw_scenes", "serving"]
 
@@ -169,9 +170,7 @@ class Fake:
         self.loop = asyncio.get_running_loop()
         for pattern, mood in tuple(self.mood.items()):
             if pattern in path:
-                if isinstance(mood, float):
-                    await asyncio.sleep(mood)
-                elif isinstance(mood, threading.Event):
+                if isinstance(mood, threading.Event):
                     while not mood.is_set():
                         await asyncio.sleep(0.02)
                 else:
@@ -343,7 +342,7 @@ def serving(app: FastAPI, port: int = 0) -> Iterator[str]:
     thread = threading.Thread(target=run, args=(app, "127.0.0.1", port, note, 1.0), daemon=True)
     thread.start()
     try:
-        assert ready.wait(120), "the server did not start"
+        assert ready.wait(LIMIT), "the server did not start"
         yield addresses[0]
     finally:
         app.state.stop()

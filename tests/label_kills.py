@@ -7,15 +7,16 @@ import json
 import signal
 import threading
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
 import numpy as np
 
+from children import Child
 from fullconv.arrays import UInt8
 from fullconv.data.layouts import find_dataset
 from fullconv.label.store.strokes import paint, parse_stroke
 from label_server import Page, label_process
+from waiting import LIMIT
 
 __all__ = ["kill_sessions"]
 
@@ -40,11 +41,11 @@ def kill_sessions(photos: Path, kills: int, seed: int) -> int:
                 assert (page.tile(id, "labels") == replay(data, id, (60, 80))).all()
             if number == kills:
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(60) == 0
+                assert process.wait(LIMIT) == 0
                 break
             before = {id: len(read_lines(data, id)) for id in ids.values()}
             answers = paint_until_killed(page, list(ids.values()), process, int(rng.integers(2**31)))
-            process.wait(120)
+            process.wait(LIMIT)
         written = [(id, line["op"], line["id"]) for id in ids.values() for line in read_lines(data, id)[before[id] :]]
         unanswered = list(written)
         for answer in answers:
@@ -79,7 +80,7 @@ def replay(data: Path, id: str, size: tuple[int, int]) -> UInt8:
     return keys
 
 
-def paint_until_killed(page: Page, ids: list[str], process: Popen[str], seed: int) -> list[Answer]:
+def paint_until_killed(page: Page, ids: list[str], process: Child, seed: int) -> list[Answer]:
     """Paint with two tabs; kill the server a moment after some answer, and return all answers."""
     answers: list[Answer] = []
     killing: list[bool] = []

@@ -5,9 +5,6 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from children import Child, child
 from fullconv.arrays import UInt8
 from fullconv.label.app import make_label_app, make_server
 from fullconv.label.live.learner import Learner
 from fullconv.label.server import Server
 from fullconv.label.store.session import open_session
+from waiting import LIMIT
 from web_server import Answer, Client, serving
 
 __all__ = ["TOKEN", "Page", "label_process", "label_server"]
@@ -81,31 +80,18 @@ def label_server(photos: Path, out: Path | None = None, names: Sequence[str] = (
 
 
 @contextmanager
-def label_process(photos: Path, *options: str, code: str = "") -> Iterator[tuple[Page, subprocess.Popen[str]]]:
+def label_process(photos: Path, *options: str, code: str = "") -> Iterator[tuple[Page, Child]]:
     """Run `fullconv label` as a process, which is killed at the end if it still runs."""
-    command = [sys.executable, "-c", code] if code else [sys.executable, "-m", "fullconv"]
-    process = subprocess.Popen(
-        [*command, "label", str(photos), "--no-browser", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        address, _, token = process.stdout.readline().strip().partition("/#token=")
+    command = ("-c", code) if code else ("-m", "fullconv")
+    with child(*command, "label", photos, "--no-browser", *options) as process:
+        address, _, token = process.read_line().partition("/#token=")
         assert token, process.poll()
         yield Page(Client(address, token)), process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
-        process.wait(30)
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 def read_events(client: Client, count: int) -> list[tuple[str, Any]]:
     """Return the first events of the stream."""
-    connection = http.client.HTTPConnection(client.host, client.port, timeout=30)
+    connection = http.client.HTTPConnection(client.host, client.port, timeout=LIMIT)
     connection.request("GET", "/api/events", headers={"Authorization": f"Bearer {client.token}"})
     response = connection.getresponse()
     assert response.getheader("content-type", "").startswith("text/event-stream")

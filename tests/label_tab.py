@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from label_fake import TOKEN, Fake, serving
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -37,7 +37,7 @@ class Server:
 
     def read(self, path: str) -> tuple[bytes, dict[str, str]]:
         request = urllib.request.Request(self.address + path, headers={"Authorization": f"Bearer {self.token}"})
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=LIMIT) as answer:
             headers = {name.lower(): value for name, value in answer.headers.items()}
             body = answer.read()
         return gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body, headers
@@ -173,7 +173,7 @@ class Tab:
 def opened(browser: Browser, server: Server, width: int = 1280, height: int = 800, **options: Any) -> Iterator[Tab]:
     """Give a tab in a context of its own; at the end its console must be empty."""
     context: BrowserContext = browser.new_context(viewport={"width": width, "height": height}, **options)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(1000 * LIMIT)
     tab = Tab(context.new_page(), server)
     try:
         yield tab

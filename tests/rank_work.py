@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,9 @@ def work(kind: str, on_progress: object) -> object:
         if on_progress is not None:
             on_progress(RANK)  # type: ignore[operator]
         return {"rank": RANK, "world": os.environ["WORLD_SIZE"]}
+    if kind == "port":
+        with socket.socket() as client:
+            return client.connect_ex((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])))
     if kind in ("signal", "full disk"):
         signal.signal(signal.SIGTERM, _fill if kind == "full disk" and RANK == 0 else _stop)
         if on_progress is not None:

@@ -15,14 +15,12 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from data_sets import faults_of, targets, warnings_of
 from fullconv.arrays import UInt8
 from fullconv.data.annotations.boxes import Boxes
 from fullconv.data.annotations.shapes import Rasterizer, fill_rings
-from fullconv.data.dataset import DataSet
-from fullconv.data.layouts import find_dataset, survey
+from fullconv.data.layouts import find_dataset
 from fullconv.data.statistics import read_training_data
-from fullconv.errors import DataError
-from fullconv.faults import Fault
 
 SIZE = (64, 96)
 SQUARE = [[10, 10], [40, 10], [40, 40], [10, 40]]
@@ -51,20 +49,6 @@ def write(path: Path, values: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values), encoding="utf-8")
     return path
-
-
-def targets(dataset: DataSet) -> dict[str, UInt8]:
-    return {sample.name: dataset.read(sample)[1] for samples in dataset.splits.values() for sample in samples}
-
-
-def warnings_of(root: Path) -> list[Fault]:
-    return [fault for fault in survey(root).faults if fault.severity == "warning"]
-
-
-def faults_of(root: Path) -> tuple[Fault, ...]:
-    with pytest.raises(DataError) as caught:
-        find_dataset(root)
-    return caught.value.faults
 
 
 # labelme

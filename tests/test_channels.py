@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import fullconv
-from fullconv.cli.app import main
+from command_line import run as run_command
 from fullconv.data.channels import measure_channels
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError, UsageError
@@ -95,13 +95,6 @@ def write_folder(
     return root
 
 
-def type_in(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    monkeypatch.setattr("sys.argv", ["fullconv", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    return int(exit_.value.code or 0)
-
-
 def reflectances(path: Path, image: Numbers) -> None:
     np.save(path, image.astype(np.float32) * 40)
 
@@ -133,19 +126,19 @@ def test_from_training_to_the_exported_file(tmp_path, monkeypatch, capsys, kind)
     data, run = write_folder(tmp_path / "data", channels, suffix, write, extra), tmp_path / "run"
     options = ["--epochs", "2", "--batch", "2", "--crop", "64", "--lr", "0.001", "--set", "ema=0"]
     shape = ["--model", "digits", "--weights", "none", "--stride", "8"]
-    assert type_in(monkeypatch, "train", data, *shape, *options, "--out", run) == 0, capsys.readouterr()
+    assert run_command(monkeypatch, "train", data, *shape, *options, "--out", run) == 0, capsys.readouterr()
     assert re.search(rf"channels +{channels}, mean 0\.", capsys.readouterr().err)
     spec = read_saved(run).spec
     assert (spec.channels, spec.value_range) == (channels, (0.0, 10200.0) if "range" in extra else None)
-    assert type_in(monkeypatch, "train", data, *shape, *options, "--out", run, "--resume") == 0, capsys.readouterr()
-    assert type_in(monkeypatch, "export", run) == 0, capsys.readouterr()
+    assert run_command(monkeypatch, "train", data, *shape, *options, "--out", run, "--resume") == 0, capsys.readouterr()
+    assert run_command(monkeypatch, "export", run) == 0, capsys.readouterr()
     for model in (run, run / "model.onnx"):
-        assert type_in(monkeypatch, "evaluate", model, data) == 0, capsys.readouterr()
+        assert run_command(monkeypatch, "evaluate", model, data) == 0, capsys.readouterr()
     images = data / "images" / "val"
     outs = {}
     for name, model in (("torch", run), ("onnx", run / "model.onnx")):
         outs[name] = tmp_path / name
-        assert type_in(monkeypatch, "predict", model, images, "--out", outs[name]) == 0, capsys.readouterr()
+        assert run_command(monkeypatch, "predict", model, images, "--out", outs[name]) == 0, capsys.readouterr()
     runner, exported = load_runner(run), load_runner(run / "model.onnx")
     images_of_model = InputFormat(channels, spec.value_range)
     assert runner.info.input == exported.info.input == images_of_model
@@ -514,7 +507,7 @@ def test_tiles_read_many_bands_in_windows(tmp_path, monkeypatch, five, suffix):
     np.save(path, image) if suffix == ".npy" else write_tiff(path, image, tiled=True, blockxsize=64, blockysize=64)
     save_net(tmp_path / "a.safetensors", five.net.state_dict(), Saved(five.net.spec, LABELS))
     arguments = ["predict", tmp_path / "a.safetensors", path, "--tile", "260", "--save", "labels", "--verify"]
-    assert type_in(monkeypatch, *arguments, "--out", tmp_path / "command") == 0
+    assert run_command(monkeypatch, *arguments, "--out", tmp_path / "command") == 0
     options = PredictOptions(["labels", "overlay"], max_in_memory_pixels=300 * 280 - 1)
     assert not predict_files(TiledRunner(five, 260), [path], tmp_path / "out", options).failed
     labels = read_label_map(tmp_path / "out" / "a.png")
@@ -532,7 +525,7 @@ def test_images_with_other_bands_than_the_models_are_reported(tmp_path, monkeypa
     for count in (4, 5, 6):
         np.save(tmp_path / "images" / f"{count}.npy", scene(1, count)[0])
     Image.fromarray(scene(1, 3)[0]).save(tmp_path / "images" / "3.png")
-    assert type_in(monkeypatch, "predict", tmp_path / "a.safetensors", tmp_path / "images", "--out", tmp_path) == 1
+    assert run_command(monkeypatch, "predict", tmp_path / "a.safetensors", tmp_path / "images", "--out", tmp_path) == 1
     errors = capsys.readouterr().err
     for name, count in (("3.png", 3), ("4.npy", 4), ("6.npy", 6)):
         assert f"{name}: has {count} bands, but the model takes images of 5 bands" in errors

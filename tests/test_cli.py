@@ -22,6 +22,8 @@ from torch import nn
 from typer.main import get_command
 
 import corpus
+from children import child
+from command_line import call
 from fullconv import __version__
 from fullconv.choices import PublishedNet, ScoredSplit, SplitOrAll, WrittenLayout
 from fullconv.cli.app import app, main
@@ -84,12 +86,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("run"), DIGIT_LABELS)
 
 
-def call(*arguments: str | Path | int) -> None:
-    """Run a command without `main`, so that its errors are raised."""
-    get_command(app).main([str(argument) for argument in arguments], standalone_mode=False)
-
-
-def child(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
 
@@ -103,7 +100,7 @@ def test_help_imports_no_heavy_package() -> None:
         "    except SystemExit as exit: assert not exit.code, command\n"
         "print('loaded:', *sorted({'torch', 'numpy', 'PIL', 'yaml', 'rich', 'sklearn'} & set(sys.modules)))"
     )
-    finished = child(code)
+    finished = run_python(code)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.splitlines()[-1] == "loaded:"
     assert all(f"Usage: fullconv {name} " in finished.stdout for name in COMMANDS)
@@ -484,17 +481,15 @@ def test_a_signal_ends_a_command_with_one_message(tmp_path: Path, number: signal
     code = (
         "import signal, time, fullconv.cli.app\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent in the background ignores it
-        "def wait(): print('waiting', flush=True); time.sleep(60)\n"
+        "def wait(): print('waiting', flush=True); time.sleep(600)\n"
         "fullconv.cli.train.need_torch = wait\n"
         "fullconv.cli.app.main()"
     )
-    command = [sys.executable, "-c", code, "train", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "waiting\n"
+    with child("-c", code, "train", tmp_path) as process:
+        assert process.read_line() == "waiting"
         time.sleep(0.2)
         process.send_signal(number)
-        _, err = process.communicate(timeout=300)
+        _, err = process.finish()
     assert process.returncode == 130
     assert err.strip() == f"fullconv: stopped by {number.name}; every file that was written is complete"
 
@@ -534,13 +529,11 @@ def test_an_early_interrupt_has_no_traceback(data: Path, delay: float) -> None:
         "signal.signal = first\n"
         "main()"
     )
-    command = [sys.executable, "-c", code, "evaluate", "street", str(data)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
+    with child("-c", code, "evaluate", "street", data) as process:
+        assert process.read_line() == "started"
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=300)
+        _, err = process.finish()
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "fault" not in err

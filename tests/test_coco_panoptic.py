@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fullconv.arrays import UInt8
+from data_sets import faults_of, targets
 from fullconv.data.annotations.rle import count_runs
-from fullconv.data.dataset import DataSet
 from fullconv.data.formats.coco_stuff import coco_stuff_labels
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError
-from fullconv.faults import Fault
 
 SIZE = (6, 8)
 IDS = {"void": 0, "roof": 3_226_956, "tree": 70_000, "crowd": 65_536 * 200 + 7}
@@ -65,16 +63,6 @@ def save(root: Path, contents: dict[str, dict[str, Any]]) -> None:
     for name, content in contents.items():
         (root / "annotations").mkdir(exist_ok=True)
         (root / "annotations" / name).write_text(json.dumps(content))
-
-
-def targets(dataset: DataSet) -> dict[str, UInt8]:
-    return {sample.name: dataset.read(sample)[1] for samples in dataset.splits.values() for sample in samples}
-
-
-def faults_of(root: Path) -> tuple[Fault, ...]:
-    with pytest.raises(DataError) as caught:
-        find_dataset(root)
-    return caught.value.faults
 
 
 @pytest.mark.parametrize("maps", ["annotations/panoptic_{}2017", "panoptic_{}2017", "panoptic/{}/maps"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 import traceback
@@ -20,8 +18,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.distributed import TCPStore
 
 import rank_work
+from children import child
 from fullconv.cli.values import parse_devices
 from fullconv.cores import is_main_process, is_started_by_others
 from fullconv.data.dataset import DataSet
@@ -40,7 +40,7 @@ from fullconv.training.run.processes import run_in_processes
 from fullconv.training.task import SegmentationTask
 from fullconv.training.train import train
 from refusals import refuses
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::Warning:lightning"),
@@ -81,9 +81,7 @@ def job(spec: NetSpec, **values: object) -> Job:
 
 def fork_ranks(count: int, work: Callable[[int], object]) -> list[int]:
     """Run `work(rank)` in forks that have the variables of torchrun; return their exit codes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # it holds its port
     children = []
     for rank in range(count):
         child = os.fork()
@@ -92,7 +90,8 @@ def fork_ranks(count: int, work: Callable[[int], object]) -> list[int]:
             try:
                 values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
                 os.environ |= {name: str(value) for name, value in values.items()}
-                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+                os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}
                 work(rank)
                 status = 0
             except BaseException:
@@ -100,7 +99,7 @@ def fork_ranks(count: int, work: Callable[[int], object]) -> list[int]:
             finally:
                 os._exit(status)
         children.append(child)
-    deadline, codes = time.monotonic() + 120, {}
+    deadline, codes = time.monotonic() + LIMIT, {}
     while len(codes) < count and time.monotonic() < deadline:
         for child in set(children) - set(codes):
             ended, status = os.waitpid(child, os.WNOHANG)
@@ -363,6 +362,10 @@ def test_the_first_process_reports_and_its_result_is_returned(caplog: pytest.Log
     assert caplog.messages == ["rank 0 is here"]
 
 
+def test_the_port_of_the_processes_is_taken_before_they_start() -> None:
+    assert run_work("port") == 0
+
+
 @pytest.mark.parametrize(
     ("kind", "code", "text"),
     [
@@ -397,13 +400,11 @@ def test_a_signal_on_a_full_disk_is_not_reported_as_saved() -> None:
 
 
 def test_no_process_stays_if_the_first_one_is_killed(tmp_path: Path) -> None:
-    parent = subprocess.Popen([sys.executable, rank_work.__file__, str(tmp_path)], env=_environment())
-    try:
-        children = [int(wait_for(tmp_path / str(rank)).read_text()) for rank in (0, 1)]
-    finally:
+    with child(rank_work.__file__, tmp_path, env=_environment()) as parent:
+        ranks = [int(wait_for(tmp_path / str(rank)).read_text()) for rank in (0, 1)]
         parent.kill()
         parent.wait()
-    wait_until(lambda: not any(is_running(child) for child in children))
+        wait_until(lambda: not any(is_running(rank) for rank in ranks))
 
 
 def test_the_command_trains_in_two_processes_and_names_the_one_that_is_killed(
@@ -411,30 +412,20 @@ def test_the_command_trains_in_two_processes_and_names_the_one_that_is_killed(
 ) -> None:
     out = tmp_path / "run"
     values = [f"--set={name}={value}" for name, value in {**TINY, "save_minutes": 0.0, "epochs": 5000}.items()]
-    command = [sys.executable, "-m", "fullconv", "train", str(data.root), f"--model={plain.model}", "--weights=none"]
+    command = ["-m", "fullconv", "train", str(data.root), f"--model={plain.model}", "--weights=none"]
     command += [*values, f"--out={out}", "--devices=2", "--accelerator=cpu"]
-    process = subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=_environment())
-    try:
-        wait_for(out / "last.ckpt")
+    with child(*command, env=_environment()) as process:
+        process.wait_for((out / "last.ckpt").exists)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        ranks = {
-            dict(entry.partition("=")[::2] for entry in Path(f"/proc/{child}/environ").read_text().split("\0"))[
-                "RANK"
-            ]: int(child)
-            for child in children
-        }
+        ranks = {read_variable(int(number), "RANK"): int(number) for number in children}
         os.kill(ranks["1"], signal.SIGKILL)
-        began = time.monotonic()
-        output, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert time.monotonic() - began < 30
+        output, errors = process.finish()
+        wait_until(lambda: not any(is_running(rank) for rank in ranks.values()))
     assert process.returncode == 1
     assert output == ""
     assert f"fullconv: rank 1 (process {ranks['1']}) was ended by SIGKILL" in errors
     assert "processes  2; each batch of 4 is divided, 2 for each" in errors
     assert "Traceback" not in errors
-    wait_until(lambda: not any(is_running(child) for child in ranks.values()))
     assert load_state(out / "last.ckpt")[0].step > 0
 
 
@@ -455,5 +446,5 @@ def is_running(process: int) -> bool:
 
 
 def wait_for(path: Path) -> Path:
-    wait_until(lambda: path.is_file() and path.stat().st_size > 0, str(path), 300)
+    wait_until(lambda: path.is_file() and path.stat().st_size > 0, str(path))
     return path

@@ -24,6 +24,7 @@ import fullconv
 from fullconv import forks
 from fullconv.forks import native_call
 from fullconv.images import open_with_pillow, read_image
+from waiting import LIMIT
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system"),
@@ -81,7 +82,7 @@ os._exit(0)
 """
 
 
-def end_of_child(work: Callable[[], bool], seconds: float = 60) -> int:
+def end_of_child(work: Callable[[], bool], seconds: float = LIMIT) -> int:
     """Fork; return the exit code of a child that ends with 0 if `work` is true. A child that hangs is a failure."""
     child = os.fork()
     if not child:
@@ -162,7 +163,7 @@ def test_threads_that_call_and_fork_all_end() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(LIMIT)
     assert codes == [0, 0, 0]
 
 
@@ -194,8 +195,8 @@ def test_interrupted_calls_leave_the_gate_open() -> None:
     assert interrupt(lambda: next(left, None) is None, call_natively) > 1000
     assert not is_native()
     with ThreadPoolExecutor(1) as other:
-        assert other.submit(call_natively).result(60)
-        assert other.submit(end_of_child, call_natively).result(60) == 0
+        assert other.submit(call_natively).result(LIMIT)
+        assert other.submit(end_of_child, call_natively).result(LIMIT) == 0
     assert end_of_child(call_natively) == 0
 
 
@@ -216,12 +217,14 @@ def test_a_fork_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     thread = threading.Thread(target=work)
     thread.start()
     started.wait()
-    began = time.monotonic()
-    assert end_of_child(call_natively) == 0
-    assert time.monotonic() - began >= 0.1
-    assert forks._gate.own.until is None
-    done.set()
-    thread.join()
+    try:
+        began = time.monotonic()
+        assert end_of_child(call_natively) == 0
+        assert time.monotonic() - began >= 0.1
+        assert forks._gate.own.until is None
+    finally:
+        done.set()
+        thread.join()
     assert call_natively()
 
 

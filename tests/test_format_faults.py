@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from data_sets import faults_of
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.doctor.examine import examine
-from fullconv.errors import DataError
 from fullconv.faults import Fault
 
 SIZE = (6, 8)
@@ -135,12 +135,6 @@ def test_faults_in_one_annotation_file_for_all_name_the_image(tmp_path: Path) ->
     put_json(tmp_path / "ls" / "train.json", tasks)
     (finding,) = findings(tmp_path / "ls", "truncated-file")
     assert (finding.path, finding.sample) == (tmp_path / "ls" / "train.json", "a")
-
-
-def faults_of(root: Path) -> tuple[Fault, ...]:
-    with pytest.raises(DataError) as caught:
-        find_dataset(root)
-    return caught.value.faults
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def start_model(tab: Tab) -> Tab:
     tab.paint(tab.at(0.3, 0.2), tab.at(0.7, 0.2))
     tab.press("3")
     tab.paint(tab.at(0.3, 0.75), tab.at(0.7, 0.75))
-    wait_until(lambda: tab.server.json("/api/project")["version"] > 0, "the first model", 90)
+    wait_until(lambda: tab.server.json("/api/project")["version"] > 0, "the first model")
     tab.wait_for_text("model", "Model ")
     tab.settle()
     return tab

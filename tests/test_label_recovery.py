@@ -25,7 +25,7 @@ from fullconv.label.store.session import open_session
 from fullconv.label.work import Work
 from label_folder import make_photo, make_photos
 from label_server import label_server
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 LEFT, RIGHT = [[5, 5], [30, 50]], [[50, 5], [75, 50]]
 
@@ -129,12 +129,12 @@ def test_a_repeated_request_waits_for_the_first_one_and_failures_are_not_kept(mo
 
     def act() -> dict[str, Any]:
         begun.set()
-        assert go_on.wait(60)
+        assert go_on.wait(LIMIT)
         return {"stroke": 1}
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(repeated.once, "a", 1, act)
-        assert begun.wait(60)
+        assert begun.wait(LIMIT)
         second = pool.submit(repeated.once, "a", 1, fail)
         assert repeated.once("b", 1, lambda: {"stroke": 2}) == {"stroke": 2}
         go_on.set()

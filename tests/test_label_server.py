@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import signal
-import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from label_folder import make_photo, make_photos
 from label_kills import kill_sessions
 from label_server import Page, label_process, label_server, read_events
 from refusals import refuses
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 from web_server import Client
 
 LEFT, RIGHT = [[5, 5], [30, 50]], [[50, 5], [75, 50]]
@@ -84,7 +85,7 @@ def test_a_model_is_the_start_and_labels_nothing(tmp_path: Path) -> None:
         assert page.tile(id, "prediction").shape == (60, 80)
         assert (page.tile(id, "labels") == 255).all()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 0
+        assert process.wait(LIMIT) == 0
     assert not (tmp_path / "photos-labels" / "masks").exists()
 
 
@@ -391,61 +392,63 @@ if mode == "model":
 """
 
 
-def run_training(tmp_path: Path, mode: str) -> tuple[TrainProcess, list[Any], list[Path]]:
+@contextmanager
+def run_training(tmp_path: Path, mode: str) -> Iterator[tuple[TrainProcess, list[Any], list[Path]]]:
+    """Start a training, which is cancelled at the end if it still runs."""
     script = tmp_path / "trainer.py"
     script.write_text(TRAINER.format(mode=mode), "utf-8")
     states: list[Any] = []
     models: list[Path] = []
     process = TrainProcess(tmp_path, tmp_path / "runs", states.append, models.append, (sys.executable, str(script)))
-    process.start()
-    return process, states, models
+    try:
+        process.start()
+        yield process, states, models
+    finally:
+        process.close()
 
 
 @pytest.mark.parametrize(("mode", "state"), [("model", "done"), ("fail", "failed"), ("nothing", "failed")])
 def test_a_training_ends_with_its_state(tmp_path: Path, mode: str, state: str) -> None:
-    process, states, models = run_training(tmp_path, mode)
-    wait_until(lambda: process.training.state != "running")
-    training = process.training
-    assert training.state == state
-    assert "fullconv: preparing" in training.lines
-    assert models == ([tmp_path / "runs" / "run-1" / "model.onnx"] if mode == "model" else [])
-    if mode == "fail":
-        assert "the data have a fault" in training.message
-    else:
-        assert training.scores == {"mean_iou": 0.5, "classes": {"a": 0.5, "b": None}}
-        assert any(one.state == "running" and one.progress == 0.5 for one in states)
-    process.start()
-    process.close()
+    with run_training(tmp_path, mode) as (process, states, models):
+        wait_until(lambda: process.training.state != "running")
+        training = process.training
+        assert training.state == state
+        assert "fullconv: preparing" in training.lines
+        assert models == ([tmp_path / "runs" / "run-1" / "model.onnx"] if mode == "model" else [])
+        if mode == "fail":
+            assert "the data have a fault" in training.message
+        else:
+            assert training.scores == {"mean_iou": 0.5, "classes": {"a": 0.5, "b": None}}
+            assert any(one.state == "running" and one.progress == 0.5 for one in states)
+        process.start()
     assert process.training.state in ("cancelled", "done", "failed")
 
 
 def test_a_model_that_cannot_be_taken_ends_the_training_all_the_same(tmp_path: Path) -> None:
-    process, _, _ = run_training(tmp_path, "model")
-
     def fail(model: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    process._on_model = fail
-    wait_until(lambda: process.training.state != "running")
-    assert process.training.state == "failed"
-    assert "No space left on device" in process.training.message
-    process.start()  # the next one is possible
-    process.close()
+    with run_training(tmp_path, "model") as (process, _, _):
+        process._on_model = fail
+        wait_until(lambda: process.training.state != "running")
+        assert process.training.state == "failed"
+        assert "No space left on device" in process.training.message
+        process.start()  # the next one is possible
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are looked up by POSIX")
 def test_a_cancelled_training_leaves_no_process(tmp_path: Path) -> None:
-    process, _, models = run_training(tmp_path, "wait")
-    child = tmp_path / "runs" / "run-1" / "child"
-    wait_until(lambda: child.is_file() and child.read_text())
-    with refuses("training-runs"):
-        process.start()
-    assert process.cancel()
-    wait_until(lambda: process.training.state == "cancelled")
-    assert not models
-    stat = Path(f"/proc/{child.read_text()}/stat")
-    wait_until(lambda: not stat.exists() or " Z " in stat.read_text())
-    assert not process.cancel()
+    with run_training(tmp_path, "wait") as (process, _, models):
+        child = tmp_path / "runs" / "run-1" / "child"
+        wait_until(lambda: child.is_file() and child.read_text())
+        with refuses("training-runs"):
+            process.start()
+        assert process.cancel()
+        wait_until(lambda: process.training.state == "cancelled")
+        assert not models
+        stat = Path(f"/proc/{child.read_text()}/stat")
+        wait_until(lambda: not stat.exists() or " Z " in stat.read_text())
+        assert not process.cancel()
 
 
 def test_a_training_needs_labels(served: Any) -> None:
@@ -505,12 +508,9 @@ def test_the_last_line_names_the_next_command_that_works(tmp_path: Path, painted
     if painted:
         with label_process(photos, "--classes", "dark,bright") as (page, _):
             page.stroke(page.ids()["a.png"], 0, LEFT)
-    command = [sys.executable, "-m", "fullconv", "label", str(photos), "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert "#token=" in process.stdout.readline()
+    with label_process(photos) as (_, process):
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.finish()
     last = errors.splitlines()[-1]
     assert ("next: fullconv train" in last) == painted
     assert ("nothing is labelled yet" in last) != painted

@@ -84,10 +84,12 @@ def test_an_image_of_unknown_size_opens_once_it_is_known(browser: Browser) -> No
     pictures = draw_scenes(1)
     pictures[0].hidden_size = True
     fake = Fake(pictures)
-    fake.mood["/photo/0"] = 0.6
+    shown = threading.Event()
+    fake.mood["/photo/0"] = shown
     with page(browser, fake) as tab:
         tab.open()
         tab.wait_for_text("message", "Opening scene_000.jpg")
+        shown.set()
         tab.page.wait_for_selector("#message", state="hidden")
 
 

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fullconv.arrays import UInt8
-from fullconv.data.dataset import DataSet
+from data_sets import faults_of, targets
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.errors import DataError
-from fullconv.faults import Fault
 
 SIZE = (12, 16)
 SQUARE_MAP = np.zeros(SIZE, np.uint8)
@@ -45,16 +43,6 @@ def write(path: Path, objects: str, image: str = "", folder: str = "", size: boo
     head = f"<filename>\n{name}\n</filename><folder>{folder}</folder><source><submittedBy>x</submittedBy></source>"
     path.write_text(f"<annotation>{head}{stated}{objects}</annotation>")
     return path
-
-
-def targets(dataset: DataSet) -> dict[str, UInt8]:
-    return {sample.name: dataset.read(sample)[1] for samples in dataset.splits.values() for sample in samples}
-
-
-def faults_of(root: Path) -> tuple[Fault, ...]:
-    with pytest.raises(DataError) as caught:
-        find_dataset(root)
-    return caught.value.faults
 
 
 @pytest.mark.parametrize("size", [True, False])

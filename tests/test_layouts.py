@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_sets import faults_of
 from fullconv.data.classes import CAMVID_LABELS, VOC_LABELS
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.layouts import find_dataset
@@ -36,12 +37,6 @@ def folder(tmp_path):
         put_pair(tmp_path, split, stem)
     (tmp_path / "classes.txt").write_text("ground\nroof\n")
     return tmp_path
-
-
-def faults_of(root):
-    with pytest.raises(DataError) as caught:
-        find_dataset(root)
-    return caught.value.faults
 
 
 def stems(dataset, split):

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_sets import faults_of
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset
-from fullconv.errors import DataError
-from fullconv.faults import Fault
 
 LABELS = {"background": 0, "nucleus": 1, "ignore": 3, "wall": 2}
 MASK = np.array([[0, 1, 2, 3], [0, 1, 2, 3]], np.uint8)
@@ -33,12 +32,6 @@ def write(root: Path, labels: dict[str, Any], end: str = ".png", split: str = "T
         save(root / f"labels{split}" / f"{case}{end}", MASK)
     content = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "labels": labels, "numTraining": 3, "file_ending": end}
     (root / "dataset.json").write_text(json.dumps(content))
-
-
-def faults_of(root: Path) -> tuple[Fault, ...]:
-    with pytest.raises(DataError) as caught:
-        find_dataset(root)
-    return caught.value.faults
 
 
 def names_of(dataset: DataSet) -> set[str]:

@@ -28,11 +28,17 @@ socket.socket.connect = refuse
 """
 
 PREDICT = "import numpy, fullconv; fullconv.load('street'{}).predict(numpy.zeros((64, 64, 3), numpy.uint8))"
-TRAIN = "import fullconv; fullconv.train('data', out='run', model='digits', stride=32, epochs=1, values={'crop': 96})"
+TRAIN = (
+    "import fullconv; fullconv.train('data', out='run', model='digits', stride=32, epochs=1, values={'crop': 96}); "
+    "assert 'mean_iou' in open('run/scores.json').read()"
+)
 
 
-def trace(folder: Path, code: str) -> list[str]:
-    """Run Python code with an empty HOME, in which it must write nothing; return what it asks of the network."""
+def assert_offline(folder: Path, code: str) -> None:
+    """Run Python code with an empty HOME: it writes nothing there, and asks nothing of the network.
+
+    Where strace cannot watch the calls of the system, Python's sockets are watched, and then the test is skipped.
+    """
     home, site, log = folder / "home", folder / "site", folder / "log"
     for place in (home, site):
         place.mkdir()
@@ -40,8 +46,7 @@ def trace(folder: Path, code: str) -> list[str]:
     keep = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH") if name in os.environ}
     paths = os.pathsep.join([str(site), *sys.path])
     environment = {**keep, "HOME": str(home), "USERPROFILE": str(home), "PYTHONPATH": paths}
-    # torchmetrics imports matplotlib where it is installed, which keeps its list of fonts
-    environment["MPLCONFIGDIR"] = str(Path.home() / ".cache" / "matplotlib")
+    environment["MPLCONFIGDIR"] = str(folder / "matplotlib")  # torchmetrics imports it, and it writes its list of fonts
     command = [sys.executable, "-c", code]
     strace = shutil.which("strace")
     traced = (
@@ -63,18 +68,20 @@ def trace(folder: Path, code: str) -> list[str]:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert sorted(str(path.relative_to(home)) for path in home.rglob("*")) == []
-    calls = (folder / "calls").read_text().splitlines() if traced else []
-    asked = [line for line in calls if re.search(r"sa_family=AF_INET|htons\(53\)", line)]
-    return asked + (log.read_text().splitlines() if log.exists() else [])
+    assert not log.exists(), log.read_text()
+    if not traced:
+        pytest.skip("only Python's sockets were watched, because strace is not installed or may not watch a process")
+    calls = (folder / "calls").read_text().splitlines()
+    assert [line for line in calls if re.search(r"sa_family=AF_INET|htons\(53\)", line)] == []
 
 
 def test_import_and_predict_stay_offline(tmp_path):
-    assert trace(tmp_path, PREDICT.format("")) == []
+    assert_offline(tmp_path, PREDICT.format(""))
 
 
 def test_openvino_stays_offline(tmp_path):
     pytest.importorskip("openvino")
-    assert trace(tmp_path, PREDICT.format(", backend='openvino'")) == []
+    assert_offline(tmp_path, PREDICT.format(", backend='openvino'"))
 
 
 def test_training_and_export_stay_offline(tmp_path):
@@ -88,8 +95,7 @@ def test_training_and_export_stay_offline(tmp_path):
             target[:48] = 1
             Image.fromarray(np.repeat(target[..., None] * 200, 3, 2)).save(tmp_path / f"data/images/{split}/{name}.png")
             Image.fromarray(target).save(tmp_path / f"data/masks/{split}/{name}.png")
-    assert trace(tmp_path, TRAIN) == []
-    assert (tmp_path / "run" / "scores.json").is_file()
+    assert_offline(tmp_path, TRAIN)
 
 
 def test_telemetry_is_off_before_onnx_runtime_is_imported():

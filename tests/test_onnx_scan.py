@@ -150,17 +150,19 @@ CONSTANTS = {
 }
 """Constant expressions of 1 GB or more in a few hundred bytes."""
 
-LOAD = """
-import resource, sys
+LOAD = r"""
+import re, sys
 from pathlib import Path
 from fullconv.errors import ModelError
 from fullconv.runtime.load import load_runner
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def kilobytes(field):  # ru_maxrss is also the peak of the process that started this one
+    return int(re.search(field + r":\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+before = kilobytes("VmRSS")
 try:
     load_runner(Path(sys.argv[1]), sys.argv[2])
 except ModelError as error:
     print(error.code, error)
-print("kilobytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print("kilobytes", kilobytes("VmHWM") - before)
 """
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from browsing import DARKNESS, FAINT
+from browsing import DARKNESS, FAINT, new_view
 from fullconv.geometry.tiles import Window
 from fullconv.images import read_label_map, write_image
 from fullconv.onnx_graph.exported import read_exported, write_exported
@@ -90,7 +90,7 @@ def page_of(
 ) -> Iterator[tuple[Page, list[str]]]:
     """Open the page; yield it with what went wrong: messages, and requests to other servers."""
     faults: list[str] = []
-    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    view = new_view(browser, width, scheme)
     view.on("pageerror", lambda error: faults.append(str(error)))
     view.on("console", lambda message: faults.append(message.text))
     view.context.on(
@@ -121,7 +121,7 @@ def test_labels_and_areas_are_those_of_fullconv(browser: Browser, address: str, 
             path = photo(tmp_path / name, height, width)
             view.set_input_files("#files", path)
             article = view.locator("article.done", has_text=name)
-            article.wait_for(timeout=120_000)
+            article.wait_for()
             with view.expect_download() as event:
                 article.get_by_role("button", name="Download the mask").click()
             assert event.value.suggested_filename == name
@@ -241,7 +241,7 @@ def test_a_page_that_is_incomplete_says_so(browser: Browser, folder: Path, tmp_p
         if path.name != "model.onnx":
             (broken / path.name).symlink_to(path)
     with served(broken) as address:
-        view = browser.new_page()
+        view = new_view(browser)
         view.goto(address)
         text = "The model cannot be loaded: model.onnx cannot be read from the server (status 404)."
         view.get_by_text(text).wait_for()

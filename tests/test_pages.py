@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import corpus
-from browsing import DARKNESS, FAINT
+from browsing import DARKNESS, FAINT, new_view
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.layouts import survey
 from fullconv.doctor.examine import examine
@@ -234,7 +234,7 @@ def test_a_browser_renders_the_page(page: Path, browser: Browser, width: int, sc
     """No error, no request beyond the file, no sideways scrolling, and text that stands out from the page."""
     errors: list[str] = []
     requests: list[str] = []
-    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    view = new_view(browser, width, scheme)
     view.on("console", lambda message: errors.append(message.text))
     view.on("pageerror", lambda error: errors.append(str(error)))
     view.on("request", lambda request: requests.append(request.url))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from children import child
 from fullconv.locks import YOUNG, make_private_folder, remove_private_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot lock folders")
@@ -22,7 +21,7 @@ CHILD = (
     "folder = make_private_folder('test')\n"
     "(folder / 'upload').write_bytes(b'x')\n"
     "print(folder, flush=True)\n"
-    "time.sleep(60)\n"
+    "time.sleep(600)\n"
 )
 
 
@@ -39,14 +38,13 @@ def make_old(folder: Path) -> None:
 
 
 def test_a_folder_is_removed_after_its_process_was_killed_and_not_before() -> None:
-    with subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        left = Path(child.stdout.readline().strip())
+    with child("-c", CHILD) as process:
+        left = Path(process.read_line())
         make_old(left)
         remove_private_folder(make_private_folder("test"))
         assert (left / "upload").exists()
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+        process.kill()
+        process.wait()
         remove_private_folder(make_private_folder("other"))
         assert (left / "upload").exists()
         remove_private_folder(make_private_folder("test"))

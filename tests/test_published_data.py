@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_sets import targets
 from fullconv.arrays import UInt8
-from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset
 from fullconv.data.published.cityscapes import CITYSCAPES_LABELS
 from fullconv.data.published.synthia import SYNTHIA_LABELS
@@ -30,10 +30,6 @@ def put(path: Path, pixels: object | None = None, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), np.uint8)
     Image.fromarray(noise if pixels is None else fill(pixels).astype(np.uint8)).save(path)
-
-
-def targets(dataset: DataSet) -> dict[str, UInt8]:
-    return {sample.name: dataset.read(sample)[1] for found in dataset.splits.values() for sample in found}
 
 
 @pytest.mark.parametrize("home", ["", "data_semantics"])

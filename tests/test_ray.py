@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import command_line
+from children import child
 from fullconv.cluster import remote
 from fullconv.cluster.engine import predict_on_ray
 from fullconv.cluster.manifest import MANIFEST_FILE, Entry, Manifest
@@ -28,7 +29,7 @@ from fullconv.predict.predict_files import PredictOptions, PredictReport, predic
 from fullconv.runtime.models import model_path
 from geotiffs import geotiff, picture
 from refusals import matches, refuses
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 if find_spec("ray") is None:  # it is imported by `ray_session`, after its settings
     pytest.skip("ray is not installed", allow_module_level=True)
@@ -181,16 +182,11 @@ def test_addresses_are_downloaded_by_the_engine(cluster: int, tmp_path: Path, mo
     images = make_images(folder)
     code = "import functools, http.server as h, sys; s = h.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial("
     code += "h.SimpleHTTPRequestHandler, directory=sys.argv[1])); print(s.server_port, flush=True); s.serve_forever()"
-    server = subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    try:
-        assert server.stdout is not None
-        base = f"http://127.0.0.1:{int(server.stdout.readline())}"
+    with child("-c", code, folder) as server:
+        base = f"http://127.0.0.1:{int(server.read_line())}"
         addresses = [f"{base}/a.png", f"{base}/more/a.png", f"{base}/damaged.png", f"{base}/gone.png"]
         assert remote.expand_addresses(addresses) == addresses
         report = predict_on_ray(make_spec(tmp_path / "out"), addresses, RayOptions(workers=2))
-    finally:
-        server.kill()
-        server.wait()
     assert [str(path) for path, _ in report.failed] == [str(Path(address)) for address in addresses[2:]]
     assert addresses[2] in report.failed[0][1]
     assert matches("address-not-read", report.failed[1][1])
@@ -284,16 +280,15 @@ def test_the_command_starts_and_stops_ray_quietly(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fullconv", "predict", "street", "a.png", "--engine", "ray", "--workers", "1"]
     paths = os.pathsep.join(path for path in sys.path if path)
     environment = os.environ | {"PYTHONPATH": paths}
-    environment |= {"RAY_TMPDIR": f"/tmp/fc{os.getpid()}"}  # Ray's sockets need a short path
     environment |= {"RAY_memory_monitor_refresh_ms": "0"}  # other tests may fill the memory
-    run = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert (run.returncode, run.stderr) == (0, ""), run.stderr
-    assert run.stdout == f"1 of 1 images labelled in labelled{os.linesep}"
-    folder = environment["RAY_TMPDIR"]
-    wait_until(lambda: not any(_mentions(path, folder) for path in Path("/proc").glob("[0-9]*/cmdline")), folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    with TemporaryDirectory(prefix="fc", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        environment |= {"RAY_TMPDIR": folder}  # Ray's sockets need a short path
+        run = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
+        )
+        assert (run.returncode, run.stderr) == (0, ""), run.stderr
+        assert run.stdout == f"1 of 1 images labelled in labelled{os.linesep}"
+        wait_until(lambda: not any(_mentions(path, folder) for path in Path("/proc").glob("[0-9]*/cmdline")), folder)
 
 
 def _mentions(path: Path, text: str) -> bool:

@@ -7,8 +7,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 from typer.main import get_command
 
+from children import child
 from fullconv.cli.app import app, main
 from fullconv.images import write_image, write_label_map
 from fullconv.labels import LabelSet
@@ -29,6 +28,7 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.onnx_export import export
 from fullconv.training import choose
 from refusals import matches
+from waiting import LIMIT
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(ROOT.glob("README*.md"))
@@ -161,12 +161,10 @@ def test_a_line_runs(
 
 def assert_serves(words: list[str]) -> None:
     """Run a command that serves pages until it prints its address, and end it by a signal."""
-    command = [sys.executable, "-m", "fullconv", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"BROWSER": "true"}) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("http://127.0.0.1:")
+    with child("-m", "fullconv", *words, env=os.environ | {"BROWSER": "true"}) as process:
+        assert process.read_line().startswith("http://127.0.0.1:")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(300) == 0
+        assert process.wait(LIMIT) == 0
 
 
 @pytest.mark.parametrize("line", LINES)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from markupsafe import escape
 
-from fullconv.cli.app import main
+from command_line import run as run_command
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import DIGIT_LABELS, write_digit_dataset
@@ -101,13 +101,6 @@ def make_page(folder: Path, share: float | None, labels: LabelSet = HOSTILE) -> 
     }
     found = Findings(measure(Scripted(labels, share), dataset, "val"), Source(folder, settings_of_run, curves))
     return found, render(found)
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    monkeypatch.setattr("sys.argv", ["fullconv", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    return int(exit_.value.code or 0)
 
 
 @given(small_maps, st.integers(1, 4))
@@ -291,11 +284,11 @@ def test_report_of_an_exported_file_needs_no_torch(tmp_path: Path, monkeypatch: 
     net = build(NetSpec("digits", 11, stride=32))
     save_net(tmp_path / "net.safetensors", net.state_dict(), Saved(net.spec, DIGIT_LABELS))
     pages = []
-    assert call(monkeypatch, "report", tmp_path / "net.safetensors", data, "--out", tmp_path / "torch.html") == 0
+    assert run_command(monkeypatch, "report", tmp_path / "net.safetensors", data, "--out", tmp_path / "torch.html") == 0
     export(tmp_path / "net.safetensors", tmp_path / "net.onnx")
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.chdir(tmp_path)
-    assert call(monkeypatch, "report", tmp_path / "net.onnx", data) == 0
+    assert run_command(monkeypatch, "report", tmp_path / "net.onnx", data) == 0
     for name in ("torch.html", "net-report.html"):
         page = Page((tmp_path / name).read_text(encoding="utf-8"))
         pages.append({row[0]: row[1:] for row in page.rows})
@@ -319,19 +312,19 @@ def test_training_and_report_command_write_the_same_page(
     for name, iou in stored["per_class_iou"].items():
         assert any(row[:2] == [name, "absent" if iou is None else f"{100 * iou:.1f}"] for row in Page(written).rows)
     assert rows["recipe.epochs"][1] == "1"
-    assert call(monkeypatch, "report", run) == 0  # the data are those of recipe.yaml
+    assert run_command(monkeypatch, "report", run) == 0  # the data are those of recipe.yaml
     timed = re.compile(r"<th[^>]*>time</th>.*")
     assert timed.sub("", (run / "report.html").read_text()) == timed.sub("", written)
-    assert call(monkeypatch, "report", run, data, "--split", "train") == 0
+    assert run_command(monkeypatch, "report", run, data, "--split", "train") == 0
     assert "4 images" in capsys.readouterr().out
     assert (run / "report-train.html").is_file()
-    assert call(monkeypatch, "report", run, "--out", tmp_path / "a.pdf") == 2
+    assert run_command(monkeypatch, "report", run, "--out", tmp_path / "a.pdf") == 2
     table = (run / "metrics.csv").read_text()
     (run / "metrics.csv").write_text("epoch,loss\n1,2\n")
-    assert call(monkeypatch, "report", run, data) == 4
+    assert run_command(monkeypatch, "report", run, data) == 4
     (run / "metrics.csv").write_text(table)
     (run / "recipe.yaml").write_text("[broken")
-    assert call(monkeypatch, "report", run, data) == 4
+    assert run_command(monkeypatch, "report", run, data) == 4
     (run / "recipe.yaml").unlink()
-    assert call(monkeypatch, "report", run) == 2
+    assert run_command(monkeypatch, "report", run) == 2
     assert "name the data" in capsys.readouterr().err

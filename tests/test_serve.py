@@ -10,8 +10,6 @@ import random
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -26,6 +24,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from children import child
 from command_line import run as run_command
 from fullconv.arrays import UInt8
 from fullconv.images import write_image
@@ -38,8 +37,8 @@ from fullconv.serve.service import Service
 from geotiffs import Shifted, geotiff
 from image_kinds import EVERY_KIND, smooth
 from refusals import matches
-from waiting import wait_until
-from web_server import Answer, Client, serving
+from waiting import LIMIT, wait_until
+from web_server import Client, serving
 
 KINDS = {"mask": "labels", "overlay": "overlay", "probabilities": "probabilities", "polygons": "polygons"}
 SUFFIXES = {"mask": (".png", ".tif"), "overlay": (".jpg",), "probabilities": (".npz",), "polygons": (".geojson",)}
@@ -275,7 +274,7 @@ class Slow(Shifted):
     def label_maps(self, images: UInt8) -> UInt8:
         if images.shape[1] != 64:  # the picture that the service computes at its start
             self.running += 1
-            assert self.release.wait(300)
+            assert self.release.wait(LIMIT)
         return super().label_maps(images)
 
 
@@ -332,7 +331,7 @@ def test_slow_uploads_do_not_fill_the_queue(runner: Runner) -> None:
 
 def test_a_prediction_that_takes_too_long_is_answered() -> None:
     slow = Slow()
-    with opened(slow, workers=1, queue=1, timeout=0.3) as client:
+    with opened(slow, workers=1, queue=1, timeout=3) as client:
         assert client.post("/predict", png()).error == (504, "too-slow")
         assert client.post("/predict", png()).error == (504, "too-slow")  # it waited
         slow.release.set()
@@ -375,7 +374,7 @@ def test_while_the_model_loads_and_while_the_server_ends(runner: Runner) -> None
     release = threading.Event()
 
     def load() -> Runner:
-        assert release.wait(30)
+        assert release.wait(LIMIT)
         return runner
 
     app = make_service(Service(load, "street", ServeOptions()))
@@ -451,39 +450,21 @@ def test_the_description_lists_every_address(client: Client) -> None:
     assert "://" not in json.dumps(values).replace("https://json-schema.org", "")
 
 
-def command(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "fullconv", "serve", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
 def test_the_command_serves_until_sigterm_and_finishes_what_runs() -> None:
-    process = command("street", "--port", "0", "--token", "a-long-token")
-    answers: list[Answer] = []
-    try:
-        assert process.stdout is not None
-        client = Client(process.stdout.readline().strip(), "a-long-token")
+    command = ("-m", "fullconv", "serve", "street", "--port", "0", "--token", "a-long-token")
+    with ThreadPoolExecutor(3) as pool, child(*command) as process:
+        client = Client(process.read_line(), "a-long-token")
         wait_until(lambda: client.get("/readyz").status == 200)
         file = io.BytesIO()
         Image.new("RGB", (1500, 1500)).save(file, "PNG")  # few bytes arrive at once; the prediction takes its time
         body = file.getvalue()
-        threads = [threading.Thread(target=lambda: answers.append(client.post("/predict", body))) for _ in range(3)]
-        for thread in threads:
-            thread.start()
+        answers = [pool.submit(client.post, "/predict", body) for _ in range(3)]
         wait_until(lambda: b"fullconv_predictions_inside 3.0" in client.get("/metrics").content)
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=120)
-        for thread in threads:
-            thread.join()
-    finally:
-        process.kill()
-        process.wait()
+        output, errors = process.finish()
     assert (process.returncode, output) == (0, ""), errors
-    assert [answer.status for answer in answers] == [200] * 3
+    assert [answer.result().status for answer in answers] == [200] * 3
     events = [json.loads(line) for line in errors.splitlines()]
     assert {event["event"] for event in events} == {"ready", "request", "draining"}
     assert "a-long-token" not in errors
@@ -517,26 +498,17 @@ def post_and_be_cut(client: Client) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 def test_a_second_ctrl_c_does_not_wait_for_a_prediction(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    try:
-        assert process.stdout is not None
-        client = Client(process.stdout.readline().strip())
+    with child("-c", ENDLESS, env=environment) as process:
+        client = Client(process.read_line())
         wait_until(lambda: client.get("/readyz").status == 200)
         folders = list(tmp_path.glob("fullconv-serve-*"))
         asked = threading.Thread(target=post_and_be_cut, args=(client,), daemon=True)
         asked.start()
         wait_until(lambda: b"fullconv_predictions_inside 1.0" in client.get("/metrics").content)
         process.send_signal(signal.SIGINT)
-        assert process.stderr is not None
-        while "draining" not in process.stderr.readline():
-            assert process.poll() is None
+        process.wait_for(lambda: "draining" in process.read_errors())
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
+        _, errors = process.finish()
     assert process.returncode == 130, errors
     assert "stopped by SIGINT during a long computation" in errors
     assert len(folders) == 1

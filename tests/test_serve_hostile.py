@@ -8,10 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from children import child
 from hostile_requests import GOOD, encode, make_request, send
 from waiting import wait_until
 from web_server import Client
@@ -30,31 +27,16 @@ MEBIBYTES = 100
 
 @contextmanager
 def server() -> Iterator[tuple[Client, int, list[str]]]:
-    """Run the command in a process; yield a client, its process id, and the lines of its log."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fullconv", "serve", "street", "--port", "0", "--queue", "64"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "MALLOC_ARENA_MAX": "2"},  # otherwise each thread may keep memory of its own
-    )
+    """Run the command in a process; yield a client, its process id, and the lines of its log, which are there later."""
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}  # otherwise each thread may keep memory of its own
     lines: list[str] = []
-    assert process.stdout is not None
-    assert process.stderr is not None
-    reader = threading.Thread(target=lambda: lines.extend(process.stderr or ()))
-    try:
-        client = Client(process.stdout.readline().strip())
-        reader.start()
+    with child("-m", "fullconv", "serve", "street", "--port", "0", "--queue", "64", env=environment) as process:
+        client = Client(process.read_line())
         wait_until(lambda: client.get("/readyz").status == 200)
         yield client, process.pid, lines
         process.terminate()
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait()
-        reader.join()
-        process.stdout.close()
-        process.stderr.close()
+        lines += process.finish()[1].splitlines()
+        assert process.returncode == 0
 
 
 def resident(pid: int, field: str = "VmRSS") -> float:
@@ -83,13 +65,10 @@ def test_hostile_requests_get_no_answer_of_the_5xx_kind_and_no_memory() -> None:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(attack, range(COUNT)))
         assert client.post("/predict?as=mask", GOOD["PNG"]).status == 200
-        end = time.monotonic() + 30
-        while resident(pid) > before + MEBIBYTES and time.monotonic() < end:  # an idle server gives memory back
-            time.sleep(0.2)
+        wait_until(lambda: resident(pid) <= before + MEBIBYTES, "an idle server gives memory back")
         after = resident(pid)
         counts = dict(sorted(statuses.items()))
         print(f"{COUNT} requests: {counts}; {before:.0f} MiB before, {after:.0f} MiB after")
-        assert after < before + MEBIBYTES
     events = [json.loads(line) for line in lines]
     assert [event for event in events if event["level"] == "error"] == []
 
@@ -101,7 +80,4 @@ def test_an_idle_server_gives_the_memory_of_large_images_back() -> None:
         before = resident(pid)
         assert client.post("/predict?as=mask", encode("JPEG", 1500, 1500)).status == 200
         assert resident(pid, "VmHWM") > before + MEBIBYTES
-        end = time.monotonic() + 30
-        while resident(pid) > before + MEBIBYTES:
-            assert time.monotonic() < end
-            time.sleep(0.2)
+        wait_until(lambda: resident(pid) <= before + MEBIBYTES, "an idle server gives memory back")

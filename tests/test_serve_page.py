@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from browsing import DARKNESS, FAINT
+from browsing import DARKNESS, FAINT, new_view
 from fullconv.images import write_image
 from fullconv.labels import LabelSet
 from fullconv.runtime.load import load_runner
@@ -58,7 +58,7 @@ def page_of(
 ) -> Iterator[tuple[Page, list[str]]]:
     """Open the page with its token; yield it with what went wrong: messages, and requests to other servers."""
     faults: list[str] = []
-    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    view = new_view(browser, width, scheme)
     view.on("pageerror", lambda error: faults.append(str(error)))
     view.on("console", lambda message: faults.append(message.text) if "status of" not in message.text else None)
     view.on("request", lambda request: faults.append(request.url) if is_foreign(request.url, client) else None)

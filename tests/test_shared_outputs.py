@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
-from fullconv.cli.app import app
+from children import child
+from command_line import call
 from fullconv.demo.digits import write_digit_dataset
 from fullconv.files import atomic_folder, atomic_write, copy_file, write_text
 from fullconv.locks import LOCK_FILE, hold_folder, hold_lock
@@ -26,6 +27,7 @@ from fullconv.predict.outputs import Area
 from fullconv.runtime.tiles import TiledRunner
 from geotiffs import Shifted, geotiff, picture
 from refusals import refuses
+from waiting import LIMIT
 
 posix = pytest.mark.skipif(os.name == "nt", reason="links, pipes and umask of POSIX")
 
@@ -35,10 +37,6 @@ AREAS = {"a": Area(3, 0.75), "b": Area(1, 0.25)}
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_digit_dataset(tmp_path_factory.mktemp("data") / "digits", train=2, val=2, size=(48, 64))
-
-
-def call(*arguments: str | Path) -> None:
-    get_command(app).main([str(argument) for argument in arguments], standalone_mode=False)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -94,9 +92,9 @@ def test_a_folder_never_merges_with_what_another_process_wrote(tmp_path: Path) -
 
 def test_two_conversions_at_once_leave_one_whole_folder(data: Path, tmp_path: Path) -> None:
     code = "from fullconv.cli.app import main; main()"
-    command = [sys.executable, "-c", code, "convert", str(data), str(tmp_path / "out"), "--to", "folder"]
-    both = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outcomes = [(process.communicate(timeout=120)[1], process.returncode) for process in both]
+    command = ("-c", code, "convert", data, tmp_path / "out", "--to", "folder")
+    with child(*command) as first, child(*command) as second:
+        outcomes = [(process.finish()[1], process.returncode) for process in (first, second)]
     assert sorted(code for _, code in outcomes)[0] == 0
     for err, returncode in outcomes:
         assert returncode == 0 or "folder" in err
@@ -225,8 +223,9 @@ def test_no_row_is_lost_if_processes_share_the_table(tmp_path: Path) -> None:
         "    update_areas(pathlib.Path(sys.argv[1]), format_areas(f'{sys.argv[2]}-{i % 30}', {'a': Area(i, 1.0)}))"
     )
     table = tmp_path / "areas.csv"
-    all_ = [subprocess.Popen([sys.executable, "-c", code, str(table), name]) for name in "abcd"]
-    assert [process.wait(120) for process in all_] == [0] * 4
+    with ExitStack() as stack:
+        processes = [stack.enter_context(child("-c", code, table, name)) for name in "abcd"]
+        assert [process.wait(LIMIT) for process in processes] == [0] * 4
     assert {row[0]: row[2] for row in read_areas(table)} == {
         f"{name}-{i}": str(i + 30 if i < 10 else i) for name in "abcd" for i in range(30)
     }

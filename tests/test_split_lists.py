@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_sets import faults_of
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset
-from fullconv.errors import DataError
-from fullconv.faults import Fault
 
 NAMES = "abcdef"
 FOLDERS = [("images", "masks"), ("img", "label")]
@@ -34,12 +33,6 @@ def lists(root: Path, folder: str = ".", **content: str) -> None:
 
 def names_of(dataset: DataSet) -> dict[str, str]:
     return {split: "".join(sorted(sample.name for sample in samples)) for split, samples in dataset.splits.items()}
-
-
-def faults_of(root: Path) -> tuple[Fault, ...]:
-    with pytest.raises(DataError) as caught:
-        find_dataset(root)
-    return caught.value.faults
 
 
 @pytest.mark.parametrize("folders", FOLDERS)

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fullconv.arrays import UInt8
+from data_sets import faults_of, targets
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.errors import DataError
-from fullconv.faults import Fault
 
 SIZE = (12, 16)
 CLASSES = [
@@ -72,18 +71,8 @@ RING_MAP[2:10, 1:9] = 1
 RING_MAP[4:8, 3:6] = 0
 
 
-def targets(dataset: DataSet) -> dict[str, UInt8]:
-    return {sample.name: dataset.read(sample)[1] for samples in dataset.splits.values() for sample in samples}
-
-
 def names_of(dataset: DataSet) -> dict[str, list[str]]:
     return {split: [sample.name for sample in samples] for split, samples in dataset.splits.items()}
-
-
-def faults_of(root: Path) -> tuple[Fault, ...]:
-    with pytest.raises(DataError) as caught:
-        find_dataset(root)
-    return caught.value.faults
 
 
 @pytest.mark.parametrize("style", ["palette", "alpha", "bits"])

@@ -11,10 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from children import child
 from fullconv.data.layouts import find_dataset
 from fullconv.data.statistics import read_statistics, read_training_data
 from fullconv.demo.digits import write_digit_dataset
@@ -164,30 +164,26 @@ COMMAND = (
 )
 
 
+def is_saved(run: Path, step: int) -> bool:
+    return (run / "last.ckpt").exists() and load_state(run / "last.ckpt")[0].step > step
+
+
 def test_a_killed_run_resumes_to_the_same_weights(data: Path, whole: Path, tmp_path: Path) -> None:
     """SIGKILL stops the command twice; the same command with --resume ends with the weights of an undisturbed run."""
     out = tmp_path / "run"
     values = [f"--set={name}={value}" for name, value in {**TINY, "save_minutes": 0.0}.items()]
-    command = [sys.executable, "-c", COMMAND, "train", str(data), "--model=digits", "--weights=none", "--stride=8"]
+    command = ["-c", COMMAND, "train", str(data), "--model=digits", "--weights=none", "--stride=8"]
     command += [*values, f"--out={out}", "--resume"]
     go = tmp_path / "go"  # the step before which a run waits, so that it does not end before it is killed
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GO": str(go)}
     last_step = -1
     for most in (3, 6):
         write_text(go, str(most))
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-        deadline = time.monotonic() + 300
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-            if (out / "last.ckpt").exists() and load_state(out / "last.ckpt")[0].step > last_step + 1:
-                break
-        process.kill()
-        process.wait()
-        step = load_state(out / "last.ckpt")[0].step
-        assert step > last_step
-        last_step = step
+        with child(*command, env=environment) as process:
+            process.wait_for(partial(is_saved, out, last_step + 1))
+        last_step = load_state(out / "last.ckpt")[0].step
     write_text(go, "99")
-    subprocess.run(command, check=True, capture_output=True, env=environment)
+    subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)
     suffixes = {".ckpt", ".safetensors", ".csv", ".png", ".html", ".json", ".yaml"}
     assert {path.suffix for path in out.iterdir()} <= suffixes
     assert_same_end(out, whole)
@@ -199,22 +195,19 @@ def test_a_signal_to_all_processes_of_a_run_saves_it(data: Path, whole: Path, tm
     """Ctrl-C and schedulers send a signal to the processes that load images, too."""
     out = tmp_path / "run"
     values = [f"--set={name}={value}" for name, value in {**TINY, "save_minutes": 0.0, "workers": 2}.items()]
-    command = [sys.executable, "-c", COMMAND, "train", str(data), "--model=digits", "--weights=none", "--stride=8"]
+    command = ["-c", COMMAND, "train", str(data), "--model=digits", "--weights=none", "--stride=8"]
     command += [*values, f"--out={out}", "--resume"]
     go = tmp_path / "go"
     write_text(go, "6")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GO": str(go)}
-    output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen(command, env=environment, start_new_session=True, **output)
-    deadline = time.monotonic() + 300
-    while not (out / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, number)
-    write_text(go, "99")
-    text, _ = process.communicate(timeout=300)
+    with child(*command, env=environment) as process:
+        process.wait_for((out / "last.ckpt").exists)
+        os.killpg(process.pid, number)
+        write_text(go, "99")
+        _, text = process.finish()
     assert f"stopped by {number.name} at step" in text.replace("\n", " "), text
     assert process.returncode == 130
-    subprocess.run(command, check=True, capture_output=True, env=environment)
+    subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)
     assert_same_end(out, whole)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_sets import faults_of
 from fullconv.cli.app import main
 from fullconv.data.classes import VOC_LABELS
 from fullconv.data.formats.voc import VocFolders, find_voc, is_paper_val, paper_val
@@ -35,7 +36,6 @@ from voc_tree import (
     SBD_VAL,
     SIZE,
     VOC,
-    faults_of,
     label_map,
     names,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import time
 
@@ -11,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from children import child
 from fullconv.runtime.models import bundled
 from fullconv.runtime.onnx_bytes.scan import scan_onnx
+from waiting import LIMIT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the test's endless call is one of Linux")
 
@@ -27,14 +28,22 @@ sys.argv = ["fullconv"]
 app.main()
 """
 
-SOON = 15
-"""Seconds. The watchdog needs 2, and without it nothing ends; other work may run on the machine."""
+COMPUTE = """
+import sys
+from fullconv.cli.app import main
+if sys.argv.pop(1) == "onnx":
+    from fullconv.runtime.onnx import OnnxFile as File
+else:
+    from fullconv.runtime.openvino import OpenVinoFile as File
+compute = File.scores
+def announced(*values):
+    print("computing", flush=True)
+    return compute(*values)
+File.scores = announced
+main()
+"""
 
 ENDLESS = "mutex = ctypes.create_string_buffer(64); [ctypes.CDLL(None).pthread_mutex_lock(mutex) for _ in range(2)]"
-
-
-def start(*command):
-    return subprocess.Popen([sys.executable, *command], stdout=-1, stderr=-1, text=True)
 
 
 def stop(process, number):
@@ -42,28 +51,29 @@ def stop(process, number):
     time.sleep(0.3)
     began = time.monotonic()
     process.send_signal(number)
-    try:
-        output, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
+    output, errors = process.finish()
     return time.monotonic() - began, output + errors
+
+
+def assert_stopped(process, number):
+    """Send a signal, which the watchdog ends the process for: without it, nothing ends."""
+    _, text = stop(process, number)
+    assert process.returncode == 130, text
+    assert f"stopped by {number.name} during a long computation" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_call_that_never_returns_is_ended(number):
-    process = start("-c", COMMAND.format(ENDLESS))
-    assert process.stdout.readline() == "ready\n"
-    seconds, text = stop(process, number)
-    assert process.returncode == 130, text
-    assert seconds < SOON
-    assert f"stopped by {number.name} during a long computation" in text
+    with child("-c", COMMAND.format(ENDLESS)) as process:
+        assert process.read_line() == "ready"
+        assert_stopped(process, number)
 
 
 def test_a_handler_that_runs_has_all_its_time():
     body = "try: print('inside', flush=True); time.sleep(600)\n    finally: time.sleep(3); print('cleaned', flush=True)"
-    process = start("-c", COMMAND.format(body))
-    assert [process.stdout.readline() for _ in range(2)] == ["ready\n", "inside\n"]
-    seconds, text = stop(process, signal.SIGINT)
+    with child("-c", COMMAND.format(body)) as process:
+        assert [process.read_line() for _ in range(2)] == ["ready", "inside"]
+        seconds, text = stop(process, signal.SIGINT)
     assert process.returncode == 130
     assert "cleaned" in text
     assert seconds > 3
@@ -74,22 +84,23 @@ def test_a_signal_to_a_forked_child_is_none_to_its_parent():
         "child = os.fork()\n    if child == 0: time.sleep(5); os._exit(0)\n"
         "    os.kill(child, 15); time.sleep(3.5); print('alive', flush=True)"
     )
-    process = start("-c", COMMAND.format(body))
-    output, errors = process.communicate(timeout=30)
+    with child("-c", COMMAND.format(body)) as process:
+        output, errors = process.finish()
     assert process.returncode == 0, errors
     assert "alive" in output
 
 
 def test_a_training_has_time_to_save_unless_a_second_signal_comes():
-    process = start("-c", COMMAND.format(f"from fullconv.watchdog import set_patience; set_patience(60); {ENDLESS}"))
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.3)
-    process.send_signal(signal.SIGTERM)
-    time.sleep(3.5)
-    assert process.poll() is None
-    seconds, text = stop(process, signal.SIGTERM)
-    assert process.returncode == 130, text
-    assert seconds < SOON
+    code = COMMAND.format(f"from fullconv.watchdog import set_patience; set_patience({LIMIT}); {ENDLESS}")
+    with child("-c", code) as process:
+        assert process.read_line() == "ready"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(3.5)
+        assert process.poll() is None
+        began = time.monotonic()
+        assert_stopped(process, signal.SIGTERM)
+    assert time.monotonic() - began < LIMIT / 2
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
@@ -124,9 +135,6 @@ def test_a_network_with_an_endless_loop_is_ended(tmp_path, backend):
     (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
     command = ["predict", tmp_path / "net.onnx", tmp_path / "a.png", "--out", tmp_path / "out", "--backend", backend]
-    process = start("-m", "fullconv", *map(str, command))
-    time.sleep(4)
-    assert process.poll() is None, process.communicate()
-    seconds, text = stop(process, signal.SIGINT)
-    assert process.returncode == 130, text
-    assert seconds < SOON
+    with child("-c", COMPUTE, backend, *command) as process:
+        assert process.read_line() == "computing"
+        assert_stopped(process, signal.SIGINT)

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fullconv.arrays import UInt8
+from data_sets import faults_of, targets, warnings_of
 from fullconv.data.dataset import DataSet
 from fullconv.data.formats.yolo import is_yolo
-from fullconv.data.layouts import find_dataset, survey
-from fullconv.errors import DataError
-from fullconv.faults import Fault
+from fullconv.data.layouts import find_dataset
 
 SIZE = (64, 96)
 SQUARE = "0 .125 .25 .5 .25 .5 .75 .125 .75\n"
@@ -46,22 +44,8 @@ def write(root: Path, images: str, labels: str, names: dict[str, str] | None = N
         text(root / labels / f"{name}.txt", rows)
 
 
-def targets(dataset: DataSet) -> dict[str, UInt8]:
-    return {sample.name: dataset.read(sample)[1] for samples in dataset.splits.values() for sample in samples}
-
-
 def names_of(dataset: DataSet) -> dict[str, list[str]]:
     return {split: sorted(sample.name for sample in samples) for split, samples in dataset.splits.items()}
-
-
-def warnings_of(root: Path) -> list[Fault]:
-    return [fault for fault in survey(root).faults if fault.severity == "warning"]
-
-
-def faults_of(root: Path) -> tuple[Fault, ...]:
-    with pytest.raises(DataError) as caught:
-        find_dataset(root)
-    return caught.value.faults
 
 
 OUTER = ("images/train", "labels/train", "images/val", "labels/val")

@@ -12,8 +12,6 @@ from scipy.sparse import csc_matrix
 
 from fullconv.data.formats.voc import paper_val
 from fullconv.data.layouts import find_dataset
-from fullconv.errors import DataError
-from fullconv.faults import Fault
 from fullconv.labels import voc_palette
 
 VOC = Path("TrainVal/VOCdevkit/VOC2011")
@@ -96,12 +94,6 @@ def small(tmp_path: Path) -> Path:
     put_voc(tmp_path / VOC, (*VOC_TRAIN, *paper_val()[:5]))
     put_sbd(tmp_path / "benchmark_RELEASE")
     return tmp_path
-
-
-def faults_of(root: Path) -> tuple[Fault, ...]:
-    with pytest.raises(DataError) as caught:
-        find_dataset(root)
-    return caught.value.faults
 
 
 def names(root: Path, split: str) -> tuple[str, ...]:

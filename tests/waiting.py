@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["wait_until"]
+__all__ = ["LIMIT", "wait_until"]
+
+LIMIT = 600.0
+"""Seconds that a test waits for what happens at once on an idle machine."""
 
 
-def wait_until(condition: Callable[[], object], what: str = "", seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], object], what: str = "", seconds: float = LIMIT) -> None:
     """Wait until a condition is true; fail with `what` if it does not become true."""
     end = time.monotonic() + seconds
     while not condition():

@@ -14,8 +14,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from fullconv.web.run import run
-
-SECONDS = 60.0
+from waiting import LIMIT
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Client:
         self.port = int(port)
 
     def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=SECONDS)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=LIMIT)
         sent = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         try:
             connection.request(method, path, body, {**sent, **(headers or {})})
@@ -64,7 +63,7 @@ class Client:
     def post(self, path: str, body: Any = b"", **headers: str) -> Answer:
         return self.request("POST", path, body, headers)
 
-    def raw(self, data: bytes, seconds: float = SECONDS, half_close: bool = False) -> bytes:
+    def raw(self, data: bytes, seconds: float = LIMIT, half_close: bool = False) -> bytes:
         """Send bytes as they are; return all bytes of the answer until the server closes the connection."""
         with socket.create_connection((self.host, self.port), timeout=seconds) as sock:
             received = b""
@@ -101,11 +100,11 @@ def serving(app: FastAPI, token: str | None = None) -> Iterator[Client]:
     thread = threading.Thread(target=work, name="server")
     thread.start()
     try:
-        assert ready.wait(SECONDS)
+        assert ready.wait(LIMIT)
         assert not failures, failures
         yield Client(addresses[0], token)
     finally:
         app.state.stop()
-        thread.join(SECONDS)
+        thread.join(LIMIT)
         assert not thread.is_alive()
         assert not failures, failures

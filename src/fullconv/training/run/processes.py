@@ -10,7 +10,6 @@ import os
 import pickle
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -89,10 +88,16 @@ class _Group:
     ranks: list[_Rank] = field(default_factory=list)
     events: queue.SimpleQueue[tuple[_Rank, str, Any]] = field(default_factory=queue.SimpleQueue)
     signals: list[int] = field(default_factory=list)
+    store: Any = None
+    """Where the processes find each other. This process holds its port, so that no other program can take it."""
 
     def start(self, count: int, payload: bytes) -> None:
         """Start `count` processes that run the pickled `payload`."""
-        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_find_free_port())}
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]  # not in every build of torch
+
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.store.port)}
+        environment["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # the first process opens no store of its own
         environment |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "NODE_RANK": "0"}
         environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // count)))
         environment["PYTHONPATH"] = module_path()
@@ -193,12 +198,6 @@ def run_in_processes(
     if failures:
         raise min(failures, key=lambda failure: failure[0])[1]
     return group.ranks[0].result
-
-
-def _find_free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _wait(group: _Group, on_progress: OnProgress | None) -> None:
