@@ -12,13 +12,15 @@ import pytest
 from PIL import Image
 
 import corpus
-from command_line import check
+from command_line import check, run
 from corpus_annotations import coco, write_coco
-from fullconv.data.layouts import survey
+from fullconv.data.layouts import find_dataset, survey
+from fullconv.data.reading import ReadingOptions
 from fullconv.doctor.examine import examine
 from fullconv.doctor.page import write_check_page
 from fullconv.faults import KINDS
 from fullconv.labels import default_palette
+from refusals import matches, refuses
 
 
 @pytest.fixture
@@ -171,3 +173,29 @@ def test_a_default_page_that_cannot_be_written_costs_neither_verdict_nor_repair(
     assert "training can start" in printed.out
     assert check(monkeypatch, "fixed", "--write") == 0
     assert check(monkeypatch, data, "--html", "data-check.html") == 1
+
+
+def test_the_command_that_repairs_repeats_the_options_of_reading(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus.exif_rotation(data)
+    assert check(monkeypatch, data, "--val-by", "/([a-c]|[d-e])", "--outside") == 3
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"fullconv check {data} --val-by '/([a-c]|[d-e])' --outside --fix DIR repairs 1 of them"
+    assert run(monkeypatch, "train", data, "--outside") == 3
+    assert f"fullconv check {data} --outside lists all faults" in capsys.readouterr().err
+
+
+def test_write_refuses_an_archive(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(data.with_name("cache")))
+    corpus.base(data)
+    for kind in ("images", "masks"):
+        shutil.rmtree(data / kind / "val")
+    archive = Path(shutil.make_archive(str(data.with_name("packed")), "zip", data))
+    assert check(monkeypatch, archive, "--write") == 2
+    message = capsys.readouterr().err.removeprefix("fullconv: ").strip()
+    assert matches("write-to-archive", message), message
+    with refuses("inferred", "unpack it, write it into dataset.yaml with `fullconv check FOLDER --write`"):
+        find_dataset(archive, ReadingOptions(strict=True))

@@ -242,3 +242,22 @@ def test_a_description_that_would_change_the_reading_is_taken_back(
     with refuses("not-declarable", tmp_path):
         declare(examination)
     assert (path.read_text() if path.exists() else None) == text
+
+
+@pytest.mark.parametrize("text", [None, "names: [membrane, cell]\n", "{names: [membrane, cell]}  # flow\n"])
+def test_an_interrupted_description_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    masks_0_255(tmp_path)
+    path = tmp_path / "dataset.yaml"
+    if text is not None:
+        path.write_text(text)
+    examination = examine(survey(tmp_path))
+    monkeypatch.setattr("fullconv.doctor.declare.survey", stop)
+    with pytest.raises(KeyboardInterrupt):
+        declare(examination)
+    assert (path.read_text() if path.exists() else None) == text
+    assert not path.with_name("dataset.yaml.bak").exists()

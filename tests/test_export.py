@@ -148,7 +148,7 @@ def test_padding_table_shows_a_wrong_period():
 
 def saved_run(folder: Path, spec: NetSpec = SPECS["digits FCN-8s"]) -> Path:
     net = lively(spec)
-    notes = {"settings": {"recipe": {"epochs": 3}, "data": "scenes", "weights": "digits.safetensors"}, "step": 7}
+    notes = {"settings": {"recipe": {"epochs": 3}, "data": "/a/scenes", "weights": "digits.safetensors"}, "step": 7}
     save_net(folder / "best.safetensors", net.state_dict(), Saved(spec, DIGIT_LABELS, notes))
     (folder / "scores.json").write_text(json.dumps({"mean_iou": 0.25, "confusion": [[1]]}))
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +51,33 @@ def test_groups_stay_in_one_fold() -> None:
     assert set.union(*of_groups) == set("abcdef")
 
 
+def check_fold(monkeypatch: pytest.MonkeyPatch, data: Path, fold: Path, confusion: object) -> None:
+    """Assert that evaluate and report take the images of the fold, and leave its report to its own data."""
+    from fullconv import api
+
+    assert api.evaluate(fold, data).confusion.tolist() == confusion
+    page = fold / "report.html"
+    page.unlink()
+    assert run(monkeypatch, "report", fold) == 0
+    of_fold = page.read_text(encoding="utf-8")
+    assert "fold 1 of 2 folds" in of_fold
+    other = shutil.copytree(data, data.with_name("other"))
+    assert run(monkeypatch, "report", fold, other) == 0
+    assert Path("fold-1-report.html").is_file()
+    assert page.read_text(encoding="utf-8") == of_fold
+    settings = yaml.safe_load((fold / "recipe.yaml").read_text())
+    assert settings["data"] == str(data)
+    older = {name: value for name, value in settings.items() if name != "fold"} | {"data": data.name}
+    (fold / "recipe.yaml").write_text(json.dumps(older))
+
+
 def test_train_with_folds_scores_every_image_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_digit_dataset(tmp_path / "data", train=5, val=3, size=(48, 56))
     out = tmp_path / "folds"
-    command = ["train", data, "--model", "digits", "--folds", "2", "--out", out, "--weights", "none"]
+    monkeypatch.chdir(tmp_path)
+    command = ["train", data.name, "--model", "digits", "--folds", "2", "--out", out, "--weights", "none"]
     command += ["--epochs", "1", "--batch", "2", "--crop", "32"]
     assert run(monkeypatch, *command) == 0
     printed = capsys.readouterr().out
@@ -81,6 +103,7 @@ def test_train_with_folds_scores_every_image_once(
     of_fold = [row["name"] for row in values["images"] if row["fold"] == 1]
     samples = [sample for split in dataset.splits.values() for sample in split if sample.name in of_fold]
     assert np.array_equal(evaluate(first, dataset, samples).confusion, values["folds"][0]["confusion"])
+    check_fold(monkeypatch, data, out / "fold-1", values["folds"][0]["confusion"])
     with refuses("run-exists", out):
         from fullconv import api
 

@@ -252,3 +252,9 @@ def test_a_browser_renders_the_page(page: Path, browser: Browser, width: int, sc
     view.keyboard.press("Tab")
     assert view.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
     view.close()
+
+
+def test_a_chart_leaves_out_curves_without_values() -> None:
+    chart = line_chart("a", "a", "", [Curve("new", [], []), Curve("old", [1, 2], [3, 4])])
+    assert chart.description == "old from 3 to 4, over 2 epochs"
+    assert line_chart("a", "a", "", [Curve("new", [], [])]).description.startswith("no values")

@@ -260,3 +260,48 @@ def test_masks_that_all_lack_the_rotation_of_their_images_are_all_turned(data: P
     for split in ("train", "val"):
         for sample in dataset.split(split):
             np.testing.assert_array_equal(dataset.read(sample)[1], np.rot90(upright[sample.name], -1))
+
+
+@pytest.mark.parametrize("layout", ["values", "palette", "nodata"])
+def test_masks_that_state_that_255_is_ignored_are_no_fault_and_keep_it(data: Path, layout: str) -> None:
+    stated = {
+        "values": "values: {0: ground, 1: roof, 255: ignore}\n",
+        "palette": "names: [ground, roof]\npalette: [[0, 0, 0], [200, 0, 0]]\n",
+        "nodata": "names: [ground, roof]\n",
+    }
+    corpus.some_of_0_255(data)
+    (data / "dataset.yaml").write_text(stated[layout])
+    colors = np.zeros((256, 3), np.uint8)
+    colors[1], colors[255] = (200, 0, 0), 255
+    for path in corpus_base.masks(data):
+        labels = np.array(Image.open(path))
+        if layout == "nodata":
+            path.unlink()
+            corpus.save(path.with_suffix(".tif"), labels, tiffinfo={42113: "255"})
+        elif layout == "palette":
+            corpus.save(path, colors[labels])
+    assert "mask-0-255" not in {group.kind for group in examine(survey(data)).groups}
+    before, (result, after) = find_dataset(data), repair_folder(data)
+    assert (result.done, examine(survey(result.folder)).errors) == ((), 0)
+    for one, other in zip(before.split("train"), after.split("train"), strict=True):
+        np.testing.assert_array_equal(before.read_target(one), after.read_target(other))
+
+
+@pytest.mark.parametrize("values", [(0, 1, 255), (0, 255, 255)])
+def test_255_in_masks_that_are_all_turned_is_a_class_only_if_no_mask_holds_1(
+    data: Path, values: tuple[int, int, int]
+) -> None:
+    corpus.base(data)
+    voc = data.with_name("voc")
+    convert(find_dataset(data), voc, "voc")
+    (voc / "labelmap.txt").rename(voc / "classes.txt").write_text("ground\nroof\n")
+    for path in (voc / "SegmentationClass").iterdir():
+        corpus.save(path, np.array(values, np.uint8)[np.array(Image.open(path)) % 253])
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for path in sorted((voc / "JPEGImages").iterdir()):
+        Image.open(path).save(path.with_suffix(".jpg"), exif=exif, quality=95)
+        path.unlink()
+    result, dataset = repair_folder(voc)
+    held = {label for sample in dataset.split("train") for label in np.unique(dataset.read_target(sample)).tolist()}
+    assert (result.left_out, held) == ((), {0, 1, 255} if 1 in values else {0, 1})

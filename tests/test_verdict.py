@@ -94,6 +94,14 @@ def test_images_of_background_alone_raise_no_alarm(without: int) -> None:
     assert "not better" in judged([*guessing, *[[[500, 500], [0, 0]]] * without]).alarm
 
 
+def test_images_of_one_class_raise_no_alarm_but_a_note() -> None:
+    verdict = judged([[[1000, 0], [0, 0]]] * 2)
+    assert verdict.alarm == ""
+    (note,) = verdict.notes
+    assert note.startswith("These images show only “ok”, so they cannot show whether the model works")
+    assert judged([[[0, 0], [400, 600]]] * 2).alarm == ""
+
+
 def test_samples_have_as_many_images_and_are_reproducible() -> None:
     drawn = draw_samples(7, 50)
     assert (drawn.sum(1) == 7).all()
@@ -104,7 +112,7 @@ def test_samples_have_as_many_images_and_are_reproducible() -> None:
 @given(arrays(np.int64, (4, 3, 3), elements=st.integers(0, 50)))
 @settings(max_examples=40)
 def test_intervals_contain_the_measured_value(matrices: npt.NDArray[np.int64]) -> None:
-    matrices[0, 0, 0] += 1
+    matrices[:2, 0, 0] += 1
     counts = np.array([[m.diagonal(), m.sum(1), m.sum(0)] for m in matrices])
     scores = Scores.from_confusion(matrices.sum(0), "abc")
     found = bootstrap(counts, find_majority_class(scores.confusion), 50)
@@ -117,8 +125,10 @@ def test_intervals_contain_the_measured_value(matrices: npt.NDArray[np.int64]) -
         assert 0 <= interval.low <= interval.value <= interval.high <= 1
 
 
-def test_one_image_has_no_interval() -> None:
-    assert bootstrap(np.ones((1, 3, 2), np.int64), 0).mean_iou is None
+def test_one_image_has_no_interval_and_images_without_labels_do_not_count() -> None:
+    one = np.ones((1, 3, 2), np.int64)
+    assert bootstrap(one, 0).mean_iou is None
+    assert bootstrap(np.concatenate([one, np.zeros_like(one)]), 0).mean_iou is None
 
 
 def test_the_majority_baseline_by_hand() -> None:

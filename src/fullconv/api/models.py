@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from fullconv.choices import Backend, Device, ScoredSplit, WeightsType
-from fullconv.data.reading import Reading, ReadingOptions
+from fullconv.data.reading import Reading
 from fullconv.errors import UsageError
 from fullconv.extras import need, need_torch
 from fullconv.labels import check_classes
@@ -74,7 +74,7 @@ def evaluate(
     Args:
         model: Any model that `load` accepts.
         data: Folder of labelled images, in any layout of docs/formats.md.
-        split: The images to use; val736 exists only for VOC.
+        split: The images to use; val736 exists only for VOC. On the data of a fold, val is that fold.
         backend: As in `load`.
         device: As in `load`.
         value_range: Numbers that become 0 and 255 in images of more than 8 bits, instead of the range of the model.
@@ -82,24 +82,23 @@ def evaluate(
         code: As in `load`.
         tta: Label each image and its mirror image, and take the mean of the probabilities, in twice the time.
         on_sample: Called after each image with the number of images that are done and the number of all images.
-        reading: As in `train`. Those of the training are used if the model is a run folder and none are given.
+        reading: As in `train`. If the model is a run folder, the others are those of its training.
 
     Raises:
         ModelError: There is no such model, or it has other classes than the data.
         DataError: The data set has faults, or there is no such split.
         UsageError: `value_range` is not two numbers, the smaller one first, or there is no such device.
     """
-    from fullconv.data.layouts import find_dataset
     from fullconv.evaluation.evaluate import evaluate as score
     from fullconv.predict.ranges import check_range, find_common_misfit
-    from fullconv.report.source import options_of_run
+    from fullconv.report.source import find_run_data
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
     from fullconv.runtime.runner import RangedRunner, Runner
     from fullconv.runtime.tiles import FlippedRunner
 
     path = model_path(model)
-    dataset = find_dataset(Path(data), ReadingOptions(**reading) if reading else options_of_run(path))
+    dataset = find_run_data(path, Path(data), reading)
     samples = dataset.split(split)
     for note in dataset.notes:
         logger.info(f"{os.fspath(data)}: {note}")

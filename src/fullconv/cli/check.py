@@ -14,8 +14,8 @@ from fullconv.cli.console import emit, print_table, prints_json, sample_bar, say
 from fullconv.cli.options.reading import reads_data
 from fullconv.cli.options.shared import Data, JsonFile
 from fullconv.cli.values import refuse_data_file
-from fullconv.data.reading import Reading
-from fullconv.errors import DataError, FullconvError
+from fullconv.data.reading import Reading, ReadingOptions
+from fullconv.errors import DataError, FullconvError, UsageError
 from fullconv.extras import need_torch
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ def check(
     fix: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a repaired copy into this new folder.")] = None,
     write: Annotated[
         bool,
-        typer.Option("--write", help="Write what was inferred into DATA/dataset.yaml, so that it is fixed for good."),
+        typer.Option(
+            "--write",
+            help="Write what was inferred into DATA/dataset.yaml, so that it is fixed for good; not for archives.",
+        ),
     ] = False,
     *,
     reading: Reading,
@@ -53,10 +56,8 @@ def check(
     --write. The exit code is 3 if training would stop or go wrong.
     """
     from fullconv import api
-    from fullconv.files import check_new_folder
 
-    if fix is not None:
-        check_new_folder(fix, data)
+    _check_outputs(data, fix, write)
     for file in (html, json_file):
         refuse_data_file(file, data)
     with sample_bar("checking") as on_sample:
@@ -73,11 +74,24 @@ def check(
         show(examination.verdict())
         count = sum(examination.mends(fault) for group in examination.groups for fault in group.faults)
         if count:
-            show(f"fullconv check {shlex.quote(str(data))} --fix DIR repairs {count} of them")
+            options = ReadingOptions(**reading).to_arguments()
+            show(f"fullconv check {shlex.quote(str(data))}{options} --fix DIR repairs {count} of them")
     if write:
         _write_reading(examination, show)
     if examination.errors:
         raise typer.Exit(DataError.exit_code)
+
+
+def _check_outputs(data: Path, fix: Path | None, write: bool) -> None:
+    """Raise UsageError if --fix names a folder that cannot be written, or if --write is given for an archive."""
+    from fullconv.data.archives import is_archive
+    from fullconv.files import check_new_folder
+
+    if write and is_archive(data):
+        message = f"{data}: is an archive, so --write cannot put dataset.yaml into it; unpack it, or use --fix DIR"
+        raise UsageError(message, code="write-to-archive")
+    if fix is not None:
+        check_new_folder(fix, data)
 
 
 def _write_page(examination: Examination, html: Path | None, data: Path) -> None:

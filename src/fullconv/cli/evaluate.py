@@ -38,7 +38,8 @@ def evaluate(
     """Score a model on labelled images.
 
     Prints the paper's four scores: pixel accuracy, mean accuracy, mIoU (mean IU in the paper's tables) and
-    frequency-weighted IU. Then prints the IoU of each class.
+    frequency-weighted IU. Then prints the IoU of each class. If MODEL is a run folder, DATA
+    are read with the options of its training, unless you give others; for a fold of `train --folds`, val is that fold.
     """
     from fullconv import api
     from fullconv.predict.ranges import parse_range

@@ -108,6 +108,8 @@ class DataSet:
         range_facts: The origin of the range; None for images of 8 bits, and if `measure_range` was not called.
         declares: Keys of dataset.yaml that state what was inferred.
         mask_facts: What the pass over the masks that decided their classes counted, by mask file.
+        fold: The number of the fold that is val, from 1, and the number of folds; None without folds.
+        states_ignored: Whether a file states that 255 in masks of numbers is ignored.
     """
 
     layout: str
@@ -125,6 +127,8 @@ class DataSet:
     options: ReadingOptions = BY_FILES
     declares: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     mask_facts: Mapping[Path, MaskFacts] = field(default_factory=dict, repr=False, compare=False)
+    fold: tuple[int, int] | None = None
+    states_ignored: bool = False
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """Return the samples of a split, at least one.

@@ -76,7 +76,7 @@ def divide_into_folds(dataset: DataSet, count: int) -> list[DataSet]:
             "val": tuple(pool[index] for index in fold),
         }
         about = "; ".join(filter(None, [dataset.about, f"fold {number} of {reason}"]))
-        divided.append(replace(dataset, splits=splits, about=about))
+        divided.append(replace(dataset, splits=splits, about=about, fold=(number, count)))
     return divided
 
 

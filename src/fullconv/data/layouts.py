@@ -101,6 +101,7 @@ def survey(root: Path | str, options: ReadingOptions = BY_FILES) -> Survey:
     Raises DataError only if `root` is not a folder with a known layout.
     """
     root = Path(root)
+    given = root, options
     if is_archive(root):
         root = unpack(root)
     if not root.is_dir():
@@ -125,7 +126,7 @@ def survey(root: Path | str, options: ReadingOptions = BY_FILES) -> Survey:
         dataset = replace(divide(dataset, options), options=options)
         if dataset.labels.num_classes == 1 and not (faults and dataset.labels.class_names[0] in BACKGROUNDS):
             faults.append(_one_class_fault(dataset))
-        faults += _inferred_faults(dataset) if options.strict else ()
+        faults += _inferred_faults(dataset, *given) if options.strict else ()
     return Survey(root, name, dataset, tuple(faults))
 
 
@@ -190,9 +191,10 @@ def _pair_annotated(root: Path, faults: list[Fault], suffixes: Collection[str]) 
     }
 
 
-def _inferred_faults(dataset: DataSet) -> list[Fault]:
-    command = f"fullconv check {shlex.quote(str(dataset.root))} --write"
-    remedy = f"write it into dataset.yaml with `{command}`, or leave --strict out"
+def _inferred_faults(dataset: DataSet, given: Path, options: ReadingOptions) -> list[Fault]:
+    first, folder = ("unpack it, ", "FOLDER") if is_archive(given) else ("", shlex.quote(str(given)))
+    command = f"fullconv check {folder}{replace(options, strict=False).to_arguments()} --write"
+    remedy = f"{first}write it into dataset.yaml with `{command}`, or leave --strict out"
     return [Fault("inferred", dataset.root, f"this is inferred: {text}", remedy) for text in dataset.inferences]
 
 

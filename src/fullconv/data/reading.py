@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,6 +73,15 @@ class ReadingOptions:
         """Return the options that are set."""
         values = {name: value for name, value in asdict(self).items() if value not in (None, False)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def to_arguments(self) -> str:
+        """Return the options that are set as a shell takes them, each after a space."""
+        text = ""
+        for name, value in self.to_dict().items():
+            option = f" --{name.replace('_', '-')}"
+            values = value if isinstance(value, list) else [value]
+            text += option if value is True else "".join(f"{option} {shlex.quote(str(each))}" for each in values)
+        return text
 
 
 BY_FILES = ReadingOptions()

@@ -56,7 +56,7 @@ def find_dataset_faults(
         return
     total = _sum_counts(usable)
     if dataset.labels.num_classes > 1 and total[0] and not total[1:255].any():
-        yield from _one_class_faults(root, usable)
+        yield from _one_class_faults(root, dataset, usable)
         return
     yield from _odd_masks(root, dataset, usable)
     yield from _absent_classes(root, dataset, usable, unnamed)
@@ -68,10 +68,17 @@ def _empties(fault: Fault, split: str) -> bool:
     return fault.severity == "error" and fault.kind not in _KEEP_PAIRS and fault.split in (None, split)
 
 
-def only_0_and_255(records: Sequence[Record]) -> bool:
-    """Return whether 255 stands for a class: masks contain 0 and 255, and none contains 255 and a class above 0."""
-    with_255 = [record.counts for record in records if record.counts is not None and record.counts[255]]
-    total = _sum_counts(records)
+def only_0_and_255(dataset: DataSet, masks: Sequence[Int64]) -> bool:
+    """Return whether 255 stands for a class: masks contain 0 and 255, and none contains 255 and a class above 0.
+
+    `masks` has the pixels of each label in each mask (256 int64). In colours, in shapes, and where a file states it,
+    255 is ignored.
+    """
+    drawn = any(sample.reader is not None for samples in dataset.splits.values() for sample in samples)
+    if dataset.states_ignored or dataset.color_masks or dataset.remap or drawn:
+        return False
+    with_255 = [counts for counts in masks if counts[255]]
+    total = sum(masks, np.zeros(256, np.int64))
     both = any(counts[0] for counts in with_255) or (total[0] and not total[1:255].any())
     return bool(with_255 and both and not any(counts[1:255].any() for counts in with_255))
 
@@ -81,8 +88,8 @@ def _is_white(record: Record) -> bool:
     return record.counts is not None and bool(record.counts[255] and not record.counts[1:255].any())
 
 
-def _one_class_faults(root: Path, usable: Sequence[Record]) -> Iterator[Fault]:
-    if not only_0_and_255(usable):
+def _one_class_faults(root: Path, dataset: DataSet, usable: Sequence[Record]) -> Iterator[Fault]:
+    if not only_0_and_255(dataset, [r.counts for r in usable if r.counts is not None]):
         remedy = "label the objects, or export the masks again as class ids 0, 1, 2, ..."
         yield Fault("only-background", root, "no mask contains a class above 0", remedy)
     else:
@@ -101,7 +108,7 @@ def _odd_masks(root: Path, dataset: DataSet, usable: Sequence[Record]) -> Iterat
     blank = [split for split in ("train", "val") if _is_blank([r for r in usable if r.split == split])]
     for split in blank:
         yield unlabelled_split(root, split)
-    mixed = len(names) == 2 and only_0_and_255(usable)
+    mixed = len(names) == 2 and only_0_and_255(dataset, [r.counts for r in usable if r.counts is not None])
     if mixed:
         yield from _white(usable, "contains only 0 and 255, while other masks contain 0 and 1; 255 is ignored")
     for record in usable:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fullconv.data.classes import DESCRIPTION, describe_keys, read_description, write_description
+from fullconv.data.classes import DESCRIPTION, describe_keys, read_description
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import survey
 from fullconv.data.reading import BY_FILES
@@ -26,7 +26,8 @@ def declare(examination: Examination) -> tuple[Path, list[str]]:
 
     They are added at the end of the file, so its text stays. A file that cannot be continued, as in flow style, is
     written anew, and its text is in `dataset.yaml.bak`. The data are then read again. If the file changes a pair, a
-    split or a class, it is restored. Raises DataError then, and for data sets with errors.
+    split or a class, or if reading is interrupted, it is restored. Raises DataError if it changes one of these, and for
+    data sets with errors.
     """
     dataset = examination.dataset
     if dataset is None or examination.errors:
@@ -42,17 +43,21 @@ def declare(examination: Examination) -> tuple[Path, list[str]]:
     if not added:
         return path, []
     text = None if before is None else _continue(path, before, present, added)
-    if text is None:
-        write_description(dataset.root, {**present, **added})
-    else:
-        _write(path, text)
-    if not _is_read_as(dataset):
+    copy = path.with_name(f"{path.name}.bak") if before is not None and text is None else None
+    older = copy.read_bytes() if copy is not None and copy.is_file() else None
+    try:
+        if copy is not None and before is not None:
+            _write(copy, before)
+        _write(path, text or describe_keys({**present, **added}).encode())
+        if not _is_read_as(dataset):
+            message = f"{examination.root}: cannot be described by {DESCRIPTION} without changing how it is read"
+            raise DataError(f"{message}; nothing was written", code="not-declarable")
+    except BaseException:  # Ctrl-C, too
         _restore(path, before)
-        message = f"{examination.root}: cannot be described by {DESCRIPTION} without changing how it is read"
-        raise DataError(f"{message}; nothing was written", code="not-declarable")
-    if before is not None and text is None:
-        copy = path.with_name(f"{path.name}.bak")
-        _write(copy, before)
+        if copy is not None:
+            _restore(copy, older)
+        raise
+    if copy is not None:
         logger.info("%s: is written anew, without its comments; the old file is %s", path, copy)
     return path, list(added)
 
@@ -79,7 +84,7 @@ def _continue(path: Path, before: bytes, present: Mapping[Any, Any], added: Mapp
 
 def _restore(path: Path, content: bytes | None) -> None:
     if content is None:
-        path.unlink()
+        path.unlink(missing_ok=True)
         return
     _write(path, content)
 

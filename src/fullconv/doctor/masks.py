@@ -87,13 +87,14 @@ def _inspect_numbers(dataset: DataSet, path: Path, stored: UInt8, is_jpeg: bool)
     legal[[*range(dataset.labels.num_classes), dataset.labels.ignore_index]] = True
     counts = np.bincount(stored.ravel(), minlength=256)
     if is_jpeg:
-        return _jpeg_mask(path, stored, _snap_jpeg(dataset.labels, stored))
+        return _jpeg_mask(path, stored, None if dataset.states_ignored else _snap_jpeg(dataset.labels, stored))
     smoothed = _between(counts, legal[table])
     if smoothed is not None:
         main, between = smoothed
         if _is_edge(np.isin(stored, between)):
             fault = Fault("antialiased", path, *_smoothed(len(between), "grey levels"))
-            return InspectedMask(_size(stored), None, (fault,), table[_nearest(dataset.labels, main, stored)])
+            white = dataset.labels.num_classes == 2 and not dataset.states_ignored
+            return InspectedMask(_size(stored), None, (fault,), table[_nearest(main, stored, white)])
     target = table[stored]
     wrong = [label for label in distinct_labels(target) if not legal[label]]
     if wrong:
@@ -166,10 +167,10 @@ def _snap_jpeg(labels: LabelSet, stored: UInt8) -> UInt8 | None:
     return (stored >= 128).astype(np.uint8) if clear else None
 
 
-def _nearest(labels: LabelSet, main: npt.NDArray[np.intp], stored: UInt8) -> UInt8:
-    """Return the nearest value of a class for each pixel. For two classes, 0 and 255 become 0 and 1."""
+def _nearest(main: npt.NDArray[np.intp], stored: UInt8, white: bool) -> UInt8:
+    """Return the nearest value of a class for each pixel. With `white`, 0 and 255 alone become 0 and 1."""
     table = main[np.abs(np.arange(256)[:, None] - main).argmin(1)]
-    if labels.num_classes == 2 and main.tolist() == [0, IGNORE_INDEX]:
+    if white and main.tolist() == [0, IGNORE_INDEX]:
         table = np.minimum(table, 1)
     snapped: UInt8 = table.astype(np.uint8)[stored]
     return snapped

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fullconv.arrays import UInt8
+from fullconv.arrays import Int64, UInt8
 from fullconv.data.channels import describe_pixels
-from fullconv.data.classes import write_description
+from fullconv.data.classes import IGNORED_VALUE, write_description
 from fullconv.data.dataset import DataSet
 from fullconv.data.splits import SPLITS
 from fullconv.data.writers.names import name_file, name_key
@@ -24,6 +24,7 @@ from fullconv.errors import DataError
 from fullconv.faults import REPAIRABLE, UNREPAIRABLE, Fault
 from fullconv.files import atomic_folder, check_new_folder, copy_file
 from fullconv.images import read_header, write_image, write_label_map
+from fullconv.labels import IGNORE_INDEX
 
 __all__ = ["Repair", "repair"]
 
@@ -94,10 +95,23 @@ def repair(examination: Examination, folder: Path, on_sample: Callable[[int, int
 
 
 def _is_binary(examination: Examination) -> bool:
-    """Return whether 255 stands for the second of two classes: no usable mask contains a class above 0."""
-    assert examination.dataset is not None
-    usable = [record for record in examination.records if record.counts is not None]
-    return examination.dataset.labels.num_classes == 2 and (not usable or only_0_and_255(usable))
+    """Return whether 255 stands for the second of two classes, by the masks that are usable or get so."""
+    dataset = examination.dataset
+    assert dataset is not None
+    if dataset.labels.num_classes != 2:
+        return False
+    counts = [_count(dataset, record) for record in examination.records]
+    return only_0_and_255(dataset, [count for count in counts if count is not None])
+
+
+def _count(dataset: DataSet, record: Record) -> Int64 | None:
+    """Return the pixels of each label in a mask, also in one that is repaired; None if its pair is left out."""
+    left_out = any(fault.severity == "error" and fault.kind not in REPAIRABLE for fault in record.faults)
+    if record.counts is not None or left_out:
+        return record.counts
+    mask = inspect_mask(dataset, record.sample)
+    target = mask.snapped if mask.target is None else mask.target
+    return None if target is None else np.bincount(target.ravel(), minlength=256)
 
 
 def _unpaired_errors(examination: Examination) -> list[Fault]:
@@ -224,8 +238,13 @@ def _name(record: Record) -> str:
 
 
 def _describe(dataset: DataSet) -> dict[str, Any]:
-    """Return the classes for dataset.yaml, with colours if masks may contain colours."""
+    """Return the classes for dataset.yaml, with colours if masks may contain colours.
+
+    For two classes, the values are stated, too, so that 255 is ignored in the copy.
+    """
     values: dict[str, Any] = {"names": list(dataset.labels.class_names)}
     if dataset.color_masks:
         values["palette"] = [list(color) for color in dataset.labels.palette]
+    elif dataset.labels.num_classes == 2:
+        values["values"] = {**dict(enumerate(dataset.labels.class_names)), IGNORE_INDEX: IGNORED_VALUE}
     return values

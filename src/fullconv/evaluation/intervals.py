@@ -31,8 +31,9 @@ class Interval:
 class Bootstrap:
     """The intervals of the mIoU, of its gain over a model that predicts one class everywhere, and of each class's IoU.
 
-    An interval is None for an absent class and for fewer than two images. The gain uses only samples with two or more
-    classes in their truth, because with one class no model can be better than predicting that class everywhere.
+    An interval is None for an absent class and for fewer than two images with labelled pixels. The gain uses only
+    samples with two or more classes in their truth, because with one class no model can be better than predicting that
+    class everywhere.
     """
 
     mean_iou: Interval | None
@@ -54,13 +55,13 @@ def bootstrap(counts: Int64, majority: int, draws: int = DRAWS, seed: int = SEED
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
+    counts = counts[counts[:, 1].sum(1) > 0]  # without labelled pixels, an image has no scores
     images, _, classes = counts.shape
     if images < 2:
         return Bootstrap(None, None, (None,) * classes)
     drawn = draw_samples(images, draws, seed)
     whole = np.concatenate([np.ones((1, images), np.int64), drawn])
     sums = (whole @ counts.reshape(images, -1)).reshape(-1, 3, classes)
-    sums = sums[sums[:, 1].sum(1) > 0]  # a sample of unlabelled images has no scores
     iou, base = _ious(sums), _ious(_predict_everywhere(sums, majority))
     mean = np.nanmean(iou, axis=1)
     beatable = (sums[:, 1] > 0).sum(1) > 1

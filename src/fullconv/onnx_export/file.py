@@ -289,7 +289,7 @@ def _notes(model: Path, saved: Saved, licence: str | None) -> dict[str, Any]:
         scores = read_score_values(model / "scores.json")
         scores.pop("confusion", None)
     if scores:
-        scores |= {"data": settings.get("data"), "split": "val"}
+        scores |= {"data": Path(str(settings.get("data", ""))).name or None, "split": "val"}
     weights = {
         "file": str(model),
         "from": weights_origin(saved, settings.get("weights")),

@@ -72,7 +72,11 @@ class Chart:
 
 
 def line_chart(id: str, title: str, unit: str, curves: Sequence[Curve], marked: Sequence[float] = ()) -> Chart:
-    """Draw curves over epochs, each with its name on the right, and a vertical line at each `marked` epoch."""
+    """Draw curves over epochs, each with its name on the right, and a vertical line at each `marked` epoch.
+
+    Curves without values are left out.
+    """
+    curves = [curve for curve in curves if curve.values]
     finite = [value for curve in curves for value in curve.values if math.isfinite(value)]
     last = max((epoch for curve in curves for epoch in curve.epochs), default=1.0)
     ticks = _ticks(min(finite, default=0.0), max(finite, default=1.0))
@@ -91,7 +95,7 @@ def line_chart(id: str, title: str, unit: str, curves: Sequence[Curve], marked: 
         drawn.append(DrawnLine("", f"M{WIDTH - RIGHT + 12} {y}{MARKS[curve.look]}", curve.look))
         texts.append(ChartText(WIDTH - RIGHT + 20, y + 4, curve.name, "name"))
     spans = [f"{curve.name} from {curve.values[0]:.4g} to {curve.values[-1]:.4g}{unit}" for curve in curves]
-    return Chart(id, title, f"{'; '.join(spans)}, over {last:g} epochs", HEIGHT, grid, drawn, texts)
+    return Chart(id, title, f"{'; '.join(spans) or 'no values'}, over {last:g} epochs", HEIGHT, grid, drawn, texts)
 
 
 def interval_chart(id: str, title: str, rows: Sequence[tuple[str, float | None, Interval | None]]) -> Chart:

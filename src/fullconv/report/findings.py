@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from fullconv.arrays import Int64
 from fullconv.evaluation.intervals import Bootstrap, bootstrap
@@ -62,5 +61,5 @@ class Findings:
     @property
     def chosen_here(self) -> bool:
         """Whether the weights were chosen by validation on the same images that the report measures."""
-        trained_on = Path(str(self.source.settings.get("data", ""))).name
-        return self.measurement.split == "val" and bool(self.source.curves) and trained_on == self.data
+        of_run = bool(self.source.curves) and self.source.trained_on(self.measurement.dataset.root)
+        return self.measurement.split == "val" and of_run

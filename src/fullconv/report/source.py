@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isinf, isnan
 from pathlib import Path
 from typing import Annotated, Any, Required
@@ -13,7 +14,10 @@ from typing import Annotated, Any, Required
 from pydantic import Field, FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict
 
-from fullconv.data.reading import ReadingOptions
+from fullconv.data.dataset import DataSet
+from fullconv.data.division import divide_into_folds
+from fullconv.data.layouts import find_dataset
+from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.documents import describe_errors, parse_json, parse_yaml
 from fullconv.errors import DataError, ModelError
 from fullconv.metrics import Scores
@@ -23,6 +27,7 @@ from fullconv.runtime.runner import Runner
 __all__ = [
     "RunFacts",
     "Source",
+    "find_run_data",
     "options_of_run",
     "read_curves",
     "read_score_values",
@@ -30,6 +35,8 @@ __all__ = [
     "read_settings",
     "read_source",
 ]
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("epoch", "train_loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")
 
@@ -69,6 +76,11 @@ class Source:
         """The values of the training; empty if they are unknown."""
         recipe = self.settings.get("recipe")
         return recipe if isinstance(recipe, Mapping) else {}
+
+    def trained_on(self, data: Path) -> bool:
+        """Return whether the model was trained on the data in this folder; False if that is unknown."""
+        known = self.settings.get("data")
+        return isinstance(known, str) and Path(known).resolve() == data.resolve()
 
 
 def read_source(model: Path, runner: Runner | None = None) -> Source:
@@ -138,6 +150,34 @@ def options_of_run(model: Path) -> ReadingOptions:
         return TypeAdapter(ReadingOptions).validate_python(options or {})
     except (TypeError, ValueError) as error:
         raise _damaged(model / "recipe.yaml", describe_errors(error)) from error
+
+
+def find_run_data(model: Path, data: Path | str, given: Reading) -> DataSet:
+    """Return labelled images, read as the data of the run `model` were where `given` leaves something open.
+
+    Val of the data of a fold is that fold. A warning is logged if it cannot be found again. Raises ModelError for a
+    damaged recipe.yaml, and the errors of `find_dataset`.
+    """
+    dataset = find_dataset(data, replace(options_of_run(model), **given))
+    source = read_source(model)
+    fold, samples = source.settings.get("fold"), source.settings.get("samples")
+    if fold is None:
+        return dataset
+    try:
+        number, count = TypeAdapter(tuple[int, int]).validate_python(fold)
+        if not 1 <= number <= count:
+            raise ValueError(f"there is no fold {number} of {count}")
+    except ValueError as error:
+        raise _damaged(model / "recipe.yaml", describe_errors(error)) from error
+    if source.trained_on(dataset.root) and not given.keys() & {"val_share", "val_by"}:
+        division = divide_into_folds(dataset, count)[number - 1]
+        if {name: len(members) for name, members in division.splits.items()} == samples:
+            return replace(division, splits={**dataset.splits, **division.splits})
+    logger.warning(
+        f"{model} is the network of fold {number} of {count}. {data} is divided in another way than its data, or has "
+        "other images, so some images of its training may be scored."
+    )
+    return dataset
 
 
 def read_curves(run: Path) -> tuple[dict[str, float], ...]:

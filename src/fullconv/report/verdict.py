@@ -64,13 +64,25 @@ def judge(scores: Scores, intervals: Bootstrap, source: Source, misfit: Misfit |
         headline += (
             f"; with other images of this kind, {100 * intervals.gain.low:+.1f} to {100 * intervals.gain.high:+.1f}"
         )
-    alarms = [text for text in (_collapsed(scores), _no_gain(intervals, points, name)) if text]
+    lone = _one_class(scores)
+    alarms = [text for text in (_collapsed(scores), _no_gain(intervals, points, name)) if text and not lone]
     doubt, remedy = _doubtful_range(source, misfit)
     if not alarms:
         doubts = (f"{doubt} {remedy}",) if doubt else ()
-        return Verdict(headline + ".", "", (), (*doubts, *_unseen(scores)))
+        return Verdict(headline + ".", "", (), (*doubts, *lone, *_unseen(scores)))
     remedies = (*[remedy] * bool(doubt), *_remedies(source))
     return Verdict(headline + ".", " ".join([doubt] * bool(doubt) + alarms), remedies, ())
+
+
+def _one_class(scores: Scores) -> tuple[str, ...]:
+    """Return a note if the truth has one class only, as predicting it everywhere is then right."""
+    true = np.flatnonzero(scores.confusion.sum(1))
+    if len(true) > 1:
+        return ()
+    return (
+        f"These images show only “{scores.class_names[true[0]]}”, so they cannot show whether the model works: "
+        "measure it on images with other classes, too.",
+    )
 
 
 def _collapsed(scores: Scores) -> str:

@@ -96,6 +96,7 @@ def read_found(root: Path, groups: Sequence[Group], options: ReadingOptions, fau
         inferences=tuple(notes),
         declares={**({} if options.images else _declare_files(patterns)), **labelled.declares},
         mask_facts=labelled.facts,
+        states_ignored=labelled.states_ignored,
     )
 
 

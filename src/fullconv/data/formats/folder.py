@@ -71,6 +71,7 @@ def label_splits(
         inferences=tuple(notes),
         declares=labelled.declares,
         mask_facts=labelled.facts,
+        states_ignored=labelled.states_ignored,
     )
 
 

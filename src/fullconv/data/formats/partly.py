@@ -60,6 +60,7 @@ def read_partly(root: Path, options: ReadingOptions, faults: list[Fault]) -> Dat
         about="images without a mask are not labelled yet, and not used",
         inferences=tuple(notes),
         mask_facts=labelled.facts,
+        states_ignored=labelled.states_ignored,
     )
 
 

@@ -234,7 +234,8 @@ def _by_value(table: ClassTable, classes: _Classes, masks: Sequence[MaskSummary]
         entries = {value: classes.names[label] if label < IGNORE_INDEX else "ignore" for value, label in ids.items()}
         remedy = suggest_values(entries | dict.fromkeys(strange, "ignore"), _add_to(table))
         return Question("unknown-label", f"no class has the number {listed}, which the masks hold", remedy)
-    return ClassReading(classes.names, numbers=ids, colors=classes.colors, notes=tuple(notes))
+    stated = IGNORE_INDEX in declared or classes.by_value.get(IGNORE_INDEX) == IGNORE_INDEX
+    return ClassReading(classes.names, ids, colors=classes.colors, notes=tuple(notes), states_ignored=stated)
 
 
 def _add_to(table: ClassTable) -> str:

@@ -44,6 +44,7 @@ def read_declared(root: Path, masks: Sequence[MaskSummary]) -> ClassReading | No
         palettes="index" if not colours else "known" if numbers else "colour",
         grey=not colours,
         nearest=values.nearest,
+        states_ignored=numbers.get(IGNORE_INDEX) == IGNORE_INDEX,
     )
     odd = {} if values.nearest else {
         index: question for index, mask in enumerate(masks) if (question := _find_unknown(reading, mask)) is not None

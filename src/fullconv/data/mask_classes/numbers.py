@@ -127,7 +127,8 @@ def _decide_exact(
     counts = add_counts(masks)
     declared = _decide_nodata(masks, counts, names, nodata)
     held = sorted(set(counts) - declared.ignored)
-    odd = _mixed_levels(masks, names)
+    stated = IGNORE_INDEX in declared.ignored | declared.background
+    odd = {} if stated else _mixed_levels(masks, names)
     values, ignores = held, False
     if IGNORE_INDEX in held and IGNORE_INDEX not in declared.background:
         rest = [value for value in held if value != IGNORE_INDEX]
@@ -156,7 +157,8 @@ def _decide_exact(
         mapping[IGNORE_INDEX] = IGNORE_INDEX
     if names is not None and len(class_names) > 1 and all(mapping.get(value) in (0, IGNORE_INDEX) for value in counts):
         return Question("only-background", "no mask contains a class above 0", "label the objects")
-    return ClassReading(class_names, mapping, notes=declared.notes + ((note,) if note else ()), odd=odd)
+    notes = declared.notes + ((note,) if note else ())
+    return ClassReading(class_names, mapping, notes=notes, odd=odd, states_ignored=stated)
 
 
 def _are_labels_beside_ignored(masks: Sequence[MaskSummary], rest: Sequence[int], names: Sequence[str] | None) -> bool:

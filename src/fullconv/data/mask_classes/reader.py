@@ -67,13 +67,17 @@ class MaskReader:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Samples by split, in the order of their pairs, their classes, and the keys of dataset.yaml that state these."""
+    """Samples by split, in the order of their pairs, their classes, and the keys of dataset.yaml that state these.
+
+    `states_ignored` is that of `ClassReading`.
+    """
 
     labels: LabelSet
     samples: dict[str, tuple[Sample, ...]]
     color_masks: bool
     facts: dict[Path, MaskFacts] = field(repr=False)
     declares: dict[str, Any] = field(repr=False)
+    states_ignored: bool = False
 
 
 def summarize_masks(pairs: Sequence[Pair], faults: list[Fault]) -> dict[Path, MaskSummary]:
@@ -150,7 +154,7 @@ def label_pairs(
     labels = LabelSet.named(reading.names, reading.colors)
     of_split = {split: tuple(found) for split, found in samples.items()}
     declares = declare_classes(reading, list(summaries.values()))
-    return Labelled(labels, of_split, plain and bool(table), facts, declares)
+    return Labelled(labels, of_split, plain and bool(table), facts, declares, reading.states_ignored)
 
 
 def _of_pair(fault: Fault, pair: Pair, sample: Sample | None = None) -> Fault:

@@ -86,7 +86,8 @@ class ClassReading:
     Palette images are read by their colours if `palettes` says so: all of them, or those that show only colours that
     have a class (`known`). With `grey`, grey colours are numbers. With `nearest`, other codes get the class of the
     nearest one. `names` and `colors` are those of the classes. `notes` are sentences for the reader, one for each
-    inference, and `warnings` those that a person should look at.
+    inference, and `warnings` those that a person should look at. `states_ignored` means that a file states that 255, if
+    masks hold it, is ignored.
     """
 
     names: tuple[str, ...]
@@ -99,6 +100,7 @@ class ClassReading:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     odd: Odd = field(default_factory=dict)
+    states_ignored: bool = False
 
     def views(self, kind: Kind, codes: Iterable[int], palette: Mapping[int, int] | None) -> list[tuple[Kind, int]]:
         """Return what each code of a mask is by this reading: a number, or a colour."""

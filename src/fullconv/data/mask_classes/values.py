@@ -86,4 +86,5 @@ def _joined(reading: ClassReading, decision: ClassReading, indices: Sequence[int
         notes=reading.notes + decision.notes,
         warnings=reading.warnings + decision.warnings,
         odd={**reading.odd, **{indices[index]: question for index, question in decision.odd.items()}},
+        states_ignored=reading.states_ignored or decision.states_ignored,
     )

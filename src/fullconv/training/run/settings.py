@@ -33,7 +33,7 @@ def describe_settings(dataset: DataSet, job: Job, statistics: DataSetStatistics)
     return {
         "fullconv": version("fullconv"),
         "torch": version("torch"),
-        "data": str(dataset.root),
+        "data": str(dataset.root.absolute()),
         "layout": dataset.layout,
         "class_names": list(dataset.labels.class_names),
         "reading": {
@@ -42,6 +42,7 @@ def describe_settings(dataset: DataSet, job: Job, statistics: DataSetStatistics)
             "pixels": dict(zip(statistics.class_names, statistics.pixels, strict=True)),
         },
         "samples": {name: len(samples) for name, samples in dataset.splits.items()},
+        **({} if dataset.fold is None else {"fold": list(dataset.fold)}),
         **({} if dataset.range_facts is None else {"range": vars(dataset.range_facts)}),
         "network": job.spec.to_dict(),
         "weights": job.weights,
@@ -62,8 +63,9 @@ def check_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
     if not resume:
         message = f"{out} already contains a run; add --resume to continue it, or name another folder with --out"
         raise UsageError(message, code="run-exists")
-    before = read_settings(out / "recipe.yaml")
+    before = {"fold": values.get("fold"), **read_settings(out / "recipe.yaml")}  # older versions did not write it
     try:
+        before["data"] = str(Path(before["data"]).absolute())  # older versions wrote it as the user did
         before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # with newer options
         before["recipe"] = Recipe.from_dict(before["recipe"]).to_dict()
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
