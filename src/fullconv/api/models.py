@@ -184,11 +184,10 @@ def _default_target(model: Path, numbers: str) -> Path:
 
 
 def _read_as_trained(model: Path, data: Path) -> DataSet:
-    """Read a data set with the options of the run `model`, if it is one, and log how it was read."""
-    from fullconv.data.layouts import find_dataset
-    from fullconv.report.source import options_of_run
+    """Read a data set as `find_run_data` does, and log how it was read."""
+    from fullconv.report.source import find_run_data
 
-    dataset = find_dataset(data, options_of_run(model))
+    dataset = find_run_data(model, data, {})
     for note in dataset.notes:
         logger.info(f"{data}: {note}")
     return dataset
