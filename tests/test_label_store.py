@@ -662,6 +662,35 @@ def test_a_data_set_opens_for_correction(tmp_path: Path) -> None:
         assert (keys_of(store, id) == corrected).all()
 
 
+def test_a_data_set_that_is_not_clear_is_refused_until_it_is(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    make_photos(root / "images")
+    for folder, top in (("gt", 10), ("labels", 20)):
+        (root / folder).mkdir()
+        mask = np.zeros((60, 80), np.uint8)
+        mask[top:50] = 1
+        for name in "abc":
+            Image.fromarray(mask).save(root / folder / f"{name}.png")
+    with refuses("labels-unclear", "gt and labels have masks", f"`fullconv check {root}`"), open_session(root):
+        pass
+    (root / "dataset.yaml").write_text("images: images/*.png\nmasks: nowhere/*.png\n", "utf-8")
+    with refuses("missing-file", "nowhere"), open_session(root):
+        pass
+    (root / "dataset.yaml").write_text("images: images/*.png\nmasks: gt/*.png\n", "utf-8")
+    with open_session(root) as store:
+        assert ids(store).keys() == {f"images/{name}.png" for name in "abc"}
+        assert (keys_of(store, ids(store)["images/a.png"]) == np.repeat([0, 1, 0], [10, 40, 10])[:, None]).all()
+
+
+def test_photos_whose_folder_waits_for_masks_open(tmp_path: Path) -> None:
+    make_photos(tmp_path / "set" / "images")
+    (tmp_path / "set" / "masks").mkdir()
+    (tmp_path / "set" / "info.json").write_text("{}", "utf-8")
+    with open_session(tmp_path / "set") as store:
+        assert store.source.dataset is None
+        assert ids(store).keys() == {f"images/{name}.png" for name in "abc"}
+
+
 def test_data_is_resumed_as_photos_and_as_out(tmp_path: Path) -> None:
     photos, out = make_photos(tmp_path / "photos"), tmp_path / "elsewhere" / "data"
     with open_session(photos, out, ["x", "y"]) as store:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from test_readme import accept
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
@@ -49,6 +53,13 @@ def test_a_notebook_has_valid_code_and_no_stored_outputs(path: Path) -> None:
         assert cell.get("execution_count") is None
     for source in _read_code(path):
         ast.parse(source)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_commands_in_the_text_of_a_notebook_are_accepted(path: Path) -> None:
+    text = "".join(line for cell in _read_cells(path) if cell["cell_type"] == "markdown" for line in cell["source"])
+    for command in re.findall(r"`(fullconv \w+ [^`]+)`", text):
+        accept(shlex.split(command)[1:])
 
 
 @pytest.mark.slow

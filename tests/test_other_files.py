@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import socket
 import subprocess
@@ -20,6 +21,8 @@ from PIL import Image
 
 from fullconv import api
 from fullconv.choices import WrittenLayout
+from fullconv.cli.predicting.engine import _expand
+from fullconv.cluster.remote import is_address
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.data.reading import ReadingOptions
 from fullconv.data.statistics import read_training_data
@@ -141,6 +144,17 @@ def test_an_address_is_a_sentence_and_the_others_are_labelled(tmp_path: Path, mo
     report = predict_files(Shifted(), paths, Path("out"), PredictOptions(["labels"]))
     assert report.done == (Path("b.png"),)
     assert all("is an address" in message for _, message in report.failed)
+
+
+def test_a_line_of_a_list_is_no_address_for_ray_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"http://127.0.0.1:1/a.png\ns3://bucket/a.png\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    lines = _expand(["-"], tmp_path / "out")
+    assert len(lines) == 2
+    for line in lines:
+        assert not is_address(line)
+        with refuses("address-as-path"):
+            refuse_url(Path(line))
 
 
 def test_a_file_whose_name_is_an_address_is_read_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

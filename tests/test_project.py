@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import subprocess
@@ -67,6 +68,13 @@ def test_pre_commit_runs_what_make_check_runs() -> None:
     found = {name.sub(r"\1", entry) for entry in entries}
     assert found == wanted - {""}
     assert {hook["language"] for hook in hooks} == {"system"}
+
+
+def test_pre_commit_checks_the_scripts_that_jsconfig_names() -> None:
+    hooks = load(".pre-commit-config.yaml")["repos"][0]["hooks"]
+    (pattern,) = [hook["files"] for hook in hooks if hook["id"] == "pages"]
+    for names in json.loads((ROOT / "jsconfig.json").read_text(encoding="utf-8"))["include"]:
+        assert re.match(pattern, names.replace("*", "page"))
 
 
 def test_the_citation_is_of_this_version() -> None:

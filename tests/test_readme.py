@@ -201,6 +201,11 @@ def accept_pip(words: list[str]) -> None:
     assert parsed.extras <= set(project["optional-dependencies"])
 
 
+def test_extras_are_in_double_quotes_because_cmd_knows_no_others() -> None:
+    for path in (*PAGES, *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb")):
+        assert "'.[" not in path.read_text(encoding="utf-8"), path
+
+
 def test_the_pages_have_lines_of_every_kind() -> None:
     assert {line.split()[0] for line in LINES} == set(WORDS)
     ran = {line.split()[1] for line in RUN_LINES}

@@ -113,8 +113,8 @@ def predict(
         Engine,
         typer.Option(
             metavar=join_words(Engine),
-            help="The processes that predict: this one, or the workers of a Ray cluster, which also read s3://, gs:// "
-            "and https://.",
+            help="The processes that predict: this one, or the workers of a Ray cluster, which also read s3://, gs://, "
+            "https:// and http://.",
             rich_help_panel="Cluster",
         ),
     ] = "local",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +28,8 @@ def refuse_ray_options(address: str | None, workers: int | None) -> None:
 def predict_by_engine(spec: WorkerSpec, arguments: Sequence[str], out: Path, ray_options: RayOptions) -> None:
     """Label the images that the arguments name on a Ray cluster, with a progress bar.
 
-    Addresses (s3://, gs://, https://) are read, because the user named the engine. Raises the errors of
-    `predict_on_ray`, and FullconvError that lists the images that failed.
+    Addresses among the arguments (s3://, gs://, https://, http://) are read. Raises the errors of `predict_on_ray`, and
+    FullconvError that lists the images that failed.
     """
     from fullconv.cluster.engine import predict_on_ray
 
@@ -43,14 +42,13 @@ def predict_by_engine(spec: WorkerSpec, arguments: Sequence[str], out: Path, ray
 
 
 def _expand(arguments: Sequence[str], out: Path) -> list[str]:
-    """Return absolute paths of files, and addresses; each once."""
+    """Return the files, and the images of the addresses; each once.
+
+    Only an argument is an address. A line of a list is a path, because others may have written the list.
+    """
     from fullconv.cluster.remote import expand_addresses, is_address
     from fullconv.predict.inputs import expand_inputs
 
     remote = [one for one in arguments if is_address(one) and not os.path.lexists(one)]
     local = [one for one in arguments if one not in remote]
-    images = []
-    for path in expand_inputs(local, out):
-        address = re.sub(r"^(\w+):/(?!/)", r"\1://", str(path))  # a line of a list, as a path, has one slash only
-        images.append(address if is_address(address) and not os.path.lexists(path) else str(path))
-    return list(dict.fromkeys([*images, *expand_addresses(remote)]))
+    return list(dict.fromkeys([*map(str, expand_inputs(local, out)), *expand_addresses(remote)]))

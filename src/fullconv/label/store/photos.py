@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from fullconv.data.layouts import survey
 from fullconv.data.pairing import is_image, normalize_stem
 from fullconv.data.splits import SPLITS
 from fullconv.errors import DataError, UsageError
+from fullconv.faults import Fault
 from fullconv.files import is_litter
 from fullconv.images import BAND_SUFFIXES
 
@@ -27,6 +29,10 @@ MOST_IMAGES = 200_000
 
 ANNOTATIONS = frozenset({".json", ".xml", ".yaml", ".yml", ".mat"})
 """Suffixes, in lower case, of the files that may hold annotations."""
+
+
+WITHOUT_MASKS = frozenset({"empty-split", "missing-folder"})
+"""Faults of a folder that is prepared for masks and has none yet."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ def find_photos(root: Path, labelled: bool | None = None) -> Source:
     """Find the images of a folder, and the labels that it has in any layout that is read.
 
     `labelled` says whether it was a data set when the session began; None decides it. Raises UsageError if there is no
-    image.
+    image, and DataError for labels that cannot be read.
     """
     dataset = _read_labels(root) if labelled is not False else None
     if dataset is None and labelled:
@@ -96,21 +102,35 @@ def _read_labels(root: Path) -> DataSet | None:
     """Return the data set of a folder that has masks in some layout; None for plain photos.
 
     Only where a name speaks of masks or a file may hold annotations, contents are looked at: large photos take long.
+    Raises DataError if the folder looks like a data set, but cannot be read: its masks would become photos.
     """
     if not any(map(_may_label, _names(root))):
         return None
     try:
         result = survey(root)
-    except DataError:
-        return None
+    except DataError as error:
+        if error.code == "unknown-layout":
+            return None
+        raise
     dataset = result.dataset
-    if dataset is None or not any(dataset.splits.values()):
-        return None
     wrong = [fault for fault in result.faults if fault.severity == "error"]
+    if dataset is None or not any(dataset.splits.values()):
+        if {fault.kind for fault in wrong} <= WITHOUT_MASKS:
+            return None
+        raise _unclear(root, wrong)
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         logger.warning(f"{root}: not all labels can be used: {wrong[0]}{more}")
     return dataset
+
+
+def _unclear(root: Path, faults: Sequence[Fault]) -> DataError:
+    command = f"fullconv check {shlex.quote(str(root))}"
+    message = (
+        f"{root}: looks like a labelled data set that cannot be read; correct it (`{command}` lists all faults; add "
+        "--write to the options that it asks for), or name a folder that holds only photos"
+    )
+    return DataError(message, faults, code="labels-unclear")
 
 
 def _names(root: Path) -> Iterable[str]:
