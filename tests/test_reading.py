@@ -11,9 +11,10 @@ from PIL import Image
 
 from command_line import check, run
 from fullconv.arrays import UInt8
+from fullconv.cli.options.reading import reading_words
 from fullconv.data.discovery.patterns import translate
 from fullconv.data.layouts import find_dataset
-from fullconv.data.reading import ReadingOptions
+from fullconv.data.reading import Reading, ReadingOptions
 from refusals import refuses
 
 
@@ -233,3 +234,9 @@ def test_several_patterns_give_several_masks_of_an_image(tmp_path: Path) -> None
     dataset = find_dataset(tmp_path, options)
     target = dataset.read(dataset.split("train")[0])[1]
     assert [int(row.max()) for row in target] == [1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0]
+
+
+def test_options_become_words_of_a_command() -> None:
+    reading = Reading(images=["*a.png", "b b.png"], masks="*.png", val_share=0.2, strict=True)
+    words = "--images=*a.png", "--images=b b.png", "--masks=*.png", "--val-share=0.2", "--strict"
+    assert reading_words(reading) == list(words)

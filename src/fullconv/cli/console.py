@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from fullconv.data.reading import Reading
     from fullconv.metrics import Scores
     from fullconv.training.progress import Progress as TrainingProgress
 
@@ -53,15 +54,16 @@ STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 
 
 @contextmanager
-def hint_at_check(data: Path) -> Iterator[None]:
+def hint_at_check(data: Path, reading: Reading) -> Iterator[None]:
     """Add the commands that show and repair the faults of `data` to a DataError that lists faults."""
+    from fullconv.cli.options.reading import reading_words
     from fullconv.errors import DataError
 
     try:
         yield
     except DataError as error:
         if error.faults:
-            command = f"fullconv check {shlex.quote(str(data))}"
+            command = shlex.join(["fullconv", "check", str(data), *reading_words(reading)])
             hint = f"{command} lists all faults, with pictures"
             if repairs := count_repairs(error.faults):
                 hint += (

@@ -110,7 +110,7 @@ def ladder(
     if each is not None and "epochs" in options.recipe_values():
         message = "--epochs-each gives the epochs of all networks; leave out --epochs or --epochs-each"
         raise UsageError(message, code="given-twice")
-    with hint_at_check(data):
+    with hint_at_check(data, reading):
         dataset, statistics = read_training_data(data, ReadingOptions(**reading))
     job = make_job(dataset, options, statistics)
     folder = out or name_ladder_folder(data, job)

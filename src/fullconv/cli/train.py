@@ -100,7 +100,7 @@ def train(
     need_torch()
     from fullconv import api
 
-    with hint_at_check(data), training_bar() as on_progress:
+    with hint_at_check(data, reading), training_bar() as on_progress:
         result = api.train(
             data,
             out=out,

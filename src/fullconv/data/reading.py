@@ -70,7 +70,7 @@ class ReadingOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options that are set."""
-        values = {name: value for name, value in asdict(self).items() if value not in (None, False)}
+        values = {name: value for name, value in asdict(self).items() if value is not None and value is not False}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

@@ -11,7 +11,7 @@ import typer
 
 from fullconv.data.reading import MaskNodata, Reading
 
-__all__ = ["reads_data"]
+__all__ = ["reading_words", "reads_data"]
 
 GROUP = "Reading DATA"
 """The group of these options in the help."""
@@ -87,7 +87,7 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def wrapper(**values: Any) -> None:
         given = {name: values.pop(name) for name in shared}
-        reading = {name: value for name, value in given.items() if value not in (None, False)}
+        reading = {name: value for name, value in given.items() if value is not None and value is not False}
         command(**values, reading=Reading(**reading))  # type: ignore[typeddict-item]
 
     mine = [parameter for parameter in own.parameters.values() if parameter.name != "reading"]
@@ -96,3 +96,15 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
     wrapper.__annotations__ = {name: hint for name, hint in hints.items() if name != "reading"}
     del wrapper.__wrapped__
     return wrapper
+
+
+def reading_words(reading: Reading) -> list[str]:
+    """Return the options as words of a command line, for commands that messages recommend."""
+    words = []
+    for name, value in reading.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        else:
+            words += [f"{option}={one}" for one in (value if isinstance(value, list | tuple) else [value])]
+    return words
