@@ -98,7 +98,7 @@ def evaluate(
     from fullconv.runtime.tiles import FlippedRunner
 
     path = model_path(model)
-    dataset = find_dataset(Path(data), ReadingOptions(**reading) if reading else options_of_run(path))
+    dataset = find_dataset(Path(data), ReadingOptions.of(reading) if reading else options_of_run(path))
     samples = dataset.split(split)
     for note in dataset.notes:
         logger.info(f"{os.fspath(data)}: {note}")

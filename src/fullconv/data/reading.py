@@ -63,6 +63,17 @@ class ReadingOptions:
             if isinstance(value, (str, list)):
                 object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
 
+    @classmethod
+    def of(cls, reading: Mapping[str, Any]) -> ReadingOptions:
+        """Return the options of keyword arguments. Raises UsageError for a name that is not in `Reading`."""
+        unknown = sorted(reading.keys() - Reading.__annotations__.keys())
+        if unknown:
+            message = (
+                f"there is no argument {', '.join(unknown)}; on reading, there are {', '.join(Reading.__annotations__)}"
+            )
+            raise UsageError(message, code="unknown-reading-option")
+        return cls(**reading)
+
     def check(self) -> None:
         """Raise UsageError for values that are not allowed."""
         for name, problem in find_problems(asdict(self)):

@@ -23,7 +23,15 @@ from fullconv.predict.ranges import find_misfit
 from fullconv.predict.result import choose_targets, file_identity, refuse_existing, segment
 from fullconv.runtime.runner import Runner
 
-__all__ = ["Attempt", "FilePredictor", "PredictOptions", "PredictReport", "check_output", "list_targets", "predict_files"]
+__all__ = [
+    "Attempt",
+    "FilePredictor",
+    "PredictOptions",
+    "PredictReport",
+    "check_output",
+    "list_targets",
+    "predict_files",
+]
 
 log = logging.getLogger(__name__)
 
@@ -126,9 +134,7 @@ def check_output(out: Path, options: PredictOptions, inputs: Collection[str]) ->
     return table
 
 
-def list_targets(
-    paths: Iterable[Path], names: Iterable[Path], out: Path, kinds: Collection[str]
-) -> Iterator[Path]:
+def list_targets(paths: Iterable[Path], names: Iterable[Path], out: Path, kinds: Collection[str]) -> Iterator[Path]:
     """Yield the results of all images that are not videos; of a TIFF, its label map with both suffixes it may get."""
     for path, name in zip(paths, names, strict=True):
         if not is_video(path):
