@@ -349,6 +349,9 @@ def test_errors_of_shares_say_what_to_do(tmp_path: Path) -> None:
         join_blocks(tmp_path)
     with refuses("overwrites-input", image):
         label_block(runner, image, tmp_path, Share(1, 2))
+    (tmp_path / "a.tiff").hardlink_to(image)
+    with refuses("overwrites-file", image):
+        label_block(runner, tmp_path / "a.tiff", tmp_path, Share(1, 2))
     with refuses("kinds-of-blocks", "overlay"):
         label_block(runner, image, tmp_path / "out", Share(1, 2), ("labels", "overlay"))
     with refuses("more-shares-than-tiles"):

@@ -32,7 +32,7 @@ from fullconv.data.formats.voc import PAPER_SPLIT
 from fullconv.data.splits import SPLITS
 from fullconv.data.writers.write import LAYOUTS
 from fullconv.demo.digits import DIGIT_LABELS, write_digit_dataset
-from fullconv.errors import DataError, FullconvError, ModelError, UsageError
+from fullconv.errors import DataError, FullconvError, ModelError, UsageError, describe_failure
 from fullconv.images import read_label_map, write_image
 from fullconv.installation import pip_command
 from fullconv.labels import LabelSet
@@ -206,6 +206,8 @@ CLI_ERRORS = [
     (["export", "MODEL", "--int8"], 2, "int8-needs-data", "int8"),
     (["export", "MODEL", "--force"], 2, "force-without-int8", "int8"),
     (["export", "MODEL", "--resolution", "10"], 2, "option-of-other-export", "--resolution"),
+    (["export", "MODEL", "--resolution", "0"], 2, "option-of-other-export", "--resolution"),
+    (["check", "DATA", "--val-share", "0"], 2, "invalid-reading-option", "--val-share 0"),
     (["export", "MODEL", "--web", "page", "--int8"], 2, "option-of-other-export", "--int8"),
     (["export", "MODEL", "--profile", "bioimage", "--force"], 2, "option-of-other-export", "--force"),
     (["inspect", "vgg16", "--size", "500"], 2, "invalid-size", "480x640"),
@@ -466,13 +468,32 @@ def test_control_characters_never_reach_the_terminal(run: Callable[..., Outcome]
     assert json.loads(texts[2])["classes"][0]["name"] == "x\r\x1b[2Kfullconv: all good"
 
 
-def test_debug_prints_the_traceback_of_an_error(run: Callable[..., Outcome]) -> None:
-    outcome = run("--debug", "train", "nowhere")
+@pytest.mark.parametrize("words", [("--debug", "train", "nowhere"), ("train", "nowhere", "--debug")])
+def test_debug_prints_the_traceback_of_an_error(run: Callable[..., Outcome], words: tuple[str, ...]) -> None:
+    outcome = run(*words)
     assert outcome.code == 3
     assert "Traceback" in outcome.err
     with pytest.raises(DataError) as error:
         call("train", "nowhere")
     assert outcome.err.endswith(f"fullconv: {error.value}\n")
+    assert "Traceback" not in run("train", "--", "--debug").err  # a folder of this name
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you")],
+)
+def test_a_lack_of_memory_is_no_fault_of_fullconv(
+    run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, data: Path, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("fullconv.data.statistics.read_training_data", fail)
+    outcome = run("train", data)
+    assert outcome.code == 1
+    assert outcome.err.startswith("fullconv: out of memory; use smaller images")
+    assert "too large for the memory" in describe_failure(data, error)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child alone")

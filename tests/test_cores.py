@@ -67,4 +67,7 @@ def test_free_memory_is_that_of_the_machine_or_of_the_container(
     (tmp_path / "groups").write_text(groups + "\n")
     pages = {"SC_PAGE_SIZE": 1000, "SC_AVPHYS_PAGES": 6}
     monkeypatch.setattr("os.sysconf", pages.__getitem__, raising=False)
-    assert free_memory(tmp_path, tmp_path / "groups") == number
+    meminfo = tmp_path / "meminfo"
+    assert free_memory(tmp_path, tmp_path / "groups", meminfo) == number
+    meminfo.write_text("MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable:       7 kB\n")  # with cached files
+    assert free_memory(tmp_path, tmp_path / "groups", meminfo) == (7 << 10 if number == 6000 else number)

@@ -290,14 +290,21 @@ def test_a_process_that_is_left_alone_says_so(data: DataSet, plain: NetSpec, tmp
     assert fork_ranks(2, leave) == [0, 9]
 
 
-def test_a_gpu_without_memory_is_one_sentence(
-    data: DataSet, plain: NetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "gpu-memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "too-little-memory"),
+    ],
+)
+def test_too_little_memory_is_one_sentence(
+    data: DataSet, plain: NetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
 ) -> None:
     def fail(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        raise error
 
     monkeypatch.setattr(SegmentationTask, "training_step", fail)
-    with refuses("gpu-memory", "too little memory for 4 crops at a time"):
+    with refuses(code, "too little memory for 4 crops at a time"):
         train(data, job(plain), tmp_path / "run")
 
 

@@ -381,9 +381,38 @@ def test_skip_networks_have_their_strides(build_net: Callable[..., Any], stride:
     assert net(torch.zeros(2, 3, 33, 47)).shape == (2, 5, 33, 47)
 
 
+@pytest.mark.parametrize(
+    ("function", "arguments", "options", "code"),
+    [
+        ("convolutionalize", ["alexnet"], {}, "not-a-module"),
+        ("convolutionalize", [nn.Linear(1, 1), "224"], {}, "invalid-size"),
+        ("convolutionalize", [nn.Linear(1, 1), (224, 0)], {}, "invalid-size"),
+        ("fcn8s", ["digits", 0], {}, "invalid-class-count"),
+        ("fcn8s", ["digits", 256], {}, "invalid-class-count"),
+        ("fcn8s", ["digits", "5"], {}, "invalid-class-count"),
+        ("train", ["DATA"], {"devices": "2"}, "too-few-devices"),
+        ("train", ["DATA"], {"nodes": "auto"}, "too-few-devices"),
+        ("train", ["DATA"], {"head_width": "9"}, "head-width-too-small"),
+        ("train", ["DATA"], {"decoder_width": "9", "decoder": "refined"}, "decoder-width-out-of-range"),
+        ("train", ["DATA"], {"values": [1]}, "values-not-a-dictionary"),
+        ("train", ["DATA"], {"folds": "3", "model": "digits", "weights": "none"}, "too-few-folds"),
+        ("check", ["DATA"], {"foo": 1}, "unknown-reading-option"),
+        ("check", ["DATA"], {"val_share": 0}, "invalid-reading-option"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(
+    data: Path, tmp_path: Path, function: str, arguments: list[Any], options: dict[str, Any], code: str
+) -> None:
+    words = [data if argument == "DATA" else argument for argument in arguments]
+    more = {"out": tmp_path / "run"} if function == "train" else {}
+    with refuses(code):
+        getattr(fullconv, function)(*words, **options, **more)
+
+
 def test_a_classifier_becomes_dense() -> None:
     classifier = digit_net().eval()
-    dense = fullconv.convolutionalize(classifier, (94, 94))
+    dense = fullconv.convolutionalize(classifier, 94)
+    assert dense.size == (94, 94)
     image = torch.rand(1, 3, 94, 126)
     logits = dense.module(image)
     assert logits.shape == (1, 11, 1, 2)

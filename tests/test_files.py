@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,39 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with refuses("file-not-writable", tmp_path / "file" / "a.txt"):
         write_text(tmp_path / "file" / "a.txt", "text")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and devices of POSIX")
+def test_pipes_and_devices_are_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe, device = tmp_path / "pipe", tmp_path / "null.json"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/null")
+    write_text(device, "text")
+    assert device.readlink() == Path("/dev/null")
+    with refuses("file-not-writable", pipe):  # nobody reads it
+        write_text(pipe, "text")
+    received: list[str] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text()))
+    reader.start()
+    descriptor = os.open(pipe, os.O_WRONLY)  # waits for the reader
+    write_text(pipe, 50_000 * "text")
+    os.close(descriptor)
+    reader.join(60)
+    assert received == [50_000 * "text"]
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["null.json", "pipe"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc")
+@pytest.mark.parametrize("into", ["file", "pipe"])
+def test_the_standard_output_is_written_to(tmp_path: Path, into: str) -> None:
+    link = tmp_path / "stdout"
+    link.symlink_to("/proc/self/fd/1")
+    command = [sys.executable, "-c", f"from fullconv.files import write_text; write_text({str(link)!r}, 'text')"]
+    with (tmp_path / "out").open("w") as file:
+        done = subprocess.run(command, stdout=file if into == "file" else subprocess.PIPE, check=True)
+    assert (done.stdout or (tmp_path / "out").read_bytes()) == b"text"
+    assert link.readlink() == Path("/proc/self/fd/1")
 
 
 def stop_midway(folder: Path) -> None:

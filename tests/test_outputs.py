@@ -385,6 +385,10 @@ def test_results_never_replace_an_input(tmp_path: Path) -> None:
     result = segment(StrongestChannel(), read_image(tmp_path / "areas.csv").pixels, "x", tmp_path / "x.png")
     with refuses("overwrites-input", "x.png"):
         result.save(tmp_path, ["labels"])
+    result = segment(StrongestChannel(), read_image(tmp_path / "areas.csv").pixels, "x", tmp_path / "x.jpg")
+    (tmp_path / "x.png").write_text("mine")
+    with refuses("overwrites-file", "x.png"):
+        result.save(tmp_path, ["labels"])
 
 
 @pytest.mark.parametrize("separator", ["\n", "\r\n", "\0"])

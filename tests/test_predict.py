@@ -175,6 +175,28 @@ def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
     assert report.done == (paths[1], paths[2])
 
 
+@pytest.mark.parametrize(
+    ("image", "kind", "file"),
+    [
+        ("a.jpg", "labels", "a.png"),
+        ("a.tif", "labels", "a.png"),
+        ("a.tiff", "labels", "a.tif"),
+        ("labelme/a.jpg", "labelme", "labelme/a.json"),
+        ("polygons/a.jpg", "polygons", "polygons/a.geojson"),
+    ],
+)
+def test_a_file_in_the_folder_of_an_input_is_never_overwritten(
+    tmp_path: Path, image: str, kind: str, file: str
+) -> None:
+    """It may be a mask or annotation that the user made."""
+    (path,) = make(tmp_path, image)
+    (tmp_path / file).write_text("mine")
+    with refuses("overwrites-file", tmp_path / file):
+        predict_files(Failing(), [path], tmp_path, PredictOptions([kind]))
+    assert (tmp_path / file).read_text() == "mine"
+    assert predict_files(StrongestChannel(), [path], tmp_path / "out", PredictOptions([kind])).failed == ()
+
+
 def test_results_of_equal_stems_have_different_names(tmp_path: Path) -> None:
     names = ("a.jpg", "a.png", "sub/a.png", "overlays/a.png", "b.png", "c", "c.png", "d.png", "D.bmp")
     paths = make(tmp_path / "in", *names)

@@ -27,6 +27,7 @@ from fullconv.predict.predict_files import PredictOptions, PredictReport, predic
 from fullconv.runtime.runner import Runner
 from fullconv.runtime.tiles import TiledRunner
 from geotiffs import Shifted, geotiff, picture
+from refusals import refuses
 
 
 class Spec(WorkerSpec):
@@ -73,6 +74,23 @@ def check_as_one_process(spec: Spec, image: Path, folder: Path) -> None:
     options = PredictOptions(spec.save, max_in_memory_pixels=spec.max_in_memory_pixels)
     assert not predict_files(spec.load(), [image], folder, options).failed
     assert (spec.out / "a.tif").read_bytes() == (folder / "a.tif").read_bytes()
+
+
+def test_a_file_in_the_folder_of_an_input_is_not_overwritten_but_a_run_there_resumes(
+    workers: Workers, tmp_path: Path
+) -> None:
+    spec, images = replace(SMALL, out=tmp_path), [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    for image in images:
+        Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(image)
+    (tmp_path / "b.png").write_text("mine")
+    with refuses("overwrites-file", tmp_path / "b.png"):
+        workers.predict(spec, *images)
+    assert workers.jobs == []
+    (tmp_path / "b.png").unlink()
+    assert not workers.predict(spec, *images).failed
+    os.utime(images[0])
+    assert not workers.predict(spec, *images).failed
+    assert workers.jobs == [(str(images[0]), "")]
 
 
 def test_the_shares_of_a_user_are_not_touched(workers: Workers, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +234,9 @@ def test_several_patterns_give_several_masks_of_an_image(tmp_path: Path) -> None
     dataset = find_dataset(tmp_path, options)
     target = dataset.read(dataset.split("train")[0])[1]
     assert [int(row.max()) for row in target] == [1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0]
+
+
+def test_options_become_words_of_a_command() -> None:
+    options = ReadingOptions(images=["*a.png", "b b.png"], masks="*.png", val_by="-x", val_share=0.2, strict=True)
+    words = "--images", "*a.png", "--images", "b b.png", "--masks", "*.png", "--val-share", "0.2", "--val-by=-x"
+    assert shlex.split(options.to_arguments()) == [*words, "--strict"]

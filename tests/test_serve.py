@@ -534,6 +534,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_command(tmp_path: Path, monkeypa
         (("--timeout", "0"), "limit-not-positive"),
         (("--label-studio", "studio"), "unusable-prefix"),
         (("--label-studio", "/v2/x"), "unusable-prefix"),
+        (("--label-studio-url", "http://localhost:1"), "needs-label-studio"),
     ],
 )
 def test_wrong_options_are_refused(

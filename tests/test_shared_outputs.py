@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -18,12 +19,15 @@ import pytest
 
 from children import child
 from command_line import call
+from fullconv.cli.values import refuse_overwriting
 from fullconv.demo.digits import write_digit_dataset
 from fullconv.files import atomic_folder, atomic_write, copy_file, write_text
 from fullconv.locks import LOCK_FILE, hold_folder, hold_lock
+from fullconv.packages.export import export_profile
 from fullconv.predict.areas_table import format_areas, read_areas, update_areas, write_areas
 from fullconv.predict.large import predict_large
 from fullconv.predict.outputs import Area
+from fullconv.runtime.models import bundled
 from fullconv.runtime.tiles import TiledRunner
 from geotiffs import Shifted, geotiff, picture
 from refusals import refuses
@@ -123,7 +127,43 @@ def test_a_check_does_not_overwrite_the_data(
     output = data / f"check.{option.removeprefix('--')}"
     for _ in range(2):  # its own output may be replaced
         call("check", data, option, output)
+    output.write_text("<!doctype html><p>A page of the user")
+    with refuses("overwrites-data", output):
+        call("check", data, option, output)
     output.unlink()
+
+
+def test_no_result_replaces_an_archive_or_another_result(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    archive = Path(shutil.make_archive("data", "zip", data))
+    before = archive.read_bytes()
+    for command in (["check"], ["evaluate", "street"]):
+        with refuses("overwrites-data", "data.zip"):
+            call(*command, "data.zip", "--json", archive)
+    with refuses("output-named-twice", "x.html"):
+        call("check", data, "--json", "x.html", "--html", tmp_path / "x.html")
+    assert archive.read_bytes() == before
+    call("check", data, "--json", os.devnull, "--html", os.devnull)
+
+
+def test_no_result_replaces_the_model_or_the_weights_that_are_read(data: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "run" / name for name in ("best.safetensors", "scores.json", "metrics.csv")]
+    for file in files:
+        write_text(file, '{\n "pixel_accuracy": ')
+        for command in (["evaluate", file.parent, data], ["evaluate", file, data], ["inspect", file]):
+            with refuses("overwrites-input", file):
+                call(*command, "--json", file)
+    with refuses("overwrites-input", files[0]):
+        call("import", files[0], "--out", files[0])
+    exported = tmp_path / "a.onnx"
+    shutil.copyfile(bundled("street"), exported)
+    with refuses("overwrites-input", exported):
+        export_profile(exported, exported, profile="deepness")
+    write_text(tmp_path / "run" / "mine.json", "an earlier result")
+    refuse_overwriting(tmp_path / "run" / "mine.json", inputs=[tmp_path / "run"])
 
 
 def test_a_check_does_not_overwrite_images_outside_of_the_folder(

@@ -13,7 +13,7 @@ from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import write_digit_dataset
 from fullconv.net.fcn.network import FCN, build
 from fullconv.net.fcn.spec import NetSpec
-from fullconv.training.task import SegmentationTask, iterate_labels
+from fullconv.training.task import SegmentationTask, explain_image_memory, iterate_labels
 from fullconv.training.train import train
 from refusals import refuses
 from test_train import job
@@ -86,3 +86,10 @@ def test_a_gpu_without_memory_for_a_validation_image_names_it(
     name = dataset.split("val")[0].name
     with refuses("gpu-memory", f"validation image {name} (56 x 48 pixels)", "--accelerator cpu"):
         train(dataset, job_of, tmp_path / "run")
+
+
+def test_a_lack_of_memory_on_the_cpu_names_the_image() -> None:
+    error = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+    image = torch.zeros(1, 48, 56)
+    with refuses("too-little-memory", "validation image a (56 x 48 pixels)"), explain_image_memory("a", image):
+        raise error

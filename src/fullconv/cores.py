@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["free_memory", "is_main_process", "is_started_by_others", "usable_cores"]
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 PROCESS_CGROUPS = Path("/proc/self/cgroup")
+MEMINFO = Path("/proc/meminfo")
 
 
 def usable_cores(root: Path = CGROUP_ROOT, groups: Path = PROCESS_CGROUPS) -> int:
@@ -37,17 +39,23 @@ def _read_quotas(root: Path, groups: Path) -> Iterator[int]:
                 continue
 
 
-def free_memory(root: Path = CGROUP_ROOT, groups: Path = PROCESS_CGROUPS) -> int:
+def free_memory(root: Path = CGROUP_ROOT, groups: Path = PROCESS_CGROUPS, meminfo: Path = MEMINFO) -> int:
     """Return the bytes of memory that this process may still use; 4 GiB if the system does not report it.
 
-    It is the smaller of two numbers: the free memory of the machine, and the rest of the memory of its container or
-    service. `root` and `groups` are as in `usable_cores`.
+    It is the smaller of two numbers: the memory of the machine that is free or holds cached files, and the rest of the
+    memory of its container or service. `root` and `groups` are as in `usable_cores`; `meminfo` is the system's file.
     """
-    try:
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        free = 4 << 30
-    return max(0, min([free, *_read_free_memory(root, groups)]))
+    return max(0, min([_read_available(meminfo), *_read_free_memory(root, groups)]))
+
+
+def _read_available(meminfo: Path) -> int:
+    """Return MemAvailable. SC_AVPHYS_PAGES, which leaves out cached files, takes its place where there is none."""
+    with suppress(OSError, ValueError, KeyError):
+        values = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        return int(values["MemAvailable"].split()[0]) << 10
+    with suppress(ValueError, OSError, AttributeError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return 4 << 30
 
 
 def _read_free_memory(root: Path, groups: Path) -> Iterator[int]:

@@ -32,6 +32,7 @@ __all__ = [
     "describe_os_error",
     "describe_unforeseen",
     "faults_of",
+    "is_out_of_memory",
 ]
 
 UNFORESEEN = 70
@@ -39,6 +40,9 @@ UNFORESEEN = 70
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)})
 """Numbers of the system's errors that say that a disk takes no more data."""
+
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""Words of torch's errors; in small letters."""
 
 SHOWN = 50
 """Maximum number of lines after the summary in a DataError's message."""
@@ -152,6 +156,12 @@ class Interrupted(FullconvError):
     code = "interrupted"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory is lacking. torch raises RuntimeError for the CPU and for GPUs."""
+    text = str(error).lower() if isinstance(error, RuntimeError) else ""
+    return isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
+
+
 def describe_os_error(error: OSError) -> str:
     """Return a sentence about an error of the file system: the path, the problem and a remedy."""
     reason = error.strerror or str(error) or type(error).__name__
@@ -172,7 +182,7 @@ def describe_failure(path: os.PathLike[str], error: Exception) -> str:
     if isinstance(error, OSError):
         text = describe_os_error(error)
         return text if error.filename is not None else f"{os.fspath(path)}: {text}"
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return f"{os.fspath(path)}: too large for the memory; predict it in tiles (--tile), or make it smaller"
     return f"{os.fspath(path)}: {describe_unforeseen(error)}"
 
@@ -199,7 +209,7 @@ def faults_of(path: Path, error: Exception) -> tuple[Fault, ...]:
     """Return the faults of a file of the data for any exception that its reader raised, so that others are read."""
     if isinstance(error, DataError):
         return error.faults_at(path)
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return (Fault("too-large", path, "is too large for the memory", "cut it into smaller images"),)
     if isinstance(error, OSError):
         problem, remedy = f"cannot be read ({error.strerror or error})", "check its permissions, or leave it out"

@@ -77,18 +77,24 @@ def atomic_write(path: StrPath, errors: tuple[type[Exception], ...] = ()) -> Ite
 
     The temporary file exists, is empty and has the suffix of `path`. Missing parent folders are created. The data is
     flushed to the disk before the file is renamed, so `path` holds either the old or the new content, even if the
-    process is killed. If the block fails, the temporary file is removed. `path` may be a link: the file replaces it.
+    process is killed. If the block fails, the temporary file is removed. `path` may be a link: the file replaces it. If
+    it leads to a pipe or a device, it stays, and the data is written into it.
 
     Raises FullconvError if the file cannot be written, for example because the disk is full or the folder is read-only.
     `errors` are exceptions other than OSError that the writing library raises then.
     """
     path = Path(path)
-    temporary = path.parent / f".{uuid.uuid4().hex}{path.suffix}"
+    stream = _is_stream(path)
+    folder = Path(tempfile.gettempdir()) if stream else path.parent
+    temporary = folder / f".{uuid.uuid4().hex}{path.suffix}"
     caught: tuple[type[Exception], ...] = OSError, ValueError, *errors
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mode = _create(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        mode = _create(temporary, 0o600 if stream else 0o666)
         yield temporary
+        if stream:
+            _write_stream(path, temporary)
+            return
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(mode)
@@ -103,9 +109,31 @@ def atomic_write(path: StrPath, errors: tuple[type[Exception], ...] = ()) -> Ite
             temporary.unlink()
 
 
-def _create(path: Path) -> int:
+def _is_stream(path: Path) -> bool:
+    """Return whether a path leads to a pipe, a device or an open file of a process, which a rename would replace."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            return not stat.S_ISDIR(mode)
+        entry = path.parent / os.readlink(path) if path.is_symlink() else path
+        return Path(os.path.realpath(entry.parent)).is_relative_to("/proc")  # /dev/stdout is a link into it
+    except (OSError, ValueError):
+        return False
+
+
+def _write_stream(stream: Path, source: Path) -> None:
+    """Append a file to a pipe or device. A pipe that nobody reads is an error: it might never be read."""
+    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(stream, flags)
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(descriptor, True)
+    with os.fdopen(descriptor, "wb") as file, source.open("rb") as content:
+        shutil.copyfileobj(content, file)
+
+
+def _create(path: Path, mode: int) -> int:
     """Create an empty file, and return its permissions: those that the umask allows, which some libraries change."""
-    descriptor = os.open(path, NEW_FILE, 0o666)
+    descriptor = os.open(path, NEW_FILE, mode)
     try:
         return stat.S_IMODE(os.fstat(descriptor).st_mode)
     finally:
@@ -123,7 +151,7 @@ def _is_about(error: Exception, path: Path, temporary: Path) -> bool:
     """Return whether the error says that `temporary` cannot be written, and not that another file cannot be read."""
     if not isinstance(error, OSError):
         return "\0" in str(path)
-    names = {None, str(temporary), *map(str, path.parents)}
+    names = {None, str(path), str(temporary), *map(str, temporary.parents)}
     return error.filename in names or error.filename2 in names - {None} or error.errno in NO_SPACE
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from fullconv.errors import UsageError
 from fullconv.extras import need_torch
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["convolutionalize", "fcn2s", "fcn4s", "fcn8s", "fcn16s", "fcn32s"]
 
 
-def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), channels: int = 3) -> Surgery:
+def convolutionalize(model: nn.Module, size: int | tuple[int, int] = (224, 224), channels: int = 3) -> Surgery:
     """Turn a classifier for images of `size` into one for images of that size or larger.
 
     The classifier is not changed. The result's `module` returns a map of logits; `coerced` lists the layers that became
@@ -25,16 +26,26 @@ def convolutionalize(model: nn.Module, size: tuple[int, int] = (224, 224), chann
 
     Args:
         model: A classifier, such as torchvision.models.vgg16().
-        size: Height and width of the images that the classifier takes.
+        size: Height and width of the images that the classifier takes, or one number for both.
         channels: Channels of these images.
 
     Raises:
         ModelError: The classifier has no dense form, for example because it has attention.
+        UsageError: `model` is not a module, or `size` is not one or two positive whole numbers.
     """
     need_torch()
+    from torch import nn
+
     from fullconv.net.surgery.convolutionalize import convolutionalize as dense_form
 
-    return dense_form(model, size, channels)
+    if not isinstance(model, nn.Module):
+        message = f"a classifier is a torch module, and this is {model!r:.80}; build one, as torchvision.models.vgg16()"
+        raise UsageError(message, code="not-a-module")
+    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, tuple | list) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        message = f"size is {size!r}; give the height and width of the classifier's images, such as (224, 224)"
+        raise UsageError(message, code="invalid-size")
+    return dense_form(model, (sides[0], sides[1]), channels)
 
 
 def fcn32s(model: str, num_classes: int, weights: str | os.PathLike[str] | None = None) -> FCN:
@@ -42,11 +53,12 @@ def fcn32s(model: str, num_classes: int, weights: str | os.PathLike[str] | None 
 
     Args:
         model: Name of a classifier, as in `train`.
-        num_classes: The number of classes of a pixel.
+        num_classes: The number of classes of a pixel, from 1 to 255.
         weights: Weights of the classifier: a file, "pretrained", "imagenet" or "none"; None is "none".
 
     Raises:
         ModelError: There is no such classifier, or it has no feature map at this stride.
+        UsageError: There is no such number of classes.
     """
     backbone_weights = _read_weights(weights)
     from fullconv.net.fcn.network import fcn32s as build

@@ -144,7 +144,7 @@ def train(
         loss=loss, teacher=teacher, unlabelled_images=unlabelled_images,
     )  # fmt: skip
     options.check()
-    dataset, statistics = read_training_data(Path(data), ReadingOptions(**reading))
+    dataset, statistics = read_training_data(Path(data), ReadingOptions.of(reading))
     job = make_job(dataset, options, statistics)
     for choice in job.choices:
         logging.getLogger(__name__).info(str(choice))
@@ -170,9 +170,10 @@ def check(
 
     Raises:
         DataError: The folder does not exist, or has no layout that fullconv knows.
+        UsageError: An argument has no such value, or there is no such argument.
     """
     from fullconv.data.layouts import survey
     from fullconv.doctor.examine import examine
 
-    surveyed = survey(Path(data), options=ReadingOptions(**reading))
+    surveyed = survey(Path(data), options=ReadingOptions.of(reading))
     return examine(surveyed, on_sample or (lambda done, total: None))

@@ -33,7 +33,15 @@ from fullconv.cli.predicting.join import join
 from fullconv.cli.report import report
 from fullconv.cli.serve import serve
 from fullconv.cli.train import train
-from fullconv.errors import UNFORESEEN, FullconvError, Interrupted, UsageError, describe_os_error, describe_unforeseen
+from fullconv.errors import (
+    UNFORESEEN,
+    FullconvError,
+    Interrupted,
+    UsageError,
+    describe_os_error,
+    describe_unforeseen,
+    is_out_of_memory,
+)
 from fullconv.visible import make_visible
 from fullconv.watchdog import note_handled, watch_signals
 
@@ -67,26 +75,34 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a file name may contain bytes that are not Unicode
             stream.reconfigure(errors="backslashreplace")
+    arguments, debug = _take_debug(sys.argv[1:])
     try:
-        with show_log("--debug" in sys.argv), _stoppable(), watch_signals():
-            _check_options(sys.argv[1:])
-            app()
+        with show_log(debug), _stoppable(), watch_signals():
+            _check_options(arguments)
+            app(arguments)
     except FullconvError as error:
         _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
     except OSError as error:
         _fail(describe_os_error(error), FullconvError.exit_code)
-    except MemoryError as error:
-        message = "out of memory; use smaller images, a smaller --crop or --batch, or --tile"
-        _fail(str(error) or message, FullconvError.exit_code)
     except KeyboardInterrupt:
         sys.exit(Interrupted.exit_code)
     except Exception as error:
         if _STOPPED:  # a library turned the signal into another exception
             sys.exit(Interrupted.exit_code)
+        if is_out_of_memory(error):
+            message = "out of memory; use smaller images, a smaller --crop or --batch, or --tile"
+            _fail((str(error) if isinstance(error, MemoryError) else "") or message, FullconvError.exit_code)
         if isinstance(error, ImportError):  # a damaged installation, or too little memory for a library
             name = error.name or "a package"
             _fail(f"{name} cannot be imported ({error}); install it again, or allow more memory", 1)
         _fail(describe_unforeseen(error), UNFORESEEN)
+
+
+def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the arguments without --debug, which may follow the name of the command, and whether it was there."""
+    options = list(itertools.takewhile(lambda argument: argument != "--", arguments))
+    rest = [argument for argument in options if argument != "--debug"]
+    return [*rest, *arguments[len(options) :]], len(rest) < len(options)
 
 
 def _check_options(arguments: Sequence[str]) -> None:
@@ -114,7 +130,7 @@ _STOPPED: list[int] = []
 
 def _fail(message: str, exit_code: int) -> None:
     """Print the message, after the traceback if --debug asks for it, and exit. Call it while handling an exception."""
-    if "--debug" in sys.argv:
+    if _take_debug(sys.argv[1:])[1]:
         traceback.print_exc()
     say(f"fullconv: {message}")
     sys.exit(exit_code)

@@ -13,7 +13,7 @@ import typer
 from fullconv.cli.console import emit, print_table, prints_json, sample_bar, say, write_results
 from fullconv.cli.options.reading import reads_data
 from fullconv.cli.options.shared import Data, JsonFile
-from fullconv.cli.values import refuse_data_file
+from fullconv.cli.values import refuse_overwriting
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.errors import DataError, FullconvError, UsageError
 from fullconv.extras import need_torch
@@ -58,13 +58,11 @@ def check(
     from fullconv import api
 
     _check_outputs(data, fix, write)
-    for file in (html, json_file):
-        refuse_data_file(file, data)
+    refuse_overwriting(html, json_file, data=data)
     with sample_bar("checking") as on_sample:
         examination = api.check(data, on_sample=on_sample, **reading)
     files = {Path(os.path.realpath(path)) for path in examination.files()}
-    for file in (html, json_file):
-        refuse_data_file(file, data, files)
+    refuse_overwriting(html, json_file, data=data, files=files)
     write_results(json_file, examination.to_dict(), lambda: _print_examination(examination))
     show = say if prints_json(json_file) else emit
     _write_page(examination, html, data)

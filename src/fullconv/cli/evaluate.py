@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fullconv.cli.console import TTA_COST, print_scores, sample_bar, say, write_results
 from fullconv.cli.options.reading import reads_data
 from fullconv.cli.options.shared import (
@@ -15,7 +17,7 @@ from fullconv.cli.options.shared import (
     Trained,
     Tta,
 )
-from fullconv.cli.values import refuse_data_file
+from fullconv.cli.values import refuse_overwriting
 from fullconv.data.reading import Reading
 
 __all__ = ["evaluate"]
@@ -45,7 +47,7 @@ def evaluate(
     from fullconv.predict.ranges import parse_range
 
     bounds = None if value_range is None else parse_range(value_range)
-    refuse_data_file(json_file, data)
+    refuse_overwriting(json_file, data=data, inputs=[Path(model)])
     if tta:
         say(TTA_COST)
     with sample_bar("scoring") as on_sample:

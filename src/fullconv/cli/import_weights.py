@@ -9,6 +9,7 @@ import typer
 
 from fullconv.choices import PublishedNet, join_words
 from fullconv.cli.console import emit
+from fullconv.cli.values import refuse_overwriting
 from fullconv.errors import UsageError
 from fullconv.extras import need_torch
 
@@ -47,6 +48,7 @@ def import_weights(
 
     if out.suffix.lower() != ".safetensors":
         raise UsageError(f"--out {out}: name a file that ends in .safetensors", code="not-safetensors")
+    refuse_overwriting(out, inputs=[weights])
     name, spec, state = read_published(weights, net)
     labels = read_labels(spec.num_classes, classes)
     save_net(out, state, Saved(spec, labels, {"imported": weights.name, "net": name}))

@@ -9,7 +9,7 @@ import typer
 
 from fullconv.cli.console import emit, format_axes, print_table, say, write_results
 from fullconv.cli.options.shared import JsonFile, ModelCode
-from fullconv.cli.values import parse_size
+from fullconv.cli.values import parse_size, refuse_overwriting
 from fullconv.extras import need_torch
 from fullconv.runtime.models import bundled_names, model_path
 
@@ -45,6 +45,7 @@ def inspect(
     are random; the image is two strides larger than the classifier's input.
     """
     pixels = None if size is None else parse_size(size)
+    refuse_overwriting(json_file, inputs=[Path(model)])
     need_torch()
     if check:
         from fullconv.net.classifiers.user_file import refuse_code

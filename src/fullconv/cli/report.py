@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from fullconv.cli.console import emit, progress_bar, say
 from fullconv.cli.options.reading import reads_data
 from fullconv.cli.options.shared import ModelCode, RangeText, ScoredSplitName, Trained
-from fullconv.cli.values import refuse_data_file
+from fullconv.cli.values import refuse_overwriting
 from fullconv.data.reading import Reading
 from fullconv.errors import UsageError
 
@@ -67,11 +68,10 @@ def report(
     source = read_source(path, runner)
     root = data or source.settings.get("data")
     if root is None:
-        raise UsageError(
-            f"{model} does not record the data that it was trained on; name the data: fullconv report {model} DATA",
-            code="data-not-recorded",
-        )
-    refuse_data_file(out, Path(root))
+        command = f"fullconv report {shlex.quote(model)} DATA"
+        message = f"{model} does not record the data that it was trained on; name the data: {command}"
+        raise UsageError(message, code="data-not-recorded")
+    refuse_overwriting(out, data=Path(root))
     dataset = find_run_data(path, root, reading)
     for note in dataset.notes:
         say(f"{root}: {note}")

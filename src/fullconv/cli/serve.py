@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+LABEL_STUDIO = "http://localhost:8080"
+"""The address of a Label Studio on this computer."""
+
 TokenText = Annotated[
     str | None,
     typer.Option(
@@ -49,8 +52,13 @@ def serve(
         ),
     ] = None,
     label_studio_url: Annotated[
-        str, typer.Option(metavar="URL", help="The Label Studio whose images are read, with --label-studio.")
-    ] = "http://localhost:8080",
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The Label Studio whose images are read, with --label-studio.",
+            show_default=LABEL_STUDIO,
+        ),
+    ] = None,
     backend: BackendName = None,
     device: DeviceName = "auto",
     value_range: RangeText = None,
@@ -74,6 +82,9 @@ def serve(
     from fullconv.web.security import LOOPBACK, is_loopback
 
     _check_token(token, is_loopback(host))
+    if label_studio is None and label_studio_url is not None:
+        message = "--label-studio-url needs --label-studio; add --label-studio /label-studio, or leave it out"
+        raise UsageError(message, code="needs-label-studio")
     prefix = None if label_studio is None else _check_prefix(label_studio)
     options = ServeOptions(workers=workers, queue=queue, timeout=timeout, max_bytes=max_bytes, max_pixels=max_pixels)
     path = _model_path(model)
@@ -81,7 +92,7 @@ def serve(
     service = Service(lambda: _load(path, backend, device, model_code, bounds), _short_name(path), options)
     app = make_service(service, token=token, hosts=LOOPBACK if token is None else ("*",))
     if prefix is not None:
-        add_label_studio(app, service, prefix, label_studio_url)
+        add_label_studio(app, service, prefix, label_studio_url or LABEL_STUDIO)
     is_forced = False
     try:
         is_forced = run(app, host, port, on_ready=_print_address, grace=timeout + 5)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
 from fullconv.errors import UsageError
 
-__all__ = ["parse_devices", "parse_size", "parse_values", "refuse_data_file"]
+__all__ = ["parse_devices", "parse_size", "parse_values", "refuse_overwriting"]
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -41,24 +41,52 @@ def parse_values(entries: list[str] | None) -> dict[str, str]:
     return values
 
 
-def refuse_data_file(file: Path | None, data: Path, others: Container[Path] = ()) -> None:
-    """Raise UsageError if the output `file` would replace a file in the folder `data`, or one of `others`.
+def refuse_overwriting(
+    *outputs: Path | None, data: Path | None = None, inputs: Sequence[Path] = (), files: Collection[Path] = ()
+) -> None:
+    """Raise UsageError if an output would replace what the command reads, or another output.
 
-    An earlier page or result of fullconv may be replaced. None and `-` are no files. The paths of `others` are those of
-    `os.path.realpath`.
+    That is `data` and the files in it, each of `inputs` (a file, or a run folder with its files), and `files`, whose
+    paths are those of `os.path.realpath`. An earlier page or result of fullconv may be replaced. None and `-` are no
+    files; pipes and devices are not replaced.
     """
-    if file is None or str(file) == "-" or not os.path.lexists(file):
-        return
-    entry = Path(os.path.realpath(file.parent), file.name)  # a link is replaced, and its target stays
-    inside = Path(os.path.realpath(data)) in entry.parents and not _is_output(file)
-    if inside or Path(os.path.realpath(file)) in others:
-        message = f"{file}: is a file of the data, which is never changed; name another file"
-        raise UsageError(message, code="overwrites-data")
+    named = [file for file in outputs if file is not None and str(file) != "-"]
+    targets = [_resolve(file) for file in named]
+    for file, target in zip(named, targets, strict=True):
+        if not os.path.isfile(file) and os.path.exists(file):
+            continue
+        if targets.count(target) > 1:
+            raise UsageError(f"{file}: is named for two results; name another file for one", code="output-named-twice")
+        if not os.path.lexists(file):
+            continue
+        inside = data is not None and _is_inside(file, data) and not _is_output(file)
+        if inside or target in files or (data is not None and target == _resolve(data)):
+            message = f"{file}: is a file of the data, which is never changed; name another file"
+            raise UsageError(message, code="overwrites-data")
+        if any(target == _resolve(path) or (_is_inside(file, path) and _is_of_run(file)) for path in inputs):
+            message = f"{file}: is read by this command, and the result would replace it; name another file"
+            raise UsageError(message, code="overwrites-input")
+
+
+def _resolve(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises an error for a loop of links
+
+
+def _is_inside(file: Path, folder: Path) -> bool:
+    entry = _resolve(file.parent) / file.name  # a link is replaced, and its target stays
+    return _resolve(folder) in entry.parents
+
+
+def _is_of_run(file: Path) -> bool:
+    """Return whether a training wrote this file of a run folder; any other JSON file may be an earlier result."""
+    return file.name == "scores.json" or file.suffix.lower() != ".json"
 
 
 def _is_output(file: Path) -> bool:
-    """Return whether a file is an HTML page, or a JSON file as `write_results` writes it."""
-    if not file.is_file() or file.suffix.lower() in (".html", ".htm"):
-        return file.is_file()
+    """Return whether a file is a page, as `pages.render` writes it, or a JSON file, as `write_results` writes it."""
+    if not file.is_file():
+        return False
     with file.open("rb") as opened:
-        return opened.read(40).startswith((b'{\n "data": "', b'{\n "pixel_accuracy": '))
+        head = opened.read(400)
+    page = head.lower().startswith(b"<!doctype html>") and b'"Content-Security-Policy" content="default-src' in head
+    return page or head.startswith((b'{\n "data": "', b'{\n "pixel_accuracy": '))

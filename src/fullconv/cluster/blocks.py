@@ -37,7 +37,7 @@ from fullconv.locks import hold_lock
 from fullconv.predict.inputs import output_names, refuse_url
 from fullconv.predict.large import default_tile, describe_job, label_tiles, probe_model, report_write_errors
 from fullconv.predict.outputs import check_kinds
-from fullconv.predict.result import file_identity
+from fullconv.predict.result import file_identity, refuse_existing
 from fullconv.predict.resumable import ResumableLabelMap
 from fullconv.runtime.runner import Runner
 from fullconv.runtime.tiles import Tile, TiledRunner
@@ -109,8 +109,8 @@ def label_block(
     called after each tile.
 
     Raises UsageError for more shares than tiles, for other kinds, if the folder holds shares that do not fit this one,
-    and if the result would overwrite the image; DataError for an image that cannot be read or changes meanwhile; and
-    FullconvError as `predict_large`.
+    and if the result would overwrite the image or a file in its folder; DataError for an image that cannot be read or
+    changes meanwhile; and FullconvError as `predict_large`.
     """
     need("geo", "rasterio")
     check_kinds(kinds)
@@ -121,10 +121,12 @@ def label_block(
     started, tiled, folder = time.monotonic(), _tile(runner), folder or block_folder(out, image)
     target = folder / f"{share.stem}.tif"
     joined = folder.name.removesuffix(FOLDER_SUFFIX)
-    for result in (folder.with_name(f"{joined}.tif"), folder.with_name(f"{joined}.vrt"), target):
+    results = folder.with_name(f"{joined}.tif"), folder.with_name(f"{joined}.vrt")
+    for result in (*results, target):
         if file_identity(result) == file_identity(image):
             message = f"{image}: its result would overwrite the input {result}; choose another folder or name"
             raise UsageError(message, code="overwrites-input")
+    refuse_existing(results, {file_identity(image)})
     with ExitStack() as stack:
         reader = stack.enter_context(open_image(image, tiled.info.input))
         stack.enter_context(report_write_errors(target))

@@ -58,8 +58,8 @@ def divide_into_folds(dataset: DataSet, count: int) -> list[DataSet]:
     `options.val_by` keeps images together, as in `divide`. Raises UsageError for fewer than two folds, and if there are
     fewer images, or groups of images that stay together, than folds.
     """
-    if count < 2:
-        raise UsageError(f"--folds {count}: must be at least 2", code="too-few-folds")
+    if not isinstance(count, int) or count < 2:
+        raise UsageError(f"--folds {count!r}: must be a whole number, at least 2", code="too-few-folds")
     pool = [*dataset.splits.get("train", ()), *dataset.splits.get("val", ())]
     pattern = dataset.options.val_by
     groups = None if pattern is None else group_names(dataset, pool, pattern)

@@ -64,6 +64,17 @@ class ReadingOptions:
             if isinstance(value, (str, list)):
                 object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
 
+    @classmethod
+    def of(cls, reading: Mapping[str, Any]) -> ReadingOptions:
+        """Return the options of keyword arguments. Raises UsageError for a name that is not in `Reading`."""
+        unknown = sorted(reading.keys() - Reading.__annotations__.keys())
+        if unknown:
+            message = (
+                f"there is no argument {', '.join(unknown)}; on reading, there are {', '.join(Reading.__annotations__)}"
+            )
+            raise UsageError(message, code="unknown-reading-option")
+        return cls(**reading)
+
     def check(self) -> None:
         """Raise UsageError for values that are not allowed."""
         for name, problem in find_problems(asdict(self)):
@@ -71,7 +82,7 @@ class ReadingOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options that are set."""
-        values = {name: value for name, value in asdict(self).items() if value not in (None, False)}
+        values = {name: value for name, value in asdict(self).items() if value is not None and value is not False}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def to_arguments(self) -> str:
@@ -80,12 +91,16 @@ class ReadingOptions:
         for name, value in self.to_dict().items():
             option = f" --{name.replace('_', '-')}"
             values = value if isinstance(value, list) else [value]
-            text += option if value is True else "".join(f"{option} {shlex.quote(str(each))}" for each in values)
+            text += option if value is True else "".join(option + _argument(str(each)) for each in values)
         return text
 
 
 BY_FILES = ReadingOptions()
 """Options that leave everything to the files."""
+
+
+def _argument(value: str) -> str:
+    return ("=" if value.startswith("-") else " ") + shlex.quote(value)
 
 
 def find_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -55,6 +55,9 @@ def export_profile(
             target = Path(f"{name}-deepness.onnx" if out is None else out)
             if target.suffix.lower() != ".onnx":
                 raise UsageError(f"{target}: name a file that ends in .onnx", code="not-onnx")
+            if os.path.realpath(target) == os.path.realpath(source):
+                message = f"{target}: is read by this command, and the result would replace it; name another file"
+                raise UsageError(message, code="overwrites-input")
             from fullconv.packages.deepness import write_deepness
 
             return write_deepness(source, target, resolution=resolution)

@@ -20,10 +20,18 @@ from fullconv.predict.inputs import output_names, refuse_url
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, goes_in_windows, large_targets, predict_large
 from fullconv.predict.outputs import DEFAULT_SAVES, check_kinds, compute_areas, result_paths
 from fullconv.predict.ranges import find_misfit
-from fullconv.predict.result import choose_targets, file_identity, segment
+from fullconv.predict.result import choose_targets, file_identity, refuse_existing, segment
 from fullconv.runtime.runner import Runner
 
-__all__ = ["Attempt", "FilePredictor", "PredictOptions", "PredictReport", "check_output", "predict_files"]
+__all__ = [
+    "Attempt",
+    "FilePredictor",
+    "PredictOptions",
+    "PredictReport",
+    "check_output",
+    "list_targets",
+    "predict_files",
+]
 
 log = logging.getLogger(__name__)
 
@@ -74,25 +82,27 @@ def predict_files(
     `outputs.result_paths` names the file of each kind of result. The frames of a video are `<name>/frame-000001` and so
     on. One table, `out/areas.csv`, holds the areas of all images. It is written at the end, even after an interrupt,
     and keeps its rows of other images. If an image cannot be read, computed or written, the report has its message, and
-    all others are processed. An input is never overwritten.
+    all others are processed. Neither an input nor another file in the folder of an input is overwritten.
 
     Large images (see `predict.large`) are read and written in windows, with the tiles of `runner` if it is a
     `TiledRunner`.
 
-    Raises UsageError, before any work, for other kinds of results, if `out` is a file, or if its `areas.csv` has other
-    columns, and MissingExtra for videos without PyAV.
+    Raises UsageError, before any work, for other kinds of results, if `out` is a file, if its `areas.csv` has other
+    columns, or if a result exists in the folder of an input; and MissingExtra for videos without PyAV.
     """
     options = options or PredictOptions()
     check_kinds(options.kinds)
     paths = list(dict.fromkeys(paths))
     predictor = FilePredictor(runner, out, options, frozenset(map(file_identity, paths)))
+    names = output_names(paths)
     table = check_output(out, options, predictor.inputs)
+    refuse_existing(list_targets(paths, names, out, options.kinds), predictor.inputs)
     if any(map(is_video, paths)):
         check_video_support()
     done, failed = [], []
     rows: list[Row] = []
     try:
-        for path, name in zip(paths, output_names(paths), strict=True):
+        for path, name in zip(paths, names, strict=True):
             attempt = predictor.attempt(path, name)
             rows += attempt.rows
             if attempt.error is None:
@@ -122,6 +132,16 @@ def check_output(out: Path, options: PredictOptions, inputs: Collection[str]) ->
     _refuse_inputs([table], inputs, "the table of areas")
     read_areas(table)
     return table
+
+
+def list_targets(paths: Iterable[Path], names: Iterable[Path], out: Path, kinds: Collection[str]) -> Iterator[Path]:
+    """Yield the results of all images that are not videos; of a TIFF, its label map with both suffixes it may get."""
+    for path, name in zip(paths, names, strict=True):
+        if not is_video(path):
+            targets = result_paths(out, name, kinds)
+            yield from targets.values()
+            if "labels" in targets and path.suffix.lower() in (".tif", ".tiff"):
+                yield out / name.with_name(f"{name.name}.tif")
 
 
 @dataclass(frozen=True)

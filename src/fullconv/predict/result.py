@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from fullconv.runtime.runner import Runner, label_maps, largest
 from fullconv.runtime.tiles import MAX_UNTILED_PIXELS, in_memory
 from fullconv.visible import make_visible
 
-__all__ = ["Result", "choose_targets", "file_identity", "segment"]
+__all__ = ["Result", "choose_targets", "file_identity", "refuse_existing", "segment"]
 
 SHOWN = 480
 """The longest side, in pixels, of a picture in a notebook."""
@@ -104,7 +104,7 @@ class Result:
 
         `kinds` are those of `outputs.SAVES`. In an existing table of areas, only the rows of this image are replaced.
 
-        Raises UsageError for other kinds, and if a result would overwrite the image.
+        Raises UsageError for other kinds, and if a result would overwrite the image, or another file in its folder.
         """
         if isinstance(kinds, str):
             message = f"kinds is the string {kinds!r}; use a list of strings such as [{kinds!r}]"
@@ -114,6 +114,8 @@ class Result:
         if self.path is not None and file_identity(self.path) in map(file_identity, targets.values()):
             message = f"{self.path}: its result would overwrite the input {self.path}; choose another folder or name"
             raise UsageError(message, code="overwrites-input")
+        if self.path is not None:
+            refuse_existing(targets.values(), {file_identity(self.path)})
         self.write(targets)
         if "areas" in kinds:
             targets["areas"] = Path(folder) / AREAS_FILE
@@ -198,6 +200,19 @@ def choose_targets(folder: Path, name: Path, kinds: Collection[str], geo_tags: G
 def file_identity(path: Path) -> str:
     """Return the same text for all paths to one directory entry; a link and its target are different entries."""
     return os.path.join(os.path.realpath(path.parent), path.name)
+
+
+def refuse_existing(targets: Iterable[Path], inputs: Collection[str]) -> None:
+    """Raise UsageError if a result would replace a file in the folder of an input, such as the user's mask.
+
+    `inputs` are the `file_identity` of all inputs, which are not searched: other functions refuse to overwrite them.
+    """
+    folders = set(map(os.path.dirname, inputs))
+    for target in filter(os.path.lexists, targets):
+        identity = file_identity(target)
+        if os.path.dirname(identity) in folders and identity not in inputs:
+            message = f"{target}: a result would overwrite this file, which is in the folder of an input"
+            raise UsageError(f"{message}; choose another folder with --out", code="overwrites-file")
 
 
 def _logits(runner: Runner, image: UInt8) -> Float32:

@@ -158,7 +158,7 @@ def find_run_data(model: Path, data: Path | str, given: Reading) -> DataSet:
     Val of the data of a fold is that fold. A warning is logged if it cannot be found again. Raises ModelError for a
     damaged recipe.yaml, and the errors of `find_dataset`.
     """
-    dataset = find_dataset(data, replace(options_of_run(model), **given))
+    dataset = find_dataset(data, ReadingOptions.of({**vars(options_of_run(model)), **given}))
     source = read_source(model)
     fold, samples = source.settings.get("fold"), source.settings.get("samples")
     if fold is None:

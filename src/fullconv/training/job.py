@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -98,10 +99,15 @@ class Hardware:
         return "cpu" if self.accelerator == "cpu" else "auto"
 
     def check(self) -> None:
-        """Raise UsageError for numbers below 1."""
+        """Raise UsageError for anything but numbers from 1, and "auto" for devices."""
         for name, value in (("devices", self.devices), ("nodes", self.nodes)):
-            if value != "auto" and value < 1:
-                raise UsageError(f"{name} is {value}; it must be at least 1", code="too-few-devices")
+            if not _is_count(value) and (name, value) != ("devices", "auto"):
+                message = f"{name} is {value!r}; it must be a whole number, at least 1"
+                raise UsageError(message, code="too-few-devices")
+
+
+def _is_count(value: object, most: float = inf) -> bool:
+    return isinstance(value, int) and 1 <= value <= most
 
 
 @dataclass(frozen=True)
@@ -165,11 +171,14 @@ class TrainingOptions:
             if value not in known and not (value is None and name in ("stride", "dilate", "logger", "loss")):
                 shown = ", ".join(map(str, known))
                 raise UsageError(f"{name} {value!r} is unknown; choose from {shown}", code="unknown-option-value")
-        if self.head_width is not None and self.head_width < 1:
-            message = f"head_width is {self.head_width}; it must be at least 1"
+        if not isinstance(self.values, Mapping):
+            message = f"values is {self.values!r:.80}; give a dictionary, such as {{'seed': 1}}"
+            raise UsageError(message, code="values-not-a-dictionary")
+        if self.head_width is not None and not _is_count(self.head_width):
+            message = f"head_width is {self.head_width!r}; it must be a whole number, at least 1"
             raise UsageError(message, code="head-width-too-small")
-        if self.decoder_width is not None and (self.decoder == "paper" or not 1 <= self.decoder_width <= MAX_WIDTH):
-            message = f"decoder_width is {self.decoder_width}; it is for --decoder refined, from 1 to {MAX_WIDTH}"
+        if self.decoder_width is not None and (self.decoder == "paper" or not _is_count(self.decoder_width, MAX_WIDTH)):
+            message = f"decoder_width is {self.decoder_width!r}; it is for --decoder refined, from 1 to {MAX_WIDTH}"
             raise UsageError(message, code="decoder-width-out-of-range")
         if self.unlabelled_images is not None and self.teacher is None:
             message = (

@@ -70,7 +70,7 @@ class SegmentationDataset(Dataset[Item]):
     ) -> None:
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
         self.samples: tuple[Sample, ...] = dataset.split(split)
-        self.remedy = f"Run fullconv check {dataset.root} to list all such files"
+        self.remedy = "Run fullconv check on this data set to list all such files"
         self._cache: dict[int, tuple[Tensor, Tensor]] = {}
         self.room = Room() if room is None else room
         self.decoding = 0.0

@@ -14,7 +14,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from fullconv.errors import DataError, FullconvError
+from fullconv.errors import DataError, FullconvError, is_out_of_memory
 from fullconv.geometry.tiles import Cut, Window, choose_tile
 from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.metrics import Scores
@@ -219,7 +219,7 @@ def iterate_labels(net: FCN, batch: Batch, max_pixels: int = MAX_UNTILED_PIXELS)
     """Yield true (int64) and predicted classes of parts of one image, which together are the whole image.
 
     An image of more than `max_pixels` is computed in tiles if these are exact, as in prediction. Raises FullconvError
-    that names the image if the GPU has too little memory.
+    that names the image if the device has too little memory.
     """
     inputs, target, (name,) = batch
     size = height, width = target.shape[-2], target.shape[-1]
@@ -239,16 +239,19 @@ def iterate_labels(net: FCN, batch: Batch, max_pixels: int = MAX_UNTILED_PIXELS)
 
 @contextmanager
 def explain_image_memory(name: str, target: Tensor) -> Iterator[None]:
-    """Raise FullconvError that names a validation image, with its size, for a GPU without enough memory."""
+    """Raise FullconvError that names a validation image, with its size, for a device without enough memory."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         height, width = target.shape[-2], target.shape[-1]
-        message = (
-            f"the GPU has too little memory for the validation image {name} ({width} x {height} pixels); cut it into "
-            "smaller images, or train on the CPU (--accelerator cpu)"
-        )
-        raise FullconvError(message, code="gpu-memory") from error
+        problem = f"has too little memory for the validation image {name} ({width} x {height} pixels)"
+        if isinstance(error, torch.OutOfMemoryError) or target.device.type != "cpu":
+            message = f"the GPU {problem}; cut it into smaller images, or train on the CPU (--accelerator cpu)"
+            raise FullconvError(message, code="gpu-memory") from error
+        message = f"this computer {problem}; cut it into smaller images"
+        raise FullconvError(message, code="too-little-memory") from error
 
 
 def _cut(window: Window, length: int, side: int) -> list[Cut]:

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from fullconv.errors import DataError, FullconvError, ModelError, UsageError
+from fullconv.errors import DataError, FullconvError, ModelError, UsageError, is_out_of_memory
 from fullconv.visible import make_visible
 
 __all__ = ["RequestError", "respond", "status_of"]
@@ -42,7 +42,7 @@ def status_of(error: Exception) -> int:
         return error.status_code
     if isinstance(error, DataError | ModelError):  # a model that cannot run on this image, such as one of 1 x 1
         return _STATUS.get(error.code, 422)
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return 413
     return 400 if isinstance(error, UsageError | RequestValidationError | ClientDisconnect) else 500
 
@@ -63,7 +63,7 @@ def _describe(error: Exception, status: int, request_id: str) -> tuple[str, str,
         return "bad-request", _describe_values(error), {}
     if isinstance(error, ClientDisconnect):
         return "bad-request", "the request ended before its body was complete", {}
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return "too-large", "the image is too large for the memory of the server; send a smaller one", {}
     if isinstance(error, HTTPException) and status < 500:
         code, message = _CODES.get(status, ("bad-request", str(error.detail)))

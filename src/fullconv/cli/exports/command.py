@@ -75,7 +75,7 @@ def export(
 
 def _refuse(kind: str, others: Mapping[str, object]) -> None:
     for name, value in others.items():
-        if value not in (None, False):
+        if value is not None and value is not False:
             raise UsageError(f"{name} is not for {kind}; leave it out", code="option-of-other-export")
 
 

@@ -87,7 +87,7 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def wrapper(**values: Any) -> None:
         given = {name: values.pop(name) for name in shared}
-        reading = {name: value for name, value in given.items() if value not in (None, False)}
+        reading = {name: value for name, value in given.items() if value is not None and value is not False}
         command(**values, reading=Reading(**reading))  # type: ignore[typeddict-item]
 
     mine = [parameter for parameter in own.parameters.values() if parameter.name != "reading"]

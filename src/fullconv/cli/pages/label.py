@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -106,7 +107,7 @@ def label(
         message = f"{store.failure}; all strokes are kept: the same command writes the mask"
         raise FullconvError(message, code="masks-not-written")
     if any(store.painted(photo) for photo in store.photos):
-        say(f"all labels are in {store.data}; next: fullconv train {store.data}")
+        say(f"all labels are in {store.data}; next: {shlex.join(['fullconv', 'train', str(store.data)])}")
     else:
         say("nothing is labelled yet; the same command opens the page again")
 

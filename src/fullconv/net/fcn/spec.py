@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Annotated, Any, Literal, Required, cast
 
 from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
@@ -68,7 +69,10 @@ class NetSpec:
         return InputFormat(self.channels, self.value_range)
 
     def check(self) -> None:
-        """Raise UsageError for values that exclude each other."""
+        """Raise UsageError for values that exclude each other, and for another number of classes than 1 to 255."""
+        if not isinstance(self.num_classes, Integral) or not 1 <= self.num_classes <= 255:
+            message = f"num_classes is {self.num_classes!r}; it must be a whole number from 1 to 255"
+            raise UsageError(message, code="invalid-class-count")
         if self.decoder == "refined" and (self.upsample != "fixed" or self.at_once):
             other = "--recipe paper" if self.at_once else f"--upsample {self.upsample}"
             message = f"the refined decoder is trained without {other}; leave out one of the two"

@@ -17,7 +17,7 @@ from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
 from fullconv.cores import is_main_process, is_started_by_others
-from fullconv.errors import FullconvError, UsageError
+from fullconv.errors import FullconvError, UsageError, is_out_of_memory
 from fullconv.net.fcn.network import FCN
 from fullconv.training.job import Hardware
 from fullconv.training.plan import has_bf16
@@ -107,17 +107,19 @@ def check_batch(recipe: Recipe, processes: int) -> None:
 
 @contextmanager
 def explain_failures(fabric: Fabric, recipe: Recipe) -> Iterator[None]:
-    """Raise FullconvError for a GPU without enough memory, and for a process that another one has left alone."""
+    """Raise FullconvError for a device without enough memory, and for a process that another one has left alone."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        share = -(-recipe.batch_size // fabric.world_size)
-        message = (
-            f"{fabric.device} has too little memory for {share} crop{'s' * (share > 1)} at a time; use a smaller "
-            "--batch or --crop, --precision bf16, or more --devices"
-        )
-        raise FullconvError(message, code="gpu-memory") from error
     except RuntimeError as error:
+        share = -(-recipe.batch_size // fabric.world_size)
+        crops = f"{share} crop{'s' * (share > 1)} at a time"
+        if isinstance(error, torch.OutOfMemoryError) or (is_out_of_memory(error) and fabric.device.type != "cpu"):
+            remedy = "use a smaller --batch or --crop, --precision bf16, or more --devices"
+            message = f"{fabric.device} has too little memory for {crops}; {remedy}"
+            raise FullconvError(message, code="gpu-memory") from error
+        if is_out_of_memory(error):
+            message = f"this computer has too little memory for {crops}; use a smaller --batch or --crop"
+            raise FullconvError(message, code="too-little-memory") from error
         if fabric.world_size == 1 or not any(word in str(error) for word in LOST):
             raise
         message = f"rank {fabric.global_rank} lost the connection to another process; see the messages of the others"
