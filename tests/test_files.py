@@ -23,13 +23,10 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         write_text(tmp_path / "file" / "a.txt", "text")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="pipes and devices of POSIX")
-def test_pipes_and_devices_are_written_to_and_not_replaced(tmp_path: Path) -> None:
-    pipe, device = tmp_path / "pipe", tmp_path / "null.json"
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    device.symlink_to("/dev/null")
-    write_text(device, "text")
-    assert device.readlink() == Path("/dev/null")
     with refuses("file-not-writable", pipe):  # nobody reads it
         write_text(pipe, "text")
     received: list[str] = []
@@ -41,19 +38,28 @@ def test_pipes_and_devices_are_written_to_and_not_replaced(tmp_path: Path) -> No
     reader.join(60)
     assert received == [50_000 * "text"]
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["null.json", "pipe"]
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and devices of POSIX")
+def test_a_link_to_a_device_is_replaced(tmp_path: Path) -> None:
+    link = tmp_path / "link.json"
+    link.symlink_to("/dev/null")
+    write_text(link, "text")
+    assert not link.is_symlink()
+    assert link.read_text() == "text"
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc")
-@pytest.mark.parametrize("into", ["file", "pipe"])
+@pytest.mark.parametrize("into", ["file", "pipe", "device"])
 def test_the_standard_output_is_written_to(tmp_path: Path, into: str) -> None:
-    link = tmp_path / "stdout"
-    link.symlink_to("/proc/self/fd/1")
-    command = [sys.executable, "-c", f"from fullconv.files import write_text; write_text({str(link)!r}, 'text')"]
-    with (tmp_path / "out").open("w") as file:
-        done = subprocess.run(command, stdout=file if into == "file" else subprocess.PIPE, check=True)
-    assert (done.stdout or (tmp_path / "out").read_bytes()) == b"text"
-    assert link.readlink() == Path("/proc/self/fd/1")
+    code = "from fullconv.files import write_text; write_text('/proc/self/fd/1', 'text')"
+    targets = {"file": tmp_path / "out", "device": Path(os.devnull)}
+    with targets.get(into, tmp_path / "out").open("w") as file:
+        stdout = subprocess.PIPE if into == "pipe" else file
+        done = subprocess.run([sys.executable, "-c", code], stdout=stdout, check=True)
+    text = done.stdout if into == "pipe" else targets[into].read_bytes()
+    assert text == (b"" if into == "device" else b"text")
 
 
 def stop_midway(folder: Path) -> None:

@@ -77,8 +77,8 @@ def atomic_write(path: StrPath, errors: tuple[type[Exception], ...] = ()) -> Ite
 
     The temporary file exists, is empty and has the suffix of `path`. Missing parent folders are created. The data is
     flushed to the disk before the file is renamed, so `path` holds either the old or the new content, even if the
-    process is killed. If the block fails, the temporary file is removed. `path` may be a link: the file replaces it. If
-    it leads to a pipe or a device, it stays, and the data is written into it.
+    process is killed. If the block fails, the temporary file is removed. `path` may be a link: the file replaces it. A
+    pipe or a device stays, /dev/stdout too, and the data is written into it.
 
     Raises FullconvError if the file cannot be written, for example because the disk is full or the folder is read-only.
     `errors` are exceptions other than OSError that the writing library raises then.
@@ -110,13 +110,18 @@ def atomic_write(path: StrPath, errors: tuple[type[Exception], ...] = ()) -> Ite
 
 
 def _is_stream(path: Path) -> bool:
-    """Return whether a path leads to a pipe, a device or an open file of a process, which a rename would replace."""
+    """Return whether a path is a pipe, a device or an open file of a process, which a rename would replace.
+
+    Links do not count, because anybody may make them, but for those in /proc and those of /dev that lead there.
+    """
     try:
+        folder = Path(os.path.realpath(path.parent))
+        if path.is_symlink() and folder == Path("/dev"):
+            folder = Path(os.path.realpath((path.parent / os.readlink(path)).parent))
         mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
+        if folder.is_relative_to("/proc"):
             return not stat.S_ISDIR(mode)
-        entry = path.parent / os.readlink(path) if path.is_symlink() else path
-        return Path(os.path.realpath(entry.parent)).is_relative_to("/proc")  # /dev/stdout is a link into it
+        return not path.is_symlink() and (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode))
     except (OSError, ValueError):
         return False
 
