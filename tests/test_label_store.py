@@ -263,6 +263,7 @@ def test_merges_are_followed_to_the_class_that_remains() -> None:
         ({"action": "add", "name": "  "}, "class-name"),
         ({"action": "add", "name": "x\u202e"}, "class-name"),
         ({"action": "add", "name": "x" * 101}, "class-name"),
+        ({"action": "add", "name": "ignore"}, "class-name-reserved"),
         ({"action": "add", "name": "x", "color": "red"}, "class-color"),
         ({"action": "add", "name": "x", "color": "#ffffff"}, "class-color-white"),
         ({"action": "rename", "key": 1, "name": "a"}, "class-name-taken"),

@@ -285,6 +285,18 @@ def test_predict_files_predicts_only_large_images_in_windows(tmp_path: Path) -> 
     assert "polygons" in message
 
 
+def test_a_run_into_the_folder_of_a_large_image_resumes_but_replaces_no_file(tmp_path: Path) -> None:
+    Image.fromarray(picture(70, 90).astype(np.uint8)).save(tmp_path / "a.jpg")
+    (tmp_path / "a.png").write_text("mine")
+    options = PredictOptions(["labels"], max_in_memory_pixels=1000)
+    ((_, message),) = predict_files(TiledRunner(Shifted(), 32), [tmp_path / "a.jpg"], tmp_path, options).failed
+    assert matches("overwrites-file", message)
+    assert (tmp_path / "a.png").read_text() == "mine"
+    for name in (".a.png.journal", ".a.png.part"):  # the run that wrote a.png was interrupted before its overlay
+        (tmp_path / name).touch()
+    assert not predict_files(TiledRunner(Shifted(), 32), [tmp_path / "a.jpg"], tmp_path, options).failed
+
+
 def test_a_georeference_that_cannot_be_read_is_an_error_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

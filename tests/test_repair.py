@@ -290,6 +290,15 @@ def test_masks_that_state_that_255_is_ignored_are_no_fault_and_keep_it(data: Pat
         np.testing.assert_array_equal(before.read_target(one), after.read_target(other))
 
 
+def test_a_class_with_the_name_ignore_stays_a_class(data: Path) -> None:
+    corpus.base(data)
+    (data / "classes.txt").write_text("ground\nignore\n")
+    before, (result, after) = find_dataset(data), repair_folder(data)
+    assert examine(survey(result.folder)).errors == 0
+    for one, other in zip(before.split("train"), after.split("train"), strict=True):
+        np.testing.assert_array_equal(before.read_target(one), after.read_target(other))
+
+
 @pytest.mark.parametrize("values", [(0, 1, 255), (0, 255, 255)])
 def test_255_in_masks_that_are_all_turned_is_a_class_only_if_no_mask_holds_1(
     data: Path, values: tuple[int, int, int]

@@ -150,9 +150,10 @@ def test_no_result_replaces_an_archive_or_another_result(
 
 
 def test_no_result_replaces_the_model_or_the_weights_that_are_read(data: Path, tmp_path: Path) -> None:
-    files = [tmp_path / "run" / name for name in ("best.safetensors", "scores.json", "metrics.csv")]
+    files = [tmp_path / "run" / name for name in ("best.safetensors", "scores.json", "metrics.csv", "recipe.yaml")]
     for file in files:
-        write_text(file, '{\n "pixel_accuracy": ')
+        write_text(file, '{\n "pixel_accuracy": ' if file.name == "scores.json" else "a file of the run")
+    for file in files:
         for command in (["evaluate", file.parent, data], ["evaluate", file, data], ["inspect", file]):
             with refuses("overwrites-input", file):
                 call(*command, "--json", file)
@@ -162,8 +163,9 @@ def test_no_result_replaces_the_model_or_the_weights_that_are_read(data: Path, t
     shutil.copyfile(bundled("street"), exported)
     with refuses("overwrites-input", exported):
         export_profile(exported, exported, profile="deepness")
-    write_text(tmp_path / "run" / "mine.json", "an earlier result")
-    refuse_overwriting(tmp_path / "run" / "mine.json", inputs=[tmp_path / "run"])
+    for name in ("mine.json", "mine.txt"):
+        write_text(tmp_path / "run" / name, '{\n "pixel_accuracy": ')  # an earlier result
+        refuse_overwriting(tmp_path / "run" / name, inputs=[tmp_path / "run"])
 
 
 def test_a_check_does_not_overwrite_images_outside_of_the_folder(

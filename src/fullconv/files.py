@@ -127,7 +127,12 @@ def _is_stream(path: Path) -> bool:
 
 
 def _write_stream(stream: Path, source: Path) -> None:
-    """Append a file to a pipe or device. A pipe that nobody reads is an error: it might never be read."""
+    """Append a file to a pipe or device. A pipe that nobody reads is an error: it might never be read.
+
+    An open file is an error, too: the process that opened it writes at another place in it.
+    """
+    if stat.S_ISREG(stream.stat().st_mode):
+        raise OSError(errno.EINVAL, "an open file; name the file itself")
     flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(stream, flags)
     if hasattr(os, "O_NONBLOCK"):

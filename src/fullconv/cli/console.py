@@ -120,7 +120,8 @@ def show_log(debug: bool = False) -> Iterator[None]:
 def write_results(json_file: Path | None, values: Mapping[str, Any], show: Callable[[], None]) -> None:
     """Call `show` to print the results, and write `values` as JSON to `json_file`, if there is one.
 
-    If `json_file` is `-`, print the JSON and do not call `show`. The JSON is ASCII: any terminal can print it.
+    If `json_file` is `-` or /dev/stdout, print the JSON and do not call `show`. The JSON is ASCII: any terminal can
+    print it.
     """
     from fullconv.files import write_text
 
@@ -135,7 +136,7 @@ def write_results(json_file: Path | None, values: Mapping[str, Any], show: Calla
 
 def prints_json(json_file: Path | None) -> bool:
     """Return whether stdout is for JSON only."""
-    return str(json_file) == "-"
+    return str(json_file) in ("-", "/dev/stdout")
 
 
 def print_scores(scores: Scores) -> None:

@@ -35,7 +35,11 @@ def predict(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for the results; they have the names of the images.")
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the results, named as the images. Files next to an image are never replaced.",
+        ),
     ] = Path("labelled"),
     save: Annotated[
         str | None,

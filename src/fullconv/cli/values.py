@@ -46,8 +46,8 @@ def refuse_overwriting(
 ) -> None:
     """Raise UsageError if an output would replace what the command reads, or another output.
 
-    That is `data` and the files in it, each of `inputs` (a file, or a run folder with its files), and `files`, whose
-    paths are those of `os.path.realpath`. An earlier page or result of fullconv may be replaced. None and `-` are no
+    That is `data` and the files in it, each of `inputs`, and `files`, whose paths are those of `os.path.realpath`; the
+    files of a run folder are never replaced. An earlier page or result of fullconv may be replaced. None and `-` are no
     files; pipes and devices are not replaced.
     """
     named = [file for file in outputs if file is not None and str(file) != "-"]
@@ -63,8 +63,8 @@ def refuse_overwriting(
         if inside or target in files or (data is not None and target == _resolve(data)):
             message = f"{file}: is a file of the data, which is never changed; name another file"
             raise UsageError(message, code="overwrites-data")
-        if any(target == _resolve(path) or (_is_inside(file, path) and _is_of_run(file)) for path in inputs):
-            message = f"{file}: is read by this command, and the result would replace it; name another file"
+        if target in map(_resolve, inputs) or _is_of_run(file):
+            message = f"{file}: is a model or part of a run, and the result would replace it; name another file"
             raise UsageError(message, code="overwrites-input")
 
 
@@ -78,8 +78,9 @@ def _is_inside(file: Path, folder: Path) -> bool:
 
 
 def _is_of_run(file: Path) -> bool:
-    """Return whether a training wrote this file of a run folder; any other JSON file may be an earlier result."""
-    return file.name == "scores.json" or file.suffix.lower() != ".json"
+    """Return whether a file belongs to a run folder and is not an earlier result."""
+    result = file.name != "scores.json" and (file.suffix.lower() == ".json" or _is_output(file))
+    return not result and (file.parent / "recipe.yaml").is_file()
 
 
 def _is_output(file: Path) -> bool:

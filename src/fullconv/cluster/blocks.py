@@ -7,6 +7,7 @@ of its own, so shares need no lock and no connection with each other, only a com
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Collection
@@ -37,7 +38,7 @@ from fullconv.locks import hold_lock
 from fullconv.predict.inputs import output_names, refuse_url
 from fullconv.predict.large import default_tile, describe_job, label_tiles, probe_model, report_write_errors
 from fullconv.predict.outputs import check_kinds
-from fullconv.predict.result import file_identity, refuse_existing
+from fullconv.predict.result import file_identity, refuse_targets
 from fullconv.predict.resumable import ResumableLabelMap
 from fullconv.runtime.runner import Runner
 from fullconv.runtime.tiles import Tile, TiledRunner
@@ -121,12 +122,9 @@ def label_block(
     started, tiled, folder = time.monotonic(), _tile(runner), folder or block_folder(out, image)
     target = folder / f"{share.stem}.tif"
     joined = folder.name.removesuffix(FOLDER_SUFFIX)
-    results = folder.with_name(f"{joined}.tif"), folder.with_name(f"{joined}.vrt")
-    for result in (*results, target):
-        if file_identity(result) == file_identity(image):
-            message = f"{image}: its result would overwrite the input {result}; choose another folder or name"
-            raise UsageError(message, code="overwrites-input")
-    refuse_existing(results, {file_identity(image)})
+    results = folder.with_name(f"{joined}.tif"), folder.with_name(f"{joined}.vrt"), target
+    identity = file_identity(image)
+    refuse_targets(results, str(image), {identity}, {os.path.dirname(identity)})
     with ExitStack() as stack:
         reader = stack.enter_context(open_image(image, tiled.info.input))
         stack.enter_context(report_write_errors(target))

@@ -28,8 +28,8 @@ from fullconv.predict.areas_table import format_areas, update_areas
 from fullconv.predict.inputs import output_names
 from fullconv.predict.large import default_tile, probe_model
 from fullconv.predict.outputs import compute_areas, result_paths
-from fullconv.predict.predict_files import FilePredictor, PredictReport, check_output, list_targets
-from fullconv.predict.result import file_identity, refuse_existing
+from fullconv.predict.predict_files import FilePredictor, PredictReport, check_output
+from fullconv.predict.result import file_identity
 from fullconv.runtime.runner import Runner
 from fullconv.runtime.tiles import TiledRunner
 
@@ -78,8 +78,6 @@ def predict_on_ray(
     with Manifest(spec.out, _describe(spec, runner), probe) as manifest:
         run = _Run(spec, list(images), output_names(paths), runner, manifest, on_image)
         left = run.find_left()
-        if len(left) == len(images):  # otherwise this run resumes, and the results of the last one may exist
-            refuse_existing(list_targets(paths, run.names, spec.out, spec.options.kinds), identities)
         manifest.forget({str(run.names[index]) for index in left})
         if len(left) < len(images):
             log.info("%s: %d of %d images were done earlier", manifest.path, len(images) - len(left), len(images))

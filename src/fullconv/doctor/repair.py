@@ -240,11 +240,11 @@ def _name(record: Record) -> str:
 def _describe(dataset: DataSet) -> dict[str, Any]:
     """Return the classes for dataset.yaml, with colours if masks may contain colours.
 
-    For two classes, the values are stated, too, so that 255 is ignored in the copy.
+    For two classes, the values are stated, too, so that 255 is ignored in the copy. There, "ignore" is not a class.
     """
     values: dict[str, Any] = {"names": list(dataset.labels.class_names)}
     if dataset.color_masks:
         values["palette"] = [list(color) for color in dataset.labels.palette]
-    elif dataset.labels.num_classes == 2:
+    elif dataset.labels.num_classes == 2 and IGNORED_VALUE not in dataset.labels.class_names:
         values["values"] = {**dict(enumerate(dataset.labels.class_names)), IGNORE_INDEX: IGNORED_VALUE}
     return values

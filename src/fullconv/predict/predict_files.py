@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from fullconv.errors import DataError, Interrupted, UsageError, describe_failure
@@ -20,7 +21,8 @@ from fullconv.predict.inputs import output_names, refuse_url
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, goes_in_windows, large_targets, predict_large
 from fullconv.predict.outputs import DEFAULT_SAVES, check_kinds, compute_areas, result_paths
 from fullconv.predict.ranges import find_misfit
-from fullconv.predict.result import choose_targets, file_identity, refuse_existing, segment
+from fullconv.predict.result import choose_targets, file_identity, refuse_targets, segment
+from fullconv.predict.resumable import has_progress
 from fullconv.runtime.runner import Runner
 
 __all__ = [
@@ -29,7 +31,6 @@ __all__ = [
     "PredictOptions",
     "PredictReport",
     "check_output",
-    "list_targets",
     "predict_files",
 ]
 
@@ -87,8 +88,8 @@ def predict_files(
     Large images (see `predict.large`) are read and written in windows, with the tiles of `runner` if it is a
     `TiledRunner`.
 
-    Raises UsageError, before any work, for other kinds of results, if `out` is a file, if its `areas.csv` has other
-    columns, or if a result exists in the folder of an input; and MissingExtra for videos without PyAV.
+    Raises UsageError, before any work, for other kinds of results, if `out` is a file, or if its `areas.csv` has other
+    columns; and MissingExtra for videos without PyAV.
     """
     options = options or PredictOptions()
     check_kinds(options.kinds)
@@ -96,7 +97,6 @@ def predict_files(
     predictor = FilePredictor(runner, out, options, frozenset(map(file_identity, paths)))
     names = output_names(paths)
     table = check_output(out, options, predictor.inputs)
-    refuse_existing(list_targets(paths, names, out, options.kinds), predictor.inputs)
     if any(map(is_video, paths)):
         check_video_support()
     done, failed = [], []
@@ -129,19 +129,9 @@ def check_output(out: Path, options: PredictOptions, inputs: Collection[str]) ->
     if "areas" not in options.kinds:
         return None
     table = out / AREAS_FILE
-    _refuse_inputs([table], inputs, "the table of areas")
+    refuse_targets([table], "the table of areas", inputs, ())
     read_areas(table)
     return table
-
-
-def list_targets(paths: Iterable[Path], names: Iterable[Path], out: Path, kinds: Collection[str]) -> Iterator[Path]:
-    """Yield the results of all images that are not videos; of a TIFF, its label map with both suffixes it may get."""
-    for path, name in zip(paths, names, strict=True):
-        if not is_video(path):
-            targets = result_paths(out, name, kinds)
-            yield from targets.values()
-            if "labels" in targets and path.suffix.lower() in (".tif", ".tiff"):
-                yield out / name.with_name(f"{name.name}.tif")
 
 
 @dataclass(frozen=True)
@@ -160,7 +150,8 @@ def _log(key: str, level: int, text: str) -> None:
 class FilePredictor:
     """Predicts one file after another.
 
-    `inputs` are the `file_identity` of the files that no result may overwrite. Messages go to `on_note(key, level,
+    `inputs` are the `file_identity` of the files that no result may overwrite, and neither may it overwrite other files
+    in their folders. Messages go to `on_note(key, level,
     text)`, one for each key.
     """
 
@@ -171,6 +162,10 @@ class FilePredictor:
     on_note: Callable[[str, int, str], None] = _log
     rows: list[Row] = field(default_factory=list)
     noted: set[str] = field(default_factory=set)
+
+    @cached_property
+    def _folders(self) -> frozenset[str]:
+        return frozenset(map(os.path.dirname, self.inputs))
 
     def attempt(self, path: Path, name: Path) -> Attempt:
         """Predict one file, and write the results `name`. An error becomes a message."""
@@ -201,12 +196,14 @@ class FilePredictor:
     def prepare_large(self, path: Path, name: Path) -> dict[str, Path]:
         """Return the files of a large image's results by kind, "labels" included; the notes on it are made.
 
-        Raises DataError if it gets no result, UsageError if one would overwrite an input, and the errors of
-        `read_georeference` if its areas are wanted.
+        Raises DataError if it gets no result, the UsageError of `refuse_targets`, and the errors of `read_georeference`
+        if its areas are wanted.
         """
         wanted = result_paths(self.out, name, {"labels", *self._large_kinds(path)})
         targets = large_targets(path, wanted, self.runner)
-        _refuse_inputs(targets.values(), self.inputs, str(path))
+        written = [target for kind, target in targets.items() if kind in self.options.kinds_of_large]
+        folders = () if has_progress(targets["labels"]) else self._folders  # an interrupted run wrote some of them
+        refuse_targets(written, str(path), self.inputs, folders)
         self._warn_of_range(path)
         if "areas" in self.options.kinds_of_large:
             read_georeference(path)  # its errors appear before hours of work
@@ -215,7 +212,7 @@ class FilePredictor:
     def _predict(self, picture: Picture, name: Path, source: Path | None, image: str) -> None:
         kinds = self.options.kinds
         targets = choose_targets(self.out, name, kinds, picture.geo)
-        _refuse_inputs(targets.values(), self.inputs, image)
+        refuse_targets(targets.values(), image, self.inputs, self._folders)
         _check_overlay(targets, picture, image)
         self._log_note(source, picture.note)
         self._warn_of_range(source)
@@ -268,16 +265,6 @@ class FilePredictor:
         if key not in self.noted:
             self.noted.add(key)
             self.on_note(key, level, text)
-
-
-def _refuse_inputs(targets: Iterable[Path], inputs: Collection[str], image: str) -> None:
-    """Raise UsageError if a result of `image` would replace an input."""
-    for target in targets:
-        if file_identity(target) in inputs:
-            raise UsageError(
-                f"{image}: its result would overwrite the input {target}; choose another folder or name",
-                code="overwrites-input",
-            )
 
 
 def _check_overlay(targets: Mapping[str, Path], picture: Picture, image: str) -> None:

@@ -30,7 +30,7 @@ from fullconv.runtime.runner import Runner, label_maps, largest
 from fullconv.runtime.tiles import MAX_UNTILED_PIXELS, in_memory
 from fullconv.visible import make_visible
 
-__all__ = ["Result", "choose_targets", "file_identity", "refuse_existing", "segment"]
+__all__ = ["Result", "choose_targets", "file_identity", "refuse_targets", "segment"]
 
 SHOWN = 480
 """The longest side, in pixels, of a picture in a notebook."""
@@ -111,11 +111,9 @@ class Result:
             raise UsageError(message, code="kinds-not-a-list")
         outputs.check_kinds(kinds)
         targets = choose_targets(Path(folder), Path(name or self.name), kinds, self.geo_tags)
-        if self.path is not None and file_identity(self.path) in map(file_identity, targets.values()):
-            message = f"{self.path}: its result would overwrite the input {self.path}; choose another folder or name"
-            raise UsageError(message, code="overwrites-input")
         if self.path is not None:
-            refuse_existing(targets.values(), {file_identity(self.path)})
+            identity = file_identity(self.path)
+            refuse_targets(targets.values(), str(self.path), {identity}, {os.path.dirname(identity)})
         self.write(targets)
         if "areas" in kinds:
             targets["areas"] = Path(folder) / AREAS_FILE
@@ -202,17 +200,19 @@ def file_identity(path: Path) -> str:
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
-def refuse_existing(targets: Iterable[Path], inputs: Collection[str]) -> None:
-    """Raise UsageError if a result would replace a file in the folder of an input, such as the user's mask.
+def refuse_targets(targets: Iterable[Path], image: str, inputs: Collection[str], folders: Collection[str]) -> None:
+    """Raise UsageError if a result of `image` would replace an input, or a file in `folders`, such as a mask there.
 
-    `inputs` are the `file_identity` of all inputs, which are not searched: other functions refuse to overwrite them.
+    `inputs` are the `file_identity` of all inputs, and `folders` their folders.
     """
-    folders = set(map(os.path.dirname, inputs))
-    for target in filter(os.path.lexists, targets):
+    for target in targets:
         identity = file_identity(target)
-        if os.path.dirname(identity) in folders and identity not in inputs:
-            message = f"{target}: a result would overwrite this file, which is in the folder of an input"
-            raise UsageError(f"{message}; choose another folder with --out", code="overwrites-file")
+        if identity in inputs:
+            message = f"{image}: its result would overwrite the input {target}; choose another folder or name"
+            raise UsageError(message, code="overwrites-input")
+        if os.path.dirname(identity) in folders and os.path.lexists(target):
+            message = f"{image}: its result would overwrite {target}, in the folder of an input; choose another folder"
+            raise UsageError(f"{message}, or remove that file", code="overwrites-file")
 
 
 def _logits(runner: Runner, image: UInt8) -> Float32:

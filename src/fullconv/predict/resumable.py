@@ -17,7 +17,7 @@ from fullconv.files import NEW_FILE, open_regular
 from fullconv.images.banded_writer import BAND
 from fullconv.runtime.tiles import Tile
 
-__all__ = ["ResumableLabelMap", "read_progress", "same_probes"]
+__all__ = ["ResumableLabelMap", "has_progress", "read_progress", "same_probes"]
 
 CLOSE = 1e-4
 """The largest difference of two probes of one model, as a share of their range; rounding differs between runs."""
@@ -122,6 +122,11 @@ def read_progress(target: Path) -> int | None:
             return max(0, file.read().count(b"\n") - 1)
     except OSError:
         return None
+
+
+def has_progress(target: Path) -> bool:
+    """Return whether an interrupted run has left tiles of this label map."""
+    return all(map(os.path.lexists, _hidden_files(target)))
 
 
 def _hidden_files(target: Path) -> tuple[Path, Path]:

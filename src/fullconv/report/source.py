@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import isinf, isnan
 from pathlib import Path
@@ -19,7 +20,7 @@ from fullconv.data.division import divide_into_folds
 from fullconv.data.layouts import find_dataset
 from fullconv.data.reading import Reading, ReadingOptions
 from fullconv.documents import describe_errors, parse_json, parse_yaml
-from fullconv.errors import DataError, ModelError
+from fullconv.errors import DataError, ModelError, UsageError
 from fullconv.metrics import Scores
 from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.runner import Runner
@@ -170,9 +171,10 @@ def find_run_data(model: Path, data: Path | str, given: Reading) -> DataSet:
     except ValueError as error:
         raise _damaged(model / "recipe.yaml", describe_errors(error)) from error
     if source.trained_on(dataset.root) and not given.keys() & {"val_share", "val_by"}:
-        division = divide_into_folds(dataset, count)[number - 1]
-        if {name: len(members) for name, members in division.splits.items()} == samples:
-            return replace(division, splits={**dataset.splits, **division.splits})
+        with suppress(UsageError):  # fewer images than folds
+            division = divide_into_folds(dataset, count)[number - 1]
+            if {name: len(members) for name, members in division.splits.items()} == samples:
+                return replace(division, splits={**dataset.splits, **division.splits})
     logger.warning(
         f"{model} is the network of fold {number} of {count}. {data} is divided in another way than its data, or has "
         "other images, so some images of its training may be scored."

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fullconv.arrays import UInt8
+from fullconv.data.classes import IGNORED_VALUE
 from fullconv.errors import DataError, FullconvError, UsageError
 from fullconv.labels import IGNORE_INDEX, Color, LabelSet, default_palette, fold_name
 
@@ -157,6 +158,9 @@ class ClassTable:
         if not text or len(text) > LONGEST_NAME or not text.isprintable():
             message = f"a class name has 1 to {LONGEST_NAME} visible characters"
             raise UsageError(message, code="class-name")
+        if text == IGNORED_VALUE:
+            message = f"{text} is the name of unlabelled pixels in dataset.yaml; choose another name"
+            raise UsageError(message, code="class-name-reserved")
         other = next((one for one in self.classes if one != of and fold_name(one.name) == fold_name(text)), None)
         if other is not None:
             message = f"there is a class {other.name} already; choose another name"
