@@ -213,7 +213,7 @@ def test_the_error_of_train_names_the_commands_that_show_and_repair(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus.FAULTS["exif_rotation"][1](data)
-    options = ("--mask-nodata=ignore", "--outside")
+    options = ("--mask-nodata", "ignore", "--outside")
     assert run(monkeypatch, "train", data, *options) == 3
     last = capsys.readouterr().err.splitlines()[-1]
     command = shlex.join(["fullconv", "check", str(data), *options])

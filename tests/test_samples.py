@@ -93,4 +93,4 @@ def test_a_damaged_photo_names_its_folder_and_a_damaged_sample_the_check(data: P
         module.train_set[0, 4]
     assert f"remove it from {photos} (--unlabelled-images)" in str(caught.value)
     assert "fullconv check" not in str(caught.value)
-    assert module.val_samples.remedy.startswith("Run fullconv check")
+    assert module.val_samples.remedy.startswith("fullconv check ")

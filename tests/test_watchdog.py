@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the test's endl
 COMMAND = """
 import ctypes, os, sys, time
 from fullconv.cli import app
-def body():
+def body(arguments):
     print("ready", flush=True)
     {}
 app.app = body

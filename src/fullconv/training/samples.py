@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -70,7 +71,8 @@ class SegmentationDataset(Dataset[Item]):
     ) -> None:
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
         self.samples: tuple[Sample, ...] = dataset.split(split)
-        self.remedy = "Run fullconv check on this data set to list all such files"
+        command = f"fullconv check {shlex.quote(str(dataset.root))}{dataset.options.to_arguments()}"
+        self.remedy = f"{command} lists all such files"
         self._cache: dict[int, tuple[Tensor, Tensor]] = {}
         self.room = Room() if room is None else room
         self.decoding = 0.0
