@@ -5,6 +5,7 @@ Without torch or another extra, the tests that import a missing package are skip
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -71,6 +72,16 @@ def skipping() -> Iterator[None]:
         if package in MISSING:
             pytest.skip(f"{package} is not installed", allow_module_level=True)
         raise
+
+
+@pytest.fixture(autouse=True)
+def unchanged_log() -> Iterator[None]:
+    """Fail a test that leaves fullconv's log turned off: later tests would miss its messages."""
+    yield
+    loggers = [logger for name, logger in logging.root.manager.loggerDict.items() if name.startswith("fullconv")]
+    off = [one.name for one in loggers if isinstance(one, logging.Logger) and not (one.propagate and not one.disabled)]
+    assert off == []
+    assert logging.root.manager.disable == 0
 
 
 class Module(pytest.Module):

@@ -291,8 +291,10 @@ def test_masks_that_state_that_255_is_ignored_are_no_fault_and_keep_it(data: Pat
 
 
 def test_a_class_with_the_name_ignore_stays_a_class(data: Path) -> None:
-    corpus.base(data)
-    (data / "classes.txt").write_text("ground\nignore\n")
+    corpus.some_of_0_255(data)
+    for path in corpus_base.masks(data):
+        corpus.save(path, (np.array(Image.open(path)) > 0).astype(np.uint8))
+    (data / "dataset.yaml").write_text("names: [ground, ignore]\n")
     before, (result, after) = find_dataset(data), repair_folder(data)
     assert examine(survey(result.folder)).errors == 0
     for one, other in zip(before.split("train"), after.split("train"), strict=True):

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from fullconv.errors import DataError, Interrupted, UsageError, describe_failure
@@ -162,10 +161,11 @@ class FilePredictor:
     on_note: Callable[[str, int, str], None] = _log
     rows: list[Row] = field(default_factory=list)
     noted: set[str] = field(default_factory=set)
+    folders: frozenset[str] = field(init=False)
 
-    @cached_property
-    def _folders(self) -> frozenset[str]:
-        return frozenset(map(os.path.dirname, self.inputs))
+    def __post_init__(self) -> None:
+        """Note the folders of the inputs."""
+        object.__setattr__(self, "folders", frozenset(map(os.path.dirname, self.inputs)))
 
     def attempt(self, path: Path, name: Path) -> Attempt:
         """Predict one file, and write the results `name`. An error becomes a message."""
@@ -202,7 +202,7 @@ class FilePredictor:
         wanted = result_paths(self.out, name, {"labels", *self._large_kinds(path)})
         targets = large_targets(path, wanted, self.runner)
         written = [target for kind, target in targets.items() if kind in self.options.kinds_of_large]
-        folders = () if has_progress(targets["labels"]) else self._folders  # an interrupted run wrote some of them
+        folders = () if has_progress(targets["labels"]) else self.folders  # an interrupted run wrote some of them
         refuse_targets(written, str(path), self.inputs, folders)
         self._warn_of_range(path)
         if "areas" in self.options.kinds_of_large:
@@ -212,7 +212,7 @@ class FilePredictor:
     def _predict(self, picture: Picture, name: Path, source: Path | None, image: str) -> None:
         kinds = self.options.kinds
         targets = choose_targets(self.out, name, kinds, picture.geo)
-        refuse_targets(targets.values(), image, self.inputs, self._folders)
+        refuse_targets(targets.values(), image, self.inputs, self.folders)
         _check_overlay(targets, picture, image)
         self._log_note(source, picture.note)
         self._warn_of_range(source)
