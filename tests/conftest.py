@@ -77,7 +77,9 @@ def skipping() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def unchanged_log() -> Iterator[None]:
     """Fail a test that leaves fullconv's log turned off: later tests would miss its messages."""
+    levels = {handler: handler.level for handler in logging.getLogger().handlers}
     yield
+    assert {handler: handler.level for handler in logging.getLogger().handlers if handler in levels} == levels
     loggers = [logger for name, logger in logging.root.manager.loggerDict.items() if name.startswith("fullconv")]
     off = [one.name for one in loggers if isinstance(one, logging.Logger) and not (one.propagate and not one.disabled)]
     assert off == []

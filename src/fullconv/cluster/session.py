@@ -119,7 +119,10 @@ def _count_workers(options: RayOptions, cores: int) -> int:
 
 
 def _silence() -> None:
-    """Keep the log of Ray Data off the terminal; its files have it."""
+    """Keep the log of Ray Data off the terminal; its files have it.
+
+    Ray gives its logger the handlers of the root logger, too: those belong to the program, and stay as they are.
+    """
     from ray.data import DataContext
 
     context = DataContext.get_current()
@@ -128,5 +131,6 @@ def _silence() -> None:
     context.max_errored_blocks = -1  # a worker that dies loses its rows, not the run
     context.execution_no_progress_timeout_s = -1  # a large image takes hours
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+        is_stream = isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
+        if is_stream and handler not in logging.getLogger().handlers:
             handler.setLevel(logging.CRITICAL)
