@@ -16,7 +16,7 @@ __all__ = ["faults_of", "targets", "warnings_of"]
 
 
 def targets(dataset: DataSet) -> dict[str, UInt8]:
-    """Return the target of each sample by its name, whatever its split."""
+    """Return the target of each sample by its name, of all splits."""
     return {sample.name: dataset.read(sample)[1] for samples in dataset.splits.values() for sample in samples}
 
 

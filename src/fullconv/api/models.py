@@ -91,17 +91,14 @@ def evaluate(
     """
     from fullconv.evaluation.evaluate import evaluate as score
     from fullconv.predict.ranges import check_range, find_common_misfit
-    from fullconv.report.source import find_run_data
     from fullconv.runtime.load import load_runner
     from fullconv.runtime.models import model_path
     from fullconv.runtime.runner import RangedRunner, Runner
     from fullconv.runtime.tiles import FlippedRunner
 
     path = model_path(model)
-    dataset = find_run_data(path, Path(data), reading)
+    dataset = _read_as_trained(path, Path(data), reading)
     samples = dataset.split(split)
-    for note in dataset.notes:
-        logger.info(f"{os.fspath(data)}: {note}")
     runner: Runner = load_runner(path, backend, code, device=device)
     check_classes(os.fspath(model), runner.info.labels, os.fspath(data), dataset.labels)
     if tta:
@@ -166,7 +163,7 @@ def export(
     need("train", "onnx")
     from fullconv.onnx_export import export as write
 
-    dataset = None if data is None else _read_as_trained(source, Path(data))
+    dataset = None if data is None else _read_as_trained(source, Path(data), {})
     return write(source, target, licence=licence, int8=dataset, force=force, weights_dtype=weights_dtype, code=code)
 
 
@@ -183,11 +180,11 @@ def _default_target(model: Path, numbers: str) -> Path:
     return model / f"model{end}" if model.is_dir() else model.with_name(f"{model.stem}{end}")
 
 
-def _read_as_trained(model: Path, data: Path) -> DataSet:
+def _read_as_trained(model: Path, data: Path, given: Reading) -> DataSet:
     """Read a data set as `find_run_data` does, and log how it was read."""
     from fullconv.report.source import find_run_data
 
-    dataset = find_run_data(model, data, {})
+    dataset = find_run_data(model, data, given)
     for note in dataset.notes:
         logger.info(f"{data}: {note}")
     return dataset
