@@ -72,8 +72,7 @@ def check(
         show(examination.verdict())
         count = sum(examination.mends(fault) for group in examination.groups for fault in group.faults)
         if count:
-            options = ReadingOptions(**reading).to_arguments()
-            show(f"fullconv check {shlex.quote(str(data))}{options} --fix DIR repairs {count} of them")
+            show(f"{ReadingOptions(**reading).check_command(data)} --fix DIR repairs {count} of them")
     if write:
         _write_reading(examination, show)
     if examination.errors:

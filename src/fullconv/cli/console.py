@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
 import signal
 import sys
 import traceback
@@ -63,7 +62,7 @@ def hint_at_check(data: Path, reading: Reading) -> Iterator[None]:
         yield
     except DataError as error:
         if error.faults:
-            command = f"fullconv check {shlex.quote(str(data))}{ReadingOptions(**reading).to_arguments()}"
+            command = ReadingOptions(**reading).check_command(data)
             hint = f"{command} lists all faults, with pictures"
             if repairs := count_repairs(error.faults):
                 hint += (

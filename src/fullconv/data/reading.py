@@ -94,6 +94,10 @@ class ReadingOptions:
             text += option if value is True else "".join(option + _argument(str(each)) for each in values)
         return text
 
+    def check_command(self, data: Path) -> str:
+        """Return the command that checks `data`, read with these options."""
+        return f"fullconv check {shlex.quote(str(data))}{self.to_arguments()}"
+
 
 BY_FILES = ReadingOptions()
 """Options that leave everything to the files."""

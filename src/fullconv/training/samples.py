@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -71,8 +70,7 @@ class SegmentationDataset(Dataset[Item]):
     ) -> None:
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
         self.samples: tuple[Sample, ...] = dataset.split(split)
-        command = f"fullconv check {shlex.quote(str(dataset.root))}{dataset.options.to_arguments()}"
-        self.remedy = f"{command} lists all such files"
+        self.remedy = f"{dataset.options.check_command(dataset.root)} lists all such files"
         self._cache: dict[int, tuple[Tensor, Tensor]] = {}
         self.room = Room() if room is None else room
         self.decoding = 0.0
