@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,9 @@ import fullconv
 from command_line import run
 from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import write_digit_dataset
-from fullconv.net.checkpoint import load_net
+from fullconv.net.checkpoint import Saved, load_net, save_net
+from fullconv.net.fcn.network import build
+from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.job import TrainingOptions, make_job
 from fullconv.training.train import _build_network
 from refusals import refuses
@@ -89,6 +92,21 @@ def test_options_of_the_network_are_refused_beside_a_start(
     assert "leave out --model and --decoder, or --start" in said
     with refuses("start-has-network", "street", "leave out --head-width, or --start"):
         TrainingOptions(start="street", head_width=9).check()
+
+
+def test_late_layers_of_a_start_can_be_changed(trained: Path, digits: Path) -> None:
+    dataset = find_dataset(digits)
+    made = build(NetSpec("mobilenet_v2", dataset.labels.num_classes, stride=4, late="drop", decoder="refined"))
+    save_net(trained / "wide.safetensors", made.state_dict(), Saved(made.spec, dataset.labels, {"settings": {}}))
+    options = TrainingOptions(start=trained / "wide.safetensors", by_data=False)
+    assert make_job(dataset, options).spec.late == "drop"
+    job = make_job(dataset, replace(options, late="narrow"))
+    assert replace(job.spec, late="drop") == made.spec
+    narrow, new = _build_network(job, dataset).state_dict(), set()
+    for name, value in made.state_dict().items():
+        same = narrow[name].shape == value.shape and torch.equal(narrow[name], value)
+        new |= set() if same else {name}
+    assert new == {f"decoder.project_{skip}.0.weight" for skip in ("pool4", "pool3", "pool2")}
 
 
 def test_what_cannot_be_a_start_is_told(digits: Path, trained: Path, tmp_path: Path) -> None:

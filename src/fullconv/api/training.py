@@ -48,7 +48,7 @@ def train(
     decoder: DecoderName = "paper",
     decoder_width: int | None = None,
     context: bool = False,
-    late: LateLayers = "keep",
+    late: LateLayers | None = None,
     activation: ActivationName = "keep",
     recipe: RecipeName = "default",
     epochs: int | None = None,
@@ -96,7 +96,8 @@ def train(
         decoder_width: Channels of the refined decoder. None: 64.
         context: Add dilated convolutions to the refined decoder's coarsest map.
         late: "keep" the classifier's last 1 x 1 convolution, which only serves classification; "drop" it; "narrow":
-            read the finer strides before such a convolution, too; "short": drop the last block as well.
+            read the finer strides before such a convolution, too; "short": drop the last block as well. None: keep,
+            or that of `start`.
         activation: "relu" replaces the classifier's ReLU6 by ReLU, which is faster on ONNX Runtime.
         recipe: Values of the training: defaults that suit most data, or those of the paper.
         epochs: Passes over the training images.

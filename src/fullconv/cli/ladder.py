@@ -54,7 +54,7 @@ def ladder(
     decoder: Decoder = "paper",
     decoder_width: DecoderWidth = None,
     context: Context = False,
-    late: Late = "keep",
+    late: Late = None,
     activation: Activation = "keep",
     recipe: Recipe = "default",
     epochs: Annotated[

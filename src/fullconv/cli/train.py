@@ -64,7 +64,7 @@ def train(
     decoder: Decoder = "paper",
     decoder_width: DecoderWidth = None,
     context: Context = False,
-    late: Late = "keep",
+    late: Late = None,
     activation: Activation = "keep",
     recipe: Recipe = "default",
     epochs: Epochs = None,

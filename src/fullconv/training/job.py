@@ -65,7 +65,7 @@ CHOICES: Mapping[str, Any] = {
 """The options that have a fixed set of values."""
 
 OF_NETWORK = (
-    "model", "weights", "head_width", "upsample", "padding", "dilate", "decoder", "decoder_width", "context", "late",
+    "model", "weights", "head_width", "upsample", "padding", "dilate", "decoder", "decoder_width", "context",
     "activation",
 )  # fmt: skip
 """The options that a trained network decides from which a training starts."""
@@ -118,10 +118,10 @@ class TrainingOptions:
     - stride: prediction stride. None: 8, or 4 if the data have thin objects.
     - weights: weights of the classifier: a file, "pretrained", "imagenet", or "none".
     - start: a trained network: a run folder, a .safetensors file, or a bundled model by its name. The training starts
-      from its weights where they fit, and its network is taken; only the stride can differ. None: from the classifier.
+      from its weights where they fit, and its network is taken; only stride and late can differ. None: from the classifier.
     - head_width: channels of fc6 and fc7, which then start from random weights. None: those of the classifier.
     - upsample, padding, dilate: how the skip network is built (see `NetSpec`).
-    - decoder, decoder_width, context, late, activation: see `NetSpec`. decoder_width None: 64.
+    - decoder, decoder_width, context, late, activation: see `NetSpec`. None: 64 for decoder_width, keep for late.
     - recipe: name of the recipe whose values are used.
     - epochs, batch, crop, lr, loss: values of the recipe. None: chosen from the data, or the value of the recipe.
     - teacher: a trained model with the same classes, whose logits the network imitates, too. unlabelled_images: a
@@ -150,7 +150,7 @@ class TrainingOptions:
     decoder: DecoderName = "paper"
     decoder_width: int | None = None
     context: bool = False
-    late: LateLayers = "keep"
+    late: LateLayers | None = None
     activation: ActivationName = "keep"
     loss: LossName | None = None
     teacher: str | os.PathLike[str] | None = None
@@ -168,7 +168,7 @@ class TrainingOptions:
         """Raise UsageError for an unknown value of an option or of the recipe, and for one that would be ignored."""
         for name, literal in CHOICES.items():
             value, known = getattr(self, name), get_args(literal)
-            if value not in known and not (value is None and name in ("stride", "dilate", "logger", "loss")):
+            if value not in known and not (value is None and name in ("stride", "dilate", "late", "logger", "loss")):
                 shown = ", ".join(map(str, known))
                 raise UsageError(f"{name} {value!r} is unknown; choose from {shown}", code="unknown-option-value")
         if not isinstance(self.values, Mapping):
@@ -261,7 +261,7 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
     options.check()
     values = options.recipe_values()
     start = None if options.start is None else find_start(options.start)
-    started = None if start is None else spec_of_start(start, dataset, options.stride)
+    started = None if start is None else spec_of_start(start, dataset, options.stride, options.late)
     model, recipe = options.model or MODEL, options.make_recipe()
     stride: int = options.stride or STRIDE
     choices: tuple[Choice, ...] = ()
@@ -318,7 +318,7 @@ def _make_spec(options: TrainingOptions, model: str, classes: int, stride: int) 
         decoder=options.decoder,
         decoder_width=options.decoder_width or NetSpec.decoder_width,
         context=options.context,
-        late=options.late,
+        late=options.late or NetSpec.late,
         activation=options.activation,
     )
 

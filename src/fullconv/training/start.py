@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fullconv.choices import LateLayers
 from fullconv.data.dataset import DataSet
 from fullconv.errors import ModelError, UsageError
 from fullconv.files import StrPath
@@ -31,8 +32,8 @@ def find_start(start: StrPath) -> Path:
     return path.absolute()
 
 
-def spec_of_start(path: Path, dataset: DataSet, stride: int | None) -> NetSpec:
-    """Return the network in a file for the classes of the data, with another prediction stride if one is given.
+def spec_of_start(path: Path, dataset: DataSet, stride: int | None, late: LateLayers | None) -> NetSpec:
+    """Return the network in a file for the classes of the data, with another stride or late layers if they are given.
 
     Raises ModelError if the file is not a network, or takes images with another number of channels.
     """
@@ -40,7 +41,13 @@ def spec_of_start(path: Path, dataset: DataSet, stride: int | None) -> NetSpec:
     if spec.channels != dataset.channels:
         message = f"{path} takes images of {spec.channels} channels, and {dataset.root} has {dataset.channels}"
         raise ModelError(f"{message}; start from another network, or leave out --start", code="start-of-other-images")
-    return replace(spec, num_classes=dataset.labels.num_classes, stride=stride or spec.stride, fixed=False)
+    return replace(
+        spec,
+        num_classes=dataset.labels.num_classes,
+        stride=stride or spec.stride,
+        late=late or spec.late,
+        fixed=False,
+    )
 
 
 def refuse_network_options(start: StrPath, given: Mapping[str, Any]) -> None:

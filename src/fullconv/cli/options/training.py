@@ -85,7 +85,7 @@ Start = Annotated[
     typer.Option(
         metavar="MODEL",
         help="Start from a trained network: a run folder, a .safetensors file, or street. Its network is taken, and "
-        "its weights where they fit.",
+        "its weights where they fit; --stride and --late can be others.",
     ),
 ]
 HeadWidth = Annotated[
@@ -144,11 +144,12 @@ Context = Annotated[
     ),
 ]
 Late = Annotated[
-    LateLayers,
+    LateLayers | None,
     typer.Option(
         metavar=join_words(LateLayers),
         help="The classifier's last 1 x 1 convolution, if it only widens the map for classification: keep it; drop "
         "it; narrow: read the finer strides before such a convolution, too; short: drop the last block as well.",
+        show_default="keep",
         rich_help_panel=NETWORK,
     ),
 ]
