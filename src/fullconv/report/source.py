@@ -144,13 +144,17 @@ def options_of_run(model: Path) -> ReadingOptions:
 
     Raises ModelError for a damaged recipe.yaml.
     """
-    reading = read_source(model).settings.get("reading") if model.is_dir() else None
+    return _options_of(read_source(model))
+
+
+def _options_of(source: Source) -> ReadingOptions:
+    reading = source.settings.get("reading") if source.model.is_dir() else None
     options = reading.get("options") if isinstance(reading, Mapping) else None
     try:
         ReadingOptions(**(options or {}))  # for the names
         return TypeAdapter(ReadingOptions).validate_python(options or {})
     except (TypeError, ValueError) as error:
-        raise _damaged(model / "recipe.yaml", describe_errors(error)) from error
+        raise _damaged(source.model / "recipe.yaml", describe_errors(error)) from error
 
 
 def find_run_data(model: Path, data: Path | str, given: Reading) -> DataSet:
@@ -159,8 +163,8 @@ def find_run_data(model: Path, data: Path | str, given: Reading) -> DataSet:
     Val of the data of a fold is that fold. A warning is logged if it cannot be found again. Raises ModelError for a
     damaged recipe.yaml, and the errors of `find_dataset`.
     """
-    dataset = find_dataset(data, ReadingOptions.of({**vars(options_of_run(model)), **given}))
     source = read_source(model)
+    dataset = find_dataset(data, ReadingOptions.of({**vars(_options_of(source)), **given}))
     fold, samples = source.settings.get("fold"), source.settings.get("samples")
     if fold is None:
         return dataset

@@ -118,7 +118,7 @@ class TrainingOptions:
     - stride: prediction stride. None: 8, or 4 if the data have thin objects.
     - weights: weights of the classifier: a file, "pretrained", "imagenet", or "none".
     - start: a trained network: a run folder, a .safetensors file, or a bundled model by its name. The training starts
-      from its weights where they fit, and its network is taken; only stride and late can differ. None: from the classifier.
+      from its weights where they fit, and its network is taken, except for stride and late. None: from the classifier.
     - head_width: channels of fc6 and fc7, which then start from random weights. None: those of the classifier.
     - upsample, padding, dilate: how the skip network is built (see `NetSpec`).
     - decoder, decoder_width, context, late, activation: see `NetSpec`. None: 64 for decoder_width, keep for late.
