@@ -22,10 +22,10 @@ from fullconv.net.fcn.spec import NetSpec
 from fullconv.training.checkpointing import Checkpointing, RunState, load_state
 from fullconv.training.job import Job, TrainingOptions, make_job
 from fullconv.training.ladder import climb
-from fullconv.training.progress import Progress
+from fullconv.training.progress import Progress, TimeLeft
 from fullconv.training.recipe import default_recipe, override, paper_recipe
 from fullconv.training.run import loggers
-from fullconv.training.run.schedule import schedule_by_epochs, schedule_by_minutes
+from fullconv.training.run.schedule import Schedule, plan_again, schedule_by_epochs, schedule_by_minutes
 from fullconv.training.task import SegmentationTask
 from fullconv.training.train import train
 from refusals import refuses
@@ -140,6 +140,7 @@ def test_a_training_of_some_seconds_keeps_its_plan_and_resumes_to_the_same_weigh
 ) -> None:
     """The steps are not a multiple of an epoch; a resumed run does not measure again."""
     caplog.set_level("INFO", "fullconv")
+    monkeypatch.setattr("fullconv.training.run.loop.plan_again", lambda *_: False)
     measured = [10.0]
     monkeypatch.setattr("fullconv.training.train.measure_step", lambda *_: measured.pop())
     timed = job(minutes=2)
@@ -156,11 +157,56 @@ def test_a_training_of_some_seconds_keeps_its_plan_and_resumes_to_the_same_weigh
     assert rows(tmp_path / "run")[-1]["step"] == str(state.total)
     assert float(rows(tmp_path / "run")[-1]["lr"]) == 0
 
-    same = SimpleNamespace(steps=state.total, every=state.every)
+    same = Schedule(state.total, state.every)
     monkeypatch.setattr("fullconv.training.train.schedule_by_minutes", lambda *_: same)
     measured.append(10.0)
     train(data, timed, tmp_path / "whole")
     assert_same_end(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_plan_of_a_busy_moment_is_made_again_after_the_first_validation(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "fullconv")
+    monkeypatch.setattr("fullconv.training.train.measure_step", lambda *_: 3.0)
+    timed = job(minutes=0.3)
+    with monkeypatch.context() as patch:
+        stop_at(9, patch)
+        with refuses("stopped-by-signal", "step 9"):
+            train(data, timed, tmp_path / "run")
+    state, _ = load_state(tmp_path / "run" / "last.ckpt")
+    assert state.total >= 9 > state.planned >= 1
+    assert f"{state.total} steps instead of " in caplog.text
+    train(data, timed, tmp_path / "run", resume=True)
+    steps = [int(row["step"]) for row in rows(tmp_path / "run")]
+    assert steps[-1] == state.total
+    assert {later - step for step, later in zip(steps[1:-1], steps[2:], strict=True)} <= {state.every}
+    assert float(rows(tmp_path / "run")[-1]["lr"]) == 0
+    stored = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert stored["schedule"] == {"steps": state.total, "every": state.every}
+
+
+@pytest.mark.parametrize(
+    ("step", "total"), [(1.0, 106), (2.0, 58), (1.05, None), (500.0, 11)], ids=["faster", "slower", "same", "too slow"]
+)
+def test_a_plan_is_made_again_once_and_only_if_it_changes_much(step: float, total: int | None) -> None:
+    fabric = SimpleNamespace(broadcast=lambda values: values)
+    state = RunState(rows=[{}], seconds=12.0, available=120.0, total=50 if step == 1.0 else 100, every=10)
+    task, left = SimpleNamespace(step=10, total_steps=state.total), TimeLeft(step, 0.0, 10)
+    assert plan_again(fabric, task, state, left) is (total is not None)  # type: ignore[arg-type]
+    if total is None:
+        assert (task.total_steps, state.total, state.planned) == (100, 100, 0)
+        return
+    assert task.total_steps == state.total == total
+    assert (state.planned, left.planned, left.every) == (10, 10, state.every)
+    state.rows.append({})
+    assert not plan_again(fabric, task, state, left)  # type: ignore[arg-type]
+
+
+def test_a_training_of_epochs_is_never_planned_again() -> None:
+    state = RunState(rows=[{}], seconds=12.0, total=100, every=10)
+    task = SimpleNamespace(step=10, total_steps=100)
+    assert not plan_again(None, task, state, TimeLeft(99.0, 0.0, 10))  # type: ignore[arg-type]
 
 
 def test_a_measured_step_has_loading_and_optimizer_and_the_choice_says_the_time(data: DataSet, tmp_path: Path) -> None:

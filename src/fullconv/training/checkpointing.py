@@ -46,6 +46,7 @@ class RunState:
     `step` is the number of steps done, `validated` the step of the last validation, `seconds` the time spent, `best`
     the best mIoU so far. `losses` are those since the last validation, `rows` those of metrics.csv. `total` is the
     number of steps of the run, `every` that from one validation to the next; 0 in checkpoints of older versions.
+    `available` is the time for all steps, 0 where epochs count; `planned` is the step at which these were planned.
     """
 
     step: Annotated[int, Field(ge=0)] = 0
@@ -56,6 +57,8 @@ class RunState:
     rows: list[dict[str, float]] = field(default_factory=list)
     total: Annotated[int, Field(ge=0)] = 0
     every: Annotated[int, Field(ge=0)] = 0
+    available: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    planned: Annotated[int, Field(ge=0)] = 0
 
 
 @contextmanager
@@ -149,7 +152,7 @@ class Checkpointing:
 
     def is_validation_due(self, task: SegmentationTask) -> bool:
         """Return whether the current step is to be validated, and has not been validated yet."""
-        is_planned = task.step % self.state.every == 0 or task.step == task.total_steps
+        is_planned = (task.step - self.state.planned) % self.state.every == 0 or task.step == task.total_steps
         return task.step > self.state.validated and is_planned
 
     def is_finished(self, task: SegmentationTask) -> bool:

@@ -63,10 +63,12 @@ class TimeLeft:
     """Estimates the seconds to the end of a run, and corrects itself with each step.
 
     `step` and `validation` are the seconds that the plan measured. The estimate uses them until the run has its own.
+    Validations are `steps_per_validation` steps apart, counted from the step `planned`.
     """
 
-    def __init__(self, step: float, validation: float, steps_per_validation: int) -> None:
-        self.step, self.validation, self.every = step, validation, steps_per_validation
+    def __init__(self, step: float, validation: float, steps_per_validation: int, planned: int = 0) -> None:
+        self.step, self.validation = step, validation
+        self.every, self.planned = steps_per_validation, planned
         self._first: list[float] = []
         self._steps: deque[float] = deque(maxlen=RECENT)
 
@@ -83,9 +85,12 @@ class TimeLeft:
 
     def seconds(self, done: int, total: int) -> float:
         """Return the seconds that are left after `done` of `total` steps and all validations up to there."""
-        step = typical(list(self._steps)) if self._steps else min([self.step, *self._first])
-        validations = -(-total // self.every) - done // self.every
-        return (total - done) * step + validations * self.validation
+        validations = -(-(total - self.planned) // self.every) - (done - self.planned) // self.every
+        return (total - done) * self.step_seconds() + validations * self.validation
+
+    def step_seconds(self) -> float:
+        """Return the seconds of a step: those of the last ones, or what the plan measured before there are any."""
+        return typical(list(self._steps)) if self._steps else min([self.step, *self._first])
 
 
 def format_duration(seconds: float) -> str:

@@ -25,6 +25,7 @@ from fullconv.net.classifiers.user_file import path_of_code
 from fullconv.net.fcn.depthwise import speed_up_depthwise
 from fullconv.net.fcn.network import FCN, build, rebuild
 from fullconv.net.surgery.convolutionalize import transplant
+from fullconv.report.source import read_settings
 from fullconv.training.augment import GREY
 from fullconv.training.checkpointing import Checkpointing, RunState, damaged_checkpoint, hold_run, load_state
 from fullconv.training.crops.rare import RareClasses
@@ -134,25 +135,34 @@ def _fit(
     start = time.monotonic()
     run = _prepare(fabric, dataset, job, statistics, on_progress)
     if state.total == 0:
-        schedule = run.schedule(dataset, start)
-        state.total, state.every = schedule.steps, schedule.every
+        schedule, start = run.schedule(dataset, start), time.monotonic()
+        state.total, state.every, state.available = schedule.steps, schedule.every, schedule.seconds
     run.task.total_steps = state.total
     if checkpoint is None and fabric.is_global_zero:
-        planned = {"steps": state.total, "every": state.every}
-        write_text(out / "recipe.yaml", dump_yaml({**settings, "schedule": planned}))
+        _write_settings(out, settings, state)
     _restore(run.task, state, checkpoint, out / "last.ckpt")
     plan = run.plan(dataset, state.every)
+    if state.step == 0:
+        state.available = max(0.0, state.available - (time.monotonic() - start))
     logger.info(plan.text())
     saved = Saved(run.task.net.spec, dataset.labels, {"settings": settings})
     checkpointing = Checkpointing(out, saved, state, run.steps, job.recipe.save_minutes)
-    time_left = TimeLeft(plan.step_seconds, plan.validation_seconds, state.every)
+    time_left = TimeLeft(plan.step_seconds, plan.validation_seconds, state.every, state.planned)
     log = make_logger(job.logger, out, run.task.step) if job.logger and fabric.is_global_zero else None
     reports = Reports(run.task, run.data, checkpointing, on_progress, time_left, log)
     try:
         fit(fabric, run.task, run.data, checkpointing, reports, checkpoint)
     finally:
         reports.finish("success" if checkpointing.is_finished(run.task) else "failed")
+    if state.planned and fabric.is_global_zero:
+        _write_settings(out, read_settings(out / "recipe.yaml"), state)
     return checkpointing.state.seconds
+
+
+def _write_settings(out: Path, settings: Mapping[str, Any], state: RunState) -> None:
+    """Write recipe.yaml, with the steps of the run."""
+    schedule = {"steps": state.total, "every": state.every}
+    write_text(out / "recipe.yaml", dump_yaml({**settings, "schedule": schedule}))
 
 
 def estimate(dataset: DataSet) -> tuple[tuple[str, str], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,8 +16,9 @@ from fullconv.training.data_module import DataModule
 from fullconv.training.frozen_features import evaluation_mode
 from fullconv.training.run.devices import average_statistics, synchronize_norms
 from fullconv.training.run.reports import Reports
+from fullconv.training.run.schedule import plan_again
 from fullconv.training.samples import make_seed
-from fullconv.training.task import SegmentationTask, sum_over_processes
+from fullconv.training.task import Batch, SegmentationTask, sum_over_processes
 
 __all__ = ["fit"]
 
@@ -44,7 +45,7 @@ def fit(
         reports.start()
         if checkpointing.is_validation_due(task):  # a signal interrupted it
             _validate(fabric, task, data, checkpointing, optimizer, reports)
-        for batch in data.batches(task.step, task.total_steps):
+        for batch in _batches(task, data):
             if checkpointing.is_finished(task):
                 break
             torch.manual_seed(make_seed(task.recipe.seed, task.step, fabric.global_rank))  # so resuming repeats it
@@ -64,6 +65,16 @@ def fit(
             if checkpointing.is_validation_due(task):
                 _validate(fabric, task, data, checkpointing, optimizer, reports)
         checkpointing.stop_after_signal(task, optimizer)
+
+
+def _batches(task: SegmentationTask, data: DataModule) -> Iterator[Batch]:
+    """Yield the batches up to the last step, whose number a validation can change."""
+    while task.step < task.total_steps:
+        total = task.total_steps
+        for batch in data.batches(task.step, total):
+            yield batch
+            if task.total_steps != total:
+                break
 
 
 def _validate(
@@ -87,6 +98,8 @@ def _validate(
     task.confusion.copy_(sum_over_processes(fabric, task.confusion))
     checkpointing.after_validation(task, optimizer)
     reports.after_validation()
+    if plan_again(fabric, task, checkpointing.state, reports.time_left):
+        checkpointing.save(task, optimizer)
 
 
 def _restore(fabric: Fabric, optimizer: Optimizer, checkpoint: Mapping[str, Any], checkpointing: Checkpointing) -> None:

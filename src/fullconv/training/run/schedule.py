@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from dataclasses import dataclass
 
@@ -12,12 +13,15 @@ from torch import nn
 
 from fullconv.errors import UsageError
 from fullconv.forks import native_call
+from fullconv.training.checkpointing import RunState
 from fullconv.training.data_module import DataModule
-from fullconv.training.progress import WARM_UP, format_duration, typical
+from fullconv.training.progress import WARM_UP, TimeLeft, format_duration, typical
 from fullconv.training.recipe import Recipe
 from fullconv.training.task import SegmentationTask
 
-__all__ = ["Schedule", "measure_step", "schedule_by_epochs", "schedule_by_minutes"]
+__all__ = ["Schedule", "measure_step", "plan_again", "schedule_by_epochs", "schedule_by_minutes"]
+
+logger = logging.getLogger(__name__)
 
 VALIDATIONS = 12
 """Validations in a training of some minutes, at most."""
@@ -32,12 +36,20 @@ MOST_STEPS, MOST_SECONDS, MEASURING_SHARE = 12, 8.0, 0.03
 """Steps that are measured, at most, and the seconds or share of the time after which no further one is measured."""
 
 
+TOLERANCE = 0.1
+"""The share by which the number of steps must change, or the first plan stays."""
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """The steps of a run, and the number of steps from one validation to the next; the last step is validated, too."""
+    """The steps of a run, and the number of steps from one validation to the next; the last step is validated, too.
+
+    `seconds` is the time for all of them; 0 where epochs count.
+    """
 
     steps: int
     every: int
+    seconds: float = 0.0
 
 
 def schedule_by_epochs(recipe: Recipe, steps_per_epoch: int) -> Schedule:
@@ -63,7 +75,31 @@ def schedule_by_minutes(seconds: float, step_seconds: float, validation_seconds:
         )
         raise UsageError(message, code="too-few-minutes")
     every = max(1, steps // count)
-    return Schedule(min(every * count, steps), every)
+    return Schedule(min(every * count, steps), every, seconds)
+
+
+def plan_again(fabric: Fabric, task: SegmentationTask, state: RunState, time_left: TimeLeft) -> bool:
+    """Plan the rest of a training of some minutes by the times of its own steps, and return whether steps changed.
+
+    This happens once, after the first validation, because the machine may have been busy, or idle, when the first plan
+    was measured. All processes get the same plan.
+    """
+    if not state.available or len(state.rows) != 1:
+        return False
+    times = state.available - state.seconds, time_left.step_seconds(), time_left.validation
+    seconds, step, validation = fabric.broadcast(times)
+    try:
+        rest = schedule_by_minutes(seconds, step, validation)
+    except UsageError:
+        rest = Schedule(1, 1)
+    total = task.step + rest.steps
+    if abs(total - state.total) <= TOLERANCE * state.total:
+        return False
+    logger.info(f"epochs     {total} steps instead of {state.total}, because a step takes {step:.2g} s now")
+    task.total_steps = state.total = total
+    state.every, state.planned = rest.every, task.step
+    time_left.every, time_left.planned = rest.every, task.step
+    return True
 
 
 def measure_step(
