@@ -9,7 +9,7 @@ weights file, or BACKBONE:STRIDE with 11 classes and random weights (BACKBONE:ST
 The last three are exported as `fullconv export` does, also in eight bits. With random weights, labels change from pixel
 to pixel, which is the slowest case for our label maps. Without --image, an image of 480x360 is drawn.
 `latency_peers.py` says what the networks of others do; every time is from the decoded image, uint8, to its label map.
-With --yolo DIR yolo26n-sem is one of them.
+With --yolo DIR yolo26n-sem is one of them, also with --no-peers, which leaves out the others.
 
 All take turns in one process, networks on the same runner after each other, and ratios are taken within a round. Each
 turn is one call that does not count and the median of the next five, because ONNX Runtime's threads keep spinning into
@@ -122,8 +122,8 @@ def prepare_files(exact: Path, image: UInt8, threads: int) -> dict[str, Job]:
 
 
 def prepare_peers(options: argparse.Namespace, folder: Path, image: UInt8) -> dict[str, Job]:
-    """Return the jobs of all peers on all runners."""
-    peers = list(export_peers(folder, image, CLASSES))
+    """Return the jobs of the peers that the options name, on all runners."""
+    peers = [] if options.no_peers else list(export_peers(folder, image, CLASSES))
     if options.yolo:
         peers.insert(0, export_yolo(options.yolo, folder, image, CLASSES))
     return {f"{peer.name}, {runner}": job for peer in peers for runner, job in peer_jobs(peer, image, options.threads)}
@@ -217,7 +217,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             jobs, macs = prepare_ours(net, Path(folder), image, options.threads)
             count = len(jobs)
-            jobs |= {} if options.no_peers else prepare_peers(options, Path(folder), image)
+            jobs |= prepare_peers(options, Path(folder), image)
             jobs["matrix product"] = lambda: factor @ factor
             samples = alternate(jobs, options.rounds)
         print(make_table(f"{net}, {image.shape[1]}x{image.shape[0]}", samples, macs, count), flush=True)

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from fullconv.data.layouts import find_dataset
+from fullconv.labels import LabelSet
 from fullconv.net.checkpoint import Saved, load_net, save_net
 from fullconv.net.fcn.network import FCN
 from fullconv.onnx_export import export
@@ -30,10 +31,11 @@ DATA = "CamVid, training and validation images together"
 LICENCE = "BSD-2-Clause for these weights; trained on CamVid, whose images are for research"
 
 
-def describe(saved: Saved) -> Saved:
-    """Return the description of the run without paths of this machine and without scores."""
+def describe(saved: Saved, labels: LabelSet) -> Saved:
+    """Return the description of the run without paths of this machine and scores, with the colours of CamVid."""
+    assert saved.labels.class_names == labels.class_names
     settings = {name: saved.notes["settings"][name] for name in ("recipe", "weights", "fullconv", "torch")}
-    return Saved(saved.spec, saved.labels, {"settings": {**settings, "data": DATA}})
+    return Saved(saved.spec, labels, {"settings": {**settings, "data": DATA}})
 
 
 def remove_scores(path: Path) -> None:
@@ -61,7 +63,7 @@ def main() -> None:
     given = parser.parse_args()
     out, camvid = given.out.resolve(), find_dataset(given.camvid.resolve())
     net, saved = load_mean(given.runs)
-    saved = describe(saved)
+    saved = describe(saved, camvid.labels)
     with TemporaryDirectory() as folder:
         os.chdir(folder)  # so that the files name no path of this machine
         save_net(Path("street.safetensors"), net.state_dict(), saved)

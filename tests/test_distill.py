@@ -6,6 +6,7 @@ import copy
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset
+from fullconv.data.statistics import read_statistics
 from fullconv.demo.digits import DIGIT_LABELS, write_digit_dataset
 from fullconv.images import write_image
 from fullconv.labels import LabelSet
@@ -24,10 +26,11 @@ from fullconv.net.fcn.network import FCN, build
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.torch_runner import TorchRunner
 from fullconv.onnx_export import export
+from fullconv.runtime.models import bundled
 from fullconv.training.data_module import DataModule
 from fullconv.training.distill.teacher import Teacher, compute_imitation, describe_teacher, load_teacher
 from fullconv.training.distill.unlabelled import MixedOrder, count_unlabelled, describe_unlabelled
-from fullconv.training.job import TrainingOptions
+from fullconv.training.job import TrainingOptions, make_job
 from fullconv.training.recipe import Recipe
 from fullconv.training.samples import BatchOrder
 from fullconv.training.task import SegmentationTask
@@ -228,6 +231,54 @@ def test_photos_need_a_teacher_and_batches_of_two():
     for values in ({"batch_size": 1}, {"batch_size": 1, "crop": 0}):
         with refuses("no-room-for-unlabelled"):
             count_unlabelled(Recipe(**values))
+
+
+def test_photos_without_masks_are_a_folder(data: Path, tmp_path: Path):
+    for given in (tmp_path / "*.jpg", "-", tmp_path / "none"):
+        with refuses("unlabelled-not-a-folder", given):
+            TrainingOptions(teacher="street", unlabelled_images=given).check()
+
+
+def test_a_name_of_a_bundled_model_is_no_folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "street").mkdir()
+    monkeypatch.chdir(tmp_path)
+    teachers = [
+        make_job(find_dataset(data), TrainingOptions(teacher=name, by_data=False)).teacher
+        for name in ("street", "./street")
+    ]
+    assert teachers == [bundled("street"), Path("street")]
+    with refuses("no-model", "nothing"):
+        make_job(find_dataset(data), TrainingOptions(teacher="nothing", by_data=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "needed", "options"),
+    [
+        ("distill", "--teacher", {"teacher": "street"}),
+        ("temperature", "--teacher", {"teacher": "street"}),
+        ("unlabelled_share", "--unlabelled-images", {"teacher": "street", "unlabelled_images": "."}),
+        ("ohem_threshold", "--loss ohem", {"loss": "ohem"}),
+        ("ohem_share", "--loss ohem", {"values": {"loss": "ohem"}}),
+        ("momentum", "optimizer=sgd", {"recipe": "paper"}),
+        ("rare_crops", "a --crop that is not 0", {"crop": 64}),
+    ],
+)
+def test_values_that_would_change_nothing_are_refused(name: str, needed: str, options: dict[str, Any]):
+    values = {name: 0.5, **options.pop("values", {})}
+    TrainingOptions(**options, values=values).check()
+    with refuses("value-without-effect", name, needed):
+        TrainingOptions(crop=0, batch=1, values={name: 0.5}).check()
+
+
+def test_epochs_suit_the_labelled_share_of_a_batch(data: Path, photos: Path):
+    """A batch of 8 with 4 photos needs half of the epochs for the same steps."""
+    dataset = find_dataset(data)
+    statistics = replace(read_statistics(dataset, "train", "val"), images=80)
+    alone, mixed = (
+        make_job(dataset, TrainingOptions(teacher="street", unlabelled_images=folder), statistics).recipe
+        for folder in (None, photos)
+    )
+    assert alone.epochs * 80 // 8 == pytest.approx(mixed.epochs * 80 // 4, rel=0.1)
 
 
 def test_the_network_learns_from_the_teacher_alone(data: Path):

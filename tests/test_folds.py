@@ -16,11 +16,19 @@ from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import write_digit_dataset
 from fullconv.evaluation.evaluate import evaluate
 from fullconv.images import write_label_map
+from fullconv.net.fcn.spec import NetSpec
 from fullconv.net.torch_runner import TorchRunner
+from fullconv.training.folds import cross_validate
+from fullconv.training.job import Job
+from fullconv.training.ladder import climb
+from fullconv.training.recipe import default_recipe
+from fullconv.training.train import train
 from html_page import Page
 from refusals import refuses
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")
+
+DIGITS = Job(NetSpec("digits", 11, stride=32), default_recipe())
 
 
 @pytest.mark.parametrize(("images", "count"), [(10, 2), (11, 3), (30, 5), (5, 5)])
@@ -118,6 +126,25 @@ def test_wrong_numbers_of_folds_are_refused(tmp_path: Path, count: int, code: st
     data = write_digit_dataset(tmp_path / "data", train=5, val=3, size=(48, 56))
     with refuses(code, count):
         api.train(data, model="digits", folds=count, out=tmp_path / "out", weights="none")
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "there"),
+    [("a ladder", "scores.json", "a run"), ("folds", "table.json", "a ladder"), ("a run", "folds.json", "folds")],
+)
+def test_results_of_another_kind_are_not_replaced(tmp_path: Path, kind: str, file: str, there: str) -> None:
+    """Each command writes its own report.html."""
+    dataset = find_dataset(write_digit_dataset(tmp_path / "digits", train=4, val=1, size=(64, 80)))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / file).write_text("{}")
+    commands = {
+        "a ladder": lambda: climb(dataset, DIGITS, out, resume=True),
+        "folds": lambda: cross_validate(dataset, DIGITS, out, 2, resume=True),
+        "a run": lambda: train(dataset, DIGITS, out, resume=True),
+    }
+    with refuses("holds-other-results", out, f"already contains {there}, so it cannot hold {kind}"):
+        commands[kind]()
 
 
 def test_a_fold_without_labels_is_refused_before_any_training(tmp_path: Path) -> None:

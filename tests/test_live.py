@@ -21,7 +21,6 @@ from fullconv.label.live.logistic import Problem, solve
 from fullconv.label.live.model import Classes, Model, Scale
 from fullconv.label.live.network import TapNetwork
 from fullconv.label.live.priors import DEFAULT_POWER, choose_penalty, choose_power, count_regions, tap_factors
-from fullconv.label.live.products import narrow_product, tall_product
 from fullconv.label.live.samples import Painted, choose, weigh
 from fullconv.label.live.tap_store import Summary
 from fullconv.onnx_graph.compose import compose
@@ -30,6 +29,7 @@ from fullconv.runtime.exported import ExportedRunner
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.models import bundled, taps_path
 from fullconv.runtime.onnx import OnnxFile
+from fullconv.runtime.products import narrow_product, tall_product
 from refusals import refuses
 
 CLASSES = [(3, "dark", (10, 20, 30)), (0, "light", (200, 10, 10)), (7, "never painted", (0, 0, 255))]

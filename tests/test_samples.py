@@ -52,6 +52,21 @@ def test_all_sets_of_samples_together_take_half_of_the_free_memory(
     assert sum(len(samples._cache) for samples in sets) == 5
 
 
+def test_the_time_of_decoding_is_estimated_for_images_that_will_stay_in_memory(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fullconv.training.samples.free_memory", lambda: 2 * 4 * BYTES)
+    module = DataModule(find_dataset(data), Recipe(crop=32, batch_size=2))
+    samples = module.train_samples
+    assert module.decoding_left() == 0
+    samples.decode(0)
+    samples.decoding = 6.0
+    assert (module.decoding, samples.decoding_left(), module.decoding_left()) == (6.0, 12.0, 12.0)
+    module.val_samples.decode(0)
+    module.val_samples.decode(1)
+    assert samples.decoding_left() == 6.0, "only one more fits"
+
+
 def test_processes_and_their_workers_share_the_memory(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A validation has workers, too, while those of the training wait."""
     monkeypatch.setattr("fullconv.training.samples.free_memory", lambda: 2 * 1200)
@@ -83,14 +98,15 @@ def test_repeats_of_cached_features_are_those_of_another_view(data: Path) -> Non
     assert features[0, 1 - 6][0][-1].equal(features[0, 1][0][-1])
 
 
-def test_a_damaged_photo_names_its_folder_and_a_damaged_sample_the_check(data: Path, photos: Path) -> None:
+def test_damaged_photos_are_found_before_the_first_step_and_name_their_folder(data: Path, photos: Path) -> None:
     module = DataModule(find_dataset(data), Recipe(crop=32, batch_size=2))
-    module.mix_in(photos)
-    path = photos / "photo 1.png"
-    path.write_bytes(path.read_bytes()[:-30])
-    assert isinstance(module.train_set, MixedSamples)
+    for name in ("photo 1.png", "photo 2.png"):
+        path = photos / name
+        path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(DataError) as caught:
-        module.train_set[0, 4]
+        module.mix_in(photos)
+    assert "photo 1.png" in str(caught.value)
     assert f"remove it from {photos} (--unlabelled-images)" in str(caught.value)
+    assert str(caught.value).endswith("\n1 more cannot be read")
     assert "fullconv check" not in str(caught.value)
     assert module.val_samples.remedy.startswith("fullconv check ")

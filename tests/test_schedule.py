@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,6 +79,12 @@ def test_a_schedule_fits_into_its_time_and_uses_it(seconds: float, step: float, 
     assert used >= 0.97 * seconds - step * max(12, plan.every) - validation
     assert 1 <= validations <= 13
     assert validations == 1 or validations * validation <= 0.25 * seconds
+
+
+def test_the_time_of_decoding_is_left_free() -> None:
+    assert schedule_by_minutes(600, 1.0, 0.0, 300.0).steps == schedule_by_minutes(600 - 300 / 0.97, 1.0, 0.0).steps
+    with refuses("too-few-minutes", "add at least 3 min"):
+        schedule_by_minutes(60, 1, 1, 240)
 
 
 def test_a_time_without_a_step_is_refused() -> None:
@@ -180,7 +187,7 @@ def test_a_plan_of_a_busy_moment_is_made_again_after_the_first_validation(
     train(data, timed, tmp_path / "run", resume=True)
     steps = [int(row["step"]) for row in rows(tmp_path / "run")]
     assert steps[-1] == state.total
-    assert {later - step for step, later in zip(steps[1:-1], steps[2:], strict=True)} <= {state.every}
+    assert {later - step for step, later in pairwise(steps[1:])} <= {state.every}
     assert float(rows(tmp_path / "run")[-1]["lr"]) == 0
     stored = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert stored["schedule"] == {"steps": state.total, "every": state.every}
@@ -193,20 +200,21 @@ def test_a_plan_is_made_again_once_and_only_if_it_changes_much(step: float, tota
     fabric = SimpleNamespace(broadcast=lambda values: values)
     state = RunState(rows=[{}], seconds=12.0, available=120.0, total=50 if step == 1.0 else 100, every=10)
     task, left = SimpleNamespace(step=10, total_steps=state.total), TimeLeft(step, 0.0, 10)
-    assert plan_again(fabric, task, state, left) is (total is not None)  # type: ignore[arg-type]
+    data = SimpleNamespace(decoding_left=lambda: 0.0)
+    assert plan_again(fabric, task, data, state, left) is (total is not None)  # type: ignore[arg-type]
     if total is None:
         assert (task.total_steps, state.total, state.planned) == (100, 100, 0)
         return
     assert task.total_steps == state.total == total
     assert (state.planned, left.planned, left.every) == (10, 10, state.every)
     state.rows.append({})
-    assert not plan_again(fabric, task, state, left)  # type: ignore[arg-type]
+    assert not plan_again(fabric, task, data, state, left)  # type: ignore[arg-type]
 
 
 def test_a_training_of_epochs_is_never_planned_again() -> None:
     state = RunState(rows=[{}], seconds=12.0, total=100, every=10)
     task = SimpleNamespace(step=10, total_steps=100)
-    assert not plan_again(None, task, state, TimeLeft(99.0, 0.0, 10))  # type: ignore[arg-type]
+    assert not plan_again(None, task, None, state, TimeLeft(99.0, 0.0, 10))  # type: ignore[arg-type]
 
 
 def test_a_measured_step_has_loading_and_optimizer_and_the_choice_says_the_time(data: DataSet, tmp_path: Path) -> None:

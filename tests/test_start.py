@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +16,14 @@ import fullconv
 from command_line import run
 from fullconv.data.layouts import find_dataset
 from fullconv.demo.digits import write_digit_dataset
+from fullconv.labels import LabelSet
 from fullconv.net.checkpoint import Saved, load_net, save_net
 from fullconv.net.fcn.network import build
 from fullconv.net.fcn.spec import NetSpec
-from fullconv.training.job import TrainingOptions, make_job
+from fullconv.runtime.models import bundled
+from fullconv.training.job import Job, TrainingOptions, make_job
+from fullconv.training.recipe import default_recipe
+from fullconv.training.start import find_start
 from fullconv.training.train import _build_network
 from refusals import refuses
 
@@ -107,6 +112,31 @@ def test_late_layers_of_a_start_can_be_changed(trained: Path, digits: Path) -> N
         same = narrow[name].shape == value.shape and torch.equal(narrow[name], value)
         new |= set() if same else {name}
     assert new == {f"decoder.project_{skip}.0.weight" for skip in ("pool4", "pool3", "pool2")}
+
+
+def test_a_folder_of_a_bundled_name_is_the_start_if_it_is_a_path(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "street")
+    shutil.copy(trained / "best.safetensors", "street.safetensors")
+    assert find_start("./street") == tmp_path / "street" / "best.safetensors"
+    assert find_start(tmp_path / "street") == tmp_path / "street" / "best.safetensors"
+    assert find_start("street") == bundled("street").with_suffix(".safetensors")
+    with refuses("no-model", "mobilenet_v2"):
+        find_start("mobilenet_v2")
+
+
+def test_another_range_of_values_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    net = build(NetSpec("digits", 2, channels=4, value_range=(0.0, 3000.0)))
+    path = tmp_path / "start.safetensors"
+    save_net(path, net.state_dict(), Saved(net.spec, LabelSet.named(["a", "b"]), {"settings": {}}))
+    there = SimpleNamespace(root=tmp_path)
+    for bounds, warned in (((0.0, 3000.0), False), ((0.0, 10000.0), True)):
+        caplog.clear()
+        job = Job(replace(net.spec, value_range=bounds), default_recipe(), start=path)
+        _build_network(job, there)  # type: ignore[arg-type]
+        assert ("write range: [0, 3000] into dataset.yaml" in caplog.text) is warned
 
 
 def test_what_cannot_be_a_start_is_told(digits: Path, trained: Path, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
 
 from fullconv.data.statistics import LARGEST, DataSetStatistics
+from fullconv.training.distill.unlabelled import count_unlabelled
 from fullconv.training.recipe import Recipe
 
 __all__ = ["Choice", "TrainingChoices", "choose", "choose_recipe", "choose_stride"]
@@ -62,15 +64,16 @@ def choose(
     stride: int | None = None,
     dilate: int | None = None,
     published: bool = False,
+    mixed: bool = False,
 ) -> TrainingChoices:
     """Choose each setting that is None, and the values of the recipe that are not in `set_by_user`.
 
-    A `published` recipe keeps its values, and its stride is 8.
+    A `published` recipe keeps its values, and its stride is 8. `mixed` batches have images without masks, too.
     """
     reason = ASKED if model else "fast without a GPU, and its pretrained weights are bundled with fullconv"
     backbone = Choice("backbone", model or MODEL, reason)
     step = choose_stride(statistics, stride, dilate, published)
-    recipe, choices = choose_recipe(statistics, recipe, set_by_user, published)
+    recipe, choices = choose_recipe(statistics, recipe, set_by_user, published, mixed)
     return TrainingChoices(backbone.value, int(step.value), recipe, (backbone, step, *choices))
 
 
@@ -98,17 +101,21 @@ def choose_stride(
 
 
 def choose_recipe(
-    statistics: DataSetStatistics, recipe: Recipe, set_by_user: Collection[str], published: bool = False
+    statistics: DataSetStatistics,
+    recipe: Recipe,
+    set_by_user: Collection[str],
+    published: bool = False,
+    mixed: bool = False,
 ) -> tuple[Recipe, list[Choice]]:
     """Choose batch size, epochs and class weights of the recipe, except for those in `set_by_user`.
 
-    Returns the new recipe and the choices. A `published` recipe is not changed.
+    Returns the new recipe and the choices. A `published` recipe is not changed. `mixed` is as in `choose`.
     """
     choices = []
     for name, field, rule in (
         ("crop", "crop", _crop),
         ("batch", "batch_size", _batch),
-        ("epochs", "epochs", _epochs),
+        ("epochs", "epochs", partial(_epochs, mixed=mixed)),
         ("class weights", "class_weight_power", _weights),
     ):
         reason = ASKED if field in set_by_user else PUBLISHED
@@ -140,8 +147,11 @@ def _batch(statistics: DataSetStatistics, recipe: Recipe, set_by_user: Collectio
     return replace(recipe, batch_size=max(2, statistics.images)), images
 
 
-def _epochs(statistics: DataSetStatistics, recipe: Recipe, set_by_user: Collection[str]) -> tuple[Recipe, str]:
-    steps = -(-statistics.images // recipe.batch_size)
+def _epochs(
+    statistics: DataSetStatistics, recipe: Recipe, set_by_user: Collection[str], mixed: bool
+) -> tuple[Recipe, str]:
+    labelled = recipe.batch_size - (count_unlabelled(recipe) if mixed else 0)
+    steps = -(-statistics.images // labelled)
     target = STEPS * sqrt(statistics.images / IMAGES)
     every = recipe.val_every if "val_every" in set_by_user else max(1, round(target / steps / VALIDATIONS))
     epochs = every * max(1, round(target / steps / every))

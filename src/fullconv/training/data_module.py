@@ -67,6 +67,7 @@ class DataModule:
             values = (recipe.copy_paste, recipe.scale, recipe.flip)
             augmentation.paste = CopyPaste(self.train_samples.decode, rare, *values)
         self.val_samples = SegmentationDataset(dataset, "val", room=room)
+        self.loaded = [self.train_samples, self.val_samples]
         self.train_set: SegmentationDataset | FeatureCache | MixedSamples = self.train_samples
         self.val_set: SegmentationDataset | FeatureCache = self.val_samples
 
@@ -75,8 +76,19 @@ class DataModule:
         augmentation = make_augmentation(self.recipe, self.crop, self.fill)
         labelled = self.train_samples
         samples = UnlabelledSamples(labelled.dataset, folder, augmentation, self.recipe.seed, labelled.room)
+        samples.check()
         self.mixed_in, self.unlabelled = count_unlabelled(self.recipe), len(samples)
+        self.loaded.append(samples)
         self.train_set = MixedSamples(labelled, samples)
+
+    @property
+    def decoding(self) -> float:
+        """Return the seconds that were spent on decoding images that stay in memory."""
+        return sum(samples.decoding for samples in self.loaded)
+
+    def decoding_left(self) -> float:
+        """Return the estimated seconds of decoding the other images that will stay in memory."""
+        return sum(samples.decoding_left() for samples in self.loaded)
 
     def encode_with(self, net: FCN, bf16: bool, on_item: Callable[[int, int], None]) -> None:
         """Replace the images with the feature maps of `net`, for FCN-32s-fixed.

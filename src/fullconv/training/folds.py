@@ -27,6 +27,7 @@ from fullconv.training.checkpointing import hold_run
 from fullconv.training.job import Job
 from fullconv.training.progress import OnProgress, TrainResult
 from fullconv.training.run.result import load_best
+from fullconv.training.run.settings import refuse_other_results
 from fullconv.training.train import train
 
 __all__ = ["cross_validate", "make_folds_table"]
@@ -60,6 +61,7 @@ def _cross_validate(
 ) -> TrainResult:
     """Cross-validate in a folder that no other process writes."""
     divided = divide_into_folds(dataset, count)
+    refuse_other_results(out, "folds")
     if not resume and any(out.glob("*/recipe.yaml")):
         message = f"{out} already contains folds; add --resume to continue them, or name another folder with --out"
         raise UsageError(message, code="run-exists")

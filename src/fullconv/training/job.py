@@ -32,6 +32,7 @@ from fullconv.errors import UsageError
 from fullconv.net.classifiers.backbones import PRETRAINED, describe_pretrained
 from fullconv.net.classifiers.user_file import hash_code, make_absolute
 from fullconv.net.fcn.spec import NetSpec
+from fullconv.runtime.models import model_path
 from fullconv.training.choose import MODEL, Choice, choose
 from fullconv.training.recipe import RECIPES, Recipe, override
 from fullconv.training.start import find_start, refuse_network_options, spec_of_start
@@ -186,6 +187,9 @@ class TrainingOptions:
                 "or leave out --unlabelled-images"
             )
             raise UsageError(message, code="needs-teacher")
+        if self.unlabelled_images is not None and not os.path.isdir(self.unlabelled_images):
+            message = f"{self.unlabelled_images}: is no folder; --unlabelled-images takes a folder of images"
+            raise UsageError(message, code="unlabelled-not-a-folder")
         if self.start is not None:
             default = TrainingOptions()
             refuse_network_options(
@@ -202,7 +206,19 @@ class TrainingOptions:
             if name in self.values:
                 message = f"{option} is given as an option and as a value of the recipe ({name}); give it once"
                 raise UsageError(message, code="given-twice")
-        refuse_with_minutes(self.make_recipe(), self.recipe_values())
+        recipe = self.make_recipe()
+        refuse_with_minutes(recipe, self.recipe_values())
+        for needed, is_given, names in (
+            ("--teacher", self.teacher is not None, ("distill", "temperature")),
+            ("--unlabelled-images", self.unlabelled_images is not None, ("unlabelled_share",)),
+            ("--loss ohem", recipe.loss == "ohem", ("ohem_threshold", "ohem_share")),
+            ("optimizer=sgd", recipe.optimizer == "sgd", ("momentum",)),
+            ("a --crop that is not 0", recipe.crop != 0, ("rare_crops",)),
+        ):
+            for name in names:
+                if name in self.values and not is_given:
+                    message = f"{name} changes nothing without {needed}; add it, or leave out {name}"
+                    raise UsageError(message, code="value-without-effect")
 
     @property
     def hardware(self) -> Hardware:
@@ -260,6 +276,8 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
     """
     options.check()
     values = options.recipe_values()
+    teacher = None if options.teacher is None else model_path(options.teacher)
+    unlabelled = None if options.unlabelled_images is None else Path(options.unlabelled_images)
     start = None if options.start is None else find_start(options.start)
     started = None if start is None else spec_of_start(start, dataset, options.stride, options.late)
     model, recipe = options.model or MODEL, options.make_recipe()
@@ -268,7 +286,8 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
     if options.by_data:
         statistics = statistics or read_statistics(dataset, "train", "val")
         named: dict[str, Any] = {name: getattr(started or options, name) for name in ("model", "stride", "dilate")}
-        chosen = choose(statistics, recipe, values, **named, published=options.recipe == "paper")
+        mixed = unlabelled is not None
+        chosen = choose(statistics, recipe, values, **named, published=options.recipe == "paper", mixed=mixed)
         model, stride, recipe, choices = chosen.model, chosen.stride, chosen.recipe, chosen.choices
         if recipe.minutes is not None:
             choices = tuple(_time_choice(choice, recipe.minutes) for choice in choices)
@@ -284,14 +303,10 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
     if recipe.deep_supervision and spec.decoder == "paper":
         message = "deep_supervision belongs to the refined decoder; add --decoder refined"
         raise UsageError(message, code="supervision-needs-refined")
-    weights = os.fspath(options.weights)
-    teacher, unlabelled = (
-        None if path is None else Path(path) for path in (options.teacher, options.unlabelled_images)
-    )
     return Job(
         spec,
         recipe,
-        None if weights == "none" else weights,
+        _name_weights(options.weights),
         start,
         choices=choices,
         teacher=teacher,
@@ -299,6 +314,14 @@ def make_job(dataset: DataSet, options: TrainingOptions, statistics: DataSetStat
         hardware=options.hardware,
         logger=options.logger,
     )
+
+
+def _name_weights(weights: str | os.PathLike[str]) -> str | None:
+    """Return the weights of the classifier as a run keeps them: a file by its absolute path, None for none."""
+    name = os.fspath(weights)
+    if name == "none":
+        return None
+    return os.path.abspath(name) if os.path.isfile(name) else name
 
 
 def _make_spec(options: TrainingOptions, model: str, classes: int, stride: int) -> NetSpec:

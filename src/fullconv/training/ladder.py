@@ -19,6 +19,7 @@ from fullconv.report.runs import Run
 from fullconv.training.checkpointing import hold_run
 from fullconv.training.job import Job, refuse_with_minutes
 from fullconv.training.progress import OnProgress, TrainResult
+from fullconv.training.run.settings import refuse_other_results
 from fullconv.training.train import train
 
 __all__ = ["Published", "Rung", "climb", "find_published", "make_table", "plan_rungs"]
@@ -82,6 +83,7 @@ def climb(
     jobs = [_plan_rung(job, rung, number, epochs_each) for number, rung in enumerate(planned)]
     rungs: list[Rung] = []
     with hold_run(out):
+        refuse_other_results(out, "a ladder")
         if not resume and any(out.glob("*/recipe.yaml")):
             message = f"{out} already contains a ladder; add --resume to continue it, or name another folder with --out"
             raise UsageError(message, code="run-exists")
@@ -89,7 +91,7 @@ def climb(
         for number, rung in enumerate(jobs, start=1):
             folder = out / f"{number}-{rung.spec.name.lower()}"
             logger.info(f"\n{number} of {len(planned)}: {rung.spec.name} in {folder}")
-            rung = replace(rung, start=rungs[-1].folder if rungs else None)
+            rung = replace(rung, start=rungs[-1].folder.absolute() if rungs else None)
             result = train(dataset, rung, folder, statistics=statistics, resume=resume, on_progress=on_progress)
             rungs.append(Rung(rung.spec.name, result))
             if is_main_process():

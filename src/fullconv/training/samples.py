@@ -95,6 +95,14 @@ class SegmentationDataset(Dataset[Item]):
             self.decoding += time.monotonic() - start
         return pair
 
+    def decoding_left(self) -> float:
+        """Return the estimated seconds of decoding the other samples that fit into memory; 0 if none is there yet."""
+        if not self._cache:
+            return 0.0
+        size = sum(part.nbytes for pair in self._cache.values() for part in pair) / len(self._cache)
+        count = min(len(self) - len(self._cache), self.room.left // size)
+        return count * self.decoding / len(self._cache)
+
     def __getitem__(self, position: Position) -> Item:
         index = position[1] % len(self)
         if self.augmentation is None:

@@ -14,7 +14,7 @@ from fullconv.errors import ModelError, UsageError
 from fullconv.files import StrPath
 from fullconv.net.checkpoint import find_weights, read_saved
 from fullconv.net.fcn.spec import NetSpec
-from fullconv.runtime.models import FOLDER, model_path
+from fullconv.runtime.models import bundled_names, model_path
 
 __all__ = ["find_start", "refuse_network_options", "spec_of_start"]
 
@@ -24,8 +24,10 @@ def find_start(start: StrPath) -> Path:
 
     Raises ModelError for anything else.
     """
-    bundled = FOLDER / f"{start}.safetensors"
-    path = Path(str(bundled)) if isinstance(start, str) and bundled.is_file() else find_weights(model_path(start))
+    path = model_path(start)
+    layers = path.with_suffix(".safetensors")
+    is_bundled = isinstance(start, str) and start in bundled_names() and layers.is_file()
+    path = layers if is_bundled else find_weights(path)
     if path.suffix.lower() == ".onnx":
         message = f"{path} cannot be trained on: it has no layers any more; name its run folder or .safetensors file"
         raise ModelError(message, code="start-is-exported")

@@ -204,7 +204,7 @@ class _Run:
         low = autocast_type(recipe, self.fabric.device)
         step = measure_step(self.task, self.data, self.fabric, low, 60 * recipe.minutes)
         left = 60 * recipe.minutes - (time.monotonic() - start)
-        return schedule_by_minutes(*self.fabric.broadcast((left, step, validation)))
+        return schedule_by_minutes(*self.fabric.broadcast((left, step, validation, self.data.decoding_left())))
 
 
 def _prepare(
@@ -248,6 +248,13 @@ def _build_network(job: Job, dataset: DataSet) -> FCN:
     start, saved = load_net(job.start, path_of_code(job.spec.model))
     head = saved.spec
     net = rebuild(replace(job.spec, head_width=head.head_width, head_norm=head.head_norm, norm=head.norm))
+    old, now = saved.spec.value_range, job.spec.value_range
+    if old and now and old != now:
+        logger.warning(
+            f"{job.start} was trained on values from {old[0]:g} to {old[1]:g}, and those of {dataset.root} are read as "
+            f"{now[0]:g} to {now[1]:g}, so images look brighter or darker to it; to keep its range, write "
+            f"range: [{old[0]:g}, {old[1]:g}] into dataset.yaml"
+        )
     copied, new = transplant(start, net)
     layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in new)) or "nothing"
     logger.info(f"start      {len(copied)} of {len(copied) + len(new)} tensors are those of {job.start}; new: {layers}")

@@ -11,10 +11,10 @@ from fullconv.arrays import Float32, Int64, UInt8
 from fullconv.geometry import Upsampling, bilinear_kernel
 from fullconv.geometry.interpolation import Interpolation
 from fullconv.label.live.network import Maps
-from fullconv.label.live.products import narrow_product
 from fullconv.onnx_graph.split import ScoreLayer
 from fullconv.runtime.full_size import full_size_labels
 from fullconv.runtime.metadata import ModelMetadata
+from fullconv.runtime.products import narrow_product
 
 __all__ = ["Features", "Fused", "fuse", "gather", "label", "logits_on_grid"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fullconv.arrays import Float32, Int64
-from fullconv.label.live.products import narrow_product, tall_product
+from fullconv.runtime.products import narrow_product, tall_product
 
 __all__ = ["Problem", "solve"]
 

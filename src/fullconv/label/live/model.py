@@ -11,10 +11,10 @@ from fullconv.arrays import Float32, Int64, UInt8
 from fullconv.label.live.decode import Features
 from fullconv.label.live.logistic import Problem, solve
 from fullconv.label.live.priors import DEFAULT_POWER, choose_power, tap_factors
-from fullconv.label.live.products import narrow_product
 from fullconv.label.live.tap_store import Summary
 from fullconv.labels import fold_name
 from fullconv.onnx_graph.split import ScoreLayer, Split
+from fullconv.runtime.products import narrow_product
 
 __all__ = ["Classes", "Model", "Scale"]
 

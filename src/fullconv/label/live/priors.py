@@ -11,9 +11,9 @@ import numpy as np
 
 from fullconv.arrays import Float32, Int64, Mask, UInt8
 from fullconv.label.live.logistic import Problem, solve
-from fullconv.label.live.products import narrow_product
 from fullconv.label.live.samples import weigh
 from fullconv.onnx_graph.split import Split
+from fullconv.runtime.products import narrow_product
 
 __all__ = ["DEFAULT_POWER", "POWERS", "choose_penalty", "choose_power", "count_regions", "tap_factors"]
 

@@ -20,7 +20,6 @@ from fullconv.net.checkpoint import find_weights
 from fullconv.net.fcn.network import FCN
 from fullconv.net.torch_runner import TorchRunner
 from fullconv.runtime.load import load_runner
-from fullconv.runtime.models import model_path
 from fullconv.runtime.runner import Runner
 from fullconv.training.loss import sum_of_bands
 
@@ -63,12 +62,12 @@ class Teacher:
 
 
 def load_teacher(path: Path, dataset: DataSet, device: Device = "auto") -> Teacher:
-    """Load a run folder, a .safetensors or .onnx file, or a bundled model by its name, as a teacher for this data set.
+    """Load a run folder, or a .safetensors or .onnx file, as a teacher for this data set.
 
     Raises ModelError if it is not a model, has other classes than the data or another order of them, or takes images in
     another format. `device` is as in `load_runner`.
     """
-    runner = load_runner(model_path(path if path.exists() else str(path)), spin=False, device=device)
+    runner = load_runner(path, spin=False, device=device)
     check_classes(path, runner.info.labels, dataset.root, dataset.labels)
     if runner.info.input != dataset.input:
         takes, has = (f"{i.channels} channels, range {i.value_range}" for i in (runner.info.input, dataset.input))
@@ -79,9 +78,7 @@ def load_teacher(path: Path, dataset: DataSet, device: Device = "auto") -> Teach
 
 def describe_teacher(path: Path) -> dict[str, Any]:
     """Return the path of the teacher and the SHA-256 of its file, which identifies it. Raises ModelError without it."""
-    file = model_path(path if path.exists() else str(path))
-    file = find_weights(file)
-    with file.open("rb") as opened:
+    with find_weights(path).open("rb") as opened:
         return {"path": str(path), "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
 
 

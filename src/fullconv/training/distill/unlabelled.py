@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from fullconv.arrays import UInt8
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.errors import UsageError
+from fullconv.errors import DataError, UsageError
 from fullconv.images import image_size
 from fullconv.labels import IGNORE_INDEX
 from fullconv.predict.inputs import expand_inputs
@@ -74,6 +74,18 @@ class UnlabelledSamples(SegmentationDataset):
         alone = replace(dataset, splits={"unlabelled": samples}, remap=(), color_masks=False)
         super().__init__(alone, "unlabelled", augmentation, make_seed(seed, 1), room)
         self.remedy = f"Repair this image, or remove it from {folder} (--unlabelled-images)"
+
+    def check(self) -> None:
+        """Decode each image once. Raises DataError if some cannot be read: a run must not fail at a later step."""
+        faults = []
+        for index in range(len(self)):
+            try:
+                self.decode(index)
+            except DataError as error:
+                faults.append(error)
+        if faults:
+            more = f"\n{len(faults) - 1} more cannot be read" if len(faults) > 1 else ""
+            raise DataError(f"{faults[0]}{more}", code=faults[0].code)
 
     def _with_labels(self, index: int) -> tuple[int, Tensor, Tensor]:
         """Return the image of an index, which never has labels."""

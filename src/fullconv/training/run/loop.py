@@ -98,7 +98,7 @@ def _validate(
     task.confusion.copy_(sum_over_processes(fabric, task.confusion))
     checkpointing.after_validation(task, optimizer)
     reports.after_validation()
-    if plan_again(fabric, task, checkpointing.state, reports.time_left):
+    if plan_again(fabric, task, data, checkpointing.state, reports.time_left):
         checkpointing.save(task, optimizer)
 
 

@@ -93,6 +93,6 @@ class Reports:
 
     def _lap(self) -> float:
         """Return the seconds since the last call, without those that decoded images for the first time."""
-        now = time.monotonic() - sum(samples.decoding for samples in (self.data.train_samples, self.data.val_samples))
+        now = time.monotonic() - self.data.decoding
         seconds, self._since = now - self._since, now
         return seconds

@@ -57,17 +57,21 @@ def schedule_by_epochs(recipe: Recipe, steps_per_epoch: int) -> Schedule:
     return Schedule(steps_per_epoch * recipe.epochs, steps_per_epoch * recipe.val_every)
 
 
-def schedule_by_minutes(seconds: float, step_seconds: float, validation_seconds: float) -> Schedule:
+def schedule_by_minutes(
+    seconds: float, step_seconds: float, validation_seconds: float, decoding_seconds: float = 0.0
+) -> Schedule:
     """Return the longest schedule that fits into `seconds`, with all its validations and the scoring at its end.
+
+    `decoding_seconds` are spent on images that are decoded for the first time, in addition to steps and validations.
 
     Raises UsageError if not even one step and its validation fit.
     """
-    free = (1 - RESERVE) * seconds - validation_seconds  # the scoring takes as long as a validation
+    free = (1 - RESERVE) * seconds - decoding_seconds - validation_seconds  # scoring takes as long as a validation
     count = int(VALIDATION_SHARE * free / validation_seconds) if validation_seconds > 0 else VALIDATIONS
     count = max(1, min(VALIDATIONS, count))
     steps = int((free - count * validation_seconds) / step_seconds)
     if steps < 1:
-        missing = (step_seconds + 2 * validation_seconds) / (1 - RESERVE) - seconds
+        missing = (step_seconds + 2 * validation_seconds + decoding_seconds) / (1 - RESERVE) - seconds
         message = (
             f"a step takes {step_seconds:.1f} s and a validation {validation_seconds:.1f} s, so no training fits into "
             f"the time; add at least {format_duration(missing)} to --minutes, or use a smaller --crop or fewer "
@@ -78,7 +82,7 @@ def schedule_by_minutes(seconds: float, step_seconds: float, validation_seconds:
     return Schedule(min(every * count, steps), every, seconds)
 
 
-def plan_again(fabric: Fabric, task: SegmentationTask, state: RunState, time_left: TimeLeft) -> bool:
+def plan_again(fabric: Fabric, task: SegmentationTask, data: DataModule, state: RunState, time_left: TimeLeft) -> bool:
     """Plan the rest of a training of some minutes by the times of its own steps, and return whether steps changed.
 
     This happens once, after the first validation, because the machine may have been busy, or idle, when the first plan
@@ -86,16 +90,16 @@ def plan_again(fabric: Fabric, task: SegmentationTask, state: RunState, time_lef
     """
     if not state.available or len(state.rows) != 1:
         return False
-    times = state.available - state.seconds, time_left.step_seconds(), time_left.validation
-    seconds, step, validation = fabric.broadcast(times)
+    left = state.available - state.seconds
+    times = fabric.broadcast((left, time_left.step_seconds(), time_left.validation, data.decoding_left()))
     try:
-        rest = schedule_by_minutes(seconds, step, validation)
+        rest = schedule_by_minutes(*times)
     except UsageError:
         rest = Schedule(1, 1)
     total = task.step + rest.steps
     if abs(total - state.total) <= TOLERANCE * state.total:
         return False
-    logger.info(f"epochs     {total} steps instead of {state.total}, because a step takes {step:.2g} s now")
+    logger.info(f"epochs     {total} steps instead of {state.total}, because a step takes {times[1]:.2g} s now")
     task.total_steps = state.total = total
     state.every, state.planned = rest.every, task.step
     time_left.every, time_left.planned = rest.every, task.step
@@ -113,9 +117,9 @@ def measure_step(
     """
     trial = copy.deepcopy(task).to(fabric.device)
     optimizer, steps = trial.make_optimizer(), list[float]()
-    samples, batches = data.train_samples, data.batches(0, MOST_STEPS)
+    batches = data.batches(0, MOST_STEPS)
     with torch.random.fork_rng():
-        start, decoding = time.monotonic(), samples.decoding
+        start, decoding = time.monotonic(), data.decoding
         for batch in batches:
             with native_call():
                 with torch.autocast(fabric.device.type, low, enabled=low is not None):
@@ -126,8 +130,8 @@ def measure_step(
                 optimizer.step()
             trial.finish_step()
             now = time.monotonic()
-            steps.append(now - start - (samples.decoding - decoding))
-            start, decoding = now, samples.decoding
+            steps.append(now - start - (data.decoding - decoding))
+            start, decoding = now, data.decoding
             if sum(steps) > min(MOST_SECONDS, MEASURING_SHARE * seconds) and len(steps) > WARM_UP:
                 break
     return typical(steps[WARM_UP:] or steps)

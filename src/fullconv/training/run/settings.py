@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -18,13 +19,17 @@ from fullconv.training.distill.unlabelled import describe_unlabelled
 from fullconv.training.job import Job
 from fullconv.training.recipe import Recipe
 
-__all__ = ["check_run", "describe_settings"]
+__all__ = ["check_run", "describe_settings", "refuse_other_results"]
 
 MAY_DIFFER = {
     "save_minutes", "workers", "hardware", "logger", "schedule", "choices", "range", "notes", "fullconv", "torch",
     "code_sha256", "path",
 }  # fmt: skip
 """Settings that may differ when a run resumes, because they do not change its outcome."""
+
+
+RESULTS = {"a run": ("last.ckpt", "scores.json"), "a ladder": ("table.json",), "folds": ("folds.json",)}
+"""The kinds of results that a training command writes into a folder, by files that only this kind has."""
 
 
 def describe_settings(dataset: DataSet, job: Job, statistics: DataSetStatistics) -> dict[str, Any]:
@@ -56,16 +61,28 @@ def describe_settings(dataset: DataSet, job: Job, statistics: DataSetStatistics)
     }
 
 
+def refuse_other_results(out: Path, kind: str) -> None:
+    """Raise UsageError if the folder holds a result of another kind, whose report.html would be replaced."""
+    for other, names in RESULTS.items():
+        if other != kind and any((out / name).exists() for name in names):
+            message = f"{out} already contains {other}, so it cannot hold {kind}; name another folder with --out"
+            raise UsageError(message, code="holds-other-results")
+
+
 def check_run(out: Path, values: Mapping[str, Any], resume: bool) -> None:
     """Raise UsageError if the folder contains a run that cannot be resumed with these settings."""
-    if not any((out / name).exists() for name in ("last.ckpt", "scores.json")):
+    refuse_other_results(out, "a run")
+    if not any((out / name).exists() for name in RESULTS["a run"]):
         return
     if not resume:
         message = f"{out} already contains a run; add --resume to continue it, or name another folder with --out"
         raise UsageError(message, code="run-exists")
     before = {"fold": values.get("fold"), **read_settings(out / "recipe.yaml")}  # older versions did not write it
     try:
-        before["data"] = str(Path(before["data"]).absolute())  # older versions wrote it as the user did
+        before["data"] = str(Path(before["data"]).absolute())  # older versions wrote paths as the user did
+        for name in ("start", "weights"):
+            if isinstance(path := before.get(name), str) and (name == "start" or os.path.isfile(path)):
+                before[name] = os.path.abspath(path)
         before["network"] = NetSpec.from_dict(before["network"]).to_dict()  # with newer options
         before["recipe"] = Recipe.from_dict(before["recipe"]).to_dict()
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
