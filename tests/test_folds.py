@@ -105,6 +105,7 @@ def test_train_with_folds_scores_every_image_once(
     assert np.array_equal(values["all_images"]["confusion"], confusion)
     low, high = values["mean_iou_interval"]
     assert low <= values["all_images"]["mean_iou"] <= high
+    assert values["series"] is None
     page = Page((out / "report.html").read_text(encoding="utf-8"))
     assert "2 folds" in page.text
     first = TorchRunner.load(out / "fold-1")

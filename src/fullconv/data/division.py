@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 
 from fullconv.arrays import Mask
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.held_out import VAL_SHARE, hold_out, make_folds
+from fullconv.data.held_out import VAL_SHARE, hold_out, make_folds, series_of, show_series
 from fullconv.data.reading import ReadingOptions
 from fullconv.data.splits import SPLITS, UNDIVIDED
 from fullconv.errors import UsageError
 
-__all__ = ["divide", "divide_into_folds", "group_names", "which_classes"]
+__all__ = ["divide", "divide_into_folds", "find_series", "group_names", "which_classes"]
+
+KINDS_IN_FOLDERS = "mvtec"
+"""The layout whose folders are kinds of defects; the images of one are of different parts."""
 
 
 def divide(dataset: DataSet, options: ReadingOptions) -> DataSet:
@@ -104,3 +108,28 @@ def group_names(dataset: DataSet, samples: Sequence[Sample], pattern: str) -> li
             raise UsageError(message, code="val-by-matches-nothing")
         groups.append((match[1] if expression.groups else match[0]) or "")
     return groups
+
+
+def find_series(dataset: DataSet, samples: Sequence[Sample]) -> list[str]:
+    """Return what each sample belongs to: its group by `--val-by`, else the series of its name, else itself.
+
+    Images of one series, such as frames of a video, are not independent. Names count only if those of the data set
+    show series: a counter alone (`img_001`) or the name of a class (`crack_001`) does not say what belongs together.
+    """
+    pattern = dataset.options.val_by
+    if pattern is not None:
+        with suppress(UsageError):  # the images of test need not match
+            return group_names(dataset, samples, pattern)
+    if _names_show_series(dataset):
+        return [series_of(sample.name) for sample in samples]
+    return [str(sample.image) for sample in samples]
+
+
+def _names_show_series(dataset: DataSet) -> bool:
+    """Return whether the names in all splits show series, which are not named after classes."""
+    if dataset.layout == KINDS_IN_FOLDERS:
+        return False
+    names = [sample.name for samples in dataset.splits.values() for sample in samples]
+    words = {series_of(name).rstrip("/_-. ").rpartition("/")[2].casefold() for name in names}
+    classes = {name.casefold() for name in dataset.labels.class_names}
+    return show_series(names) and words.isdisjoint(classes)

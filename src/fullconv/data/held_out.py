@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["VAL_SHARE", "HeldOut", "hold_out", "make_folds", "series_of"]
+from fullconv.data.splits import without_split
+
+__all__ = ["VAL_SHARE", "HeldOut", "hold_out", "make_folds", "series_of", "show_series"]
 
 VAL_SHARE = 0.2
 """Share of the images that are held out for validation, if the user does not choose another."""
@@ -21,6 +23,15 @@ FEWEST_SERIES = 3
 
 LARGEST_ERROR = 0.75
 """Whole series are held out only if the share of the images comes this close to the share that is wanted."""
+
+_COUNTERS = re.compile(
+    r"""(?:^|[_\-. ]+)(?:row|r|y|x)\d+[_\-. ]*(?:col|c|x|y)\d+$  # _r3_c4
+    | (?:^|[_\-. ]+)\d+[_\-. x]+\d+$  # _3_4
+    | [_\-. ]*\d+x\d+$  # 3x4
+    | [_\-. ]*\d+$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""The number of a frame, or those of a tile, at the end of a name."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +102,25 @@ def make_folds(
 
 
 def series_of(name: str) -> str:
-    """Return a name without its last number, and without the number before it where both count tiles or frames.
+    """Return a name without its last number, and without a separate number before it, as both may count tiles.
 
-    `0016E5_00390` is of the series `0016E5`, `scene_4_2_7` of `scene_4`, `photo` of `photo`.
+    `drive1_00390` is of the series `drive1`, `scene_4_2_7` and `scene_4_r2_c7` of `scene_4`, `photo` of `photo`.
     """
-    return re.sub(r"[_\-. ]*\d+[_\-. x]+\d+$|[_\-. ]*\d+$", "", name) or name
+    return _COUNTERS.sub("", name) or name
+
+
+def show_series(names: Sequence[str]) -> bool:
+    """Return whether the names of a data set show which of its images are of one video or scene.
+
+    They do if they have at least three series, and half of the series or more have several images. With fewer, the
+    part before the number may be any word, as in `img_001`; so may the name of a split, as in `val_001`.
+    """
+    different = set(names)  # both splits may have a 0001
+    sizes = Counter(map(series_of, different))
+    several = sum(size > 1 for size in sizes.values())
+    if len(sizes) == len(different) or 2 * several < len(sizes):
+        return False
+    return len({without_split(series) for series in sizes}) >= FEWEST_SERIES
 
 
 def _units(names: Sequence[str], groups: Sequence[str] | None, wanted: int) -> tuple[dict[str, list[int]], str]:
@@ -104,8 +129,7 @@ def _units(names: Sequence[str], groups: Sequence[str] | None, wanted: int) -> t
         units = _by_key(groups)
         return units, f"; the {len(units)} groups stay whole"
     series = _by_key([series_of(name) for name in names])
-    several = [unit for unit in series.values() if len(unit) > 1]
-    if len(series) >= FEWEST_SERIES and len(series) < len(names) and len(several) * 2 >= len(series):
+    if show_series(names):
         size = sum(map(len, (series[unit] for unit in _first(sorted(series, key=_rank), series, wanted))))
         if abs(size - wanted) <= LARGEST_ERROR * wanted:
             shown = ", ".join(sorted(series)[:3])

@@ -7,7 +7,7 @@ from typing import get_args
 
 from fullconv.choices import Split
 
-__all__ = ["SPLITS", "UNDIVIDED", "split_of"]
+__all__ = ["SPLITS", "UNDIVIDED", "split_of", "without_split"]
 
 SPLITS: tuple[str, ...] = get_args(Split)
 """The splits of a data set, in the order in which they are listed."""
@@ -25,3 +25,8 @@ def split_of(name: str) -> str | None:
     """
     match = _SPLIT_WORD.search(name.lower())
     return match[1] if match else None
+
+
+def without_split(name: str) -> str:
+    """Return a name without the words that name a split, such as `val` and `training`."""
+    return re.sub(r"(?<![a-z])(?:train|val|test)[a-z]*", "", name, flags=re.IGNORECASE)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fullconv.arrays import Float64, Int64
 
-__all__ = ["DRAWS", "LEVEL", "SEED", "Bootstrap", "Interval", "bootstrap", "draw_samples"]
+__all__ = [
+    "DRAWS",
+    "FEWEST_SERIES",
+    "LEVEL",
+    "SEED",
+    "Bootstrap",
+    "Interval",
+    "bootstrap",
+    "draw_samples",
+    "sum_series",
+]
 
 DRAWS = 1000
 """The number of bootstrap samples."""
@@ -16,6 +27,9 @@ DRAWS = 1000
 SEED = 0
 LEVEL = 95
 """The percentage of the bootstrap samples in an interval."""
+
+FEWEST_SERIES = 3
+"""With fewer series of several images there is no interval, as their spread says too little."""
 
 
 @dataclass(frozen=True)
@@ -31,42 +45,68 @@ class Interval:
 class Bootstrap:
     """The intervals of the mIoU, of its gain over a model that predicts one class everywhere, and of each class's IoU.
 
-    An interval is None for an absent class and for fewer than two images with labelled pixels. The gain uses only
-    samples with two or more classes in their truth, because with one class no model can be better than predicting that
-    class everywhere.
+    An interval is None for an absent class, for fewer than two images with labelled pixels, and for fewer than three
+    series of several such images. The gain uses only samples with two or more classes in their truth, because with one
+    class no model can be better than predicting that class everywhere.
+
+    `images` and `series` count what has labelled pixels; an image that belongs to no other one is a series.
     """
 
     mean_iou: Interval | None
     gain: Interval | None
     per_class: tuple[Interval | None, ...]
+    images: int
+    series: int
+
+    @property
+    def in_series(self) -> bool:
+        """Whether some images belong together, so that series are drawn instead of images."""
+        return self.series < self.images
 
 
-def draw_samples(images: int, draws: int = DRAWS, seed: int = SEED) -> Int64:
-    """Draw images with replacement; return draws x images int64, the times that each sample contains each image."""
-    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
+def draw_samples(count: int, draws: int = DRAWS, seed: int = SEED) -> Int64:
+    """Draw from `count` series with replacement; return draws x count int64, how often each sample has each series."""
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)
 
 
-def bootstrap(counts: Int64, majority: int, draws: int = DRAWS, seed: int = SEED) -> Bootstrap:
+def sum_series(counts: Int64, series: Sequence[str]) -> Int64:
+    """Return the sums of the counts of images, one for each series, in the order of their first images."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(series))}
+    sums = np.zeros((len(numbers), *counts.shape[1:]), np.int64)
+    np.add.at(sums, np.array([numbers[name] for name in series], np.int64), counts)
+    return sums
+
+
+def bootstrap(
+    counts: Int64, majority: int, draws: int = DRAWS, seed: int = SEED, series: Sequence[str] | None = None
+) -> Bootstrap:
     """Return percentile intervals for images x 3 x K counts of `Measurement.counts`.
 
-    The pixels of the images in a sample are summed. `majority` is the class that the baseline predicts everywhere, in
-    every sample. If a class is absent from truth and prediction of a sample, the mean of that sample is over the other
-    classes.
+    `series` names what each image belongs to (`Measurement.series`); whole series are drawn, because their images are
+    not independent. None draws each image for itself. The pixels of the images in a sample are summed. `majority` is
+    the class that the baseline predicts everywhere, in every sample. If a class is absent from truth and prediction of
+    a sample, the mean of that sample is over the other classes.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13; for series, Field and Welsh,
+    Bootstrapping clustered data, Journal of the Royal Statistical Society B 69, 2007.
     """
-    counts = counts[counts[:, 1].sum(1) > 0]  # without labelled pixels, an image has no scores
+    labelled = counts[:, 1].sum(1) > 0  # without labelled pixels, an image has no scores
+    counts = counts[labelled]
     images, _, classes = counts.shape
-    if images < 2:
-        return Bootstrap(None, None, (None,) * classes)
-    drawn = draw_samples(images, draws, seed)
-    whole = np.concatenate([np.ones((1, images), np.int64), drawn])
-    sums = (whole @ counts.reshape(images, -1)).reshape(-1, 3, classes)
+    if series is not None:
+        counts = sum_series(counts, [name for name, is_labelled in zip(series, labelled, strict=True) if is_labelled])
+    count = len(counts)
+    if count < 2 or count < min(images, FEWEST_SERIES):
+        return Bootstrap(None, None, (None,) * classes, images, count)
+    drawn = draw_samples(count, draws, seed)
+    whole = np.concatenate([np.ones((1, count), np.int64), drawn])
+    sums = (whole @ counts.reshape(count, -1)).reshape(-1, 3, classes)
     iou, base = _ious(sums), _ious(_predict_everywhere(sums, majority))
     mean = np.nanmean(iou, axis=1)
     beatable = (sums[:, 1] > 0).sum(1) > 1
     gain = np.where(beatable, mean - np.nanmean(base, axis=1), np.nan)
-    return Bootstrap(_interval(mean), _interval(gain), tuple(_interval(iou[:, k]) for k in range(classes)))
+    per_class = tuple(_interval(iou[:, k]) for k in range(classes))
+    return Bootstrap(_interval(mean), _interval(gain), per_class, images, count)
 
 
 def _predict_everywhere(sums: Int64, majority: int) -> Int64:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fullconv.arrays import Int64, Mask, UInt8
 from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.division import find_series
 from fullconv.evaluation.error_location import RADIUS, RegionSizes, near_boundary
 from fullconv.evaluation.evaluate import PIECE_PIXELS, Piece, predict_pieces
 from fullconv.forks import lazy_property
@@ -97,6 +98,10 @@ class Measurement:
     def counts(self) -> Int64:
         """Return the hit, true and predicted pixels of each class, images x 3 x K int64."""
         return np.array([[image.hit, image.true, image.predicted] for image in self.images])
+
+    def series(self) -> list[str]:
+        """Return what each image belongs to, as `find_series` does."""
+        return find_series(self.dataset, [image.sample for image in self.images])
 
     def add(self, sample: Sample, pieces: Iterable[Piece]) -> None:
         """Count one image. Raises DataError for a target that does not fit the classes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fullconv.arrays import Int64
-from fullconv.evaluation.intervals import Bootstrap, bootstrap
+from fullconv.evaluation.intervals import Bootstrap, bootstrap, sum_series
 from fullconv.evaluation.measure import Measurement
 from fullconv.forks import lazy_property
 from fullconv.metrics import Scores
@@ -39,8 +39,9 @@ class Findings:
 
     @lazy_property
     def bootstrap(self) -> Bootstrap:
-        """The intervals over images."""
-        return bootstrap(self.measurement.counts(), find_majority_class(self.scores.confusion))
+        """The intervals over images, or over series of images that belong together."""
+        majority, series = find_majority_class(self.scores.confusion), self.measurement.series()
+        return bootstrap(self.measurement.counts(), majority, series=series)
 
     @lazy_property
     def verdict(self) -> Verdict:
@@ -57,6 +58,13 @@ class Findings:
         """The number of images whose truth contains each class, K int64."""
         images: Int64 = (self.measurement.counts()[:, 1] > 0).sum(0)
         return images
+
+    @property
+    def series_with(self) -> Int64:
+        """The number of series, or of images if none belong together, whose truth contains each class, K int64."""
+        sums = sum_series(self.measurement.counts(), self.measurement.series())
+        series: Int64 = (sums[:, 1] > 0).sum(0)
+        return series
 
     @property
     def chosen_here(self) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fullconv.cores import usable_cores
-from fullconv.evaluation.intervals import DRAWS, LEVEL, SEED
+from fullconv.evaluation.intervals import DRAWS, FEWEST_SERIES, LEVEL, SEED
 from fullconv.evaluation.measure import Measurement
 from fullconv.files import write_text
 from fullconv.pages.parts import Table, legend_of, percent
@@ -19,12 +19,13 @@ from fullconv.report.charts import Chart, Curve, interval_chart, line_chart
 from fullconv.report.findings import Findings
 from fullconv.report.pictures import choose_images, draw_row
 from fullconv.report.sections import (
+    FEW,
     classes_table,
     confusions_table,
-    format_interval,
     matrix_table,
     scores_table,
     size_table,
+    summarize_interval,
     zone_table,
 )
 from fullconv.report.source import Source
@@ -56,7 +57,7 @@ def write_report(path: Path, measurement: Measurement, source: Source) -> Verdic
 
 def render(findings: Findings) -> str:
     """Return the whole page."""
-    measurement, interval = findings.measurement, findings.bootstrap.mean_iou
+    measurement, intervals = findings.measurement, findings.bootstrap
     choices, settings = _choices_table(findings), _settings_table(findings)
     nav = {
         "scores": "Scores",
@@ -75,14 +76,15 @@ def render(findings: Findings) -> str:
         nav=[(id, name) for id, name in nav.items() if name],
         verdict=findings.verdict,
         mean_iou=percent(findings.scores.mean_iou),
-        interval=f"{LEVEL}\u00a0% interval {format_interval(interval)}" if interval else "one image: no interval",
+        interval=summarize_interval(intervals),
         images=len(measurement.images),
         split=measurement.split,
         data=findings.data,
         scores=scores_table(findings),
         classes=classes_table(findings),
         classes_chart=_classes_chart(findings),
-        bootstrap={"draws": f"{DRAWS:,}", "level": LEVEL, "seed": SEED},
+        intervals=intervals,
+        bootstrap={"draws": f"{DRAWS:,}", "level": LEVEL, "seed": SEED, "few": FEW, "fewest": FEWEST_SERIES},
         confusions=confusions_table(findings),
         matrix=matrix_table(findings),
         folded=len(findings.scores.class_names) > FOLDED,

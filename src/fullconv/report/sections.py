@@ -6,22 +6,24 @@ import numpy as np
 
 from fullconv.evaluation.error_location import LEAST, RADIUS
 from fullconv.evaluation.evaluate import PIECE_PIXELS
-from fullconv.evaluation.intervals import LEVEL, Interval
+from fullconv.evaluation.intervals import LEVEL, Bootstrap, Interval
 from fullconv.pages.parts import Cell, Row, Table, css_color, percent
 from fullconv.report.findings import Findings
 
 __all__ = [
+    "FEW",
     "classes_table",
     "confusions_table",
     "format_interval",
     "matrix_table",
     "scores_table",
     "size_table",
+    "summarize_interval",
     "zone_table",
 ]
 
 FEW = 10
-"""The number of images below which an interval is rough."""
+"""The number of images, or of series, below which an interval is rough."""
 
 CONFUSIONS = 10
 """The largest number of rows in the table of confusions."""
@@ -30,6 +32,15 @@ CONFUSIONS = 10
 def format_interval(interval: Interval | None) -> str:
     """Return the bounds of an interval in percent; a dash for None."""
     return "–" if interval is None else f"{percent(interval.low)} to {percent(interval.high)}"
+
+
+def summarize_interval(intervals: Bootstrap) -> str:
+    """Return the interval of the mIoU, with the series if these were drawn; or why there is none."""
+    of_series = f"{intervals.images} images of {intervals.series} series"
+    if intervals.mean_iou is None:
+        return f"{of_series}: no interval" if intervals.in_series else "one image: no interval"
+    text = f"{LEVEL}\u00a0% interval {format_interval(intervals.mean_iou)}"
+    return f"{text}, {of_series}" if intervals.in_series else text
 
 
 def scores_table(findings: Findings) -> Table:
@@ -54,19 +65,21 @@ def scores_table(findings: Findings) -> Table:
 
 def classes_table(findings: Findings) -> Table:
     """Build the table of the IoU of each class with its interval, recall and frequency."""
-    scores, with_it = findings.scores, findings.images_with.tolist()
+    scores, intervals, with_it = findings.scores, findings.bootstrap, findings.images_with.tolist()
     true, predicted, hit = scores.confusion.sum(1), scores.confusion.sum(0), scores.confusion.diagonal()
     total = scores.confusion.sum()
+    unit = "series" if intervals.in_series else "image"
+    notes = [_note(*of, unit) for of in zip(findings.series_with.tolist(), scores.per_class_iou, strict=True)]
     rows: list[Row] = []
-    for k, (iou, interval) in enumerate(zip(scores.per_class_iou, findings.bootstrap.per_class, strict=True)):
+    for k, (iou, interval) in enumerate(zip(scores.per_class_iou, intervals.per_class, strict=True)):
         rows.append([
             _class(findings, k), "absent" if iou is None else percent(iou), format_interval(interval),
             percent(hit[k] / true[k] if true[k] else None), percent(true[k] / total, 2),
-            percent(predicted[k] / total, 2), str(with_it[k]), Cell(_note(with_it[k], iou), kind="note"),
+            percent(predicted[k] / total, 2), str(with_it[k]), Cell(notes[k], kind="note"),
         ])  # fmt: skip
     spread = f"{LEVEL}\u00a0% interval"
     columns = ["class", "IoU", spread, "recall", "share of truth", "share predicted", "images", "note"]
-    if not any(map(_note, with_it, scores.per_class_iou)):
+    if not any(notes):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     return Table("Percent; “images” counts the images that have the class in their truth", columns, rows)
 
@@ -75,13 +88,14 @@ def _class(findings: Findings, k: int, kind: str = "") -> Cell:
     return Cell(findings.scores.class_names[k], css_color(findings.measurement.labels.palette[k]), kind=kind)
 
 
-def _note(images: int, iou: float | None) -> str:
+def _note(count: int, iou: float | None, unit: str) -> str:
     if iou is None:
         return "neither in the truth nor predicted; not part of the mean"
-    if not images:
+    if not count:
         return "predicted, but never in the truth"
-    if images < FEW:
-        return f"in {images} image{'s' * (images > 1)} only: the IoU and its interval are rough"
+    if count < FEW:
+        plural = "s" * (count > 1 and unit != "series")
+        return f"in {count} {unit}{plural} only: the IoU and its interval are rough"
     return ""
 
 

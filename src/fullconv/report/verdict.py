@@ -61,8 +61,9 @@ def judge(scores: Scores, intervals: Bootstrap, source: Source, misfit: Misfit |
         f"({100 * scores.mean_iou:.1f} against {100 * base.mean_iou:.1f})"
     )
     if intervals.gain is not None:
+        drawn = "series" if intervals.in_series else "images"
         headline += (
-            f"; with other images of this kind, {100 * intervals.gain.low:+.1f} to {100 * intervals.gain.high:+.1f}"
+            f"; with other {drawn} of this kind, {100 * intervals.gain.low:+.1f} to {100 * intervals.gain.high:+.1f}"
         )
     lone = _one_class(scores)
     alarms = [text for text in (_collapsed(scores), _no_gain(intervals, points, name)) if text and not lone]

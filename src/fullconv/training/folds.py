@@ -102,7 +102,8 @@ def _summarize(
     confusion = np.sum([measurement.scores.confusion for measurement in measured], axis=0)
     scores = Scores.from_confusion(confusion, dataset.labels.class_names)
     counts = np.concatenate([measurement.counts() for measurement in measured])
-    intervals = bootstrap(counts, find_majority_class(confusion))
+    series = [name for measurement in measured for name in measurement.series()]
+    intervals = bootstrap(counts, find_majority_class(confusion), series=series)
     result = TrainResult(out, scores, sum(run.seconds for run in results), results[0].parameters, folds=tuple(results))
     interval = intervals.mean_iou
     values = {
@@ -114,13 +115,14 @@ def _summarize(
             for image in measurement.images
         ],
         "mean_iou_interval": None if interval is None else [interval.low, interval.high],
+        "series": intervals.series if intervals.in_series else None,
     }
     if not is_main_process():
         return result
     write_text(out / "folds.json", json.dumps(values, indent=1))
     folds = [Run(f"fold {number}", run.folder, run.alarm) for number, run in enumerate(results, 1)]
-    name = dataset.root.resolve().name
-    write_folds_page(out / "report.html", name, folds, make_folds_table(result), _class_rows(scores, intervals))
+    name, rows = dataset.root.resolve().name, make_folds_table(result)
+    write_folds_page(out / "report.html", name, folds, rows, _class_rows(scores, intervals), intervals)
     return result
 
 
