@@ -187,6 +187,12 @@ def test_code_that_a_model_does_not_need_is_refused(trained, tmp_path, monkeypat
         assert matches("code-not-needed", capsys.readouterr().err.strip().removeprefix("fullconv: "))
     with refuses("code-not-needed", exported):
         fullconv.load(exported, code=file)
+    shutil.copy(exported, folder / "model.onnx")
+    for model in (exported, folder, "street"):
+        with refuses("code-not-needed", ".onnx"):
+            fullconv.export_profile(model, tmp_path / "map.onnx", profile="deepness", code=file)
+        with refuses("code-not-needed", ".onnx"):
+            fullconv.export_web(model, tmp_path / "page", code=file)
     with refuses("code-not-needed", "digits.safetensors"):
         allow_code("digits", None, tmp_path / "digits.safetensors", file)
 

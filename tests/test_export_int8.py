@@ -15,6 +15,7 @@ pytest.importorskip("torch")
 
 import nets
 from fullconv import api
+from fullconv.data.dataset import Sample
 from fullconv.data.layouts import find_dataset
 from fullconv.data.reading import ReadingOptions
 from fullconv.images import write_image, write_label_map
@@ -23,6 +24,7 @@ from fullconv.net.checkpoint import Saved, save_net
 from fullconv.net.fcn.spec import NetSpec
 from fullconv.onnx_export import quantize as quantize_module
 from fullconv.onnx_export.quantize import MAX_SIDE, Quantized, quantize
+from fullconv.runtime.models import bundled
 from refusals import refuses
 
 LABELS = LabelSet.named(["a", "b"])
@@ -108,6 +110,20 @@ def test_large_images_are_calibrated_and_timed_at_their_centre(
     images = quantize_module._CalibrationImages(dataset, dataset.split("train"))
     shapes.add(images.get_next()["images"].shape)
     assert shapes == {(1, 40, 40, 3)}
+
+
+def test_calibration_takes_images_of_the_whole_split(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the split has less than twice as many."""
+    dataset = find_dataset(data, ReadingOptions(val_by="images/(.)", val_share=0.4))
+    chosen: list[Sample] = []
+    monkeypatch.setattr(quantize_module, "CALIBRATION", 4)
+    monkeypatch.setattr(quantize_module, "_CalibrationImages", lambda dataset, samples: chosen.extend(samples))
+    monkeypatch.setattr(quantize_module, "quantize_static", lambda *arguments, **options: None)
+    quantize_module._write(bundled("street"), tmp_path / "small.onnx", dataset, 0)
+    assert len(dataset.split("train")) == 6
+    assert [dataset.split("train").index(sample) for sample in chosen] == [0, 2, 3, 5]
 
 
 def test_images_that_miss_the_range_of_the_model_are_reported(

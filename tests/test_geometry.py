@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fullconv.geometry import Field, Layer, SkipGeometry, Tap, chain_size
+from fullconv.geometry.spread import spread
 from refusals import refuses
 from supports import reads, spans
 
@@ -206,3 +208,12 @@ def test_geometry_gives_the_crops_of_the_reference_code(skips, crops):
     assert tuple(up.crop for up in geometry.upsamplings) == crops
     assert [up.kernel for up in geometry.upsamplings] == [2 * up.factor for up in geometry.upsamplings]
     assert all(geometry.padding(size) == (0, 0) for size in range(1, 701))
+
+
+@given(st.integers(0, 200), st.integers(1, 50))
+def test_chosen_items_are_evenly_spread(total: int, most: int) -> None:
+    chosen = spread(range(total), most)
+    assert len(chosen) == min(total, most)
+    steps = [second - first for first, second in pairwise(chosen)]
+    assert not steps or (min(steps) >= 1 and max(steps) - min(steps) <= 1)
+    assert not chosen or abs(chosen[0] - (total - 1 - chosen[-1])) <= 1, "no more is left out at one end"

@@ -234,6 +234,32 @@ def test_transparent_pixels_have_no_class(browser: Browser, address: str, tmp_pa
         assert sum(counts) == 40 * 20
 
 
+def test_decoded_photos_are_released(browser: Browser, folder: Path, tmp_path: Path) -> None:
+    """Also one that is too large."""
+    small = tmp_path / "page"
+    small.mkdir()
+    for path in folder.iterdir():
+        (small / path.name).symlink_to(path)
+    described = json.loads((folder / "model.json").read_text())
+    (small / "model.json").unlink()
+    (small / "model.json").write_text(json.dumps({**described, "max_pixels": 5000}))
+    with served(small) as address, page_of(browser, address) as (view, _):
+        view.evaluate(
+            """() => {
+              const make = createImageBitmap;
+              window.made = [];
+              window.createImageBitmap = async (...given) => {
+                made.push(await make(...given));
+                return made.at(-1);
+              };
+            }"""
+        )
+        photos = [photo(tmp_path / "good.png", 60, 80), photo(tmp_path / "large.png", 100, 80)]
+        view.set_input_files("#files", photos)
+        view.get_by_text("1 photo labelled, 1 failed.").wait_for()
+        assert view.evaluate("made.map(picture => picture.width)") == [0, 0]
+
+
 def test_a_page_that_is_incomplete_says_so(browser: Browser, folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "page"
     broken.mkdir()

@@ -224,11 +224,11 @@ def test_addresses_are_named_by_host_and_path(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_the_manifest_keeps_what_is_done(tmp_path: Path) -> None:
-    entries = [Entry(name, name, [1, 2], [[name, "road"]], None, 0.5, "host:1") for name in ("a", "b")]
+    entries = [Entry(name, name, [1, 2], [[name, "road"]], [f"{name}.png"], None, 0.5, "host:1") for name in ("a", "b")]
     with Manifest(tmp_path, {"format": 1}, [0.0, 1.0]) as manifest:
         for entry in entries:
             manifest.add(entry)
-        manifest.add(Entry("c", "c", [], [], "failed", 0.1, ""))
+        manifest.add(Entry("c", "c", [], [], [], "failed", 0.1, ""))
         with refuses("locked", tmp_path):
             Manifest(tmp_path, {"format": 1}, [0.0, 1.0])
     with (tmp_path / MANIFEST_FILE).open("a") as file:

@@ -5,17 +5,22 @@ The workers of these tests are in this process, so they need no Ray.
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fullconv.arrays import UInt8
 from fullconv.cluster import engine, remote
 from fullconv.cluster.blocks import engine_folder, label_block
 from fullconv.cluster.join import join_blocks
@@ -23,6 +28,7 @@ from fullconv.cluster.manifest import MANIFEST_FILE, Entry, Manifest
 from fullconv.cluster.records import Share
 from fullconv.cluster.session import RayOptions
 from fullconv.cluster.worker import Job, JobResult, Worker, WorkerSpec
+from fullconv.predict.areas_table import read_areas
 from fullconv.predict.predict_files import PredictOptions, PredictReport, predict_files
 from fullconv.runtime.runner import Runner
 from fullconv.runtime.tiles import TiledRunner
@@ -60,7 +66,7 @@ class Workers:
             else:
                 yield JobResult.from_row({"result": worker({"job": [job.to_row()["job"]]})["result"][0]})
 
-    def predict(self, spec: Spec, *images: Path) -> PredictReport:
+    def predict(self, spec: Spec, *images: Path | str) -> PredictReport:
         self.jobs.clear()
         return engine.predict_on_ray(spec, list(map(str, images)), RayOptions(), session=lambda _: nullcontext(1))
 
@@ -191,3 +197,113 @@ def test_an_address_and_a_file_of_its_name_have_results_that_differ(tmp_path: Pa
     file, address = remote.local_paths([f"{os.sep}h{os.sep}a.png", "https://h/a.png"])
     assert file == Path("/h/a.png")
     assert address != file
+
+
+@pytest.mark.parametrize(
+    ("save", "most"),
+    [
+        (None, 10**6),
+        (None, 100),
+        (("labels", "areas"), 100),
+        (("overlay",), 10**6),
+        (("overlay",), 100),
+        (("probabilities", "polygons", "labelme"), 10**6),
+    ],
+)
+def test_an_image_is_done_only_while_all_its_results_exist(
+    workers: Workers, tmp_path: Path, save: tuple[str, ...] | None, most: int
+) -> None:
+    """With more than `most` pixels, it is labelled in blocks or in windows."""
+    image = tmp_path / "a.png"
+    Image.fromarray(picture(40, 60).astype(np.uint8)).save(image)
+    spec = replace(SMALL, out=tmp_path / "out", save=save, max_in_memory_pixels=most)
+    assert not workers.predict(spec, image).failed
+    files = [file for kind in ("png", "tif", "jpg", "npz", "geojson", "json") for file in spec.out.rglob(f"*.{kind}")]
+    assert files
+    for file in files:
+        workers.predict(spec, image)
+        assert workers.jobs == []
+        content = file.read_bytes()
+        file.unlink()
+        workers.predict(spec, image)
+        assert {name for name, _ in workers.jobs} == {str(image)}
+        assert file.read_bytes() == content
+
+
+@pytest.fixture
+def frames(monkeypatch: pytest.MonkeyPatch) -> list[UInt8]:
+    """Return the frames of every video, which a test may change; so the tests need no PyAV."""
+    frames = [picture(20, 30, seed=seed).astype(np.uint8) for seed in range(5)]
+    monkeypatch.setattr("fullconv.predict.predict_files.read_frames", lambda path: iter(frames))
+    for module in ("fullconv.cluster.engine", "fullconv.predict.predict_files"):
+        monkeypatch.setattr(f"{module}.check_video_support", lambda: None)
+    return frames
+
+
+def test_a_video_is_done_only_while_the_results_of_all_frames_exist(
+    workers: Workers, tmp_path: Path, frames: list[UInt8]
+) -> None:
+    video, spec = tmp_path / "clip.mp4", replace(SMALL, out=tmp_path / "out")
+    video.touch()
+    for _ in range(2):
+        assert not workers.predict(spec, video).failed
+    assert workers.jobs == []
+    (spec.out / "clip" / "frame-000004.png").unlink()
+    workers.predict(spec, video)
+    assert workers.jobs == [(str(video), "")]
+    assert (spec.out / "clip" / "frame-000004.png").is_file()
+
+
+@pytest.mark.parametrize("by_ray", [False, True])
+def test_frames_that_a_video_no_longer_has_lose_their_areas(
+    workers: Workers, tmp_path: Path, frames: list[UInt8], by_ray: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A note names their files, which stay, because a user may have painted on them."""
+    video, other, out = tmp_path / "clip.mp4", tmp_path / "clip.mp4 2.mp4", tmp_path / "out"
+    spec = replace(SMALL, out=out, save=("labels", "overlay", "areas"))
+
+    def predict(*videos: Path) -> set[str]:
+        for path in videos:
+            path.write_bytes(bytes(len(frames)))
+        if by_ray:
+            assert not workers.predict(spec, *videos).failed
+        else:
+            assert not predict_files(spec.load(), videos, out, PredictOptions(spec.save)).failed
+        return {row[0] for row in read_areas(out / "areas.csv")}
+
+    def name(path: Path, count: int) -> set[str]:
+        return {str(path / f"frame-{number:06d}") for number in range(1, count + 1)}
+
+    with caplog.at_level(logging.INFO, "fullconv"):
+        assert predict(video, other) == name(video, 5) | name(other, 5)
+        assert "results of later ones" not in caplog.text
+        del frames[3:]
+        assert predict(video) == name(video, 3) | name(other, 5)
+    note = f"{video}: has 3 frames, and there are results of later ones; delete {out / 'clip' / 'frame-000004.png'}"
+    assert f"{note} and 3 more" in caplog.text
+    assert (out / "clip" / "frame-000005.png").is_file()
+
+
+def test_the_copy_of_an_address_is_named_nowhere(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The copy is gone after the run: labelme's file contains the image, and notes name the address."""
+    folders = []
+
+    @contextmanager
+    def fetch(address: str) -> Iterator[Path]:
+        with TemporaryDirectory() as folder:
+            folders.append(folder)
+            Image.fromarray((np.arange(40 * 60, dtype=np.uint16) // 40).reshape(40, 60)).save(Path(folder, "dark.png"))
+            yield Path(folder, "dark.png")
+
+    monkeypatch.setattr("fullconv.cluster.worker.fetch", fetch)
+    spec = replace(SMALL, out=tmp_path / "out", save=("labelme", "polygons", "areas"))
+    with caplog.at_level(logging.INFO, "fullconv"):
+        assert not workers.predict(spec, "http://host/dark.png").failed
+    document = json.loads((spec.out / "labelme" / "dark.json").read_text())
+    shown = Image.open(io.BytesIO(base64.b64decode(document["imageData"])))
+    assert shown.size == (60, 40)
+    assert "http://host/dark.png: nearly all values are " in caplog.text
+    written = [path.read_text() for path in spec.out.rglob("*") if path.is_file()]
+    assert not any(folder in text for folder in folders for text in [caplog.text, *written])

@@ -15,6 +15,7 @@ from torch import nn
 
 from command_line import predict
 from fullconv.demo.digits import DIGIT_LABELS
+from fullconv.geometry.spread import spread
 from fullconv.geometry.tiles import MAX_TILES, MAX_TILES_TRIED, Window, choose_tile
 from fullconv.images import open_image, read_label_map, write_image
 from fullconv.labels import LabelSet
@@ -27,7 +28,7 @@ from fullconv.net.torch_runner import TorchRunner
 from fullconv.predict.result import segment
 from fullconv.runtime.runner import largest
 from fullconv.runtime.tiles import TiledRunner
-from fullconv.runtime.verify import SAMPLE, TIE, TileVerification, halo_error, sample_tiles, verify_tiles
+from fullconv.runtime.verify import SAMPLE, TIE, TileVerification, halo_error, verify_tiles
 from geotiffs import Shifted
 from refusals import refuses
 from test_any import Gate, Same, Stages, Upward, conv
@@ -240,7 +241,7 @@ def test_labels_that_a_smaller_halo_changes_are_counted(tmp_path: Path) -> None:
         error = halo_error(less, raster)
         assert halo_error(full, raster) is None
     assert error is not None
-    tiles = sample_tiles(less.tiles((300, 300)))
+    tiles = spread(less.tiles((300, 300)), SAMPLE)
     assert len(tiles) == error.tiles == SAMPLE
     assert {rows.keep.start for rows, _ in tiles} != {0}
     labels = less.label_maps(image[None])[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+from fullconv.errors import UsageError
+
 __all__ = [
     "Accelerator",
     "ActivationName",
@@ -28,6 +30,7 @@ __all__ = [
     "WeightsType",
     "WrittenLayout",
     "join_words",
+    "refuse_code",
 ]
 
 Precision = Literal["f32", "bf16"]
@@ -103,3 +106,10 @@ RecipeName = Literal["default", "paper"]
 def join_words(choice: Any) -> str:
     """Join the values of a Literal for the help of an option: onnx|openvino|torch."""
     return "|".join(map(str, get_args(choice)))
+
+
+def refuse_code(model: object, code: object) -> None:
+    """Raise UsageError if the user names code for a model that does not need it."""
+    if code is not None:
+        message = f"{model} needs no code to build its network; leave out --model-code (code in Python)"
+        raise UsageError(message, code="code-not-needed")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fullconv.choices import refuse_code
 from fullconv.cli.console import emit, format_axes, print_table, say, write_results
 from fullconv.cli.options.shared import JsonFile, ModelCode
 from fullconv.cli.values import parse_size, refuse_overwriting
@@ -48,7 +49,6 @@ def inspect(
     refuse_overwriting(json_file, inputs=[Path(model)])
     need_torch()
     if check:
-        from fullconv.net.classifiers.user_file import refuse_code
         from fullconv.net.inspect.network import check_classifier
 
         refuse_code(model, model_code)

@@ -18,7 +18,7 @@ from fullconv.cluster.blocks import engine_folder, resume_shares
 from fullconv.cluster.join import write_joined
 from fullconv.cluster.manifest import Entry, Manifest
 from fullconv.cluster.records import Share
-from fullconv.cluster.remote import local_paths
+from fullconv.cluster.remote import is_address, local_paths
 from fullconv.cluster.session import RayOptions, ray_session
 from fullconv.cluster.worker import Job, JobResult, Worker, WorkerSpec
 from fullconv.errors import FullconvError, describe_failure
@@ -27,7 +27,7 @@ from fullconv.images.video import check_video_support, is_video
 from fullconv.predict.areas_table import format_areas, update_areas
 from fullconv.predict.inputs import output_names
 from fullconv.predict.large import default_tile, probe_model
-from fullconv.predict.outputs import compute_areas, result_paths
+from fullconv.predict.outputs import compute_areas
 from fullconv.predict.predict_files import FilePredictor, PredictReport, check_output
 from fullconv.predict.result import file_identity
 from fullconv.runtime.runner import Runner
@@ -87,7 +87,7 @@ def predict_on_ray(
                     run.label(left, workers, ray_options.cores)
         finally:
             if table is not None:
-                update_areas(table, run.collect_rows())
+                update_areas(table, run.collect_rows(), run.list_videos())
     return run.report()
 
 
@@ -163,6 +163,12 @@ class _Run:
         entries = (self.manifest.entries.get(image) for image in self.images)
         return [tuple(row) for entry in entries if entry is not None for row in entry.rows]
 
+    def list_videos(self) -> list[str]:
+        """Return the videos that are done, as the rows of their frames name them."""
+        entries = [(image, self.manifest.entries.get(image)) for image in self.images if is_video(Path(image))]
+        videos = [image for image, entry in entries if entry is not None and entry.error is None]
+        return [image if is_address(image) else str(Path(image)) for image in videos]
+
     def report(self) -> PredictReport:
         """Return the images that are done and those that failed, in the order of the inputs."""
         failed = tuple((Path(self.images[index]), self.errors[index]) for index in sorted(self.errors))
@@ -206,7 +212,8 @@ class _Run:
             errors = sorted({result.error for result in results if result.error is not None})
             if errors:
                 return JobResult(index, "", errors[0], notes=notes)
-            counts, note = write_joined(folder, image, targets["labels"] if "labels" in kinds else None, self.runner)
+            target = targets["labels"] if "labels" in kinds else None
+            counts, note = write_joined(folder, image, target, self.runner)
             if note:
                 notes.append((f"{image}: {note}", logging.INFO, f"{image}: {note}"))
             areas = compute_areas(counts, self.runner.info.labels, read_georeference(image)) if "areas" in kinds else {}
@@ -214,7 +221,9 @@ class _Run:
         except Exception as error:  # one image never stops the others
             return JobResult(index, "", describe_failure(image, error), notes=notes)
         seconds = sum(result.seconds for result in results)
-        return JobResult(index, "", None, [list(row) for row in format_areas(str(image), areas)], notes, seconds)
+        rows = [list(row) for row in format_areas(str(image), areas)]
+        files = [] if target is None else [target.relative_to(self.spec.out).as_posix()]
+        return JobResult(index, "", None, rows, files, notes, seconds)
 
     def _keep(self, result: JobResult) -> None:
         """Keep the result of an image in the manifest."""
@@ -222,7 +231,8 @@ class _Run:
         self._log(result.notes)
         if result.error is not None:
             self.errors[result.index] = result.error
-        self.manifest.add(Entry(image, name, state, result.rows, result.error, result.seconds, result.worker))
+        entry = Entry(image, name, state, result.rows, result.files, result.error, result.seconds, result.worker)
+        self.manifest.add(entry)
         if self.on_image is not None:
             self.on_image(image, result.error)
 
@@ -233,17 +243,11 @@ class _Run:
                 log.log(level, "%s", text)
 
     def _is_done(self, index: int) -> bool:
-        """Return whether the manifest has this image as it is now and its name, and its results exist."""
+        """Return whether the manifest has this image as it is now and its name, and all its results exist."""
         entry = self.manifest.entries.get(self.images[index])
         if entry is None or (entry.name, entry.state) != (str(self.names[index]), self.states[index]):
             return False
-        if is_video(Path(self.images[index])):
-            return (self.spec.out / self.names[index]).is_dir()
-        kinds = self.spec.options.kinds & self.spec.options.kinds_of_large - {"areas"}
-        results = result_paths(self.spec.out, self.names[index], kinds)
-        return all(
-            any(path.with_suffix(end).exists() for end in (path.suffix, ".tif", ".png")) for path in results.values()
-        )
+        return all((self.spec.out / file).exists() for file in entry.files)
 
 
 def _read_state(image: str) -> list[int]:
@@ -259,7 +263,7 @@ def _describe(spec: WorkerSpec, runner: Runner) -> dict[str, Any]:
     """Return model and results of a run, which identify them together with the probe."""
     info = runner.info
     return {
-        "format": 2,
+        "format": 3,
         "tile": [spec.tile or default_tile(runner), spec.halo],
         "windows": [[window.before, window.after, window.period] for window in info.windows],
         "labels": info.labels.to_dict(),

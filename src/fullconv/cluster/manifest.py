@@ -23,12 +23,16 @@ MANIFEST_FILE = "manifest.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """An image that was processed: its path, bytes and time, the name of its results, and what became of it."""
+    """An image that was processed: its path, bytes and time, the name of its results, and what became of it.
+
+    `files` are those of its results, relative to the folder of all results. The table of areas is not one of them.
+    """
 
     image: str
     name: str
     state: list[int]
     rows: list[list[str]]
+    files: list[str]
     error: str | None
     seconds: float
     worker: str
@@ -76,7 +80,7 @@ class Manifest:
     def forget(self, names: Collection[str]) -> None:
         """Drop the entries with these names of results, which this run replaces. Raises as `add`."""
         for entry in [entry for entry in self.entries.values() if entry.name in names]:
-            self.add(replace(entry, rows=[], error="its results were replaced"))
+            self.add(replace(entry, rows=[], files=[], error="its results were replaced"))
             del self.entries[entry.image]
 
 

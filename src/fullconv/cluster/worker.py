@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import time
-from contextlib import ExitStack, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from fullconv.errors import ModelError, describe_failure
 from fullconv.images.decoders.available import is_installed
 from fullconv.images.input_format import ValueRange
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, probe_model
-from fullconv.predict.predict_files import FilePredictor, PredictOptions
+from fullconv.predict.predict_files import Attempt, FilePredictor, PredictOptions
 from fullconv.predict.resumable import same_probes
 from fullconv.runtime.load import load_runner
 from fullconv.runtime.runner import RangedRunner, Runner
@@ -98,6 +98,7 @@ class JobResult:
     share: str
     error: str | None = None
     rows: list[list[str]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     notes: list[tuple[str, int, str]] = field(default_factory=list)
     seconds: float = 0.0
     worker: str = ""
@@ -129,37 +130,43 @@ class Worker:
     def _do(self, job: Job) -> JobResult:
         started = time.monotonic()
         try:
-            error, rows, is_large = self._label(job)
+            attempt = self._label(job)
         except Exception as problem:  # one job never stops the others
-            error, rows, is_large = describe_failure(Path(job.image), problem), [], False
+            attempt = Attempt(describe_failure(Path(job.image), problem))
         notes, self._notes = self._notes, []
-        seconds = round(time.monotonic() - started, 4)
-        return JobResult(
-            job.index, job.share, error, rows, notes, seconds, f"{socket.gethostname()}:{os.getpid()}", is_large
-        )
+        seconds, worker = round(time.monotonic() - started, 4), f"{socket.gethostname()}:{os.getpid()}"
+        if attempt is None:
+            return JobResult(job.index, job.share, notes=notes, seconds=seconds, worker=worker, is_large=True)
+        rows = [list(row) for row in attempt.rows]
+        files = [path.relative_to(self._spec.out).as_posix() for path in attempt.files]
+        return JobResult(job.index, job.share, attempt.error, rows, files, notes, seconds, worker)
 
-    def _label(self, job: Job) -> tuple[str | None, list[list[str]], bool]:
-        """Return the error, the rows of areas, and whether the image is left to be done in shares."""
+    def _label(self, job: Job) -> Attempt | None:
+        """Label an image or a share of one; None for an image that is left to be done in shares."""
         runner, spec = self._load(), self._spec
         if job.share:
             share, kinds = Share.parse(job.share), sorted(spec.blocks_kinds)
             folder = engine_folder(spec.out, Path(job.name))
             label_block(runner, Path(job.image), spec.out, share, kinds, folder=folder)
-            return None, [], False
-        with ExitStack() as stack:
-            remote = is_address(job.image) and not os.path.lexists(job.image)
-            path = stack.enter_context(fetch(job.image)) if remote else Path(job.image)
+            return Attempt(None)
+        remote = is_address(job.image) and not os.path.lexists(job.image)
+        with fetch(job.image) if remote else nullcontext(Path(job.image)) as path:
+
+            def shown(text: str) -> str:
+                """Name the address, not the temporary copy."""
+                return text.replace(str(path), job.image) if remote else text
+
+            def note(key: str, level: int, text: str) -> None:
+                self._notes.append((shown(key), level, shown(text)))
+
             predictor = FilePredictor(
-                runner, spec.out, spec.options, spec.inputs, lambda *note: self._notes.append(note), noted=self._noted
+                runner, spec.out, spec.options, spec.inputs, note, noted=self._noted, is_temporary=remote
             )
             if not remote and spec.blocks_kinds and path.is_file() and predictor.is_large(path):
-                return None, [], True
+                return None
             attempt = predictor.attempt(path, Path(job.name))
-            error, rows = attempt.error, [list(row) for row in attempt.rows]
-            if remote:  # name the address, not the temporary copy
-                error = error and error.replace(str(path), job.image)
-                rows = [[row[0].replace(str(path), job.image), *row[1:]] for row in rows]
-            return error, rows, False
+            error = None if attempt.error is None else shown(attempt.error)
+            return Attempt(error, tuple((shown(row[0]), *row[1:]) for row in attempt.rows), attempt.files)
 
     def _load(self) -> Runner:
         if self._runner is None:

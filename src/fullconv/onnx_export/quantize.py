@@ -19,6 +19,7 @@ from fullconv.arrays import UInt8
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.errors import ModelError
 from fullconv.evaluation.evaluate import evaluate
+from fullconv.geometry.spread import spread
 from fullconv.images import open_image
 from fullconv.metrics import Scores
 from fullconv.onnx_graph.exported import read_exported, write_exported
@@ -130,8 +131,6 @@ def quantize(
 
 
 def _write(source: Path, target: Path, dataset: DataSet, kept: int) -> None:
-    samples = dataset.split("train")
-    step = max(1, len(samples) // CALIBRATION)
     model = onnx.load(source)
     logging.getLogger().addFilter(_without_advice)
     try:
@@ -140,7 +139,7 @@ def _write(source: Path, target: Path, dataset: DataSet, kept: int) -> None:
             quantize_static(
                 model,
                 target,
-                _CalibrationImages(dataset, samples[::step][:CALIBRATION]),
+                _CalibrationImages(dataset, spread(dataset.split("train"), CALIBRATION)),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=sorted(_QUANTIZED_OPS),
                 nodes_to_quantize=_quantized_nodes(model, kept),

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
-from fullconv.choices import Profile, join_words
+from fullconv.choices import Profile, join_words, refuse_code
 from fullconv.errors import UsageError
 from fullconv.extras import need, need_torch
 from fullconv.packages.written import Written
@@ -44,7 +44,8 @@ def export_profile(
         code: As in `load`.
 
     Raises:
-        UsageError: An argument is for the other profile, or `out` has the wrong suffix or is not an empty folder.
+        UsageError: An argument is for the other profile, `out` has the wrong suffix or is not an empty folder, or the
+            model needs no `code`.
         ModelError: There is no such model, or it has no ONNX form.
         MissingExtra: The package onnx is not installed, or torch, which is needed to export the model first.
     """
@@ -83,7 +84,7 @@ def export_web(
         code: As in `load`.
 
     Raises:
-        UsageError: The folder is not empty, or the archive is another one.
+        UsageError: The folder is not empty, the archive is another one, or the model needs no `code`.
         ModelError: There is no such model, or it takes images that browsers do not decode.
         FullconvError: npm is missing, or cannot fetch the archive.
         MissingExtra: Torch is not installed, and needed to export the model first.
@@ -103,6 +104,7 @@ def exported_file(model: Model, code: Model | None = None) -> Iterator[tuple[Pat
     name = path.resolve().name if path.is_dir() else path.stem
     ready = path / "model.onnx" if path.is_dir() else path
     if ready.suffix.lower() == ".onnx" and ready.is_file():
+        refuse_code(ready, code)
         yield ready, name
         return
     need_torch()

@@ -7,7 +7,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from fullconv.errors import UsageError
 from fullconv.files import open_regular, write_text
 from fullconv.locks import hold_lock
-from fullconv.predict.outputs import Area
+from fullconv.predict.outputs import FRAME_NAME, Area
 
 __all__ = ["AREAS_FILE", "Row", "format_areas", "read_areas", "update_areas", "write_areas"]
 
@@ -48,6 +48,12 @@ def format_areas(image: str, areas: Mapping[str, Area]) -> list[Row]:
     ]
 
 
+def _video_of(image: str) -> str:
+    """Return the video of a frame; empty for other images."""
+    folder, name = os.path.split(image)
+    return folder if FRAME_NAME.fullmatch(name) else ""
+
+
 def _as_text(name: str) -> str:
     name = name.encode("utf-8", "backslashreplace").decode()  # as the file stores it
     return f"'{name}" if _FORMULA.match(name) else name
@@ -77,18 +83,22 @@ def read_areas(path: Path) -> list[Row]:
     return rows
 
 
-def update_areas(path: Path, rows: Sequence[Row]) -> None:
+def update_areas(path: Path, rows: Sequence[Row], videos: Collection[str] = ()) -> None:
     """Replace the rows of these images in the table, and keep all others; create the table if it does not exist.
 
+    `videos` are those of which `rows` has all frames: the rows of other frames, of an earlier version, are dropped.
     The rows of new images are appended, so the cost does not grow with the table. No row is lost if other processes or
     threads update the same table. Raises UsageError like `read_areas`, and FullconvError if it cannot be written.
     """
-    images = {row[0] for row in rows}
+    images, whole = {row[0] for row in rows}, set(map(_as_text, videos))
     with _STATE.mutex, hold_lock(path.with_name(f".{path.name}.lock"), str(path), wait=True):
         seen = _images_in(path)
+        if whole:
+            images |= {image for image in seen if _video_of(image) in whole}
         if seen & images or not _append(path, rows):
             write_areas(path, [*(row for row in read_areas(path) if row[0] not in images), *rows])
-        seen.update(images)
+        seen.difference_update(images)
+        seen.update(row[0] for row in rows)
         _remember(path, seen)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from fullconv.labels import LabelSet
 
 __all__ = [
     "DEFAULT_SAVES",
+    "FRAME_NAME",
     "SAVES",
     "Area",
     "check_kinds",
@@ -37,6 +39,9 @@ SAVES = ("labels", "overlay", "probabilities", "polygons", "labelme", "areas")
 
 DEFAULT_SAVES = ("labels", "overlay")
 """The kinds that are saved by default."""
+
+FRAME_NAME = re.compile(r"frame-(\d{6,})")
+"""The name of a frame's results, in the folder of its video."""
 
 LABELME_PIXELS = 10
 """Regions with fewer pixels are left out of labelme files, because small regions are mostly noise."""

@@ -18,7 +18,7 @@ from fullconv.images.write import fits_format
 from fullconv.predict.areas_table import AREAS_FILE, Row, format_areas, read_areas, update_areas
 from fullconv.predict.inputs import output_names, refuse_url
 from fullconv.predict.large import MAX_IN_MEMORY_PIXELS, goes_in_windows, large_targets, predict_large
-from fullconv.predict.outputs import DEFAULT_SAVES, check_kinds, compute_areas, result_paths
+from fullconv.predict.outputs import DEFAULT_SAVES, FRAME_NAME, check_kinds, compute_areas, result_paths
 from fullconv.predict.ranges import find_misfit
 from fullconv.predict.result import choose_targets, file_identity, refuse_targets, segment
 from fullconv.predict.resumable import has_progress
@@ -81,8 +81,9 @@ def predict_files(
 
     `outputs.result_paths` names the file of each kind of result. The frames of a video are `<name>/frame-000001` and so
     on. One table, `out/areas.csv`, holds the areas of all images. It is written at the end, even after an interrupt,
-    and keeps its rows of other images. If an image cannot be read, computed or written, the report has its message, and
-    all others are processed. Neither an input nor another file in the folder of an input is overwritten.
+    and keeps its rows of other images. Frames that a video no longer has lose their rows; their files stay, and a note
+    names them. If an image cannot be read, computed or written, the report has its message, and all others are
+    processed. Neither an input nor another file in the folder of an input is overwritten.
 
     Large images (see `predict.large`) are read and written in windows, with the tiles of `runner` if it is a
     `TiledRunner`.
@@ -112,7 +113,8 @@ def predict_files(
                 options.on_image(path, attempt.error)
     finally:
         if table is not None:
-            update_areas(table, [*rows, *predictor.rows])  # those of an interrupted video, too
+            videos = [str(path) for path in done if is_video(path)]
+            update_areas(table, [*rows, *predictor.rows], videos)  # rows of an interrupted video, too
     return PredictReport(tuple(done), tuple(failed))
 
 
@@ -135,10 +137,11 @@ def check_output(out: Path, options: PredictOptions, inputs: Collection[str]) ->
 
 @dataclass(frozen=True)
 class Attempt:
-    """What became of one input: the message of its failure or None, and its rows of the table of areas."""
+    """What became of one input: the message of its failure or None, its rows of the table of areas, and its files."""
 
     error: str | None
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 def _log(key: str, level: int, text: str) -> None:
@@ -150,8 +153,8 @@ class FilePredictor:
     """Predicts one file after another.
 
     `inputs` are the `file_identity` of the files that no result may overwrite, and neither may it overwrite other files
-    in their folders. Messages go to `on_note(key, level,
-    text)`, one for each key.
+    in their folders. Messages go to `on_note(key, level, text)`, one for each key. If `is_temporary`, the predicted
+    files do not stay, so the files of labelme contain their pictures.
     """
 
     runner: Runner
@@ -160,7 +163,9 @@ class FilePredictor:
     inputs: frozenset[str]
     on_note: Callable[[str, int, str], None] = _log
     rows: list[Row] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
     noted: set[str] = field(default_factory=set)
+    is_temporary: bool = False
     folders: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -170,9 +175,10 @@ class FilePredictor:
     def attempt(self, path: Path, name: Path) -> Attempt:
         """Predict one file, and write the results `name`. An error becomes a message."""
         error = self._attempt(path, name)
-        rows = tuple(self.rows)
+        attempt = Attempt(error, tuple(self.rows), tuple(self.files))
         self.rows.clear()
-        return Attempt(error, rows)
+        self.files.clear()
+        return attempt
 
     def _attempt(self, path: Path, name: Path) -> str | None:
         try:
@@ -180,8 +186,12 @@ class FilePredictor:
             if self.is_large(path):
                 self._predict_large(path, name)
             else:
+                count = 0
                 for picture, part, source in _read_pictures(self.runner, path, name):
                     self._predict(picture, part, source, str(source or path / part.name))
+                    count += 1
+                if is_video(path):
+                    self._report_later_frames(path, name, count)
         except Interrupted:
             raise
         except Exception as error:  # one file never stops the others
@@ -218,8 +228,9 @@ class FilePredictor:
         self._warn_of_range(source)
         result = segment(self.runner, picture, str(name), source, keep_logits="probabilities" in kinds)
         rows = format_areas(image, result.areas()) if "areas" in kinds else []
-        result.write(targets)
+        result.write(targets, embed=self.is_temporary)
         self.rows.extend(rows)
+        self.files.extend(targets.values())
 
     def _predict_large(self, path: Path, name: Path) -> None:
         targets, kinds = self.prepare_large(path, name), self.options.kinds_of_large
@@ -228,7 +239,18 @@ class FilePredictor:
         if "areas" in kinds:
             image_areas = compute_areas(result.counts, self.runner.info.labels, read_georeference(path))
             self.rows.extend(format_areas(str(path), image_areas))
+        self.files.extend(files.values())
         self._log_note(path, result.note)
+
+    def _report_later_frames(self, path: Path, name: Path, count: int) -> None:
+        """Log a note on results of frames after the last one, which an earlier, longer video left."""
+        targets = result_paths(self.out, name / "frame-000000", self.options.kinds).values()
+        files = [file for target in targets for file in target.parent.glob(f"frame-*{target.suffix}")]
+        numbers = [(int(match[1]), file) for file in files if (match := FRAME_NAME.fullmatch(file.stem))]
+        later = sorted(file for number, file in numbers if number > count)
+        if later:
+            more = f" and {len(later) - 1} more" if len(later) > 1 else ""
+            self._log_note(path, f"has {count} frames, and there are results of later ones; delete {later[0]}{more}")
 
     def _large_kinds(self, path: Path) -> frozenset[str]:
         """Return the kinds that a large image gets, and log the others; raise DataError if it gets none."""

@@ -121,8 +121,11 @@ class Result:
             update_areas(targets["areas"], format_areas(image, self.areas()))
         return targets
 
-    def write(self, targets: dict[str, Path]) -> None:
-        """Write the results to `targets`, the files that `choose_targets` returned."""
+    def write(self, targets: dict[str, Path], embed: bool = False) -> None:
+        """Write the results to `targets`, the files that `choose_targets` returned.
+
+        If `embed`, a file of labelme contains the image, as that of an image without a file does.
+        """
         for kind, target in targets.items():
             if kind == "labels" and self.geo_tags is not None:
                 write_georeferenced(target, self.label_map, self.labels, self.geo_tags)
@@ -135,7 +138,7 @@ class Result:
             elif kind == "polygons":
                 write_json(target, self.polygons())
             elif kind == "labelme":
-                image_path = None if self.path is None else _relative(self.path, target.parent)
+                image_path = None if self.path is None or embed else _relative(self.path, target.parent)
                 write_json(target, outputs.to_labelme(self.label_map, self.labels, rgb_view(self.image), image_path))
 
     def _counts(self) -> Int64:

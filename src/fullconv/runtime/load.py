@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from fullconv.choices import Backend, Device
+from fullconv.choices import Backend, Device, refuse_code
 from fullconv.errors import ModelError, UsageError
 from fullconv.extras import need
 from fullconv.files import StrPath
@@ -54,9 +54,8 @@ def _load(
             f"{path}: the {backend} backend runs {models}; choose another backend or another model",
             code="backend-of-other-model",
         )
-    if exported and code is not None:
-        message = f"{path} needs no code to build its network; leave out --model-code (code in Python)"
-        raise UsageError(message, code="code-not-needed")
+    if exported:
+        refuse_code(path, code)
     if backend == "torch":
         need("train", "torch", "torchvision", "safetensors")
         from fullconv.net.torch_runner import TorchRunner, find_device

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 
 from fullconv.arrays import UInt8
+from fullconv.geometry.spread import spread
 from fullconv.images.decoders.base import ImageReader
 from fullconv.runtime.runner import label_maps
 from fullconv.runtime.tiles import Tile, TiledRunner
 
-__all__ = ["SAMPLE", "TIE", "HaloError", "TileVerification", "halo_error", "sample_tiles", "verify_tiles"]
+__all__ = ["SAMPLE", "TIE", "HaloError", "TileVerification", "halo_error", "verify_tiles"]
 
 TIE = 1e-4
 """Two logits are a tie if they are closer than this share of the range of all logits: float rounding decides there."""
@@ -102,7 +102,7 @@ def halo_error(tiled: TiledRunner, reader: ImageReader) -> HaloError | None:
     if tiled.info.exact or not tiled.runner.info.exact or len(tiles) == 1:
         return None
     total = HaloError(0, 0, 0, 0.0, 0.0)
-    for tile in sample_tiles(tiles):
+    for tile in spread(tiles, SAMPLE):  # the top of an image is often only sky
         axes = zip(tiled.info.windows, tile, reader.size, strict=True)
         vertical, horizontal = (window.cut(cut.keep, n) for window, cut, n in axes)
         if total.tiles == 0:
@@ -117,12 +117,6 @@ def halo_error(tiled: TiledRunner, reader: ImageReader) -> HaloError | None:
             total.exact_seconds + exact_seconds,
         )
     return total
-
-
-def sample_tiles(tiles: Sequence[Tile]) -> list[Tile]:
-    """Select `SAMPLE` tiles, evenly spread, because the top of an image is often only sky."""
-    count = min(SAMPLE, len(tiles))
-    return [tiles[(2 * index + 1) * len(tiles) // (2 * count)] for index in range(count)]
 
 
 def _time_tile(tiled: TiledRunner, reader: ImageReader, tile: Tile) -> tuple[UInt8, float]:

@@ -12,6 +12,7 @@ from fullconv.data.discovery.renderings import FORMAT_WORDS, PICTURES, rank_rend
 from fullconv.data.discovery.words import Role, Split, parse_name
 from fullconv.data.pairing import normalize_stem
 from fullconv.files import Folder, Inventory
+from fullconv.geometry.spread import spread
 from fullconv.images.decoders.mask_arrays import ARRAY_MASKS
 
 __all__ = ["Collection", "Group", "collections_of", "grouped"]
@@ -146,8 +147,7 @@ def _decide_silent(found: list[Collection], is_label_image: Callable[[Path], boo
     decided = []
     for collection in found:
         if collection.role is None:
-            step = max(1, len(collection.names) // PROBED)
-            probes = collection.paths()[::step][:PROBED]
+            probes = spread(collection.paths(), PROBED)
             pictures = len(found) > 2 and rank_words(collection.folder.name) == PICTURES
             labels = len(probes) if pictures else sum(map(is_label_image, probes))
             collection = replace(collection, role="mask" if 2 * labels > len(probes) else "image", by_content=True)

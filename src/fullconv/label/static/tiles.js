@@ -172,6 +172,7 @@ export class Tiles {
     }
     if (tile.layer === "photo") {
       const picture = await createImageBitmap(await response.blob());
+      if (this.closed) return picture.close();
       tile.picture = picture;
       tile.width = picture.width;
       return;

@@ -17,7 +17,8 @@ from pathlib import Path, PureWindowsPath
 import torch
 from torch import nn
 
-from fullconv.errors import ModelError, UsageError
+from fullconv.choices import refuse_code
+from fullconv.errors import ModelError
 from fullconv.files import StrPath
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "make_absolute",
     "parse_user_file",
     "path_of_code",
-    "refuse_code",
 ]
 
 MAX_BYTES = 16 * 2**20
@@ -90,17 +90,11 @@ def allow_code(name: str, sha256: str | None, model: Path, code: StrPath | None 
     if reason:
         raise ModelError(
             f"{model}: its network is built by the function {function}() of {path}, {reason}; if you trust a file with "
-            "this function, name it: --model-code FILE.py, or code='FILE.py' in Python",
+            "this function, name it: --model-code FILE.py, or code='FILE.py' in Python; train (--start, --teacher) "
+            "needs that file as it was",
             code="code-not-named",
         )
     return name
-
-
-def refuse_code(model: StrPath, code: StrPath | None) -> None:
-    """Raise UsageError if the user names code for a model that does not need it."""
-    if code is not None:
-        message = f"{model} needs no code to build its network; leave out --model-code (code in Python)"
-        raise UsageError(message, code="code-not-needed")
 
 
 def _reason_against(name: str, path: Path, sha256: str | None) -> str:

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fullconv.choices import refuse_code
 from fullconv.errors import ModelError
 from fullconv.files import StrPath
 from fullconv.geometry import Field, Upsampling
 from fullconv.net.checkpoint import read_saved
 from fullconv.net.classifiers.backbones import CLASSIFIERS, build_classifier, input_size, is_classifier
-from fullconv.net.classifiers.user_file import refuse_code
 from fullconv.net.fcn.network import FCN, rebuild
 from fullconv.net.fcn.refined import RefinedDecoder
 from fullconv.net.fcn.spec import NetSpec

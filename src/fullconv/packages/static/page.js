@@ -66,9 +66,13 @@ function receive(data) {
 /** @param {HTMLElement} article @param {File} file @param {HTMLProgressElement} bar */
 async function label(article, file, bar) {
   const picture = await decode(file);
-  const { width, height } = picture;
-  const labels = await ask(picture, (share) => (bar.value = share));
-  show(article, file, picture, { width, height, labels });
+  try {
+    const { width, height } = picture;
+    const labels = await ask(picture, (share) => (bar.value = share));
+    show(article, file, picture, { width, height, labels });
+  } finally {
+    picture.close(); // its pixels lie outside the memory that the garbage collector counts
+  }
 }
 
 /** Decode a photo as it is stored, but upright. @param {File} file */
@@ -80,6 +84,7 @@ async function decode(file) {
     throw new Error(`${file.name}: is not an image that this browser can read; save it as PNG or JPEG`);
   }
   if (bitmap.width * bitmap.height > model.max_pixels) {
+    bitmap.close();
     const most = Math.floor(model.max_pixels / 1e6);
     throw new Error(`${file.name}: has more than ${most} megapixels; use fullconv predict, which has no such limit`);
   }
