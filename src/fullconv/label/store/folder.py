@@ -135,7 +135,7 @@ def remember_start(data: Path, model: Path) -> None:
 def recall_start(data: Path) -> Path | None:
     """Return the model that an earlier session started from or trained; None, with a warning, if it is gone."""
     try:
-        path = data / json.loads(read_file(data / STATE / "start.json"))["model"]
+        path = data / str(json.loads(read_file(data / STATE / "start.json"))["model"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if path.is_file():
