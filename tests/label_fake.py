@@ -80,6 +80,7 @@ class Fake:
         self.version = 0
         self.training: dict[str, Any] = {"state": "idle", "message": "", "progress": 0, "scores": None, "lines": []}
         self.help = ""
+        self.session = "orchard"
         self.mood: dict[str, Any] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.listeners: set[asyncio.Queue[str | None]] = set()
@@ -101,18 +102,17 @@ class Fake:
 
     def project(self) -> dict[str, Any]:
         return {
-            "name": "orchard", "images": len(self.pictures), "classes": self.classes, "version": self.version,
-            "start": None, "training_available": not self.help, "training_help": self.help,
+            "name": "orchard", "session": self.session, "images": len(self.pictures), "classes": self.classes,
+            "version": self.version, "start": None, "training_available": not self.help, "training_help": self.help,
         }  # fmt: skip
 
     def row(self, name: str, picture: Picture, rank: int) -> dict[str, Any]:
         height, width = (0, 0) if picture.hidden_size else picture.pixels.shape[:2]
-        painted = float((picture.mask != 255).mean())
         reasons = ["Unlike all images that have labels", "The model is unsure at many places", "Nothing is painted yet"]
-        score = None if picture.error else 1 / (rank + 1)
+        score, reason = (None, "") if picture.error else (1 / (rank + 1), reasons[rank % 3])
         return {
-            "id": name, "name": picture.name, "width": width, "height": height, "painted": painted, "score": score,
-            "reason": "" if picture.error else reasons[rank % 3], "error": picture.error,
+            "id": name, "photo": self.session + name, "name": picture.name, "width": width, "height": height,
+            "painted": float((picture.mask != 255).mean()), "score": score, "reason": reason, "error": picture.error,
         }  # fmt: skip
 
     def predict(self, picture: Picture) -> np.ndarray:

@@ -12,27 +12,34 @@ pytest.importorskip("uvicorn")
 import time
 
 from label_fake import Fake, draw_scenes
+from label_tab import Tab, wait_until
 from label_tab import open_fake as page
-from label_tab import wait_until
 from test_pages import DARKNESS, FAINT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from playwright.sync_api import Browser
+
+
+def fingers(tab: Tab) -> Callable[..., None]:
+    """Return what sends the touch event of a kind, with the positions of all fingers, 50 ms after the one before."""
+    session, clock = tab.page.context.new_cdp_session(tab.page), [time.time()]
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        touches = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        clock[0] += 0.05  # seconds: the page compares the times of events
+        values = {"type": f"touch{kind}", "touchPoints": touches, "timestamp": clock[0]}
+        session.send("Input.dispatchTouchEvent", values)
+
+    return touch
 
 
 def test_one_finger_paints_and_two_zoom_and_move(browser: Browser) -> None:
     fake = Fake(draw_scenes(1))
     with page(browser, fake, width=400, height=800, has_touch=True) as tab:
         tab.open("scene")
-        (x, y), zoom = tab.at(0.5, 0.5), tab.text("zoom")
-        session, clock = tab.page.context.new_cdp_session(tab.page), [time.time()]
-
-        def touch(kind: str, *points: tuple[float, float]) -> None:
-            touches = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
-            clock[0] += 0.05  # seconds: the page compares the times of events
-            values = {"type": f"touch{kind}", "touchPoints": touches, "timestamp": clock[0]}
-            session.send("Input.dispatchTouchEvent", values)
-
+        (x, y), zoom, touch = tab.at(0.5, 0.5), tab.text("zoom"), fingers(tab)
         touch("Start", (x - 60, y))
         for step in range(6):
             touch("Move", (x - 60 + 20 * step, y))
@@ -48,6 +55,59 @@ def test_one_finger_paints_and_two_zoom_and_move(browser: Browser) -> None:
         ratio = float(tab.text("zoom").removesuffix(" %")) / float(zoom.removesuffix(" %"))
         assert 2.7 < ratio < 3.3
         assert len(fake.requests) == 1, "the first finger of a pinch paints nothing"
+
+
+def test_a_pinch_and_a_cancelled_touch_leave_a_polygon_as_it_was(browser: Browser) -> None:
+    fake = Fake(draw_scenes(1))
+    with page(browser, fake, width=400, height=800, has_touch=True) as tab:
+        tab.open("scene")
+        tab.press("p")
+        (x, y), touch = tab.at(0.5, 0.5), fingers(tab)
+        for corner in ((x - 60, y), (x + 60, y)):
+            touch("Start", corner)
+            touch("End")
+        for cancelled in (False, True):
+            touch("Start", (x - 60, y + 60))
+            touch("Move", (x - 30, y + 60))
+            touch("Move", (x, y + 60))
+            if cancelled:
+                touch("Cancel")
+            else:
+                touch("Start", (x, y + 60), (x + 60, y + 60))
+                touch("End")
+        touch("Start", (x, y + 80))
+        touch("End")
+        tab.press("Enter")
+        tab.settle()
+        assert [len(stroke["points"]) for _, stroke in fake.requests] == [3]
+
+
+def test_the_undo_button_takes_back_a_corner_first(browser: Browser) -> None:
+    fake = Fake(draw_scenes(1))
+    with page(browser, fake) as tab:
+        tab.open("scene")
+        tab.paint(tab.at(0.3, 0.3), tab.at(0.4, 0.3))
+        tab.press("p")
+        for point in ((0.4, 0.5), (0.6, 0.5), (0.5, 0.6), (0.7, 0.7)):
+            tab.page.mouse.click(*tab.at(*point))
+        tab.page.click("#undo")
+        tab.page.click("#close-polygon")
+        tab.settle()
+        assert [(stroke["tool"], len(stroke["points"])) for _, stroke in fake.requests[1:]] == [("polygon", 3)]
+        assert len(fake.pictures["p0"].strokes) == 2, "no stroke was taken back"
+
+
+def test_keys_of_other_scripts_are_those_at_their_place(browser: Browser) -> None:
+    with page(browser, Fake(draw_scenes(1))) as tab:
+        tab.open("scene")
+        for key, code, group, value in (
+            ("\N{CYRILLIC SMALL LETTER ZE}", "KeyP", "tool", "polygon"),
+            ("\N{GREEK SMALL LETTER EPSILON}", "KeyE", "tool", "eraser"),
+            ("\N{ARABIC-INDIC DIGIT TWO}", "Digit2", "class", "1"),
+            ("b", "KeyN", "tool", "brush"),  # Latin letters are what is printed on the key, on every layout
+        ):
+            tab.page.evaluate(PRESS, {"key": key, "code": code, "bubbles": True})
+            assert tab.checked(group) == value
 
 
 def test_everything_is_reached_and_painted_without_a_mouse(browser: Browser) -> None:
@@ -106,6 +166,8 @@ def test_the_layout_fits_and_texts_stand_out(browser: Browser, width: int, schem
         assert tab.page.evaluate(FAINT) == []
         assert tab.page.evaluate(OUTSIDE) == []
 
+
+PRESS = "values => void document.body.dispatchEvent(new KeyboardEvent('keydown', values))"
 
 FOCUSABLE = """[...document.querySelectorAll('button, input, select, canvas[tabindex]')]
   .filter(e => e.checkVisibility() && e.tabIndex >= 0 && (e.type !== 'radio' || e.checked))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,14 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("onnx")
 
 from fullconv.files import open_regular
-from fullconv.label import repeats
 from fullconv.label.app import make_server
 from fullconv.label.live.learner import Learner
-from fullconv.label.repeats import Repeats
 from fullconv.label.store.session import open_session
 from fullconv.label.work import Work
 from label_folder import make_photo, make_photos
 from label_server import label_server
-from waiting import LIMIT, wait_until
+from refusals import refuses
+from waiting import wait_until
 
 LEFT, RIGHT = [[5, 5], [30, 50]], [[50, 5], [75, 50]]
 
@@ -110,8 +107,31 @@ def test_images_are_prepared_again_for_a_new_start(tmp_path: Path, monkeypatch: 
         assert work._choose()
 
 
-def test_a_request_that_is_sent_again_is_carried_out_once(tmp_path: Path) -> None:
-    with label_server(make_photos(tmp_path / "photos")) as (page, _):
+def test_a_photo_that_is_replaced_while_it_is_open_is_refused_and_the_model_learns_from_others(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos")
+    with label_server(photos, names=["dark", "bright"]) as (page, server):
+        one, other = page.ids()["a.png"], page.ids()["b.png"]
+        for id in (one, other):
+            page.stroke(id, 0, LEFT)
+            page.stroke(id, 1, RIGHT)
+        wait_until(lambda: page.json("/project")["version"] > 0)
+        assert server.work.wait()
+        make_photo(photos / "a.png", (20, 30))
+        for path in ("photo/0/0/0", "labels/0/0/0", "prediction/0/0/0", "uncertain"):
+            assert page.get(f"/images/{one}/{path}").error == (422, "photo-changed")
+        stroke = {"client": "a", "tool": "brush", "class": 0, "points": LEFT, "radius": 1}
+        for what, body in (("strokes", stroke), ("undo", {"client": page.name}), ("redo", {"client": page.name})):
+            assert page.post(f"/images/{one}/{what}", body).error == (422, "photo-changed")
+        with refuses("photo-changed", photos / "a.png"):
+            server.store.sample(one, 10)
+        before = page.json("/project")["version"]
+        page.stroke(other, 0, [[5, 55]])
+        wait_until(lambda: page.json("/project")["version"] > before)
+        assert "changed while it was open" in page.json("/images")["images"][-1]["error"]
+
+
+def test_a_request_that_is_sent_again_is_carried_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with label_server(make_photos(tmp_path / "photos"), names=["dark", "bright"]) as (page, server):
         id = page.ids()["a.png"]
         first = page.stroke(id, 0, LEFT, number=1)
         assert page.stroke(id, 0, LEFT, number=1) == first
@@ -122,27 +142,9 @@ def test_a_request_that_is_sent_again_is_carried_out_once(tmp_path: Path) -> Non
         assert page.post(f"/images/{id}/redo", undo | {"number": 4}).json["stroke"] == 2
         assert page.move(id, "undo")["stroke"] == 2
         assert page.move(id, "undo")["stroke"] == 1, "requests without a number are new ones"
-
-
-def test_a_repeated_request_waits_for_the_first_one_and_failures_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    repeated, begun, go_on = Repeats(), threading.Event(), threading.Event()
-
-    def act() -> dict[str, Any]:
-        begun.set()
-        assert go_on.wait(LIMIT)
-        return {"stroke": 1}
-
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(repeated.once, "a", 1, act)
-        assert begun.wait(LIMIT)
-        second = pool.submit(repeated.once, "a", 1, fail)
-        assert repeated.once("b", 1, lambda: {"stroke": 2}) == {"stroke": 2}
-        go_on.set()
-        assert first.result(60) == second.result(60) == {"stroke": 1}
-    with pytest.raises(OSError, match="No space"):
-        repeated.once("a", 2, fail)
-    assert repeated.once("a", 2, lambda: {"stroke": 3}) == {"stroke": 3}
-    monkeypatch.setattr(repeats, "MOST_CLIENTS", 2)
-    repeated.once("c", 1, dict)
-    repeated.once("d", 1, dict)
-    assert len(repeated._clients) == 2
+        page.stroke(id, 0, LEFT, number=5)
+        page.stroke(id, 1, RIGHT, number=6)
+        wait_until(lambda: page.json("/project")["version"] > 0)
+        accepted = page.stroke(id, 255, [[40, 30]], tool="accept", scope="image", number=7)
+        monkeypatch.setattr(server.work.learner, "predict", lambda *_: None)  # as at the start, before it has learned
+        assert page.stroke(id, 255, [[40, 30]], tool="accept", scope="image", number=7) == accepted

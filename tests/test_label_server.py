@@ -195,6 +195,21 @@ def test_tiles_are_the_photo_at_all_levels(tmp_path: Path) -> None:
             assert page.get(f"/images/{id}/photo/{tile}").error == (404, "no-tile")
 
 
+def test_a_browser_keeps_photos_of_this_session_only(tmp_path: Path) -> None:
+    seen = set()
+    for data in ("one", "two"):
+        with label_server(make_photos(tmp_path / "photos"), tmp_path / data) as (page, _):
+            id = page.ids()["a.png"]
+            assert page.get(f"/images/{id}/photo/0/0/0").headers["cache-control"] == "no-store"
+            version = next(image["photo"] for image in page.json("/images")["images"] if image["id"] == id)
+            address = f"/images/{id}/photo/0/0/0?version="
+            assert "max-age" in page.get(address + version).headers["cache-control"]
+            for other in ("", "x", *seen):
+                assert page.get(address + other).headers["cache-control"] == "no-store"
+            seen |= {version, page.json("/project")["session"]}
+    assert len(seen) == 4
+
+
 def test_classes_change_for_everybody(tmp_path: Path) -> None:
     with label_server(make_photos(tmp_path / "photos"), names=["x", "y", "z"]) as (page, server):
         id = page.ids()["a.png"]

@@ -164,6 +164,55 @@ def test_a_busy_server_gets_the_stroke_again_without_a_click(browser: Browser) -
         assert tab.page.locator(".problem").count() == 0
 
 
+@pytest.mark.parametrize(("status", "offered"), [(500, True), (507, False)])
+def test_a_change_that_fails_for_good_can_be_discarded(browser: Browser, status: int, offered: bool) -> None:
+    fake = Fake(draw_scenes(1))
+    with page(browser, fake) as tab:
+        tab.expected.append(NETWORK)
+        tab.open("scene")
+        fake.mood["/strokes"] = (status, "It failed.")
+        tab.paint(tab.at(0.4, 0.4), tab.at(0.6, 0.4))
+        wait_until(lambda: "1 change waits here" in tab.text("problems"), "the sentence")
+        discard = tab.page.get_by_role("button", name="Discard this change")
+        assert discard.count() == offered
+        if offered:
+            discard.click()
+            tab.settle()
+        fake.mood.clear()
+        tab.paint(tab.at(0.4, 0.5), tab.at(0.6, 0.5))
+        tab.settle()
+        assert len(fake.requests) == 2 - offered
+
+
+def test_an_address_of_another_folder_gets_nothing_of_what_waits(browser: Browser) -> None:
+    fake = Fake(draw_scenes(1))
+    with page(browser, fake) as tab:
+        tab.expected.append(NETWORK)
+        tab.open("scene")
+        tab.page.evaluate("location.hash = 'token=old'")
+        tab.paint(tab.at(0.4, 0.4), tab.at(0.6, 0.4))
+        tab.wait_for_text("problems", "This server needs its token")
+        fake.session = "another"
+        with tab.page.expect_event("dialog") as refused:
+            tab.page.evaluate(f"location.hash = 'token={TOKEN}'")
+        refused.value.dismiss()
+        wait_until(lambda: tab.page.evaluate("location.hash") == "#token=old", "the address before")
+        assert tab.text("saved") == "Saving …"
+        with tab.page.expect_event("load"):
+            with tab.page.expect_event("dialog") as question:
+                tab.page.evaluate(f"location.hash = 'token={TOKEN}'")
+            assert question.value.message.endswith("another folder. Discard 1 change of the folder before?")
+            question.value.accept()
+        tab.page.wait_for_selector("#message", state="hidden")
+        tab.settle()
+        assert fake.requests == []
+        fake.session = "a third one"
+        tab.page.evaluate("location.hash = 'token=old'")
+        tab.wait_for_text("problems", "This server needs its token")
+        with tab.page.expect_event("load"):
+            tab.page.evaluate(f"location.hash = 'token={TOKEN}'")
+
+
 def test_a_new_address_in_an_open_tab_sends_what_waits(browser: Browser) -> None:
     fake = Fake(draw_scenes(1))
     with page(browser, fake) as tab:

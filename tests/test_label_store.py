@@ -30,9 +30,8 @@ from fullconv.label.store.drawing import cover_brush, cover_polygon
 from fullconv.label.store.journal import Journal, read_journal
 from fullconv.label.store.sampling import sample_pixels
 from fullconv.label.store.session import open_session
-from fullconv.label.store.store import Store
 from fullconv.label.store.strokes import Stroke, brush, paint, parse_operations, pixels, polygon, read_points
-from label_folder import draw_line, make_photo, make_photos
+from label_folder import draw_line, ids, keys_of, line, make_photo, make_photos
 from refusals import refuses
 
 SIZE = (300, 520)
@@ -371,19 +370,6 @@ def test_strokes_that_cost_too_much_are_refused() -> None:
 
 
 # Sessions
-
-
-def ids(store: Store) -> dict[str, str]:
-    return {photo.name: photo.id for photo in store.source.photos}
-
-
-def line(points: list[list[float]], key: int = 0, radius: float = 3, client: str = "a") -> Any:
-    return lambda canvas: draw_line(canvas, client, key, points, radius)
-
-
-def keys_of(store: Store, id: str) -> UInt8:
-    height, width = store.size(id)
-    return store.read(id, range(height), range(width))
 
 
 def test_a_session_writes_exactly_the_painted_pixels(tmp_path: Path) -> None:

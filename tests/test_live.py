@@ -504,5 +504,7 @@ def test_a_changed_image_is_computed_again(tmp_path: Path, photo: Path) -> None:
     learner.fit()
     before = learner.predict(photo, range(40), range(40))
     write_image(photo, 255 - draw(100, 90))
-    assert learner.predict(photo, range(100), range(90)) is not None
+    larger = learner.predict(photo, range(120), range(110))
+    assert larger is not None
+    assert ((larger == 255) == np.pad(np.zeros((100, 90), bool), ((0, 20), (0, 20)), constant_values=True)).all()
     assert not np.array_equal(learner.predict(photo, range(40), range(40)), before)

@@ -27,6 +27,7 @@ from fullconv.serve import ServeOptions, label_studio, make_service
 from fullconv.serve.brush import encode_brush
 from fullconv.serve.label_studio import KEY, add_label_studio
 from fullconv.serve.service import Service
+from refusals import matches
 from waiting import wait_until
 from web_server import Client, serving
 
@@ -152,6 +153,12 @@ def test_what_cannot_be_fetched_or_read_is_one_sentence(
     assert answer.json["message"].startswith("the image of the task: is not an image")
     monkeypatch.setattr(_Studio, "content", bytes(100_001))
     assert ask(client, "/data/a.png").error == (413, "request-too-large")
+    monkeypatch.setattr(_Studio, "content", b"an image that comes slowly")
+    monkeypatch.setattr(label_studio, "FETCH_SECONDS", 0)
+    answer = ask(client, "/data/a.png")
+    assert answer.error == (422, "image-not-fetched")
+    assert matches("image-not-fetched", answer.json["message"])
+    assert "more than 0 s" in answer.json["message"]
     monkeypatch.delenv(KEY)
     assert ask(client, "/data/a.png").error == (422, "image-not-fetched")
 

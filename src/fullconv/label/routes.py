@@ -24,7 +24,7 @@ Number = Annotated[int, Path(ge=0, le=2**20)]
 Level = Annotated[int, Path(ge=0, le=30)]
 Client = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
 RequestNumber = Annotated[int | None, Field(ge=0, le=2**53)]
-"""The number of a request: the client sends the same request again with the same number."""
+"""The number of a request. If no answer came, the client sends the same number again, and it is carried out once."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -96,10 +96,13 @@ def add_image_routes(app: FastAPI, server: Server) -> None:
     tile = "/{level}/{column}/{row}"
 
     @app.get("/api/images/{id}/photo" + tile)
-    def photo(id: Id, level: Level, column: Number, row: Number) -> Response:
+    def photo(id: Id, level: Level, column: Number, row: Number, version: str = "") -> Response:
         with _refusals():
             packed = server.photo_tile(id, level, column, row)
-        return Response(packed, media_type="image/jpeg", headers={"cache-control": "private, max-age=600"})
+        # Photos of other sessions have the same address apart from the version.
+        is_known = version != "" and version == server.store.photo_version(id)
+        caching = {"cache-control": "private, max-age=600" if is_known else "no-store"}
+        return Response(packed, media_type="image/jpeg", headers=caching)
 
     @app.get("/api/images/{id}/labels" + tile)
     def labels(id: Id, level: Level, column: Number, row: Number) -> Response:
@@ -119,19 +122,19 @@ def add_image_routes(app: FastAPI, server: Server) -> None:
 
     @app.post("/api/images/{id}/strokes")
     def strokes(id: Id, body: _StrokeBody) -> dict[str, Any]:
-        values = body.client, body.tool, body.class_, body.points, body.radius, body.tolerance, body.scope
+        values = body.client, body.tool, body.class_, body.points, body.radius, body.tolerance, body.scope, body.number
         with _refusals():
-            return server.repeats.once(body.client, body.number, lambda: server.paint(id, StrokeRequest(*values)))
+            return server.paint(id, StrokeRequest(*values))
 
     @app.post("/api/images/{id}/undo")
     def undo(id: Id, body: _ClientBody) -> dict[str, Any]:
         with _refusals():
-            return server.repeats.once(body.client, body.number, lambda: server.move(id, body.client, redo=False))
+            return server.move(id, body.client, redo=False, number=body.number)
 
     @app.post("/api/images/{id}/redo")
     def redo(id: Id, body: _ClientBody) -> dict[str, Any]:
         with _refusals():
-            return server.repeats.once(body.client, body.number, lambda: server.move(id, body.client, redo=True))
+            return server.move(id, body.client, redo=True, number=body.number)
 
 
 def add_training_routes(app: FastAPI, server: Server) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from fullconv.errors import FullconvError, UsageError
 from fullconv.extras import need_torch
 from fullconv.label.events import Events
 from fullconv.label.pyramid import Pyramid, tile_window
-from fullconv.label.repeats import Repeats
 from fullconv.label.store.classes import show_color
 from fullconv.label.store.store import Store
 from fullconv.label.store.strokes import Stroke, brush, polygon, read_points
@@ -53,6 +52,7 @@ class StrokeRequest:
     radius: float
     tolerance: int
     scope: Scope
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,6 @@ class Server:
     training: TrainProcess
     events: Events
     start: str | None = None
-    repeats: Repeats = field(default_factory=Repeats)
 
     def open(self) -> None:
         """Start the threads of the model."""
@@ -84,6 +83,7 @@ class Server:
         help = training_help()
         return {
             "name": make_visible(self.store.data.name),
+            "session": self.store.session,
             "images": len(self.store.photos),
             "classes": classes,
             "version": self.work.learner.version,
@@ -103,7 +103,8 @@ class Server:
         score, reason = self.work.ranked.get(id, (None, ""))
         name, error = self.store.photos[id].name, self.work.errors.get(id)
         values = {"id": id, "name": make_visible(name), "width": width, "height": height}
-        values |= {"painted": self.store.painted(id), "score": score, "reason": reason}
+        values |= {"photo": self.store.photo_version(id), "painted": self.store.painted(id)}
+        values |= {"score": score, "reason": reason}
         return values | {"error": error and make_visible(error)}
 
     def photo_tile(self, id: str, level: int, column: int, row: int) -> bytes:
@@ -135,14 +136,22 @@ class Server:
     def uncertain(self, id: str) -> list[dict[str, Any]]:
         """Return the places of an image that are worth a label, the most uncertain first."""
         photo = self.store.photo(id)
+        self.store.size(id)
         if not self.work.learner.version:
             return []
         return [asdict(place) for place in self.work.learner.uncertain(photo.path)]
 
     def paint(self, id: str, request: StrokeRequest) -> dict[str, Any]:
-        """Paint a stroke, and return its id, box and number of pixels when it is on the disk."""
+        """Paint a stroke, and return its id, box and number of pixels when it is on the disk.
+
+        The client's last request gets its answer again; the client sends it again if no answer came.
+        """
+        client, key, number = request.client, request.key, request.number
+        before = self.store.answered(id, client, number)
+        if before is not None:
+            return self._painted(id, client, *self.store.paint(id, lambda canvas: before, number))
         photo, size = self.store.photo(id), self.store.size(id)
-        points, client, key = read_points(request.points), request.client, request.key
+        points = read_points(request.points)
         if request.tool != "accept" and key != IGNORE_INDEX:
             self.store.classes.find(key)
         if request.tool == "brush":
@@ -155,8 +164,8 @@ class Server:
                 size, lambda *window: self.pyramid.window(photo.path, size, *window), client, key, points, tolerance
             )
         else:
-            return self._painted(id, client, *self.store.paint(id, self._accept(id, request)))
-        return self._painted(id, client, *self.store.paint(id, lambda canvas: stroke))
+            return self._painted(id, client, *self.store.paint(id, self._accept(id, request), number))
+        return self._painted(id, client, *self.store.paint(id, lambda canvas: stroke, number))
 
     def _accept(self, id: str, request: StrokeRequest) -> Any:
         path = self.store.photo(id).path
@@ -176,9 +185,9 @@ class Server:
             self._changed(id, client, stroke)
         return {"stroke": stroke.id or None, "box": list(stroke.box), "pixels": pixels}
 
-    def move(self, id: str, client: str, redo: bool) -> dict[str, Any]:
-        """Undo or redo the last stroke of a client on an image."""
-        stroke = self.store.redo(id, client) if redo else self.store.undo(id, client)
+    def move(self, id: str, client: str, redo: bool, number: int | None = None) -> dict[str, Any]:
+        """Undo or redo the last stroke of a client on an image; once for each number."""
+        stroke = self.store.redo(id, client, number) if redo else self.store.undo(id, client, number)
         if stroke is None:
             return {"stroke": None, "box": None}
         self._changed(id, client, stroke)

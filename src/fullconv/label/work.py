@@ -69,6 +69,7 @@ class Work:
         self._current = ""
         self._reading = 0
         self._prepared: set[str] = set()
+        self._learned: set[str] = set()
         self._last_request = 0.0
         names = {"label-learn": self._learn, "label-prepare": self._prepare}
         self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in names.items()]
@@ -169,13 +170,16 @@ class Work:
             self.learner.set_classes(labels)
             changed = changed | {id for id in self.store.photos if self.store.has_labels(id)}
         for id in sorted(changed):
-            photo = self.store.photos[id]
             try:
-                self.learner.set_labels(photo.path, *self.store.sample(id, MOST_SAMPLES))
+                self.learner.set_labels(self.store.photos[id].path, *self.store.sample(id, MOST_SAMPLES))
+                self._learned.add(id)
             except _UNREADABLE as error:
-                self.errors[id] = describe_failure(photo.path, error)
-                nothing = np.zeros(0, np.int64)
-                self.learner.set_labels(photo.path, nothing, nothing, nothing.astype(np.uint8))
+                self._leave_out(id, error)
+        for id in sorted(self._learned - changed):
+            try:
+                self.store.size(id)  # other pixels would be learned from a photo that was replaced
+            except _UNREADABLE as error:
+                self._leave_out(id, error)
         version = self._fit_readable()
         self._unsaved = self._unsaved or version > 0
         self._unranked = True
@@ -186,15 +190,20 @@ class Work:
         try:
             return self.learner.fit()
         except _UNREADABLE:
-            nothing = np.zeros(0, np.int64)
-            for id in [id for id in self.store.photos if self.store.has_labels(id) and id not in self.errors]:
-                path = self.store.photos[id].path
+            for id in sorted(self._learned):
                 try:
-                    self.learner.prepare(path)
+                    self.learner.prepare(self.store.photos[id].path)
                 except _UNREADABLE as error:
-                    self.errors[id] = describe_failure(path, error)
-                    self.learner.set_labels(path, nothing, nothing, nothing.astype(np.uint8))
+                    self._leave_out(id, error)
             return self.learner.fit()
+
+    def _leave_out(self, id: str, error: Exception) -> None:
+        """Note why an image cannot be used, and learn nothing from it."""
+        path = self.store.photos[id].path
+        self.errors[id] = describe_failure(path, error)
+        self._learned.discard(id)
+        nothing = np.zeros(0, np.int64)
+        self.learner.set_labels(path, nothing, nothing, nothing.astype(np.uint8))
 
     def _save(self) -> None:
         if self._unsaved and self.learner.version:

@@ -179,8 +179,11 @@ def _fetch(address: object, url: str, target: Path, max_bytes: int) -> None:
         with opener.open(urllib.request.Request(full, headers=sent), timeout=10) as source, target.open("wb") as file:
             while part := source.read(2**18):
                 count += file.write(part)
-                if count > max_bytes or time.monotonic() > end:
+                if count > max_bytes:
                     raise RequestError(413, "the image of the task is too large", code="request-too-large")
+                if time.monotonic() > end:
+                    message = f"Label Studio takes more than {FETCH_SECONDS:g} s to give the image; check the network"
+                    raise RequestError(422, message, code="image-not-fetched")
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = error.code if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
         message = f"Label Studio does not give the image ({reason}); check --label-studio-url and {KEY}"

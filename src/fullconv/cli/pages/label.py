@@ -7,6 +7,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,6 +87,8 @@ def label(
             remember_start(store.data, chosen)
         start = recall_start(store.data)
         learner = Learner(start, store.data / STATE / "taps", store.input)
+        if start is not None:
+            _warn_of_unknown(learner.start_names, [one.name for one in store.classes.classes])
         server = make_server(store, learner, None if start is None else model or start.parent.name)
         token = secrets.token_urlsafe(24)
         app = make_label_app(server, token)
@@ -110,6 +113,16 @@ def label(
         say(f"all labels are in {store.data}; next: {shlex.join(['fullconv', 'train', str(store.data)])}")
     else:
         say("nothing is labelled yet; the same command opens the page again")
+
+
+def _warn_of_unknown(names: Sequence[str], known: Sequence[str]) -> None:
+    """Say which classes of a model are not predicted, because no class of the session has their names."""
+    from fullconv.labels import fold_name
+
+    folded = {fold_name(name) for name in known}
+    unknown = [name for name in names if fold_name(name) not in folded]
+    if unknown:
+        say(f"these classes of the model are not predicted, because no class here has their name: {', '.join(unknown)}")
 
 
 def _open_browser(address: str, file: Path) -> bool:

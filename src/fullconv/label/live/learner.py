@@ -22,7 +22,7 @@ from fullconv.label.live.places import Place, Ranked, find_places, margin, rank_
 from fullconv.label.live.priors import choose_penalty, count_regions
 from fullconv.label.live.samples import Painted, choose, weigh
 from fullconv.label.live.tap_store import Part, TapStore
-from fullconv.labels import LabelSet
+from fullconv.labels import IGNORE_INDEX, LabelSet
 from fullconv.onnx_graph.compose import compose
 from fullconv.runtime.metadata import ModelMetadata
 from fullconv.runtime.models import taps_path
@@ -81,6 +81,11 @@ class Learner:
         self._model = Model(network.split, self._classes)
         self._judged = 0, 0
 
+    @property
+    def start_names(self) -> tuple[str, ...]:
+        """The names of the classes of the start."""
+        return self._store.network.split.metadata.info.labels.class_names
+
     def set_classes(self, labels: Sequence[tuple[int, str, Color]]) -> None:
         """Set the classes: (key, name, colour) in their order. Classes that remain keep their weights."""
         with self._fitting, self._state:
@@ -137,12 +142,15 @@ class Learner:
                 return self.version
 
     def predict(self, image: Path, rows: range, columns: range) -> UInt8 | None:
-        """Return the class keys of a window of the image, H x W; None while the version is 0."""
+        """Return the class keys of a window of the image, H x W; None while the version is 0.
+
+        Pixels outside of the image are 255.
+        """
         with self._state:
             model, store = self._model, self._store
         if not model.usable:
             return None
-        result = np.empty((len(rows), len(columns)), np.uint8)
+        result = np.full((len(rows), len(columns)), IGNORE_INDEX, np.uint8)
         for part in store.parts(image, rows, columns):
             (down, across), size = _overlap(part, rows, columns)
             fused = fuse(store.maps(part), store.network.axes, model.layers, down, across)

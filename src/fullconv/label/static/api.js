@@ -3,10 +3,10 @@
 import { read, write } from "./state.js";
 
 /** @typedef {{key: number, name: string, color: string}} ClassEntry */
-/** @typedef {{name: string, images: number, classes: ClassEntry[], version: number, start: string | null,
- *   training_available: boolean, training_help: string}} Project */
-/** @typedef {{id: string, name: string, width: number, height: number, painted: number, score: number | null,
- *   reason: string, error: string | null}} ImageRow */
+/** @typedef {{name: string, session: string, images: number, classes: ClassEntry[], version: number, start: string | null,
+ *   training_available: boolean, training_help: string}} Project `session` is the id of the folder with the labels */
+/** @typedef {{id: string, photo: string, name: string, width: number, height: number, painted: number, score: number | null,
+ *   reason: string, error: string | null}} ImageRow `photo` is the version of the photo; empty before its size is known */
 /** @typedef {[x0: number, y0: number, x1: number, y1: number]} Box */
 /** @typedef {[x: number, y: number]} Point */
 /** @typedef {{x: number, y: number, width: number, height: number, score: number}} Place */
@@ -40,9 +40,14 @@ export class RequestError extends Error {
     this.status = status;
   }
 
+  /** Whether the same request succeeds later: the connection, a full queue or a full disk is the cause. */
+  get waits() {
+    return [0, 408, 429, 503, 507].includes(this.status);
+  }
+
   /** Whether the same request may succeed later without any change. */
   get passing() {
-    return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500;
+    return this.waits || this.status >= 500;
   }
 }
 
@@ -158,16 +163,16 @@ export const api = {
 
   /**
    * Read one tile. The answer has status 204 where there is nothing to show.
-   * @param {string} image
+   * @param {ImageRow} row
    * @param {Layer} layer
    * @param {{level: number, column: number, row: number}} tile
    * @param {AbortSignal} [signal]
    */
-  tile: (image, layer, { level, column, row }, signal = AbortSignal.timeout(TIMEOUT)) =>
-    send(`${at(image)}/${layer}/${level}/${column}/${row}`, {
-      signal,
-      cache: layer === "photo" ? "default" : "no-store",
-    }),
+  tile: ({ id, photo }, layer, { level, column, row }, signal = AbortSignal.timeout(TIMEOUT)) => {
+    const kept = layer === "photo" && photo !== "";
+    const version = kept ? `?version=${encodeURIComponent(photo)}` : "";
+    return send(`${at(id)}/${layer}/${level}/${column}/${row}${version}`, { signal, cache: kept ? "default" : "no-store" });
+  },
 };
 
 /**

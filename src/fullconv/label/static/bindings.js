@@ -11,7 +11,7 @@
 
 import { chooseByIndex, chooseByKey, chooseNext, openDialog } from "./classes.js";
 import { byId } from "./dom.js";
-import { changeOpacity, chooseTool, resizeBrush, showNext, step, zoom } from "./tools.js";
+import { changeOpacity, chooseTool, resizeBrush, showNext, step, undo, zoom } from "./tools.js";
 import { start } from "./training.js";
 
 /** @typedef {{viewer: Viewer, pen: Pen, outbox: Outbox, images: ImageList, places: Places, crosshair: Crosshair,
@@ -51,13 +51,12 @@ function tools({ pen }) {
 /** @param {Parts} parts */
 function painting({ pen, outbox, crosshair }) {
   const key = maker("Strokes");
-  const undo = () => pen.dropCorner() || step(outbox, "undo");
   const cancel = () => {
     if (!pen.cancel()) crosshair.hide();
     document.body.classList.remove("images-open", "panel-open");
   };
   return [
-    key("ctrl+z z", "Undo", undo),
+    key("ctrl+z z", "Undo", () => undo(pen, outbox)),
     key("ctrl+shift+z shift+z ctrl+y", "Redo", () => step(outbox, "redo")),
     key("backspace", "Take back the last corner of the polygon", () => void pen.dropCorner()),
     key("escape", "Give up the unfinished stroke", cancel),

@@ -83,11 +83,8 @@ export class Gestures {
   /** @param {PointerEvent} event */
   startPinch(event) {
     if (this.mode === "paint") {
-      if (event.timeStamp - this.startedAt < PINCH_WITHIN) {
-        if (this.pen.freehand) this.pen.dropCorner();
-        this.pen.stroke = null;
-      }
-      this.pen.up();
+      if (event.timeStamp - this.startedAt < PINCH_WITHIN) this.pen.giveUp();
+      else this.pen.up();
     }
     this.mode = "pinch";
   }
@@ -128,8 +125,8 @@ export class Gestures {
   release(event) {
     if (!this.down.delete(event.pointerId)) return;
     if (this.mode === "paint") {
-      if (event.type === "pointercancel") this.pen.stroke = null;
-      this.pen.up();
+      if (event.type === "pointercancel") this.pen.giveUp();
+      else this.pen.up();
     }
     // The finger that is left of a pinch neither paints nor moves the view.
     if (this.down.size === 0) this.mode = "none";

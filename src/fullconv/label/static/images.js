@@ -42,7 +42,8 @@ export class ImageList {
   show() {
     const rows = this.matching;
     const all = state.images.value;
-    for (const id of this.entries.keys()) if (!all?.some((row) => row.id === id)) this.entries.delete(id);
+    const ids = new Set(all?.map((row) => row.id));
+    for (const id of this.entries.keys()) if (!ids.has(id)) this.entries.delete(id);
     const focused = document.activeElement;
     const items = rows.map((row) => this.update(row).item);
     // Rows are moved only where the order has changed, so that the scroll position and the focus stay.

@@ -43,11 +43,21 @@ export class Keys {
  * @param {KeyboardEvent} event
  */
 function nameOf(event) {
-  const key = event.key.toLowerCase();
+  const key = signOf(event);
   const named = key.length > 1 || /^\p{L}| $/u.test(key);
   const control = (event.ctrlKey || event.metaKey) && !event.getModifierState("AltGraph");
   return [control && "ctrl", event.shiftKey && named && "shift", event.altKey && !event.getModifierState("AltGraph") && "alt", key]
     .filter(Boolean).join("+");
+}
+
+/**
+ * What is printed on a key; letters and digits of other scripts count as the Latin ones at their place.
+ * @param {KeyboardEvent} event
+ */
+function signOf({ key, code }) {
+  const isForeign = /^[\p{L}\p{N}]$/u.test(key) && !/^[\p{Script=Latin}0-9]$/u.test(key);
+  const [, place] = (isForeign && /^(?:Key|Digit)([A-Z0-9])$/.exec(code)) || [];
+  return (place ?? key).toLowerCase();
 }
 
 /** @param {EventTarget | null} target */

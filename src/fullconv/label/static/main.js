@@ -6,7 +6,7 @@ import { api, claimClient, token } from "./api.js";
 import { bindings, NOTES } from "./bindings.js";
 import { connectClasses } from "./classes.js";
 import { Crosshair } from "./crosshair.js";
-import { byId } from "./dom.js";
+import { byId, count } from "./dom.js";
 import { EventReader } from "./events.js";
 import { Gestures } from "./gestures.js";
 import { ImageList } from "./images.js";
@@ -45,6 +45,8 @@ class Page {
     this.keys = new Keys(bindings({ ...this, help: () => this.keys.help(), classUnderPointer: () => this.pointed() }), NOTES);
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.listTimer = undefined;
+    /** The id of the folder that the page shows; empty before it is known. */
+    this.session = "";
     this.connect();
   }
 
@@ -93,6 +95,10 @@ class Page {
   async load() {
     this.stage.failed = !await attempt("project", async () => {
       const [project, images] = await Promise.all([api.project(), api.images(), refreshTraining()]);
+      if (this.session && project.session !== this.session) return this.leave();
+      this.session = project.session;
+      this.outbox.held = false;
+      this.outbox.retry();
       state.project.value = project;
       if (project.version !== state.model.value.version) state.model.value = { version: project.version, seconds: null };
       state.images.value = images;
@@ -100,7 +106,18 @@ class Page {
     });
     this.stage.update();
     this.viewer.tiles?.retry();
-    this.outbox.retry();
+  }
+
+  /** The address leads to another folder now: show that one. What waits belongs to the one before, so it is not sent. */
+  leave() {
+    const waiting = this.outbox.queue.length;
+    const question = `This address leads to another folder. Discard ${count(waiting, "change")} of the folder before?`;
+    if (waiting && !confirm(question)) {
+      history.back();
+      return;
+    }
+    this.outbox.queue = [];
+    location.reload();
   }
 
   /** Open the image of the address, or the first one of the list. @param {string[]} ids */
@@ -188,6 +205,7 @@ if (known) void page.events.run();
 addEventListener("hashchange", () => {
   if (token() === known) return;
   known = token();
-  page.outbox.retry();
-  void page.events.run();
+  page.outbox.held = true;
+  if (state.connection.value === "open") void page.load();
+  else void page.events.run();
 });

@@ -32,6 +32,8 @@ export class Pen {
     this.corners = [];
     /** Whether a polygon is drawn freehand at the moment. */
     this.freehand = false;
+    /** How many corners there were before the pen was put down. */
+    this.before = 0;
     state.tool.watch(() => this.dropPolygon());
     state.image.watch(() => this.cancel());
   }
@@ -55,6 +57,7 @@ export class Pen {
    */
   down(point, erase = false) {
     if (!currentImage() || !this.viewer.tiles) return;
+    this.before = this.corners.length;
     const tool = state.tool.value;
     if (erase || tool === "brush" || tool === "eraser") {
       const key = erase ? NO_LABEL : this.key;
@@ -93,6 +96,13 @@ export class Pen {
     this.freehand = false;
     if (stroke && state.image.value) this.outbox.add(state.image.value, stroke);
     this.changed();
+  }
+
+  /** Lift the pen, and take back what was drawn since it was put down. */
+  giveUp() {
+    this.stroke = null;
+    if (this.freehand) this.corners.length = this.before;
+    this.up();
   }
 
   /** Take back what is not finished; the answer is false if there was nothing. */

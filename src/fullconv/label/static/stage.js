@@ -36,7 +36,7 @@ export class Stage {
 
   update() {
     const row = currentImage();
-    const key = row && !row.error && row.width ? `${row.id} ${row.width}x${row.height}` : "";
+    const key = row && !row.error && row.width ? `${row.id} ${row.photo} ${row.width}x${row.height}` : "";
     if (key !== this.opened) {
       this.opened = key;
       this.viewer.open(key ? row : null, key && row ? this.makeTiles(row) : null);
@@ -49,7 +49,7 @@ export class Stage {
   /** @param {ImageRow} row */
   makeTiles(row) {
     clearProblem("tiles");
-    const tiles = new Tiles(row.id, this.viewer.colors, () => this.viewer.redraw(), (error) => {
+    const tiles = new Tiles(row, this.viewer.colors, () => this.viewer.redraw(), (error) => {
       const again = { label: "Try again", run: () => { clearProblem("tiles"); tiles.retry(); } };
       if (!tiles.closed) showProblem("tiles", `A part of the image is missing. ${error.message}`, [again]);
     });
@@ -72,7 +72,7 @@ export class Stage {
     this.timer = setTimeout(async () => {
       if (state.image.value !== row.id) return;
       try {
-        await api.tile(row.id, "photo", { level: 0, column: 0, row: 0 });
+        await api.tile(row, "photo", { level: 0, column: 0, row: 0 });
         await this.images.refresh();
       } catch {
         // The list has the sentence once the server has found out what is wrong.

@@ -26,6 +26,8 @@ export class Outbox {
     /** Strokes that the server has, while the canvas still waits for the new labels. @type {Change[]} */
     this.settling = [];
     this.sending = false;
+    /** Whether nothing is sent, because the address of the page may lead to another folder. */
+    this.held = false;
     /** The number of the next change. It begins with the time, because an earlier tab may have had the same client. */
     this.number = Date.now();
     this.wait = FIRST_WAIT;
@@ -87,10 +89,10 @@ export class Outbox {
     if (this.sending) return;
     this.sending = true;
     try {
-      while (this.queue.length) {
+      while (this.queue.length && !this.held) {
         const change = this.queue[0];
         const answer = await this.request(change);
-        this.queue.shift();
+        this.queue = this.queue.filter((other) => other !== change); // it may have been discarded meanwhile
         clearProblem("strokes");
         this.wait = FIRST_WAIT;
         this.apply(change, answer);
@@ -132,7 +134,9 @@ export class Outbox {
   /** @param {RequestError} error */
   fail(error) {
     this.update();
+    if (!this.queue.length) return; // it was discarded before the answer came
     const again = { label: "Try again", run: () => this.retry() };
+    const discard = { label: "Discard this change", run: () => this.discard() };
     if (error.passing) {
       this.timer = setTimeout(() => {
         this.timer = undefined;
@@ -141,11 +145,8 @@ export class Outbox {
       this.wait = Math.min(this.wait * 2, LONGEST_WAIT);
       if (state.connection.value === "lost") return; // one sentence is enough
       const kept = `${count(this.queue.length, "change")} ${this.queue.length === 1 ? "waits" : "wait"} here and will be sent.`;
-      showProblem("strokes", `${error.message} ${kept}`, [again]);
-    } else {
-      const discard = { label: "Discard this change", run: () => this.discard() };
-      showProblem("strokes", error.message, error.status === 401 ? [again] : [again, discard]);
-    }
+      showProblem("strokes", `${error.message} ${kept}`, error.waits ? [again] : [again, discard]);
+    } else showProblem("strokes", error.message, error.status === 401 ? [again] : [again, discard]);
   }
 
   /** Give up the change that the server refuses, and go on with the next one. */

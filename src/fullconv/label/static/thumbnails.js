@@ -62,7 +62,7 @@ export class Thumbnails {
     const level = Math.max(0, Math.ceil(Math.log2(Math.max(row.width, row.height) / TILE)));
     item.dataset.thumbnail = "asked";
     try {
-      const response = await api.tile(row.id, "photo", { level, column: 0, row: 0 });
+      const response = await api.tile(row, "photo", { level, column: 0, row: 0 });
       const picture = await createImageBitmap(await response.blob());
       const scale = Math.max(canvas.width / picture.width, canvas.height / picture.height);
       const [width, height] = [picture.width * scale, picture.height * scale];

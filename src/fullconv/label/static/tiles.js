@@ -1,6 +1,6 @@
 /** The tiles of one image: read in the order of need, kept within bounds, read again where something changed. */
 
-/** @import {Box, Layer} from "./api.js" */
+/** @import {Box, ImageRow, Layer} from "./api.js" */
 /** @import {Colors} from "./colors.js" */
 
 import { api, RequestError, TIMEOUT } from "./api.js";
@@ -59,7 +59,7 @@ class Tile {
 
 export class Tiles {
   /**
-   * @param {string} image
+   * @param {ImageRow} image
    * @param {Colors} colors
    * @param {() => void} changed called when there is something new to draw
    * @param {(error: RequestError) => void} failed called when a tile could not be read after some tries

@@ -37,7 +37,7 @@ export function connectTools(viewer, pen, outbox) {
     }
   });
   const buttons = {
-    undo: () => step(outbox, "undo"),
+    undo: () => undo(pen, outbox),
     redo: () => step(outbox, "redo"),
     "zoom-in": () => zoom(viewer, 1),
     "zoom-out": () => zoom(viewer, -1),
@@ -56,6 +56,15 @@ export function connectTools(viewer, pen, outbox) {
 /** @param {Pen} pen */
 function closePolygon(pen) {
   if (!pen.closePolygon()) say("Set the corners of the polygon on the image first.");
+}
+
+/**
+ * Take back the last corner of an unfinished polygon, or else the last stroke.
+ * @param {Pen} pen
+ * @param {Outbox} outbox
+ */
+export function undo(pen, outbox) {
+  if (!pen.dropCorner()) step(outbox, "undo");
 }
 
 /**

@@ -41,7 +41,6 @@ class Canvas:
         self._strokes: list[Stroke] = []
         self._stroke_bytes = 0
         self._active: list[bool] = []
-        self._index: dict[int, int] = {}
         self._reach: dict[_Place, list[int]] = defaultdict(list)
         self._copies: dict[_Place, list[tuple[int, bytes]]] = defaultdict(list)
         self._tiles: dict[_Place, UInt8] = {}
@@ -67,7 +66,6 @@ class Canvas:
         self._strokes.append(stroke)
         self._stroke_bytes += stroke.points.nbytes + (0 if stroke.keys is None else stroke.keys.nbytes)
         self._active.append(True)
-        self._index[stroke.id] = position
         self._done[stroke.client].append(position)
         self._undone.pop(stroke.client, None)
         for place in self._places_of(stroke.box):

@@ -41,6 +41,8 @@ class ClassTable:
         self.version = 0
         self._gone: dict[int, int] = {}
         self._next = 0
+        self._added: dict[str, int] = {}
+        self._renamed: set[str] = set()
 
     @property
     def labels(self) -> LabelSet:
@@ -75,6 +77,16 @@ class ClassTable:
         if found is None:
             raise UsageError(f"there is no class with the key {key}", code="unknown-class-key")
         return found
+
+    def had(self, name: str) -> bool:
+        """Return whether a class has or had this name, also if it was deleted, merged or renamed since."""
+        return fold_name(name) in self._added.keys() | self._renamed
+
+    def key_of(self, name: str) -> int | None:
+        """Return the key of the first class that was added under this name, or of the one that has it now, or None."""
+        folded = fold_name(name)
+        now = {fold_name(one.name): one.key for one in self.classes}
+        return self._added.get(folded, now.get(folded))
 
     def plan(self, action: Mapping[str, Any]) -> dict[str, Any]:
         """Check a change, and return the line of the journal that describes it.
@@ -127,12 +139,14 @@ class ClassTable:
             if key != self._next or key >= MOST_CLASSES:
                 raise ValueError("its key is used already")
             self.classes.append(LabelClass(key, str(line["name"]), parse_color(line["color"])))
+            self._added.setdefault(fold_name(str(line["name"])), key)
             self._next += 1
             return
         index = self.classes.index(self.find(key))
         one = self.classes[index]
         if op == "rename":
             self.classes[index] = LabelClass(key, str(line["name"]), one.color)
+            self._renamed.add(fold_name(str(line["name"])))
         elif op == "recolour":
             self.classes[index] = LabelClass(key, one.name, parse_color(line["color"]))
         elif op in ("merge", "delete"):

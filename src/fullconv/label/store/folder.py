@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ STATE = ".label"
 """The hidden folder of DATA that holds journals and caches."""
 
 LIVE_MODEL = "live.onnx"
+
+logger = logging.getLogger(__name__)
 
 
 def choose_folders(photos: Path, out: Path | None) -> tuple[Path, Path]:
@@ -123,17 +126,22 @@ def write_splits(data: Path, splits: Mapping[str, str]) -> None:
 
 
 def remember_start(data: Path, model: Path) -> None:
-    """Note the model that later sessions start from."""
-    write_json(data / STATE / "start.json", {"model": os.path.abspath(model)})
+    """Note the model that later sessions start from; one inside of DATA by its place there, as DATA may be moved."""
+    path, folder = Path(os.path.abspath(model)), os.path.abspath(data)
+    noted = path.relative_to(folder) if path.is_relative_to(folder) else path
+    write_json(data / STATE / "start.json", {"model": noted.as_posix()})
 
 
 def recall_start(data: Path) -> Path | None:
-    """Return the model that an earlier session started from or trained; None if there is none any more."""
+    """Return the model that an earlier session started from or trained; None, with a warning, if it is gone."""
     try:
-        path = Path(json.loads(read_file(data / STATE / "start.json"))["model"])
+        path = data / str(json.loads(read_file(data / STATE / "start.json"))["model"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return path if path.is_file() else None
+    if path.is_file():
+        return path
+    logger.warning(f"{path}: the model from which this labelling started is gone; put it back, or name it with --model")
+    return None
 
 
 class MaskRecord:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,12 +59,14 @@ def open_session(
         if lines:
             classes, input = _resume(path, lines)
         else:
-            classes, input = _begin(project, source, names, given)
-        for line in classes.add_all([name for name in names if name not in {one.name for one in classes.classes}]):
+            classes, input, lines = _begin(project, source, names, given)
+        for line in classes.add_all(_find_new_classes(source, classes)):
+            project.append(line)
+        for line in classes.add_all([name for name in names if not classes.had(name)]):
             project.append(line)
         write_dataset(data, classes, input)
         write_splits(data, {photo.name: photo.split for photo in source.photos if photo.split})
-        store = Store(source, data, classes, input, project)
+        store = Store(source, data, classes, input, project, _session_id(lines[0], data))
         store.start()
         try:
             yield store
@@ -71,8 +76,8 @@ def open_session(
 
 def _begin(
     project: Journal, source: Source, names: Sequence[str], given: tuple[LabelSet, InputFormat] | None
-) -> tuple[ClassTable, InputFormat]:
-    """Decide classes and image format of a new session, and put them into its journal."""
+) -> tuple[ClassTable, InputFormat, list[dict[str, Any]]]:
+    """Decide classes and image format of a new session, and put them into its journal, whose lines are returned."""
     classes = ClassTable()
     if source.dataset is not None:
         labels, input = source.dataset.labels, _measure(source, source.dataset)
@@ -83,9 +88,10 @@ def _begin(
     else:
         input = _measure(source, None)
         lines = classes.add_all(names or FIRST_CLASSES)
-    head = {"op": "session", "version": VERSION, "labelled": source.dataset is not None, "channels": input.channels}
-    project.append({**head, "range": input.value_range, "classes": lines})
-    return classes, input
+    head = {"op": "session", "version": VERSION, "id": secrets.token_hex(8), "labelled": source.dataset is not None}
+    head |= {"channels": input.channels, "range": input.value_range, "classes": lines}
+    project.append(head)
+    return classes, input, [head]
 
 
 def _resume(path: Path, lines: Sequence[dict[str, Any]]) -> tuple[ClassTable, InputFormat]:
@@ -104,6 +110,30 @@ def _resume(path: Path, lines: Sequence[dict[str, Any]]) -> tuple[ClassTable, In
     for line in [*begun, *lines[1:]]:
         classes.apply(line)
     return classes, input
+
+
+def _find_new_classes(source: Source, classes: ClassTable) -> list[str]:
+    """Return the classes that a data set has now and had not when its labelling began.
+
+    Raises DataError if all of its names are others now: then nothing says which class is which.
+    """
+    names = source.dataset.labels.class_names if source.dataset is not None else ()
+    new = [name for name in names if classes.key_of(name) is None]
+    if new and len(new) == len(names):
+        message = (
+            f"{source.root}: none of its classes is one with which this labelling began ({', '.join(new[:12])}); "
+            "put the names back, or begin another labelling with --out"
+        )
+        raise DataError(message, code="labels-renamed")
+    if new:
+        logger.warning(f"{source.root}: has new classes, which are added to those of this labelling: {', '.join(new)}")
+    return new
+
+
+def _session_id(head: dict[str, Any], data: Path) -> str:
+    """Return the id of a session; folders of earlier versions have none, so theirs follows from their place."""
+    place = os.path.realpath(data).encode("utf-8", "surrogateescape")
+    return str(head.get("id") or hashlib.sha256(place).hexdigest()[:16])
 
 
 def _measure(source: Source, dataset: DataSet | None) -> InputFormat:

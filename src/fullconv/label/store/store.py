@@ -16,16 +16,18 @@ from typing import Any, Literal
 
 from fullconv.arrays import Int64, UInt8
 from fullconv.errors import DataError, UsageError
-from fullconv.images import InputFormat, image_size
-from fullconv.label.store.base import open_base
+from fullconv.images import InputFormat
+from fullconv.label.store.base import Bases
 from fullconv.label.store.canvas import Canvas
 from fullconv.label.store.classes import ClassTable
 from fullconv.label.store.folder import STATE, MaskRecord, write_dataset
-from fullconv.label.store.journal import Journal, read_journal
+from fullconv.label.store.journal import Journal
 from fullconv.label.store.masks import write_mask
+from fullconv.label.store.opened import Opened
 from fullconv.label.store.photos import Photo, Source
 from fullconv.label.store.sampling import sample_pixels
-from fullconv.label.store.strokes import Stroke, parse_operations
+from fullconv.label.store.sizes import Sizes, stamp_of
+from fullconv.label.store.strokes import Stroke
 from fullconv.labels import IGNORE_INDEX
 
 __all__ = ["Painted", "Store"]
@@ -47,24 +49,20 @@ class Painted:
     pixels: int
 
 
-class _Open:
-    """An image whose strokes are in memory, and the bytes of its canvas when its lock was last released."""
-
-    def __init__(self, canvas: Canvas, journal: Journal) -> None:
-        self.canvas, self.journal, self.bytes = canvas, journal, canvas.bytes
-
-
 class Store:
-    """A session. All methods may be called from any thread. `session.open_session` makes it."""
+    """A session with its id. All methods may be called from any thread. `session.open_session` makes it."""
 
-    def __init__(self, source: Source, data: Path, classes: ClassTable, input: InputFormat, project: Journal) -> None:
-        self.source, self.data, self.classes, self.input = source, data, classes, input
+    def __init__(
+        self, source: Source, data: Path, classes: ClassTable, input: InputFormat, project: Journal, session: str
+    ) -> None:
+        self.source, self.data, self.classes, self.input, self.session = source, data, classes, input, session
         self.photos = {photo.id: photo for photo in source.photos}
         self._project = project
+        self._bases = Bases(source.dataset, classes)
         self._records = MaskRecord(data / STATE / "masks")
         self._painted: dict[str, Painted] = {}
-        self._sizes: dict[str, tuple[int, int]] = {}
-        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._sizes = Sizes()
+        self._open: OrderedDict[str, Opened] = OrderedDict()
         self._locks = {id: threading.RLock() for id in self.photos}
         self._lock = threading.RLock()
         self._dirty: dict[str, float] = {}
@@ -108,48 +106,65 @@ class Store:
         return photo
 
     def size(self, id: str) -> tuple[int, int]:
-        """Return (height, width) of an image. Raises DataError if its header cannot be read."""
-        if id not in self._sizes:
-            self._sizes[id] = image_size(self.photo(id).path)
-        return self._sizes[id]
+        """Return (height, width) of an image. Raises DataError as `Sizes.read`."""
+        return self._sizes.read(self.photo(id).path)
 
     def known_size(self, id: str) -> tuple[int, int]:
         """Return the size if it is known already, otherwise (0, 0)."""
-        return self._sizes.get(id, (0, 0))
+        return self._sizes.known(self.photo(id).path)
 
-    def paint(self, id: str, make: Callable[[Canvas], Stroke]) -> tuple[Stroke, int]:
+    def photo_version(self, id: str) -> str:
+        """Return a text that no other photo of any session has, also under the same id; empty if none was read yet."""
+        size, changed = self._sizes.stamp(self.photo(id).path)
+        return f"{self.session}-{size:x}-{changed:x}" if size else ""
+
+    def answered(self, id: str, client: str, number: int | None) -> Stroke | None:
+        """Return the stroke of a client's last request on an image, if it had this number: its answer was lost."""
+        with self._opened(id) as opened:
+            return opened.answered(client, number)
+
+    def paint(self, id: str, make: Callable[[Canvas], Stroke], number: int | None = None) -> tuple[Stroke, int]:
         """Paint the stroke that `make` returns, put it on the disk, and return it with its id and number of pixels.
 
-        A stroke that covers no pixel is not kept, and has the id 0. Raises FullconvError if it cannot be written; then
-        nothing is painted.
+        A stroke that covers no pixel is not kept, and has the id 0. For the `number` of the client's last request, its
+        stroke is returned, and nothing is painted. Raises FullconvError if it cannot be written; then nothing is
+        painted, either.
         """
+        self.size(id)
         with self._opened(id) as opened:
             stroke = make(opened.canvas)
-            pixels = opened.canvas.covered(stroke)
+            before = opened.answered(stroke.client, number)
+            pixels = opened.canvas.covered(before or stroke)
+            if before is not None:
+                return before, pixels
             if not pixels:
                 return replace(stroke, id=0), 0
             numbered = replace(stroke, id=opened.canvas.next_id)
-            opened.journal.append(numbered.to_line())
+            opened.write(numbered.to_line(), numbered, number)
             opened.canvas.add(numbered)
         self._mark(id)
         return numbered, pixels
 
-    def undo(self, id: str, client: str) -> Stroke | None:
+    def undo(self, id: str, client: str, number: int | None = None) -> Stroke | None:
         """Take back the last stroke of a client on an image, and return it; None if there is none."""
-        return self._move(id, client, "undo")
+        return self._move(id, client, "undo", number)
 
-    def redo(self, id: str, client: str) -> Stroke | None:
+    def redo(self, id: str, client: str, number: int | None = None) -> Stroke | None:
         """Paint the last undone stroke of a client again, and return it; None if there is none."""
-        return self._move(id, client, "redo")
+        return self._move(id, client, "redo", number)
 
-    def _move(self, id: str, client: str, operation: Literal["undo", "redo"]) -> Stroke | None:
-        """Note that a stroke is undone or redone, and then do it."""
+    def _move(self, id: str, client: str, operation: Literal["undo", "redo"], number: int | None) -> Stroke | None:
+        """Note that a stroke is undone or redone, and then do it; once for each number."""
+        self.size(id)
         with self._opened(id) as opened:
+            before = opened.answered(client, number)
+            if before is not None:
+                return before
             canvas, undoes = opened.canvas, operation == "undo"
             stroke = canvas.last_done(client) if undoes else canvas.last_undone(client)
             if stroke is None:
                 return None
-            opened.journal.append({"op": operation, "id": stroke.id, "client": client})
+            opened.write({"op": operation, "id": stroke.id, "client": client}, stroke, number)
             canvas.undo(client) if undoes else canvas.redo(client)
         self._mark(id)
         return stroke
@@ -163,6 +178,7 @@ class Store:
 
     def sample(self, id: str, most: int) -> tuple[Int64, Int64, UInt8]:
         """Return rows, columns and keys of at most about `most` painted pixels, evenly spread for each class."""
+        self.size(id)
         with self._opened(id) as opened:
             return sample_pixels(opened.canvas, self.classes.resolve, most)
 
@@ -217,7 +233,7 @@ class Store:
             return next(iter(self._failed.values()), "")
 
     @contextmanager
-    def _opened(self, id: str) -> Iterator[_Open]:
+    def _opened(self, id: str) -> Iterator[Opened]:
         """Hold an image with its strokes in memory. Raises DataError if image or journal cannot be read."""
         photo = self.photo(id)
         with self._locks[id]:
@@ -226,7 +242,8 @@ class Store:
                 if opened is not None:
                     self._open.move_to_end(id)
             if opened is None:
-                opened = self._load(photo)
+                size = self.size(id)
+                opened = Opened(self._journal_path(photo), photo.path, size, self._bases.open(photo, size))
                 with self._lock:
                     self._open[id] = opened
                     self._drop_others(id)
@@ -234,25 +251,6 @@ class Store:
                 yield opened
             finally:
                 opened.bytes = opened.canvas.bytes
-
-    def _load(self, photo: Photo) -> _Open:
-        path = self._journal_path(photo)
-        lines, length = read_journal(path)
-        dataset = self.source.dataset
-        base = None if photo.base is None or dataset is None else open_base(dataset, photo.base)
-        canvas = Canvas(self.size(photo.id), base)
-        for operation, subject, client in parse_operations(lines, str(path)):
-            if isinstance(subject, Stroke):
-                if subject.box[2] > canvas.size[1] or subject.box[3] > canvas.size[0]:
-                    message = f"{path}: paints outside of {photo.path}; put the image back that was labelled"
-                    raise DataError(message, code="other-image-labelled")
-                canvas.add(subject)
-            else:
-                moved = canvas.undo(client) if operation == "undo" else canvas.redo(client)
-                if moved is None or moved.id != subject:
-                    message = f"{path}: undoes a stroke that it does not hold; restore the file from a copy"
-                    raise DataError(message, code="damaged-journal")
-        return _Open(canvas, Journal(path, length))
 
     def _drop_others(self, id: str) -> None:
         """Drop the images that were not used for the longest time from the memory, if it is too much."""
@@ -330,7 +328,7 @@ class Store:
 
     def _made_of(self, photo: Photo, journal: int, painted: Painted) -> list[Any]:
         """Return all that a mask follows from, for comparisons."""
-        return [journal, photo.mask, self._meaning(painted)]
+        return [journal, photo.mask, *stamp_of(photo.path), *self._bases.made_of(photo), self._meaning(painted)]
 
     def _meaning(self, painted: Painted) -> list[list[int]]:
         """Return each raw key of an image with its class id and colour in a mask today."""
