@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from fullconv.data.annotations.assembly import BACKGROUNDS
-from fullconv.data.annotations.split_lists import apply_lists
+from fullconv.data.annotations.split_lists import apply_lists, separate_splits
 from fullconv.data.archives import is_archive, unpack
 from fullconv.data.channels import detect_channels
 from fullconv.data.classes import CAMVID_LABELS, check_description, name_published
@@ -122,7 +122,7 @@ def survey(root: Path | str, options: ReadingOptions = BY_FILES) -> Survey:
     if dataset is not None:
         if options.unlabelled is not None:
             dataset = cover_unlabelled(dataset, options.unlabelled)
-        dataset = apply_lists(detect_channels(dataset, faults), faults)
+        dataset = separate_splits(apply_lists(detect_channels(dataset, faults), faults), faults)
         dataset = replace(divide(dataset, options), options=options)
         if dataset.labels.num_classes == 1 and not (faults and dataset.labels.class_names[0] in BACKGROUNDS):
             faults.append(_one_class_fault(dataset))
