@@ -92,7 +92,7 @@ def empty_polygon(root: Path) -> Path:
     _labelme(root)
     path = root / "train" / "b.json"
     values = json.loads(path.read_text(encoding="utf-8"))
-    values["shapes"].append({"label": "roof", "points": [(50, 9), (52, 9)], "shape_type": "polygon"})
+    values["shapes"].append({"label": "roof", "points": [(50, 9), (52, 9), (54, 9)], "shape_type": "polygon"})
     path.write_text(json.dumps(values), encoding="utf-8")
     return path
 

@@ -469,7 +469,7 @@ def test_datumaro_paints_by_z_order_and_reports_faults(tmp_path: Path) -> None:
     assert (dataset.layout, dataset.labels.class_names) == ("datumaro", ("background", "cat", "dog"))
     np.testing.assert_array_equal(targets(dataset)[0], BOTH)
     assert not targets(dataset, "val")[0].any()
-    annotations[1] |= {"group": 0, "type": "cuboid_3d"}
+    annotations[1] |= {"group": 0, "type": "depth_annotation"}
     annotations.append({"type": "polygon", "label_id": 5, "points": flat(SQUARE)})
     absent = {"id": "gone", "annotations": []}
     put_json(tmp_path / "annotations" / "train.json", {"categories": labels, "items": [item, absent]})

@@ -11,9 +11,12 @@ from PIL import Image
 
 from data_sets import targets
 from fullconv.arrays import UInt8
-from fullconv.data.layouts import find_dataset
+from fullconv.data.layouts import find_dataset, survey
 from fullconv.data.published.cityscapes import CITYSCAPES_LABELS
 from fullconv.data.published.synthia import SYNTHIA_LABELS
+from fullconv.data.writers.names import name_file
+from fullconv.doctor.examine import examine
+from fullconv.doctor.repair import repair
 from refusals import refuses
 
 SIZE = (12, 16)
@@ -94,13 +97,13 @@ def test_a_damaged_config_of_mapillary_is_a_fault(tmp_path: Path) -> None:
         find_dataset(tmp_path)
 
 
-def put_mvtec(root: Path, good: str = "good", end: str = "_mask.png") -> None:
+def put_mvtec(root: Path, good: str = "good", end: str = "_mask.png", photo: str = ".png") -> None:
     for number in range(6):
-        put(root / "train" / good / f"{number:03d}.png", seed=number)
-        put(root / "test" / good / f"{number:03d}.png", seed=number)
-    for defect in ("broken_large", "contamination"):
+        put(root / "train" / good / f"{number:03d}{photo}", seed=number)
+        put(root / "test" / good / f"{number:03d}{photo}", seed=number + 10)
+    for kind, defect in enumerate(("broken_large", "contamination"), 2):
         for number in range(5):
-            put(root / "test" / defect / f"{number:03d}.png", seed=number)
+            put(root / "test" / defect / f"{number:03d}{photo}", seed=number + 10 * kind)
             put(root / "ground_truth" / defect / f"{number:03d}{end}", [0, 0, 255])
 
 
@@ -123,6 +126,24 @@ def test_good_parts_of_mvtec_are_background(categories: tuple[str, ...], tmp_pat
     assert "images of good parts as background" in " ".join(dataset.notes)
     for split in ("train", "val"):
         assert any((dataset.read(sample)[1] == 1).any() for sample in dataset.split(split))
+
+
+def test_photos_of_mvtec_may_be_jpeg_but_not_its_masks(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    put_mvtec(data, photo=".jpg")
+    assert len(targets(find_dataset(data))) == 22
+    examination = examine(survey(data))
+    assert examination.errors == 0
+    result = repair(examination, tmp_path / "fixed")
+    assert (result.left_out, result.done) == ((), ())
+    copied = targets(find_dataset(tmp_path / "fixed"))
+    assert len(copied) == 22
+    for name, target in targets(find_dataset(data)).items():
+        assert np.array_equal(copied[name_file(name)], target)
+    put(data / "ground_truth" / "contamination" / "002_mask.jpg", [0, 0, 255])
+    (data / "ground_truth" / "contamination" / "002_mask.png").unlink()
+    with refuses("jpeg-mask", "002_mask.jpg"):
+        find_dataset(data)
 
 
 def test_folders_in_the_form_of_mvtec(tmp_path: Path) -> None:

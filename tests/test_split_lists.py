@@ -133,3 +133,16 @@ def test_shapes_without_splits_are_divided_by_lists_too(tmp_path: Path) -> None:
         (tmp_path / "images" / f"{name}.json").write_text(json.dumps(content))
     lists(tmp_path, train="a\nb\nc\n", val="d\ne\nf\n")
     assert names_of(find_dataset(tmp_path)) == {"train": "abc", "val": "def"}
+
+
+@pytest.mark.parametrize("file", ["labelmap.txt", "classes.txt", None])
+def test_an_image_in_two_lists_of_voc_is_a_fault(tmp_path: Path, file: str | None) -> None:
+    write(tmp_path, "JPEGImages", "SegmentationClass")
+    if file is not None:
+        (tmp_path / file).write_text("ground:0,0,0::\nline:9,9,9::\n" if file == "labelmap.txt" else "ground\nline\n")
+    lists(tmp_path, "ImageSets/Segmentation", train="a\nb\nc\n", val="c\nd\n")
+    (fault,) = faults_of(tmp_path)
+    assert (fault.kind, fault.path, fault.split) == ("listed-twice", tmp_path, "val")
+    assert fault.problem == "1 image(s) are in train and in val, first c"
+    lists(tmp_path, "ImageSets/Segmentation", train="a\nb\n")
+    assert names_of(find_dataset(tmp_path)) == {"train": "ab", "val": "cd"}

@@ -31,6 +31,7 @@ from fullconv.training.ladder import PAPER, climb, find_published, make_table
 from fullconv.training.progress import TrainResult
 from fullconv.training.recipe import default_recipe
 from html_page import Page
+from refusals import refuses
 from voc_tree import (
     SBD_TRAIN,
     SBD_VAL,
@@ -131,8 +132,8 @@ def test_an_incomplete_val736_is_an_error_only_if_it_is_used(small: Path) -> Non
     assert len(caught.value.faults) == 731
     for path in [*(small / VOC).glob("*/2007_*.*")]:
         path.rename(path.with_stem(f"mine_{path.stem}"))
-    for split in ("train", "val"):
-        (small / VOC / "ImageSets/Segmentation" / f"{split}.txt").write_text("mine_2007_000033\n")
+    for split, number in (("train", 32), ("val", 33)):
+        (small / VOC / "ImageSets/Segmentation" / f"{split}.txt").write_text(f"mine_2007_{number:06d}\n")
     with pytest.raises(DataError, match=r"no samples in split 'val736'; there are: train \(1\), val \(1\)"):
         find_dataset(small / VOC).split("val736")
 
@@ -155,6 +156,13 @@ def test_all_faults_of_voc_and_sbd_are_reported_at_once(small: Path) -> None:
     assert len(absent) == 731
     others = [(fault.kind, fault.path, fault.split, fault.sample) for fault in faults if fault not in absent]
     assert others == expected
+
+
+def test_an_image_in_both_lists_of_sbd_is_a_fault(small: Path) -> None:
+    release = small / "benchmark_RELEASE"
+    (release / "dataset" / "val.txt").write_text("\n".join([*SBD_VAL, SBD_TRAIN[1]]))
+    with refuses("listed-twice", release, "1 image(s) are in train and in val", SBD_TRAIN[1]):
+        find_dataset(release)
 
 
 def test_sbd_without_list_and_without_masks_has_two_faults(small: Path) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "CAMVID_LABELS",
     "DESCRIPTION",
     "IGNORED_VALUE",
+    "MASK_KEYS",
     "PARTLY_KEY",
     "READING_KEYS",
     "VOC_LABELS",
@@ -31,7 +32,9 @@ __all__ = [
     "check_description",
     "describe_keys",
     "describe_line",
+    "find_class_keys",
     "find_labels",
+    "is_of_yolo",
     "name_published",
     "read_description",
     "read_labels",
@@ -51,6 +54,9 @@ CLASS_KEYS = ("names", "palette")
 
 VALUE_KEYS = ("values", "nearest")
 """The keys of dataset.yaml about what mask files store; `read_values` reads them."""
+
+MASK_KEYS = (*CLASS_KEYS, *VALUE_KEYS, "mask_nodata")
+"""The keys of dataset.yaml about classes and masks; `DataSet.class_keys` are those that a reader uses."""
 
 PARTLY_KEY = "partly_labelled"
 """The key of dataset.yaml that says that images without masks are not labelled yet; see `formats/partly.py`."""
@@ -144,6 +150,8 @@ def read_values(root: Path) -> DeclaredValues | None:
     path = root / DESCRIPTION
     described = read_description(path) if is_given(path) else {}
     values, nearest = described.get("values"), described.get("nearest", False)
+    if values is None and "nearest" in described:
+        raise _error(path, "has 'nearest', but no 'values'", "add values, or remove nearest")
     if values is None:
         return None
     named = find_labels(root)
@@ -159,6 +167,16 @@ def read_values(root: Path) -> DeclaredValues | None:
             raise _error(path, f"'values' gives {key!r} the class {name!r}", "write one of `names`, or ignore")
     entries = {key.lower() if isinstance(key, str) else key: name for key, name in values.items()}
     return DeclaredValues(entries, nearest)
+
+
+def find_class_keys(root: Path) -> list[str]:
+    """Return the keys of dataset.yaml about classes and masks; none if it is damaged."""
+    path = root / DESCRIPTION
+    try:
+        described = read_description(path) if is_given(path) else {}
+    except DataError:  # check_description reports it
+        return []
+    return [key for key in MASK_KEYS if key in described]
 
 
 def name_published(root: Path, published: LabelSet) -> LabelSet | None:
@@ -187,7 +205,7 @@ def check_description(root: Path) -> Sequence[Fault]:
     path, other = root / DESCRIPTION, root / "dataset.yml"
     if not is_given(path):
         fault = Fault("class-names", other, "is not read under this name", f"rename it to {DESCRIPTION}")
-        return [fault] if other.is_file() and not _is_of_yolo(other) else []
+        return [fault] if other.is_file() and not is_of_yolo(other) else []
     try:
         return _unknown_keys(path, read_description(path))
     except DataError as error:
@@ -273,7 +291,8 @@ def _unknown_keys(path: Path, values: dict[Any, Any]) -> list[Fault]:
     return [_unknown_key(path, key) for key in values if key not in known]
 
 
-def _is_of_yolo(path: Path) -> bool:
+def is_of_yolo(path: Path) -> bool:
+    """Return whether a file is ultralytics' description of a data set."""
     try:
         return describes_yolo(read_description(path))
     except DataError:

@@ -110,6 +110,7 @@ class DataSet:
         mask_facts: What the pass over the masks that decided their classes counted, by mask file.
         fold: The number of the fold that is val, from 1, and the number of folds; None without folds.
         states_ignored: Whether a file states that 255 in masks of numbers is ignored.
+        class_keys: Keys of dataset.yaml about classes and masks that its reader uses.
     """
 
     layout: str
@@ -129,6 +130,7 @@ class DataSet:
     mask_facts: Mapping[Path, MaskFacts] = field(default_factory=dict, repr=False, compare=False)
     fold: tuple[int, int] | None = None
     states_ignored: bool = False
+    class_keys: tuple[str, ...] = ()
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """Return the samples of a split, at least one.

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from fullconv.data.annotations.assembly import BACKGROUNDS
-from fullconv.data.annotations.split_lists import apply_lists
+from fullconv.data.annotations.split_lists import apply_lists, separate_splits
 from fullconv.data.archives import is_archive, unpack
 from fullconv.data.channels import detect_channels
 from fullconv.data.classes import CAMVID_LABELS, check_description, name_published
 from fullconv.data.dataset import DataSet, Sample
-from fullconv.data.declared_options import find_options
+from fullconv.data.declared_options import find_options, find_unused
 from fullconv.data.discovery.reader import LAYOUT, find_groups, read_found
 from fullconv.data.division import divide
 from fullconv.data.formats.folder import MASK_SUFFIXES, is_folder, label_splits, read_folder
@@ -120,9 +120,10 @@ def survey(root: Path | str, options: ReadingOptions = BY_FILES) -> Survey:
     folder = dataset.root if dataset is not None else root
     faults += [fault for fault in check_description(folder) if fault not in faults]
     if dataset is not None:
+        faults += find_unused(root, dataset, name, given[1])
         if options.unlabelled is not None:
             dataset = cover_unlabelled(dataset, options.unlabelled)
-        dataset = apply_lists(detect_channels(dataset, faults), faults)
+        dataset = separate_splits(apply_lists(detect_channels(dataset, faults), faults), faults)
         dataset = replace(divide(dataset, options), options=options)
         if dataset.labels.num_classes == 1 and not (faults and dataset.labels.class_names[0] in BACKGROUNDS):
             faults.append(_one_class_fault(dataset))
@@ -136,7 +137,7 @@ def _recognise(root: Path, options: ReadingOptions = BY_FILES) -> Recognised | N
         return LAYOUT, partial(read_found, root, find_groups(root, options), options)
     if is_partly_labelled(root):
         return "partly labelled folder", partial(read_partly, root, options)
-    recognised = recognise_masks(root)
+    recognised = recognise_masks(root, options)
     if recognised is not None:
         return recognised
     voc = find_voc(root)
@@ -175,7 +176,8 @@ def _unknown_layout(root: Path) -> DataError:
 def _camvid(root: Path, labels: LabelSet, faults: list[Fault]) -> DataSet:
     about = "the classes are the eleven of CamVid, and the value 11 is ignored; classes.txt gives others"
     splits = _pair_annotated(root, faults, IMAGE_SUFFIXES)
-    return DataSet("camvid", root, labels, splits, remap=((11, IGNORE_INDEX),), about=about)
+    remap = ((11, IGNORE_INDEX),)
+    return DataSet("camvid", root, labels, splits, remap=remap, about=about, class_keys=("names",))
 
 
 def _read_annotated_splits(root: Path, options: ReadingOptions, faults: list[Fault]) -> DataSet | None:

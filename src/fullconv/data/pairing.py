@@ -165,7 +165,8 @@ def check_sizes(samples: Iterable[Sample], faults: list[Fault], split: str = "tr
     valid = []
     for sample in samples:
         sample_faults: list[Fault] = []
-        if sample.target.suffix.lower() in (".jpg", ".jpeg"):
+        is_mask = sample.target != sample.image  # the image of a good part has no mask
+        if is_mask and sample.target.suffix.lower() in (".jpg", ".jpeg"):
             sample_faults.append(jpeg_fault(sample.target))
         is_file = sample.reader is None and sample.target.suffix.lower() not in ARRAY_MASKS
         sizes = []

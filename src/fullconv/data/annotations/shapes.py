@@ -29,6 +29,7 @@ __all__ = [
     "fill_rings",
     "fill_shares",
     "find_extent",
+    "has_corners",
     "rectangle",
 ]
 
@@ -175,6 +176,14 @@ def find_extent(rasterizer: Rasterizer) -> tuple[float, float] | None:
         return None
     corners = np.concatenate([*rasterizer.args[0], np.zeros((0, 2))])
     return (float(corners[:, 1].max()), float(corners[:, 0].max())) if len(corners) else None
+
+
+def has_corners(rasterizer: Rasterizer) -> bool:
+    """Return whether a polygon, or one of several, has at least three corners; True for anything else."""
+    if not isinstance(rasterizer, partial) or rasterizer.func not in (fill_rings, fill_each):
+        return True
+    rings = rasterizer.args[0]
+    return any(len(ring) >= 3 for ring in (rings[:1] if rasterizer.func is fill_rings else rings))
 
 
 def rectangle(x: float, y: float, width: float, height: float, degrees: float = 0.0) -> Float64:

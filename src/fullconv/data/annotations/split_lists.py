@@ -1,4 +1,4 @@
-"""Lists such as train.txt: the paths in them, and the division of samples by them."""
+"""Lists such as train.txt: the paths in them, the division of samples by them, and images in two splits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 from fullconv.data.annotations.data_yaml import find_data_yaml
@@ -19,7 +20,7 @@ from fullconv.faults import Fault, unreadable
 from fullconv.files import read_file
 from fullconv.images import BAND_SUFFIXES
 
-__all__ = ["apply_lists", "find_inside", "read_lines"]
+__all__ = ["apply_lists", "find_inside", "read_lines", "separate_splits"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,19 @@ def _divide(
         split: tuple(sample for sample in samples if split_of_image.get(sample.image) == split) for split in SPLITS
     }
     return {split: chosen for split, chosen in divided.items() if chosen}, sentence
+
+
+def separate_splits(dataset: DataSet, faults: list[Fault]) -> DataSet:
+    """Return the data set with every image in only one of train, val and test; add a fault for two that share some."""
+    splits = dict(dataset.splits)
+    for first, second in combinations([split for split in SPLITS if split in splits], 2):
+        images = {sample.image for sample in splits[first]}
+        both = [sample.name for sample in splits[second] if sample.image in images]
+        if both:
+            problem = f"{len(both)} image(s) are in {first} and in {second}, first {both[0]}"
+            faults.append(Fault("listed-twice", dataset.root, problem, "leave each image in one split", split=second))
+            splits[second] = tuple(sample for sample in splits[second] if sample.image not in images)
+    return replace(dataset, splits=splits)
 
 
 def _find_lists(root: Path) -> dict[str, list[tuple[Path, list[str]]]]:

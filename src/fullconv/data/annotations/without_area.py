@@ -1,4 +1,4 @@
-"""Annotations that cover no pixels: boxes, points, lines and empty segmentations. One warning for each file."""
+"""Annotations that cover no pixels: boxes, points, lines, empty segmentations. One warning for each file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fullconv.data.annotations.shapes import Rasterizer, has_corners
 from fullconv.faults import Fault
 
 __all__ = ["WithoutArea"]
@@ -30,6 +31,13 @@ class WithoutArea:
         self.first = self.first or f"{shown} on {image}"
         self.kinds[kind] += 1
         self.images[image] = None
+
+    def covers(self, rasterizer: Rasterizer, image: str, shown: str) -> bool:
+        """Return whether a shape may cover pixels; a polygon of fewer than three corners is counted instead."""
+        if has_corners(rasterizer):
+            return True
+        self.add("with fewer than three corners", image, shown)
+        return False
 
     def keeps(self, image: str, shapes: int) -> bool:
         """Return whether an image with so many shapes that cover pixels is used, and note it if not."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fullconv.data.classes import MASK_KEYS
 from fullconv.data.dataset import DataSet
 from fullconv.data.discovery.answers import MOST_PATTERNS, find_matchings, name_paired, name_rule
 from fullconv.data.discovery.collections import Collection, Group, collections_of, grouped
@@ -97,6 +98,7 @@ def read_found(root: Path, groups: Sequence[Group], options: ReadingOptions, fau
         declares={**({} if options.images else _declare_files(patterns)), **labelled.declares},
         mask_facts=labelled.facts,
         states_ignored=labelled.states_ignored,
+        class_keys=MASK_KEYS,
     )
 
 

@@ -231,7 +231,8 @@ def _read_shapes(
         else:
             try:
                 rasterizer = _make_rasterizer(annotation.segmentation, (image.height, image.width))
-                shapes[image.id].append((categories[annotation.category_id], rasterizer))
+                if without_area.covers(rasterizer, _name(image), shown):
+                    shapes[image.id].append((categories[annotation.category_id], rasterizer))
             except DataError as error:
                 faults.append(shape_fault(path, shown, error, _name(image), split))
                 incomplete.add(image.id)

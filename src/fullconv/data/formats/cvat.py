@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from PIL import Image
 from fullconv.arrays import UInt8
 from fullconv.data.annotations.image_index import list_images
 from fullconv.data.class_tables.label_map import read_label_map_file
-from fullconv.data.classes import find_labels
+from fullconv.data.classes import find_class_keys, find_labels
 from fullconv.data.dataset import DataSet, Sample
+from fullconv.data.formats.folder import label_splits
 from fullconv.data.pairing import check_sizes, normalize_stem
+from fullconv.data.reading import ReadingOptions
 from fullconv.data.splits import SPLITS, UNDIVIDED, split_of
 from fullconv.errors import DataError
 from fullconv.faults import Fault
@@ -28,32 +31,33 @@ LABEL_MAP = "labelmap.txt"
 IMAGES = "JPEGImages"
 MASKS = "SegmentationClass"
 LISTS = "ImageSets/Segmentation"
-CLASS_FILES = (LABEL_MAP, "classes.txt", "dataset.yaml")
+CLASS_FILES = (LABEL_MAP, "classes.txt")
 
 
 def has_custom_classes(root: Path) -> bool:
-    """Return whether `root` has VOC's masks and a file that names their classes."""
-    return (root / MASKS).is_dir() and any((root / name).is_file() for name in CLASS_FILES)
+    """Return whether `root` has VOC's masks and a file about their classes."""
+    described = any((root / name).is_file() for name in CLASS_FILES) or {*find_class_keys(root)} - {"mask_nodata"}
+    return (root / MASKS).is_dir() and bool(described)
 
 
-def read_cvat(root: Path, faults: list[Fault]) -> DataSet | None:
+def read_cvat(root: Path, options: ReadingOptions, faults: list[Fault]) -> DataSet | None:
     """Read `JPEGImages`, `SegmentationClass` and the lists in `ImageSets/Segmentation`.
 
-    If `LABEL_MAP` exists, its lines are the classes and masks have their colours; white is ignored. With `classes.txt`
-    or `dataset.yaml`, masks are as in the folder layout. Lists that are named after a split give that split. Without
-    such lists, the names in other lists, or all masks, are divided by a hash. Returns None, and adds faults, if there
-    are no classes.
+    If `LABEL_MAP` exists, its lines are the classes and masks have their colours; white is ignored. With
+    `classes.txt` or `dataset.yaml`, masks hold class ids or their colours; with `values` or `mask_nodata`, they are as
+    in the folder layout. Lists that are named after a split give that split. Without such lists, the names in other
+    lists, or all masks, are divided by a hash. Returns None, and adds faults, if there are no classes.
     """
+    has_map, keys = (root / LABEL_MAP).is_file(), {*find_class_keys(root)}
+    stated = not has_map and (options.mask_nodata is not None or not keys.isdisjoint(("values", "nearest")))
     colored, named = None, None
     try:
-        if (root / LABEL_MAP).is_file():
-            colored = read_label_map_file(root / LABEL_MAP)
-        else:
-            named = find_labels(root)
+        colored = read_label_map_file(root / LABEL_MAP) if has_map else None
+        named = None if has_map or stated else find_labels(root)
     except DataError as error:
         faults += error.faults_at(root)
     labels, color_masks = (colored, False) if colored is not None else named or (None, False)
-    if labels is None:
+    if labels is None and not stated:
         return None
     masks = _index_by_name(root / MASKS)
     images = _index_by_name(root / IMAGES, BAND_SUFFIXES)
@@ -71,8 +75,12 @@ def read_cvat(root: Path, faults: list[Fault]) -> DataSet | None:
     if not splits:
         names = list(dict.fromkeys(name for path in lists for name in _read_list(path))) or sorted(masks)
         splits = {UNDIVIDED: _make_samples(root, names, images, masks, colored, faults)}
-    layout = "voc" if colored is None else "cvat"
-    return DataSet(layout, root, labels, splits, color_masks=color_masks)
+    if labels is None:
+        dataset = label_splits(root, splits, options, faults)
+        return dataset and replace(dataset, layout="voc")
+    splits = {split: check_sizes(samples, faults, split or "train") for split, samples in splits.items()}
+    layout, used = ("voc", ("names", "palette")) if colored is None else ("cvat", ())
+    return DataSet(layout, root, labels, splits, color_masks=color_masks, class_keys=used)
 
 
 def _index_by_name(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
@@ -109,7 +117,7 @@ def _make_samples(
     if repeated:
         problem = f"{len(repeated)} name(s) are listed more than once in a split, for example {repeated[0]!r}"
         faults.append(Fault("listed-twice", root / LISTS, problem, "list each name once", split=split))
-    return check_sizes(samples, faults, split)
+    return tuple(samples)
 
 
 def _read_mask(path: Path, labels: LabelSet) -> UInt8:

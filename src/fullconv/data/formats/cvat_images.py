@@ -157,6 +157,8 @@ def _read_image(
             problem = f"shape {number} ({kind} of {label}) on {name} is damaged"
             faults.append(Fault("damaged-shape", path, problem, "draw the shape again", name, split))
             continue
+        if not without_area.covers(rasterizer, name, f"shape {number} ({label})"):
+            continue
         rectangles += [len(shapes)] if kind == "box" else []
         shapes.append((label, rasterizer))
     complete = without_area.keeps(name, len(shapes)) and len(faults) == before

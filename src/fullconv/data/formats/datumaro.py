@@ -9,12 +9,13 @@ from pathlib import Path
 
 from pydantic import FiniteFloat, TypeAdapter
 
+from fullconv.arrays import Float64
 from fullconv.data.annotations.annotated import AnnotatedImage
 from fullconv.data.annotations.assembly import assemble, class_fault, classes_of, pair_coordinates
 from fullconv.data.annotations.image_index import ImageIndex
 from fullconv.data.annotations.json_file import parse_entries, skipped_entry
 from fullconv.data.annotations.rle import Runs
-from fullconv.data.annotations.shapes import Rasterizer, Size, fill_rings
+from fullconv.data.annotations.shapes import Rasterizer, Size, ellipse, fill_rings
 from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
 from fullconv.data.splits import split_of
@@ -28,8 +29,14 @@ __all__ = ["read_datumaro"]
 WITHOUT_PIXELS = ("label", "caption")
 """Types of annotations that describe the whole image."""
 
-WITHOUT_AREA = ("bbox", "points", "polyline")
+BOXES = ("bbox", "rotated_bbox")
+"""Types of annotations that are never filled, because they are boxes around objects."""
+
+WITHOUT_AREA = (*BOXES, "points", "polyline", "skeleton", "cuboid_2d", "cuboid_3d")
 """Types of annotations that cover no pixel."""
+
+AREAS = ("mask", "polygon", "ellipse")
+"""Types of annotations that cover pixels."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ def read_datumaro(root: Path, files: Sequence[Path], faults: list[Fault]) -> Dat
     """Read `annotations/<subset>.json` and `images/<subset>`.
 
     Classes are the labels in their order. Annotations are painted by `z_order`, then in file order. Boxes of a group
-    with a mask or polygon are left out. Returns None, and adds faults, if there are no classes.
+    with a mask, polygon or ellipse are left out. Returns None, and adds faults, if there are no classes.
     """
     splits: dict[str, list[AnnotatedImage]] = {}
     index = ImageIndex(root)
@@ -148,9 +155,9 @@ def _read_shapes(
     """Return the shapes from the lowest to the topmost, and a fault for each shape that cannot be used."""
     faults = []
     shapes = []
-    groups = {entry.group for entry in item.annotations if entry.type in ("mask", "polygon")} - {0, None}
+    groups = {entry.group for entry in item.annotations if entry.type in AREAS} - {0, None}
     for number, entry in enumerate(sorted(item.annotations, key=lambda entry: entry.z_order or 0), 1):
-        if entry.type in WITHOUT_PIXELS or (entry.type == "bbox" and entry.group in groups):
+        if entry.type in WITHOUT_PIXELS or (entry.type in BOXES and entry.group in groups):
             continue
         if entry.type in WITHOUT_AREA:
             without_area.add(entry.type, item.id, f"annotation {number}")
@@ -159,7 +166,9 @@ def _read_shapes(
             if entry.label_id is None or not 0 <= entry.label_id < len(names):
                 problem = f"its label_id is {entry.label_id}, but there are {len(names)} labels"
                 raise DataError(problem, code="unknown-class")
-            shapes.append((names[entry.label_id], _make_rasterizer(entry, size)))
+            rasterizer = _make_rasterizer(entry, size)
+            if without_area.covers(rasterizer, item.id, f"annotation {number}"):
+                shapes.append((names[entry.label_id], rasterizer))
         except DataError as error:
             problem = f"item {item.id!r}: annotation {number} ({entry.type}): {error}"
             faults.append(Fault(error.kind, without_area.path, problem, "correct or remove the annotation", item.id))
@@ -171,7 +180,17 @@ def _make_rasterizer(entry: _Annotation, size: Size) -> Rasterizer:
         return partial(fill_rings, (pair_coordinates(entry.points),))
     if entry.type == "mask" and entry.rle is not None:
         return entry.rle.rasterizer(size)
-    raise DataError("only polygons and masks cover pixels", code="unsupported-shape")
+    if entry.type == "ellipse":
+        return partial(fill_rings, (_ellipse(entry.points),))
+    raise DataError("only polygons, masks and ellipses cover pixels", code="unsupported-shape")
+
+
+def _ellipse(box: Sequence[float]) -> Float64:
+    """Return the ellipse in a box, which is given by its left, top, right and bottom side."""
+    if len(box) != 4:
+        raise DataError(f"it has {len(box)} numbers, but the box of an ellipse has four", code="damaged-shape")
+    left, top, right, bottom = box
+    return ellipse((left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2)
 
 
 def _find_image(index: ImageIndex, source: Path, item: _Item) -> Path | None:

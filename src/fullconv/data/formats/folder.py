@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fullconv.data.classes import MASK_KEYS
 from fullconv.data.dataset import DataSet, Sample
 from fullconv.data.discovery.words import parse_name
 from fullconv.data.mask_classes.decide import decide_and_label
@@ -72,6 +73,7 @@ def label_splits(
         declares=labelled.declares,
         mask_facts=labelled.facts,
         states_ignored=labelled.states_ignored,
+        class_keys=MASK_KEYS,
     )
 
 

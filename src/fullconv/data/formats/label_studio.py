@@ -18,8 +18,9 @@ from fullconv.data.annotations.boxes import Boxes
 from fullconv.data.annotations.image_index import ImageIndex
 from fullconv.data.annotations.json_file import parse_entries, skipped_entry
 from fullconv.data.annotations.label_studio_images import image_references, match_keys, rename_remedy
+from fullconv.data.annotations.png_mask import png_rasterizer
 from fullconv.data.annotations.rle import rasterize_brush
-from fullconv.data.annotations.shapes import Rasterizer, Size, ellipse, fill_rings, rectangle
+from fullconv.data.annotations.shapes import Patch, Pixels, Rasterizer, Size, ellipse, fill_rings, rectangle
 from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.dataset import DataSet
 from fullconv.data.splits import split_of
@@ -35,6 +36,9 @@ Side = Annotated[int, Field(gt=0, le=MAX_PIXELS)]
 WITHOUT_AREA = ("keypointlabels", "vectorlabels")
 """Types of regions that cover no pixel."""
 
+PNG_URL = "data:image/png;base64,"
+"""What precedes the PNG of a bitmask."""
+
 
 @dataclass(frozen=True)
 class _Value:
@@ -47,15 +51,18 @@ class _Value:
     radiusY: FiniteFloat = 0.0
     rotation: FiniteFloat | None = 0.0
     rle: list[int] = field(default_factory=list)
+    imageDataURL: str = ""
     labels: list[str] = field(default_factory=list)
     polygonlabels: list[str] = field(default_factory=list)
     brushlabels: list[str] = field(default_factory=list)
+    bitmasklabels: list[str] = field(default_factory=list)
     rectanglelabels: list[str] = field(default_factory=list)
     ellipselabels: list[str] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
-        return self.polygonlabels or self.brushlabels or self.rectanglelabels or self.ellipselabels or self.labels
+        painted = self.brushlabels or self.bitmasklabels
+        return self.polygonlabels or painted or self.rectanglelabels or self.ellipselabels or self.labels
 
 
 @dataclass(frozen=True)
@@ -209,8 +216,9 @@ class _Reader:
                 if len(result.value.names) != 1:
                     problem = f"has {' and '.join(result.value.names) or 'no label'}, but a region must have one label"
                     raise DataError(problem, code="unknown-class")
-                rectangles += [len(shapes)] if result.is_box else []
-                shapes.append((result.value.names[0], rasterizer))
+                if without_area.covers(rasterizer, image.stem, f"task {task.id}: region {number}"):
+                    rectangles += [len(shapes)] if result.is_box else []
+                    shapes.append((result.value.names[0], rasterizer))
             except DataError as error:
                 problem = f"task {task.id}: region {number} {error}"
                 remedy = "correct or remove the region"
@@ -235,6 +243,8 @@ def _make_rasterizer(result: _Result, size: Size) -> Rasterizer:
             return partial(rasterize_brush, bytes(value.rle))
         except ValueError:
             raise DataError("has a brush mask that is not a list of bytes", code="damaged-shape") from None
+    if value.imageDataURL or result.type == "bitmasklabels":
+        return partial(_fill_bitmask, png_rasterizer(value.imageDataURL.removeprefix(PNG_URL), 0, 0))
     if value.points or result.type in ("polygonlabels", "brushlabels"):
         return partial(fill_rings, (np.array(value.points).reshape(-1, 2) * scale,))
     if (value.width > 0 and value.height > 0) or result.type == "rectanglelabels":
@@ -244,3 +254,11 @@ def _make_rasterizer(result: _Result, size: Size) -> Rasterizer:
         radius_x, radius_y = (value.radiusX, value.radiusY) * scale
         return partial(fill_rings, (ellipse(x, y, radius_x, radius_y, turn),))
     raise DataError(f"is of type {result.type}, which covers no pixels", code="unsupported-shape")
+
+
+def _fill_bitmask(rasterize: Rasterizer, size: Size) -> Pixels:
+    """Return the pixels of a mask that has the size of the image."""
+    pixels = rasterize(size)
+    if not isinstance(pixels, Patch) or pixels.mask.shape != size:
+        raise DataError("has a bitmask of another size than the image", code="damaged-shape")
+    return pixels

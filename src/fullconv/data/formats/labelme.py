@@ -35,6 +35,9 @@ LABELS_FILE = "labels.txt"
 WITHOUT_AREA = ("point", "points", "line", "linestrip")
 """Types of shapes that cover no pixel."""
 
+BOXES = ("rectangle", "rotation")
+"""Types of boxes; X-AnyLabeling writes the four corners of both."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -144,7 +147,9 @@ def _read_shapes(
             remedy = "draw a polygon, or remove the shape" if is_unknown else "draw the shape again"
             faults.append(Fault(error.kind, path, problem, remedy, path.stem, split))
             continue
-        rectangles += [len(shapes)] if shape.shape_type == "rectangle" else []
+        if not without_area.covers(rasterizer, path.stem, f"shape {number} ({shape.label})"):
+            continue
+        rectangles += [len(shapes)] if shape.shape_type in BOXES else []
         shapes.append((shape.label, rasterizer))
     stated = parsed.imageHeight, parsed.imageWidth
     size = None if stated[0] is None or stated[1] is None else (stated[0], stated[1])
@@ -190,7 +195,7 @@ def _make_rasterizer(shape: _Shape) -> Rasterizer:
     """Return the rasterizer of a shape. Raises DataError, without the name of the file, if it cannot cover pixels."""
     points = np.array(shape.points, np.float64).reshape(-1, 2)
     kind = shape.shape_type or "polygon"
-    if kind == "polygon":
+    if kind in ("polygon", "rotation") or (kind == "rectangle" and len(points) == 4):
         return partial(fill_rings, (points,))
     if kind == "rectangle" and len(points) == 2:
         (x0, y0), (x1, y1) = points

@@ -16,6 +16,7 @@ from fullconv.data.annotations.assembly import assemble, class_fault, classes_of
 from fullconv.data.annotations.boxes import Boxes
 from fullconv.data.annotations.image_index import ImageIndex
 from fullconv.data.annotations.shapes import Patch, Rasterizer, Size, fill_rings
+from fullconv.data.annotations.without_area import WithoutArea
 from fullconv.data.annotations.xml_file import read_xml
 from fullconv.data.dataset import DataSet
 from fullconv.data.pairing import is_image
@@ -104,6 +105,7 @@ def _read_file(
     size = _size(document)
     shapes: list[tuple[str, Rasterizer]] = []
     rectangles = []
+    without_area = WithoutArea(path, split)
     before = len(faults)
     for number, each in enumerate(document.findall("object"), 1):
         if _text(each, "deleted") == "1":
@@ -117,11 +119,15 @@ def _read_file(
             problem, remedy = f"object {number} ({label}) {error}", "draw it again"
             faults.append(Fault(error.kind, path, problem, remedy, name, split))
             continue
+        if not without_area.covers(rasterizer, name, f"object {number} ({label})"):
+            continue
         rectangles += [len(shapes)] if _text(each, "type") == "bounding_box" else []
         shapes.append((label, rasterizer))
+    complete = without_area.keeps(name, len(shapes)) and len(faults) == before
+    faults += without_area.faults()
     if size is not None and rectangles:
         shapes = boxes.drop(shapes, rectangles, size, path, images[0])
-    return AnnotatedImage(name, images[0], path, size, tuple(shapes), len(faults) == before)
+    return AnnotatedImage(name, images[0], path, size, tuple(shapes), complete)
 
 
 def _find_images(index: ImageIndex, path: Path, folder: str, file_name: str) -> list[Path]:

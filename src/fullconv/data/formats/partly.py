@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from fullconv.data.classes import DESCRIPTION, PARTLY_KEY, read_description
+from fullconv.data.classes import DESCRIPTION, MASK_KEYS, PARTLY_KEY, read_description
 from fullconv.data.dataset import DataSet
 from fullconv.data.mask_classes.decide import decide_and_label
 from fullconv.data.mask_classes.reader import Pair
@@ -61,6 +61,7 @@ def read_partly(root: Path, options: ReadingOptions, faults: list[Fault]) -> Dat
         inferences=tuple(notes),
         mask_facts=labelled.facts,
         states_ignored=labelled.states_ignored,
+        class_keys=MASK_KEYS,
     )
 
 

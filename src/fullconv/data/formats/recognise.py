@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from fullconv.data.dataset import DataSet
+from fullconv.data.reading import ReadingOptions
 from fullconv.data.splits import split_of
 from fullconv.faults import Fault
 from fullconv.files import is_given, read_file
@@ -30,14 +31,14 @@ _MARKS = {
 }
 
 
-def recognise_masks(root: Path) -> Recognised | None:
+def recognise_masks(root: Path, options: ReadingOptions) -> Recognised | None:
     """Return the format and its reader for CVAT, custom VOC, nnU-Net and published data sets; otherwise None."""
     from fullconv.data.formats import cvat, nnunet
     from fullconv.data.published.recognise import recognise_published
 
     if cvat.has_custom_classes(root):
         name = "CVAT segmentation mask" if (root / cvat.LABEL_MAP).is_file() else "VOC"
-        return name, partial(cvat.read_cvat, root)
+        return name, partial(cvat.read_cvat, root, options)
     if nnunet.is_nnunet(root):
         return "nnU-Net", partial(nnunet.read_nnunet, root)
     return recognise_published(root)

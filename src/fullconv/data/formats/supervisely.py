@@ -218,7 +218,9 @@ def _read_objects(
             without_area.add(kind, name, f"object {number} ({each.classTitle})")
             continue
         try:
-            shapes.append((each.classTitle, _make_rasterizer(kind, each)))
+            rasterizer = _make_rasterizer(kind, each)
+            if without_area.covers(rasterizer, name, f"object {number} ({each.classTitle})"):
+                shapes.append((each.classTitle, rasterizer))
         except DataError as error:
             problem = f"object {number} ({each.classTitle}) {error}"
             remedy = "draw it again" if error.code == "damaged-shape" else "draw a polygon or a mask"

@@ -35,4 +35,4 @@ def read_ade20k(root: Path, labels: LabelSet, faults: list[Fault]) -> DataSet:
     }
     remap = ((0, IGNORE_INDEX), *((index + 1, index) for index in range(labels.num_classes)))
     about = "pixels outside the 150 classes are ignored"
-    return DataSet("ade20k", root, labels, splits, remap=remap, about=about)
+    return DataSet("ade20k", root, labels, splits, remap=remap, about=about, class_keys=("names",))
