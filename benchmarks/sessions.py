@@ -6,7 +6,8 @@ Without FILE the bundled `street` is measured. All take turns; ratios are taken 
 to third quartile).
 
 The first table has the stages from a decoded image to its label map: preprocessing (uint8 to normalised, padded
-floats), everything up to the logits, and the label map. It also has the whole file, as it ran before `onnx_bytes.cut`
+floats), everything up to the logits, and the label map. It also has the whole with products of the label map that
+NumPy's BLAS computes on all threads, the whole file, as it ran before `onnx_bytes.cut`
 (ONNX Runtime then computes the file's own label map, too), a file in which the gain of the normalisation is part of
 the first convolution, and one with ReLU for ReLU6.
 
@@ -31,6 +32,7 @@ from onnx import TensorProto, helper
 from fullconv.arrays import UInt8
 from fullconv.cores import usable_cores
 from fullconv.images import read_image
+from fullconv.runtime import full_size
 from fullconv.runtime.full_size import full_size_labels
 from fullconv.runtime.models import bundled
 from fullconv.runtime.onnx import OnnxFile
@@ -100,6 +102,15 @@ def print_table(samples: dict[str, list[float]], title: str) -> None:
     print(flush=True)
 
 
+def label_with_large_products(file: OnnxFile, batch: UInt8) -> UInt8:
+    """Return label maps as before `runtime/products.py`: NumPy's BLAS uses all of its threads, which then spin."""
+    usual, full_size.CHUNK = full_size.CHUNK, 2**22
+    try:
+        return full_size_labels(file.scores(batch), file.metadata, (batch.shape[1], batch.shape[2]))
+    finally:
+        full_size.CHUNK = usual
+
+
 def measure_stages(path: Path, image: UInt8, threads: int, rounds: int, clock: Clock) -> dict[str, list[float]]:
     """Return the seconds of the stages; the first is a prediction as fullconv does it."""
     batch, content, file = image[None], read_for(path, "logits"), OnnxFile.load(path, threads)
@@ -114,6 +125,7 @@ def measure_stages(path: Path, image: UInt8, threads: int, rounds: int, clock: C
         models["up to the logits, ReLU for ReLU6"] = (unclip(content), "logits")
     jobs: dict[str, Callable[[], object]] = {
         "image to label map": lambda: full_size_labels(file.scores(batch), file.metadata, (size[0], size[1])),
+        "image to label map, products on all threads": lambda: label_with_large_products(file, batch),
         "label map": lambda: full_size_labels(scores, file.metadata, (size[0], size[1])),
     }
     for name, (model, output) in models.items():

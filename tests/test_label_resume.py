@@ -78,6 +78,34 @@ def test_classes_keep_their_meaning_when_a_data_set_gets_new_ones(
         assert set(np.unique(Image.open(store.data / "masks" / f"{name}.png"))) == {index, 255}
 
 
+def test_a_class_added_on_the_page_is_not_one_that_the_data_set_gets_later(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    add_labelme(root, "a", "car")
+    add_labelme(root, "c", "bus")
+    with open_session(root) as store:
+        store.change_classes({"action": "add", "name": "tree"})
+        store.change_classes({"action": "rename", "key": 3, "name": "hedge"})
+    add_labelme(root, "b", "tree")
+    with open_session(root) as store:
+        assert names_of(store) == ["background", "bus", "car", "hedge", "tree"]
+        assert count_names(store, ids(store)["b.png"]) == {"tree": 1200, "background": 1200}
+
+
+def test_a_mask_that_changes_while_its_image_is_open_is_read_the_next_time(tmp_path: Path) -> None:
+    root = make_set(tmp_path / "set", np.eye(60, 80, dtype=np.uint8))
+    other = np.eye(60, 80, 5, dtype=np.uint8)
+    with open_session(root) as store:
+        id = ids(store)["images/a.png"]
+        keys_of(store, id)
+        Image.fromarray(other).save(root / "masks" / "a.png")
+        os.utime(root / "masks" / "a.png", ns=(1, 1))
+        store.paint(id, line([[70, 50]], key=1))
+    with open_session(root) as store:
+        assert (keys_of(store, id) == other)[:40, :60].all()
+    written = np.asarray(Image.open(store.data / "masks" / "images" / "a.png"))
+    assert (written == other)[:40, :60].all()
+
+
 def test_a_data_set_of_other_names_alone_is_refused(tmp_path: Path) -> None:
     root = make_set(tmp_path / "set", np.eye(60, 80, dtype=np.uint8))
     (root / "dataset.yaml").write_text("names: [ground, cell]\n", "utf-8")

@@ -100,6 +100,9 @@ def test_repeats_of_cached_features_are_those_of_another_view(data: Path) -> Non
 
 def test_damaged_photos_are_found_before_the_first_step_and_name_their_folder(data: Path, photos: Path) -> None:
     module = DataModule(find_dataset(data), Recipe(crop=32, batch_size=2))
+    room = module.train_samples.room.left
+    module.mix_in(photos)
+    assert module.train_samples.room.left == room, "the labelled images come first"
     for name in ("photo 1.png", "photo 2.png"):
         path = photos / name
         path.write_bytes(path.read_bytes()[:-30])

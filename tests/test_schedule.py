@@ -175,8 +175,9 @@ def test_a_plan_of_a_busy_moment_is_made_again_after_the_first_validation(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "fullconv")
-    monkeypatch.setattr("fullconv.training.train.measure_step", lambda *_: 3.0)
-    timed = job(minutes=0.3)
+    monkeypatch.setattr("fullconv.training.train.measure_step", lambda *_: 6.0)
+    monkeypatch.setattr(TimeLeft, "step_seconds", lambda self: 1.0)
+    timed = job(minutes=0.6)
     with monkeypatch.context() as patch:
         stop_at(9, patch)
         with refuses("stopped-by-signal", "step 9"):
@@ -187,7 +188,8 @@ def test_a_plan_of_a_busy_moment_is_made_again_after_the_first_validation(
     train(data, timed, tmp_path / "run", resume=True)
     steps = [int(row["step"]) for row in rows(tmp_path / "run")]
     assert steps[-1] == state.total
-    assert {later - step for step, later in pairwise(steps[1:])} <= {state.every}
+    planned = [step for step in steps if step >= state.planned]
+    assert {later - step for step, later in pairwise(planned)} <= {state.every}
     assert float(rows(tmp_path / "run")[-1]["lr"]) == 0
     stored = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert stored["schedule"] == {"steps": state.total, "every": state.every}
@@ -201,14 +203,26 @@ def test_a_plan_is_made_again_once_and_only_if_it_changes_much(step: float, tota
     state = RunState(rows=[{}], seconds=12.0, available=120.0, total=50 if step == 1.0 else 100, every=10)
     task, left = SimpleNamespace(step=10, total_steps=state.total), TimeLeft(step, 0.0, 10)
     data = SimpleNamespace(decoding_left=lambda: 0.0)
-    assert plan_again(fabric, task, data, state, left) is (total is not None)  # type: ignore[arg-type]
+    assert not plan_again(fabric, task, data, state, left), "no step is measured yet"  # type: ignore[arg-type]
+    for _ in range(3):
+        left.add_step(step)
+    assert plan_again(fabric, task, data, state, left)  # type: ignore[arg-type]
     if total is None:
         assert (task.total_steps, state.total, state.planned) == (100, 100, 0)
-        return
-    assert task.total_steps == state.total == total
-    assert (state.planned, left.planned, left.every) == (10, 10, state.every)
-    state.rows.append({})
+    else:
+        assert task.total_steps == state.total == total
+        assert (state.planned, left.planned, left.every) == (10, 10, state.every)
     assert not plan_again(fabric, task, data, state, left)  # type: ignore[arg-type]
+
+
+def test_no_step_is_added_after_the_last_one_if_no_time_is_left() -> None:
+    fabric, data = SimpleNamespace(broadcast=lambda values: values), SimpleNamespace(decoding_left=lambda: 0.0)
+    state = RunState(rows=[{}], seconds=240.0, available=300.0, total=5, every=5)
+    task, left = SimpleNamespace(step=5, total_steps=5), TimeLeft(40.0, 40.0, 5)
+    for _ in range(3):
+        left.add_step(40.0)
+    assert plan_again(fabric, task, data, state, left)  # type: ignore[arg-type]
+    assert (task.total_steps, state.total) == (5, 5)
 
 
 def test_a_training_of_epochs_is_never_planned_again() -> None:

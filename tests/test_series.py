@@ -56,6 +56,8 @@ def series_in(data: DataSet, split: str = "val") -> list[str]:
         ("scene4_2x7", "scene4"),
         ("tile3x4", "tile"),
         ("scene_4_r2_c7", "scene_4"),
+        ("scene_4_c7_r2", "scene_4"),
+        ("scene_col2_row7", "scene"),
         ("field-x512_y0", "field"),
         ("videos/b/0001", "videos/b/"),
         ("2007_000032", "2007_000032"),

@@ -25,7 +25,7 @@ LARGEST_ERROR = 0.75
 """Whole series are held out only if the share of the images comes this close to the share that is wanted."""
 
 _COUNTERS = re.compile(
-    r"""(?:^|[_\-. ]+)(?:row|r|y|x)\d+[_\-. ]*(?:col|c|x|y)\d+$  # _r3_c4
+    r"""(?:^|[_\-. ]+)(?:row|r|y|x|col|c)\d+[_\-. ]*(?:col|c|x|y|row|r)\d+$  # _r3_c4
     | (?:^|[_\-. ]+)\d+[_\-. x]+\d+$  # _3_4
     | [_\-. ]*\d+x\d+$  # 3x4
     | [_\-. ]*\d+$""",

@@ -6,7 +6,7 @@ import numpy as np
 
 from fullconv.arrays import Float32, UInt8
 from fullconv.runtime.metadata import ModelMetadata
-from fullconv.runtime.products import ONE_THREAD, row_product
+from fullconv.runtime.products import ONE_THREAD
 from fullconv.runtime.runner import largest
 
 __all__ = ["full_size_labels", "full_size_logits"]
@@ -90,6 +90,6 @@ def _blocks(strip: Float32, metadata: ModelMetadata) -> Float32:
         parts = np.array_split(quads.reshape(4, -1), max(1, -(-quads[0].size * metadata.blocks.size // ONE_THREAD)), 1)
         logits = np.concatenate([metadata.blocks @ part for part in parts], 1)
         return logits.reshape(rows, columns, count, classes, height, width).transpose(2, 3, 4, 0, 5, 1)
-    cells = quads.transpose(1, 3, 4, 0, 2).reshape(count * height * width, -1)
-    logits = row_product(cells, metadata.blocks).reshape(count, height, width, rows, columns, classes)
+    cells = quads.transpose(1, 3, 4, 0, 2).reshape(count, height, width, -1)
+    logits = (cells @ metadata.blocks).reshape(count, height, width, rows, columns, classes)
     return logits.transpose(0, 5, 1, 3, 2, 4)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fullconv.arrays import Float32
 
-__all__ = ["ONE_THREAD", "narrow_product", "row_product", "tall_product"]
+__all__ = ["ONE_THREAD", "narrow_product", "tall_product"]
 
 ONE_THREAD = 2**18
 """OpenBLAS uses one thread for products of at most so many multiplications (65536 * GEMM_MULTITHREAD_THRESHOLD)."""
@@ -28,15 +28,6 @@ def narrow_product(inputs: Float32, layer: Float32) -> Float32:
         result[:, :whole] = blocks.transpose(1, 0, 2).reshape(len(layer), whole)
     if whole < count:
         result[:, whole:] = layer @ inputs[whole:].T
-    return result
-
-
-def row_product(inputs: Float32, layer: Float32) -> Float32:
-    """Return N x D times D x K: N x K."""
-    rows = max(1, ONE_THREAD // max(1, layer.size))
-    result = np.empty((len(inputs), layer.shape[1]), np.float32)
-    for first in range(0, len(inputs), rows):
-        np.matmul(inputs[first : first + rows], layer, out=result[first : first + rows])
     return result
 
 

@@ -46,7 +46,8 @@ class RunState:
     `step` is the number of steps done, `validated` the step of the last validation, `seconds` the time spent, `best`
     the best mIoU so far. `losses` are those since the last validation, `rows` those of metrics.csv. `total` is the
     number of steps of the run, `every` that from one validation to the next; 0 in checkpoints of older versions.
-    `available` is the time for all steps, 0 where epochs count; `planned` is the step at which these were planned.
+    `available` is the time for all steps until they are planned again, 0 where epochs count; `planned` is the step at
+    which they were planned.
     """
 
     step: Annotated[int, Field(ge=0)] = 0

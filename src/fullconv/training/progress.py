@@ -88,6 +88,11 @@ class TimeLeft:
         validations = -(-(total - self.planned) // self.every) - (done - self.planned) // self.every
         return (total - done) * self.step_seconds() + validations * self.validation
 
+    @property
+    def is_measured(self) -> bool:
+        """Return whether the run has measured steps of its own, after the first ones."""
+        return bool(self._steps)
+
     def step_seconds(self) -> float:
         """Return the seconds of a step: those of the last ones, or what the plan measured before there are any."""
         return typical(list(self._steps)) if self._steps else min([self.step, *self._first])

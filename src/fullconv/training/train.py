@@ -142,8 +142,8 @@ def _fit(
         _write_settings(out, settings, state)
     _restore(run.task, state, checkpoint, out / "last.ckpt")
     plan = run.plan(dataset, state.every)
-    if state.step == 0:
-        state.available = max(0.0, state.available - (time.monotonic() - start))
+    if state.step == 0 and state.available:
+        state.available = max(1.0, state.available - (time.monotonic() - start))  # never 0 in one process only
     logger.info(plan.text())
     saved = Saved(run.task.net.spec, dataset.labels, {"settings": settings})
     checkpointing = Checkpointing(out, saved, state, run.steps, job.recipe.save_minutes)

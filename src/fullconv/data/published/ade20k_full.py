@@ -78,7 +78,7 @@ def read_full_ade20k(root: Path, faults: list[Fault]) -> DataSet | None:
     about = (
         f"{labels.num_classes} of the {len({fold_name(name) for name in names.values()})} classes; all else is ignored"
     )
-    return DataSet("ade20k", root, labels, splits, about=about, class_keys=("names",))
+    return DataSet("ade20k", root, labels, splits, about=about, class_keys=("names", "palette"))
 
 
 def _stem(mask: Path, suffix: str) -> Path:

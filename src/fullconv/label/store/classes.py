@@ -41,8 +41,8 @@ class ClassTable:
         self.version = 0
         self._gone: dict[int, int] = {}
         self._next = 0
-        self._added: dict[str, int] = {}
-        self._renamed: set[str] = set()
+        self._had: set[str] = set()
+        self._of_data: dict[str, int] = {}
 
     @property
     def labels(self) -> LabelSet:
@@ -80,13 +80,16 @@ class ClassTable:
 
     def had(self, name: str) -> bool:
         """Return whether a class has or had this name, also if it was deleted, merged or renamed since."""
-        return fold_name(name) in self._added.keys() | self._renamed
+        return fold_name(name) in self._had
 
     def key_of(self, name: str) -> int | None:
-        """Return the key of the first class that was added under this name, or of the one that has it now, or None."""
+        """Return the key of the data set's class of this name, or of the class that has the name now, or None.
+
+        A class of the data set keeps its key when it is renamed on the page.
+        """
         folded = fold_name(name)
         now = {fold_name(one.name): one.key for one in self.classes}
-        return self._added.get(folded, now.get(folded))
+        return self._of_data.get(folded, now.get(folded))
 
     def plan(self, action: Mapping[str, Any]) -> dict[str, Any]:
         """Check a change, and return the line of the journal that describes it.
@@ -122,13 +125,19 @@ class ClassTable:
             raise DataError(message, code="damaged-journal") from error
         self.version += 1
 
-    def add_all(self, names: Sequence[str], colors: Sequence[Color] = ()) -> list[dict[str, Any]]:
-        """Add classes in order, and return the lines of the journal. Colours that cannot be used are replaced."""
+    def add_all(
+        self, names: Sequence[str], colors: Sequence[Color] = (), of_data: bool = False
+    ) -> list[dict[str, Any]]:
+        """Add classes in order, and return the lines of the journal. Colours that cannot be used are replaced.
+
+        `of_data` says that they are the classes of the data set.
+        """
         lines = []
         for index, name in enumerate(names):
             color = colors[index] if index < len(colors) else None
             used = {one.color for one in self.classes} | {_WHITE}
             line = self._plan_add(name, None if color is None or color in used else show_color(color))
+            line |= {"of_data": True} if of_data else {}
             self.apply(line)
             lines.append(line)
         return lines
@@ -139,14 +148,16 @@ class ClassTable:
             if key != self._next or key >= MOST_CLASSES:
                 raise ValueError("its key is used already")
             self.classes.append(LabelClass(key, str(line["name"]), parse_color(line["color"])))
-            self._added.setdefault(fold_name(str(line["name"])), key)
+            self._had.add(fold_name(str(line["name"])))
+            if line.get("of_data"):
+                self._of_data.setdefault(fold_name(str(line["name"])), key)
             self._next += 1
             return
         index = self.classes.index(self.find(key))
         one = self.classes[index]
         if op == "rename":
             self.classes[index] = LabelClass(key, str(line["name"]), one.color)
-            self._renamed.add(fold_name(str(line["name"])))
+            self._had.add(fold_name(str(line["name"])))
         elif op == "recolour":
             self.classes[index] = LabelClass(key, one.name, parse_color(line["color"]))
         elif op in ("merge", "delete"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,14 @@ __all__ = ["Opened"]
 
 
 class Opened:
-    """A canvas and its journal; `bytes` are those of the canvas when the image was last used."""
+    """A canvas and its journal; `bytes` are those of the canvas when the image was last used.
 
-    def __init__(self, path: Path, photo: Path, size: tuple[int, int], base: Base | None) -> None:
+    `stamps` identify the files that were read.
+    """
+
+    def __init__(
+        self, path: Path, photo: Path, size: tuple[int, int], base: Base | None, stamps: Sequence[Any] = ()
+    ) -> None:
         """Paint the strokes of the journal `path` again, on an image of `size` (height, width).
 
         Raises DataError if the journal is damaged, or if it is that of another image than `photo`.
@@ -29,7 +34,7 @@ class Opened:
                 "pixels; put the image back that was labelled"
             )
             raise DataError(message, code="other-image-labelled")
-        self.canvas, self.journal = Canvas(size, base), Journal(path, length)
+        self.canvas, self.journal, self.stamps = Canvas(size, base), Journal(path, length), list(stamps)
         self._last: dict[str, tuple[object, Stroke]] = {}
         for line, operation in zip(lines, parse_operations(lines, str(path)), strict=True):
             stroke = self._replay(operation, photo)

@@ -60,7 +60,7 @@ def open_session(
             classes, input = _resume(path, lines)
         else:
             classes, input, lines = _begin(project, source, names, given)
-        for line in classes.add_all(_find_new_classes(source, classes)):
+        for line in classes.add_all(_find_new_classes(source, classes), of_data=True):
             project.append(line)
         for line in classes.add_all([name for name in names if not classes.had(name)]):
             project.append(line)
@@ -81,7 +81,7 @@ def _begin(
     classes = ClassTable()
     if source.dataset is not None:
         labels, input = source.dataset.labels, _measure(source, source.dataset)
-        lines = classes.add_all(labels.class_names, labels.palette)
+        lines = classes.add_all(labels.class_names, labels.palette, of_data=True)
     elif given is not None:
         labels, input = given
         lines = classes.add_all(labels.class_names, labels.palette)
@@ -103,7 +103,7 @@ def _resume(path: Path, lines: Sequence[dict[str, Any]]) -> tuple[ClassTable, In
             raise DataError(message, code="newer-label-folder")
         bounds = head["range"]
         input = InputFormat(int(head["channels"]), None if bounds is None else (float(bounds[0]), float(bounds[1])))
-        begun = list(head["classes"])
+        begun = [{**line, "of_data": bool(head["labelled"])} for line in head["classes"]]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         message = f"{path}: line 1 is damaged ({error}); restore the file from a copy, or remove it"
         raise DataError(message, code="damaged-journal") from error

@@ -78,7 +78,7 @@ class Store:
             record, length = self._records.read(photo.id), self._journal_bytes(photo)
             if record:
                 self._painted[photo.id] = painted = Painted(record["counts"], record["pixels"])
-                if record["made_of"] == self._made_of(photo, length, painted):
+                if record["made_of"] == self._made_of(photo, length, self._stamps(photo), painted):
                     continue
             if photo.base is not None or record or length:
                 self._dirty[photo.id] = 0.0
@@ -242,8 +242,8 @@ class Store:
                 if opened is not None:
                     self._open.move_to_end(id)
             if opened is None:
-                size = self.size(id)
-                opened = Opened(self._journal_path(photo), photo.path, size, self._bases.open(photo, size))
+                size, stamps = self.size(id), self._stamps(photo)
+                opened = Opened(self._journal_path(photo), photo.path, size, self._bases.open(photo, size), stamps)
                 with self._lock:
                     self._open[id] = opened
                     self._drop_others(id)
@@ -305,7 +305,7 @@ class Store:
             size, counts = opened.canvas.size, opened.canvas.count()
             found = {key: int(counts[key]) for key in range(IGNORE_INDEX) if counts[key]}
             painted = self._painted[photo.id] = Painted(found, size[0] * size[1])
-            made_of = self._made_of(photo, opened.journal.length, painted)
+            made_of = self._made_of(photo, opened.journal.length, opened.stamps, painted)
         path = self.data.joinpath("masks", *photo.mask.split("/"))
         if any(ids[key] != IGNORE_INDEX for key in found):
             write_mask(path, size, partial(self._read_raw, photo.id), ids, labels)
@@ -326,9 +326,13 @@ class Store:
     def _mask_names(self) -> set[str]:
         return {photo.mask for photo in self.source.photos}
 
-    def _made_of(self, photo: Photo, journal: int, painted: Painted) -> list[Any]:
-        """Return all that a mask follows from, for comparisons."""
-        return [journal, photo.mask, *stamp_of(photo.path), *self._bases.made_of(photo), self._meaning(painted)]
+    def _stamps(self, photo: Photo) -> list[Any]:
+        """Return what identifies the files of an image today."""
+        return [*stamp_of(photo.path), *self._bases.made_of(photo)]
+
+    def _made_of(self, photo: Photo, journal: int, stamps: list[Any], painted: Painted) -> list[Any]:
+        """Return all that a mask follows from, for comparisons; `stamps` are those of the files that were read."""
+        return [journal, photo.mask, *stamps, self._meaning(painted)]
 
     def _meaning(self, painted: Painted) -> list[list[int]]:
         """Return each raw key of an image with its class id and colour in a mask today."""

@@ -76,16 +76,19 @@ class UnlabelledSamples(SegmentationDataset):
         self.remedy = f"Repair this image, or remove it from {folder} (--unlabelled-images)"
 
     def check(self) -> None:
-        """Decode each image once. Raises DataError if some cannot be read: a run must not fail at a later step."""
+        """Decode each image once. Raises DataError if some cannot be read: a run must not fail at a later step.
+
+        Nothing stays in memory, which is first for the labelled images.
+        """
         faults = []
-        for index in range(len(self)):
+        for sample in self.samples:
             try:
-                self.decode(index)
+                self.dataset.read(sample)
             except DataError as error:
                 faults.append(error)
         if faults:
             more = f"\n{len(faults) - 1} more cannot be read" if len(faults) > 1 else ""
-            raise DataError(f"{faults[0]}{more}", code=faults[0].code)
+            raise DataError(f"{faults[0]}\n{self.remedy}{more}", code=faults[0].code)
 
     def _with_labels(self, index: int) -> tuple[int, Tensor, Tensor]:
         """Return the image of an index, which never has labels."""

@@ -83,22 +83,24 @@ def schedule_by_minutes(
 
 
 def plan_again(fabric: Fabric, task: SegmentationTask, data: DataModule, state: RunState, time_left: TimeLeft) -> bool:
-    """Plan the rest of a training of some minutes by the times of its own steps, and return whether steps changed.
+    """Plan the rest of a training of some minutes by the times of its own steps, and return whether that was due.
 
-    This happens once, after the first validation, because the machine may have been busy, or idle, when the first plan
-    was measured. All processes get the same plan.
+    It is due once, after the first validation with some steps before it, because the machine may have been busy, or
+    idle, when the first plan was measured. All processes get the same plan. It stays if the steps hardly change, and
+    after the last step if no time is left.
     """
-    if not state.available or len(state.rows) != 1:
+    if not state.available or not time_left.is_measured:
         return False
     left = state.available - state.seconds
     times = fabric.broadcast((left, time_left.step_seconds(), time_left.validation, data.decoding_left()))
+    state.available = 0.0
     try:
         rest = schedule_by_minutes(*times)
     except UsageError:
-        rest = Schedule(1, 1)
+        rest = Schedule(min(1, state.total - task.step), 1)
     total = task.step + rest.steps
     if abs(total - state.total) <= TOLERANCE * state.total:
-        return False
+        return True
     logger.info(f"epochs     {total} steps instead of {state.total}, because a step takes {times[1]:.2g} s now")
     task.total_steps = state.total = total
     state.every, state.planned = rest.every, task.step
