@@ -18,11 +18,13 @@ from fullconv.evaluation.evaluate import Piece
 from fullconv.evaluation.intervals import bootstrap, sum_series
 from fullconv.evaluation.measure import Measurement
 from fullconv.labels import LabelSet
+from fullconv.metrics import Scores
 from fullconv.report.findings import Findings
 from fullconv.report.folds import write_folds_page
 from fullconv.report.page import render
 from fullconv.report.sections import classes_table, summarize_interval
 from fullconv.report.source import Source
+from fullconv.report.verdict import judge
 from html_page import Page
 
 DRIVES = {"train": ["a1", "a2"], "val": ["b7"]}
@@ -145,6 +147,19 @@ def test_fewer_than_three_series_have_no_interval(series: int) -> None:
     found = bootstrap(frames(series, 4), 0, series=names)
     assert (found.mean_iou, found.gain, found.per_class) == (None, None, (None, None))
     assert summarize_interval(found) == f"{4 * series} images of {series} series: no interval"
+
+
+def test_one_bad_series_of_three_is_no_alarm(tmp_path: Path) -> None:
+    """The network is 20 points better than one class everywhere, and worse on one of three scenes."""
+    good, bad = [[60, 40]] * 3, [[0, 0], [60, 40], [40, 60]]
+    counts = np.array([good] * 8 + [bad] * 4)
+    found = bootstrap(counts, 0, series=np.arange(3).repeat(4).astype(str).tolist())
+    assert found.gain is not None
+    assert found.gain.low < 0
+    scores = Scores.from_confusion(np.array([[480, 240], [160, 320]]), ["ground", "cell"])
+    verdict = judge(scores, found, Source(tmp_path, {}))
+    assert verdict.alarm == ""
+    assert "with other series of this kind" in verdict.headline
 
 
 def measured(data: DataSet, folder: Path) -> Findings:

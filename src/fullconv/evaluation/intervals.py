@@ -11,6 +11,7 @@ from fullconv.arrays import Float64, Int64
 
 __all__ = [
     "DRAWS",
+    "FEW",
     "FEWEST_SERIES",
     "LEVEL",
     "SEED",
@@ -30,6 +31,10 @@ LEVEL = 95
 
 FEWEST_SERIES = 3
 """With fewer series of several images there is no interval, as their spread says too little."""
+
+
+FEW = 10
+"""The number of images, or of series, below which an interval is rough."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,11 @@ class Bootstrap:
     def in_series(self) -> bool:
         """Whether some images belong together, so that series are drawn instead of images."""
         return self.series < self.images
+
+    @property
+    def hangs_on_one(self) -> bool:
+        """Whether so few series were drawn that a single odd one decides the bounds."""
+        return self.in_series and self.series < FEW
 
 
 def draw_samples(count: int, draws: int = DRAWS, seed: int = SEED) -> Int64:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fullconv.cores import usable_cores
-from fullconv.evaluation.intervals import DRAWS, FEWEST_SERIES, LEVEL, SEED
+from fullconv.evaluation.intervals import DRAWS, FEW, FEWEST_SERIES, LEVEL, SEED
 from fullconv.evaluation.measure import Measurement
 from fullconv.files import write_text
 from fullconv.pages.parts import Table, legend_of, percent
@@ -19,7 +19,6 @@ from fullconv.report.charts import Chart, Curve, interval_chart, line_chart
 from fullconv.report.findings import Findings
 from fullconv.report.pictures import choose_images, draw_row
 from fullconv.report.sections import (
-    FEW,
     classes_table,
     confusions_table,
     matrix_table,

@@ -6,12 +6,11 @@ import numpy as np
 
 from fullconv.evaluation.error_location import LEAST, RADIUS
 from fullconv.evaluation.evaluate import PIECE_PIXELS
-from fullconv.evaluation.intervals import LEVEL, Bootstrap, Interval
+from fullconv.evaluation.intervals import FEW, LEVEL, Bootstrap, Interval
 from fullconv.pages.parts import Cell, Row, Table, css_color, percent
 from fullconv.report.findings import Findings
 
 __all__ = [
-    "FEW",
     "classes_table",
     "confusions_table",
     "format_interval",
@@ -21,9 +20,6 @@ __all__ = [
     "summarize_interval",
     "zone_table",
 ]
-
-FEW = 10
-"""The number of images, or of series, below which an interval is rough."""
 
 CONFUSIONS = 10
 """The largest number of rows in the table of confusions."""

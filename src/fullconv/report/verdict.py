@@ -102,7 +102,7 @@ def _collapsed(scores: Scores) -> str:
 
 
 def _no_gain(intervals: Bootstrap, points: float, name: str) -> str:
-    low = points if intervals.gain is None else 100 * intervals.gain.low
+    low = points if intervals.gain is None or intervals.hangs_on_one else 100 * intervals.gain.low
     if low > 0:
         return ""
     return (
