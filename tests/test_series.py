@@ -22,7 +22,7 @@ from fullconv.metrics import Scores
 from fullconv.report.findings import Findings
 from fullconv.report.folds import write_folds_page
 from fullconv.report.page import render
-from fullconv.report.sections import classes_table, summarize_interval
+from fullconv.report.sections import _note, classes_table, summarize_interval
 from fullconv.report.source import Source
 from fullconv.report.verdict import judge
 from html_page import Page
@@ -187,8 +187,8 @@ def test_report_and_verdict_say_what_was_drawn(tmp_path: Path, monkeypatch: pyte
         assert ("say which of them belong together" in text) == (len(parts) == 1)
         assert verdict in findings.verdict.headline
         assert findings.verdict.alarm == ""
-    notes = [str(row[-1]) for row in classes_table(findings).rows]
-    assert any("in 3 series only" in note for note in notes)
+    assert "note" not in classes_table(findings).head, "the page says once that three series are few"
+    assert "in 2 series only" in _note(2, 0.5, "series", 3)
     findings = measured(make_data({split: names_of(parts) for split, parts in DRIVES.items()}), tmp_path)
     text = Page(render(findings)).text
     assert "3 images of 1 series: no interval" in text

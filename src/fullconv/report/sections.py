@@ -65,7 +65,8 @@ def classes_table(findings: Findings) -> Table:
     true, predicted, hit = scores.confusion.sum(1), scores.confusion.sum(0), scores.confusion.diagonal()
     total = scores.confusion.sum()
     unit = "series" if intervals.in_series else "image"
-    notes = [_note(*of, unit) for of in zip(findings.series_with.tolist(), scores.per_class_iou, strict=True)]
+    few = min(FEW, intervals.series) if intervals.in_series else FEW  # of few series, the page says so once
+    notes = [_note(*of, unit, few) for of in zip(findings.series_with.tolist(), scores.per_class_iou, strict=True)]
     rows: list[Row] = []
     for k, (iou, interval) in enumerate(zip(scores.per_class_iou, intervals.per_class, strict=True)):
         rows.append([
@@ -84,12 +85,12 @@ def _class(findings: Findings, k: int, kind: str = "") -> Cell:
     return Cell(findings.scores.class_names[k], css_color(findings.measurement.labels.palette[k]), kind=kind)
 
 
-def _note(count: int, iou: float | None, unit: str) -> str:
+def _note(count: int, iou: float | None, unit: str, few: int) -> str:
     if iou is None:
         return "neither in the truth nor predicted; not part of the mean"
     if not count:
         return "predicted, but never in the truth"
-    if count < FEW:
+    if count < few:
         plural = "s" * (count > 1 and unit != "series")
         return f"in {count} {unit}{plural} only: the IoU and its interval are rough"
     return ""
