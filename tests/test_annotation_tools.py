@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_sets import faults_of, targets, warnings_of
+from data_sets import faults_of, put_grey, put_json, targets, warnings_of
 from fullconv.arrays import UInt8
 from fullconv.data.layouts import find_dataset
 
 SIZE = (12, 16)
+put_image = partial(put_grey, size=SIZE)
 SQUARE = [[2, 3], [9, 3], [9, 8], [2, 8]]
 SQUARE_MAP = np.zeros(SIZE, np.uint8)
 SQUARE_MAP[3:8, 2:9] = 1
 LINE = [[2, 3], [9, 8]]
 Points = list[list[int]]
-
-
-def put_image(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*SIZE, 3), 90, np.uint8)).save(path)
-
-
-def put_json(path: Path, values: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values))
-    return path
 
 
 def flat(points: Points) -> list[int]:

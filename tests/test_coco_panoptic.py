@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_sets import faults_of, targets
+from data_sets import faults_of, put_grey, targets
 from fullconv.data.annotations.rle import count_runs
 from fullconv.data.formats.coco_stuff import coco_stuff_labels
 from fullconv.data.layouts import find_dataset
 from fullconv.errors import DataError
 
 SIZE = (6, 8)
+put_image = partial(put_grey, size=SIZE)
 IDS = {"void": 0, "roof": 3_226_956, "tree": 70_000, "crowd": 65_536 * 200 + 7}
 CATEGORIES = [{"id": 1, "name": "roof", "isthing": 1}, {"id": 184, "name": "tree-merged", "isthing": 0}]
 EXPECTED = np.array([[0] * 4 + [1] * 4] * 3 + [[255] * 4 + [255] * 4] * 3, np.uint8)
-
-
-def picture(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*SIZE, 3), 90, np.uint8)).save(path)
 
 
 def segment_map(path: Path, **more: int) -> None:
@@ -46,7 +43,7 @@ def write(root: Path, maps: str = "annotations/panoptic_{}2017", images: str = "
             {"id": IDS["crowd"], "category_id": 1, "iscrowd": 1},
         ]
         for name in names:
-            picture(root / images.format(split) / f"{name}.jpg")
+            put_image(root / images.format(split) / f"{name}.jpg")
             segment_map(root / maps.format(split) / f"{name}.png")
         contents[f"panoptic_{split}2017.json"] = {
             "images": [{"id": i, "file_name": f"{n}.jpg", "height": 6, "width": 8} for i, n in enumerate(names)],
@@ -136,7 +133,7 @@ def test_stuff_maps_have_the_171_classes(tmp_path: Path, maps: str, images: str)
             path = tmp_path / maps / f"{split}2017" / f"{split}{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(values).save(path)
-            picture(tmp_path / images.format(split) / f"{split}{name}.jpg")
+            put_image(tmp_path / images.format(split) / f"{split}{name}.jpg")
             Image.fromarray(np.zeros((2, 4, 3), np.uint8)).save(tmp_path / images.format(split) / f"{split}{name}.jpg")
     dataset = find_dataset(tmp_path)
     names = coco_stuff_labels().class_names
@@ -148,7 +145,7 @@ def test_stuff_maps_have_the_171_classes(tmp_path: Path, maps: str, images: str)
 
 
 def test_pixels_that_coco_stuff_does_not_label_are_ignored(tmp_path: Path) -> None:
-    picture(tmp_path / "train2017/a.jpg")
+    put_image(tmp_path / "train2017/a.jpg")
     mask = np.zeros(SIZE, bool)
     mask[:2] = True
     annotations = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from data_sets import faults_of
+from data_sets import faults_of, put_grey, put_json
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.doctor.examine import examine
 from fullconv.faults import Fault
 
 SIZE = (6, 8)
+put_image = partial(put_grey, size=SIZE)
 SQUARE = [(1, 1), (5, 1), (5, 5), (1, 5)]
 Points = list[tuple[int, int]]
 
@@ -25,16 +27,6 @@ EMPTY: list[Points] = [
     [(3, 3)] * 3, [(1, 1), (3, 2), (5, 3)], [(20, 1), (30, 1), (30, 5)],
     [(1, 1), (1, 2), (1, 4)],
 ]  # fmt: skip
-
-
-def put_image(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*SIZE, 3), 90, np.uint8)).save(path)
-
-
-def put_json(path: Path, values: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values))
 
 
 def flat(points: Points) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import pickle
 import re
 from fractions import Fraction
@@ -18,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from data_sets import put_json
 from fullconv.arrays import Mask, UInt8
 from fullconv.data.annotations.rle import count_runs, pack_counts, rasterize_brush, rasterize_runs, read_counts
 from fullconv.data.annotations.shapes import Patch, ellipse, fill_each, fill_rings, rectangle
@@ -47,11 +47,6 @@ def put_image(path: Path, size: tuple[int, int] = SIZE) -> None:
 def put_mask(path: Path, mask: UInt8) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(mask).save(path)
-
-
-def put_json(path: Path, values: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values))
 
 
 def targets(dataset: DataSet, split: str = "train") -> list[UInt8]:

@@ -12,8 +12,8 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
 from label_fake import TOKEN, Fake, Picture, draw_scene, draw_scenes
+from label_tab import Tab, wait_until
 from label_tab import open_fake as page
-from label_tab import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -184,14 +184,19 @@ def test_a_change_that_fails_for_good_can_be_discarded(browser: Browser, status:
         assert len(fake.requests) == 2 - offered
 
 
+def paint_with_an_old_token(tab: Tab) -> None:
+    """Leave a stroke that waits, because the address in the tab is no longer valid."""
+    tab.expected.append(NETWORK)
+    tab.open("scene")
+    tab.page.evaluate("location.hash = 'token=old'")
+    tab.paint(tab.at(0.4, 0.4), tab.at(0.6, 0.4))
+    tab.wait_for_text("problems", "This server needs its token")
+
+
 def test_an_address_of_another_folder_gets_nothing_of_what_waits(browser: Browser) -> None:
     fake = Fake(draw_scenes(1))
     with page(browser, fake) as tab:
-        tab.expected.append(NETWORK)
-        tab.open("scene")
-        tab.page.evaluate("location.hash = 'token=old'")
-        tab.paint(tab.at(0.4, 0.4), tab.at(0.6, 0.4))
-        tab.wait_for_text("problems", "This server needs its token")
+        paint_with_an_old_token(tab)
         fake.session = "another"
         with tab.page.expect_event("dialog") as refused:
             tab.page.evaluate(f"location.hash = 'token={TOKEN}'")
@@ -216,11 +221,7 @@ def test_an_address_of_another_folder_gets_nothing_of_what_waits(browser: Browse
 def test_a_new_address_in_an_open_tab_sends_what_waits(browser: Browser) -> None:
     fake = Fake(draw_scenes(1))
     with page(browser, fake) as tab:
-        tab.expected.append(NETWORK)
-        tab.open("scene")
-        tab.page.evaluate("location.hash = 'token=old'")
-        tab.paint(tab.at(0.4, 0.4), tab.at(0.6, 0.4))
-        tab.wait_for_text("problems", "This server needs its token")
+        paint_with_an_old_token(tab)
         fake.hang_up()
         tab.wait_for_text("message", "This address is no longer valid.")
         assert fake.requests == []

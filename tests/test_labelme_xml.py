@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data_sets import faults_of, targets
+from data_sets import faults_of, put_grey, targets
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.errors import DataError
 
 SIZE = (12, 16)
+put_image = partial(put_grey, size=SIZE)
 SQUARE_MAP = np.zeros(SIZE, np.uint8)
 SQUARE_MAP[2:10, 1:9] = 1
-
-
-def picture(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*SIZE, 3), 90, np.uint8)).save(path)
 
 
 def corners(left: int, top: int, right: int, bottom: int) -> list[tuple[int, int]]:
@@ -63,7 +60,7 @@ def test_polygons_are_read_and_deleted_objects_are_not(
     for name in ("a", "b", "c"):
         objects = element("roof", SQUARE) + element("ghost", corners(0, 0, 16, 12), deleted=1)
         write(tmp_path / files / f"{name}.xml", objects, folder=folder, size=size)
-        picture(tmp_path / images / f"{name}.jpg")
+        put_image(tmp_path / images / f"{name}.jpg")
     dataset = find_dataset(tmp_path)
     assert (dataset.layout, dataset.labels.class_names) == ("labelme_xml", ("background", "roof"))
     read = targets(dataset)
@@ -76,7 +73,7 @@ def test_folders_name_splits_and_later_objects_are_on_top(tmp_path: Path) -> Non
     for split, name in (("train", "a"), ("train", "b"), ("val", "a")):
         objects = element("roof", SQUARE) + element("chimney", corners(3, 3, 5, 5))
         write(tmp_path / "Annotations" / split / f"{name}.xml", objects, folder=split)
-        picture(tmp_path / "Images" / split / f"{name}.jpg")
+        put_image(tmp_path / "Images" / split / f"{name}.jpg")
     dataset = find_dataset(tmp_path)
     names = {split: [sample.name for sample in samples] for split, samples in dataset.splits.items()}
     assert names == {"train": ["train/a", "train/b"], "val": ["val/a"]}
@@ -90,7 +87,7 @@ def test_folders_name_splits_and_later_objects_are_on_top(tmp_path: Path) -> Non
 def test_masks_of_objects_are_read(tmp_path: Path) -> None:
     segm = "<segm><username>me</username><box><xmin>1</xmin></box><mask>{}</mask></segm>"
     for name in ("a", "b"):
-        picture(tmp_path / "default" / f"{name}.jpg")
+        put_image(tmp_path / "default" / f"{name}.jpg")
         write(tmp_path / "default" / f"{name}.xml", element("roof", [], more=segm.format(f"{name}_mask_0.png")))
         (tmp_path / "default/Masks").mkdir(exist_ok=True)
         Image.fromarray(SQUARE_MAP * 255).save(tmp_path / f"default/Masks/{name}_mask_0.png")
@@ -104,7 +101,7 @@ def test_masks_of_objects_are_read(tmp_path: Path) -> None:
 def test_a_box_around_a_polygon_of_its_label_is_not_filled(tmp_path: Path) -> None:
     triangle = [(1, 2), (9, 2), (1, 10)]
     for name in ("a", "b"):
-        picture(tmp_path / f"{name}.jpg")
+        put_image(tmp_path / f"{name}.jpg")
         box = element("roof", SQUARE, more="<type>bounding_box</type>")
         write(tmp_path / f"{name}.xml", element("roof", triangle) + box if name == "a" else box)
     read = targets(find_dataset(tmp_path))
@@ -123,7 +120,7 @@ def test_a_box_around_a_polygon_of_its_label_is_not_filled(tmp_path: Path) -> No
 )
 def test_damaged_files_are_named(tmp_path: Path, damage: str, kind: str, words: str) -> None:
     for name in ("a", "b", "c"):
-        picture(tmp_path / f"{name}.jpg")
+        put_image(tmp_path / f"{name}.jpg")
         write(tmp_path / f"{name}.xml", element("roof", SQUARE) + (damage if name != "c" else ""))
     faults = faults_of(tmp_path)
     assert [(fault.kind, fault.path.name) for fault in faults] == [(kind, "a.xml"), (kind, "b.xml")]
@@ -132,7 +129,7 @@ def test_damaged_files_are_named(tmp_path: Path, damage: str, kind: str, words: 
 
 def test_a_single_damaged_object_leaves_its_image_out_and_absent_images_are_faults(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
-        picture(tmp_path / f"{name}.jpg")
+        put_image(tmp_path / f"{name}.jpg")
         write(tmp_path / f"{name}.xml", element("roof", SQUARE) + (element("roof", []) if name == "a" else ""))
     assert targets(find_dataset(tmp_path)).keys() == {"b", "c"}
     assert [fault.kind for fault in survey(tmp_path).faults] == ["skipped-shape"]
@@ -144,7 +141,7 @@ def test_the_boxes_of_voc_are_not_labelme(tmp_path: Path) -> None:
     path = write(tmp_path / "Annotations/a.xml", "")
     box = "<object><name>dog</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>3</ymax></bndbox></object>"
     path.write_text(f"<annotation><filename>a.jpg</filename>{box}</annotation>")
-    picture(tmp_path / "photos/a.jpg")
+    put_image(tmp_path / "photos/a.jpg")
     with pytest.raises(DataError) as caught:
         find_dataset(tmp_path)
     assert caught.value.code == "unknown-layout"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +13,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_sets import faults_of, targets
+from data_sets import faults_of, put_grey, put_json, targets
 from fullconv.data.dataset import DataSet
 from fullconv.data.layouts import find_dataset, survey
 from fullconv.errors import DataError
 
 SIZE = (12, 16)
+put_image = partial(put_grey, size=SIZE)
 CLASSES = [
     {"title": "roof", "shape": "polygon", "color": "#ff0000"},
     {"title": "car", "shape": "rectangle"},
     {"title": "tree", "shape": "bitmap"},
 ]
-
-
-def picture(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*SIZE, 3), 90, np.uint8)).save(path)
-
-
-def save(path: Path, values: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values))
-    return path
 
 
 def polygon(label: str, *rings: list[list[int]]) -> dict[str, Any]:
@@ -60,9 +50,9 @@ def bitmap(label: str, mask: np.ndarray, origin: list[int], style: str = "palett
 
 
 def annotate(folder: Path, name: str, objects: list[dict[str, Any]], tags: list[Any] | None = None) -> Path:
-    picture(folder / "img" / f"{name}.jpg")
+    put_image(folder / "img" / f"{name}.jpg")
     content = {"description": "", "tags": tags or [], "size": {"height": SIZE[0], "width": SIZE[1]}, "objects": objects}
-    return save(folder / "ann" / f"{name}.jpg.json", content)
+    return put_json(folder / "ann" / f"{name}.jpg.json", content)
 
 
 RING = polygon("roof", rectangle(1, 2, 9, 10), rectangle(3, 4, 6, 8))
@@ -77,7 +67,7 @@ def names_of(dataset: DataSet) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("style", ["palette", "alpha", "bits"])
 def test_polygons_with_holes_and_bitmaps_are_drawn_in_order(tmp_path: Path, style: str) -> None:
-    save(tmp_path / "meta.json", {"classes": CLASSES, "tags": [], "projectType": "images"})
+    put_json(tmp_path / "meta.json", {"classes": CLASSES, "tags": [], "projectType": "images"})
     mask = np.triu(np.ones((4, 5), bool))
     for split in ("train", "val"):
         annotate(tmp_path / split, f"{split}_1", [RING, bitmap("tree", mask, [2, 3], style)])
@@ -93,7 +83,7 @@ def test_polygons_with_holes_and_bitmaps_are_drawn_in_order(tmp_path: Path, styl
 
 @pytest.mark.parametrize("dataset_folder", [".", "ds0", "a/datasets/b"])
 def test_tags_name_the_split_where_no_dataset_does(tmp_path: Path, dataset_folder: str) -> None:
-    save(tmp_path / "meta.json", {"classes": CLASSES})
+    put_json(tmp_path / "meta.json", {"classes": CLASSES})
     annotate(tmp_path / dataset_folder, "a", [RING], [{"name": "train", "value": None}])
     annotate(tmp_path / dataset_folder, "b", [RING], ["val", "good"])
     annotate(tmp_path / dataset_folder, "c", [RING], [{"name": "sunny"}, {"name": "Training"}])
@@ -105,7 +95,7 @@ def test_tags_name_the_split_where_no_dataset_does(tmp_path: Path, dataset_folde
 
 
 def test_several_datasets_without_split_are_one_set(tmp_path: Path) -> None:
-    save(tmp_path / "meta.json", {"classes": CLASSES})
+    put_json(tmp_path / "meta.json", {"classes": CLASSES})
     for folder in ("north", "south"):
         for number in range(3):
             annotate(tmp_path / folder, str(number), [RING])
@@ -116,7 +106,7 @@ def test_several_datasets_without_split_are_one_set(tmp_path: Path) -> None:
 
 
 def test_boxes_points_and_lines_have_no_area(tmp_path: Path) -> None:
-    save(tmp_path / "meta.json", {"classes": CLASSES})
+    put_json(tmp_path / "meta.json", {"classes": CLASSES})
     box = {"classTitle": "car", "geometryType": "rectangle", "points": {"exterior": [[0, 0], [5, 5]], "interior": []}}
     line = {"classTitle": "roof", "geometryType": "line", "points": {"exterior": [[0, 0], [5, 5]], "interior": []}}
     annotate(tmp_path / "train", "a", [box, RING, line])
@@ -144,7 +134,7 @@ def test_boxes_points_and_lines_have_no_area(tmp_path: Path) -> None:
     ],
 )
 def test_objects_that_cannot_be_drawn_name_their_file(tmp_path: Path, damage: dict[str, Any], kind: str) -> None:
-    save(tmp_path / "meta.json", {"classes": CLASSES})
+    put_json(tmp_path / "meta.json", {"classes": CLASSES})
     path = annotate(tmp_path / "train", "a", [RING, damage, damage])
     annotate(tmp_path / "val", "c", [RING])
     with pytest.raises(DataError) as caught:
@@ -163,7 +153,7 @@ def test_without_meta_json_all_labels_are_classes_and_missing_images_are_faults(
 
 
 def test_a_single_bitmap_that_is_not_a_png_leaves_its_image_out(tmp_path: Path) -> None:
-    save(tmp_path / "meta.json", {"classes": CLASSES})
+    put_json(tmp_path / "meta.json", {"classes": CLASSES})
     data = base64.b64encode(zlib.compress(b"no PNG")).decode()
     damaged = {"classTitle": "tree", "geometryType": "bitmap", "bitmap": {"data": data, "origin": [0, 0]}}
     for number in range(4):
@@ -175,7 +165,7 @@ def test_a_single_bitmap_that_is_not_a_png_leaves_its_image_out(tmp_path: Path) 
 
 
 def test_annotations_and_images_in_two_unicode_forms_belong_together(tmp_path: Path) -> None:
-    save(tmp_path / "meta.json", {"classes": CLASSES})
+    put_json(tmp_path / "meta.json", {"classes": CLASSES})
     path = annotate(tmp_path / "set", "gro\u0308sse", [RING])
     path.rename(path.with_name("gr\u00f6sse.jpg.json"))
     annotate(tmp_path / "set", "b", [RING])

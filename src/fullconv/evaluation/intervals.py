@@ -32,7 +32,6 @@ LEVEL = 95
 FEWEST_SERIES = 3
 """With fewer series of several images there is no interval, as their spread says too little."""
 
-
 FEW = 10
 """The number of images, or of series, below which an interval is rough."""
 
